@@ -1,0 +1,184 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings of every Swift target: spans may be stored and returned, and imports say whether they are part of the
+/// public interface. Tests do without strict memory safety, because macro expansions warn under it.
+let testing: [SwiftSetting] = [
+  .enableExperimentalFeature("Lifetimes"),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+/// Settings of the product: every use of raw memory is marked as well.
+let strict: [SwiftSetting] = testing + [.strictMemorySafety()]
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+  name: "step3-toolkit",
+  platforms: [.macOS(.v15)],
+  products: [
+    .executable(name: "step3-inspect", targets: ["step3-inspect"]),
+    .executable(name: "step3-convert", targets: ["step3-convert"]),
+    .executable(name: "step3-verify", targets: ["step3-verify"]),
+    .library(name: "TensorFormats", targets: ["TensorFormats"]),
+    .library(name: "ByteStreams", targets: ["ByteStreams"]),
+    .library(name: "Safetensors", targets: ["Safetensors"]),
+    .library(name: "GGUF", targets: ["GGUF"]),
+    .library(name: "Checkpoint", targets: ["Checkpoint"]),
+    .library(name: "Quantization", targets: ["Quantization"]),
+    .library(name: "QuantizationRecipes", targets: ["QuantizationRecipes"]),
+    .library(name: "Step3Model", targets: ["Step3Model"]),
+    .library(name: "ShardPlanning", targets: ["ShardPlanning"]),
+    .library(name: "Conversion", targets: ["Conversion"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // MARK: C: system libraries, system calls, SIMD kernels
+    .systemLibrary(
+      name: "CXXHash", pkgConfig: "libxxhash",
+      providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
+    .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
+    // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
+    // floating-point contraction off for itself.
+    .target(name: "CBlockKernels"),
+
+    // MARK: Values and bytes: no Foundation up to Quantization
+    .target(
+      name: "TensorFormats", swiftSettings: strict,
+      linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+    .target(
+      name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto],
+      swiftSettings: strict),
+
+    // MARK: Formats and codecs: know nothing of any model
+    .target(name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
+    .target(name: "GGUF", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
+    .target(
+      name: "Checkpoint", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF"],
+      swiftSettings: strict),
+    .target(
+      name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
+    .target(
+      name: "QuantizationRecipes",
+      dependencies: ["TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", yams],
+      swiftSettings: strict),
+
+    // MARK: The model
+    .target(
+      name: "Step3Model", dependencies: ["TensorFormats", "GGUF", "Checkpoint"], swiftSettings: strict),
+
+    // MARK: One verb each
+    .target(
+      name: "ShardPlanning",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "QuantizationRecipes", "Step3Model",
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Conversion",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "ShardPlanning",
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Verification",
+      dependencies: ["TensorFormats", "ByteStreams", "Checkpoint", "ShardPlanning", "Conversion"],
+      swiftSettings: strict),
+    .target(
+      name: "Inspection",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+      ],
+      swiftSettings: strict),
+
+    // MARK: Commands
+    .target(
+      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", argumentParser],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "step3-inspect",
+      dependencies: [
+        "CommandSupport", "Inspection", "Checkpoint", "Step3Model", "TensorFormats", argumentParser,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "step3-convert",
+      dependencies: [
+        "CommandSupport", "Conversion", "ShardPlanning", "Checkpoint", "QuantizationRecipes", "TensorFormats",
+        argumentParser,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "step3-verify",
+      dependencies: ["CommandSupport", "Verification", "Checkpoint", "TensorFormats", argumentParser],
+      swiftSettings: strict),
+
+    // MARK: Tests
+    .target(
+      name: "CheckpointTesting",
+      dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Step3Model"],
+      path: "Tests/CheckpointTesting", swiftSettings: testing),
+    .executableTarget(
+      name: "checkpoint-generator",
+      dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
+      path: "Tests/checkpoint-generator", swiftSettings: testing),
+    .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
+    .testTarget(
+      name: "ByteStreamsTests", dependencies: ["ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "SafetensorsTests",
+      dependencies: ["Safetensors", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "GGUFTests", dependencies: ["GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "CheckpointTests",
+      dependencies: [
+        "Checkpoint", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "QuantizationTests",
+      dependencies: ["Quantization", "Safetensors", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "QuantizationRecipesTests",
+      dependencies: [
+        "QuantizationRecipes", "Quantization", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF",
+        "Step3Model", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "Step3ModelTests",
+      dependencies: ["Step3Model", "Checkpoint", "GGUF", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ConversionTests",
+      dependencies: [
+        "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
+        "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "CommandTests",
+      dependencies: [
+        "Inspection", "CommandSupport", "Checkpoint", "TensorFormats", "CheckpointTesting",
+        "step3-inspect", "step3-convert", "step3-verify", "checkpoint-generator",
+      ],
+      swiftSettings: testing),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c17
+)

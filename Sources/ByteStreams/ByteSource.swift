@@ -1,0 +1,86 @@
+public import TensorFormats
+
+/// Bytes that can be read from any position: a local file today, an HTTP range or an archive member tomorrow.
+///
+/// Everything above this protocol says *which* bytes it wants and never how they are kept.
+public protocol ByteSource: Sendable {
+  /// The name to use in messages: for a file its path.
+  var path: String { get }
+
+  /// How many bytes there are. Fixed when the source is opened.
+  var byteCount: Int { get }
+
+  /// Fills the whole of `buffer` with the bytes from `offset` on.
+  ///
+  /// Safe to call from several threads at once.
+  /// - Throws: `.truncated` if the bytes end first, `.inputOutput` if reading fails.
+  func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
+
+  /// Says that `range` will be read soon. A hint without effect on results.
+  func prefetch(_ range: Range<Int>)
+
+  /// Says that `range` will not be read again. A hint without effect on results.
+  func discardCached(_ range: Range<Int>)
+}
+
+extension ByteSource {
+  /// Does nothing: a source that cannot look ahead ignores the hint.
+  public func prefetch(_ range: Range<Int>) {}
+
+  /// Does nothing: a source that caches nothing ignores the hint.
+  public func discardCached(_ range: Range<Int>) {}
+
+  /// The bytes of `range` as an array.
+  ///
+  /// The range is compared with ``byteCount`` before anything is allocated, so a length that a file only claims
+  /// costs nothing.
+  /// - Throws: `.truncated` if `range` reaches beyond the end, `.inputOutput` if reading fails.
+  public func readBytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
+    guard range.lowerBound >= 0, range.upperBound <= byteCount else {
+      throw CheckpointError(
+        .truncated,
+        "bytes \(range.lowerBound) to \(range.upperBound) are wanted, but there are only \(byteCount)",
+        path: path, offset: byteCount)
+    }
+    var failure: CheckpointError?
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
+      var span = unsafe MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
+      do throws(CheckpointError) {
+        try read(into: &span, at: range.lowerBound)
+        count = range.count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+}
+
+/// Bytes held in memory, for tests, fuzzers and small files that were read whole.
+public struct MemorySource: ByteSource {
+  public let path: String
+  private let bytes: [UInt8]
+
+  /// Serves `bytes` under the name `path`.
+  public init(_ bytes: [UInt8], path: String = "<memory>") {
+    self.bytes = bytes
+    self.path = path
+  }
+
+  public var byteCount: Int { bytes.count }
+
+  public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    let wanted = buffer.byteCount
+    guard offset >= 0, offset <= bytes.count, wanted <= bytes.count - offset else {
+      throw CheckpointError(
+        .truncated, "\(wanted) bytes are wanted, \(max(0, bytes.count - offset)) are left", path: path,
+        offset: offset)
+    }
+    unsafe buffer.withUnsafeMutableBytes { target in
+      unsafe bytes.withUnsafeBytes { all in
+        unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: all[offset..<(offset + wanted)]))
+      }
+    }
+  }
+}

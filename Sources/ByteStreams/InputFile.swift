@@ -1,0 +1,84 @@
+internal import CFileShims
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// A regular file opened for positioned reads. Symbolic links are followed, as Hugging Face's cache needs.
+///
+/// `Sendable`: the descriptor is immutable, lives from `init` to `deinit`, and `pread` keeps no position.
+public final class InputFile: ByteSource {
+  public let path: String
+  public let byteCount: Int
+  private let descriptor: CInt
+
+  /// Opens a file.
+  ///
+  /// - Throws: `.notFound` if there is no readable regular file at `path`. Pipes, devices and directories are
+  ///   refused without waiting for them.
+  public init(_ path: String) throws(CheckpointError) {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      throw CheckpointError(.notFound, "cannot be opened: \(systemMessage(errno))", path: path)
+    }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      let code = errno
+      close(descriptor)
+      throw CheckpointError(.notFound, "cannot be examined: \(systemMessage(code))", path: path)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      throw CheckpointError(.notFound, "is not a regular file", path: path)
+    }
+    self.path = path
+    self.byteCount = Int(status.st_size)
+    self.descriptor = descriptor
+  }
+
+  deinit { close(descriptor) }
+
+  public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    var done = 0
+    var failure: CheckpointError?
+    unsafe buffer.withUnsafeMutableBytes { target in
+      while done < target.count {
+        // One call moves at most 1 GiB, well below every system's limit.
+        let wanted = min(target.count - done, 1 << 30)
+        let count = unsafe pread(
+          descriptor, target.baseAddress.unsafelyUnwrapped + done, wanted, off_t(offset + done))
+        if count > 0 {
+          done += count
+        } else if count == 0 {
+          failure = CheckpointError(
+            .truncated, "the file ends \(target.count - done) bytes early", path: path, offset: offset + done,
+            remedy: "it was shortened while it was read, or a download is incomplete")
+          return
+        } else if errno != EINTR {
+          failure = CheckpointError(
+            .inputOutput, "reading failed: \(systemMessage(errno))", path: path, offset: offset + done)
+          return
+        }
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  public func prefetch(_ range: Range<Int>) {
+    cfs_prefetch(descriptor, Int64(range.lowerBound), Int64(range.count))
+  }
+
+  public func discardCached(_ range: Range<Int>) {
+    cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
+  }
+}
+
+/// The system's words for an `errno` value.
+func systemMessage(_ code: CInt) -> String {
+  var buffer = [CChar](repeating: 0, count: 256)
+  guard unsafe strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }
+  return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+}

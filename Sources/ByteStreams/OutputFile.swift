@@ -1,0 +1,87 @@
+internal import CFileShims
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// A file that is being written at positions known beforehand.
+///
+/// `Sendable`: the descriptor is immutable, and `pwrite` keeps no position, so any thread may write any range.
+public final class OutputFile: Sendable {
+  /// Where the file is.
+  public let path: String
+  /// How long the file will be.
+  public let byteCount: Int
+  private let descriptor: CInt
+
+  /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk shows now.
+  ///
+  /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not) or may not be written, `.inputOutput`
+  ///   if there is no room for it.
+  public init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
+    let flags = O_WRONLY | O_CLOEXEC | (reopening ? 0 : O_CREAT | O_EXCL)
+    let descriptor = unsafe open(path, flags, 0o644)
+    guard descriptor >= 0 else {
+      throw CheckpointError(
+        errno == ENOSPC ? .inputOutput : .cannotCreate, "cannot be created: \(systemMessage(errno))",
+        path: path)
+    }
+    let failure = cfs_reserve(descriptor, Int64(byteCount))
+    guard failure == 0 else {
+      close(descriptor)
+      throw CheckpointError(
+        .inputOutput, "\(byteCount) bytes cannot be reserved: \(systemMessage(failure))", path: path,
+        remedy: failure == ENOSPC ? "free some space and run the command again" : nil)
+    }
+    self.path = path
+    self.byteCount = byteCount
+    self.descriptor = descriptor
+  }
+
+  deinit { close(descriptor) }
+
+  /// Writes all of `bytes` at `offset`.
+  ///
+  /// - Precondition: The range lies within ``byteCount``.
+  /// - Throws: `.inputOutput`.
+  public func write(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
+    precondition(offset >= 0 && offset + bytes.byteCount <= byteCount, "write beyond the planned size")
+    var failure: CheckpointError?
+    unsafe bytes.withUnsafeBytes { source in
+      var done = 0
+      while done < source.count {
+        let count = unsafe pwrite(
+          descriptor, source.baseAddress.unsafelyUnwrapped + done, min(source.count - done, 1 << 30),
+          off_t(offset + done))
+        if count > 0 {
+          done += count
+        } else if count == 0 || errno != EINTR {
+          failure = CheckpointError(
+            .inputOutput, "writing failed: \(systemMessage(errno))", path: path, offset: offset + done,
+            remedy: errno == ENOSPC ? "free some space and run the command again" : nil)
+          return
+        }
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Makes sure that everything written so far survives a power cut.
+  ///
+  /// - Throws: `.inputOutput`.
+  public func synchronize() throws(CheckpointError) {
+    let failure = cfs_synchronize(descriptor)
+    guard failure == 0 else {
+      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+    }
+  }
+
+  /// Gives the page cache of a range back once it is on the device. A hint.
+  public func discardCached(_ range: Range<Int>) {
+    cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
+  }
+}

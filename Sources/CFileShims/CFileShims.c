@@ -1,0 +1,54 @@
+#include "CFileShims.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+int cfs_reserve(int descriptor, int64_t bytes) {
+#if defined(__linux__)
+    int result;
+    do {
+        result = bytes == 0 ? 0 : fallocate(descriptor, 0, 0, (off_t)bytes);
+    } while (result != 0 && errno == EINTR);
+    if (result == 0) return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) return errno;
+#endif
+    return ftruncate(descriptor, (off_t)bytes) == 0 ? 0 : errno;
+}
+
+int cfs_rename_exclusive(const char *from, const char *to) {
+#if defined(__linux__)
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return errno;
+    if (access(to, F_OK) == 0) return EEXIST;
+    return rename(from, to) == 0 ? 0 : errno;
+#elif defined(__APPLE__)
+    return renamex_np(from, to, RENAME_EXCL) == 0 ? 0 : errno;
+#endif
+}
+
+void cfs_prefetch(int descriptor, int64_t offset, int64_t bytes) {
+#if defined(__linux__)
+    (void)posix_fadvise(descriptor, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+#elif defined(__APPLE__)
+    struct radvisory advice = {.ra_offset = (off_t)offset, .ra_count = (int)(bytes > INT32_MAX ? INT32_MAX : bytes)};
+    (void)fcntl(descriptor, F_RDADVISE, &advice);
+#endif
+}
+
+void cfs_drop_cache(int descriptor, int64_t offset, int64_t bytes) {
+#if defined(__linux__)
+    (void)posix_fadvise(descriptor, (off_t)offset, (off_t)bytes, POSIX_FADV_DONTNEED);
+#else
+    (void)descriptor, (void)offset, (void)bytes;
+#endif
+}
+
+int cfs_synchronize(int descriptor) {
+#if defined(__APPLE__)
+    if (fcntl(descriptor, F_FULLFSYNC) == 0) return 0;
+#endif
+    return fsync(descriptor) == 0 ? 0 : errno;
+}

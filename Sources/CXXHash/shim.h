@@ -1,0 +1,2 @@
+// Exposes libxxhash's streaming interface to Swift.
+#include <xxhash.h>
