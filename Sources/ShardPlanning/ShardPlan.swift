@@ -1,4 +1,5 @@
 public import Checkpoint
+public import Step3Model
 public import TensorFormats
 
 /// Where every byte of a conversion goes: the program that the pipeline runs.
@@ -79,6 +80,11 @@ extension ShardPlan {
       self.partition = partition
       self.maximumShardBytes = maximumShardBytes
     }
+
+    /// The side of the router; without a partition it does not matter.
+    var router: Step3Placement.RouterSide {
+      if case .afd(let layout) = partition { layout.router } else { .attention }
+    }
   }
 
   /// How a model is cut into parts.
@@ -92,18 +98,13 @@ extension ShardPlan {
 
   /// The instances of an attention-FFN disaggregated deployment.
   public struct AFDLayout: Codable, Hashable, Sendable {
-    /// Where the router's weights live.
-    public enum RouterSide: String, Codable, Hashable, Sendable {
-      case attention, ffn
-    }
-
     /// Between how many FFN instances the routed experts are divided, whole experts each.
     public var ffnEP: Int
     /// The side of the router.
-    public var router: RouterSide
+    public var router: Step3Placement.RouterSide
 
     /// Describes a deployment.
-    public init(ffnEP: Int = 1, router: RouterSide = .attention) {
+    public init(ffnEP: Int = 1, router: Step3Placement.RouterSide = .attention) {
       self.ffnEP = ffnEP
       self.router = router
     }

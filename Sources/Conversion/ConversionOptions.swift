@@ -1,0 +1,24 @@
+/// What a run may use. None of it changes a byte of the output.
+public struct ConversionOptions: Sendable {
+  /// How many units may be processed at the same time, at the most.
+  public var threads: Int
+  /// The memory for buffers, in bytes.
+  public var memory: Int
+  /// What to do with weights that are NaN or infinite.
+  public var nonFinite: NonFinitePolicy
+  /// Whether a finished or unfinished output in the way may be removed.
+  public var overwrite: Bool
+
+  /// The least memory that keeps every stage busy.
+  public static let minimumMemory = 128 << 20
+
+  /// Describes a run.
+  public init(
+    threads: Int, memory: Int = 1 << 30, nonFinite: NonFinitePolicy = .reject, overwrite: Bool = false
+  ) {
+    self.threads = threads
+    self.memory = memory
+    self.nonFinite = nonFinite
+    self.overwrite = overwrite
+  }
+}

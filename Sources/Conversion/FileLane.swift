@@ -1,0 +1,81 @@
+internal import AsyncAlgorithms
+internal import ByteStreams
+internal import Quantization
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Follows one file from its first byte to its last and computes its digests.
+///
+/// Bytes normally arrive in the order of the file, because plans are laid out in the order in which the source is
+/// read. Where they do not (a small file of several element types), what came early is read back from the file when
+/// its turn comes, so that nothing has to be held in memory.
+struct FileDigester: ~Copyable {
+  private var xxh3 = XXH3Digester()
+  private var sha256 = SHA256Digester()
+  private var position = 0
+  /// Ranges that are in the file but came before their turn; their starts are unique.
+  private var early: [Int: Int] = [:]
+  private let path: String
+
+  init(path: String) { self.path = path }
+
+  /// Takes in the bytes at `offset`, now or when their turn comes.
+  mutating func add(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
+    guard bytes.byteCount > 0 else { return }
+    guard offset == position else {
+      early[offset] = offset + bytes.byteCount
+      return
+    }
+    advance(bytes)
+    try catchUp()
+  }
+
+  /// Takes in `count` zero bytes at `offset`: padding.
+  mutating func addZeros(_ count: Int, at offset: Int) throws(CheckpointError) {
+    try add([UInt8](repeating: 0, count: count).span.bytes, at: offset)
+  }
+
+  private mutating func advance(_ bytes: RawSpan) {
+    xxh3.update(bytes)
+    sha256.update(bytes)
+    position += bytes.byteCount
+  }
+
+  private mutating func catchUp() throws(CheckpointError) {
+    guard !early.isEmpty, early[position] != nil else { return }
+    let file = try InputFile(path)
+    while let end = early.removeValue(forKey: position) {
+      while position < end {
+        let bytes = try file.readBytes(position..<min(end, position + 1 << 20))
+        advance(bytes.span.bytes)
+      }
+    }
+  }
+
+  /// The digests of a file of `byteCount` bytes.
+  ///
+  /// - Precondition: All of it has been taken in.
+  consuming func finish(byteCount: Int) -> FileDigests {
+    precondition(position == byteCount && early.isEmpty, "\(path): \(position) of \(byteCount) bytes hashed")
+    return FileDigests(xxh3: xxh3.finalize(), sha256: sha256.finalize())
+  }
+}
+
+/// Both digests of one file.
+struct FileDigests: Hashable, Sendable {
+  let xxh3: Digest
+  let sha256: Digest
+}
+
+/// What a lane has learnt when its file is complete.
+struct LaneReport: Sendable {
+  let digests: FileDigests
+  /// For an output: by the index of the tensor in the file.
+  let tensors: [TensorReport]
+}
+
+/// What the bytes of one output tensor came to.
+struct TensorReport: Sendable {
+  let xxh3: Digest
+  let errors: ErrorSums
+}

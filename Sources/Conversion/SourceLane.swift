@@ -1,0 +1,21 @@
+internal import AsyncAlgorithms
+internal import ByteStreams
+internal import TensorFormats
+
+/// The digests of one source file, computed as its bytes pass, in order.
+struct SourceLane: Sendable {
+  let path: String
+  let byteCount: Int
+  let units = AsyncChannel<ProcessedUnit>()
+
+  /// Runs until the channel is finished.
+  func run() async throws -> LaneReport {
+    var digester = FileDigester(path: path)
+    for await unit in units {
+      try digester.add(unit.source.bytes, at: unit.unit.byteRange.lowerBound)
+    }
+    // A cancelled task sees its channel end early.
+    try Task.checkCancellation()
+    return LaneReport(digests: digester.finish(byteCount: byteCount), tensors: [])
+  }
+}

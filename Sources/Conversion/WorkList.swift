@@ -1,0 +1,124 @@
+internal import ShardPlanning
+internal import TensorFormats
+
+/// The plan, cut into steps that fit into memory, in the order in which the source is read.
+///
+/// Every source file is covered from its first byte to its last, so that its digest falls out of the same pass: rows
+/// of tensors that go somewhere, and everything else (headers, scales that are read beside their weights) as bytes
+/// that are only hashed. The cut follows from the plan alone, never from the memory budget or the thread count: sums
+/// over a unit come out the same everywhere.
+struct WorkList: Sendable {
+  /// One output tensor and where it is.
+  struct Target: Sendable {
+    /// The index of its file among all files of the plan.
+    let file: Int
+    let tensor: ShardPlan.Tensor
+  }
+
+  /// All output files, over all parts.
+  let files: [ShardPlan.File]
+  /// All output tensors, file by file.
+  let targets: [Target]
+  /// The source, from the first byte of the first file to the last byte of the last.
+  let segments: [WorkSegment]
+
+  init(_ plan: ShardPlan) {
+    let files = plan.files
+    self.files = files
+    targets = files.enumerated().flatMap { file, content in
+      content.tensors.map { Target(file: file, tensor: $0) }
+    }
+    // Tensors that are cut or replicated share their source, which is read once.
+    var users: [Origin: [Int]] = [:]
+    // An empty tensor has no bytes to read, and shares its offset with its neighbour.
+    for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
+      users[Origin(file: target.tensor.source.file, offset: target.tensor.source.offset), default: []].append(index)
+    }
+    var segments: [WorkSegment] = []
+    for (file, description) in plan.source.files.enumerated() {
+      var position = 0
+      let origins = users.keys.filter { $0.file == file }.sorted { $0.offset < $1.offset }
+      for origin in origins {
+        guard let indices = users[origin] else { continue }
+        let view = SourceView(indices.map { ($0, targets[$0].tensor) })
+        if position < origin.offset {
+          segments.append(WorkSegment(file: file, byteRange: position..<origin.offset, view: nil))
+        }
+        position = origin.offset + view.byteCount
+        segments.append(WorkSegment(file: file, byteRange: origin.offset..<position, view: view))
+      }
+      if position < description.bytes {
+        segments.append(WorkSegment(file: file, byteRange: position..<description.bytes, view: nil))
+      }
+    }
+    self.segments = segments
+  }
+
+  /// The steps, made one at a time: a list of all of them would grow with the model.
+  var units: some Sequence<WorkUnit> {
+    segments.lazy.flatMap { segment in (0..<segment.unitCount).lazy.map { segment.unit($0) } }
+  }
+
+  private struct Origin: Hashable {
+    let file: Int
+    let offset: Int
+  }
+}
+
+/// One step of a conversion: bytes of one source file, and what becomes of them.
+struct WorkUnit: Sendable {
+  /// The source file.
+  let file: Int
+  /// The bytes to read.
+  let byteRange: Range<Int>
+  /// How to look at them; `nil` if they are only hashed.
+  let view: SourceView?
+  /// The first row, counted over the whole tensor.
+  let firstRow: Int
+  /// How many rows the bytes are.
+  let rowCount: Int
+  /// What goes where.
+  let deliveries: [Delivery]
+
+  /// The rows of one unit that go into one output tensor.
+  struct Delivery: Sendable {
+    /// The index of the output tensor among ``WorkList/targets``.
+    let target: Int
+    /// Which of the unit's rows, as runs counted from its first row.
+    let runs: [Range<Int>]
+    /// Which of their elements.
+    let columns: Range<Int>
+    /// Where the result starts in the output file.
+    let offset: Int
+    /// Its size.
+    let byteCount: Int
+  }
+}
+
+/// A stretch of one source file: a tensor, or bytes between tensors.
+struct WorkSegment: Sendable {
+  let file: Int
+  let byteRange: Range<Int>
+  let view: SourceView?
+
+  /// Bytes that are only hashed are read in pieces of this size.
+  private static let plainBytes = 4 << 20
+
+  var unitCount: Int {
+    view?.unitCount ?? (byteRange.count + Self.plainBytes - 1) / Self.plainBytes
+  }
+
+  func unit(_ index: Int) -> WorkUnit {
+    guard let view else {
+      let start = byteRange.lowerBound + index * Self.plainBytes
+      return WorkUnit(
+        file: file, byteRange: start..<min(start + Self.plainBytes, byteRange.upperBound), view: nil, firstRow: 0,
+        rowCount: 0, deliveries: [])
+    }
+    let rows = view.rows(ofUnit: index)
+    let start = byteRange.lowerBound
+    return WorkUnit(
+      file: file, byteRange: (start + rows.lowerBound * view.rowBytes)..<(start + rows.upperBound * view.rowBytes),
+      view: view, firstRow: rows.lowerBound, rowCount: rows.count, deliveries: view.deliveries(of: rows))
+  }
+}

@@ -1,0 +1,53 @@
+internal import Safetensors
+internal import TensorFormats
+
+/// A JSON object whose members can be taken out and put in while every other byte of them stays as it was: numbers
+/// keep their spelling, members their order.
+struct ConfigurationText {
+  private(set) var members: [(key: String, value: String)]
+
+  /// - Throws: `.malformed` if the text is no JSON object.
+  init(_ text: [UInt8]) throws(CheckpointError) {
+    let bytes = text.span.bytes
+    var scanner = JSONScanner(bytes)
+    var list = try scanner.openObject("the configuration")
+    var members: [(key: String, value: String)] = []
+    while let key = try scanner.nextKey(&list) {
+      let start = scanner.offset
+      try scanner.skipValue()
+      let value = text[start..<scanner.offset].drop { Self.isSpace($0) }
+      members.append((key, String(decoding: value, as: UTF8.self)))
+    }
+    try scanner.finish()
+    self.members = members
+  }
+
+  /// The value of a member, as its text; setting `nil` takes the member out, setting a new one puts it at the end.
+  subscript(key: String) -> String? {
+    get { members.first { $0.key == key }?.value }
+    set {
+      let place = members.firstIndex { $0.key == key }
+      switch (place, newValue) {
+      case (let place?, let value?): members[place].value = value
+      case (let place?, nil): members.remove(at: place)
+      case (nil, let value?): members.append((key, value))
+      case (nil, nil): break
+      }
+    }
+  }
+
+  /// The object's text, one member a line.
+  var text: String {
+    let lines = members.map { "  \(Self.quoted($0.key)): \($0.value)" }
+    return lines.isEmpty ? "{}\n" : "{\n" + lines.joined(separator: ",\n") + "\n}\n"
+  }
+
+  /// A string as JSON text.
+  static func quoted(_ text: String) -> String {
+    var bytes: [UInt8] = []
+    JSONText.append(text, to: &bytes, style: .minimal)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09 }
+}

@@ -1,0 +1,49 @@
+internal import GGUF
+internal import TensorFormats
+
+/// Puts the tensors of one part into GGUF files: the language model in one (or a split set), the vision side in a
+/// second one, `mmproj`, as GGUF's consumers expect it.
+///
+/// Tensors lie in the order in which the source is read, so that the file's digests fall out of the same pass.
+enum GGUFPacking {
+  static func pack(
+    _ tensors: [PlacedTensor], fileName: String, metadata: GGUFMetadata, directory: String, maximumBytes: Int?,
+    headers: inout [String: [UInt8]]
+  ) throws(CheckpointError) -> [ShardPlan.File] {
+    let tensors = tensors.sorted(by: PlacedTensor.inSourceOrder)
+    var items: [GGUFLayout.Tensor] = []
+    for placed in tensors {
+      guard let name = placed.source.ggufName else {
+        throw CheckpointError(
+          .unsupported, "GGUF has no name for this tensor in this architecture", tensor: placed.source.tensor.name,
+          remedy: "convert to safetensors instead")
+      }
+      items.append(GGUFLayout.Tensor(name: name, elementType: placed.elementType, shape: placed.shape))
+    }
+    let prefix = directory.isEmpty ? fileName : "\(directory)/\(fileName)"
+    let whole = try GGUFLayout(metadata: metadata, tensors: items)
+    guard let maximumBytes, whole.byteCount > maximumBytes else {
+      return [file(prefix + ".gguf", whole, tensors, &headers)]
+    }
+    let split = try GGUFSplitPlan(
+      prefix: prefix, metadata: metadata, tensors: items, limit: .bytes(maximumBytes))
+    return split.parts.map { part in
+      file(part.name.path, part.layout, Array(tensors[part.tensors]), &headers)
+    }
+  }
+
+  private static func file(
+    _ path: String, _ layout: GGUFLayout, _ tensors: [PlacedTensor], _ headers: inout [String: [UInt8]]
+  ) -> ShardPlan.File {
+    headers[path] = layout.headerBytes
+    return ShardPlan.File(
+      path: path, bytes: layout.byteCount, dataOffset: layout.headerBytes.count,
+      headerXXH3: digest(of: layout.headerBytes),
+      tensors: zip(tensors, layout.header.tensors).map { placed, tensor in
+        ShardPlan.Tensor(
+          name: tensor.name, role: placed.source.role, layer: placed.source.layer,
+          elementType: tensor.elementType, shape: tensor.shape, offset: tensor.byteRange.lowerBound,
+          bytes: tensor.byteRange.count, source: placed.slice)
+      })
+  }
+}

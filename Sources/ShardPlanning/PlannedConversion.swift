@@ -1,0 +1,10 @@
+/// A plan together with what is derived from it and too large to print: the headers of its files.
+///
+/// Headers (a GGUF header holds the whole vocabulary) follow from the same source and options as the plan, which holds
+/// their digests.
+public struct PlannedConversion: Sendable {
+  /// Where every byte goes.
+  public let plan: ShardPlan
+  /// For each file of the plan, by its path: everything before its tensor data.
+  public let headers: [String: [UInt8]]
+}

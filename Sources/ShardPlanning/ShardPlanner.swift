@@ -1,0 +1,61 @@
+public import Checkpoint
+internal import GGUF
+public import QuantizationRecipes
+internal import Step3Model
+public import TensorFormats
+
+/// Makes plans.
+public enum ShardPlanner {
+  /// Plans a conversion from the headers of `checkpoint`, its configuration, the recipe and the request.
+  ///
+  /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
+  /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
+  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration.
+  /// - Complexity: O(*n* log *n*) in the number of tensors; reads no weights.
+  public static func plan(
+    _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe
+  ) throws(CheckpointError) -> PlannedConversion {
+    guard checkpoint.parts.isEmpty else {
+      throw CheckpointError(
+        .unsupported, "this is a partition set of \(checkpoint.parts.count) parts", path: checkpoint.path,
+        remedy: "convert the checkpoint it was made from, or one of its parts")
+    }
+    let model = try SourceModel(checkpoint, router: request.router)
+    try model.check(request)
+    let placement = try Placement(model.tensors, partition: request.partition)
+    let choice = FormatChoice(
+      recipe: recipe, container: request.format == .gguf ? .gguf : .safetensors, layerCount: model.layerCount,
+      expertCount: model.expertCount)
+    let (tensors, fallbacks) = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
+
+    // Scales of block-FP8 weights that stay FP8 are tensors of the output; of all others they become part of the values.
+    let (settled, absorbed) = try model.settleScales(tensors)
+    var headers: [String: [UInt8]] = [:]
+    var parts = placement.parts
+    for index in parts.indices {
+      let own = settled.filter { $0.part == index }
+      try OutputPart(model: model, request: request, tensors: own).fill(&parts[index], headers: &headers)
+    }
+    let plan = ShardPlan(
+      tool: toolVersion, source: try describe(checkpoint, model), request: request, parts: parts,
+      replicated: placement.replicated, fallbacks: fallbacks, absorbed: absorbed)
+    try plan.checkCoverage(of: checkpoint)
+    return PlannedConversion(plan: plan, headers: headers)
+  }
+
+  private static func describe(
+    _ checkpoint: Checkpoint, _ model: SourceModel
+  ) throws(CheckpointError) -> ShardPlan.Source {
+    var files: [ShardPlan.SourceFile] = []
+    for file in checkpoint.files {
+      let header = try file.source.readBytes(0..<file.dataOffset)
+      files.append(
+        ShardPlan.SourceFile(
+          path: file.name, bytes: file.source.byteCount, dataOffset: file.dataOffset,
+          headerXXH3: digest(of: header)))
+    }
+    return ShardPlan.Source(
+      format: checkpoint.format, architecture: checkpoint.architecture, files: files,
+      tensorCount: checkpoint.tensors.count)
+  }
+}

@@ -1,0 +1,161 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Conversion
+internal import ShardPlanning
+public import TensorFormats
+
+/// Compares every byte of an output directory with its manifest.
+///
+/// A file is compared stretch by stretch: its header, each tensor, the padding between them. Together they are the
+/// whole file, each has a digest of its own in the manifest, and so all cores can work on one file and a difference has a name.
+public struct ChecksumVerification: Sendable {
+  private let directory: String
+  private let threads: Int
+
+  /// Prepares a check of `directory` with that many stretches under way at a time.
+  public init(directory: String, threads: Int) {
+    self.directory = directory
+    self.threads = threads
+  }
+
+  /// Runs the check.
+  ///
+  /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
+  /// - Throws: `.notFound` if there is nothing there, `.unfinished` for the remains of an interrupted conversion,
+  ///   and what a broken manifest or, without one, a broken checkpoint throws. Differences are findings, not errors.
+  public func run(
+    progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
+  ) async throws -> ChecksumReport {
+    guard hasManifest else { return try structureOnly() }
+    let manifest = try Manifest.read(from: directory)
+    let (stretches, early) = try stretches(of: manifest)
+    let total = stretches.reduce(0) { $0 + $1.range.count }
+    var findings = early
+    try await withThrowingTaskGroup(of: ChecksumReport.Finding?.self) { group in
+      var pending = stretches.makeIterator()
+      func start() -> Bool {
+        guard let stretch = pending.next() else { return false }
+        group.addTask {
+          try Task.checkCancellation()
+          return stretch.check(in: directory) { progress($0, stretch.file) }
+        }
+        return true
+      }
+      for _ in 0..<max(1, threads) { guard start() else { break } }
+      while let finding = try await group.next() {
+        if let finding { findings.append(finding) }
+        _ = start()
+      }
+    }
+    findings.sort { ($0.file, $0.start ?? 0, $0.message) < ($1.file, $1.start ?? 0, $1.message) }
+    return ChecksumReport(
+      ok: !findings.contains(where: \.fatal), manifest: true, files: manifest.files.count,
+      tensors: manifest.tensors.count, bytes: total, findings: findings)
+  }
+
+  /// How many bytes ``run(progress:)`` will read.
+  ///
+  /// - Throws: As ``run(progress:)``.
+  public func byteCount() throws(CheckpointError) -> Int {
+    guard hasManifest else { return 0 }
+    return try Manifest.read(from: directory).files.reduce(0) { $0 + $1.bytes }
+  }
+
+  private var hasManifest: Bool { FileSystem.kind(of: "\(directory)/\(OutputMarkers.manifest)") == .file }
+
+  /// Without a manifest there is nothing to compare with; what can be said is whether the files are well-formed.
+  private func structureOnly() throws(CheckpointError) -> ChecksumReport {
+    let checkpoint = try Checkpoint.open(directory)
+    return ChecksumReport(
+      ok: true, manifest: false, files: checkpoint.files.count, tensors: checkpoint.tensors.count, bytes: 0,
+      findings: [])
+  }
+}
+
+// MARK: - Stretches
+
+extension ChecksumVerification {
+  /// Everything there is to compare, and what is wrong at first sight.
+  private func stretches(
+    of manifest: Manifest
+  ) throws(CheckpointError) -> (stretches: [Stretch], findings: [ChecksumReport.Finding]) {
+    var stretches: [Stretch] = []
+    var findings: [ChecksumReport.Finding] = []
+    let planned = Dictionary(manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    var digests: [Key: String] = [:]
+    for tensor in manifest.tensors { digests[Key(file: tensor.file, tensor: tensor.name)] = tensor.xxh3 }
+    for record in manifest.files {
+      try checkPlain(record.path)
+      guard let size = FileSystem.size(of: "\(directory)/\(record.path)") else {
+        findings.append(
+          ChecksumReport.Finding(kind: .missing, file: record.path, message: "the file is not there", fatal: true))
+        continue
+      }
+      if size != record.bytes {
+        let comparison = size < record.bytes ? "shorter" : "longer"
+        findings.append(
+          ChecksumReport.Finding(
+            kind: .size, file: record.path, start: min(size, record.bytes), end: max(size, record.bytes),
+            message: "\(size) bytes, \(abs(size - record.bytes)) \(comparison) than the \(record.bytes) written",
+            fatal: true))
+      }
+      guard let file = planned[record.path] else {
+        stretches.append(Stretch(file: record.path, range: 0..<record.bytes, content: .digest(record.xxh3)))
+        continue
+      }
+      stretches.append(Stretch(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
+      var end = file.dataOffset
+      for tensor in file.tensors {
+        guard let digest = digests[Key(file: file.path, tensor: tensor.name)], tensor.offset >= end, tensor.bytes >= 0
+        else {
+          throw CheckpointError(
+            .malformed, "the manifest contradicts itself about \(file.path)", path: directory, tensor: tensor.name)
+        }
+        if tensor.offset > end {
+          stretches.append(Stretch(file: file.path, range: end..<tensor.offset, content: .zeros))
+        }
+        end = tensor.offset + tensor.bytes
+        stretches.append(
+          Stretch(file: file.path, range: tensor.offset..<end, content: .digest(digest), tensor: tensor.name))
+      }
+      if file.bytes > end { stretches.append(Stretch(file: file.path, range: end..<file.bytes, content: .zeros)) }
+    }
+    findings += try extras(manifest)
+    return (stretches, findings)
+  }
+
+  private struct Key: Hashable {
+    let file: String
+    let tensor: String
+  }
+
+  /// A manifest is a file like any other: its paths must not lead out of the directory.
+  private func checkPlain(_ path: String) throws(CheckpointError) {
+    let components = path.split(separator: "/", omittingEmptySubsequences: false)
+    guard components.count <= 2, !components.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
+      throw CheckpointError(.malformed, "the manifest names the path '\(path.printable)'", path: directory)
+    }
+  }
+
+  /// Files that the manifest does not know. Weights among them are an error: engines load what they find.
+  private func extras(_ manifest: Manifest) throws(CheckpointError) -> [ChecksumReport.Finding] {
+    var known = Set(manifest.files.map(\.path))
+    let parts = manifest.plan.parts.map(\.directory)
+    known.insert(OutputMarkers.manifest)
+    for part in parts where !part.isEmpty { known.insert("\(part)/\(OutputMarkers.manifest)") }
+    var findings: [ChecksumReport.Finding] = []
+    for folder in Set([""] + parts).sorted() {
+      let path = folder.isEmpty ? directory : "\(directory)/\(folder)"
+      guard FileSystem.kind(of: path) == .directory else { continue }
+      for name in try FileSystem.names(in: path) {
+        let relative = folder.isEmpty ? name : "\(folder)/\(name)"
+        guard !known.contains(relative), !parts.contains(relative) else { continue }
+        let isWeights = name.hasSuffix(".safetensors") || name.hasSuffix(".gguf")
+        findings.append(
+          ChecksumReport.Finding(
+            kind: .extra, file: relative, message: "is not in the manifest", fatal: isWeights))
+      }
+    }
+    return findings
+  }
+}

@@ -1,0 +1,87 @@
+import ArgumentParser
+import Checkpoint
+import CommandSupport
+import Conversion
+import ShardPlanning
+import TensorFormats
+
+/// `step3-convert SOURCE OUTPUT`: the conversion itself.
+struct Convert: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "convert", abstract: "Convert a checkpoint (the default subcommand).")
+
+  @Argument(help: "The checkpoint to read.", completion: .file())
+  var source: String
+
+  @Argument(help: "The directory to write. It must not exist.", completion: .directory)
+  var output: String
+
+  @OptionGroup var planning: PlanningOptions
+
+  @Option(name: .long, help: ArgumentHelp("The memory for buffers.", valueName: "size"))
+  var memory = ByteSize(bytes: 1 << 30)
+
+  @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
+  var overwrite = false
+
+  @Flag(name: .customLong("dry-run"), help: "Plan and check everything, write nothing.")
+  var dryRun = false
+
+  @Flag(name: .customLong("allow-nonfinite"), help: "Pass NaN and infinity on where the target type can hold them.")
+  var allowNonFinite = false
+
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard memory.bytes >= ConversionOptions.minimumMemory else {
+      throw ValidationError(
+        "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary).")
+    }
+  }
+
+  func run() async throws {
+    let checkpoint = try Checkpoint.open(source)
+    common.warn("step3-convert", checkpoint.warnings)
+    let planned = try planning.plan(checkpoint)
+    if dryRun { return try report(planned.plan) }
+
+    Interruption.watch()
+    let conversion = Conversion(
+      checkpoint, planned,
+      options: ConversionOptions(
+        threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
+        overwrite: overwrite))
+    let progress = common.progressReporter("converting", total: planned.plan.sourceBytes)
+    let start = ContinuousClock.now
+    let work = Task {
+      try await conversion.run(into: output) { step in
+        progress.advance(by: step.bytes)
+        if let tensor = step.tensor { progress.setItem(tensor) }
+      }
+    }
+    let watcher = Task {
+      while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(50)) }
+      work.cancel()
+    }
+    defer { watcher.cancel() }
+    let manifest: Manifest
+    do {
+      manifest = try await work.value
+      progress.finish()
+    } catch {
+      progress.finish()
+      throw error
+    }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    try ConversionSummary(manifest, output: output, seconds: seconds).print(json: common.json)
+  }
+
+  private func report(_ plan: ShardPlan) throws {
+    if common.json {
+      let document = JSONText.document(plan)
+      try StandardStream.output.write(document.span.bytes)
+    } else {
+      try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
+    }
+  }
+}

@@ -1,0 +1,29 @@
+import ArgumentParser
+import Checkpoint
+import CommandSupport
+import ShardPlanning
+
+/// `step3-convert plan`: what a conversion would do.
+struct Plan: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Print what a conversion would write, and write nothing.",
+    discussion: "Reads headers and config.json only. With --json the plan itself is printed.")
+
+  @Argument(help: "The checkpoint to read.", completion: .file())
+  var source: String
+
+  @OptionGroup var planning: PlanningOptions
+  @OptionGroup var common: CommonOptions
+
+  func run() async throws {
+    let checkpoint = try Checkpoint.open(source)
+    common.warn("step3-convert", checkpoint.warnings)
+    let plan = try planning.plan(checkpoint).plan
+    if common.json {
+      let document = JSONText.document(plan)
+      try StandardStream.output.write(document.span.bytes)
+    } else {
+      try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import ArgumentParser
+import Checkpoint
+import CommandSupport
+import QuantizationRecipes
+import ShardPlanning
+import Step3Model
+import TensorFormats
+
+let toolVersionText = toolVersion
+
+extension Checkpoint.Format: ExpressibleByArgument {}
+extension Step3Placement.RouterSide: ExpressibleByArgument {}
+
+/// How a model may be cut, as the command line says it.
+enum PartitionKind: String, CaseIterable, ExpressibleByArgument {
+  case none, afd
+}
+
+/// What shapes the output: the options that `convert` and `plan` share.
+struct PlanningOptions: ParsableArguments {
+  @Option(name: .long, help: "The format to write.")
+  var to: Checkpoint.Format
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A built-in recipe, a format (BF16, Q8_0, ...) or a recipe file (default: keep every tensor as it is).",
+      valueName: "recipe"))
+  var quantize = "keep"
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Store tensors whose name contains this regular expression as TYPE. May be given more than once.",
+      valueName: "pattern=type"))
+  var tensorType: [String] = []
+
+  @Option(name: .long, help: "Cut the model for attention-FFN disaggregated serving.")
+  var partition: PartitionKind = .none
+
+  @Option(
+    name: .customLong("ffn-ep"),
+    help: ArgumentHelp("FFN instances that divide the experts, whole experts each.", valueName: "n"))
+  var ffnEP = 1
+
+  @Option(name: .long, help: "The side that the router's weights live on.")
+  var router: Step3Placement.RouterSide = .attention
+
+  @Option(
+    name: .customLong("max-shard-size"),
+    help: ArgumentHelp("The largest weight file to write, unless a single tensor is larger.", valueName: "size"))
+  var maximumShardSize = ByteSize(bytes: 5_000_000_000)
+
+  func validate() throws {
+    if partition == .none, ffnEP != 1 { throw ValidationError("--ffn-ep needs --partition afd.") }
+    guard (1...4096).contains(ffnEP) else { throw ValidationError("--ffn-ep must be 1 or more; got \(ffnEP).") }
+    guard maximumShardSize.bytes >= 1 << 10 else {
+      throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
+    }
+  }
+
+  /// Plans the conversion of a checkpoint.
+  func plan(_ checkpoint: Checkpoint) throws(CheckpointError) -> PlannedConversion {
+    var overrides: [TensorTypeOverride] = []
+    for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
+    let recipe = try Recipe.named(quantize).overriding(with: overrides)
+    return try ShardPlanner.plan(
+      checkpoint,
+      request: ShardPlan.Request(
+        format: to, recipe: recipe.name,
+        partition: partition == .none ? .none : .afd(ShardPlan.AFDLayout(ffnEP: ffnEP, router: router)),
+        maximumShardBytes: maximumShardSize.bytes),
+      recipe: recipe)
+  }
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+import CommandSupport
+import QuantizationRecipes
+import ShardPlanning
+
+/// `step3-convert recipes`: what `--quantize` knows.
+struct Recipes: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "List the built-in recipes with their bits per weight for the full Step-3.")
+
+  @OptionGroup var common: CommonOptions
+
+  private struct Entry: Encodable {
+    let name: String
+    let summary: String
+    let format: String
+    let bitsPerWeight: Double?
+  }
+
+  func run() async throws {
+    let entries = RecipeCatalogue.entries.map {
+      Entry(name: $0.name, summary: $0.summary, format: $0.format.rawValue, bitsPerWeight: $0.bitsPerWeight)
+    }
+    if common.json {
+      let document = JSONText.document(entries)
+      try StandardStream.output.write(document.span.bytes)
+      return
+    }
+    var table = TextTable([
+      TextTable.Column("recipe"), TextTable.Column("files"), TextTable.Column("bits/weight", .right),
+      TextTable.Column("what it does", shrinks: true),
+    ])
+    for entry in entries {
+      table.append([
+        entry.name, entry.format, entry.bitsPerWeight.map { decimal($0, 3) } ?? "as is", entry.summary,
+      ])
+    }
+    try StandardStream.output.write(table.rendered(width: StandardStream.output.columns))
+  }
+}

@@ -1,0 +1,27 @@
+import ArgumentParser
+import CommandSupport
+
+/// The tool: converts a checkpoint, plans a conversion, lists recipes.
+@main
+struct Step3Convert: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "step3-convert",
+    abstract: "Convert, quantise and partition very large checkpoints.",
+    discussion: """
+      Reads a checkpoint once, from the first byte to the last, and writes it in another format, element type or
+      partition, within a memory budget. The output is complete when its manifest.json is there; until then every
+      tool recognises it as unfinished.
+
+      Examples:
+        step3-convert step3 step3-q8.gguf.d --to gguf --quantize Q8_0
+        step3-convert step3 step3-afd --to safetensors --partition afd --ffn-ep 4
+        step3-convert plan step3 --to gguf --quantize BF16 --json
+
+      PATHs are checkpoint directories, single .safetensors or .gguf files, or the first file of a split GGUF.
+      """,
+    version: toolVersionText,
+    subcommands: [Convert.self, Plan.self, Recipes.self],
+    defaultSubcommand: Convert.self)
+
+  static func main() async { await CommandLineTool.run(Self.self) }
+}

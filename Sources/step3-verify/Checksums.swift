@@ -1,0 +1,71 @@
+import ArgumentParser
+import CommandSupport
+import TensorFormats
+import Verification
+
+/// `step3-verify checksums`: every byte against the manifest.
+struct Checksums: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Compare every byte of an output with its manifest.",
+    discussion: """
+      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Exit code 0 if all is
+      as it was written, 1 if not. A checkpoint without a manifest has nothing to be compared with: then only the
+      structure of its files is checked, and the result says so.
+      """)
+
+  @Argument(help: "A directory that step3-convert wrote, or one part of it.", completion: .directory)
+  var output: String
+
+  @OptionGroup var common: CommonOptions
+
+  func run() async throws {
+    Interruption.watch()
+    let verification = ChecksumVerification(directory: output, threads: common.threadCount)
+    let progress = common.progressReporter("verifying", total: try verification.byteCount())
+    let work = Task {
+      try await verification.run { bytes, file in
+        progress.advance(by: bytes)
+        progress.setItem(file)
+      }
+    }
+    let watcher = Task {
+      while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(50)) }
+      work.cancel()
+    }
+    defer { watcher.cancel() }
+    let report: ChecksumReport
+    do {
+      report = try await work.value
+      progress.finish()
+    } catch {
+      progress.finish()
+      throw error
+    }
+    try print(report)
+    if !report.ok { throw CommandLineTool.end(.checkFailed) }
+  }
+
+  private func print(_ report: ChecksumReport) throws(CheckpointError) {
+    if common.json {
+      let document = JSONText.document(report)
+      return try StandardStream.output.write(document.span.bytes)
+    }
+    var text = ""
+    for finding in report.findings {
+      text += "\(finding.fatal ? "FAILED" : "note"): \(finding.file.printable)"
+      if let tensor = finding.tensor { text += ": \(tensor.printable)" }
+      if let start = finding.start, let end = finding.end { text += ": bytes \(start) to \(end)" }
+      text += ": \(finding.message)\n"
+    }
+    let amount = "\(report.tensors) tensors in \(report.files) files"
+    if !report.manifest {
+      text += "\(output): \(amount) are well-formed; there is no manifest, so their contents were not checked\n"
+    } else if report.ok {
+      text += "\(output): \(amount), \(ByteSize(bytes: report.bytes).decimal): every byte is as it was written\n"
+    } else {
+      let count = report.findings.filter(\.fatal).count
+      text += "\(output): \(count) \(count == 1 ? "difference" : "differences") in \(amount)\n"
+    }
+    try StandardStream.output.write(text)
+  }
+}
