@@ -50,16 +50,16 @@ extension ImportanceMatrix {
 }
 
 /// Reads the legacy form front to back and compares every length with the bytes that are left.
-private struct LegacyCursor<Source: ByteSource> {
+private struct LegacyCursor {
   /// A name of one byte and one value.
-  static var smallestEntry: Int { 4 + 1 + 4 + 4 + 4 }
+  static let smallestEntry = 4 + 1 + 4 + 4 + 4
   /// Tensor names have fewer than 64 bytes and data sets are file names; 4 KiB is the longest path on Linux.
-  static var longestText: Int { 4096 }
+  static let longestText = 4096
 
-  let source: Source
+  private let source: any ByteSource
   private(set) var position = 0
 
-  init(source: Source) { self.source = source }
+  init(source: any ByteSource) { self.source = source }
 
   var remaining: Int { source.byteCount - position }
 

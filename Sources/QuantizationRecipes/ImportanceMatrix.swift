@@ -60,7 +60,8 @@ public struct ImportanceMatrix: Sendable {
   /// - Complexity: O(bytes of the file), reading through it once with about a megabyte of memory.
   public init(_ source: some ByteSource) throws(CheckpointError) {
     do throws(CheckpointError) {
-      let isGGUF = source.byteCount >= 4 && (try source.readBytes(0..<4)) == Array("GGUF".utf8)
+      let magic = try source.readBytes(0..<min(4, source.byteCount))
+      let isGGUF = magic == Array("GGUF".utf8)
       self = isGGUF ? try ImportanceMatrix.readGGUF(source) : try ImportanceMatrix.readLegacy(source)
       try checkValues()
     } catch {
@@ -174,7 +175,7 @@ extension ImportanceMatrix {
     let bytes = try source.readBytes(range)
     var values: [Float] = []
     values.reserveCapacity(bytes.count / 4)
-    let span = bytes.span.bytes
+    let span = unsafe bytes.span.bytes
     for offset in stride(from: 0, to: bytes.count, by: 4) {
       let bits = unsafe span.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self)
       let value = Float(bitPattern: isBigEndian ? UInt32(bigEndian: bits) : UInt32(littleEndian: bits))

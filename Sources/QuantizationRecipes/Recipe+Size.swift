@@ -8,6 +8,12 @@ public struct RecipeSize: Hashable, Sendable {
   /// The bytes of all tensors, scales included; file headers and padding are not.
   public var bytes: Int
 
+  /// Makes a size of its two counts.
+  public init(parameters: Int, bytes: Int) {
+    self.parameters = parameters
+    self.bytes = bytes
+  }
+
   /// Bits per weight; 0 for a model without weights.
   public var bitsPerWeight: Double { parameters == 0 ? 0 : Double(bytes) * 8 / Double(parameters) }
 }
