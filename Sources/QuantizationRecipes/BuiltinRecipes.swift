@@ -24,7 +24,7 @@ extension Recipe {
   /// Nothing is recoded, as far as the output's files have a type for it.
   static let keep = Recipe(
     name: "keep", summary: "every tensor in the type it has",
-    rules: [RecipeRule(format: .keep)])
+    rules: [RecipeRule(format: .keep)], precise: PreciseStorage(safetensors: .keep))
 
   static let bf16 = Recipe(
     name: "BF16", summary: "every matrix in BF16", rules: [RecipeRule(format: .element(.bf16))])

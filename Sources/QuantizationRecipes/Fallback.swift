@@ -36,8 +36,8 @@ public enum Fallback: Hashable, Sendable, Codable {
   /// | Q5_K | Q5_1 |
   /// | Q6_K, Q8_K | Q8_0 |
   /// | Q2_K, Q3_K, IQ1_S to IQ4_XS | IQ4_NL |
+  /// | NVFP4 | IQ4_NL |
   /// | TQ1_0, TQ2_0, Q1_0, Q2_0 | Q4_0 |
-  /// | NVFP4 | MXFP4 |
   /// | formats of 32-element blocks, and where those do not fit either | F16 for an F16 source, otherwise BF16 |
   ///
   /// Source: `tensor_type_fallback` in llama.cpp's `src/llama-quant.cpp`. Deliberate differences: Q2_K and Q3_K go to
@@ -51,9 +51,8 @@ public enum Fallback: Hashable, Sendable, Codable {
       case .q4K: .q5_0
       case .q5K: .q5_1
       case .q6K, .q8K: .q8_0
-      case .q2K, .q3K, .iq1S, .iq1M, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S, .iq4XS: .iq4NL
+      case .q2K, .q3K, .iq1S, .iq1M, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S, .iq4XS, .nvfp4: .iq4NL
       case .tq1_0, .tq2_0, .q1_0, .q2_0: .q4_0
-      case .nvfp4: .mxfp4
       default: nil
       }
     return (standIn.map { [.element($0)] } ?? []) + [sixteenBits]

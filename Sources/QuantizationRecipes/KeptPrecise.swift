@@ -5,16 +5,42 @@ internal import TensorFormats
 ///
 /// These tensors are small, or their values are not a matrix's, and every engine expects them plain.
 public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
-  case integer = "its elements are not real numbers"
-  case scale = "it holds the scales of another tensor"
-  case norm = "norms are always kept precise"
-  case router = "routers are always kept precise"
-  case bias = "biases are always kept precise"
-  case vector = "tensors of fewer than two dimensions are always kept precise"
-  case convolution = "convolution kernels are always kept precise"
-  case position = "position tables are always kept precise"
-  case delicate = "small recurrent and mixing tensors are always kept precise"
-  case notAWeight = "its name does not end in 'weight'"
+  /// Integers, booleans and complex numbers.
+  case integer
+  /// Scales of another tensor.
+  case scale
+  /// Norms, wherever they are.
+  case norm
+  /// The gates that choose experts.
+  case router
+  /// Biases, those of stacked experts too.
+  case bias
+  /// Fewer than two dimensions.
+  case vector
+  /// More than three dimensions, or a convolution by name.
+  case convolution
+  /// Position and token-type tables.
+  case position
+  /// Small recurrent and mixing tensors of other architectures.
+  case delicate
+  /// Not a weight, judged by the name.
+  case notAWeight
+
+  /// The reason in words, for a plan.
+  public var explanation: String {
+    switch self {
+    case .integer: "its elements are not real numbers"
+    case .scale: "it holds the scales of another tensor"
+    case .norm: "norms are always kept precise"
+    case .router: "routers are always kept precise"
+    case .bias: "biases are always kept precise"
+    case .vector: "tensors of fewer than two dimensions are always kept precise"
+    case .convolution: "convolution kernels are always kept precise"
+    case .position: "position tables are always kept precise"
+    case .delicate: "small recurrent and mixing tensors are always kept precise"
+    case .notAWeight: "its name does not end in 'weight'"
+    }
+  }
 
   /// The reason that applies to a tensor; `nil` if the rules decide about it.
   static func reason(for subject: RecipeSubject) -> KeptPrecise? {

@@ -23,8 +23,8 @@ public enum LayerSelector: Hashable, Sendable {
     case .range(let range): range.contains(layer)
     case .first(let n): layer < n
     case .last(let n): layer >= count - n
-    case .firstFraction(let n): layer < count / n
-    case .lastFraction(let n): layer >= (n - 1) * count / n
+    case .firstFraction(let n): layer < count / max(n, 1)
+    case .lastFraction(let n): layer >= (n - 1) * count / max(n, 1)
     case .moreBits:
       layer < count / 8 || layer >= 7 * count / 8 || (layer - count / 8) % 3 == 2
     }

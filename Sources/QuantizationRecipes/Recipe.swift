@@ -42,6 +42,18 @@ public struct RecipeDecision: Hashable, Sendable, Codable {
   public let rule: Int?
   /// Why the tensor is always kept precise; `nil` if a rule decided.
   public let keptPrecise: KeptPrecise?
+
+  /// Makes a decision.
+  public init(
+    format: StorageFormat, wanted: StorageFormat, reason: String? = nil, rule: Int?,
+    keptPrecise: KeptPrecise? = nil
+  ) {
+    self.format = format
+    self.wanted = wanted
+    self.reason = reason
+    self.rule = rule
+    self.keptPrecise = keptPrecise
+  }
 }
 
 // MARK: - Deciding

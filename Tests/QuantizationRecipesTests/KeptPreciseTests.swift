@@ -30,6 +30,7 @@ import Testing
     let decision = try recipe.decide(subject, in: .safetensors)
     #expect(decision.keptPrecise == reason)
     #expect(decision.rule == nil)
+    #expect(!reason.explanation.isEmpty)
     #expect(decision.format == .keep)
     guard type != .c64 else { return }
     let expected: StorageFormat = reason == .integer || reason == .scale ? .keep : .element(.f32)
@@ -51,6 +52,13 @@ import Testing
     norm.sourceType = .f32
     #expect(try recipe.decide(norm, in: .gguf).format == .keep)
     #expect(try recipe.decide(norm, in: .safetensors).format == .element(.bf16))
+  }
+
+  @Test func keepMeansKeepAlsoOnTheWayBack() throws {
+    let recipe = try #require(Recipe.builtIn(named: "keep"))
+    var norm = subject("output_norm.weight", .norm, [256], .f32)
+    norm.sourceContainer = .gguf
+    #expect(try recipe.decide(norm, in: .safetensors).format == .keep)
   }
 
   @Test func aRecipeMayChooseThePreciseTypes() throws {

@@ -156,7 +156,7 @@ import Testing
   @Test func blocksOf64FitSomeRows() throws {
     let recipe = try #require(Recipe.builtIn(named: "NVFP4"))
     let expected = [
-      192: "NVFP4", 96: "MXFP4", 416: "MXFP4", 160: "MXFP4", 224: "MXFP4", 240: "BF16", 48: "BF16",
+      192: "NVFP4", 96: "IQ4_NL", 416: "IQ4_NL", 160: "IQ4_NL", 224: "IQ4_NL", 240: "BF16", 48: "BF16",
     ]
     for (columns, format) in expected {
       #expect(try recipe.decide(matrix(columns: columns), in: .gguf).format.spelling == format)
