@@ -43,7 +43,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
   }
 
   /// The reason that applies to a tensor; `nil` if the rules decide about it.
-  static func reason(for subject: RecipeSubject) -> KeptPrecise? {
+  static func reason(for subject: RecipeSubject, names: [NameBytes]) -> KeptPrecise? {
     if subject.sourceType.isInteger || subject.sourceType == .c64 { return .integer }
     switch subject.role {
     case .scale: return .scale
@@ -51,8 +51,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     case .router: return .router
     default: break
     }
-    let names = [subject.name] + subject.otherNames
-    if names.contains(where: { $0.hasSuffix(".bias") }) { return .bias }
+    if names.contains(where: biasName.matches) { return .bias }
     if subject.shape.rank < 2 { return .vector }
     if subject.shape.rank > 3 { return .convolution }
     switch subject.role {
@@ -62,38 +61,34 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
   }
 
   /// Where no role says what a tensor is for, its name has to.
-  private static func reason(forNames names: [String]) -> KeptPrecise? {
-    for (reason, suffixes) in suffixes where names.contains(where: { suffixes.contains(where: $0.hasSuffix) })
-    {
-      return reason
+  private static func reason(forNames names: [NameBytes]) -> KeptPrecise? {
+    for (reason, patterns) in patterns {
+      if patterns.contains(where: { names.contains(where: $0.matches) }) { return reason }
     }
-    for (reason, fragments) in fragments {
-      if names.contains(where: { name in fragments.contains { name.contains($0) } }) { return reason }
-    }
-    return names.contains { $0.hasSuffix("weight") } ? nil : .notAWeight
+    return names.contains(where: weightName.matches) ? nil : .notAWeight
   }
 
-  private static let suffixes: [(KeptPrecise, [String])] = [
-    (.norm, ["norm.weight", "layernorm.weight", "layer_norm.weight"]),
-    (.router, [".gate.weight", ".router.weight", ".ffn_gate_inp.weight"]),
-  ]
+  private static let biasName = NamePattern.glob("*.bias")
+  private static let weightName = NamePattern.glob("*weight")
 
   /// Source: the names that `tensor_allows_quantization` in llama.cpp's `src/llama-quant.cpp` refuses to quantise, and
   /// their counterparts in Hugging Face checkpoints.
-  private static let fragments: [(KeptPrecise, [String])] = [
-    (.position, ["position_embd", "position_embedding", "pos_embd", "rel_pos", "attn_rel_b", "token_types"]),
-    (.convolution, ["ssm_conv1d", "conv1d", "shortconv.conv", "patch_embd", "patch_merger"]),
+  private static let patterns: [(KeptPrecise, [NamePattern])] = [
+    (.norm, globs("*norm.weight")),
+    (.router, globs("*.gate.weight", "*.router.weight", "*.ffn_gate_inp.weight")),
+    (.position, globs("*position_emb*", "*pos_embd*", "*rel_pos*", "*attn_rel_b*", "*token_types*")),
+    (.convolution, globs("*conv1d*", "*shortconv.conv*", "*patch_embd*", "*patch_merger*")),
     (
       .delicate,
-      [
-        "altup", "laurel", "per_layer_model_proj", "indexer.k_proj", "indexer.q_proj", "time_mix_first",
-        "time_mix_w0", "time_mix_w1", "time_mix_w2", "time_mix_v0", "time_mix_v1", "time_mix_v2",
-        "time_mix_a0",
-        "time_mix_a1", "time_mix_a2", "time_mix_g1", "time_mix_g2", "time_mix_decay_w1", "time_mix_decay_w2",
-        "time_mix_lerp_fused", "sam.neck.", "sam.net_", "rvq.codebook", "code_embd",
-      ]
+      globs(
+        "*altup*", "*laurel*", "*per_layer_model_proj*", "*indexer.k_proj*", "*indexer.q_proj*",
+        "*time_mix_first.*", "*time_mix_w?.*", "*time_mix_v?.*", "*time_mix_a?.*", "*time_mix_g?.*",
+        "*time_mix_decay_w?.*", "*time_mix_lerp_fused*", "*sam.neck.*", "*sam.net_*", "*rvq.codebook*",
+        "*code_embd*")
     ),
   ]
+
+  private static func globs(_ texts: String...) -> [NamePattern] { texts.map(NamePattern.glob) }
 }
 
 /// How the tensors that are always kept precise are stored.

@@ -45,12 +45,16 @@ public struct NamePattern: Sendable {
   /// Whether `name` matches.
   ///
   /// - Complexity: For globs O(*p* *n*) at worst; a regular expression is as slow as its author made it.
-  public func matches(_ name: String) -> Bool {
+  public func matches(_ name: String) -> Bool { matches(NameBytes(name)) }
+
+  /// The same for a name that is looked at by many patterns.
+  func matches(_ name: NameBytes) -> Bool {
     if let expression {
+      let name = name.text
       let whole = NSRange(name.startIndex..., in: name)
       return expression.firstMatch(in: name, range: whole) != nil
     }
-    return NamePattern.matches(globBytes, Array(name.utf8))
+    return NamePattern.matches(globBytes, name.utf8)
   }
 
   /// The greedy two-pointer match: after a mismatch only the latest `*` takes one more byte.
@@ -75,6 +79,17 @@ public struct NamePattern: Sendable {
       }
     }
     return pattern[p...].allSatisfy { $0 == star }
+  }
+}
+
+/// A tensor's name with its bytes, unpacked once for all the patterns that look at it.
+struct NameBytes {
+  let text: String
+  let utf8: [UInt8]
+
+  init(_ text: String) {
+    self.text = text
+    self.utf8 = Array(text.utf8)
   }
 }
 

@@ -70,11 +70,12 @@ extension Recipe {
   public func decide(
     _ subject: RecipeSubject, in container: Container
   ) throws(CheckpointError) -> RecipeDecision {
-    if let kept = KeptPrecise.reason(for: subject) {
+    let names = subject.nameBytes
+    if let kept = KeptPrecise.reason(for: subject, names: names) {
       let wanted = precise.format(for: subject, reason: kept, in: container)
       return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept)
     }
-    guard let index = rules.firstIndex(where: { $0.matches(subject) }) else {
+    guard let index = rules.firstIndex(where: { $0.matches(subject, names: names) }) else {
       throw CheckpointError(
         .invalidRequest,
         "no rule of the recipe '\(name.printable)' covers it (role \(subject.role.rawValue)"

@@ -41,7 +41,9 @@ public struct RecipeRule: Hashable, Sendable, Codable {
   }
 
   /// Whether the rule applies to a tensor. The cheap conditions are looked at first.
-  public func matches(_ subject: RecipeSubject) -> Bool {
+  public func matches(_ subject: RecipeSubject) -> Bool { matches(subject, names: subject.nameBytes) }
+
+  func matches(_ subject: RecipeSubject, names subjectNames: [NameBytes]) -> Bool {
     if !roles.isEmpty, !roles.contains(subject.role) { return false }
     if let isExpertStack, isExpertStack != subject.isExpertStack { return false }
     if let expertCount, expertCount != subject.expertCount { return false }
@@ -51,9 +53,7 @@ public struct RecipeRule: Hashable, Sendable, Codable {
       else { return false }
     }
     if names.isEmpty { return true }
-    return names.contains { pattern in
-      pattern.matches(subject.name) || subject.otherNames.contains { pattern.matches($0) }
-    }
+    return names.contains { pattern in subjectNames.contains(where: pattern.matches) }
   }
 }
 

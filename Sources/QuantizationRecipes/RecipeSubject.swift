@@ -48,4 +48,7 @@ public struct RecipeSubject: Hashable, Sendable {
     self.expertCount = expertCount
     self.hasTiedEmbedding = hasTiedEmbedding
   }
+
+  /// All names, for patterns to look at.
+  var nameBytes: [NameBytes] { ([name] + otherNames).map(NameBytes.init) }
 }

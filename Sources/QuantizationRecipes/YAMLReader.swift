@@ -76,7 +76,6 @@ extension YAMLReader {
         let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
         throw reader.problem("unknown key \(shown)", remedy: "there are \(keys.joined(separator: ", "))")
       }
-      // Values are placed by their key if they have no place of their own, as empty ones have.
       result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")
     }
     return result

@@ -106,6 +106,8 @@ import Testing
     ("rules:\n- {format: 8}", "line 2, column 12: 'format' must be a text, not '8'"),
     ("rules:\n- {format: [Q4_K]}", "line 2, column 12: 'format' must be a text, not a list"),
     ("rules:\n- {format: ''}", "line 2, column 12: 'format' must be a text, not empty"),
+    ("rules:\n- format:\n  role: norm", "line 2, column 10: 'format' must be a text, not empty"),
+    ("rules:\n- {format: ~}", "line 2, column 12: 'format' must be a text, not '~'"),
     ("rules:\n- {format: Q4_K, role: experts}", "line 2, column 24: 'experts' is no role"),
     ("rules:\n- {format: Q4_K, role: []}", "line 2, column 24: 'role' is an empty list"),
     (
