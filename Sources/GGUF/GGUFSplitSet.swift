@@ -17,6 +17,12 @@ public struct GGUFSplitSet: Hashable, Sendable {
     public let part: Int
     /// The tensor's index in that part.
     public let tensor: Int
+
+    /// Names a tensor's place.
+    public init(part: Int, tensor: Int) {
+      self.part = part
+      self.tensor = tensor
+    }
   }
 
   /// The files, in order. Exactly one for a model that is not split.

@@ -136,3 +136,6 @@ public struct BlockLayout: Hashable, Sendable {
     return overflow ? nil : bytes
   }
 }
+
+/// Coded as the formats' own spelling.
+extension ElementType: Codable {}

@@ -57,3 +57,21 @@ extension TensorShape: CustomStringConvertible {
   /// `[48, 5120, 7168]`
   public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }
+
+extension TensorShape: Codable {
+  /// Decodes a list of dimensions, outermost first.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    guard let shape = TensorShape(checking: try container.decode([Int].self)) else {
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "a dimension is negative, or their product overflows")
+    }
+    self = shape
+  }
+
+  /// Encodes the list of dimensions, outermost first.
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(dimensions)
+  }
+}

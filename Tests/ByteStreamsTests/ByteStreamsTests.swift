@@ -1,4 +1,6 @@
 import ByteStreams
+import CheckpointTesting
+import Foundation
 import TensorFormats
 import Testing
 
@@ -15,5 +17,48 @@ import Testing
     #expect(Digest(hexadecimal: "0aFF")?.bytes == [10, 255])
     #expect(Digest(hexadecimal: "0aF") == nil)
     #expect(Digest(hexadecimal: "zz") == nil)
+  }
+}
+
+@Suite struct FileSystemTests {
+  @Test func aRoundTripThroughADirectory() throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path("sub")
+    try FileSystem.createDirectory(path)
+    try FileSystem.createDirectory(path)
+    let bytes: [UInt8] = [1, 2, 3]
+    try FileSystem.writeAtomically(bytes.span.bytes, to: path + "/b")
+    try FileSystem.writeAtomically([UInt8]().span.bytes, to: path + "/a")
+    #expect(try FileSystem.names(in: path) == ["a", "b"])
+    #expect(FileSystem.kind(of: path) == .directory)
+    #expect(FileSystem.size(of: path + "/b") == 3)
+    #expect(try InputFile(path + "/b").readBytes(1..<3) == [2, 3])
+    try FileSystem.removeFile(path + "/b")
+    try FileSystem.removeFile(path + "/b")
+    #expect(FileSystem.kind(of: path + "/b") == nil)
+    #expect((FileSystem.freeSpace(at: path) ?? 0) > 0)
+  }
+
+  @Test func errorsSayWhatAndWhere() throws {
+    let directory = try TemporaryDirectory()
+    let missing = directory.path("missing")
+    #expect(throws: CheckpointError.self) { try InputFile(missing) }
+    let error = #expect(throws: CheckpointError.self) { try InputFile(directory.path) }
+    #expect(error?.code == .notFound)
+    #expect(error?.message == "is not a regular file")
+    try FileSystem.writeAtomically(([7, 7] as [UInt8]).span.bytes, to: missing)
+    let file = try InputFile(missing)
+    let beyond = #expect(throws: CheckpointError.self) { try file.readBytes(1..<3) }
+    #expect(beyond?.code == .truncated)
+    let exists = #expect(throws: CheckpointError.self) { try OutputFile(missing, byteCount: 1) }
+    #expect(exists?.code == .cannotCreate)
+    #expect(exists?.description.contains(missing) == true)
+  }
+
+  @Test("a pipe is refused at once instead of waited for") func pipe() throws {
+    let directory = try TemporaryDirectory()
+    #expect(mkfifo(directory.path("pipe"), 0o600) == 0)
+    let error = #expect(throws: CheckpointError.self) { try InputFile(directory.path("pipe")) }
+    #expect(error?.message == "is not a regular file")
   }
 }

@@ -1,0 +1,126 @@
+internal import CFileShims
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// The few questions and changes to a file system that a conversion needs, with errors that name the path.
+public enum FileSystem {
+  /// What stands at a path.
+  public enum Kind: Hashable, Sendable {
+    case file, directory, other
+  }
+
+  /// What stands at a path, symbolic links followed; `nil` if there is nothing, or nothing that may be seen.
+  public static func kind(of path: String) -> Kind? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: return .file
+    case S_IFDIR: return .directory
+    default: return .other
+    }
+  }
+
+  /// The size of a file, symbolic links followed; `nil` if there is none.
+  public static func size(of path: String) -> Int? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    return Int(status.st_size)
+  }
+
+  /// The names in a directory, sorted, without `.` and `..`.
+  ///
+  /// - Throws: `.notFound` if it cannot be listed.
+  public static func names(in directory: String) throws(CheckpointError) -> [String] {
+    guard let stream = unsafe opendir(directory) else {
+      throw CheckpointError(.notFound, "cannot be listed: \(systemMessage(errno))", path: directory)
+    }
+    defer { unsafe closedir(stream) }
+    var names: [String] = []
+    while let entry = unsafe readdir(stream) {
+      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { start in
+        unsafe start.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: start.pointee)) {
+          unsafe String(cString: $0)
+        }
+      }
+      if name != "." && name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  /// Makes a directory; one that is there already is fine.
+  ///
+  /// - Throws: `.cannotCreate`.
+  public static func createDirectory(_ path: String) throws(CheckpointError) {
+    guard unsafe mkdir(path, 0o755) != 0, errno != EEXIST || kind(of: path) != .directory else { return }
+    throw CheckpointError(
+      .cannotCreate, "the directory cannot be created: \(systemMessage(errno))", path: path)
+  }
+
+  /// Renames a file within a file system, replacing what is there, atomically.
+  ///
+  /// - Throws: `.inputOutput`.
+  public static func rename(_ from: String, to: String) throws(CheckpointError) {
+    guard posixRename(from, to) != 0 else { return }
+    throw CheckpointError(.inputOutput, "cannot be renamed to \(to): \(systemMessage(errno))", path: from)
+  }
+
+  private static func posixRename(_ from: String, _ to: String) -> CInt {
+    #if canImport(Glibc)
+    return unsafe Glibc.rename(from, to)
+    #else
+    return unsafe Darwin.rename(from, to)
+    #endif
+  }
+
+  /// Removes a file; one that is not there is fine.
+  ///
+  /// - Throws: `.inputOutput`.
+  public static func removeFile(_ path: String) throws(CheckpointError) {
+    guard unsafe unlink(path) != 0, errno != ENOENT else { return }
+    throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(errno))", path: path)
+  }
+
+  /// Removes an empty directory; one that is not there or not empty stays as it is.
+  public static func removeDirectoryIfEmpty(_ path: String) { unsafe rmdir(path) }
+
+  /// Makes the names in a directory survive a power cut, after files in it were created or renamed.
+  ///
+  /// - Throws: `.inputOutput`.
+  public static func synchronizeDirectory(_ path: String) throws(CheckpointError) {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw CheckpointError(.inputOutput, "cannot be opened: \(systemMessage(errno))", path: path)
+    }
+    defer { close(descriptor) }
+    let failure = cfs_synchronize(descriptor)
+    // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
+    guard failure == 0 || failure == EINVAL else {
+      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+    }
+  }
+
+  /// Bytes that may still be written to the file system that holds `path`; `nil` if the system does not say.
+  public static func freeSpace(at path: String) -> Int? {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { return nil }
+    return Int(
+      clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
+  }
+
+  /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
+  ///
+  /// - Throws: `.cannotCreate`, `.inputOutput`.
+  public static func writeAtomically(_ bytes: RawSpan, to path: String) throws(CheckpointError) {
+    let temporary = path + ".writing"
+    try removeFile(temporary)
+    let file = try OutputFile(temporary, byteCount: bytes.byteCount)
+    try file.write(bytes, at: 0)
+    try file.synchronize()
+    try rename(temporary, to: path)
+  }
+}

@@ -1,0 +1,125 @@
+public import ByteStreams
+public import GGUF
+public import TensorFormats
+
+/// One view over a model on disk, whatever its format: tensors by name, their shapes, types and bytes, the metadata
+/// and the configuration beside them.
+///
+/// Opening reads headers only. Nothing here knows any model; roles come from a model description further up.
+public struct Checkpoint: Sendable {
+  /// The container format of the weights.
+  public enum Format: String, Hashable, Sendable, Codable {
+    case safetensors, gguf
+  }
+
+  /// What the user named.
+  public let path: String
+  /// The directory that holds the files.
+  public let directory: String
+  /// The container format.
+  public let format: Format
+  /// The weight files, in the order of their names.
+  public let files: [File]
+  /// All tensors, by file and rising offset. Names are unique, except between the parts of a partition set.
+  public let tensors: [Tensor]
+  /// `config.json`, as its bytes; `nil` where there is none.
+  public let configuration: [UInt8]?
+  /// The key-values of a GGUF checkpoint's main file; `nil` for safetensors.
+  public let ggufMetadata: GGUFMetadata?
+  /// The parts, if this is a partition set; empty otherwise.
+  public let parts: [Part]
+  /// What is odd but does not keep the checkpoint from being used.
+  public let warnings: [String]
+
+  private let positions: [String: Int]
+
+  init(
+    path: String, directory: String, format: Format, files: [File], tensors: [Tensor],
+    configuration: [UInt8]?,
+    ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [], warnings: [String] = []
+  ) {
+    self.path = path
+    self.directory = directory
+    self.format = format
+    self.files = files
+    self.tensors = tensors
+    self.configuration = configuration
+    self.ggufMetadata = ggufMetadata
+    self.parts = parts
+    self.warnings = warnings
+    positions = Dictionary(
+      tensors.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { first, _ in first })
+  }
+}
+
+// MARK: - What it is made of
+
+extension Checkpoint {
+  /// One weight file.
+  public struct File: Sendable {
+    /// The path below ``Checkpoint/directory``.
+    public let name: String
+    /// The bytes.
+    public let source: any ByteSource
+    /// Where tensor data starts; everything before it is the header.
+    public let dataOffset: Int
+    /// `__metadata__` of a safetensors file; empty for GGUF.
+    public let safetensorsMetadata: [String: String]
+    /// The key-values of a GGUF file; `nil` for safetensors.
+    public let ggufMetadata: GGUFMetadata?
+    /// The byte order of the tensor data.
+    public let byteOrder: GGUFByteOrder
+  }
+
+  /// One tensor.
+  public struct Tensor: Hashable, Sendable {
+    /// The name in the file.
+    public let name: String
+    /// The element type.
+    public let elementType: ElementType
+    /// Row-major, outermost first, for GGUF as well.
+    public let shape: TensorShape
+    /// The index of its file in ``Checkpoint/files``.
+    public let file: Int
+    /// Its bytes, from the start of that file.
+    public let byteRange: Range<Int>
+  }
+
+  /// One directory of a partition set.
+  public struct Part: Sendable {
+    /// The directory's name below the set.
+    public let name: String
+    /// The part, as the checkpoint that it is by itself.
+    public let checkpoint: Checkpoint
+  }
+}
+
+// MARK: - Asking
+
+extension Checkpoint {
+  /// The tensor of that name.
+  ///
+  /// - Complexity: O(1).
+  public subscript(name: String) -> Tensor? { positions[name].map { tensors[$0] } }
+
+  /// Reads part of a tensor's bytes.
+  ///
+  /// - Parameters:
+  ///   - range: Bytes, from the start of the tensor.
+  /// - Throws: `.truncated`, `.inputOutput`.
+  public func read(_ tensor: Tensor, _ range: Range<Int>, into buffer: inout MutableRawSpan)
+    throws(CheckpointError)
+  {
+    precondition(range.upperBound <= tensor.byteRange.count && range.count == buffer.byteCount)
+    try files[tensor.file].source.read(into: &buffer, at: tensor.byteRange.lowerBound + range.lowerBound)
+  }
+
+  /// `general.architecture` of a GGUF file, or `model_type` of `config.json`.
+  public var architecture: String? {
+    if case .string(let name)? = ggufMetadata?["general.architecture"] { return name }
+    return ConfigurationSummary(configuration)?.modelType
+  }
+
+  /// The size of all weight files, headers included.
+  public var byteCount: Int { files.reduce(0) { $0 + $1.source.byteCount } }
+}

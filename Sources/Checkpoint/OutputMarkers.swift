@@ -1,0 +1,11 @@
+/// The files by which a directory that `step3-convert` wrote says what it is.
+public enum OutputMarkers {
+  /// The journal of a conversion in progress. While it is there and the manifest is not, the directory is unfinished.
+  public static let journal = "step3-convert.journal"
+  /// Written last: a directory with it is complete.
+  public static let manifest = "manifest.json"
+  /// Ends the names of data files that are not complete yet, so that no engine takes them for weights.
+  public static let unfinishedSuffix = ".unfinished"
+  /// Larger than any manifest, index or configuration: no such file is read beyond it.
+  public static let largestTextFile = 1 << 28
+}

@@ -1,0 +1,260 @@
+public import Checkpoint
+public import TensorFormats
+
+/// Where every byte of a conversion goes: the program that the pipeline runs.
+///
+/// A plan is made from headers, the configuration, the recipe and the options; it reads no weights. Everything
+/// downstream (dry run, execution, progress, verification) follows it and decides nothing a second time. Two plans
+/// that are equal give equal output, byte for byte.
+public struct ShardPlan: Codable, Hashable, Sendable {
+  /// The layout of this value; raised when a field changes its meaning.
+  public static let currentVersion = 1
+
+  /// ``currentVersion`` at the time of planning.
+  public var version: Int = ShardPlan.currentVersion
+  /// The toolkit's version: another one may place bytes differently.
+  public var tool: String
+  /// What is converted.
+  public var source: Source
+  /// What was asked for.
+  public var request: Request
+  /// The output directories: one for an unpartitioned model, one per instance of a partition.
+  public var parts: [Part]
+  /// Tensors that are in more than one part on purpose.
+  public var replicated: [Replication]
+  /// Tensors that are stored otherwise than the recipe asked, and why.
+  public var fallbacks: [Fallback]
+  /// Source tensors that are no output tensors by themselves, and why.
+  public var absorbed: [Absorption]
+}
+
+// MARK: - The source
+
+extension ShardPlan {
+  /// The checkpoint that is converted, as far as its headers tell.
+  public struct Source: Codable, Hashable, Sendable {
+    /// The container format.
+    public var format: Checkpoint.Format
+    /// `model_type` or `general.architecture`; `nil` where nothing says it.
+    public var architecture: String?
+    /// The weight files in the order in which they are read.
+    public var files: [SourceFile]
+    /// The number of tensors.
+    public var tensorCount: Int
+  }
+
+  /// One weight file of the source.
+  public struct SourceFile: Codable, Hashable, Sendable {
+    /// The path below the source's directory.
+    public var path: String
+    /// Its size.
+    public var bytes: Int
+    /// Where its tensor data starts.
+    public var dataOffset: Int
+    /// XXH3-128 of everything before ``dataOffset``: a plan of another header is another plan.
+    public var headerXXH3: String
+  }
+}
+
+// MARK: - The request
+
+extension ShardPlan {
+  /// The options that shape the output.
+  public struct Request: Codable, Hashable, Sendable {
+    /// The container format to write.
+    public var format: Checkpoint.Format
+    /// The recipe's name.
+    public var recipe: String
+    /// How the model is cut.
+    public var partition: Partition
+    /// No output file grows beyond this, unless a single tensor does; `nil` for no limit.
+    public var maximumShardBytes: Int?
+
+    /// Describes what is wanted.
+    public init(
+      format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil
+    ) {
+      self.format = format
+      self.recipe = recipe
+      self.partition = partition
+      self.maximumShardBytes = maximumShardBytes
+    }
+  }
+
+  /// How a model is cut into parts.
+  public enum Partition: Codable, Hashable, Sendable {
+    /// One part.
+    case none
+    /// Attention-FFN disaggregation: an attention part, `ffnEP` FFN parts that hold whole experts each, and a vision
+    /// part if the model has one.
+    case afd(AFDLayout)
+  }
+
+  /// The instances of an attention-FFN disaggregated deployment.
+  public struct AFDLayout: Codable, Hashable, Sendable {
+    /// Where the router's weights live.
+    public enum RouterSide: String, Codable, Hashable, Sendable {
+      case attention, ffn
+    }
+
+    /// Between how many FFN instances the routed experts are divided, whole experts each.
+    public var ffnEP: Int
+    /// The side of the router.
+    public var router: RouterSide
+
+    /// Describes a deployment.
+    public init(ffnEP: Int = 1, router: RouterSide = .attention) {
+      self.ffnEP = ffnEP
+      self.router = router
+    }
+  }
+}
+
+// MARK: - The output
+
+extension ShardPlan {
+  /// One output directory, which opens as a checkpoint by itself.
+  public struct Part: Codable, Hashable, Sendable {
+    /// What the part serves as.
+    public enum Role: String, Codable, Hashable, Sendable {
+      case model, attention, ffn, vision
+    }
+
+    /// The directory below the output; empty for an unpartitioned model, which is the output itself.
+    public var directory: String
+    /// What the part serves as.
+    public var role: Role
+    /// Its number among the parts of its role.
+    public var rank: Int
+    /// How many parts of its role there are.
+    public var ranks: Int
+    /// The weight files.
+    public var files: [File]
+    /// Text files that are made: `config.json`, the index.
+    public var documents: [Document]
+    /// Files that are copied as they are: tokenizer, chat template.
+    public var copies: [Copy]
+  }
+
+  /// One weight file.
+  public struct File: Codable, Hashable, Sendable {
+    /// The path below the output.
+    public var path: String
+    /// Its size.
+    public var bytes: Int
+    /// Where its tensor data starts.
+    public var dataOffset: Int
+    /// XXH3-128 of everything before ``dataOffset``.
+    public var headerXXH3: String
+    /// By rising offset.
+    public var tensors: [Tensor]
+  }
+
+  /// One output tensor.
+  public struct Tensor: Codable, Hashable, Sendable {
+    /// The name in the output.
+    public var name: String
+    /// What the tensor is for.
+    public var role: TensorRole
+    /// The layer it belongs to, if any.
+    public var layer: Int?
+    /// How it is stored.
+    public var elementType: ElementType
+    /// Row-major.
+    public var shape: TensorShape
+    /// From the start of the file.
+    public var offset: Int
+    /// Its size.
+    public var bytes: Int
+    /// Where its elements come from.
+    public var source: Slice
+  }
+
+  /// A box of a source tensor.
+  public struct Slice: Codable, Hashable, Sendable {
+    /// The source tensor's name.
+    public var tensor: String
+    /// The index of its file in the source.
+    public var file: Int
+    /// From the start of that file, the whole tensor's first byte.
+    public var offset: Int
+    /// How the source stores it.
+    public var elementType: ElementType
+    /// The whole source tensor, row-major.
+    public var shape: TensorShape
+    /// The box's first element in each dimension.
+    public var origin: [Int]
+    /// The box's size in each dimension.
+    public var extent: [Int]
+    /// For block-FP8: the tensor of scales that the elements are multiplied with.
+    public var scale: Scale?
+  }
+
+  /// The scales of a block-FP8 source tensor.
+  public struct Scale: Codable, Hashable, Sendable {
+    /// The scale tensor's name.
+    public var tensor: String
+    /// The index of its file in the source.
+    public var file: Int
+    /// From the start of that file.
+    public var offset: Int
+    /// F32 or BF16.
+    public var elementType: ElementType
+    /// `[rows of tiles, columns of tiles]`, stacked like the weight.
+    public var shape: TensorShape
+    /// Rows and columns of a tile.
+    public var tile: [Int]
+  }
+
+  /// A small text file that is made rather than copied.
+  public struct Document: Codable, Hashable, Sendable {
+    /// The path below the output.
+    public var path: String
+    /// All of it.
+    public var text: String
+  }
+
+  /// A small file that is copied as it is.
+  public struct Copy: Codable, Hashable, Sendable {
+    /// The name below the source's directory.
+    public var from: String
+    /// The path below the output.
+    public var path: String
+    /// Its size.
+    public var bytes: Int
+  }
+}
+
+// MARK: - What a reader should know
+
+extension ShardPlan {
+  /// A tensor that is in several parts on purpose.
+  public struct Replication: Codable, Hashable, Sendable {
+    /// The output tensor's name.
+    public var tensor: String
+    /// The directories it is in.
+    public var parts: [String]
+    /// Why.
+    public var reason: String
+  }
+
+  /// A tensor that is stored otherwise than the recipe's rule asked.
+  public struct Fallback: Codable, Hashable, Sendable {
+    /// The output tensor's name.
+    public var tensor: String
+    /// The format the rule asked for.
+    public var wanted: String
+    /// The format it gets.
+    public var stored: String
+    /// Why.
+    public var reason: String
+  }
+
+  /// A source tensor whose content goes into another output tensor.
+  public struct Absorption: Codable, Hashable, Sendable {
+    /// The source tensor's name.
+    public var tensor: String
+    /// Why it is no tensor of its own.
+    public var reason: String
+  }
+}
