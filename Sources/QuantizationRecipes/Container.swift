@@ -1,0 +1,32 @@
+public import TensorFormats
+
+/// The file format that tensors are stored in: it decides which types there are at all.
+public enum Container: String, Hashable, Sendable, Codable, CaseIterable {
+  /// A safetensors checkpoint.
+  case safetensors
+  /// A GGUF file or split set.
+  case gguf
+
+  /// Whether a file of this format can hold tensors of `type`.
+  ///
+  /// Safetensors has every scalar type and none of GGML's blocks. GGUF has GGML's blocks, the floating-point types
+  /// from 16 bits up and the signed integers; eight-bit floats, unsigned integers and booleans it has not.
+  public func holds(_ type: ElementType) -> Bool {
+    switch self {
+    case .safetensors: !type.isBlockQuantized
+    case .gguf:
+      switch type {
+      case .f16, .bf16, .f32, .f64, .i8, .i16, .i32, .i64: true
+      default: type.isBlockQuantized
+      }
+    }
+  }
+
+  /// What people call it.
+  public var displayName: String {
+    switch self {
+    case .safetensors: "safetensors"
+    case .gguf: "GGUF"
+    }
+  }
+}

@@ -1,0 +1,187 @@
+internal import Checkpoint
+public import TensorFormats
+
+/// Maps every tensor of a model to a storage format: an ordered list of rules, of which the first that applies decides.
+///
+/// A recipe is a value without a model in it. Nothing it does is silent: a tensor that no rule covers, a format that
+/// does not fit and a rule that decides nothing are errors or reported fallbacks.
+public struct Recipe: Hashable, Sendable, Codable {
+  /// The built-in's name, or what the file calls itself.
+  public var name: String
+  /// One line for a listing.
+  public var summary: String
+  /// In order of precedence.
+  public var rules: [RecipeRule]
+  /// What to do where a format does not fit, for rules that do not say it themselves.
+  public var onMisfit: Fallback
+  /// How the tensors are stored that no rule may touch.
+  public var precise: PreciseStorage
+
+  /// Makes a recipe.
+  public init(
+    name: String, summary: String, rules: [RecipeRule], onMisfit: Fallback = .standard,
+    precise: PreciseStorage = PreciseStorage()
+  ) {
+    self.name = name
+    self.summary = summary
+    self.rules = rules
+    self.onMisfit = onMisfit
+    self.precise = precise
+  }
+}
+
+/// What a recipe says about one tensor.
+public struct RecipeDecision: Hashable, Sendable, Codable {
+  /// What the tensor is stored as.
+  public let format: StorageFormat
+  /// What the rule asked for; differs from ``format`` after a fallback.
+  public let wanted: StorageFormat
+  /// Why it fell back, for the plan; `nil` if it did not.
+  public let reason: String?
+  /// The index of the rule that decided; `nil` for tensors that are always kept precise.
+  public let rule: Int?
+  /// Why the tensor is always kept precise; `nil` if a rule decided.
+  public let keptPrecise: KeptPrecise?
+
+  /// Makes a decision.
+  public init(
+    format: StorageFormat, wanted: StorageFormat, reason: String? = nil, rule: Int?,
+    keptPrecise: KeptPrecise? = nil
+  ) {
+    self.format = format
+    self.wanted = wanted
+    self.reason = reason
+    self.rule = rule
+    self.keptPrecise = keptPrecise
+  }
+}
+
+// MARK: - Deciding
+
+extension Recipe {
+  /// The storage format of one tensor.
+  ///
+  /// - Parameters:
+  ///   - subject: The tensor.
+  ///   - container: The files it is written to.
+  /// - Throws: `.invalidRequest` if no rule covers the tensor; `.unsupported` if nothing the recipe allows for it
+  ///   fits.
+  /// - Complexity: O(number of conditions).
+  public func decide(
+    _ subject: RecipeSubject, in container: Container
+  ) throws(CheckpointError) -> RecipeDecision {
+    let names = subject.nameBytes
+    if let kept = KeptPrecise.reason(for: subject, names: names) {
+      let wanted = precise.format(for: subject, reason: kept, in: container)
+      return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept)
+    }
+    guard let index = rules.firstIndex(where: { $0.matches(subject, names: names) }) else {
+      throw CheckpointError(
+        .invalidRequest,
+        "no rule of the recipe '\(name.printable)' covers it (role \(subject.role.rawValue)"
+          + (subject.layer.map { ", layer \($0)" } ?? "") + ", shape \(subject.shape))",
+        tensor: subject.name, remedy: "end the recipe with a rule without conditions")
+    }
+    let rule = rules[index]
+    return try fit(
+      rule.format, fallback: rule.fallback ?? onMisfit, subject, container, rule: index, kept: nil)
+  }
+
+  private func fit(
+    _ wanted: StorageFormat, fallback: Fallback, _ subject: RecipeSubject, _ container: Container, rule: Int?,
+    kept: KeptPrecise?
+  ) throws(CheckpointError) -> RecipeDecision {
+    var reasons: [String] = []
+    // Integers cannot become anything else, so there is nothing for them to fall back to.
+    let chain = kept == .integer ? [] : fallback.formats(after: wanted, for: subject, in: container)
+    for format in [wanted] + chain {
+      guard let misfit = format.misfit(subject.shape, source: subject.sourceType, in: container) else {
+        let reason = reasons.isEmpty ? nil : reasons.joined(separator: "; ")
+        return RecipeDecision(format: format, wanted: wanted, reason: reason, rule: rule, keptPrecise: kept)
+      }
+      if !reasons.contains(misfit) { reasons.append(misfit) }
+    }
+    throw CheckpointError(
+      .unsupported,
+      "cannot be stored as \(([wanted] + chain).map(\.spelling).joined(separator: " or ")): "
+        + reasons.joined(separator: "; "),
+      tensor: subject.name, remedy: Recipe.remedy(wanted, in: container, kept: kept))
+  }
+
+  private static func remedy(_ wanted: StorageFormat, in container: Container, kept: KeptPrecise?) -> String {
+    if kept != nil { return "convert to the other kind of file, or leave the tensor out" }
+    switch container {
+    case .safetensors where wanted.isGGMLBlock: return "write GGUF, or choose FP8_BLOCK or BF16"
+    case .gguf where wanted == .blockFP8: return "write safetensors, or choose Q8_0"
+    default: return "give the rule a fallback that fits, or another format"
+    }
+  }
+}
+
+extension StorageFormat {
+  fileprivate var isGGMLBlock: Bool {
+    if case .element(let type) = self { type.isBlockQuantized } else { false }
+  }
+}
+
+// MARK: - Rules that decide nothing
+
+extension Recipe {
+  /// The rules that should have decided some tensor and did not.
+  ///
+  /// - Parameter used: The ``RecipeDecision/rule`` of every tensor of the model.
+  /// - Returns: Indices into ``rules``, without the optional ones.
+  public func unusedRules(used: Set<Int>) -> [Int] {
+    rules.indices.filter { !used.contains($0) && !rules[$0].isOptional }
+  }
+
+  /// Makes an unused rule an error.
+  ///
+  /// - Parameter used: The ``RecipeDecision/rule`` of every tensor of the model.
+  /// - Throws: `.invalidRequest` naming every rule of ``unusedRules(used:)``.
+  public func requireAllUsed(_ used: Set<Int>) throws(CheckpointError) {
+    let unused = unusedRules(used: used)
+    guard !unused.isEmpty else { return }
+    let list = unused.map { "rule \($0 + 1) (\(rules[$0]))" }.joined(separator: ", ")
+    throw CheckpointError(
+      .invalidRequest, "the recipe '\(name.printable)' has rules that decide no tensor: \(list)",
+      remedy:
+        "either nothing matches, or earlier rules took it all, or it is always kept precise; correct the rule, "
+        + "or mark it 'optional: true'")
+  }
+}
+
+// MARK: - Overrides
+
+/// One `--tensor-type PATTERN=TYPE`: a regular expression, found anywhere in a tensor's name, and a format.
+public struct TensorTypeOverride: Hashable, Sendable {
+  /// Looked for in the names.
+  public let pattern: NamePattern
+  /// What the tensors are stored as.
+  public let format: StorageFormat
+
+  /// Reads the argument. The type is what follows the last `=`.
+  ///
+  /// - Throws: `.invalidRequest` if there is no `=`, no pattern, no such format, or the pattern is no regular
+  ///   expression.
+  public init(argument: String) throws(CheckpointError) {
+    guard let equals = argument.lastIndex(of: "="), equals != argument.startIndex else {
+      throw CheckpointError(
+        .invalidRequest, "'\(argument.printable)' is not PATTERN=TYPE", remedy: "for example 'attn_v=Q8_0'")
+    }
+    self.pattern = try .regex(String(argument[..<equals]))
+    self.format = try StorageFormat(spelling: String(argument[argument.index(after: equals)...]))
+  }
+}
+
+extension Recipe {
+  /// This recipe with overrides put in front, the first given first.
+  ///
+  /// They are rules like any other: one that decides nothing is an error, and what is always kept precise stays so.
+  public func overriding(with overrides: [TensorTypeOverride]) -> Recipe {
+    guard !overrides.isEmpty else { return self }
+    var copy = self
+    copy.rules = overrides.map { RecipeRule(names: [$0.pattern], format: $0.format) } + rules
+    return copy
+  }
+}

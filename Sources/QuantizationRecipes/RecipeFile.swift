@@ -1,0 +1,164 @@
+public import ByteStreams
+internal import Checkpoint
+public import TensorFormats
+
+extension Recipe {
+  /// The largest recipe file that is read. Real ones have a few kilobytes.
+  static let largestFile = 1 << 20
+
+  /// The recipe that a command line names: a built-in, or a file.
+  ///
+  /// - Parameter argument: A built-in's name, in any letter case; anything else is a path.
+  /// - Throws: `.invalidRequest` if it is neither, otherwise what ``init(yaml:path:)`` throws.
+  public static func named(_ argument: String) throws(CheckpointError) -> Recipe {
+    if let recipe = builtIn(named: argument) { return recipe }
+    let looksLikePath = argument.contains("/") || argument.hasSuffix(".yaml") || argument.hasSuffix(".yml")
+    do throws(CheckpointError) {
+      return try Recipe(file: InputFile(argument))
+    } catch {
+      guard error.code == .notFound, !looksLikePath else { throw error }
+      throw CheckpointError(
+        .invalidRequest, "'\(argument.printable)' is neither a built-in recipe nor a file",
+        remedy: "built in are " + builtIns.map(\.name).joined(separator: ", "))
+    }
+  }
+
+  /// Reads a recipe file.
+  ///
+  /// - Throws: As ``init(yaml:path:)``; `.malformed` too if it is larger than 1 MiB or not UTF-8.
+  public init(file: some ByteSource) throws(CheckpointError) {
+    guard file.byteCount <= Recipe.largestFile else {
+      throw CheckpointError(
+        .malformed, "a recipe of \(file.byteCount) bytes; at most \(Recipe.largestFile) are read",
+        path: file.path)
+    }
+    guard let text = String(validating: try file.readBytes(0..<file.byteCount), as: UTF8.self) else {
+      throw CheckpointError(.malformed, "is not UTF-8 text", path: file.path)
+    }
+    try self.init(yaml: text, path: file.path)
+  }
+
+  /// Reads a recipe in the form that `Manuals/recipes.md` describes.
+  ///
+  /// - Parameters:
+  ///   - yaml: One document.
+  ///   - path: The file's name, for messages; its last component is the recipe's name if the text gives none.
+  /// - Throws: `.malformed` with line and column for bad YAML, unknown keys, values of the wrong kind, unknown
+  ///   roles, formats and bases, and layer ranges that make no sense.
+  public init(yaml: String, path: String) throws(CheckpointError) {
+    do throws(CheckpointError) {
+      try self.init(
+        document: YAMLReader(text: yaml), defaultName: path.split(separator: "/").last.map(String.init))
+    } catch {
+      throw error.at(path: path)
+    }
+  }
+
+  private init(document: YAMLReader, defaultName: String?) throws(CheckpointError) {
+    let fields = try document.fields(["name", "summary", "base", "on_misfit", "precise", "rules"])
+    guard let rulesField = fields["rules"] else {
+      throw document.problem("'rules' is missing", remedy: "a recipe is a list of rules")
+    }
+    var rules: [RecipeRule] = []
+    for rule in try rulesField.list() { rules.append(try rule.rule()) }
+    let base = try fields["base"]?.base()
+    guard !rules.isEmpty || base != nil else { throw rulesField.problem("'rules' is an empty list") }
+    let precise = try fields["precise"]?.preciseStorage() ?? base?.precise ?? PreciseStorage()
+    self.init(
+      name: try fields["name"]?.text() ?? defaultName ?? "recipe",
+      summary: try fields["summary"]?.text() ?? base.map { "based on \($0.name)" } ?? "",
+      rules: rules + (base?.rules ?? []),
+      onMisfit: try fields["on_misfit"]?.fallback() ?? base?.onMisfit ?? .standard,
+      precise: precise)
+  }
+}
+
+// MARK: - The parts of a recipe file
+
+extension YAMLReader {
+  fileprivate func rule() throws(CheckpointError) -> RecipeRule {
+    let fields = try fields([
+      "role", "layers", "name", "regex", "expert_stack", "experts", "tied_embedding", "format", "fallback",
+      "optional",
+    ])
+    guard let format = fields["format"] else { throw problem("the rule has no 'format'") }
+    var rule = RecipeRule(format: try format.storageFormat())
+    for value in try fields["role"]?.oneOrMore() ?? [] { rule.roles.append(try value.role()) }
+    for value in try fields["layers"]?.oneOrMore() ?? [] { rule.layers += try value.layers() }
+    for value in try fields["name"]?.oneOrMore() ?? [] { rule.names.append(.glob(try value.text())) }
+    for value in try fields["regex"]?.oneOrMore() ?? [] { rule.names.append(try value.regex()) }
+    rule.isExpertStack = try fields["expert_stack"]?.flag()
+    rule.expertCount = try fields["experts"]?.count()
+    rule.hasTiedEmbedding = try fields["tied_embedding"]?.flag()
+    rule.fallback = try fields["fallback"]?.fallback()
+    rule.isOptional = try fields["optional"]?.flag() ?? false
+    return rule
+  }
+
+  fileprivate func base() throws(CheckpointError) -> Recipe {
+    let name = try text()
+    guard let recipe = Recipe.builtIn(named: name) else {
+      throw problem(
+        "'\(name.printable)' is no built-in recipe",
+        remedy: "there are " + Recipe.builtIns.map(\.name).joined(separator: ", "))
+    }
+    return recipe
+  }
+
+  fileprivate func preciseStorage() throws(CheckpointError) -> PreciseStorage {
+    guard isMapping else {
+      let format = try preciseFormat()
+      return PreciseStorage(safetensors: format, gguf: format)
+    }
+    let fields = try fields(Container.allCases.map(\.rawValue))
+    return PreciseStorage(
+      safetensors: try fields[Container.safetensors.rawValue]?.preciseFormat(),
+      gguf: try fields[Container.gguf.rawValue]?.preciseFormat())
+  }
+
+  private func preciseFormat() throws(CheckpointError) -> StorageFormat {
+    let format = try storageFormat()
+    guard PreciseStorage.choices.contains(format) else {
+      let choices = PreciseStorage.choices.map(\.spelling).joined(separator: ", ")
+      throw problem("\(format) is not precise", remedy: "choose one of \(choices)")
+    }
+    return format
+  }
+
+  private func storageFormat() throws(CheckpointError) -> StorageFormat {
+    let text = try text()
+    return try located { () throws(CheckpointError) in try StorageFormat(spelling: text) }
+  }
+
+  fileprivate func fallback() throws(CheckpointError) -> Fallback {
+    if isScalar {
+      switch try text() {
+      case "standard": return .standard
+      case "error": return .error
+      default: break
+      }
+    }
+    var formats: [StorageFormat] = []
+    for value in try oneOrMore() { formats.append(try value.storageFormat()) }
+    return .chain(formats)
+  }
+
+  private func role() throws(CheckpointError) -> TensorRole {
+    let text = try text()
+    guard let role = TensorRole(rawValue: text) else {
+      let known = TensorRole.allCases.map(\.rawValue).joined(separator: ", ")
+      throw problem("'\(text.printable)' is no role", remedy: "there are \(known)")
+    }
+    return role
+  }
+
+  private func layers() throws(CheckpointError) -> [LayerSelector] {
+    let text = try textOrNumber()
+    return try located { () throws(CheckpointError) in try LayerSelector.parse(text) }
+  }
+
+  private func regex() throws(CheckpointError) -> NamePattern {
+    let text = try text()
+    return try located { () throws(CheckpointError) in try .regex(text) }
+  }
+}

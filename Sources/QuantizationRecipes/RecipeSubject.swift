@@ -1,0 +1,54 @@
+public import Checkpoint
+public import TensorFormats
+
+/// A tensor as a recipe sees it: what it is, how large, and what model it is part of. No bytes.
+public struct RecipeSubject: Hashable, Sendable {
+  /// The name in the source.
+  public var name: String
+  /// Further names of the same tensor, such as the one it will have in a GGUF file. Name patterns look at all.
+  public var otherNames: [String]
+  /// What the tensor is for.
+  public var role: TensorRole
+  /// The layer it belongs to, counted from 0; `nil` outside the language model's layers.
+  public var layer: Int?
+  /// How many layers the language model has.
+  public var layerCount: Int
+  /// The shape stored, row-major; after a tensor-parallel cut that of the slice.
+  public var shape: TensorShape
+  /// The source's element type; for a block-FP8 weight F8_E4M3.
+  public var sourceType: ElementType
+  /// The format of the source's files.
+  public var sourceContainer: Container
+  /// Whether the outermost dimension counts experts.
+  public var isExpertStack: Bool
+  /// How many routed experts a layer has; 0 in a model without.
+  public var expertCount: Int
+  /// Whether the model has no output projection of its own and uses the embedding for it.
+  public var hasTiedEmbedding: Bool
+
+  /// Describes a tensor.
+  ///
+  /// - Parameter isExpertStack: Derived when `nil`: three dimensions, in a role where the outermost of them can only
+  ///   be experts.
+  public init(
+    name: String, otherNames: [String] = [], role: TensorRole, layer: Int?, layerCount: Int,
+    shape: TensorShape,
+    sourceType: ElementType, sourceContainer: Container = .safetensors, isExpertStack: Bool? = nil,
+    expertCount: Int = 0, hasTiedEmbedding: Bool = false
+  ) {
+    self.name = name
+    self.otherNames = otherNames
+    self.role = role
+    self.layer = layer
+    self.layerCount = layerCount
+    self.shape = shape
+    self.sourceType = sourceType
+    self.sourceContainer = sourceContainer
+    self.isExpertStack = isExpertStack ?? (shape.rank == 3 && (role == .routedExperts || role == .other))
+    self.expertCount = expertCount
+    self.hasTiedEmbedding = hasTiedEmbedding
+  }
+
+  /// All names, for patterns to look at.
+  var nameBytes: [NameBytes] { ([name] + otherNames).map(NameBytes.init) }
+}

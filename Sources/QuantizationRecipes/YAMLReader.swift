@@ -1,0 +1,140 @@
+internal import TensorFormats
+internal import Yams
+
+/// Reads a YAML document strictly: every value has the kind that is expected of it, every key is known, and whatever
+/// is not as it should be is an error with line and column.
+struct YAMLReader {
+  private let node: Node
+  /// The key the value stands under, for messages.
+  private let label: String
+
+  /// Parses a text that holds exactly one document.
+  init(text: String) throws(CheckpointError) {
+    do {
+      guard let root = try Yams.compose(yaml: text) else {
+        throw CheckpointError(.malformed, "the file is empty")
+      }
+      self.init(node: root, label: "the document")
+    } catch let error as CheckpointError {
+      throw error
+    } catch let error as YamlError {
+      throw YAMLReader.translate(error)
+    } catch {
+      throw CheckpointError(.malformed, "cannot be read as YAML")
+    }
+  }
+
+  private init(node: Node, label: String) {
+    self.node = node
+    self.label = label
+  }
+
+  private static func translate(_ error: YamlError) -> CheckpointError {
+    switch error {
+    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+      .composer(_, let problem, let mark, _):
+      return CheckpointError(.malformed, "line \(mark.line), column \(mark.column): \(problem)")
+    case .duplicatedKeysInMapping(let duplicates, let context):
+      let keys = duplicates.map(\.printable).sorted().joined(separator: ", ")
+      return CheckpointError(
+        .malformed, "line \(context.mark.line), column \(context.mark.column): the key \(keys) is there twice"
+      )
+    case .reader(let problem, _, _, _):
+      return CheckpointError(.malformed, "cannot be read as YAML: \(problem)")
+    default: return CheckpointError(.malformed, "cannot be read as YAML")
+    }
+  }
+
+  /// An error about this value.
+  func problem(_ message: String, remedy: String? = nil) -> CheckpointError {
+    let place = node.mark.map { "line \($0.line), column \($0.column): " } ?? ""
+    return CheckpointError(.malformed, place + message, remedy: remedy)
+  }
+
+  /// Lets `body` read this value, and says where it is if that fails.
+  func located<T>(_ body: () throws(CheckpointError) -> T) throws(CheckpointError) -> T {
+    do throws(CheckpointError) {
+      return try body()
+    } catch {
+      throw problem(error.message, remedy: error.remedy)
+    }
+  }
+}
+
+// MARK: - Kinds of values
+
+extension YAMLReader {
+  /// A mapping whose keys are all among `keys`.
+  func fields(_ keys: [String]) throws(CheckpointError) -> [String: YAMLReader] {
+    guard case .mapping(let mapping) = node else {
+      throw problem("\(label) must be a mapping (key: value), not \(kind)")
+    }
+    var result: [String: YAMLReader] = [:]
+    for (key, value) in mapping {
+      let reader = YAMLReader(node: key, label: "the key")
+      guard case .scalar(let scalar) = key, keys.contains(scalar.string) else {
+        let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
+        throw reader.problem("unknown key \(shown)", remedy: "there are \(keys.joined(separator: ", "))")
+      }
+      result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")
+    }
+    return result
+  }
+
+  /// A list; not a single value.
+  func list() throws(CheckpointError) -> [YAMLReader] {
+    guard case .sequence(let sequence) = node else { throw problem("\(label) must be a list, not \(kind)") }
+    return sequence.map { YAMLReader(node: $0, label: "an entry of \(label)") }
+  }
+
+  /// A list of at least one value, or the value itself.
+  func oneOrMore() throws(CheckpointError) -> [YAMLReader] {
+    guard case .sequence = node else { return [self] }
+    let values = try list()
+    guard !values.isEmpty else { throw problem("\(label) is an empty list") }
+    return values
+  }
+
+  /// A text that is not empty. A number or `true` counts as its text only in quotes.
+  func text() throws(CheckpointError) -> String {
+    guard case .scalar(let scalar) = node, !scalar.string.isEmpty, node.tag == Tag(.str) else {
+      throw problem("\(label) must be a text, not \(kind)")
+    }
+    return scalar.string
+  }
+
+  /// A text, or a whole number as its text: `60` is a layer as well as `"0-3"`.
+  func textOrNumber() throws(CheckpointError) -> String {
+    if case .scalar(let scalar) = node, node.tag == Tag(.int) { return scalar.string }
+    return try text()
+  }
+
+  /// A whole number that is not negative.
+  func count() throws(CheckpointError) -> Int {
+    guard case .scalar(let scalar) = node, node.tag == Tag(.int), let value = Int(scalar.string), value >= 0
+    else { throw problem("\(label) must be a whole number, not \(kind)") }
+    return value
+  }
+
+  /// `true` or `false`.
+  func flag() throws(CheckpointError) -> Bool {
+    guard case .scalar(let scalar) = node, scalar.style == .plain, ["true", "false"].contains(scalar.string)
+    else { throw problem("\(label) must be true or false, not \(kind)") }
+    return scalar.string == "true"
+  }
+
+  /// Whether it is a mapping.
+  var isMapping: Bool { if case .mapping = node { true } else { false } }
+
+  /// Whether it is a single value.
+  var isScalar: Bool { if case .scalar = node { true } else { false } }
+
+  private var kind: String {
+    switch node {
+    case .mapping: "a mapping"
+    case .sequence: "a list"
+    case .alias: "an alias"
+    case .scalar(let scalar): scalar.string.isEmpty ? "empty" : "'\(scalar.string.printable)'"
+    }
+  }
+}

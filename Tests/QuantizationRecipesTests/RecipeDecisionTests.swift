@@ -1,0 +1,226 @@
+import Checkpoint
+import Foundation
+import QuantizationRecipes
+import TensorFormats
+import Testing
+
+@Suite struct BuiltInRecipeTests {
+  /// One line per recipe: what lm_head, embedding, and the projections of a layer get, in GGUF.
+  @Test(arguments: [
+    // recipe, lm_head, embedding, v_proj in layers 0, 7 and 9, down_proj of experts in 4, 7 and 58, o_proj, gate
+    ("Q4_K", "Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K"),
+    ("IQ4_XS", "IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS IQ4_XS"),
+    ("Q5_K_M", "Q6_K Q5_K Q6_K Q5_K Q6_K Q6_K Q5_K Q6_K Q5_K Q5_K"),
+    ("Q5_K_S", "Q6_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K"),
+    ("Q4_K_M", "Q6_K Q4_K Q6_K Q4_K Q6_K Q6_K Q4_K Q6_K Q4_K Q4_K"),
+    ("Q4_K_S", "Q6_K Q4_K Q5_K Q4_K Q4_K Q5_K Q4_K Q4_K Q4_K Q4_K"),
+    ("Q3_K_L", "Q6_K Q3_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K Q5_K Q3_K"),
+    ("Q3_K_M", "Q6_K Q3_K Q5_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q3_K"),
+    ("Q3_K_S", "Q6_K Q3_K Q3_K Q3_K Q3_K Q3_K Q3_K Q3_K Q3_K Q3_K"),
+    ("MXFP4_MOE", "Q8_0 Q8_0 Q8_0 Q8_0 Q8_0 MXFP4 MXFP4 MXFP4 Q8_0 MXFP4"),
+    ("BF16", "BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16"),
+    ("keep", "keep keep keep keep keep keep keep keep keep keep"),
+  ])
+  func decides(name: String, expected: String) throws {
+    let names = [
+      "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.v_proj.weight",
+      "model.layers.7.self_attn.v_proj.weight", "model.layers.9.self_attn.v_proj.weight",
+      "model.layers.4.moe.down_proj.weight", "model.layers.7.moe.down_proj.weight",
+      "model.layers.58.moe.down_proj.weight", "model.layers.20.self_attn.o_proj.weight",
+      "model.layers.20.moe.gate_proj.weight",
+    ]
+    #expect(try formats(of: names, by: name, in: .gguf).joined(separator: " ") == expected)
+  }
+
+  /// The same mixture whether the checkpoint has Hugging Face's names or GGUF's.
+  @Test(arguments: ["Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "MXFP4_MOE", "FP8_BLOCK"])
+  func namesOfBothWorldsMeanTheSame(name: String) throws {
+    let recipe = try #require(Recipe.builtIn(named: name))
+    let container: Container = name == "FP8_BLOCK" ? .safetensors : .gguf
+    for subject in Inventory.step3.language where !subject.otherNames.isEmpty {
+      var plain = subject
+      plain.otherNames = []
+      var gguf = plain
+      gguf.name = subject.otherNames[0]
+      #expect(try recipe.decide(plain, in: container).format == recipe.decide(gguf, in: container).format)
+    }
+  }
+
+  @Test func fp8BlockIsStepFunsLayout() throws {
+    let recipe = try #require(Recipe.builtIn(named: "fp8_block"))
+    for subject in Inventory.step3.subjects {
+      let decision = try recipe.decide(subject, in: .safetensors)
+      let isLinear =
+        subject.shape.rank >= 2
+        && [.attention, .denseFFN, .sharedExpert, .routedExperts].contains(subject.role)
+      let plain: [StorageFormat] = [.element(.bf16), .keep]
+      #expect(isLinear ? decision.format == .blockFP8 : plain.contains(decision.format), "\(subject.name)")
+      #expect(decision.reason == nil)
+    }
+  }
+
+  /// llama.cpp's exceptions for models with exactly eight experts, and only for those.
+  @Test(arguments: [
+    ("Q4_K_M", "Q8_0 Q8_0 Q5_K"), ("Q4_K_S", "Q8_0 Q8_0 Q5_K"), ("Q3_K_S", "Q8_0 Q8_0 Q5_K"),
+    ("Q3_K_M", "Q8_0 Q8_0 Q5_K"), ("Q3_K_L", "Q8_0 Q8_0 Q3_K"), ("Q5_K_M", "Q8_0 Q8_0 Q5_K"),
+    ("Q5_K_S", "Q8_0 Q8_0 Q5_K"), ("Q6_K", "Q6_K Q6_K Q6_K"),
+  ])
+  func eightExpertsAreSpecial(name: String, expected: String) throws {
+    let recipe = try #require(Recipe.builtIn(named: name))
+    var formats: [String] = []
+    for part in ["v_proj", "k_proj", "o_proj"] {
+      var subject = try #require(Inventory.step3["model.layers.20.self_attn.\(part).weight"])
+      subject.expertCount = 8
+      formats.append(try recipe.decide(subject, in: .gguf).format.spelling)
+    }
+    #expect(formats.joined(separator: " ") == expected)
+  }
+
+  @Test func aTiedEmbeddingIsTheOutput() throws {
+    let recipe = try #require(Recipe.builtIn(named: "Q4_K_M"))
+    var subject = try #require(Inventory.step3["model.embed_tokens.weight"])
+    #expect(try recipe.decide(subject, in: .gguf).format == .element(.q4K))
+    subject.hasTiedEmbedding = true
+    #expect(try recipe.decide(subject, in: .gguf).format == .element(.q6K))
+  }
+
+  /// No built-in leaves a tensor of the model uncovered, falls back on its published shapes, or has a required rule
+  /// that decides nothing.
+  @Test(arguments: Recipe.builtIns)
+  func coversStep3(recipe: Recipe) throws {
+    let container: Container = recipe.name == "FP8_BLOCK" ? .safetensors : .gguf
+    var used: Set<Int> = []
+    for subject in Inventory.step3.subjects {
+      let decision = try recipe.decide(subject, in: container)
+      #expect(decision.reason == nil && decision.format == decision.wanted, "\(subject.name)")
+      #expect((decision.rule == nil) == (decision.keptPrecise != nil))
+      if let rule = decision.rule { used.insert(rule) }
+    }
+    #expect(recipe.unusedRules(used: used) == [])
+    #expect(!recipe.summary.isEmpty)
+  }
+
+  @Test func namesAreUniqueAndComplete() {
+    let names = Recipe.builtIns.map(\.name)
+    #expect(Set(names).count == names.count)
+    let promised = [
+      "keep", "BF16", "F16", "F32", "FP8_BLOCK", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S",
+      "Q3_K_L",
+      "Q3_K_M", "Q3_K_S", "IQ4_XS", "IQ4_NL", "MXFP4_MOE", "Q4_0", "Q4_K", "Q2_K", "TQ1_0", "NVFP4",
+    ]
+    #expect(Set(promised).subtracting(names) == [])
+    #expect(Recipe.builtIn(named: "q4_k_m")?.name == "Q4_K_M")
+    #expect(Recipe.builtIn(named: "Q4") == nil)
+  }
+
+  @Test func recipesSurviveJSON() throws {
+    for recipe in Recipe.builtIns {
+      let json = try JSONEncoder().encode(recipe)
+      #expect(try JSONDecoder().decode(Recipe.self, from: json) == recipe)
+    }
+  }
+
+  private func formats(of names: [String], by recipeName: String, in container: Container) throws -> [String]
+  {
+    let recipe = try #require(Recipe.builtIn(named: recipeName))
+    return try names.map { name in
+      try recipe.decide(try #require(Inventory.step3[name]), in: container).format.spelling
+    }
+  }
+}
+
+@Suite struct MisfitTests {
+  /// The odd fixture's rows: 192 = 6 x 32, 96 = 3 x 32, 416 = 13 x 32, 160 = 5 x 32, 224 = 7 x 32; 240 is none.
+  @Test(arguments: [
+    ("Q4_K", "Q5_0"), ("Q5_K", "Q5_1"), ("Q6_K", "Q8_0"), ("Q2_K", "IQ4_NL"), ("Q3_K", "IQ4_NL"),
+    ("IQ4_XS", "IQ4_NL"), ("IQ3_S", "IQ4_NL"), ("IQ3_XXS", "IQ4_NL"), ("TQ1_0", "Q4_0"), ("TQ2_0", "Q4_0"),
+    ("Q1_0", "Q4_0"),
+  ])
+  func largeBlocksGiveWayToSmallOnes(name: String, standIn: String) throws {
+    let recipe = try #require(Recipe.builtIn(named: name))
+    var seen: Set<Int> = []
+    for subject in Inventory.odd.subjects {
+      let decision = try recipe.decide(subject, in: .gguf)
+      guard decision.keptPrecise == nil else { continue }
+      seen.insert(subject.shape.columns)
+      let expected = subject.shape.columns % 32 == 0 ? standIn : "BF16"
+      #expect(decision.format.spelling == expected, "\(subject.name)")
+      #expect(decision.wanted.spelling == name)
+      let reason = try #require(decision.reason)
+      #expect(reason.contains("rows of \(subject.shape.columns) elements are not whole blocks of"))
+      #expect(reason.contains(name))
+    }
+    #expect(seen == [192, 96, 240, 416, 160, 224])
+  }
+
+  @Test func blocksOf64FitSomeRows() throws {
+    let recipe = try #require(Recipe.builtIn(named: "NVFP4"))
+    let expected = [
+      192: "NVFP4", 96: "IQ4_NL", 416: "IQ4_NL", 160: "IQ4_NL", 224: "IQ4_NL", 240: "BF16", 48: "BF16",
+    ]
+    for (columns, format) in expected {
+      #expect(try recipe.decide(matrix(columns: columns), in: .gguf).format.spelling == format)
+    }
+  }
+
+  @Test func theLastResortKeepsAnF16SourceF16() throws {
+    let recipe = try #require(Recipe.builtIn(named: "Q8_0"))
+    let decision = try recipe.decide(matrix(columns: 48, type: .f16), in: .gguf)
+    #expect(decision.format == .element(.f16))
+    #expect(decision.reason == "rows of 48 elements are not whole blocks of 32 (Q8_0)")
+  }
+
+  @Test func everyStepOfAChainIsReported() throws {
+    let recipe = try #require(Recipe.builtIn(named: "Q4_K"))
+    let decision = try recipe.decide(matrix(columns: 48), in: .gguf)
+    #expect(decision.format == .element(.bf16))
+    #expect(
+      decision.reason
+        == "rows of 48 elements are not whole blocks of 256 (Q4_K); "
+        + "rows of 48 elements are not whole blocks of 32 (Q5_0)")
+  }
+
+  @Test func aRuleMayNameItsOwnChainOrRefuse() throws {
+    var rule = RecipeRule(
+      format: .element(.q4K), fallback: .chain([.element(.nvfp4), .element(.q8_0), .element(.f32)]))
+    var recipe = Recipe(name: "own", summary: "", rules: [rule])
+    #expect(try recipe.decide(matrix(columns: 192), in: .gguf).format == .element(.nvfp4))
+    #expect(try recipe.decide(matrix(columns: 96), in: .gguf).format == .element(.q8_0))
+    #expect(try recipe.decide(matrix(columns: 48), in: .gguf).format == .element(.f32))
+    rule.fallback = .error
+    recipe.rules = [rule]
+    let error = #expect(throws: CheckpointError.self) { try recipe.decide(matrix(columns: 48), in: .gguf) }
+    #expect(error?.code == .unsupported)
+    #expect(error?.tensor == "model.layers.0.mlp.up_proj.weight")
+    #expect(
+      error?.message == "cannot be stored as Q4_K: rows of 48 elements are not whole blocks of 256 (Q4_K)")
+  }
+
+  @Test func aTypeThatTheContainerHasNotIsAnError() throws {
+    let q4K = try #require(Recipe.builtIn(named: "Q4_K"))
+    let inSafetensors = #expect(throws: CheckpointError.self) {
+      try q4K.decide(matrix(columns: 256), in: .safetensors)
+    }
+    #expect(inSafetensors?.message == "cannot be stored as Q4_K: safetensors has no type Q4_K")
+    #expect(inSafetensors?.remedy?.contains("write GGUF") == true)
+    let fp8 = try #require(Recipe.builtIn(named: "FP8_BLOCK"))
+    let inGGUF = #expect(throws: CheckpointError.self) { try fp8.decide(matrix(columns: 256), in: .gguf) }
+    #expect(inGGUF?.remedy?.contains("write safetensors") == true)
+  }
+
+  @Test func keepFallsBackWhereTheContainerHasNoSuchType() throws {
+    let recipe = try #require(Recipe.builtIn(named: "keep"))
+    let decision = try recipe.decide(matrix(columns: 256, type: .f8E4M3), in: .gguf)
+    #expect(decision.format == .element(.bf16))
+    #expect(decision.wanted == .keep)
+    #expect(decision.reason == "GGUF has no type F8_E4M3")
+    #expect(try recipe.decide(matrix(columns: 256, type: .f8E4M3), in: .safetensors).format == .keep)
+    #expect(try recipe.decide(matrix(columns: 256, type: .q4K), in: .safetensors).format == .element(.bf16))
+  }
+
+  private func matrix(columns: Int, type: ElementType = .bf16) -> RecipeSubject {
+    RecipeSubject(
+      name: "model.layers.0.mlp.up_proj.weight", role: .denseFFN, layer: 0, layerCount: 3,
+      shape: TensorShape([64, columns]), sourceType: type)
+  }
+}

@@ -1,0 +1,67 @@
+import Foundation
+import QuantizationRecipes
+import TensorFormats
+import Testing
+
+@Suite struct StorageFormatTests {
+  @Test(arguments: StorageFormat.all)
+  func spellingsAreReadBack(format: StorageFormat) throws {
+    #expect(try StorageFormat(spelling: format.spelling) == format)
+    #expect(try StorageFormat(spelling: format.spelling.lowercased()) == format)
+    let json = try JSONEncoder().encode([format])
+    #expect(String(decoding: json, as: UTF8.self) == "[\"\(format.spelling)\"]")
+    #expect(try JSONDecoder().decode([StorageFormat].self, from: json) == [format])
+  }
+
+  @Test(arguments: ["Q4_K_M", "", "I8", "Q8_K", "Q8_1", "FP8", "F8_E4M3FNUZ"])
+  func unknownSpellingsAreRefused(text: String) {
+    let error = #expect(throws: CheckpointError.self) { try StorageFormat(spelling: text) }
+    #expect(error?.code == .invalidRequest)
+    #expect(error?.message == "'\(text)' is no storage format")
+    #expect(error?.remedy?.contains("FP8_BLOCK") == true)
+  }
+
+  /// The bytes of safetensors files in block-FP8 are F8 plus one F32 per started tile of 128 x 128.
+  @Test(arguments: [
+    ([256, 128], [2, 1]), ([48, 192], [1, 2]), ([5, 192, 160], [5, 2, 2]), ([1, 1], [1, 1]),
+    ([0, 128], [0, 1]),
+  ])
+  func blockFP8HasOneScalePerTile(shape: [Int], scales: [Int]) {
+    let shape = TensorShape(shape)
+    #expect(StorageFormat.tileScaleShape(of: shape) == TensorShape(scales))
+    #expect(
+      StorageFormat.blockFP8.byteCount(shape, source: .bf16)
+        == shape.elementCount + 4 * TensorShape(scales).elementCount)
+  }
+
+  @Test func sizesFollowTheBlocks() {
+    let shape = TensorShape([4, 512])
+    #expect(StorageFormat.element(.q4K).byteCount(shape, source: .bf16) == 4 * 2 * 144)
+    #expect(StorageFormat.keep.byteCount(shape, source: .bf16) == 4 * 512 * 2)
+    #expect(StorageFormat.element(.q4K).byteCount(TensorShape([4, 500]), source: .bf16) == nil)
+  }
+
+  @Test func misfitsSayWhy() {
+    let shape = TensorShape([4, 192])
+    let q4K = StorageFormat.element(.q4K)
+    #expect(
+      q4K.misfit(shape, source: .bf16, in: .gguf) == "rows of 192 elements are not whole blocks of 256 (Q4_K)"
+    )
+    #expect(q4K.misfit(TensorShape([4, 256]), source: .bf16, in: .gguf) == nil)
+    #expect(
+      q4K.misfit(TensorShape([4, 256]), source: .bf16, in: .safetensors) == "safetensors has no type Q4_K")
+    #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .gguf) == "GGUF has no type F8_E4M3")
+    #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .safetensors) == nil)
+    #expect(StorageFormat.blockFP8.misfit(TensorShape([192]), source: .bf16, in: .safetensors) != nil)
+    #expect(StorageFormat.keep.misfit(shape, source: .f8E4M3, in: .gguf) == "GGUF has no type F8_E4M3")
+    #expect(
+      StorageFormat.keep.misfit(shape, source: .q8_0, in: .safetensors) == "safetensors has no type Q8_0")
+  }
+
+  @Test func containersHoldWhatTheirFormatsDefine() {
+    #expect(Container.gguf.holds(.i8) && Container.gguf.holds(.bf16) && Container.gguf.holds(.nvfp4))
+    #expect(!Container.gguf.holds(.u8) && !Container.gguf.holds(.bool) && !Container.gguf.holds(.f4))
+    #expect(Container.safetensors.holds(.f8E4M3) && Container.safetensors.holds(.f6E2M3))
+    #expect(!Container.safetensors.holds(.mxfp4))
+  }
+}
