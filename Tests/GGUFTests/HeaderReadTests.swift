@@ -193,4 +193,28 @@ import Testing
     #expect(header.metadata.floats("scores")?[99_999] == 99_999)
     #expect(header.tensors[0].byteRange.count == 1 << 42)
   }
+
+  @Test func aHeaderBeyondOurLimitIsRefusedBeforeItIsRead() {
+    var numbers = HeaderBytes(entries: 1)
+    numbers.entry("numbers", type: 9) { bytes in
+      bytes.number(10 as UInt32)
+      bytes.number(1 << 30 as UInt64)
+    }
+    for file in [numbers, HeaderBytes(tensors: 1 << 40), HeaderBytes(entries: 1 << 40)] {
+      let error = #expect(throws: CheckpointError.self) {
+        try GGUFHeader.read(from: PretendingSource(file.bytes, byteCount: 1 << 50))
+      }
+      #expect(error?.code == .unsupported)
+      #expect(error?.message.contains("the largest header") == true)
+    }
+  }
+
+  @Test func lengthsBeyondTheFileCostNoMemory() {
+    var text = HeaderBytes(entries: 1)
+    text.entry("text", type: 8) { $0.number(1 << 30 as UInt64) }
+    let error = #expect(throws: CheckpointError.self) {
+      try GGUFHeader.read(from: PretendingSource(text.bytes, byteCount: 1 << 29))
+    }
+    #expect(error?.code == .truncated)
+  }
 }
