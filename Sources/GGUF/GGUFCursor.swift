@@ -3,9 +3,9 @@ internal import TensorFormats
 
 /// Reads a header front to back through a window that moves along the source.
 ///
-/// The window holds what the next values need and some read-ahead, which grows with the header, so that a small
-/// header costs one small read, and a header with a large vocabulary few reads. A length is compared with the bytes
-/// that the source really has before anything is allocated for it.
+/// The window holds what the next values need and some read-ahead, which grows with the header, so that a
+/// small header costs one small read, and a header with a large vocabulary few reads. A length is compared
+/// with the bytes that the source really has before anything is allocated for it.
 struct GGUFCursor: ~Copyable {
   /// The order of the bytes in the numbers to come.
   var byteOrder: GGUFByteOrder = .little
@@ -99,8 +99,8 @@ struct GGUFCursor: ~Copyable {
     try require(Int(length), what())
     let first = position - windowStart
     let bytes = window[first..<(first + Int(length))]
-    // `String(decoding:as:)` repairs what is not UTF-8, which shows as a difference. `String(validating:as:)` takes
-    // half as long again, because the standard library does not specialise it.
+    // `String(decoding:as:)` repairs what is not UTF-8, which shows as a difference. `String(validating:as:)`
+    // takes half as long again, because the standard library does not specialise it.
     let text = String(decoding: bytes, as: UTF8.self)
     guard text.utf8.elementsEqual(bytes) else {
       throw CheckpointError(.malformed, "\(what()) is not valid UTF-8", offset: position)

@@ -124,7 +124,8 @@ import Testing
         start..<(start + 60), (start + 64)..<(start + 68), (start + 96)..<(start + 96),
         (start + 96)..<(start + 164),
       ])
-    // The padding behind the last tensor may be missing or there, and other bytes may follow; data may not be short.
+    // The padding behind the last tensor may be missing or there, and other bytes may follow; data may not be
+    // short.
     #expect(start + 164 == file.bytes.count)
     for extra in [1, 28, 100] {
       var longer = file
