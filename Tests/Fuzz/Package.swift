@@ -3,8 +3,12 @@ import PackageDescription
 
 // A package of its own, so that users of the toolkit never build with a fuzzer. Run it with `./run.sh`.
 
-/// libFuzzer brings its own main loop, and has to be linked into each executable.
-let fuzzer: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer,address"])]
+/// libFuzzer brings its own main loop, and has to be linked into each executable. Linux's default linker, gold, stops
+/// with an internal error on the debug information of this build.
+let fuzzer: [LinkerSetting] = [
+  .unsafeFlags(["-sanitize=fuzzer,address"]),
+  .unsafeFlags(["-use-ld=lld"], .when(platforms: [.linux])),
+]
 
 func target(_ name: String, parser: String) -> Target {
   .executableTarget(

@@ -11,7 +11,8 @@ func check(_ text: [UInt8]) {
   for name in index.shardNames {
     let bytes = name.utf8
     require(
-      !bytes.isEmpty && bytes.count <= 255 && name != "." && name != ".." && !bytes.contains(UInt8(ascii: "/"))
+      !bytes.isEmpty && bytes.count <= 255 && name != "." && name != ".."
+        && !bytes.contains(UInt8(ascii: "/"))
         && !bytes.contains(UInt8(ascii: "\\")) && !bytes.contains(0), "a shard name leaves the folder")
   }
   require((index.totalSize ?? 0) >= 0, "the total size is negative")

@@ -14,7 +14,8 @@ func check(_ file: [UInt8]) {
   for (index, tensor) in header.tensors.enumerated() {
     require(tensor.byteRange.lowerBound == end, "tensor \(index) leaves a hole or overlaps")
     require(
-      tensor.shape.byteCount(as: tensor.elementType) == tensor.byteRange.count, "tensor \(index) has another size")
+      tensor.shape.byteCount(as: tensor.elementType) == tensor.byteRange.count,
+      "tensor \(index) has another size")
     require(header.index(of: tensor.name) == index, "tensor \(index) is not found by its name")
     end = tensor.byteRange.upperBound
   }
@@ -25,7 +26,8 @@ func check(_ file: [UInt8]) {
   }
   do {
     let layout = try SafetensorsLayout(items, metadata: header.metadata, order: .asGiven)
-    let again = try SafetensorsHeader.parse(layout.headerBytes.span.bytes, fileByteCount: layout.fileByteCount)
+    let again = try SafetensorsHeader.parse(
+      layout.headerBytes.span.bytes, fileByteCount: layout.fileByteCount)
     require(again == layout.header, "what is written reads differently")
     require(again.metadata == header.metadata, "metadata changes when it is written")
     for (left, right) in zip(again.tensors, header.tensors) {
