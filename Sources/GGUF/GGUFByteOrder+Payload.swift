@@ -3,8 +3,8 @@ public import TensorFormats
 extension GGUFByteOrder {
   /// Turns tensor data from one byte order into the other, in place. Doing it twice changes nothing.
   ///
-  /// Everything else in this package takes tensor data to be little-endian, so data from a big-endian file goes
-  /// through here before a codec sees it, and data for such a file after.
+  /// Everything else in this package takes tensor data to be little-endian, so data from a big-endian file
+  /// goes through here before a codec sees it, and data for such a file after.
   ///
   /// A number inside a GGML block is swapped with the width in which GGML's decoders load it, which is how a
   /// big-endian machine reads the file. Types made of bytes alone stay as they are.
@@ -68,9 +68,10 @@ extension ElementType {
   /// The numbers of more than one byte in a block.
   ///
   /// Source: the structures of `ggml/src/ggml-common.h`, and `ggml/src/ggml-quants.c` for the fields that are
-  /// declared as bytes or as u16 but loaded as wider numbers: the fifth bits of Q5_0 and Q5_1 and the signs and scales
-  /// of IQ2_XXS and IQ3_XXS (u32), and the scales of IQ1_M (u16). IQ2_XXS alternates four index bytes with such a u32.
-  /// Q3_K's scales are loaded as u32 as well, but only for masks that treat all four bytes alike.
+  /// declared as bytes or as u16 but loaded as wider numbers: the fifth bits of Q5_0 and Q5_1 and the signs
+  /// and scales of IQ2_XXS and IQ3_XXS (u32), and the scales of IQ1_M (u16). IQ2_XXS alternates four index
+  /// bytes with such a u32. Q3_K's scales are loaded as u32 as well, but only for masks that treat all four
+  /// bytes alike.
   fileprivate var numericFields: [NumericField] {
     switch self {
     case .bool, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ, .f4, .f6E2M3, .f6E3M2, .mxfp4,

@@ -1,7 +1,8 @@
-/// The value of `general.file_type`: how most of a file's tensors are stored, as a word for people. Loaders go by the
-/// types in the tensor table instead.
+/// The value of `general.file_type`: how most of a file's tensors are stored, as a word for people. Loaders
+/// go by the types in the tensor table instead.
 ///
-/// A value that is not among the static members can be represented too, so that files of later writers pass through.
+/// A value that is not among the static members can be represented too, so that files of later writers pass
+/// through.
 ///
 /// Source: `enum llama_ftype` in `llama.cpp/include/llama.h`.
 public struct GGUFFileType: RawRepresentable, Hashable, Sendable {

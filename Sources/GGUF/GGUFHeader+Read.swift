@@ -4,12 +4,12 @@ public import TensorFormats
 extension GGUFHeader {
   /// Reads the header of a GGUF file and checks it against every rule of the format.
   ///
-  /// Tensor data is not read, only compared with the length of the source. Memory grows with the bytes that the
-  /// source really has, whatever lengths and counts the header claims.
+  /// Tensor data is not read, only compared with the length of the source. Memory grows with the bytes that
+  /// the source really has, whatever lengths and counts the header claims.
   ///
-  /// - Throws: `.truncated` if the file ends before what it announces, `.unsupported` for versions, element types and
-  ///   nested arrays that this toolkit cannot represent, `.malformed` for every other broken rule, with the byte
-  ///   offset and the tensor or key; and whatever `source` throws.
+  /// - Throws: `.truncated` if the file ends before what it announces, `.unsupported` for versions, element
+  ///   types and nested arrays that this toolkit cannot represent, `.malformed` for every other broken rule,
+  ///   with the byte offset and the tensor or key; and whatever `source` throws.
   /// - Complexity: O(n) in the bytes of the header.
   public static func read(from source: some ByteSource) throws(CheckpointError) -> GGUFHeader {
     do throws(CheckpointError) {
@@ -35,8 +35,8 @@ extension GGUFCursor {
       dataOffset: dataOffset)
   }
 
-  /// Reads the magic and the version, and learns the byte order from the latter: a version has few bits, so a number
-  /// whose low half is empty was written the other way round.
+  /// Reads the magic and the version, and learns the byte order from the latter: a version has few bits, so a
+  /// number whose low half is empty was written the other way round.
   private mutating func readPreamble() throws(CheckpointError) -> UInt32 {
     let magic = try readArray(UInt8.self, count: 4, "the magic number")
     guard magic == GGUFRules.magic else {
@@ -121,8 +121,8 @@ extension GGUFCursor {
     return start
   }
 
-  /// Checks that the tensors follow each other without holes and end within the file. The padding behind the last
-  /// one may be missing.
+  /// Checks that the tensors follow each other without holes and end within the file. The padding behind the
+  /// last one may be missing.
   private func place(
     _ infos: [TensorInfo], dataOffset: Int, alignment: Int
   ) throws(CheckpointError) -> [GGUFHeader.Tensor] {

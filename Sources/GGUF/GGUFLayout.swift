@@ -2,11 +2,11 @@ public import TensorFormats
 
 /// A GGUF file planned to the byte: its header, and where each tensor's data belongs.
 ///
-/// The header is written first and never again; tensor data may then be streamed to its place in any order. Bytes
-/// that no tensor covers are zero.
+/// The header is written first and never again; tensor data may then be streamed to its place in any order.
+/// Bytes that no tensor covers are zero.
 ///
-/// Reading a file whose header is ``headerBytes`` gives ``header`` again, and a layout made of a header that was read
-/// has that file's bytes: order and types are kept.
+/// Reading a file whose header is ``headerBytes`` gives ``header`` again, and a layout made of a header that
+/// was read has that file's bytes: order and types are kept.
 public struct GGUFLayout: Hashable, Sendable {
   /// A tensor to be written.
   public struct Tensor: Hashable, Sendable {
@@ -27,7 +27,7 @@ public struct GGUFLayout: Hashable, Sendable {
 
   /// What a reader of the file will see; its tensors have their absolute byte ranges.
   public let header: GGUFHeader
-  /// The file's first bytes, zeros up to the first tensor included.
+  /// The file's first bytes, zeros up to the next multiple of the alignment included.
   public let headerBytes: [UInt8]
   /// The size of the whole file, padding behind the last tensor included.
   public let byteCount: Int
@@ -36,12 +36,12 @@ public struct GGUFLayout: Hashable, Sendable {
   ///
   /// - Parameters:
   ///   - metadata: Written in its order.
-  ///   - alignment: A power of two below 2³², which is also recorded as `general.alignment` unless it is the default;
-  ///     `nil` to go by the metadata, whose default is 32.
+  ///   - alignment: A power of two below 2³², which is also recorded as `general.alignment` unless it is the
+  ///     default; `nil` to go by the metadata, whose default is 32.
   ///   - version: 2 or 3, which differ only in that files of version 2 are little-endian by convention.
   ///   - byteOrder: Tensor data must be written in this order too, see ``GGUFByteOrder/swapPayload(_:_:)``.
-  /// - Throws: `.invalidRequest` if something breaks a rule of the format, `.unsupported` for an element type that
-  ///   GGUF does not have.
+  /// - Throws: `.invalidRequest` if something breaks a rule of the format, `.unsupported` for an element type
+  ///   that GGUF does not have.
   public init(
     metadata: GGUFMetadata, tensors: [Tensor], alignment: Int? = nil, version: UInt32 = 3,
     byteOrder: GGUFByteOrder = .little
@@ -95,7 +95,8 @@ public struct GGUFLayout: Hashable, Sendable {
 
   /// Plans a file with the same header as one that was read.
   ///
-  /// - Throws: `.invalidRequest` never for a header that ``GGUFHeader/read(from:)`` returned.
+  /// - Throws: As ``init(metadata:tensors:alignment:version:byteOrder:)``; a header that was read breaks none
+  ///   of the format's rules.
   public init(rewriting header: GGUFHeader) throws(CheckpointError) {
     try self.init(
       metadata: header.metadata,
@@ -142,7 +143,8 @@ extension GGUFEncoder {
 
   /// Appends the tensor table.
   ///
-  /// - Returns: Each tensor's bytes, relative to the start of tensor data, and the end of the last one, padded.
+  /// - Returns: Each tensor's bytes, relative to the start of tensor data, and the end of the last one,
+  ///   padded.
   fileprivate mutating func appendChecked(
     _ tensors: [GGUFLayout.Tensor], alignment: Int
   ) throws(CheckpointError) -> (ranges: [Range<Int>], byteCount: Int) {

@@ -1,5 +1,5 @@
-/// Typed lookups. Each is `nil` where the key is missing *and* where its value has another type; ask ``subscript(_:)``
-/// to tell the two apart.
+/// Typed lookups. Each is `nil` where the key is missing *and* where its value has another type; ask
+/// ``subscript(_:)`` to tell the two apart.
 extension GGUFMetadata {
   /// The text of a string value.
   public func string(_ key: String) -> String? {
@@ -7,7 +7,8 @@ extension GGUFMetadata {
     return value
   }
 
-  /// An integer of any width and sign, because writers differ in the type they choose; `nil` if it does not fit.
+  /// An integer of any width and sign, because writers differ in the type they choose; `nil` if it does not
+  /// fit.
   public func integer(_ key: String) -> Int? { self[key]?.integer }
 
   /// A floating-point number of either width.

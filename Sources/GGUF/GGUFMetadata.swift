@@ -60,8 +60,8 @@ public struct GGUFMetadata: Hashable, Sendable {
 }
 
 extension GGUFMetadata: ExpressibleByDictionaryLiteral {
-  /// `["general.architecture": .string("step3"), ...]`, in this order; where a key comes again, its last value
-  /// takes its first place.
+  /// `["general.architecture": .string("step3"), ...]`, in this order; where a key comes again, its last
+  /// value takes its first place.
   public init(dictionaryLiteral elements: (String, GGUFValue)...) {
     self.init(elements.lazy.map { Entry($0.0, $0.1) })
   }

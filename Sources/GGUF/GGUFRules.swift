@@ -1,7 +1,7 @@
 internal import TensorFormats
 
-/// The limits of the format, asked by the reader and by the writer alike, so that nothing is written that would not
-/// be read again.
+/// The limits of the format, asked by the reader and by the writer alike, so that nothing is written that
+/// would not be read again.
 ///
 /// Source: the reference reader (`ggml/src/gguf.cpp`: `GGUF_MAX_STRING_LENGTH`, `GGUF_MAX_ARRAY_ELEMENTS`;
 /// `ggml/include/ggml.h`: `GGML_MAX_NAME`, `GGML_MAX_DIMS`) and, for the length of a key, the specification.
@@ -83,8 +83,8 @@ enum GGUFRules {
   }
 }
 
-/// A string that is compared byte by byte, as C does. Swift's own comparison takes composed and decomposed accents
-/// for the same, so two different keys of a file could fall together.
+/// A string that is compared byte by byte, as C does. Swift's own comparison takes composed and decomposed
+/// accents for the same, so two different keys of a file could fall together.
 struct ExactText: Hashable {
   let text: String
 

@@ -17,8 +17,8 @@ public struct GGUFSplitName: Hashable, Sendable {
     self.count = count
   }
 
-  /// Takes a path apart; `nil` if it is not named like a part. Numbers have at least five digits, with leading zeros,
-  /// as `%05d` prints them.
+  /// Takes a path apart; `nil` if it is not named like a part. Numbers have at least five digits, with
+  /// leading zeros, as `%05d` prints them.
   public init?(path: String) {
     guard path.hasSuffix(".gguf") else { return nil }
     var rest = path.dropLast(5)

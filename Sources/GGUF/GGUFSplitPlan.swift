@@ -1,8 +1,8 @@
 public import TensorFormats
 
-/// A model laid out over several GGUF files, as llama.cpp's `gguf-split` lays it out: tensors in order, all metadata
-/// in the first part, only the `split.*` keys (and `general.alignment`, which each file needs for itself) in the
-/// others.
+/// A model laid out over several GGUF files, as llama.cpp's `gguf-split` lays it out: tensors in order, all
+/// metadata in the first part, only the `split.*` keys (and `general.alignment`, which each file needs for
+/// itself) in the others.
 public struct GGUFSplitPlan: Hashable, Sendable {
   /// When a part is full.
   public enum Limit: Hashable, Sendable {
@@ -34,8 +34,8 @@ public struct GGUFSplitPlan: Hashable, Sendable {
   ///   - alignment: As for ``GGUFLayout``, in all parts.
   ///   - version: As for ``GGUFLayout``, in all parts.
   ///   - byteOrder: As for ``GGUFLayout``, in all parts.
-  /// - Throws: `.invalidRequest` if a tensor alone exceeds the limit, if there are more parts than a u16 counts or more
-  ///   tensors than an i32, or a name comes twice; and what ``GGUFLayout`` throws.
+  /// - Throws: `.invalidRequest` if a tensor alone exceeds the limit, if there are more parts than a u16
+  ///   counts or more tensors than an i32, or a name comes twice; and what ``GGUFLayout`` throws.
   public init(
     prefix: String, metadata: GGUFMetadata, tensors: [GGUFLayout.Tensor], limit: Limit,
     metadataOnlyFirst: Bool = false, alignment: Int? = nil, version: UInt32 = 3,

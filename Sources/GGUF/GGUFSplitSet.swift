@@ -53,8 +53,9 @@ public struct GGUFSplitSet: Hashable, Sendable {
   /// - Parameters:
   ///   - path: The first part, named `PREFIX-00001-of-0000N.gguf`, or a model in one file of any other name.
   ///   - open: Opens a part.
-  /// - Throws: `.notFound` for a missing part, `.invalidRequest` if `path` is not the first part, `.malformed` if the
-  ///   parts do not fit together; and what ``GGUFHeader/read(from:)`` throws. The error names the file concerned.
+  /// - Throws: `.notFound` for a missing part, `.invalidRequest` if `path` is not the first part,
+  ///   `.malformed` if the parts do not fit together; and what ``GGUFHeader/read(from:)`` throws. The error
+  ///   names the file concerned.
   public static func read(
     firstPart path: String, open: (String) throws(CheckpointError) -> any ByteSource
   ) throws(CheckpointError) -> GGUFSplitSet {

@@ -16,8 +16,8 @@ public enum GGUFValueType: UInt32, Hashable, Sendable, CaseIterable {
   case int64 = 11
   case float64 = 12
 
-  /// The fewest bytes that a value takes in the file: the size of a number, the length field of a string, the type
-  /// and the count of an array.
+  /// The fewest bytes that a value takes in the file: the size of a number, the length field of a string, the
+  /// type and the count of an array.
   public var minimumByteCount: Int {
     switch self {
     case .uint8, .int8, .bool: 1

@@ -3,8 +3,8 @@ public import TensorFormats
 
 /// Writes a planned GGUF file: the header at once, then each tensor's data in portions.
 ///
-/// The tensors may come in any order and interleaved; the portions of one tensor follow each other. For writes from
-/// several threads use the ``GGUFLayout`` with an `OutputFile` directly.
+/// The tensors may come in any order and interleaved; the portions of one tensor follow each other. For
+/// writes from several threads use the ``GGUFLayout`` with an `OutputFile` directly.
 public struct GGUFWriter: ~Copyable {
   /// The plan that the file follows.
   public let layout: GGUFLayout
@@ -14,7 +14,8 @@ public struct GGUFWriter: ~Copyable {
 
   /// Creates the file and writes its header and all padding.
   ///
-  /// - Throws: `.cannotCreate` if the file exists or may not be written, `.inputOutput` if there is no room for it.
+  /// - Throws: `.cannotCreate` if the file exists or may not be written, `.inputOutput` if there is no room
+  ///   for it.
   public init(_ path: String, layout: GGUFLayout) throws(CheckpointError) {
     let file = try OutputFile(path, byteCount: layout.byteCount)
     // Unsafe only by name, here and below: bytes have no padding that could be read uninitialised.
@@ -35,7 +36,8 @@ public struct GGUFWriter: ~Copyable {
   ///
   /// - Parameter index: The tensor's place in the layout.
   /// - Precondition: There is such a tensor.
-  /// - Throws: `.invalidRequest` if the tensor would get more bytes than it has, `.inputOutput` if writing fails.
+  /// - Throws: `.invalidRequest` if the tensor would get more bytes than it has, `.inputOutput` if writing
+  ///   fails.
   public mutating func append(_ bytes: RawSpan, toTensor index: Int) throws(CheckpointError) {
     let tensor = layout.header.tensors[index]
     guard bytes.byteCount <= tensor.byteRange.count - written[index] else {

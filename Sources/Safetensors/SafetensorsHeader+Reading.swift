@@ -6,7 +6,8 @@ extension SafetensorsHeader {
   ///
   /// - Throws: As ``parse(_:fileByteCount:)``, and what reading throws. The error names the file.
   /// - Complexity: O(*n* log *n*) for *n* bytes of header, O(*n*) if tensors are listed by rising offset, as all
-  ///   known writers do. Allocates the header once, and a small multiple of it for the result.
+  ///   known writers do. Allocates the header once and some four times its length for the result; up to ten times for
+  ///   a header made to be expensive.
   public static func read(from source: some ByteSource) throws(CheckpointError) -> SafetensorsHeader {
     do throws(CheckpointError) {
       let prefix = try source.readBytes(0..<min(lengthFieldByteCount, source.byteCount))

@@ -63,8 +63,8 @@ struct HeaderBytes {
   }
 }
 
-/// A source that knows the bytes of a header and claims more behind them; it fails when anything beyond the known
-/// bytes and some read-ahead is touched.
+/// A source that knows the bytes of a header and claims more behind them; it fails when anything beyond the
+/// known bytes and some read-ahead is touched.
 final class PretendingSource: ByteSource {
   let path = "pretending.gguf"
   let byteCount: Int

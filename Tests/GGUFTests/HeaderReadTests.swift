@@ -124,7 +124,8 @@ import Testing
         start..<(start + 60), (start + 64)..<(start + 68), (start + 96)..<(start + 96),
         (start + 96)..<(start + 164),
       ])
-    // The padding behind the last tensor may be missing or there, and other bytes may follow; data may not be short.
+    // The padding behind the last tensor may be missing or there, and other bytes may follow; data may not be
+    // short.
     #expect(start + 164 == file.bytes.count)
     for extra in [1, 28, 100] {
       var longer = file
@@ -192,5 +193,29 @@ import Testing
     #expect(header.metadata.strings("tokens")?[99_999] == "token 99999")
     #expect(header.metadata.floats("scores")?[99_999] == 99_999)
     #expect(header.tensors[0].byteRange.count == 1 << 42)
+  }
+
+  @Test func aHeaderBeyondOurLimitIsRefusedBeforeItIsRead() {
+    var numbers = HeaderBytes(entries: 1)
+    numbers.entry("numbers", type: 9) { bytes in
+      bytes.number(10 as UInt32)
+      bytes.number(1 << 30 as UInt64)
+    }
+    for file in [numbers, HeaderBytes(tensors: 1 << 40), HeaderBytes(entries: 1 << 40)] {
+      let error = #expect(throws: CheckpointError.self) {
+        try GGUFHeader.read(from: PretendingSource(file.bytes, byteCount: 1 << 50))
+      }
+      #expect(error?.code == .unsupported)
+      #expect(error?.message.contains("the largest header") == true)
+    }
+  }
+
+  @Test func lengthsBeyondTheFileCostNoMemory() {
+    var text = HeaderBytes(entries: 1)
+    text.entry("text", type: 8) { $0.number(1 << 30 as UInt64) }
+    let error = #expect(throws: CheckpointError.self) {
+      try GGUFHeader.read(from: PretendingSource(text.bytes, byteCount: 1 << 29))
+    }
+    #expect(error?.code == .truncated)
   }
 }

@@ -15,8 +15,9 @@ func swapped(_ type: ElementType, _ bytes: [UInt8]) -> [UInt8] {
 }
 
 @Suite struct PayloadTests {
-  /// Where each byte of a block goes, as runs: a positive number is that many bytes that stay, a negative one a number
-  /// of that many bytes. Written down from the structures of ggml-common.h and the loads of ggml-quants.c.
+  /// Where each byte of a block goes, as runs: a positive number is that many bytes that stay, a negative one
+  /// a number of that many bytes. Written down from the structures of ggml-common.h and the loads of
+  /// ggml-quants.c.
   private static let blocks: [(type: ElementType, runs: [Int])] = [
     (.bool, [1]), (.u8, [1]), (.i8, [1]), (.u16, [-2]), (.i16, [-2]), (.u32, [-4]), (.i32, [-4]),
     (.u64, [-8]),

@@ -97,9 +97,16 @@ import Testing
   }
 
   @Test func acceptsAHeaderOfExactlyTheLimit() throws {
-    let text = "{}" + String(repeating: " ", count: SafetensorsHeader.maximumByteCount - 2)
-    #expect(try parse(text).dataOffset == 100_000_008)
-    let longer = failure { () throws(CheckpointError) in _ = try parse(text + " ") }
+    var bytes =
+      file("{}") + [UInt8](repeating: UInt8(ascii: " "), count: SafetensorsHeader.maximumByteCount - 2)
+    func claim(_ length: Int) {
+      for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: length >> (8 * index)) }
+    }
+    claim(SafetensorsHeader.maximumByteCount)
+    #expect(try parse(bytes).dataOffset == 100_000_008)
+    bytes.append(UInt8(ascii: " "))
+    claim(SafetensorsHeader.maximumByteCount + 1)
+    let longer = failure { () throws(CheckpointError) in _ = try parse(bytes) }
     #expect(longer?.message.contains("100000001") == true)
   }
 

@@ -170,6 +170,13 @@ import Testing
     #expect(issue.message.contains("is 5") && issue.message.contains("4 bytes"))
   }
 
+  @Test func comparesTheTotalSizeOfNothing() throws {
+    #expect(try issues([:], [:], totalSize: 18).only?.code == .totalSizeMismatch)
+    #expect(try issues([:], [:], totalSize: 0) == [])
+    // With a shard missing there is no sum to compare with.
+    #expect(try issues(["a": "1"], [:], totalSize: 18).only?.code == .missingShard)
+  }
+
   @Test func sortsIssues() throws {
     let shards = ["2": try header("x", "b"), "1": try header("y", "x", "w"), "0": try header()]
     let map = ["p": "2", "q": "1", "r": "3", "b": "2", "a": "4", "x": "1"]
