@@ -8,7 +8,7 @@ struct ConfigurationText {
 
   /// - Throws: `.malformed` if the text is no JSON object.
   init(_ text: [UInt8]) throws(CheckpointError) {
-    let bytes = text.span.bytes
+    let bytes = unsafe text.span.bytes
     var scanner = JSONScanner(bytes)
     var list = try scanner.openObject("the configuration")
     var members: [(key: String, value: String)] = []

@@ -7,6 +7,7 @@ internal import TensorFormats
 struct FormatChoice {
   let recipe: Recipe
   let container: Container
+  let sourceContainer: Container
   let layerCount: Int
   let expertCount: Int
 
@@ -47,7 +48,7 @@ struct FormatChoice {
       name: source.tensor.name,
       otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter { $0 != source.tensor.name },
       role: source.role, layer: source.layer, layerCount: layerCount, shape: placed.shape,
-      sourceType: source.tensor.elementType, isExpertStack: source.isExpertStack, expertCount: expertCount,
+      sourceType: source.tensor.elementType, sourceContainer: sourceContainer, isExpertStack: source.isExpertStack, expertCount: expertCount,
       hasTiedEmbedding: hasTiedEmbedding)
   }
 

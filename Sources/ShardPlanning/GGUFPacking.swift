@@ -1,3 +1,4 @@
+internal import Checkpoint
 internal import GGUF
 internal import TensorFormats
 
@@ -25,8 +26,10 @@ enum GGUFPacking {
     guard let maximumBytes, whole.byteCount > maximumBytes else {
       return [file(prefix + ".gguf", whole, tensors, &headers)]
     }
+    // A single tensor may be larger than the limit; a file then holds it alone.
+    let largest = whole.header.tensors.map { ($0.byteRange.count + 31) / 32 * 32 }.max() ?? 0
     let split = try GGUFSplitPlan(
-      prefix: prefix, metadata: metadata, tensors: items, limit: .bytes(maximumBytes))
+      prefix: prefix, metadata: metadata, tensors: items, limit: .bytes(max(maximumBytes, largest)))
     return split.parts.map { part in
       file(part.name.path, part.layout, Array(tensors[part.tensors]), &headers)
     }

@@ -1,5 +1,5 @@
 public import Checkpoint
-public import QuantizationRecipes
+internal import QuantizationRecipes
 internal import Step3Model
 internal import TensorFormats
 

@@ -1,4 +1,5 @@
 internal import ByteStreams
+internal import Checkpoint
 internal import Safetensors
 internal import TensorFormats
 

@@ -29,10 +29,10 @@ extension ShardPlan {
   private static func areDisjoint(_ slices: [Slice]) -> Bool {
     let sorted = slices.sorted { $0.origin.lexicographicallyPrecedes($1.origin) }
     return zip(sorted, sorted.dropFirst()).allSatisfy { a, b in
-      a.extent.contains(0) || b.extent.contains(0)
-        || zip(zip(a.origin, a.extent), zip(b.origin, b.extent)).contains { one, other in
-          one.0 + one.1 <= other.0 || other.0 + other.1 <= one.0
-        }
+      a.extent.indices.contains { axis in
+        let (left, right) = (a.origin[axis], b.origin[axis])
+        return left + a.extent[axis] <= right || right + b.extent[axis] <= left
+      }
     }
   }
 }

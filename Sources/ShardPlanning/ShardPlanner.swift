@@ -1,3 +1,4 @@
+internal import ByteStreams
 public import Checkpoint
 internal import GGUF
 public import QuantizationRecipes
@@ -24,7 +25,8 @@ public enum ShardPlanner {
     try model.check(request)
     let placement = try Placement(model.tensors, partition: request.partition)
     let choice = FormatChoice(
-      recipe: recipe, container: request.format == .gguf ? .gguf : .safetensors, layerCount: model.layerCount,
+      recipe: recipe, container: Container(request.format),
+      sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
       expertCount: model.expertCount)
     let (tensors, fallbacks) = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
 
@@ -57,5 +59,15 @@ public enum ShardPlanner {
     return ShardPlan.Source(
       format: checkpoint.format, architecture: checkpoint.architecture, files: files,
       tensorCount: checkpoint.tensors.count)
+  }
+}
+
+extension Container {
+  init(_ format: Checkpoint.Format) {
+    self =
+      switch format {
+      case .safetensors: .safetensors
+      case .gguf: .gguf
+      }
   }
 }

@@ -43,7 +43,7 @@ struct SourceModel {
 
   private static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> Step3Configuration? {
     if let metadata = checkpoint.ggufMetadata {
-      guard metadata.string("general.architecture") == Step3GGUF.architecture else { return nil }
+      guard metadata.string("general.architecture") == "step3" else { return nil }
       return try Step3Configuration(ggufMetadata: metadata)
     }
     guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else { return nil }

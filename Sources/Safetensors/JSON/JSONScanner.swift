@@ -25,6 +25,8 @@ package struct JSONScanner: ~Escapable {
   /// Where the text starts in its file.
   private let fileOffset: Int
   private var depth = 0
+  /// Where the next token will be looked for, in bytes from the start of the file.
+  package var offset: Int { fileOffset + position }
   /// Where the last token that was read began, in bytes from the start of the file.
   package private(set) var tokenOffset: Int
 

@@ -1,7 +1,7 @@
 /// Writes JSON strings the way the format's usual writers do, so that the same content gives the same bytes.
-enum JSONText {
+package enum JSONText {
   /// Which characters are escaped.
-  enum Style {
+  package enum Style {
     /// Only what JSON demands, as serde_json (the safetensors writer) does.
     case minimal
     /// Everything outside printable ASCII too, as Python's `json.dumps` (the index writer) does.
@@ -9,7 +9,7 @@ enum JSONText {
   }
 
   /// Appends `text` in quotes.
-  static func append(_ text: String, to output: inout [UInt8], style: Style) {
+  package static func append(_ text: String, to output: inout [UInt8], style: Style) {
     output.append(UInt8(ascii: "\""))
     for scalar in text.unicodeScalars {
       switch scalar {
