@@ -30,7 +30,8 @@ extension Step3Configuration {
         "config.json: model_type: expected 'step3_vl' or 'step3_text', found \(root.value("model_type")?.kind ?? "nothing")"
       )
     }
-    let textObject = try root.object("text_config") ?? root
+    var textObject = root
+    if let nested = try root.object("text_config") { textObject = nested }
     let text = try Text(textObject)
     self.text = text
     if let object = try root.object("vision_config") {
@@ -38,12 +39,14 @@ extension Step3Configuration {
     } else {
       vision = nil
     }
-    let quantized = try root.object("quantization_config") ?? textObject.object("quantization_config")
+    var quantized = try root.object("quantization_config")
+    if quantized == nil { quantized = try textObject.object("quantization_config") }
     if let quantized { quantization = try Quantization(quantized) } else { quantization = nil }
     let tokens = 0...(text.vocabularySize - 1)
     func ids(_ key: String) throws(CheckpointError) -> [Int] {
       let outer = try root.integers(key, in: tokens)
-      return try outer.isEmpty ? textObject.integers(key, in: tokens) : outer
+      if !outer.isEmpty { return outer }
+      return try textObject.integers(key, in: tokens)
     }
     bosTokenID = try ids("bos_token_id").first
     eosTokenIDs = try ids("eos_token_id")
