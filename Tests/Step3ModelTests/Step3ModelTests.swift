@@ -73,7 +73,8 @@ private func bytes(_ path: String) throws -> [UInt8] {
     #expect(try Step3Inventory(biased).parameterCount == 320_969_912_832 + 7168)
     var fp8 = Step3Configuration.published
     fp8.quantization = .blockFP8
-    #expect(try Step3Inventory(fp8).byteCount / 100_000_000 == 3276)
+    // 327.6 GB, to the digit that is published.
+    #expect(abs(try Step3Inventory(fp8).byteCount - 327_600_000_000) <= 50_000_000)
   }
 
   @Test func namesAreABijection() throws {
