@@ -23,20 +23,20 @@ CBK_INLINE uint8_t nearest_level(float x, float d) {
     return best;
 }
 
-/// The same for sixteen values of magnitude up to 24 d, where all distances that matter are exact (Sterbenz): then
-/// only the midpoints between neighbours count, and a tie goes to the smaller magnitude, first in the table.
-CBK_INLINE u32x16 nearest_levels(f32x16 x, float d) {
-    const f32x16 m = (f32x16)magnitude_bits(x);
-    i32x16 index = 0;
-    index -= m > 0.5f * d;
-    index -= m > 1.5f * d;
-    index -= m > 2.5f * d;
-    index -= m > 3.5f * d;
-    index -= m > 5.0f * d;
-    index -= m > 7.0f * d;
-    index -= m > 10.0f * d;
-    return (u32x16)(index | ((x < 0) & (index != 0) & 8));
+/// The same for sixteen values x of magnitude up to 24 d, given the quotients |x| / d. All distances that matter are
+/// exact then (Sterbenz), so that only the midpoints 0.5, 1.5, 2.5, 3.5, 5, 7 and 10 count, and a tie goes to the
+/// smaller magnitude, first in the table. Rounding the quotient moves no value across a midpoint: d and the midpoints
+/// have at most four significant bits, so neighbours of d times a midpoint are more than half a unit away.
+CBK_INLINE u32x16 nearest_levels(f32x16 x, f32x16 quotient) {
+    // From 2 on, levels are floats of one mantissa bit: drop 22 bits, halves down. Below they count ones.
+    const u32x16 normal = (((u32x16)quotient + 0x1FFFFF) >> 22) - 254;
+    const i32x16 small = -((quotient > 0.5f) + (quotient > 1.5f));
+    u32x16 index = quotient > 2.0f ? normal : (u32x16)small;
+    index = __builtin_elementwise_min(index, (u32x16)7);
+    return index | ((u32x16)((x < 0) & ((i32x16)index != 0)) & 8);
 }
+
+CBK_INLINE f32x16 magnitude(f32x16 v) { return (f32x16)magnitude_bits(v); }
 
 /// The levels of codes below 16.
 CBK_INLINE f32x16 level_values(u32x16 code) {
@@ -80,9 +80,11 @@ CBK_INLINE void encode_mxfp4_block(cbk_tier tier, const float *x, uint8_t *block
     const uint8_t e = amax == 0 ? 0 : (uint8_t)(floor_log2(amax) + 125);
     const float d = half_power(e);
     block[0] = e;
-    if (e < 253) {
-        store_u8(block + 1, narrow_u8(nearest_levels(low, d) | nearest_levels(high, d) << 4));
-    } else {  // 12 d overflows
+    if (e > 0 && e < 253) {
+        const float id = float_of_bits((uint32_t)(255 - e) << 23);  // 2^(128 - e)
+        const u32x16 q0 = nearest_levels(low, magnitude(low) * id), q1 = nearest_levels(high, magnitude(high) * id);
+        store_u8(block + 1, narrow_u8(q0 | q1 << 4));
+    } else {  // 1 / d or 12 d overflows
         for (int j = 0; j < 16; j++) {
             block[1 + j] = (uint8_t)(nearest_level(x[j], d) | nearest_level(x[j + 16], d) << 4);
         }
@@ -139,7 +141,7 @@ CBK_INLINE void encode_nvfp4_block(cbk_tier tier, const float *x, uint8_t *block
             memset(to, 0, 8);
         } else if (amax <= 24.0f * d) {
             uint8_t index[16];
-            store_u8(index, narrow_u8(nearest_levels(v, d)));
+            store_u8(index, narrow_u8(nearest_levels(v, magnitude(v) / d)));
             uint64_t lower, upper;
             memcpy(&lower, index, 8);
             memcpy(&upper, index + 8, 8);

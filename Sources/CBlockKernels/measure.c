@@ -77,15 +77,16 @@ CBK_INLINE void error_sums(cbk_tier tier, const float *original, const float *re
                            cbk_sums *sums) {
     f64x16 ee = 0, xx = 0, yy = 0, xy = 0;
     u32x16 most = 0;
+    float rest[32] = {0};
     for (size_t i = 0; i < count; i += 16) {
-        f32x16 x = 0, y = 0;
-        if (count - i >= 16) {
-            x = load_f32(original + i);
-            y = load_f32(restored + i);
-        } else {
-            memcpy(&x, original + i, (count - i) * sizeof(float));
-            memcpy(&y, restored + i, (count - i) * sizeof(float));
+        const float *from = original + i, *to = restored + i;
+        if (count - i < 16) {  // missing lanes add zeros
+            memcpy(rest, from, (count - i) * sizeof(float));
+            memcpy(rest + 16, to, (count - i) * sizeof(float));
+            from = rest;
+            to = rest + 16;
         }
+        const f32x16 x = load_f32(from), y = load_f32(to);
         const f32x16 e = x - y;
         most = __builtin_elementwise_max(most, magnitude_bits(e));
         const f64x16 ed = __builtin_convertvector(e, f64x16);
