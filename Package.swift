@@ -88,7 +88,8 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "ShardPlanning", asyncAlgorithms,
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "ShardPlanning",
+        asyncAlgorithms,
       ],
       swiftSettings: strict),
     .target(
@@ -115,13 +116,15 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "CommandSupport", "Conversion", "ShardPlanning", "Checkpoint", "QuantizationRecipes", "TensorFormats",
-        argumentParser,
+        "CommandSupport", "Conversion", "ShardPlanning", "Checkpoint", "Quantization", "QuantizationRecipes",
+        "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-verify",
-      dependencies: ["CommandSupport", "Verification", "Checkpoint", "TensorFormats", argumentParser],
+      dependencies: [
+        "CommandSupport", "Verification", "ShardPlanning", "Checkpoint", "TensorFormats", argumentParser,
+      ],
       swiftSettings: strict),
 
     // MARK: Tests

@@ -2,7 +2,7 @@ internal import ByteStreams
 public import Checkpoint
 internal import Quantization
 public import ShardPlanning
-public import TensorFormats
+internal import TensorFormats
 
 /// Runs a plan: streams the source once, from the first byte to the last, and leaves a complete output or one that
 /// says that it is not.
@@ -49,7 +49,8 @@ public struct Conversion: Sendable {
     let work = WorkList(plan)
     // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
     let unitBytes = 4 * SourceView.unitElements * 2
-    let width = max(2, min(options.threads * 2 + 2, max(options.memory, ConversionOptions.minimumMemory) / unitBytes))
+    let width = max(
+      2, min(options.threads * 2 + 2, max(options.memory, ConversionOptions.minimumMemory) / unitBytes))
     var firstTarget = 0
     var lanes: [OutputLane] = []
     for file in work.files {
@@ -96,7 +97,8 @@ extension Manifest {
 extension Manifest.QuantizationError {
   init(_ sums: ErrorSums) {
     self.init(
-      rmse: sums.rmse, maximumAbsoluteError: sums.maximumAbsoluteError, relativeRMSE: sums.relativeRMSE,
+      rmse: sums.rmse, maximumAbsoluteError: Double(sums.maximumAbsoluteError),
+      relativeRMSE: sums.relativeRMSE,
       cosineSimilarity: sums.cosineSimilarity)
   }
 }

@@ -1,3 +1,5 @@
+public import Quantization
+
 /// What a run may use. None of it changes a byte of the output.
 public struct ConversionOptions: Sendable {
   /// How many units may be processed at the same time, at the most.

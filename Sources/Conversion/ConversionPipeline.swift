@@ -95,7 +95,7 @@ extension ConversionPipeline {
     await sources[unit.unit.file].units.send(unit)
     for result in unit.results {
       let lane = processor.work.targets[result.delivery.target].file
-      await outputs[lane].pieces.send(OutputLane.Piece(result: result, source: unit.source))
+      await outputs[lane].pieces.send(OutputLane.Piece(result: result, content: unit.content))
     }
     try Task.checkCancellation()
     progress(unit.unit)

@@ -32,7 +32,7 @@ struct FileDigester: ~Copyable {
 
   /// Takes in `count` zero bytes at `offset`: padding.
   mutating func addZeros(_ count: Int, at offset: Int) throws(CheckpointError) {
-    try add([UInt8](repeating: 0, count: count).span.bytes, at: offset)
+    try unsafe add([UInt8](repeating: 0, count: count).span.bytes, at: offset)
   }
 
   private mutating func advance(_ bytes: RawSpan) {
@@ -47,7 +47,7 @@ struct FileDigester: ~Copyable {
     while let end = early.removeValue(forKey: position) {
       while position < end {
         let bytes = try file.readBytes(position..<min(end, position + 1 << 20))
-        advance(bytes.span.bytes)
+        unsafe advance(bytes.span.bytes)
       }
     }
   }

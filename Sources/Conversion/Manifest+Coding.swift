@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import Quantization
 internal import ShardPlanning
 public import TensorFormats
 
@@ -69,5 +70,12 @@ extension Manifest {
       TensorRecord(name: $0.name, file: strip($0.file), xxh3: $0.xxh3, sources: $0.sources, error: $0.error)
     }
     return result
+  }
+}
+
+extension ShardPlan.Tensor {
+  /// Whether every value is the source's, so that there is no error to measure.
+  var isLossless: Bool {
+    source.scale == nil ? source.elementType.isExact(in: elementType) : elementType == .f32
   }
 }

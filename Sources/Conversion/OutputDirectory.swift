@@ -41,14 +41,14 @@ extension OutputDirectory {
     try checkFreeSpace()
     for directory in directories {
       try FileSystem.createDirectory(directory)
-      try FileSystem.writeAtomically(journalText.span.bytes, to: "\(directory)/\(OutputMarkers.journal)")
+      try FileSystem.writeAtomically(journalText, to: "\(directory)/\(OutputMarkers.journal)")
       try FileSystem.synchronizeDirectory(directory)
     }
     var outputs: [OutputFile] = []
     for file in plan.files {
       guard let header = headers[file.path] else { preconditionFailure("no header for \(file.path)") }
       let output = try OutputFile(unfinishedPath(of: file), byteCount: file.bytes)
-      try output.write(header.span.bytes, at: 0)
+      try output.write(header, at: 0)
       outputs.append(output)
     }
     return outputs
@@ -70,17 +70,19 @@ extension OutputDirectory {
     let unfinished = names.contains(OutputMarkers.journal)
     guard overwrite else {
       throw CheckpointError(
-        .cannotCreate, unfinished && !finished ? "holds an unfinished conversion" : "exists already", path: path,
+        .cannotCreate, unfinished && !finished ? "holds an unfinished conversion" : "exists already",
+        path: path,
         remedy: "choose another output, or give --overwrite to replace it")
     }
     // Only what a conversion wrote is removed: a slip of the finger must not cost a home directory.
     guard kind == .directory, finished || unfinished || names.isEmpty else {
       throw CheckpointError(
-        .cannotCreate, "exists and was not written by step3-convert", path: path, remedy: "remove it yourself")
+        .cannotCreate, "exists and was not written by step3-convert", path: path, remedy: "remove it yourself"
+      )
     }
     do {
       // Without its manifest what is left of it, should this be interrupted, is no finished output.
-      try FileSystem.writeAtomically(journalText.span.bytes, to: "\(path)/\(OutputMarkers.journal)")
+      try FileSystem.writeAtomically(journalText, to: "\(path)/\(OutputMarkers.journal)")
       try FileSystem.removeFile("\(path)/\(OutputMarkers.manifest)")
       try FileManager.default.removeItem(atPath: path)
     } catch {
@@ -127,11 +129,11 @@ extension OutputDirectory {
   }
 
   private func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) -> Manifest.FileRecord {
-    try FileSystem.writeAtomically(bytes.span.bytes, to: "\(path)/\(name)")
+    try FileSystem.writeAtomically(bytes, to: "\(path)/\(name)")
     var xxh3 = XXH3Digester()
     var sha256 = SHA256Digester()
-    xxh3.update(bytes.span.bytes)
-    sha256.update(bytes.span.bytes)
+    xxh3.update(bytes)
+    sha256.update(bytes)
     return Manifest.FileRecord(
       path: name, bytes: bytes.count, xxh3: "\(xxh3.finalize())", sha256: "\(sha256.finalize())")
   }
@@ -146,7 +148,7 @@ extension OutputDirectory {
 
   private func seal(_ directory: String, _ manifest: Manifest) throws(CheckpointError) {
     try FileSystem.synchronizeDirectory(directory)
-    try FileSystem.writeAtomically(manifest.text.span.bytes, to: "\(directory)/\(OutputMarkers.manifest)")
+    try FileSystem.writeAtomically(manifest.text, to: "\(directory)/\(OutputMarkers.manifest)")
     try FileSystem.synchronizeDirectory(directory)
     try FileSystem.removeFile("\(directory)/\(OutputMarkers.journal)")
     try FileSystem.synchronizeDirectory(directory)

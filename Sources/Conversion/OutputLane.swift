@@ -9,8 +9,8 @@ struct OutputLane: Sendable {
   /// A piece of a tensor, on its way.
   struct Piece: Sendable {
     let result: ProcessedUnit.Result
-    /// Keeps the bytes alive where the result is a range of the source's.
-    let source: BufferPool.Buffer
+    /// Keeps the bytes alive where the result is a range of them.
+    let content: BufferPool.Buffer
   }
 
   let file: ShardPlan.File
@@ -24,7 +24,7 @@ struct OutputLane: Sendable {
   /// Runs until the channel is finished.
   func run() async throws -> LaneReport {
     var digester = FileDigester(path: path)
-    try digester.add(header.span.bytes, at: 0)
+    try unsafe digester.add(header.span.bytes, at: 0)
     // Every stretch that no tensor covers is padding, known beforehand.
     var end = header.count
     for tensor in file.tensors {
@@ -48,8 +48,8 @@ struct OutputLane: Sendable {
     let delivery = piece.result.delivery
     let index = delivery.target - firstTarget
     switch piece.result.payload {
-    case .source(let range):
-      let bytes = piece.source.bytes.extracting(range)
+    case .content(let range):
+      let bytes = piece.content.bytes.extracting(range)
       try digester.add(bytes, at: delivery.offset)
       tensors.add(bytes, piece.result.errors, to: index)
     case .recoded(let buffer):

@@ -47,9 +47,12 @@ struct SourceView: Sendable {
     let type = source.elementType
     elementType = type
     scale = source.scale
+    // Rows of everyday length are kept where values are converted, so that errors can name the row.
+    let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
     let indifferent = tensors.allSatisfy { _, tensor in
-      tensor.source.isWhole && source.scale == nil
-        && (tensor.elementType == type || (type.block.elements == 1 && tensor.elementType.block.elements == 1))
+      let copied = tensor.elementType == type
+      let elementwise = type.block.elements == 1 && tensor.elementType.block.elements == 1 && oddRows
+      return tensor.source.isWhole && source.scale == nil && (copied || elementwise)
     }
     keepsRows = !indifferent
     let dimensions = source.shape.dimensions
@@ -73,11 +76,13 @@ struct SourceView: Sendable {
       let rank = box.extent.count
       if indifferent || rank == 0 {
         return User(
-          target: target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns, offset: tensor.offset,
+          target: target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
+          offset: tensor.offset,
           rowBytes: tensor.elementType.block.byteCount(ofElements: rowColumns) ?? 0)
       }
       let columns = box.origin[rank - 1]..<(box.origin[rank - 1] + box.extent[rank - 1])
-      let rows = rank < 2 ? 0..<stackRows : box.origin[rank - 2]..<(box.origin[rank - 2] + box.extent[rank - 2])
+      let rows =
+        rank < 2 ? 0..<stackRows : box.origin[rank - 2]..<(box.origin[rank - 2] + box.extent[rank - 2])
       // Of the outer dimensions only the first is ever cut: whole experts.
       let inner = rank < 3 ? 1 : box.shape.dimensions[1..<(rank - 2)].reduce(1, *)
       let matrices =

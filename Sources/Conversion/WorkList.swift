@@ -25,14 +25,16 @@ struct WorkList: Sendable {
   init(_ plan: ShardPlan) {
     let files = plan.files
     self.files = files
-    targets = files.enumerated().flatMap { file, content in
+    let targets = files.enumerated().flatMap { file, content in
       content.tensors.map { Target(file: file, tensor: $0) }
     }
+    self.targets = targets
     // Tensors that are cut or replicated share their source, which is read once.
     var users: [Origin: [Int]] = [:]
     // An empty tensor has no bytes to read, and shares its offset with its neighbour.
     for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
-      users[Origin(file: target.tensor.source.file, offset: target.tensor.source.offset), default: []].append(index)
+      users[Origin(file: target.tensor.source.file, offset: target.tensor.source.offset), default: []].append(
+        index)
     }
     var segments: [WorkSegment] = []
     for (file, description) in plan.source.files.enumerated() {
@@ -112,13 +114,15 @@ struct WorkSegment: Sendable {
     guard let view else {
       let start = byteRange.lowerBound + index * Self.plainBytes
       return WorkUnit(
-        file: file, byteRange: start..<min(start + Self.plainBytes, byteRange.upperBound), view: nil, firstRow: 0,
+        file: file, byteRange: start..<min(start + Self.plainBytes, byteRange.upperBound), view: nil,
+        firstRow: 0,
         rowCount: 0, deliveries: [])
     }
     let rows = view.rows(ofUnit: index)
     let start = byteRange.lowerBound
     return WorkUnit(
-      file: file, byteRange: (start + rows.lowerBound * view.rowBytes)..<(start + rows.upperBound * view.rowBytes),
+      file: file,
+      byteRange: (start + rows.lowerBound * view.rowBytes)..<(start + rows.upperBound * view.rowBytes),
       view: view, firstRow: rows.lowerBound, rowCount: rows.count, deliveries: view.deliveries(of: rows))
   }
 }

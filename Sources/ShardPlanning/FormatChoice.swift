@@ -33,7 +33,8 @@ struct FormatChoice {
       if let reason = decision.reason, noted.insert(placed.source.tensor.name).inserted {
         fallbacks.append(
           ShardPlan.Fallback(
-            tensor: placed.source.tensor.name, wanted: decision.wanted.spelling, stored: decision.format.spelling,
+            tensor: placed.source.tensor.name, wanted: decision.wanted.spelling,
+            stored: decision.format.spelling,
             reason: reason))
       }
       decided.append(placed)
@@ -46,9 +47,12 @@ struct FormatChoice {
     let source = placed.source
     return RecipeSubject(
       name: source.tensor.name,
-      otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter { $0 != source.tensor.name },
+      otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter {
+        $0 != source.tensor.name
+      },
       role: source.role, layer: source.layer, layerCount: layerCount, shape: placed.shape,
-      sourceType: source.tensor.elementType, sourceContainer: sourceContainer, isExpertStack: source.isExpertStack, expertCount: expertCount,
+      sourceType: source.tensor.elementType, sourceContainer: sourceContainer,
+      isExpertStack: source.isExpertStack, expertCount: expertCount,
       hasTiedEmbedding: hasTiedEmbedding)
   }
 

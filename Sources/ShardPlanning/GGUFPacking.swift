@@ -8,7 +8,8 @@ internal import TensorFormats
 /// Tensors lie in the order in which the source is read, so that the file's digests fall out of the same pass.
 enum GGUFPacking {
   static func pack(
-    _ tensors: [PlacedTensor], fileName: String, metadata: GGUFMetadata, directory: String, maximumBytes: Int?,
+    _ tensors: [PlacedTensor], fileName: String, metadata: GGUFMetadata, directory: String,
+    maximumBytes: Int?,
     headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.File] {
     let tensors = tensors.sorted(by: PlacedTensor.inSourceOrder)
@@ -16,7 +17,8 @@ enum GGUFPacking {
     for placed in tensors {
       guard let name = placed.source.ggufName else {
         throw CheckpointError(
-          .unsupported, "GGUF has no name for this tensor in this architecture", tensor: placed.source.tensor.name,
+          .unsupported, "GGUF has no name for this tensor in this architecture",
+          tensor: placed.source.tensor.name,
           remedy: "convert to safetensors instead")
       }
       items.append(GGUFLayout.Tensor(name: name, elementType: placed.elementType, shape: placed.shape))

@@ -18,7 +18,8 @@ struct OutputPart {
     switch request.format {
     case .safetensors:
       let (files, index) = try SafetensorsPacking.pack(
-        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes, metadata: ["format": "pt"],
+        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes,
+        metadata: ["format": "pt"],
         headers: &headers)
       part.files = files
       if let index { part.documents.append(index) }
@@ -90,7 +91,8 @@ extension OutputPart {
       counts[tensor.elementType, default: 0] += tensor.shape.elementCount
     }
     let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }
-    return (GGUFFileType(name: request.recipe) ?? most.flatMap { GGUFFileType(name: $0.key.rawValue) })?.rawValue
+    return (GGUFFileType(name: request.recipe) ?? most.flatMap { GGUFFileType(name: $0.key.rawValue) })?
+      .rawValue
   }
 
   private func tokenizer(_ step3: Step3Configuration) throws(CheckpointError) -> Step3Tokenizer? {
@@ -149,7 +151,8 @@ extension OutputPart {
       return "      \(name): {\"shape\": \(tensor.source.shape), \"origin\": \(tensor.source.origin), "
         + "\"extent\": \(tensor.source.extent)}"
     }
-    lines.append(slices.isEmpty ? #""slices": {}"# : "\"slices\": {\n" + slices.joined(separator: ",\n") + "\n    }")
+    lines.append(
+      slices.isEmpty ? #""slices": {}"# : "\"slices\": {\n" + slices.joined(separator: ",\n") + "\n    }")
     return "{\n" + lines.map { "    \($0)" }.joined(separator: ",\n") + "\n  }"
   }
 
@@ -167,7 +170,9 @@ extension OutputPart {
   }
 
   private static func isCompanion(_ name: String) -> Bool {
-    let prefixes = ["tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "generation_config", "chat_template"]
+    let prefixes = [
+      "tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "generation_config", "chat_template",
+    ]
     let suffixes = ["preprocessor_config.json", "processor_config.json", ".jinja", ".py", ".tiktoken"]
     return !name.hasPrefix(".") && !name.hasSuffix(".safetensors") && !name.hasSuffix(".gguf")
       && (prefixes.contains { name.hasPrefix($0) } || suffixes.contains { name.hasSuffix($0) })

@@ -21,7 +21,9 @@ struct Placement {
     }
   }
 
-  private static func part(_ directory: String, _ role: ShardPlan.Part.Role, _ rank: Int, of ranks: Int) -> ShardPlan.Part {
+  private static func part(_ directory: String, _ role: ShardPlan.Part.Role, _ rank: Int, of ranks: Int)
+    -> ShardPlan.Part
+  {
     ShardPlan.Part(
       directory: directory, role: role, rank: rank, ranks: ranks, files: [], documents: [], copies: [])
   }
@@ -33,7 +35,8 @@ extension Placement {
   /// Source: Step-3 system report (arXiv 2507.19427), section 7 and figure 6.
   private init(_ sources: [SourceTensor], _ layout: ShardPlan.AFDLayout) throws(CheckpointError) {
     guard layout.ffnEP >= 1 else {
-      throw CheckpointError(.invalidRequest, "\(layout.ffnEP) FFN instances are asked for; there must be one at least")
+      throw CheckpointError(
+        .invalidRequest, "\(layout.ffnEP) FFN instances are asked for; there must be one at least")
     }
     var parts = [Self.part("attention", .attention, 0, of: 1)]
     let firstFFN = parts.count
@@ -42,7 +45,9 @@ extension Placement {
       parts.append(Self.part(directory, .ffn, rank, of: layout.ffnEP))
     }
     let vision = parts.count
-    if sources.contains(where: { $0.side == .vision }) { parts.append(Self.part("vision", .vision, 0, of: 1)) }
+    if sources.contains(where: { $0.side == .vision }) {
+      parts.append(Self.part("vision", .vision, 0, of: 1))
+    }
 
     var tensors: [PlacedTensor] = []
     let ffnParts = firstFFN..<firstFFN + layout.ffnEP
@@ -59,7 +64,9 @@ extension Placement {
     self.parts = parts
     self.tensors = tensors
     replicated = tensors.filter { $0.isWhole && $0.source.side == .ffn && ffnParts.count > 1 }
-      .reduce(into: [String: [String]]()) { $0[$1.source.tensor.name, default: []].append(parts[$1.part].directory) }
+      .reduce(into: [String: [String]]()) {
+        $0[$1.source.tensor.name, default: []].append(parts[$1.part].directory)
+      }
       .map {
         ShardPlan.Replication(tensor: $0.key, parts: $0.value, reason: "every FFN instance needs all of it")
       }
@@ -74,7 +81,8 @@ extension Placement {
     let experts = source.tensor.shape.dimensions.first ?? 0
     guard source.tensor.shape.rank == 3, experts >= parts.count else {
       throw CheckpointError(
-        .invalidRequest, "\(experts) experts (shape \(source.tensor.shape)) cannot be divided between \(parts.count) instances",
+        .invalidRequest,
+        "\(experts) experts (shape \(source.tensor.shape)) cannot be divided between \(parts.count) instances",
         tensor: source.tensor.name, remedy: "use --ffn-ep \(max(1, experts)) or less")
     }
     var start = 0

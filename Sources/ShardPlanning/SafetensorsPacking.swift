@@ -49,7 +49,8 @@ enum SafetensorsPacking {
     let index = try SafetensorsIndex(weightMap: weightMap, totalSize: total)
     let name = "model.safetensors.index.json"
     let document = ShardPlan.Document(
-      path: directory.isEmpty ? name : "\(directory)/\(name)", text: String(decoding: index.serialized(), as: UTF8.self))
+      path: directory.isEmpty ? name : "\(directory)/\(name)",
+      text: String(decoding: index.serialized(), as: UTF8.self))
     return (files, document)
   }
 
@@ -60,7 +61,8 @@ enum SafetensorsPacking {
       return [
         tensors.sorted {
           let (left, right) = ($0.rank, $1.rank)
-          return left != right ? left > right : $0.source.safetensorsName.precedesBytewise($1.source.safetensorsName)
+          return left != right
+            ? left > right : $0.source.safetensorsName.precedesBytewise($1.source.safetensorsName)
         }
       ]
     }
@@ -97,6 +99,6 @@ extension PlacedTensor {
 /// The XXH3-128 of some bytes, in hexadecimal.
 func digest(of bytes: [UInt8]) -> String {
   var digester = XXH3Digester()
-  digester.update(bytes.span.bytes)
+  digester.update(bytes)
   return "\(digester.finalize())"
 }

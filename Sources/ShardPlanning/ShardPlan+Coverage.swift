@@ -18,8 +18,10 @@ extension ShardPlan {
       let covered = slices.reduce(0) { $0 + $1.extent.reduce(1, *) }
       guard !slices.isEmpty, covered == tensor.shape.elementCount, Self.areDisjoint(slices) else {
         throw CheckpointError(
-          .invalidRequest, "the plan places \(covered) of its \(tensor.shape.elementCount) elements, or some twice",
-          path: checkpoint.path, tensor: tensor.name, remedy: "this is a mistake in the planner; please report it")
+          .invalidRequest,
+          "the plan places \(covered) of its \(tensor.shape.elementCount) elements, or some twice",
+          path: checkpoint.path, tensor: tensor.name,
+          remedy: "this is a mistake in the planner; please report it")
       }
     }
   }

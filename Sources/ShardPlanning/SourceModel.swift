@@ -30,7 +30,8 @@ struct SourceModel {
     var tensors: [SourceTensor] = []
     var scales: [String: SourceTensor] = [:]
     for tensor in checkpoint.tensors {
-      let weight = tensor.name.hasSuffix(Self.scaleSuffix) ? String(tensor.name.dropLast(Self.scaleSuffix.count)) : ""
+      let weight =
+        tensor.name.hasSuffix(Self.scaleSuffix) ? String(tensor.name.dropLast(Self.scaleSuffix.count)) : ""
       let isScale = checkpoint[weight]?.elementType == .f8E4M3
       let scale = tensor.elementType == .f8E4M3 ? checkpoint[tensor.name + Self.scaleSuffix] : nil
       let source = Self.describe(tensor, scale: scale, in: checkpoint, step3: step3, placement)
@@ -41,12 +42,15 @@ struct SourceModel {
     self.scales = scales
   }
 
-  private static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> Step3Configuration? {
+  private static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> Step3Configuration?
+  {
     if let metadata = checkpoint.ggufMetadata {
       guard metadata.string("general.architecture") == "step3" else { return nil }
       return try Step3Configuration(ggufMetadata: metadata)
     }
-    guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else { return nil }
+    guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else {
+      return nil
+    }
     do throws(CheckpointError) {
       return try Step3Configuration(configJSON: text)
     } catch {
@@ -55,7 +59,8 @@ struct SourceModel {
   }
 
   private static func describe(
-    _ tensor: Checkpoint.Tensor, scale: Checkpoint.Tensor?, in checkpoint: Checkpoint, step3: Step3Configuration?,
+    _ tensor: Checkpoint.Tensor, scale: Checkpoint.Tensor?, in checkpoint: Checkpoint,
+    step3: Step3Configuration?,
     _ placement: Step3Placement
   ) -> SourceTensor {
     let isGGUF = checkpoint.format == .gguf
@@ -90,11 +95,13 @@ struct SourceModel {
     for axis in expected.indices.suffix(2) { expected[axis] = (expected[axis] + side - 1) / side }
     guard weight.shape.rank >= 2, scale.shape.dimensions == expected else {
       throw CheckpointError(
-        .malformed, "its scales have shape \(scale.shape); one for each tile of \(side) x \(side) would be \(expected)",
+        .malformed,
+        "its scales have shape \(scale.shape); one for each tile of \(side) x \(side) would be \(expected)",
         tensor: weight.name)
     }
     guard scale.elementType == .f32 || scale.elementType == .bf16 else {
-      throw CheckpointError(.unsupported, "its scales are \(scale.elementType), neither F32 nor BF16", tensor: weight.name)
+      throw CheckpointError(
+        .unsupported, "its scales are \(scale.elementType), neither F32 nor BF16", tensor: weight.name)
     }
   }
 }
@@ -108,7 +115,8 @@ extension SourceModel {
     let name = checkpoint.architecture ?? "this model"
     if request.partition != .none {
       throw CheckpointError(
-        .unsupported, "\(name) is not a Step-3: which of its tensors belong to attention and which to the FFN is not known",
+        .unsupported,
+        "\(name) is not a Step-3: which of its tensors belong to attention and which to the FFN is not known",
         path: checkpoint.path, remedy: "convert it without --partition")
     }
     if request.format != checkpoint.format {

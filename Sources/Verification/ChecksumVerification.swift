@@ -81,14 +81,16 @@ extension ChecksumVerification {
   ) throws(CheckpointError) -> (stretches: [Stretch], findings: [ChecksumReport.Finding]) {
     var stretches: [Stretch] = []
     var findings: [ChecksumReport.Finding] = []
-    let planned = Dictionary(manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    let planned = Dictionary(
+      manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
     var digests: [Key: String] = [:]
     for tensor in manifest.tensors { digests[Key(file: tensor.file, tensor: tensor.name)] = tensor.xxh3 }
     for record in manifest.files {
       try checkPlain(record.path)
       guard let size = FileSystem.size(of: "\(directory)/\(record.path)") else {
         findings.append(
-          ChecksumReport.Finding(kind: .missing, file: record.path, message: "the file is not there", fatal: true))
+          ChecksumReport.Finding(
+            kind: .missing, file: record.path, message: "the file is not there", fatal: true))
         continue
       }
       if size != record.bytes {
@@ -96,20 +98,24 @@ extension ChecksumVerification {
         findings.append(
           ChecksumReport.Finding(
             kind: .size, file: record.path, start: min(size, record.bytes), end: max(size, record.bytes),
-            message: "\(size) bytes, \(abs(size - record.bytes)) \(comparison) than the \(record.bytes) written",
+            message:
+              "\(size) bytes, \(abs(size - record.bytes)) \(comparison) than the \(record.bytes) written",
             fatal: true))
       }
       guard let file = planned[record.path] else {
         stretches.append(Stretch(file: record.path, range: 0..<record.bytes, content: .digest(record.xxh3)))
         continue
       }
-      stretches.append(Stretch(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
+      stretches.append(
+        Stretch(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
       var end = file.dataOffset
       for tensor in file.tensors {
-        guard let digest = digests[Key(file: file.path, tensor: tensor.name)], tensor.offset >= end, tensor.bytes >= 0
+        guard let digest = digests[Key(file: file.path, tensor: tensor.name)], tensor.offset >= end,
+          tensor.bytes >= 0
         else {
           throw CheckpointError(
-            .malformed, "the manifest contradicts itself about \(file.path)", path: directory, tensor: tensor.name)
+            .malformed, "the manifest contradicts itself about \(file.path)", path: directory,
+            tensor: tensor.name)
         }
         if tensor.offset > end {
           stretches.append(Stretch(file: file.path, range: end..<tensor.offset, content: .zeros))
@@ -118,7 +124,9 @@ extension ChecksumVerification {
         stretches.append(
           Stretch(file: file.path, range: tensor.offset..<end, content: .digest(digest), tensor: tensor.name))
       }
-      if file.bytes > end { stretches.append(Stretch(file: file.path, range: end..<file.bytes, content: .zeros)) }
+      if file.bytes > end {
+        stretches.append(Stretch(file: file.path, range: end..<file.bytes, content: .zeros))
+      }
     }
     findings += try extras(manifest)
     return (stretches, findings)

@@ -35,7 +35,7 @@ struct Stretch: Sendable {
       while position < range.upperBound {
         let count = min(buffer.byteCount, range.upperBound - position)
         let clean = try buffer.fill { (span) throws(CheckpointError) -> Bool in
-          var piece = span.extracting(first: count)
+          var piece = span._mutatingExtracting(first: count)
           try source.read(into: &piece, at: position)
           guard case .zeros = content else { return true }
           return piece.bytes.isZero
@@ -57,7 +57,8 @@ struct Stretch: Sendable {
 
   private func finding(_ kind: ChecksumReport.Finding.Kind, _ message: String) -> ChecksumReport.Finding {
     ChecksumReport.Finding(
-      kind: kind, file: file, tensor: tensor, start: range.lowerBound, end: range.upperBound, message: message,
+      kind: kind, file: file, tensor: tensor, start: range.lowerBound, end: range.upperBound,
+      message: message,
       fatal: true)
   }
 }
@@ -65,7 +66,9 @@ struct Stretch: Sendable {
 extension RawSpan {
   /// Whether every byte is 0.
   fileprivate var isZero: Bool {
-    for offset in byteOffsets where unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 { return false }
+    for offset in byteOffsets where unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 {
+      return false
+    }
     return true
   }
 }

@@ -43,8 +43,7 @@ struct ConversionSummary: Encodable {
 
   func print(json: Bool) throws(CheckpointError) {
     if json {
-      let document = JSONText.document(self)
-      return try StandardStream.output.write(document.span.bytes)
+      return try StandardStream.output.write(json: self)
     }
     var text = "\(output): \(tensors) tensors in \(files) \(files == 1 ? "file" : "files")\n"
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
@@ -54,7 +53,9 @@ struct ConversionSummary: Encodable {
     text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
     if !worst.isEmpty {
       text += "  largest relative errors:\n"
-      for tensor in worst { text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n" }
+      for tensor in worst {
+        text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
+      }
     }
     text += "  check it with: step3-verify checksums \(output)\n"
     try StandardStream.output.write(text)

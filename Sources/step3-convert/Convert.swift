@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import Conversion
+import Quantization
 import ShardPlanning
 import TensorFormats
 
@@ -27,7 +28,9 @@ struct Convert: ToolCommand {
   @Flag(name: .customLong("dry-run"), help: "Plan and check everything, write nothing.")
   var dryRun = false
 
-  @Flag(name: .customLong("allow-nonfinite"), help: "Pass NaN and infinity on where the target type can hold them.")
+  @Flag(
+    name: .customLong("allow-nonfinite"),
+    help: "Pass NaN and infinity on where the target type can hold them.")
   var allowNonFinite = false
 
   @OptionGroup var common: CommonOptions
@@ -35,51 +38,40 @@ struct Convert: ToolCommand {
   func validate() throws {
     guard memory.bytes >= ConversionOptions.minimumMemory else {
       throw ValidationError(
-        "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary).")
+        "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary)."
+      )
     }
   }
 
   func run() async throws {
     let checkpoint = try Checkpoint.open(source)
-    common.warn("step3-convert", checkpoint.warnings)
+    CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
     if dryRun { return try report(planned.plan) }
 
-    Interruption.watch()
     let conversion = Conversion(
       checkpoint, planned,
       options: ConversionOptions(
         threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
         overwrite: overwrite))
     let progress = common.progressReporter("converting", total: planned.plan.sourceBytes)
+    defer { progress.finish() }
     let start = ContinuousClock.now
-    let work = Task {
-      try await conversion.run(into: output) { step in
+    let destination = output
+    let manifest = try await Interruption.cancelling {
+      try await conversion.run(into: destination) { step in
         progress.advance(by: step.bytes)
         if let tensor = step.tensor { progress.setItem(tensor) }
       }
     }
-    let watcher = Task {
-      while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(50)) }
-      work.cancel()
-    }
-    defer { watcher.cancel() }
-    let manifest: Manifest
-    do {
-      manifest = try await work.value
-      progress.finish()
-    } catch {
-      progress.finish()
-      throw error
-    }
+    progress.finish()
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     try ConversionSummary(manifest, output: output, seconds: seconds).print(json: common.json)
   }
 
   private func report(_ plan: ShardPlan) throws {
     if common.json {
-      let document = JSONText.document(plan)
-      try StandardStream.output.write(document.span.bytes)
+      try StandardStream.output.write(json: plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
     }

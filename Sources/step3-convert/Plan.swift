@@ -17,11 +17,10 @@ struct Plan: ToolCommand {
 
   func run() async throws {
     let checkpoint = try Checkpoint.open(source)
-    common.warn("step3-convert", checkpoint.warnings)
+    CommonOptions.warn("step3-convert", checkpoint.warnings)
     let plan = try planning.plan(checkpoint).plan
     if common.json {
-      let document = JSONText.document(plan)
-      try StandardStream.output.write(document.span.bytes)
+      try StandardStream.output.write(json: plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
     }

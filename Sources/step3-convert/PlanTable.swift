@@ -11,14 +11,16 @@ struct PlanTable {
 
   func rendered(width: Int?) -> String {
     var text = "\(plan.source.architecture ?? "unknown architecture"), \(plan.source.tensorCount) tensors, "
-    text += "\(ByteSize(bytes: plan.sourceBytes).decimal) in \(plan.source.files.count) \(plan.source.format.rawValue) "
+    text +=
+      "\(ByteSize(bytes: plan.sourceBytes).decimal) in \(plan.source.files.count) \(plan.source.format.rawValue) "
     text += plan.source.files.count == 1 ? "file\n" : "files\n"
     for part in plan.parts { text += "\n" + describe(part, width: width) }
     text += notes
     let ratio = plan.sourceBytes == 0 ? 0 : Double(plan.outputBytes) / Double(plan.sourceBytes)
     text += "\nTotal: \(ByteSize(bytes: plan.outputBytes).decimal) in \(plan.files.count) "
     text += plan.files.count == 1 ? "file" : "files"
-    text += ", \(decimal(plan.bitsPerWeight, 2)) bits per weight, \(decimal(ratio * 100, 1)) % of the source\n"
+    text +=
+      ", \(decimal(plan.bitsPerWeight, 2)) bits per weight, \(decimal(ratio * 100, 1)) % of the source\n"
     return text
   }
 
@@ -55,7 +57,8 @@ struct PlanTable {
       text += "\nStored otherwise than the recipe asked:\n"
       let groups = Dictionary(grouping: plan.fallbacks) { "\($0.wanted) -> \($0.stored): \($0.reason)" }
       for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
-        text += "  \(reason) (\(tensors.count): \(tensors[0].tensor.printable)\(tensors.count > 1 ? ", ..." : ""))\n"
+        text +=
+          "  \(reason) (\(tensors.count): \(tensors[0].tensor.printable)\(tensors.count > 1 ? ", ..." : ""))\n"
       }
     }
     if !plan.replicated.isEmpty {

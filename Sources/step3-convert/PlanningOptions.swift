@@ -1,9 +1,9 @@
-import ArgumentParser
-import Checkpoint
+public import ArgumentParser
+public import Checkpoint
 import CommandSupport
 import QuantizationRecipes
 import ShardPlanning
-import Step3Model
+public import Step3Model
 import TensorFormats
 
 let toolVersionText = toolVersion
@@ -48,12 +48,15 @@ struct PlanningOptions: ParsableArguments {
 
   @Option(
     name: .customLong("max-shard-size"),
-    help: ArgumentHelp("The largest weight file to write, unless a single tensor is larger.", valueName: "size"))
+    help: ArgumentHelp(
+      "The largest weight file to write, unless a single tensor is larger.", valueName: "size"))
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
   func validate() throws {
     if partition == .none, ffnEP != 1 { throw ValidationError("--ffn-ep needs --partition afd.") }
-    guard (1...4096).contains(ffnEP) else { throw ValidationError("--ffn-ep must be 1 or more; got \(ffnEP).") }
+    guard (1...4096).contains(ffnEP) else {
+      throw ValidationError("--ffn-ep must be 1 or more; got \(ffnEP).")
+    }
     guard maximumShardSize.bytes >= 1 << 10 else {
       throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
     }

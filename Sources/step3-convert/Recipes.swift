@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoint
 import CommandSupport
 import QuantizationRecipes
 import ShardPlanning
@@ -22,8 +23,7 @@ struct Recipes: ToolCommand {
       Entry(name: $0.name, summary: $0.summary, format: $0.format.rawValue, bitsPerWeight: $0.bitsPerWeight)
     }
     if common.json {
-      let document = JSONText.document(entries)
-      try StandardStream.output.write(document.span.bytes)
+      try StandardStream.output.write(json: entries)
       return
     }
     var table = TextTable([

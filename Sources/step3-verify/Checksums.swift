@@ -19,36 +19,23 @@ struct Checksums: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    Interruption.watch()
     let verification = ChecksumVerification(directory: output, threads: common.threadCount)
     let progress = common.progressReporter("verifying", total: try verification.byteCount())
-    let work = Task {
+    defer { progress.finish() }
+    let report = try await Interruption.cancelling {
       try await verification.run { bytes, file in
         progress.advance(by: bytes)
         progress.setItem(file)
       }
     }
-    let watcher = Task {
-      while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(50)) }
-      work.cancel()
-    }
-    defer { watcher.cancel() }
-    let report: ChecksumReport
-    do {
-      report = try await work.value
-      progress.finish()
-    } catch {
-      progress.finish()
-      throw error
-    }
+    progress.finish()
     try print(report)
     if !report.ok { throw CommandLineTool.end(.checkFailed) }
   }
 
   private func print(_ report: ChecksumReport) throws(CheckpointError) {
     if common.json {
-      let document = JSONText.document(report)
-      return try StandardStream.output.write(document.span.bytes)
+      return try StandardStream.output.write(json: report)
     }
     var text = ""
     for finding in report.findings {
@@ -59,9 +46,11 @@ struct Checksums: ToolCommand {
     }
     let amount = "\(report.tensors) tensors in \(report.files) files"
     if !report.manifest {
-      text += "\(output): \(amount) are well-formed; there is no manifest, so their contents were not checked\n"
+      text +=
+        "\(output): \(amount) are well-formed; there is no manifest, so their contents were not checked\n"
     } else if report.ok {
-      text += "\(output): \(amount), \(ByteSize(bytes: report.bytes).decimal): every byte is as it was written\n"
+      text +=
+        "\(output): \(amount), \(ByteSize(bytes: report.bytes).decimal): every byte is as it was written\n"
     } else {
       let count = report.findings.filter(\.fatal).count
       text += "\(output): \(count) \(count == 1 ? "difference" : "differences") in \(amount)\n"

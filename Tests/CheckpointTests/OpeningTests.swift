@@ -14,7 +14,7 @@ import Testing
   init() throws { directory = try TemporaryDirectory() }
 
   private func write(_ bytes: [UInt8], _ name: String) throws {
-    try FileSystem.writeAtomically(bytes.span.bytes, to: directory.path(name))
+    try FileSystem.writeAtomically(bytes, to: directory.path(name))
   }
 
   private func safetensors(_ names: [String]) throws -> [UInt8] {
