@@ -20,7 +20,7 @@ struct DirectoryListing {
 }
 
 /// Splits a path into its directory and its last component.
-func splitPath(_ path: String) -> (directory: String, name: String) {
+package func splitPath(_ path: String) -> (directory: String, name: String) {
   guard let slash = path.lastIndex(of: "/") else { return (".", path) }
   let directory = path[..<slash]
   return (directory.isEmpty ? "/" : String(directory), String(path[path.index(after: slash)...]))

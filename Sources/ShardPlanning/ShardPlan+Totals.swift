@@ -33,3 +33,27 @@ extension ShardPlan.Part {
   /// The size of its weight files.
   public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
 }
+
+extension ShardPlan.Slice {
+  /// Whether the box is the whole source tensor.
+  public var isWhole: Bool { extent == shape.dimensions }
+}
+
+extension ShardPlan {
+  /// The plan of one part alone, with paths below that part's directory.
+  public func restricted(to part: Part) -> ShardPlan {
+    let prefix = part.directory.isEmpty ? 0 : part.directory.utf8.count + 1
+    func strip(_ path: String) -> String { String(decoding: path.utf8.dropFirst(prefix), as: UTF8.self) }
+    var alone = part
+    alone.directory = ""
+    for index in alone.files.indices { alone.files[index].path = strip(alone.files[index].path) }
+    for index in alone.documents.indices { alone.documents[index].path = strip(alone.documents[index].path) }
+    for index in alone.copies.indices { alone.copies[index].path = strip(alone.copies[index].path) }
+    let names = Set(part.tensors.map(\.name))
+    var result = self
+    result.parts = [alone]
+    result.replicated = replicated.filter { $0.parts.contains(part.directory) }
+    result.fallbacks = fallbacks.filter { names.contains($0.tensor) }
+    return result
+  }
+}

@@ -1,0 +1,57 @@
+# make demo    set up, build, and run the main job on Fixtures/
+# make test    set up and run every test: Swift, interop with other people's packages, a minute of fuzzing each
+# make bench   rates of every codec, per core
+# make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
+# make format  settle the layout of the code
+# make lint    what .ci/run checks about it
+
+SWIFT_FLAGS := -c release
+VENV := .venv
+FUZZ_SECONDS ?= 60
+TARGET ?= FuzzSafetensors
+
+.PHONY: all setup build demo test unit interop fuzz-briefly fuzz bench format lint clean
+
+all: build
+
+setup:
+	@.ci/setup
+
+build: setup
+	swift build $(SWIFT_FLAGS)
+
+demo: build $(VENV)/ready
+	Tests/Demo/run.sh
+
+test: unit interop fuzz-briefly
+
+unit: setup
+	swift build $(SWIFT_FLAGS) --build-tests
+	swift test $(SWIFT_FLAGS) --skip-build
+
+# A virtual environment with the packages of others that our files are tried against.
+$(VENV)/ready: Tests/Interop/requirements.txt | setup
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r Tests/Interop/requirements.txt
+	touch $@
+
+interop: build $(VENV)/ready
+	$(VENV)/bin/python -m pytest -q Tests/Interop
+
+fuzz-briefly: setup
+	for target in FuzzSafetensors FuzzIndex FuzzGGUF; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
+
+fuzz: setup
+	Tests/Fuzz/run.sh $(TARGET) 0
+
+bench: setup
+	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-benchmarks
+
+format:
+	swift format --in-place --parallel --recursive Sources Tests Package.swift
+
+lint:
+	swift format lint --strict --parallel --recursive Sources Tests Package.swift
+
+clean:
+	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build
