@@ -84,7 +84,7 @@ public struct CommonOptions: ParsableArguments {
   }
 
   /// Prints warnings on standard error.
-  public func warn(_ tool: String, _ warnings: some Sequence<String>) {
+  public static func warn(_ tool: String, _ warnings: some Sequence<String>) {
     for warning in warnings {
       try? StandardStream.error.write("\(tool): warning: \(warning.escapingControlCharacters)\n")
     }

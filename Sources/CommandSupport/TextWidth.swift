@@ -1,6 +1,6 @@
 extension String {
   /// This text with every character that a terminal might obey made visible, at full length.
-  package var escapingControlCharacters: String {
+  public var escapingControlCharacters: String {
     guard unicodeScalars.contains(where: \.isUnprintable) else { return self }
     var result = ""
     for scalar in unicodeScalars {

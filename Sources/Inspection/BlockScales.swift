@@ -54,7 +54,7 @@ struct BlockScales: Sendable {
         .unsupported, "scales of type \(tensor.elementType) are not read", tensor: tensor.name)
     }
     let bytes = try checkpoint.files[tensor.file].source.readBytes(tensor.byteRange)
-    let span = bytes.span.bytes
+    let span = unsafe bytes.span.bytes
     scales = (0..<tensor.shape.elementCount).map { index in
       tensor.elementType == .f32
         ? unsafe span.unsafeLoadUnaligned(fromByteOffset: index * 4, as: Float.self)

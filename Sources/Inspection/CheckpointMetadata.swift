@@ -1,6 +1,7 @@
+internal import ByteStreams
 public import Checkpoint
 internal import GGUF
-internal import TensorFormats
+public import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials

@@ -76,8 +76,8 @@ struct PairComparison: Sendable {
       let range = byteRange(elements)
       if bytes.count < range.count { bytes = [UInt8](repeating: 0, count: range.count) }
       var span = bytes.mutableSpan
-      var all = span.mutableBytes
-      var target = all.extracting(..<range.count)
+      var all = unsafe span.mutableBytes
+      var target = all._mutatingExtracting(..<range.count)
       try source.read(into: &target, at: tensor.byteRange.lowerBound + range.lowerBound)
       TensorValues.makeLittleEndian(tensor.elementType, &target, from: order)
     }
@@ -86,7 +86,7 @@ struct PairComparison: Sendable {
       throws(CheckpointError)
     {
       var all = values.mutableSpan
-      var target = all.extracting(..<elements.count)
+      var target = all._mutatingExtracting(..<elements.count)
       try self.values.decode(bytes, into: &target)
       scales?.apply(to: &target, from: elements.lowerBound)
     }
@@ -145,8 +145,8 @@ struct PairComparison: Sendable {
     var result = ElementDifferences()
     try a.read(elements, into: &scratch.bytesA)
     try b.read(elements, into: &scratch.bytesB)
-    let bytesA = scratch.bytesA.span.bytes.extracting(..<a.byteRange(elements).count)
-    let bytesB = scratch.bytesB.span.bytes.extracting(..<b.byteRange(elements).count)
+    let bytesA = unsafe scratch.bytesA.span.bytes.extracting(..<a.byteRange(elements).count)
+    let bytesB = unsafe scratch.bytesB.span.bytes.extracting(..<b.byteRange(elements).count)
     // Equal FP8 bytes with unequal scales are no difference of this pair: the scales are a pair of their own.
     result.bytesDiffer = !sameType || !bytesA.isEqual(to: bytesB)
     guard result.bytesDiffer else {

@@ -1,3 +1,4 @@
+internal import ByteStreams
 public import Checkpoint
 public import TensorFormats
 

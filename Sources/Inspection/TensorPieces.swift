@@ -73,8 +73,8 @@ struct PieceReader {
       let tensor = tensors[piece.tensor]
       let range = position..<(position + piece.range.count)
       var span = raw.mutableSpan
-      var all = span.mutableBytes
-      var target = all.extracting(range)
+      var all = unsafe span.mutableBytes
+      var target = all._mutatingExtracting(range)
       try checkpoint.read(tensor, piece.range, into: &target)
       // What comes next starts to arrive while this unit is worked on.
       let end = tensor.byteRange.lowerBound + piece.range.upperBound
@@ -87,7 +87,7 @@ struct PieceReader {
 
   /// The bytes of a piece as they are in the file.
   @_lifetime(borrow self)
-  func bytes(_ index: Int) -> RawSpan { raw.span.bytes.extracting(ranges[index]) }
+  func bytes(_ index: Int) -> RawSpan { unsafe raw.span.bytes.extracting(ranges[index]) }
 
   /// The figures of a piece.
   mutating func statistics(_ index: Int, _ values: TensorValues?, swapping order: GGUFByteOrder)
@@ -96,14 +96,14 @@ struct PieceReader {
     guard let values else { return nil }
     let range = ranges[index]
     guard order == .big else {
-      return try values.statistics(raw.span.bytes.extracting(range), decoded: &decoded)
+      return try unsafe values.statistics(raw.span.bytes.extracting(range), decoded: &decoded)
     }
     swapped = Array(raw[range])
     do {
       var span = swapped.mutableSpan
-      var bytes = span.mutableBytes
+      var bytes = unsafe span.mutableBytes
       TensorValues.makeLittleEndian(values.type, &bytes, from: order)
     }
-    return try values.statistics(swapped.span.bytes, decoded: &decoded)
+    return try unsafe values.statistics(swapped.span.bytes, decoded: &decoded)
   }
 }

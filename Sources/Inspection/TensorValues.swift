@@ -24,7 +24,7 @@ struct TensorValues: Sendable {
       let bytes = [UInt8](0...255)
       var span = values.mutableSpan
       // Sizes fit by construction; a codec that refuses them leaves the type without values.
-      let decoded: Void? = try? codec.decode(bytes.span.bytes, into: &span)
+      let decoded: Void? = try? unsafe codec.decode(bytes.span.bytes, into: &span)
       byteValues = decoded == nil ? nil : values
     } else {
       byteValues = nil
@@ -70,10 +70,10 @@ struct TensorValues: Sendable {
       let count = part.byteCount / block.bytes * block.elements
       do {
         var all = decoded.mutableSpan
-        var span = all.extracting(..<count)
+        var span = all._mutatingExtracting(..<count)
         try codec.decode(part, into: &span)
       }
-      figures.add(float32: decoded.span.extracting(..<count).bytes)
+      unsafe figures.add(float32: decoded.span.extracting(..<count).bytes)
     }
     return figures.result
   }
