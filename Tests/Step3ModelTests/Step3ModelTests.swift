@@ -1,1 +1,131 @@
-import Testing
+internal import Checkpoint
+internal import CheckpointTesting
+internal import Foundation
+internal import GGUF
+internal import Step3Model
+internal import TensorFormats
+internal import Testing
+
+private func bytes(_ path: String) throws -> [UInt8] {
+  Array(try Data(contentsOf: URL(fileURLWithPath: Fixtures.path("checkpoints/\(path)"))))
+}
+
+@Suite struct ConfigurationTests {
+  @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+  func roundTrip(preset: String) throws {
+    let configuration = try Step3Configuration(configJSON: bytes("\(preset)/config.json"))
+    #expect(try Step3Configuration(configJSON: configuration.configJSON()) == configuration)
+    var text = configuration
+    text.quantization = nil
+    text.vision = nil
+    let tokenizer = try Step3Tokenizer(
+      tokenizerJSON: bytes("\(preset)/tokenizer.json"),
+      tokenizerConfigJSON: bytes("\(preset)/tokenizer_config.json"), configuration: configuration)
+    let metadata = configuration.ggufMetadata(name: "x", fileType: 1, tokenizer: tokenizer)
+    #expect(try Step3Configuration(ggufMetadata: metadata) == text)
+    #expect(try Step3Tokenizer(metadata: metadata) == tokenizer)
+    let vision = try #require(configuration.visionGGUFMetadata(name: "x", fileType: 1))
+    #expect(try Step3Configuration.Vision(ggufMetadata: vision) == configuration.vision)
+  }
+
+  @Test func readsDimensions() throws {
+    let odd = try Step3Configuration(configJSON: bytes("odd/config.json"))
+    #expect(odd.text.moeLayers == [0, 2])
+    #expect(odd.text.headDimension == 48)
+    #expect(odd.vision?.projectorBias == true)
+    #expect(try Step3Configuration(configJSON: bytes("odd-fp8/config.json")).quantization == .blockFP8)
+  }
+
+  @Test func namesTheKey() throws {
+    let source = String(decoding: try bytes("tiny/config.json"), as: UTF8.self)
+    for (old, new, key) in [
+      ("\"1,2\"", "\"1,4\"", "moe_layers_enum"),
+      ("\"share_q_dim\": 256", "\"share_q_dim\": -1", "share_q_dim"),
+      ("\"moe_top_k\": 3", "\"moe_top_k\": 9", "moe_top_k"),
+    ] {
+      let error = #expect(throws: CheckpointError.self) {
+        try Step3Configuration(configJSON: Array(source.replacingOccurrences(of: old, with: new).utf8))
+      }
+      #expect(error?.message.contains(key) == true)
+    }
+  }
+}
+
+@Suite struct InventoryTests {
+  @Test func publishedNumbers() throws {
+    let inventory = try Step3Inventory(.published)
+    #expect(inventory.tensors.count == 1663)
+    #expect(inventory.parameterCount == 320_969_912_832)
+    var parts: [TensorRole: Int] = [:]
+    for tensor in inventory.tensors { parts[tensor.role, default: 0] += tensor.shape.elementCount }
+    let interNorms = 61 * 2048
+    #expect(parts[.embedding] == 923_345_920)
+    #expect(parts[.lmHead] == 923_345_920)
+    #expect(parts[.attention] == 10_330_046_464 + interNorms)
+    #expect(parts[.denseFFN] == 1_981_808_640)
+    #expect(parts[.routedExperts] == 295_950_090_240)
+    #expect(parts[.sharedExpert] == 6_165_626_880)
+    #expect(parts[.router] == 19_267_584)
+    #expect(parts[.norm] == 1_006_592 - interNorms)
+    #expect(parts[.vision, default: 0] + parts[.projector, default: 0] == 4_675_374_592)
+    var biased = Step3Configuration.published
+    biased.vision?.projectorBias = true
+    #expect(try Step3Inventory(biased).parameterCount == 320_969_912_832 + 7168)
+    var fp8 = Step3Configuration.published
+    fp8.quantization = .blockFP8
+    #expect(try Step3Inventory(fp8).byteCount / 100_000_000 == 3276)
+  }
+
+  @Test func namesAreABijection() throws {
+    var gguf: Set<String> = []
+    for name in try Step3Inventory(.published).tensors.map(\.name) {
+      #expect(Step3TensorName(huggingFace: name.huggingFace) == name)
+      #expect(Step3TensorName(gguf: name.gguf) == name)
+      #expect(gguf.insert(name.gguf).inserted)
+    }
+  }
+
+  @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+  func matchesTheIndex(preset: String) throws {
+    struct Index: Decodable { let weight_map: [String: String] }
+    let index = try JSONDecoder().decode(
+      Index.self, from: Data(bytes("\(preset)/model.safetensors.index.json")))
+    let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes("\(preset)/config.json")))
+    #expect(Set(inventory.tensors.map(\.name.huggingFace)) == Set(index.weight_map.keys))
+  }
+
+  @Test func listsIssues() throws {
+    let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes("tiny/config.json")))
+    var found = inventory.tensors.map { (name: $0.name.huggingFace, shape: $0.shape) }
+    #expect(inventory.issues(with: found).isEmpty)
+    let gone = found.removeFirst()
+    found[0].shape = TensorShape([1])
+    found.append((name: "x", shape: TensorShape([2])))
+    let issues = inventory.issues(with: found)
+    #expect(issues.count == 3)
+    #expect(issues.first == .missing(name: gone.name, expected: gone.shape))
+  }
+}
+
+@Suite struct PlacementTests {
+  @Test func sides() throws {
+    var sizes: [Step3Placement.Side: Int] = [:]
+    for tensor in try Step3Inventory(.published).tensors {
+      sizes[Step3Placement().side(of: tensor.name), default: 0] += tensor.shape.elementCount
+    }
+    #expect(sizes[.ffn] == 304_097_525_760)
+    #expect(sizes[.attention] == 12_197_012_480)
+    #expect(Step3Placement(router: .ffn).side(of: Step3TensorName(.router, layer: 4)) == .ffn)
+    #expect(Step3Placement.tensorParallelAxis(of: .expertDown) == 2)
+    #expect(Step3Placement.tensorParallelAxis(of: .expertGate) == 1)
+  }
+
+  @Test func scalesKnowTheirWeight() throws {
+    let name = try #require(Step3TensorName(huggingFace: "model.layers.4.moe.gate_proj.weight_scale_inv"))
+    #expect(name.role == .scale)
+    #expect(name.weight.huggingFace == "model.layers.4.moe.gate_proj.weight")
+    #expect(Step3TensorName(huggingFace: "model.layers.04.moe.gate.weight") == nil)
+    #expect(TensorDescription(name: "model.layers.7.mlp.experts.3.up_proj.weight").role == .routedExperts)
+    #expect(TensorDescription(name: "model.layers.7.mlp.experts.3.up_proj.weight").layer == 7)
+  }
+}

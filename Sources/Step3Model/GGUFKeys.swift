@@ -1,0 +1,61 @@
+internal import GGUF
+internal import TensorFormats
+
+/// Typed look-ups in GGUF metadata; writers disagree about integer widths, so any is taken.
+struct GGUFKeys {
+  let metadata: GGUFMetadata
+
+  init(_ metadata: GGUFMetadata) { self.metadata = metadata }
+
+  func optionalInteger(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
+    let number: Int?
+    switch metadata[key] {
+    case nil: return nil
+    case .uint8(let value)?: number = Int(value)
+    case .int8(let value)?: number = Int(value)
+    case .uint16(let value)?: number = Int(value)
+    case .int16(let value)?: number = Int(value)
+    case .uint32(let value)?: number = Int(value)
+    case .int32(let value)?: number = Int(value)
+    case .uint64(let value)?: number = Int(exactly: value)
+    case .int64(let value)?: number = Int(value)
+    default: number = nil
+    }
+    guard let number, range.contains(number) else {
+      throw CheckpointError(
+        .malformed,
+        "\(key): expected a whole number from \(range.lowerBound) to \(range.upperBound), found \(number.map(String.init) ?? "another type")"
+      )
+    }
+    return number
+  }
+
+  func integer(_ key: String, in range: ClosedRange<Int> = 1...1_073_741_824) throws(CheckpointError) -> Int {
+    guard let number = try optionalInteger(key, in: range) else {
+      throw CheckpointError(.malformed, "\(key): expected a whole number, found nothing")
+    }
+    return number
+  }
+
+  /// A number above zero; the shortest decimal of a `Float`, so that 1e-5 comes back as 1e-5.
+  func optionalPositive(_ key: String) throws(CheckpointError) -> Double? {
+    let number: Double?
+    switch metadata[key] {
+    case nil: return nil
+    case .float32(let value)?: number = Double("\(value)")
+    case .float64(let value)?: number = value
+    default: number = nil
+    }
+    guard let number, number > 0, number.isFinite else {
+      throw CheckpointError(.malformed, "\(key): expected a number above 0, found something else")
+    }
+    return number
+  }
+
+  func positive(_ key: String) throws(CheckpointError) -> Double {
+    guard let number = try optionalPositive(key) else {
+      throw CheckpointError(.malformed, "\(key): expected a number above 0, found nothing")
+    }
+    return number
+  }
+}

@@ -1,0 +1,188 @@
+public import TensorFormats
+
+extension Step3Configuration {
+  /// Whether a `config.json` describes a model of this family, by `model_type` or `architectures`. Bytes that are no
+  /// JSON object describe none.
+  public static func isStep3(configJSON bytes: [UInt8]) -> Bool {
+    guard let value = try? JSONValue.parse(bytes, name: "config.json"),
+      let root = try? JSONObject(value, place: "")
+    else { return false }
+    return isStep3(root)
+  }
+
+  static func isStep3(_ root: JSONObject) -> Bool {
+    if case .string(let type)? = root.value("model_type"), ["step3_vl", "step3_text"].contains(type) {
+      return true
+    }
+    guard case .array(let names)? = root.value("architectures") else { return false }
+    return names.contains(.string("Step3VLForConditionalGeneration"))
+      || names.contains(.string("Step3TextForCausalLM"))
+  }
+
+  /// Reads a `config.json`, nested (`text_config`) or flat (`Step3TextForCausalLM`).
+  ///
+  /// - Throws: `.unsupported` for another model, `.malformed` naming the key, what it should hold and what it holds.
+  public init(configJSON bytes: [UInt8]) throws(CheckpointError) {
+    let root = try JSONObject(JSONValue.parse(bytes, name: "config.json"), place: "config.json: ")
+    guard Self.isStep3(root) else {
+      throw CheckpointError(
+        .unsupported,
+        "config.json: model_type: expected 'step3_vl' or 'step3_text', found \(root.value("model_type")?.kind ?? "nothing")"
+      )
+    }
+    var textObject = root
+    if let nested = try root.object("text_config") { textObject = nested }
+    let text = try Text(textObject)
+    self.text = text
+    if let object = try root.object("vision_config") {
+      vision = try Vision(object, root: root, vocabularySize: text.vocabularySize)
+    } else {
+      vision = nil
+    }
+    var quantized = try root.object("quantization_config")
+    if quantized == nil { quantized = try textObject.object("quantization_config") }
+    if let quantized { quantization = try Quantization(quantized) } else { quantization = nil }
+    let tokens = 0...(text.vocabularySize - 1)
+    func ids(_ key: String) throws(CheckpointError) -> [Int] {
+      let outer = try root.integers(key, in: tokens)
+      if !outer.isEmpty { return outer }
+      return try textObject.integers(key, in: tokens)
+    }
+    bosTokenID = try ids("bos_token_id").first
+    eosTokenIDs = try ids("eos_token_id")
+    padTokenID = try ids("pad_token_id").first
+  }
+}
+
+/// No dimension of a model that exists comes near; products of three such still fit an `Int`.
+private let dimensions = 1...1_048_576
+
+extension Step3Configuration.Text {
+  init(_ object: JSONObject) throws(CheckpointError) {
+    hiddenSize = try object.integer("hidden_size", in: dimensions)
+    intermediateSize = try object.integer("intermediate_size", in: dimensions)
+    layerCount = try object.integer("num_hidden_layers", in: 1...10_000)
+    headCount = try object.integer("num_attention_heads", in: 1...65_536)
+    keyValueHeadCount = try object.integer("num_attention_groups", in: 1...headCount, default: 1)
+    headDimension = try object.integer("head_dim", in: 1...65_536)
+    guard headDimension % 2 == 0 else {
+      throw object.mismatch(
+        "head_dim", "an even number (the rotary embedding turns pairs)", .integer(headDimension))
+    }
+    sharedQueryDimension = try object.integer("share_q_dim", in: dimensions)
+    vocabularySize = try object.integer("vocab_size", in: 1...16_777_216)
+    moeLayers = try Self.moeLayers(object, layerCount: layerCount)
+    // A model of dense layers alone need not say anything of experts.
+    let fallback: Int? = moeLayers.isEmpty ? 1 : nil
+    expertCount = try object.integer("moe_num_experts", in: 1...65_536, default: fallback)
+    expertsPerToken = try object.integer("moe_top_k", in: 1...expertCount, default: fallback)
+    expertIntermediateSize = try object.integer("moe_intermediate_size", in: dimensions, default: fallback)
+    sharedExpertIntermediateSize = try object.integer(
+      "share_expert_dim", in: dimensions, default: expertIntermediateSize)
+    normalizesExpertWeights = try object.bool("norm_expert_weight", default: false)
+    rmsNormEpsilon = try object.positive("rms_norm_eps", default: 1e-5)
+    ropeTheta = try object.positive("rope_theta", default: 500_000)
+    if let scaling = try object.object("rope_scaling") {
+      ropeScaling = try Step3Configuration.RopeScaling(scaling)
+    }
+    contextLength = try Self.contextLength(object)
+  }
+
+  private static func moeLayers(_ object: JSONObject, layerCount: Int) throws(CheckpointError) -> [Int] {
+    let key = "moe_layers_enum"
+    var layers: [Int] = []
+    switch object.value(key) {
+    case nil: layers = Array(1..<max(1, layerCount))
+    case .string(let list)?:
+      for part in list.split(separator: ",") {
+        guard let layer = Int(part.filter { $0 != " " }) else {
+          throw object.mismatch(key, "layer numbers separated by commas", .string(list))
+        }
+        layers.append(layer)
+      }
+    case .array?: layers = try object.integers(key, in: 0...(layerCount - 1))
+    case let other?: throw object.mismatch(key, "a string or list of layer numbers", other)
+    }
+    for layer in layers where !(0..<layerCount).contains(layer) {
+      throw object.mismatch(key, "layers from 0 to \(layerCount - 1)", .integer(layer))
+    }
+    guard Set(layers).count == layers.count else {
+      throw object.mismatch(key, "every layer once", object.value(key))
+    }
+    return layers.sorted()
+  }
+
+  private static func contextLength(_ object: JSONObject) throws(CheckpointError) -> Int {
+    for key in ["max_position_embedding", "max_position_embeddings", "max_seq_len"]
+    where object.value(key) != nil {
+      return try object.integer(key, in: 1...1_073_741_824)
+    }
+    return 65_536
+  }
+}
+
+extension Step3Configuration.Vision {
+  init(_ object: JSONObject, root: JSONObject, vocabularySize: Int) throws(CheckpointError) {
+    imageSize = try object.integer("image_size", in: 1...65_536)
+    patchSize = try object.integer("patch_size", in: 1...imageSize)
+    guard imageSize % patchSize == 0 else {
+      throw object.mismatch("image_size", "a multiple of patch_size (\(patchSize))", .integer(imageSize))
+    }
+    channelCount = try object.integer("num_channels", in: 1...1024, default: 3)
+    hiddenSize = try object.integer("hidden_size", in: dimensions)
+    intermediateSize = try object.integer("intermediate_size", in: dimensions)
+    layerCount = try object.integer("num_hidden_layers", in: 1...10_000)
+    headCount = try object.integer("num_attention_heads", in: 1...hiddenSize)
+    guard hiddenSize % headCount == 0 else {
+      throw object.mismatch(
+        "num_attention_heads", "a divisor of hidden_size (\(hiddenSize))", .integer(headCount))
+    }
+    outputSize = try object.integer("output_hidden_size", in: dimensions)
+    projectorStride = try root.integer("understand_projector_stride", in: 1...1024, default: 1)
+    projectorBias = try root.bool("projector_bias", default: false)
+    imageTokenID = try root.integer(
+      "image_token_id", in: 0...(vocabularySize - 1), default: min(128_001, vocabularySize - 1))
+    layerNormEpsilon = try object.positive("layer_norm_eps", default: 1e-5)
+  }
+}
+
+extension Step3Configuration.RopeScaling {
+  init?(_ object: JSONObject) throws(CheckpointError) {
+    let key = object.value("rope_type") == nil ? "type" : "rope_type"
+    guard let name = try object.string(key) else { throw object.mismatch(key, "linear, yarn or llama3", nil) }
+    if name == "default" { return nil }
+    guard let kind = Kind(rawValue: name) else {
+      throw object.mismatch(key, "linear, yarn or llama3", .string(name))
+    }
+    self.kind = kind
+    factor = try object.positive("factor")
+    originalContextLength =
+      object.value("original_max_position_embeddings") == nil
+      ? nil : try object.integer("original_max_position_embeddings", in: 1...1_073_741_824)
+    parameters = [:]
+    for name in Self.parameterNames where object.value(name) != nil {
+      parameters[name] = try object.positive(name)
+    }
+  }
+
+  static let parameterNames = [
+    "attention_factor", "beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor", "mscale",
+    "mscale_all_dim",
+  ]
+}
+
+extension Step3Configuration.Quantization {
+  init?(_ object: JSONObject) throws(CheckpointError) {
+    guard let method = try object.string("quant_method") else {
+      throw object.mismatch("quant_method", "a string", nil)
+    }
+    self.method = method
+    format = method == "fp8" ? try object.string("fmt") : nil
+    activationScheme = method == "fp8" ? try object.string("activation_scheme") : nil
+    let block = try object.integers("weight_block_size", in: dimensions)
+    guard block.isEmpty || block.count == 2 else {
+      throw object.mismatch("weight_block_size", "two numbers", object.value("weight_block_size"))
+    }
+    blockSize = block.isEmpty ? nil : block
+  }
+}

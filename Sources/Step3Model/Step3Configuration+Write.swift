@@ -1,0 +1,87 @@
+public import TensorFormats
+
+extension Step3Configuration {
+  /// The `config.json` of this configuration: nested like the published one, or flat without a vision side. Reading
+  /// it gives an equal configuration.
+  ///
+  /// `moe_layers_enum` is written as a comma-separated string, because the published loaders split it.
+  public func configJSON() throws(CheckpointError) -> [UInt8] {
+    var root: [String: JSONValue] = ["torch_dtype": .string("bfloat16"), "tie_word_embeddings": .bool(false)]
+    if let bosTokenID { root["bos_token_id"] = .integer(bosTokenID) }
+    if let padTokenID { root["pad_token_id"] = .integer(padTokenID) }
+    switch eosTokenIDs.count {
+    case 0: break
+    case 1: root["eos_token_id"] = .integer(eosTokenIDs[0])
+    default: root["eos_token_id"] = .array(eosTokenIDs.map { .integer($0) })
+    }
+    if let quantization { root["quantization_config"] = quantization.json }
+    var textObject = text.json
+    textObject["model_type"] = .string("step3_text")
+    textObject["architectures"] = .array([.string("Step3TextForCausalLM")])
+    guard let vision else {
+      return try JSONValue.object(root.merging(textObject) { _, new in new }).serialized()
+    }
+    root["architectures"] = .array([.string("Step3VLForConditionalGeneration")])
+    root["model_type"] = .string("step3_vl")
+    root["text_config"] = .object(textObject)
+    root["vision_config"] = vision.json
+    root["understand_projector_stride"] = .integer(vision.projectorStride)
+    root["projector_bias"] = .bool(vision.projectorBias)
+    root["image_token_id"] = .integer(vision.imageTokenID)
+    return try JSONValue.object(root).serialized()
+  }
+}
+
+extension Step3Configuration.Text {
+  fileprivate var json: [String: JSONValue] {
+    [
+      "hidden_size": .integer(hiddenSize), "intermediate_size": .integer(intermediateSize),
+      "num_hidden_layers": .integer(layerCount), "num_attention_heads": .integer(headCount),
+      "num_attention_groups": .integer(keyValueHeadCount), "head_dim": .integer(headDimension),
+      "share_q_dim": .integer(sharedQueryDimension), "vocab_size": .integer(vocabularySize),
+      "moe_layers_enum": .string(moeLayers.map(String.init).joined(separator: ",")),
+      "moe_num_experts": .integer(expertCount), "moe_top_k": .integer(expertsPerToken),
+      "moe_intermediate_size": .integer(expertIntermediateSize),
+      "share_expert_dim": .integer(sharedExpertIntermediateSize),
+      "norm_expert_weight": .bool(normalizesExpertWeights), "rms_norm_eps": .number(rmsNormEpsilon),
+      "rope_theta": .number(ropeTheta), "rope_scaling": ropeScaling?.json ?? .null,
+      "max_seq_len": .integer(contextLength), "max_position_embedding": .integer(contextLength),
+      "torch_dtype": .string("bfloat16"),
+    ]
+  }
+}
+
+extension Step3Configuration.Vision {
+  fileprivate var json: JSONValue {
+    .object([
+      "model_type": .string("step3_vision_encoder"), "image_size": .integer(imageSize),
+      "patch_size": .integer(patchSize), "num_channels": .integer(channelCount),
+      "hidden_size": .integer(hiddenSize), "intermediate_size": .integer(intermediateSize),
+      "num_hidden_layers": .integer(layerCount), "num_attention_heads": .integer(headCount),
+      "output_hidden_size": .integer(outputSize), "hidden_act": .string("quick_gelu"),
+      "layer_norm_eps": .number(layerNormEpsilon),
+    ])
+  }
+}
+
+extension Step3Configuration.RopeScaling {
+  fileprivate var json: JSONValue {
+    var object = parameters.mapValues { JSONValue.number($0) }
+    object["rope_type"] = .string(kind.rawValue)
+    object["factor"] = .number(factor)
+    if let originalContextLength {
+      object["original_max_position_embeddings"] = .integer(originalContextLength)
+    }
+    return .object(object)
+  }
+}
+
+extension Step3Configuration.Quantization {
+  fileprivate var json: JSONValue {
+    var object: [String: JSONValue] = ["quant_method": .string(method)]
+    if let format { object["fmt"] = .string(format) }
+    if let activationScheme { object["activation_scheme"] = .string(activationScheme) }
+    if let blockSize { object["weight_block_size"] = .array(blockSize.map { .integer($0) }) }
+    return .object(object)
+  }
+}

@@ -1,0 +1,174 @@
+/// The dimensions of a Step-3 checkpoint. Other members of the family are further values of this type.
+public struct Step3Configuration: Hashable, Sendable {
+  /// The language model.
+  public var text: Text
+  /// The vision side; `nil` for a checkpoint of the language model alone.
+  public var vision: Vision?
+  /// How the linear layers are stored; `nil` for plain BF16.
+  public var quantization: Quantization?
+  /// The token that starts a text.
+  public var bosTokenID: Int?
+  /// The tokens that end one.
+  public var eosTokenIDs: [Int]
+  /// The token that fills a batch.
+  public var padTokenID: Int?
+
+  /// The language model's dimensions.
+  public struct Text: Hashable, Sendable {
+    /// Length of the residual stream.
+    public var hiddenSize = 7168
+    /// Intermediate length of a dense FFN.
+    public var intermediateSize = 18_432
+    /// Number of layers, dense ones included.
+    public var layerCount = 61
+    /// Query heads.
+    public var headCount = 64
+    /// Key and value heads; Step-3 shares one among all query heads.
+    public var keyValueHeadCount = 1
+    /// Elements per head.
+    public var headDimension = 256
+    /// Length of the low-rank query all heads start from.
+    public var sharedQueryDimension = 2048
+    /// Rows of the embedding.
+    public var vocabularySize = 128_815
+    /// The layers with routed experts, rising.
+    public var moeLayers = Array(4...59)
+    /// Routed experts per layer.
+    public var expertCount = 48
+    /// Routed experts per token.
+    public var expertsPerToken = 3
+    /// Intermediate length of one routed expert.
+    public var expertIntermediateSize = 5120
+    /// Intermediate length of the shared expert.
+    public var sharedExpertIntermediateSize = 5120
+    /// Whether the chosen experts' probabilities are scaled to sum to 1.
+    public var normalizesExpertWeights = false
+    /// Added to the mean square in RMSNorm.
+    public var rmsNormEpsilon = 1e-5
+    /// Base of the rotary embedding.
+    public var ropeTheta = 500_000.0
+    /// How the rotary embedding is stretched; `nil` where it is not.
+    public var ropeScaling: RopeScaling?
+    /// Longest context, in tokens.
+    public var contextLength = 65_536
+
+    /// The released model's values.
+    public init() {}
+
+    /// Whether layer `index` has routed experts. O(log n).
+    public func isMoE(layer index: Int) -> Bool {
+      var low = 0
+      var high = moeLayers.count
+      while low < high {
+        let middle = (low + high) / 2
+        if moeLayers[middle] < index { low = middle + 1 } else { high = middle }
+      }
+      return low < moeLayers.count && moeLayers[low] == index
+    }
+  }
+
+  /// The vision tower's and projector's dimensions.
+  public struct Vision: Hashable, Sendable {
+    /// Side of the square picture the stored positions are for, in pixels.
+    public var imageSize = 728
+    /// Side of a patch, in pixels.
+    public var patchSize = 14
+    /// Colour channels.
+    public var channelCount = 3
+    /// Length of a patch's vector.
+    public var hiddenSize = 1792
+    /// Intermediate length of the MLP.
+    public var intermediateSize = 15_360
+    /// Number of layers.
+    public var layerCount = 63
+    /// Attention heads.
+    public var headCount = 16
+    /// Channels after the first down-sampler; the second doubles them.
+    public var outputSize = 4096
+    /// Stride of the first down-sampler (`understand_projector_stride`).
+    public var projectorStride = 2
+    /// Whether the projector adds a bias.
+    public var projectorBias = false
+    /// The token whose embeddings the picture replaces.
+    public var imageTokenID = 128_001
+    /// As the file has it; the published code computes with ``computedLayerNormEpsilon`` regardless.
+    public var layerNormEpsilon = 1e-5
+
+    /// The epsilon the published forward pass uses whatever the configuration says.
+    public static let computedLayerNormEpsilon = 1e-6
+
+    /// The released model's values.
+    public init() {}
+
+    /// Rows of the position embedding: the patches, and one for the class token.
+    public var positionCount: Int { (imageSize / patchSize) * (imageSize / patchSize) + 1 }
+  }
+
+  /// Stretching of the rotary embedding for contexts longer than those trained on.
+  public struct RopeScaling: Hashable, Sendable {
+    /// The published ways.
+    public enum Kind: String, Hashable, Sendable {
+      case linear, yarn, llama3
+    }
+    /// Which way.
+    public var kind: Kind
+    /// How many times longer the context becomes.
+    public var factor: Double
+    /// Context length before stretching, in tokens.
+    public var originalContextLength: Int?
+    /// Further numbers under their names in `config.json` (`beta_fast`, `low_freq_factor`, ...).
+    public var parameters: [String: Double]
+
+    /// Makes a description.
+    public init(
+      kind: Kind, factor: Double, originalContextLength: Int? = nil, parameters: [String: Double] = [:]
+    ) {
+      self.kind = kind
+      self.factor = factor
+      self.originalContextLength = originalContextLength
+      self.parameters = parameters
+    }
+  }
+
+  /// What `quantization_config` says.
+  public struct Quantization: Hashable, Sendable {
+    /// `fp8`, `compressed-tensors`, ...
+    public var method: String
+    /// `e4m3` for block-FP8.
+    public var format: String?
+    /// `dynamic` or `static`.
+    public var activationScheme: String?
+    /// Rows and columns that share a scale.
+    public var blockSize: [Int]?
+
+    /// Makes a description.
+    public init(
+      method: String, format: String? = nil, activationScheme: String? = nil, blockSize: [Int]? = nil
+    ) {
+      self.method = method
+      self.format = format
+      self.activationScheme = activationScheme
+      self.blockSize = blockSize
+    }
+
+    /// The released FP8 twin's: one scale per 128 x 128 tile.
+    public static let blockFP8 = Quantization(
+      method: "fp8", format: "e4m3", activationScheme: "dynamic", blockSize: [128, 128])
+  }
+
+  /// Makes a configuration.
+  public init(
+    text: Text = Text(), vision: Vision? = Vision(), quantization: Quantization? = nil, bosTokenID: Int? = 0,
+    eosTokenIDs: [Int] = [1], padTokenID: Int? = nil
+  ) {
+    self.text = text
+    self.vision = vision
+    self.quantization = quantization
+    self.bosTokenID = bosTokenID
+    self.eosTokenIDs = eosTokenIDs
+    self.padTokenID = padTokenID
+  }
+
+  /// The released model (arXiv 2507.19427), in BF16 and without a projector bias.
+  public static let published = Step3Configuration()
+}

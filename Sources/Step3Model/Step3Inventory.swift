@@ -1,0 +1,175 @@
+public import Checkpoint
+public import TensorFormats
+
+/// The complete list of tensors a checkpoint of a configuration has.
+public struct Step3Inventory: Hashable, Sendable {
+  /// One expected tensor.
+  public struct Tensor: Hashable, Sendable {
+    /// The name, taken apart.
+    public let name: Step3TensorName
+    /// Row-major.
+    public let shape: TensorShape
+    /// The type the published checkpoints store it in.
+    public let elementType: ElementType
+
+    /// What the tensor is for.
+    public var role: TensorRole { name.role }
+    /// The layer, counted from 0; `nil` for what occurs once.
+    public var layer: Int? { name.layer }
+  }
+
+  /// In the order of the forward pass, the language model first; scales follow their weight.
+  public private(set) var tensors: [Tensor] = []
+
+  /// Elements of everything but scales.
+  public var parameterCount: Int {
+    tensors.reduce(0) { $1.role == .scale ? $0 : $0 + $1.shape.elementCount }
+  }
+
+  /// Stored bytes, scales included.
+  public var byteCount: Int { tensors.reduce(0) { $0 + ($1.shape.byteCount(as: $1.elementType) ?? 0) } }
+
+  /// Lists the tensors of a configuration: plain BF16, or block-FP8 where its quantisation says so.
+  ///
+  /// - Throws: `.unsupported` for another quantisation, whose layout depends on more than the configuration.
+  public init(_ configuration: Step3Configuration) throws(CheckpointError) {
+    var tile: (rows: Int, columns: Int)?
+    if let quantization = configuration.quantization {
+      guard quantization.method == "fp8", let block = quantization.blockSize, block.count == 2 else {
+        throw CheckpointError(
+          .unsupported,
+          "quantization_config: expected quant_method fp8 with weight_block_size, found '\(quantization.method.printable)'"
+        )
+      }
+      tile = (block[0], block[1])
+    }
+    addText(configuration.text, tile: tile)
+    if let vision = configuration.vision { addVision(vision, hiddenSize: configuration.text.hiddenSize) }
+  }
+
+  private mutating func add(
+    _ module: Step3Module, _ dimensions: [Int], layer: Int? = nil, suffix: Step3TensorName.Suffix = .weight,
+    tile: (rows: Int, columns: Int)? = nil
+  ) {
+    let name = Step3TensorName(module, layer: layer, suffix: suffix)
+    let quantized = tile != nil && module.isQuantizableLinear
+    tensors.append(
+      Tensor(name: name, shape: TensorShape(dimensions), elementType: quantized ? .f8E4M3 : .bf16))
+    guard quantized, let tile else { return }
+    var scales = dimensions
+    let rank = dimensions.count
+    scales[rank - 2] = (dimensions[rank - 2] - 1) / tile.rows + 1
+    scales[rank - 1] = (dimensions[rank - 1] - 1) / tile.columns + 1
+    tensors.append(
+      Tensor(
+        name: Step3TensorName(module, layer: layer, suffix: .weightScaleInverse), shape: TensorShape(scales),
+        elementType: .f32))
+  }
+
+  private mutating func addText(_ text: Step3Configuration.Text, tile: (rows: Int, columns: Int)?) {
+    let hidden = text.hiddenSize
+    let heads = text.headCount * text.headDimension
+    let keys = text.keyValueHeadCount * text.headDimension
+    add(.tokenEmbedding, [text.vocabularySize, hidden])
+    for layer in 0..<text.layerCount {
+      add(.inputNorm, [hidden], layer: layer)
+      add(.query, [text.sharedQueryDimension, hidden], layer: layer, tile: tile)
+      add(.queryNorm, [text.sharedQueryDimension], layer: layer)
+      add(.queryUp, [heads, text.sharedQueryDimension], layer: layer, tile: tile)
+      add(.key, [keys, hidden], layer: layer, tile: tile)
+      add(.value, [keys, hidden], layer: layer, tile: tile)
+      add(.attentionOutput, [hidden, heads], layer: layer, tile: tile)
+      add(.postAttentionNorm, [hidden], layer: layer)
+      if text.isMoE(layer: layer) {
+        let (experts, inner) = (text.expertCount, text.expertIntermediateSize)
+        let shared = text.sharedExpertIntermediateSize
+        add(.router, [experts, hidden], layer: layer)
+        add(.expertGate, [experts, inner, hidden], layer: layer, tile: tile)
+        add(.expertUp, [experts, inner, hidden], layer: layer, tile: tile)
+        add(.expertDown, [experts, hidden, inner], layer: layer, tile: tile)
+        add(.sharedGate, [shared, hidden], layer: layer, tile: tile)
+        add(.sharedUp, [shared, hidden], layer: layer, tile: tile)
+        add(.sharedDown, [hidden, shared], layer: layer, tile: tile)
+      } else {
+        add(.denseGate, [text.intermediateSize, hidden], layer: layer, tile: tile)
+        add(.denseUp, [text.intermediateSize, hidden], layer: layer, tile: tile)
+        add(.denseDown, [hidden, text.intermediateSize], layer: layer, tile: tile)
+      }
+    }
+    add(.outputNorm, [hidden])
+    add(.lmHead, [text.vocabularySize, hidden])
+  }
+
+  private mutating func addVision(_ vision: Step3Configuration.Vision, hiddenSize: Int) {
+    let (width, inner, output) = (vision.hiddenSize, vision.intermediateSize, vision.outputSize)
+    func withBias(_ module: Step3Module, _ dimensions: [Int], layer: Int? = nil) {
+      add(module, dimensions, layer: layer)
+      add(module, [dimensions[0]], layer: layer, suffix: .bias)
+    }
+    add(.classEmbedding, [1, width], suffix: .none)
+    withBias(.patchEmbedding, [width, vision.channelCount, vision.patchSize, vision.patchSize])
+    add(.positionEmbedding, [vision.positionCount, width])
+    for layer in 0..<vision.layerCount {
+      withBias(.visionNorm1, [width], layer: layer)
+      withBias(.visionQKV, [3 * width, width], layer: layer)
+      withBias(.visionOutput, [width, width], layer: layer)
+      withBias(.visionNorm2, [width], layer: layer)
+      withBias(.visionFC1, [inner, width], layer: layer)
+      withBias(.visionFC2, [width, inner], layer: layer)
+    }
+    withBias(.downsampler1, [output, width, 2, 2])
+    withBias(.downsampler2, [2 * output, output, 3, 3])
+    add(.projector, [hiddenSize, 2 * output])
+    if vision.projectorBias { add(.projector, [hiddenSize], suffix: .bias) }
+  }
+}
+
+extension Step3Inventory {
+  /// A way in which a checkpoint differs from its configuration.
+  public enum Issue: Hashable, Sendable {
+    case missing(name: String, expected: TensorShape)
+    case unexpected(name: String, shape: TensorShape)
+    case wrongShape(name: String, expected: TensorShape, found: TensorShape)
+    case duplicate(name: String)
+  }
+
+  /// Compares a checkpoint's tensors, by their Hugging Face names, with this list. Missing ones come first, in the
+  /// order of the forward pass. O(n).
+  public func issues(with found: some Sequence<(name: String, shape: TensorShape)>) -> [Issue] {
+    var shapes: [String: TensorShape] = [:]
+    var order: [String] = []
+    var duplicates: [Issue] = []
+    for (name, shape) in found {
+      if shapes.updateValue(shape, forKey: name) == nil {
+        order.append(name)
+      } else {
+        duplicates.append(.duplicate(name: name))
+      }
+    }
+    var missing: [Issue] = []
+    var wrong: [Issue] = []
+    for tensor in tensors {
+      let name = tensor.name.huggingFace
+      guard let shape = shapes.removeValue(forKey: name) else {
+        missing.append(.missing(name: name, expected: tensor.shape))
+        continue
+      }
+      if shape != tensor.shape { wrong.append(.wrongShape(name: name, expected: tensor.shape, found: shape)) }
+    }
+    let unexpected = order.compactMap { name in shapes[name].map { Issue.unexpected(name: name, shape: $0) } }
+    return missing + wrong + unexpected + duplicates
+  }
+}
+
+extension Step3Inventory.Issue: CustomStringConvertible {
+  /// One sentence without a full stop.
+  public var description: String {
+    switch self {
+    case .missing(let name, let expected): "'\(name.printable)' is missing; expected shape \(expected)"
+    case .unexpected(let name, let shape): "'\(name.printable)' of shape \(shape) is not part of the model"
+    case .wrongShape(let name, let expected, let found):
+      "'\(name.printable)' has shape \(found); expected \(expected)"
+    case .duplicate(let name): "'\(name.printable)' occurs more than once"
+    }
+  }
+}

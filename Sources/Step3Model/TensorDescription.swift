@@ -1,0 +1,48 @@
+public import Checkpoint
+
+/// Role and layer of a tensor by its name alone: exact for Step-3, the field's usual words for other models.
+public struct TensorDescription: Hashable, Sendable {
+  /// What the tensor is for.
+  public let role: TensorRole
+  /// The layer, counted from 0, where the name has one.
+  public let layer: Int?
+
+  /// Describes a tensor by its Hugging Face or GGUF name.
+  public init(name: String) {
+    if let step3 = Step3TensorName(huggingFace: name) ?? Step3TensorName(gguf: name) {
+      role = step3.role
+      layer = step3.layer
+    } else {
+      let parts = name.split(separator: ".").map { $0.lowercased() }
+      role = Self.guess(parts)
+      layer = zip(parts, parts.dropFirst()).lazy.compactMap { word, number in
+        ["layers", "blk", "h", "block", "blocks", "layer"].contains(word) ? Int(number) : nil
+      }.first { $0 >= 0 }
+    }
+  }
+
+  private static func guess(_ parts: [String]) -> TensorRole {
+    let name = parts.joined(separator: ".")
+    func has(_ words: String...) -> Bool { words.contains { name.contains($0) } }
+    guard let last = parts.last else { return .other }
+    if last.contains("scale")
+      || ["qzeros", "scales", "g_idx", "weight_shape", "weight_zero_point"].contains(last)
+    {
+      return .scale
+    }
+    if has("projector", "mm.") && !has("comm.") { return .projector }
+    if has("vision", "visual", "vit_") || parts.first == "v" { return .vision }
+    if has("lm_head") || parts.first == "output" { return .lmHead }
+    if has("embed_tokens", "token_embd", "wte", "tok_embeddings") { return .embedding }
+    if has("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm", "q_a_norm", "kv_a_norm") {
+      return .attention
+    }
+    if has("layernorm", "layer_norm", "_norm", ".norm", "ln_") || parts.first == "norm" { return .norm }
+    if has("shared_expert", "share_expert", "shexp") { return .sharedExpert }
+    if has("ffn_gate_inp", "router", "mlp.gate.", "moe.gate.", "block_sparse_moe.gate.") { return .router }
+    if has("experts", "_exps") { return .routedExperts }
+    if has("attn", "attention") { return .attention }
+    if has("mlp", "ffn", "feed_forward") { return .denseFFN }
+    return .other
+  }
+}

@@ -1,0 +1,85 @@
+public import Foundation
+public import Step3Model
+internal import TensorFormats
+
+/// Checkpoints of true shape without content: files of holes behind a real header.
+public enum SparseCheckpoint {
+  /// A tensor of a file to be made.
+  public struct Entry: Sendable {
+    let name: String
+    let type: String
+    let shape: [Int]
+    let bytes: Int
+
+    /// Describes a tensor.
+    public init(name: String, type: String, shape: [Int], bytes: Int) {
+      self.name = name
+      self.type = type
+      self.shape = shape
+      self.bytes = bytes
+    }
+  }
+
+  /// A safetensors header, its length prefix included and padded to 8 bytes. Written apart from the toolkit's own
+  /// writer, which tests must not trust.
+  public static func header(_ entries: [Entry]) -> Data {
+    var json = "{"
+    var offset = 0
+    for (index, entry) in entries.enumerated() {
+      if index > 0 { json += "," }
+      let shape = entry.shape.map(String.init).joined(separator: ",")
+      json += "\"\(entry.name)\":{\"dtype\":\"\(entry.type)\",\"shape\":[\(shape)],"
+      json += "\"data_offsets\":[\(offset),\(offset + entry.bytes)]}"
+      offset += entry.bytes
+    }
+    json += "}"
+    json += String(repeating: " ", count: (8 - json.utf8.count % 8) % 8)
+    var data = withUnsafeBytes(of: UInt64(json.utf8.count).littleEndian) { Data($0) }
+    data.append(contentsOf: json.utf8)
+    return data
+  }
+
+  /// Writes one file: the header, then a hole as long as the tensors.
+  public static func write(_ entries: [Entry], to url: URL) throws {
+    let header = header(entries)
+    try header.write(to: url)
+    let file = try FileHandle(forWritingTo: url)
+    defer { try? file.close() }
+    try file.truncate(atOffset: UInt64(header.count + entries.reduce(0) { $0 + $1.bytes }))
+  }
+
+  /// Writes a whole checkpoint: shards of about `shardBytes` (a larger tensor has one alone), index and `config.json`.
+  public static func write(
+    _ configuration: Step3Configuration, to directory: URL, shardBytes: Int = 5_000_000_000
+  ) throws {
+    let tensors = try Step3Inventory(configuration).tensors
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    var shards: [[Entry]] = [[]]
+    var size = 0
+    for tensor in tensors {
+      let bytes = tensor.shape.byteCount(as: tensor.elementType) ?? 0
+      if size > 0, size + bytes > shardBytes {
+        shards.append([])
+        size = 0
+      }
+      size += bytes
+      shards[shards.count - 1].append(
+        Entry(
+          name: tensor.name.huggingFace, type: tensor.elementType.rawValue, shape: tensor.shape.dimensions,
+          bytes: bytes))
+    }
+    var map: [String: String] = [:]
+    func five(_ number: Int) -> String { String(String(100_000 + number).dropFirst()) }
+    for (index, shard) in shards.enumerated() {
+      let name = "model-\(five(index + 1))-of-\(five(shards.count)).safetensors"
+      for entry in shard { map[entry.name] = name }
+      try write(shard, to: directory.appendingPathComponent(name))
+    }
+    let total = shards.joined().reduce(0) { $0 + $1.bytes }
+    let index = try JSONSerialization.data(
+      withJSONObject: ["metadata": ["total_size": total], "weight_map": map] as [String: Any],
+      options: [.sortedKeys])
+    try index.write(to: directory.appendingPathComponent("model.safetensors.index.json"))
+    try Data(configuration.configJSON()).write(to: directory.appendingPathComponent("config.json"))
+  }
+}
