@@ -1,3 +1,5 @@
+internal import Checkpoint
+
 /// Where a tensor lives when attention and FFN run on different accelerators (attention-FFN disaggregation), and how
 /// it may be cut there.
 ///
