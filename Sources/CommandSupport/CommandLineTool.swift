@@ -1,5 +1,5 @@
 public import ArgumentParser
-public import TensorFormats
+internal import TensorFormats
 
 #if canImport(Glibc)
 internal import Glibc

@@ -22,7 +22,7 @@ public enum Interruption {
     // Touched here, because a signal handler must not be the one to initialise it.
     _ = isRequested
     for number in [SIGINT, SIGTERM, SIGHUP] {
-      unsafe signal(number) { _ in
+      signal(number) { _ in
         if Interruption.requested.exchange(true, ordering: .relaxed) { _exit(ExitStatus.interrupted.rawValue) }
       }
     }
@@ -35,4 +35,4 @@ public enum Interruption {
 }
 
 /// Has writing to a closed pipe fail with an error instead of ending the process.
-func ignoreBrokenPipes() { unsafe signal(SIGPIPE, SIG_IGN) }
+func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }

@@ -44,7 +44,7 @@ final class JSONOutput {
   var depth: Int { containers.count }
 
   func append(raw text: StaticString) {
-    unsafe text.withUTF8Buffer { unsafe bytes.append(contentsOf: $0) }
+    text.withUTF8Buffer { unsafe bytes.append(contentsOf: $0) }
   }
 
   /// Appends a value and closes what it opened.

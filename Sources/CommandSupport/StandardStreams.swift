@@ -48,7 +48,7 @@ public enum StandardStream: Int32, Sendable {
   /// - Throws: As ``write(_:)-(RawSpan)``.
   public func write(_ text: String) throws(CheckpointError) {
     let bytes = Array(text.utf8)
-    try write(bytes.span.bytes)
+    try unsafe write(bytes.span.bytes)
   }
 
   /// Whether a person is looking at the stream.

@@ -142,11 +142,19 @@ struct PairComparison: Sendable {
   func compare(_ elements: Range<Int>, using scratch: inout PairScratch) throws(CheckpointError)
     -> ElementDifferences
   {
-    var result = ElementDifferences()
     try a.read(elements, into: &scratch.bytesA)
     try b.read(elements, into: &scratch.bytesB)
-    let bytesA = unsafe scratch.bytesA.span.bytes.extracting(..<a.byteRange(elements).count)
-    let bytesB = unsafe scratch.bytesB.span.bytes.extracting(..<b.byteRange(elements).count)
+    return try compare(
+      elements, scratch.bytesA, scratch.bytesB, decodingInto: &scratch.valuesA, &scratch.valuesB)
+  }
+
+  private func compare(
+    _ elements: Range<Int>, _ storedA: [UInt8], _ storedB: [UInt8], decodingInto valuesA: inout [Float],
+    _ valuesB: inout [Float]
+  ) throws(CheckpointError) -> ElementDifferences {
+    var result = ElementDifferences()
+    let bytesA = unsafe storedA.span.bytes.extracting(..<a.byteRange(elements).count)
+    let bytesB = unsafe storedB.span.bytes.extracting(..<b.byteRange(elements).count)
     // Equal FP8 bytes with unequal scales are no difference of this pair: the scales are a pair of their own.
     result.bytesDiffer = !sameType || !bytesA.isEqual(to: bytesB)
     guard result.bytesDiffer else {
@@ -155,10 +163,10 @@ struct PairComparison: Sendable {
     }
     switch method {
     case .real:
-      try a.decode(bytesA, elements, into: &scratch.valuesA)
-      try b.decode(bytesB, elements, into: &scratch.valuesB)
+      try a.decode(bytesA, elements, into: &valuesA)
+      try b.decode(bytesB, elements, into: &valuesB)
       result.compare(
-        scratch.valuesA.span.extracting(..<elements.count), scratch.valuesB.span.extracting(..<elements.count),
+        valuesA.span.extracting(..<elements.count), valuesB.span.extracting(..<elements.count),
         from: elements.lowerBound)
     case .double:
       let left = try a.values.doubles(bytesA, count: elements.count)

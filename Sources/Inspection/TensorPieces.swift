@@ -95,15 +95,21 @@ struct PieceReader {
   {
     guard let values else { return nil }
     let range = ranges[index]
-    guard order == .big else {
-      return try unsafe values.statistics(raw.span.bytes.extracting(range), decoded: &decoded)
-    }
-    swapped = Array(raw[range])
-    do {
+    if order == .big {
+      swapped.removeAll(keepingCapacity: true)
+      swapped += raw[range]
       var span = swapped.mutableSpan
       var bytes = unsafe span.mutableBytes
       TensorValues.makeLittleEndian(values.type, &bytes, from: order)
     }
-    return try unsafe values.statistics(swapped.span.bytes, decoded: &decoded)
+    return order == .big
+      ? try Self.statistics(swapped, 0..<range.count, values, decoded: &decoded)
+      : try Self.statistics(raw, range, values, decoded: &decoded)
+  }
+
+  private static func statistics(
+    _ bytes: [UInt8], _ range: Range<Int>, _ values: TensorValues, decoded: inout [Float]
+  ) throws(CheckpointError) -> ValueStatistics? {
+    try values.statistics(unsafe bytes.span.bytes.extracting(range), decoded: &decoded)
   }
 }

@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import CommandSupport
 internal import Inspection
+internal import TensorFormats
 
 /// `step3-inspect diff`
 struct DiffCommand: ToolCommand {

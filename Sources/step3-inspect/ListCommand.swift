@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import Checkpoint
 internal import CommandSupport
 internal import Inspection
+internal import TensorFormats
 
 /// `step3-inspect list`
 struct ListCommand: ToolCommand {

@@ -1,11 +1,11 @@
-internal import ArgumentParser
-internal import Checkpoint
+public import ArgumentParser
+public import Checkpoint
 internal import CommandSupport
-internal import Inspection
+public import Inspection
 internal import TensorFormats
 
-extension TensorRole: @retroactive ExpressibleByArgument {}
-extension TensorSelection.Order: @retroactive ExpressibleByArgument {}
+extension TensorRole: ExpressibleByArgument {}
+extension TensorSelection.Order: ExpressibleByArgument {}
 
 /// The checkpoint that is looked at.
 struct CheckpointArgument: ParsableArguments {
@@ -60,7 +60,7 @@ extension CommonOptions {
   /// Prints a report: as JSON, or in words.
   func printReport(_ report: some Encodable, words: () -> String) throws {
     if json {
-      try StandardStream.output.write(JSONText.document(report).span.bytes)
+      try unsafe StandardStream.output.write(JSONText.document(report).span.bytes)
     } else {
       try StandardStream.output.write(words())
     }

@@ -1,6 +1,8 @@
 internal import ArgumentParser
+internal import Checkpoint
 internal import CommandSupport
 internal import Inspection
+internal import TensorFormats
 
 /// `step3-inspect stats`
 struct StatsCommand: ToolCommand {
