@@ -62,7 +62,9 @@ extension ByteSize: ExpressibleByArgument {
 
 extension ByteSize {
   /// In 1000s, with three significant digits: `642 GB`, `3.52 GB`, `14.3 kB`, `96 B`.
-  public var decimal: String { Self.describe(bytes, base: 1000, units: ["B", "kB", "MB", "GB", "TB", "PB", "EB"]) }
+  public var decimal: String {
+    Self.describe(bytes, base: 1000, units: ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+  }
 
   /// In 1024s, with three significant digits: `598 GiB`, `3.28 GiB`, `96 B`.
   public var binary: String {

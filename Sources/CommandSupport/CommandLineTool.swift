@@ -36,7 +36,10 @@ public enum CommandLineTool {
     } catch {
       let tool = root.configuration.commandName ?? root._commandName
       let json = (command as? any ToolCommand)?.common.json ?? false
-      guard let failure = ToolFailure(error) else { root.exit(withError: error) }
+      // Requests for help and wrong usage have codes of their own there.
+      guard root.exitCode(for: error) == .failure, let failure = ToolFailure(error) else {
+        root.exit(withError: error)
+      }
       try? StandardStream.error.write(json ? failure.jsonLine : failure.message(of: tool))
       exit(failure.status.rawValue)
     }
@@ -52,7 +55,8 @@ package struct ToolFailure {
   package let status: ExitStatus
   private let error: CheckpointError
 
-  /// `nil` for errors that belong to the argument parser: wrong usage, and exit codes thrown on purpose.
+  /// `nil` for errors that belong to the argument parser: requests for help, wrong usage, exit codes thrown on
+  /// purpose.
   package init?(_ error: any Error) {
     switch error {
     case let error as CheckpointError:

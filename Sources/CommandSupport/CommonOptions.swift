@@ -35,7 +35,8 @@ public struct CommonOptions: ParsableArguments {
   public var json = false
 
   /// The upper limit of threads that was asked for.
-  @Option(name: .long, help: ArgumentHelp("Use at most this many threads (default: all cores).", valueName: "n"))
+  @Option(
+    name: .long, help: ArgumentHelp("Use at most this many threads (default: all cores).", valueName: "n"))
   public var threads: Int?
 
   /// How progress is shown.
@@ -81,6 +82,12 @@ public struct CommonOptions: ParsableArguments {
       default: progress
       }
     return ProgressReporter(activity, total: total, style: style)
+  }
+
+  /// Prints a line on standard error if the user wants to know more.
+  public func note(_ tool: String, _ line: @autoclosure () -> String) {
+    guard verbose else { return }
+    try? StandardStream.error.write("\(tool): \(line().escapingControlCharacters)\n")
   }
 
   /// Prints warnings on standard error.

@@ -23,7 +23,9 @@ public enum Interruption {
     _ = isRequested
     for number in [SIGINT, SIGTERM, SIGHUP] {
       signal(number) { _ in
-        if Interruption.requested.exchange(true, ordering: .relaxed) { _exit(ExitStatus.interrupted.rawValue) }
+        if Interruption.requested.exchange(true, ordering: .relaxed) {
+          _exit(ExitStatus.interrupted.rawValue)
+        }
       }
     }
   }

@@ -175,7 +175,9 @@ private struct JSONArrayContainer: UnkeyedEncodingContainer {
     output.element(at: depth)
     output.append(value)
   }
-  mutating func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
+  mutating func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<
+    Nested
+  > {
     superEncoder().container(keyedBy: type)
   }
   mutating func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer { superEncoder().unkeyedContainer() }

@@ -103,6 +103,16 @@ public final class ProgressReporter: Sendable {
     }
   }
 
+  /// What was done in how long, for a last word: `reading: 29.1 GB in 0:07, 4.16 GB/s`.
+  public var outcome: String {
+    let nanoseconds = max(1, clock() - start)
+    let bytes = done.load(ordering: .relaxed)
+    let rate = ByteSize(bytes: Int(Double(bytes) / Double(nanoseconds) * 1e9)).decimal
+    return
+      "\(activity): \(ByteSize(bytes: bytes).decimal) in \(ProgressState.duration(Double(nanoseconds) / 1e9)), "
+      + "\(rate)/s"
+  }
+
   private func drawIfDue() {
     guard style != .none else { return }
     let now = clock()

@@ -21,10 +21,13 @@ struct ProgressState {
   /// `hashing  42% ████▌      12.3/29.1 GB  2.31 GB/s  0:07  model.layers.3.…`, within `width` columns.
   func bar(_ activity: String, width: Int) -> String {
     let percentText = String(repeating: " ", count: percent < 10 ? 2 : percent < 100 ? 1 : 0) + "\(percent)%"
-    let figures = ([amount] + [rateText, remaining.map(Self.duration)].compactMap { $0 }).joined(separator: "  ")
+    let figures = ([amount] + [rateText, remaining.map(Self.duration)].compactMap { $0 }).joined(
+      separator: "  ")
     let fixedWidth = activity.terminalWidth + 1 + percentText.count + 2 + figures.count
     let free = width - fixedWidth
-    guard free >= 8 else { return "\(activity) \(percentText) \(figures)".truncatedInTheMiddle(to: max(0, width)) }
+    guard free >= 8 else {
+      return "\(activity) \(percentText) \(figures)".truncatedInTheMiddle(to: max(0, width))
+    }
     let barWidth = min(24, free - 1)
     var text = "\(activity) \(percentText) \(Self.blocks(fraction, width: barWidth)) \(figures)"
     let itemWidth = free - barWidth - 3
@@ -45,7 +48,8 @@ struct ProgressState {
   func jsonLine(_ activity: String, event: String) -> String {
     JSONText.compact(
       Event(
-        event: event, activity: activity, bytesDone: done, bytesTotal: total, seconds: Self.milliseconds(seconds),
+        event: event, activity: activity, bytesDone: done, bytesTotal: total,
+        seconds: Self.milliseconds(seconds),
         bytesPerSecond: rate.map { Int($0) }, secondsLeft: remaining.map(Self.milliseconds),
         item: item.isEmpty ? nil : item))
   }

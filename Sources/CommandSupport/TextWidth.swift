@@ -52,7 +52,8 @@ extension Unicode.Scalar {
   fileprivate var isUnprintable: Bool {
     if (0x20..<0x7F).contains(value) { return false }
     switch properties.generalCategory {
-    case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator: return true
+    case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator:
+      return true
     default: return false
     }
   }

@@ -49,7 +49,8 @@ struct BlockScales: Sendable {
         "has the shape \(tensor.shape), but a weight of \(weight.shape) in tiles of \(Self.tile) has \(expected)",
         path: checkpoint.files[tensor.file].source.path, tensor: tensor.name)
     }
-    guard tensor.elementType == .f32 || tensor.elementType == .bf16, tensor.shape.elementCount <= Self.limit else {
+    guard tensor.elementType == .f32 || tensor.elementType == .bf16, tensor.shape.elementCount <= Self.limit
+    else {
       throw CheckpointError(
         .unsupported, "scales of type \(tensor.elementType) are not read", tensor: tensor.name)
     }
@@ -58,7 +59,9 @@ struct BlockScales: Sendable {
     scales = (0..<tensor.shape.elementCount).map { index in
       tensor.elementType == .f32
         ? unsafe span.unsafeLoadUnaligned(fromByteOffset: index * 4, as: Float.self)
-        : Float(bitPattern: UInt32(unsafe span.unsafeLoadUnaligned(fromByteOffset: index * 2, as: UInt16.self)) << 16)
+        : Float(
+          bitPattern: UInt32(unsafe span.unsafeLoadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+            << 16)
     }
   }
 
@@ -71,7 +74,8 @@ struct BlockScales: Sendable {
       let element = start + index
       let column = element % columns
       let row = element / columns
-      let scale = scales[((row / rows) * tileRows + row % rows / Self.tile) * tileColumns + column / Self.tile]
+      let scale = scales[
+        ((row / rows) * tileRows + row % rows / Self.tile) * tileColumns + column / Self.tile]
       // To the end of the tile, of the row or of the values, whichever is first.
       let run = min(Self.tile - column % Self.tile, columns - column, values.count - index)
       for position in index..<(index + run) { values[position] *= scale }

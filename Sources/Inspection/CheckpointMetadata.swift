@@ -128,7 +128,9 @@ extension GGUFValue {
     case .bool(let value): return .bool(value)
     case .string(let value): return .string(value)
     case .array(let array):
-      guard array.count <= arrayLimit else { return .string("\(array.count) values of type \(array.elementType)") }
+      guard array.count <= arrayLimit else {
+        return .string("\(array.count) values of type \(array.elementType)")
+      }
       return .array(array.jsonValues)
     }
   }

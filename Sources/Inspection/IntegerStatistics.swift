@@ -78,7 +78,9 @@ struct ByteHistogram {
 
   /// The figures, when byte *b* stands for `values[b]`.
   func statistics(of values: [Float]) -> ValueStatistics {
-    statistics { values[$0].isFinite ? (Double(values[$0]), .real(Double(values[$0]) + 0)) : nil } isNaN: {
+    statistics {
+      values[$0].isFinite ? (Double(values[$0]), .real(Double(values[$0]) + 0)) : nil
+    } isNaN: {
       values[$0].isNaN
     }
   }
@@ -88,7 +90,9 @@ struct ByteHistogram {
     statistics { byte in
       let value = signed ? Int(Int8(truncatingIfNeeded: byte)) : byte
       return (Double(value), .integer(Int128(value)))
-    } isNaN: { _ in false }
+    } isNaN: { _ in
+      false
+    }
   }
 
   private func statistics(value: (Int) -> (Double, Extreme)?, isNaN: (Int) -> Bool) -> ValueStatistics {

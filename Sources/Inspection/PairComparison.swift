@@ -69,7 +69,8 @@ struct PairComparison: Sendable {
     fileprivate func byteRange(_ elements: Range<Int>) -> Range<Int> {
       let block = tensor.elementType.block
       // A unit ends at a block's end or at the tensor's, and both are whole blocks.
-      return elements.lowerBound / block.elements * block.bytes..<elements.upperBound / block.elements * block.bytes
+      return elements.lowerBound / block.elements * block.bytes..<elements.upperBound / block.elements
+        * block.bytes
     }
 
     fileprivate func read(_ elements: Range<Int>, into bytes: inout [UInt8]) throws(CheckpointError) {
@@ -110,7 +111,10 @@ struct PairComparison: Sendable {
   private let sameType: Bool
 
   /// Prepares a comparison; reads the scales of block-FP8 weights, and nothing else.
-  init(_ first: Checkpoint.Tensor, of checkpointA: Checkpoint, _ second: Checkpoint.Tensor, of checkpointB: Checkpoint)
+  init(
+    _ first: Checkpoint.Tensor, of checkpointA: Checkpoint, _ second: Checkpoint.Tensor,
+    of checkpointB: Checkpoint
+  )
     throws(CheckpointError)
   {
     a = try Operand(first, in: checkpointA)
@@ -199,7 +203,8 @@ struct PairComparison: Sendable {
       }
     }
     return DifferenceReport.Pair(
-      a: side(a), b: side(b), outcome: outcome, errors: differences.count > 0 ? differences.errors : nil, note: note)
+      a: side(a), b: side(b), outcome: outcome, errors: differences.count > 0 ? differences.errors : nil,
+      note: note)
   }
 
   private func side(_ operand: Operand) -> DifferenceReport.Side {

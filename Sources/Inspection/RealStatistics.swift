@@ -46,7 +46,9 @@ struct RealStatistics {
         lanes.take(unsafe group.unsafeLoadUnaligned(fromByteOffset: offset, as: SIMD8<Float>.self), &zeros)
       }
       lanes.zeros += Int(zeros.wrappedSum())
-    } value: { unsafe $0.unsafeLoadUnaligned(fromByteOffset: $1, as: Float.self) }
+    } value: {
+      unsafe $0.unsafeLoadUnaligned(fromByteOffset: $1, as: Float.self)
+    }
   }
 
   /// Takes in little-endian BF16, which is the upper half of F32.

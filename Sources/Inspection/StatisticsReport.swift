@@ -57,7 +57,8 @@ extension StatisticsReport {
   /// does not depend on the number of threads.
   /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
   public init(
-    of checkpoint: Checkpoint, tensors: [Checkpoint.Tensor], threads: Int, monitor: WorkMonitor = WorkMonitor()
+    of checkpoint: Checkpoint, tensors: [Checkpoint.Tensor], threads: Int,
+    monitor: WorkMonitor = WorkMonitor()
   ) throws {
     let types = Set(tensors.map(\.elementType))
     let values = Dictionary(uniqueKeysWithValues: types.map { ($0, TensorValues($0)) })

@@ -114,4 +114,3 @@ extension TensorListing: Encodable {
     try container.encode(tensors, forKey: .tensors)
   }
 }
-

@@ -54,7 +54,9 @@ public struct TensorSelection: Sendable {
   }
 
   /// The tensors alone.
-  public func tensors(of checkpoint: Checkpoint) -> [Checkpoint.Tensor] { choose(from: checkpoint).map(\.tensor) }
+  public func tensors(of checkpoint: Checkpoint) -> [Checkpoint.Tensor] {
+    choose(from: checkpoint).map(\.tensor)
+  }
 }
 
 /// A name in a form whose bytes compare as people count: each run of digits is preceded by its length.

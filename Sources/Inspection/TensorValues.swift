@@ -32,7 +32,8 @@ struct TensorValues: Sendable {
   }
 
   /// Turns bytes of a big-endian file around, in place; does nothing for others.
-  static func makeLittleEndian(_ type: ElementType, _ bytes: inout MutableRawSpan, from order: GGUFByteOrder) {
+  static func makeLittleEndian(_ type: ElementType, _ bytes: inout MutableRawSpan, from order: GGUFByteOrder)
+  {
     if order == .big { GGUFByteOrder.swapPayload(type, &bytes) }
   }
 

@@ -9,7 +9,8 @@ public struct WorkMonitor: Sendable {
 
   /// Tells nobody and never stops, unless told otherwise.
   public init(
-    advance: @escaping @Sendable (Int) -> Void = { _ in }, item: @escaping @Sendable (String) -> Void = { _ in },
+    advance: @escaping @Sendable (Int) -> Void = { _ in },
+    item: @escaping @Sendable (String) -> Void = { _ in },
     isCancelled: @escaping @Sendable () -> Bool = { false }
   ) {
     self.advance = advance

@@ -6,7 +6,8 @@ internal import TensorFormats
 /// `step3-inspect diff`
 struct DiffCommand: ToolCommand {
   static let configuration = CommandConfiguration(
-    commandName: "diff", abstract: "Compare two checkpoints: names, shapes, types, bytes, and values where they differ.",
+    commandName: "diff",
+    abstract: "Compare two checkpoints: names, shapes, types, bytes, and values where they differ.",
     discussion: """
       Formats and types may differ: Step-3's GGUF names are matched with the published ones, values are compared after \
       decoding, and block-FP8 weights are multiplied with their scales. Ends with 0 if every tensor has its \
@@ -25,13 +26,14 @@ struct DiffCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let first = try openCheckpoint(a)
-    let second = try openCheckpoint(b)
+    let first = try openCheckpoint(a, common)
+    let second = try openCheckpoint(b, common)
     let reporter = common.progressReporter("comparing", total: DifferenceReport.workload(first, second))
     defer { reporter.finish() }
     let report = try DifferenceReport(
       first, second, exact: exact, threads: common.threadCount, monitor: common.monitor(reporter))
     reporter.finish()
+    common.note(Step3Inspect.name, reporter.outcome)
     try common.printReport(report) { text(report) }
     if !report.equal { throw CommandLineTool.end(.checkFailed) }
   }

@@ -7,7 +7,8 @@ internal import TensorFormats
 /// `step3-inspect list`
 struct ListCommand: ToolCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List the tensors with their shapes, types, sizes and roles (the default).",
+    commandName: "list",
+    abstract: "List the tensors with their shapes, types, sizes and roles (the default).",
     discussion: """
       Sums and the totals per role are those of the listed tensors. Parameters are counted without scale tensors; a \
       block-quantised tensor counts its elements. Shapes are row-major, outermost first, for GGUF too. Sizes are in \
@@ -29,7 +30,7 @@ struct ListCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let checkpoint = try input.open()
+    let checkpoint = try input.open(common)
     let selection = TensorSelection(matches: try names.matcher(), role: role, order: sort)
     let listing = TensorListing(of: checkpoint, selection: selection)
     try common.printReport(listing) { text(listing) }

@@ -5,14 +5,15 @@ internal import Inspection
 /// `step3-inspect metadata`
 struct MetadataCommand: ToolCommand {
   static let configuration = CommandConfiguration(
-    commandName: "metadata", abstract: "Show config.json, the metadata of safetensors files and the key-values of GGUF.",
+    commandName: "metadata",
+    abstract: "Show config.json, the metadata of safetensors files and the key-values of GGUF.",
     discussion: "Long arrays and texts are cut for people; --json has all of them.")
 
   @OptionGroup var input: CheckpointArgument
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let metadata = try CheckpointMetadata(of: try input.open())
+    let metadata = try CheckpointMetadata(of: try input.open(common))
     try common.printReport(metadata) { text(metadata) }
   }
 

@@ -15,12 +15,15 @@ struct CheckpointArgument: ParsableArguments {
   var path: String
 
   /// Opens it and prints its warnings.
-  func open() throws -> Checkpoint { try openCheckpoint(path) }
+  func open(_ common: CommonOptions) throws -> Checkpoint { try openCheckpoint(path, common) }
 }
 
 /// Opens a checkpoint and prints its warnings.
-func openCheckpoint(_ path: String) throws -> Checkpoint {
+func openCheckpoint(_ path: String, _ common: CommonOptions) throws -> Checkpoint {
   let checkpoint = try Checkpoint.open(path)
+  common.note(
+    Step3Inspect.name,
+    "\(path): \(counted(checkpoint.tensors.count, "tensor")) in \(counted(checkpoint.files.count, "file"))")
   CommonOptions.warn(Step3Inspect.name, checkpoint.warnings)
   return checkpoint
 }

@@ -7,7 +7,8 @@ internal import TensorFormats
 /// `step3-inspect stats`
 struct StatsCommand: ToolCommand {
   static let configuration = CommandConfiguration(
-    commandName: "stats", abstract: "Read all weights: range, mean, RMS, zeros, NaNs, infinities and a digest per tensor.",
+    commandName: "stats",
+    abstract: "Read all weights: range, mean, RMS, zeros, NaNs, infinities and a digest per tensor.",
     discussion: """
       Minimum, maximum, mean and RMS are those of the finite values, after decoding; block scales in tensors of their \
       own are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads.
@@ -18,13 +19,14 @@ struct StatsCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let checkpoint = try input.open()
+    let checkpoint = try input.open(common)
     let tensors = TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
     let reporter = common.progressReporter("reading", total: tensors.reduce(0) { $0 + $1.byteRange.count })
     defer { reporter.finish() }
     let report = try StatisticsReport(
       of: checkpoint, tensors: tensors, threads: common.threadCount, monitor: common.monitor(reporter))
     reporter.finish()
+    common.note(Step3Inspect.name, reporter.outcome)
     try common.printReport(report) {
       table(report).rendered(width: StandardStream.output.columns, heading: common.heading)
     }

@@ -13,7 +13,9 @@ func grouped(_ number: Int) -> String {
 }
 
 /// `1 file`, `1,663 tensors`
-func counted(_ number: Int, _ noun: String) -> String { "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")" }
+func counted(_ number: Int, _ noun: String) -> String {
+  "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")"
+}
 
 /// `642 GB`
 func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
@@ -41,8 +43,12 @@ func significant(_ value: Double) -> String {
     while mantissa < 0.9999995 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
     return (value < 0 ? "-" : "") + decimals(mantissa, 5) + "e\(exponent)"
   }
-  let places = magnitude >= 1e5 ? 0 : magnitude >= 1e4 ? 1 : magnitude >= 1e3 ? 2 : magnitude >= 100 ? 3 : magnitude >= 10 ? 4 : 5
-  return (value < 0 ? "-" : "") + decimals(magnitude, magnitude < 0.01 ? 7 : magnitude < 0.1 ? 6 : places)
+  var places = 5
+  var bound = 10.0
+  while magnitude >= bound { (places, bound) = (places - 1, bound * 10) }
+  bound = 1
+  while magnitude < bound { (places, bound) = (places + 1, bound / 10) }
+  return (value < 0 ? "-" : "") + decimals(magnitude, places)
 }
 
 /// A non-negative number below 10⁶ with a fixed number of decimals, without zeros at its end.
