@@ -237,9 +237,9 @@ import Testing
       (.notFound, 66), (.cannotCreate, 73), (.inputOutput, 74), (.invalidRequest, 64),
       (.init(rawValue: "new"), 65),
     ])
-  func codes(code: CheckpointError.Code, status: Int32) {
-    #expect(ExitStatus(CheckpointError(code, "")).rawValue == status)
-    #expect(ToolFailure(CheckpointError(code, ""))?.status.rawValue == status)
+  func codes(code: CheckpointError.Code, status: Int) {
+    #expect(ExitStatus(CheckpointError(code, "")).rawValue == Int32(status))
+    #expect(ToolFailure(CheckpointError(code, ""))?.status.rawValue == Int32(status))
   }
 
   @Test func interruption() {

@@ -29,8 +29,9 @@ import Testing
       let doubles = expected.map(Double.init)
       let mean = doubles.reduce(0, +) / Double(doubles.count)
       let rms = (doubles.reduce(0) { $0 + $1 * $1 } / Double(doubles.count)).squareRoot()
-      #expect(found["minimum"] as? Double == doubles.min())
-      #expect(found["maximum"] as? Double == doubles.max())
+      // As floats, because JSONSerialization is off by an ulp of Double now and then.
+      #expect((found["minimum"] as? Double).map { Float($0) } == expected.min())
+      #expect((found["maximum"] as? Double).map { Float($0) } == expected.max())
       #expect(abs((found["mean"] as? Double ?? .nan) - mean) < 1e-12, "\(name)")
       #expect(abs((found["rms"] as? Double ?? .nan) - rms) < 1e-12, "\(name)")
       #expect(found["zeros"] as? Int == doubles.filter { $0 == 0 }.count)
@@ -58,7 +59,7 @@ import Testing
       #expect(found["minimum"] as? Double == -4)
       #expect(found["maximum"] as? Double == 2)
       // 4094 twos, two zeros and -4, of 4097 finite values.
-      #expect(found["mean"] as? Double == Double(4094 * 2 - 4) / 4097)
+      #expect(abs((found["mean"] as? Double ?? .nan) - Double(4094 * 2 - 4) / 4097) < 1e-14)
     }
   }
 
