@@ -12,7 +12,9 @@ struct Table {
   var copyRate: Double
   var asJSON: Bool
 
-  private typealias Column = (title: String, key: String, digits: Int, value: (CodecResult) -> Double?)
+  private typealias Column = (
+    title: String, key: String, digits: Int, value: @Sendable (CodecResult) -> Double?
+  )
 
   private static let columns: [Column] = [
     ("bits/w", "bitsPerWeight", 3, { $0.bitsPerWeight }),

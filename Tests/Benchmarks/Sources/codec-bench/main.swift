@@ -64,6 +64,7 @@ func run() throws {
 do {
   try run()
 } catch {
-  fputs("codec-bench: \(error)\n", stderr)
+  let text = Array("codec-bench: \(error)\n".utf8)
+  _ = write(2, text, text.count)
   exit(2)
 }
