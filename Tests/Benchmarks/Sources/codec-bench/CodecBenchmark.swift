@@ -9,6 +9,8 @@ struct CodecResult {
   var encodeRate: Double?
   /// The same with the error sums measured on the way.
   var measuredEncodeRate: Double?
+  /// The same with an importance matrix, where the format has a use for one.
+  var weightedEncodeRate: Double?
   /// GB/s of F32 out, from encoded bytes in memory.
   var decodeRate: Double?
   /// How many times faster than the Swift definition, and than the portable kernels.
@@ -62,6 +64,7 @@ struct CodecBenchmark {
       let rate = { (name: String) in times[name].map { elements * 2 / $0 / 1e9 } }
       result.encodeRate = rate("encode")
       result.measuredEncodeRate = rate("measured")
+      result.weightedEncodeRate = rate("weighted")
       if let time = times["encode"] {
         result.encodeOverPortable = times["portable"].map { $0 / time }
         result.encodeOverTwin = times["twin"].map { $0 * Double(Self.rows / Self.twinRows) / time }
@@ -86,20 +89,23 @@ struct CodecBenchmark {
     let weights = codec.importanceUse == .required ? importance : nil
     var output = encoded
     var variants: [Variant] = []
-    let tiers = tier == .portable ? [("encode", tier)] : [("encode", tier), ("portable", .portable)]
-    for (name, tier) in tiers {
+    var forms: [(name: String, tier: KernelTier, weights: [Float]?, measures: Bool)] = [
+      ("encode", tier, weights, false), ("measured", tier, weights, true),
+    ]
+    if tier != .portable { forms.append(("portable", .portable, weights, false)) }
+    if codec.importanceUse == .optional { forms.append(("weighted", tier, importance, false)) }
+    for form in forms {
       let transcoder = try RowTranscoder(
-        from: .bf16, to: type, columns: Self.columns, importance: weights, tier: tier)
+        from: .bf16, to: type, columns: Self.columns, importance: form.weights, tier: form.tier)
       var scratch = transcoder.makeScratch()
-      for measures in name == "encode" ? [false, true] : [false] {
-        variants.append(
-          Variant(name: measures ? "measured" : name) {
-            var span = output.mutableSpan
-            var raw = span.mutableBytes
-            try transcoder.transcode(
-              gaussian.bytes.span.bytes, rows: Self.rows, into: &raw, scratch: &scratch, measures: measures)
-          })
-      }
+      variants.append(
+        Variant(name: form.name) {
+          var span = output.mutableSpan
+          var raw = span.mutableBytes
+          try transcoder.transcode(
+            gaussian.bytes.span.bytes, rows: Self.rows, into: &raw, scratch: &scratch, measures: form.measures
+          )
+        })
     }
     let rowBytes = encoded.count / Self.rows
     var twinOutput = [UInt8](repeating: 0, count: rowBytes * Self.twinRows)
@@ -146,56 +152,6 @@ struct CodecBenchmark {
     return try transcoder.transcode(
       weights.values.span.bytes, rows: Self.rows, into: &raw, scratch: &scratch
     ).relativeRMSE
-  }
-
-  // MARK: Block-FP8
-
-  /// Block-FP8 is no codec of rows; its numbers stand in the same table.
-  func runBlockFP8(copyRate: Double) throws -> CodecResult {
-    let rows = 128
-    let format = try BlockFP8(rows: rows, columns: Self.columns)
-    let count = rows * Self.columns
-    let repeats = rows / Self.rows
-    let bytes = (0..<repeats).flatMap { _ in gaussian.bytes }
-    var codes = [UInt8](repeating: 0, count: count)
-    var scales = [Float](repeating: 0, count: format.scaleCount)
-    var values = [Float](repeating: 0, count: count)
-    var scratch = BlockFP8.Scratch()
-    var sums = ErrorSums()
-    var variants = [("encode", tier, false), ("measured", tier, true), ("portable", .portable, false)].map {
-      name, tier, measures in
-      Variant(name: name) {
-        var codeSpan = codes.mutableSpan
-        var raw = codeSpan.mutableBytes
-        var scaleSpan = scales.mutableSpan
-        let found = try format.encode(
-          bytes.span.bytes, from: .bf16, codes: &raw, scales: &scaleSpan, scratch: &scratch,
-          measures: measures,
-          tier: tier)
-        if measures { sums = found }
-      }
-    }
-    for (name, tier) in [("decode", tier), ("portable decode", .portable)] {
-      variants.append(
-        Variant(name: name) {
-          var span = values.mutableSpan
-          try format.decode(codes.span.bytes, scales: scales.span, into: &span, tier: tier)
-        })
-    }
-    let times = try medianSeconds(variants, seconds: seconds)
-    var result = CodecResult(format: "FP8_BLOCK", bitsPerWeight: 8 + 32.0 / (128 * 128))
-    let size = Double(count)
-    if let encode = times["encode"], let measured = times["measured"], let decode = times["decode"] {
-      result.encodeRate = size * 2 / encode / 1e9
-      result.measuredEncodeRate = size * 2 / measured / 1e9
-      result.decodeRate = size * 4 / decode / 1e9
-      result.encodeOverPortable = times["portable"].map { $0 / encode }
-      result.decodeOverPortable = times["portable decode"].map { $0 / decode }
-      result.encodeOverCopy = size * 3 / encode / 1e9 / copyRate
-      result.decodeOverCopy = size * 5 / decode / 1e9 / copyRate
-    }
-    result.gaussianError = sums.relativeRMSE
-    return result
   }
 }
 

@@ -20,6 +20,7 @@ struct Table {
     ("bits/w", "bitsPerWeight", 3, { $0.bitsPerWeight }),
     ("encode", "encodeGBps", 3, { $0.encodeRate }),
     ("+errors", "encodeMeasuredGBps", 3, { $0.measuredEncodeRate }),
+    ("weighted", "encodeWeightedGBps", 3, { $0.weightedEncodeRate }),
     ("x twin", "encodeOverTwin", 1, { $0.encodeOverTwin }),
     ("x port.", "encodeOverPortable", 1, { $0.encodeOverPortable }),
     ("x copy", "encodeOverCopy", 2, { $0.encodeOverCopy }),
@@ -37,7 +38,7 @@ struct Table {
     }
     print("Kernels: \(tier). memcpy: \(Self.text(copyRate, 1)) GB/s read plus written. One core.")
     print(
-      "encode: GB/s of BF16 in, alone and with error sums; decode: GB/s of F32 out; rmse relative to that of the weights."
+      "encode: GB/s of BF16 in, alone, with error sums, and with an importance matrix; decode: GB/s of F32 out; rmse relative to that of the weights."
     )
     print(Self.line("format", Self.columns.map(\.title)))
   }
