@@ -1,0 +1,263 @@
+public import TensorFormats
+
+/// Re-encodes rows of one element type as another, and measures what is lost.
+///
+/// Works through tiles of about 16,384 elements that stay in the processor's cache: decode to F32, look for NaN and
+/// infinity, encode, decode back, compare. A tile is a number of whole rows where rows are short; rows are cut (at
+/// multiples of 8,192 elements, a multiple of every block) only where they are longer than that and no importance
+/// matrix is given, because the weighted searches of some formats take statistics over the whole row.
+///
+/// The value is immutable; threads share it, each with a ``Scratch`` of its own. The bytes written depend on neither
+/// the tier nor how the rows are divided among calls.
+public struct RowTranscoder: Sendable {
+  /// The element type read.
+  public let source: ElementType
+  /// The element type written.
+  public let target: ElementType
+  /// The elements of a row.
+  public let columns: Int
+
+  private let decoder: BlockCodec
+  private let encoder: BlockCodec
+  private let importance: [Float]?
+  private let tier: KernelTier
+  private let sourceRowBytes: Int
+  private let targetRowBytes: Int
+  private let tile: Tile
+
+  /// The buffers that one thread needs while it transcodes; make them once, use them for many calls.
+  public struct Scratch: Sendable {
+    fileprivate var values: [Float]
+    fileprivate var restored: [Float]
+
+    /// The bytes that the buffers take.
+    public var byteCount: Int { (values.count + restored.count) * MemoryLayout<Float>.stride }
+  }
+
+  /// Prepares for rows of `columns` elements.
+  ///
+  /// - Parameters:
+  ///   - source: The element type read.
+  ///   - target: The element type written.
+  ///   - columns: The elements of a row, a whole number of blocks of both types.
+  ///   - importance: One weight per column, finite and not negative; ignored by formats that have no use for it.
+  ///   - tier: The kernels to use.
+  /// - Throws: `.unsupported` if one type cannot be read or the other not be written (or not without an importance
+  ///   matrix), `.malformed` if rows are no whole number of blocks or the importance matrix does not fit.
+  public init(
+    from source: ElementType, to target: ElementType, columns: Int, importance: [Float]? = nil,
+    tier: KernelTier = .active
+  ) throws(CheckpointError) {
+    guard let decoder = BlockCodec.codec(for: source) else {
+      throw CheckpointError(
+        .unsupported, "\(source) elements are not floating-point numbers and cannot be re-encoded")
+    }
+    guard let encoder = BlockCodec.codec(for: target), encoder.canEncode || source == target else {
+      throw CheckpointError(.unsupported, "\(target) cannot be written", remedy: "choose another format")
+    }
+    guard columns > 0 else {
+      throw CheckpointError(.malformed, "rows of \(columns) elements cannot be re-encoded")
+    }
+    self.sourceRowBytes = try Self.rowBytes(source, columns)
+    self.targetRowBytes = try Self.rowBytes(target, columns)
+    if let importance {
+      guard importance.count == columns else {
+        throw CheckpointError(
+          .malformed, "\(importance.count) importance weights for rows of \(columns) elements")
+      }
+      if let bad = importance.firstIndex(where: { !($0 >= 0) || !$0.isFinite }) {
+        throw CheckpointError(
+          .malformed,
+          "the importance weight of column \(bad) is \(importance[bad]), not a finite number from 0 on")
+      }
+    } else if encoder.importanceUse == .required, source != target {
+      throw CheckpointError(
+        .unsupported, "\(target) needs an importance matrix", remedy: "give one, or choose another format")
+    }
+    self.source = source
+    self.target = target
+    self.columns = columns
+    self.decoder = decoder
+    self.encoder = encoder
+    self.importance = encoder.importanceUse == .ignored ? nil : importance
+    self.tier = tier
+    self.tile = Tile(columns: columns, mayCutRows: self.importance == nil)
+  }
+
+  /// Buffers for this transcoder.
+  public func makeScratch() -> Scratch {
+    let count = source == target ? 0 : tile.capacity
+    return Scratch(values: [Float](repeating: 0, count: count), restored: [Float](repeating: 0, count: count))
+  }
+
+  private static func rowBytes(_ type: ElementType, _ columns: Int) throws(CheckpointError) -> Int {
+    guard let bytes = type.block.byteCount(ofElements: columns) else {
+      throw CheckpointError(
+        .malformed,
+        "rows of \(columns) elements are no whole number of \(type) blocks (\(type.block.elements) elements each)"
+      )
+    }
+    return bytes
+  }
+}
+
+// MARK: - Transcoding
+
+extension RowTranscoder {
+  /// Re-encodes rows.
+  ///
+  /// - Parameters:
+  ///   - input: `rows` encoded rows.
+  ///   - rows: How many.
+  ///   - output: Receives `rows` encoded rows of the target type.
+  ///   - scratch: Made by this transcoder's ``makeScratch()``, or by another's of the same row length.
+  ///   - nonFinite: What to do with NaN and infinity.
+  ///   - firstRow: The number of the first row in its tensor, for error messages.
+  ///   - measures: Whether to decode what was encoded and compare.
+  /// - Returns: The error sums; exact without measuring where the target holds every value of the source, empty
+  ///   (count 0) where measuring was switched off. A NaN or infinity that was passed on counts as exact.
+  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the input, or a value that
+  ///   overflows to infinity in the target (found when measuring, and always for F16).
+  /// - Complexity: O(*n*); allocates nothing unless it throws.
+  @discardableResult
+  public func transcode(
+    _ input: RawSpan, rows: Int, into output: inout MutableRawSpan, scratch: inout Scratch,
+    nonFinite: NonFinitePolicy = .reject, firstRow: Int = 0, measures: Bool = true
+  ) throws(CheckpointError) -> ErrorSums {
+    try check(input.byteCount, sourceRowBytes, rows, source)
+    try check(output.byteCount, targetRowBytes, rows, target)
+    if source == target {
+      unsafe output.withUnsafeMutableBytes { to in
+        unsafe input.withUnsafeBytes { from in unsafe to.copyMemory(from: from) }
+      }
+      return ErrorSums(exact: rows * columns)
+    }
+    guard scratch.values.count >= tile.capacity else {
+      throw CheckpointError(.malformed, "the scratch buffers were made for shorter rows")
+    }
+    var sums = ErrorSums()
+    var row = 0
+    while row < rows {
+      let some = min(tile.rows, rows - row)
+      var column = 0
+      while column < columns {
+        let width = min(tile.columns, columns - column)
+        let part = TilePart(row: row, rows: some, column: column, width: width)
+        sums.merge(
+          try transcode(part, input, &output, &scratch, nonFinite, firstRow: firstRow, measures: measures))
+        column += width
+      }
+      row += some
+    }
+    return sums
+  }
+
+  private func transcode(
+    _ part: TilePart, _ input: RawSpan, _ output: inout MutableRawSpan, _ scratch: inout Scratch,
+    _ nonFinite: NonFinitePolicy, firstRow: Int, measures: Bool
+  ) throws(CheckpointError) -> ErrorSums {
+    let count = part.rows * part.width
+    let sourceBytes = part.bytes(rowBytes: sourceRowBytes, block: source.block)
+    let targetBytes = part.bytes(rowBytes: targetRowBytes, block: target.block)
+    do {
+      var span = scratch.values.mutableSpan
+      var values = span._mutatingExtracting(0..<count)
+      try decoder.decode(input.extracting(sourceBytes), into: &values, tier: tier)
+    }
+    let hasNonFinite = try nonFinite.check(
+      scratch.values.span.extracting(0..<count), firstRow: firstRow + part.row, firstColumn: part.column,
+      stride: part.width, target: target, tier: tier)
+    do {
+      var encoded = output._mutatingExtracting(targetBytes)
+      try encoder.encode(
+        scratch.values.span.extracting(0..<count), columns: part.width, importance: importance?.span,
+        into: &encoded,
+        tier: tier)
+    }
+    let isExact = source.isExact(in: target)
+    if isExact { return ErrorSums(exact: count) }
+    guard measures || target == .f16 else { return ErrorSums() }
+    do {
+      var span = scratch.restored.mutableSpan
+      var restored = span._mutatingExtracting(0..<count)
+      try encoder.decode(output.bytes.extracting(targetBytes), into: &restored, tier: tier)
+    }
+    try checkRestored(part, count, &scratch, hasNonFinite: hasNonFinite, firstRow: firstRow)
+    guard measures else { return ErrorSums() }
+    return try ErrorSums(
+      original: scratch.values.span.extracting(0..<count),
+      restored: scratch.restored.span.extracting(0..<count),
+      tier: tier)
+  }
+
+  /// Refuses finite values that have become infinite, and takes passed ones out of the comparison.
+  private func checkRestored(
+    _ part: TilePart, _ count: Int, _ scratch: inout Scratch, hasNonFinite: Bool, firstRow: Int
+  ) throws(CheckpointError) {
+    guard
+      let first = FiniteCheck.firstNonFinite(scratch.restored.span.extracting(0..<count), tier: tier)
+    else { return }
+    for index in first..<count where !scratch.restored[index].isFinite {
+      guard !scratch.values[index].isFinite else {
+        throw CheckpointError(
+          .nonFinite,
+          "the element in row \(firstRow + part.row + index / part.width), column "
+            + "\(part.column + index % part.width), or one in its block, is beyond the range of \(target) "
+            + "(the element is \(scratch.values[index]))",
+          remedy: "choose a format of wider range, such as BF16")
+      }
+    }
+    guard hasNonFinite else { return }
+    for index in 0..<count where !scratch.values[index].isFinite {
+      scratch.values[index] = 0
+      scratch.restored[index] = 0
+    }
+  }
+
+  private func check(_ bytes: Int, _ rowBytes: Int, _ rows: Int, _ type: ElementType) throws(CheckpointError)
+  {
+    let (expected, overflow) = rowBytes.multipliedReportingOverflow(by: rows)
+    guard rows >= 0, !overflow, expected == bytes else {
+      throw CheckpointError(
+        .malformed,
+        "\(rows) rows of \(columns) \(type) elements do not take \(bytes) bytes (\(rowBytes) each)")
+    }
+  }
+}
+
+// MARK: - Tiles
+
+/// How many rows and columns are worked on at a time.
+private struct Tile: Sendable {
+  /// Elements: 64 KiB of F32, twice, beside the encoded bytes, in a second-level cache of 512 KiB or more.
+  static let elements = 16_384
+  /// Where rows may be cut.
+  static let cut = 8_192
+
+  var rows: Int
+  var columns: Int
+  var capacity: Int { rows * columns }
+
+  init(columns: Int, mayCutRows: Bool) {
+    if columns > Self.elements, mayCutRows {
+      self.rows = 1
+      self.columns = Self.cut
+    } else {
+      self.rows = max(1, Self.elements / columns)
+      self.columns = columns
+    }
+  }
+}
+
+/// Some columns of some rows. More than one row only with all columns, so that the bytes are contiguous.
+private struct TilePart {
+  var row: Int
+  var rows: Int
+  var column: Int
+  var width: Int
+
+  func bytes(rowBytes: Int, block: BlockLayout) -> Range<Int> {
+    let start = row * rowBytes + column / block.elements * block.bytes
+    return start..<(start + rows * width / block.elements * block.bytes)
+  }
+}

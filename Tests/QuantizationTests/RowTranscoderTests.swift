@@ -1,0 +1,163 @@
+import CheckpointTesting
+import Quantization
+import TensorFormats
+import Testing
+
+@Suite struct RowTranscoderTests {
+  /// BF16 rows, as bytes and as values.
+  static func brainFloatRows(_ rows: Int, _ columns: Int) -> (bytes: [UInt8], values: [Float]) {
+    let values = RowKind.rows(rows, columns: columns, seed: 21).map {
+      Float(bitPattern: max(-1e4, min(1e4, $0)).bitPattern & 0xFFFF_0000)
+    }
+    let bytes = values.flatMap { [UInt8($0.bitPattern >> 16 & 255), UInt8($0.bitPattern >> 24)] }
+    return (bytes, values)
+  }
+
+  /// Transcodes with buffers of its own.
+  static func transcode(
+    _ transcoder: RowTranscoder, _ bytes: [UInt8], rows: Int, nonFinite: NonFinitePolicy = .reject,
+    firstRow: Int = 0, measures: Bool = true
+  ) throws -> (bytes: [UInt8], sums: ErrorSums) {
+    let count = (transcoder.target.block.byteCount(ofElements: transcoder.columns) ?? 0) * rows
+    var output = [UInt8](repeating: 0xEE, count: count)
+    var scratch = transcoder.makeScratch()
+    var span = output.mutableSpan
+    var raw = span.mutableBytes
+    let sums = try transcoder.transcode(
+      bytes.span.bytes, rows: rows, into: &raw, scratch: &scratch, nonFinite: nonFinite, firstRow: firstRow,
+      measures: measures)
+    return (output, sums)
+  }
+
+  @Test(arguments: TierEqualityTests.encoders) func givesTheCodecsBytesAndTheirErrors(type: ElementType)
+    throws
+  {
+    let codec = try #require(BlockCodec.codec(for: type))
+    // More than one tile of whole rows, and rows that are cut.
+    for (rows, columns) in [(19, 1024), (2, 20_480)] {
+      let (bytes, values) = Self.brainFloatRows(rows, columns)
+      let importance = codec.importanceUse == .ignored ? nil : RowKind.importance(columns)
+      for weights in importance == nil ? [nil] : [nil, importance] {
+        if weights == nil && codec.importanceUse == .required { continue }
+        let transcoder = try RowTranscoder(from: .bf16, to: type, columns: columns, importance: weights)
+        let found = try Self.transcode(transcoder, bytes, rows: rows)
+        let expected = try codec.bytes(of: values, columns: columns, importance: weights, tier: .active)
+        #expect(found.bytes == expected, "\(type), \(columns) columns, weighted: \(weights != nil)")
+        let restored = try codec.values(of: expected, tier: .active)
+        let reference = ErrorSums.reference(original: values.span, restored: restored.span)
+        #expect(found.sums.count == rows * columns)
+        #expect(found.sums.maximumAbsoluteError == reference.maximumAbsoluteError)
+        #expect(abs(found.sums.rmse - reference.rmse) <= reference.rmse * 1e-12)
+      }
+    }
+  }
+
+  @Test func withoutMeasuringTheBytesAreTheSame() throws {
+    let (bytes, _) = Self.brainFloatRows(5, 512)
+    let transcoder = try RowTranscoder(from: .bf16, to: .q8_0, columns: 512)
+    let measured = try Self.transcode(transcoder, bytes, rows: 5)
+    let plain = try Self.transcode(transcoder, bytes, rows: 5, measures: false)
+    #expect(measured.bytes == plain.bytes)
+    #expect(plain.sums == ErrorSums())
+    #expect(measured.sums.squaredErrors > 0)
+  }
+
+  @Test func theSameTypeIsCopied() throws {
+    let bytes = (0..<(34 * 3)).map { UInt8($0) }
+    let transcoder = try RowTranscoder(from: .q8_0, to: .q8_0, columns: 32)
+    let found = try Self.transcode(transcoder, bytes, rows: 3)
+    #expect(found.bytes == bytes)
+    #expect(found.sums == ErrorSums(exact: 96))
+    // Types that are only read can still be copied.
+    let scales = try RowTranscoder(from: .f8E8M0, to: .f8E8M0, columns: 3)
+    #expect(try Self.transcode(scales, [1, 2, 255], rows: 1).bytes == [1, 2, 255])
+  }
+
+  @Test func exactPairsNeedNoMeasuring() throws {
+    let (bytes, values) = Self.brainFloatRows(3, 256)
+    let found = try Self.transcode(RowTranscoder(from: .bf16, to: .f32, columns: 256), bytes, rows: 3)
+    #expect(found.sums == ErrorSums(exact: 768))
+    #expect(found.bytes == BlockFP8Tests.bytes(values))
+  }
+
+  @Test(arguments: TierEqualityTests.codecs) func exactnessIsTrue(type: ElementType) throws {
+    let codec = try #require(BlockCodec.codec(for: type))
+    var generator = SeededGenerator(seed: 77)
+    let bytes = (0..<(codec.elementType.block.bytes * 512)).map { _ in
+      UInt8.random(in: 0...255, using: &generator)
+    }
+    let values = try codec.values(of: bytes, tier: .active)
+    for target in TierEqualityTests.encoders
+    where target != type && type.isExact(in: target) && target.block.elements == 1 {
+      let other = try #require(BlockCodec.codec(for: target))
+      let copy = try other.values(
+        of: try other.bytes(of: values, columns: values.count, importance: nil, tier: .active), tier: .active)
+      #expect(values.indices.allSatisfy { values[$0].isSameResult(as: copy[$0]) }, "\(type) in \(target)")
+    }
+  }
+
+  @Test func nonFiniteValuesAreReported() throws {
+    let columns = 64
+    var (bytes, _) = Self.brainFloatRows(400, columns)
+    // Row 300, column 7: NaN.
+    bytes[(300 * columns + 7) * 2] = 0xC0
+    bytes[(300 * columns + 7) * 2 + 1] = 0x7F
+    let toQ8 = try RowTranscoder(from: .bf16, to: .q8_0, columns: columns)
+    for policy in [NonFinitePolicy.reject, .pass] {
+      let error = #expect(throws: CheckpointError.self) {
+        try Self.transcode(toQ8, bytes, rows: 400, nonFinite: policy, firstRow: 1000)
+      }
+      #expect(error?.code == .nonFinite)
+      #expect(error?.message.contains("row 1300, column 7 is NaN") == true)
+    }
+    let toF16 = try RowTranscoder(from: .bf16, to: .f16, columns: columns)
+    #expect(throws: CheckpointError.self) { try Self.transcode(toF16, bytes, rows: 400) }
+    let passed = try Self.transcode(toF16, bytes, rows: 400, nonFinite: .pass)
+    let index = (300 * columns + 7) * 2
+    #expect(Array(passed.bytes[index...(index + 1)]) == [0x00, 0x7E])
+    #expect(passed.sums.rmse.isFinite)
+
+    // Infinity: E4M3 holds NaN but no infinity, E5M2 both.
+    bytes[(300 * columns + 7) * 2] = 0x80
+    let toE4M3 = try RowTranscoder(from: .bf16, to: .f8E4M3, columns: columns)
+    #expect(throws: CheckpointError.self) { try Self.transcode(toE4M3, bytes, rows: 400, nonFinite: .pass) }
+    let toE5M2 = try RowTranscoder(from: .bf16, to: .f8E5M2, columns: columns)
+    #expect(try Self.transcode(toE5M2, bytes, rows: 400, nonFinite: .pass).bytes[300 * columns + 7] == 0x7C)
+  }
+
+  @Test func overflowIsReported() throws {
+    // 2^17 in BF16.
+    let bytes: [UInt8] = [0x00, 0x3F, 0x00, 0x48]
+    let transcoder = try RowTranscoder(from: .bf16, to: .f16, columns: 2)
+    for measures in [true, false] {
+      let error = #expect(throws: CheckpointError.self) {
+        try Self.transcode(transcoder, bytes, rows: 1, measures: measures)
+      }
+      #expect(error?.code == .nonFinite)
+      #expect(error?.message.contains("row 0, column 1") == true)
+    }
+  }
+
+  @Test func whatDoesNotFitIsRefused() throws {
+    func code(_ body: () throws -> Void) -> CheckpointError.Code? {
+      do { try body() } catch { return (error as? CheckpointError)?.code }
+      return nil
+    }
+    #expect(code { _ = try RowTranscoder(from: .i32, to: .f32, columns: 4) } == .unsupported)
+    #expect(code { _ = try RowTranscoder(from: .bf16, to: .f8E8M0, columns: 4) } == .unsupported)
+    #expect(code { _ = try RowTranscoder(from: .bf16, to: .q8_0, columns: 48) } == .malformed)
+    #expect(code { _ = try RowTranscoder(from: .q8_0, to: .bf16, columns: 16) } == .malformed)
+    #expect(code { _ = try RowTranscoder(from: .bf16, to: .f16, columns: 0) } == .malformed)
+    #expect(
+      code { _ = try RowTranscoder(from: .bf16, to: .q4_0, columns: 32, importance: [1]) } == .malformed)
+    for bad in [-1, .nan, .infinity] as [Float] {
+      let weights = [Float](repeating: 1, count: 31) + [bad]
+      #expect(
+        code { _ = try RowTranscoder(from: .bf16, to: .q4_0, columns: 32, importance: weights) } == .malformed
+      )
+    }
+    let transcoder = try RowTranscoder(from: .bf16, to: .q8_0, columns: 32)
+    #expect(
+      code { _ = try Self.transcode(transcoder, [UInt8](repeating: 0, count: 63), rows: 1) } == .malformed)
+  }
+}
