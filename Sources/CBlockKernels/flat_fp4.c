@@ -114,42 +114,64 @@ CBK_INLINE float half_ue4m3(uint8_t code) {
     return float_of_bits((m << 20) + (119u << 23));
 }
 
-/// Rounds to unsigned E4M3, halves up, clamped to 448.
-CBK_INLINE uint8_t ue4m3_of(float x) {
-    if (!(x > 0)) return 0;
-    const uint32_t bits = bits_of_float(x);
-    if (bits >= 0x43E00000u) return 0x7E;  // 448
-    if (bits < 0x3C800000u) {              // 2^-6
-        const int man = (int)(x * 512.0f + 0.5f);
-        return (uint8_t)(man > 7 ? 7 : man);
-    }
-    const uint32_t code = (bits - (120u << 23) + 0x00080000u) >> 20;
-    return (uint8_t)(code > 0x7E || code >= 15 << 3 ? 0x7E : code);
+/// Rounds to unsigned E4M3, halves up; from 256 on it is 448.
+CBK_INLINE u32x16 ue4m3_of(f32x16 x) {
+    const u32x16 subnormal = __builtin_elementwise_min((u32x16)__builtin_convertvector(x * 512.0f + 0.5f, i32x16), (u32x16)7);
+    const u32x16 normal = ((u32x16)x - (120u << 23) + 0x00080000u) >> 20;
+    const u32x16 code = x < 0x1p-6f ? subnormal : normal;
+    return code >= 15 << 3 ? (u32x16)0x7E : code;
+}
+
+/// half_ue4m3 of codes below 0x7F.
+CBK_INLINE f32x16 half_ue4m3_values(u32x16 code) {
+    const f32x16 subnormal = float_of_u32(code) * 0x1p-10f;
+    return code < 8 ? subnormal : (f32x16)((code << 20) + (119u << 23));
+}
+
+CBK_INLINE u32x16 larger_of_halves(u32x16 a, u32x16 b) {
+    return __builtin_elementwise_max(
+        __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+        __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31));
+}
+
+/// The largest magnitude of four vectors: lanes 4 s to 4 s + 3 have that of v[s].
+CBK_INLINE f32x16 largest_of_four(const f32x16 *v) {
+    // Fold each vector to half its width, beside another one, twice; then the four lanes of each among themselves.
+    const u32x16 first = larger_of_halves(magnitude_bits(v[0]), magnitude_bits(v[1]));
+    const u32x16 second = larger_of_halves(magnitude_bits(v[2]), magnitude_bits(v[3]));
+    u32x16 m = larger_of_halves(first, second);
+    m = __builtin_elementwise_max(m, __builtin_shufflevector(m, m, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    m = __builtin_elementwise_max(m, __builtin_shufflevector(m, m, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+    return (f32x16)m;
 }
 
 CBK_INLINE void encode_nvfp4_block(cbk_tier tier, const float *x, uint8_t *block) {
     (void)tier;
-    for (int s = 0; s < 4; s++) {
-        const float *xb = x + 16 * s;
-        const f32x16 v = load_f32(xb);
-        const float amax = float_of_bits(__builtin_reduce_max(magnitude_bits(v)));
-        const uint8_t code = ue4m3_of(amax / 6.0f);
-        const float d = half_ue4m3(code);
-        uint8_t *to = block + 4 + 8 * s;
-        block[s] = code;
-        if (code == 0) {
-            memset(to, 0, 8);
-        } else if (amax <= 24.0f * d) {
-            uint8_t index[16];
-            store_u8(index, narrow_u8(nearest_levels(v, magnitude(v) / d)));
-            uint64_t lower, upper;
-            memcpy(&lower, index, 8);
-            memcpy(&upper, index + 8, 8);
-            lower |= upper << 4;
-            memcpy(to, &lower, 8);
-        } else {  // the scale is clamped, far below what the values need
-            for (int j = 0; j < 8; j++) to[j] = (uint8_t)(nearest_level(xb[j], d) | nearest_level(xb[j + 8], d) << 4);
+    const f32x16 v[4] = {load_f32(x), load_f32(x + 16), load_f32(x + 32), load_f32(x + 48)};
+    const f32x16 amax = largest_of_four(v);
+    const u32x16 code = ue4m3_of(amax / 6.0f);
+    const f32x16 d = half_ue4m3_values(code);
+    const u8x16 codes = narrow_u8(code);
+    for (int s = 0; s < 4; s++) block[s] = codes[4 * s];
+    if (lane_mask((amax > 24.0f * d) & (i32x16)(code != 0))) {  // a scale is clamped, far below what the values need
+        for (int s = 0; s < 4; s++) {
+            const float *xb = x + 16 * s;
+            const float scale = d[4 * s];
+            for (int j = 0; j < 8; j++) {
+                block[4 + 8 * s + j] = (uint8_t)(nearest_level(xb[j], scale) | nearest_level(xb[j + 8], scale) << 4);
+            }
         }
+        return;
+    }
+    // Where the scale is 0, so is every level; that is what a huge scale gives.
+    const f32x16 divisor = code == 0 ? (f32x16)0x1p100f : d;
+    for (int pair = 0; pair < 2; pair++) {
+        const float d0 = divisor[8 * pair], d1 = divisor[8 * pair + 4];
+        const f32x16 v0 = v[2 * pair], v1 = v[2 * pair + 1];
+        const u32x16 q0 = nearest_levels(v0, magnitude(v0) / d0), q1 = nearest_levels(v1, magnitude(v1) / d1);
+        const u32x16 low = __builtin_shufflevector(q0, q1, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+        const u32x16 high = __builtin_shufflevector(q0, q1, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        store_u8(block + 4 + 16 * pair, narrow_u8(low | high << 4));
     }
 }
 

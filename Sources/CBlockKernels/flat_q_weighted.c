@@ -28,17 +28,22 @@ CBK_INLINE i32x16 clamp(i32x16 v, int lowest, int highest) {
 
 CBK_INLINE f32x16 float_of(i32x16 v) { return __builtin_convertvector(v, f32x16); }
 
+/// Transposes up to sixteen blocks through memory; lanes without a block get zeros.
 CBK_INLINE void fill(lanes *b, const float *row, const float *importance, size_t blocks, float sigma2) {
-    for (int i = 0; i < BLOCK; i++) {
-        f32x16 x = 0, q = 0;
-        for (size_t lane = 0; lane < LANES; lane++) {
-            if (lane < blocks) {
-                x[lane] = row[lane * BLOCK + i];
-                q[lane] = importance[lane * BLOCK + i];
-            }
+    float x[BLOCK][LANES], q[BLOCK][LANES];
+    if (blocks < LANES) {
+        memset(x, 0, sizeof x);
+        memset(q, 0, sizeof q);
+    }
+    for (size_t lane = 0; lane < blocks; lane++) {
+        for (size_t i = 0; i < BLOCK; i++) {
+            x[i][lane] = row[lane * BLOCK + i];
+            q[i][lane] = importance[lane * BLOCK + i];
         }
-        b->x[i] = x;
-        b->w[i] = q * __builtin_elementwise_sqrt(sigma2 + x * x);
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        b->x[i] = load_f32(x[i]);
+        b->w[i] = load_f32(q[i]) * __builtin_elementwise_sqrt(sigma2 + b->x[i] * b->x[i]);
     }
 }
 
@@ -141,13 +146,14 @@ CBK_INLINE f32x16 search_affine(lanes *b, int top, f32x16 *negated_minimum) {
     return empty ? (f32x16)0 : scale;
 }
 
-CBK_INLINE void store_block(cbk_tier tier, const lanes *b, int lane, int bits, bool affine, float d, float m,
-                            uint8_t *to) {
+/// Stores the block of one lane. `levels` are the lanes' levels, sixteen to an element.
+CBK_INLINE void store_block(cbk_tier tier, const uint32_t *levels, size_t lane, int bits, bool affine, float d,
+                            float m, uint8_t *to) {
+    uint32_t q[BLOCK];
+    for (size_t i = 0; i < BLOCK; i++) q[i] = levels[i * LANES + lane];
     u32x16 q0, q1;
-    for (int i = 0; i < 16; i++) {
-        q0[i] = (uint32_t)b->level[i][lane];
-        q1[i] = (uint32_t)b->level[i + 16][lane];
-    }
+    memcpy(&q0, q, sizeof q0);
+    memcpy(&q1, q + 16, sizeof q1);
     store_half(tier, to, d);
     if (affine) store_half(tier, to + 2, -m);
     store_levels(to + (affine ? 4 : 2), q0, q1, bits);
@@ -187,12 +193,16 @@ CBK_INLINE void encode_weighted(cbk_tier tier, const float *values, const float 
                 const size_t used = per_row - block < LANES ? per_row - block : LANES;
                 lanes b;
                 fill(&b, row + block * BLOCK, importance + block * BLOCK, used, sigma2);
-                f32x16 m = 0;
-                const f32x16 d = affine ? search_affine(&b, (1 << bits) - 1, &m)
-                                        : search_symmetric(&b, 1 << (bits - 1));
+                f32x16 minima = 0;
+                const f32x16 scales = affine ? search_affine(&b, (1 << bits) - 1, &minima)
+                                             : search_symmetric(&b, 1 << (bits - 1));
+                float d[LANES], m[LANES];
+                uint32_t levels[BLOCK * LANES];
+                store_f32(d, scales);
+                store_f32(m, minima);
+                memcpy(levels, b.level, sizeof levels);
                 for (size_t lane = 0; lane < used; lane++) {
-                    store_block(tier, &b, (int)lane, bits, affine, d[lane], m[lane],
-                                to + (block + lane) * bytes);
+                    store_block(tier, levels, lane, bits, affine, d[lane], m[lane], to + (block + lane) * bytes);
                 }
             }
         }

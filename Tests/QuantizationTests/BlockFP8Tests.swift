@@ -39,7 +39,10 @@ import Testing
   }
 
   static func bytes(_ values: [Float]) -> [UInt8] {
-    values.flatMap { v in (0..<4).map { UInt8(v.bitPattern >> (8 * $0) & 255) } }
+    values.flatMap { value -> [UInt8] in
+      let bits = value.bitPattern
+      return [UInt8(bits & 255), UInt8(bits >> 8 & 255), UInt8(bits >> 16 & 255), UInt8(bits >> 24)]
+    }
   }
 
   @Test(arguments: [(1, 1, 1), (130, 257, 2), (128, 128, 1), (127, 129, 3), (300, 16, 1)])

@@ -77,7 +77,7 @@ import Testing
     let (bytes, values) = Self.brainFloatRows(3, 256)
     let found = try Self.transcode(RowTranscoder(from: .bf16, to: .f32, columns: 256), bytes, rows: 3)
     #expect(found.sums == ErrorSums(exact: 768))
-    #expect(found.bytes == values.flatMap { v in (0..<4).map { UInt8(v.bitPattern >> (8 * $0) & 255) } })
+    #expect(found.bytes == BlockFP8Tests.bytes(values))
   }
 
   @Test(arguments: TierEqualityTests.codecs) func exactnessIsTrue(type: ElementType) throws {

@@ -97,30 +97,34 @@ extension BlockFP8 {
         var values = span._mutatingExtracting((row * place.columns)..<((row + 1) * place.columns))
         try codec.decode(source.extracting(from..<(from + place.columns * bytes)), into: &values, tier: tier)
       }
-      let values = scratch.values.span.extracting(0..<place.count)
-      _ = try NonFinitePolicy.reject.check(
-        values, firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns,
-        target: .f8E4M3,
-        tier: tier)
-      let scale = Self.scale(amax: Self.largest(values, tier))
-      scales[tile] = scale
-      unsafe values.withUnsafeBufferPointer { from in
-        unsafe codes.withUnsafeMutableBytes { to in
-          guard let from = from.baseAddress,
-            let to = unsafe to.baseAddress?.assumingMemoryBound(to: UInt8.self)
-          else { return }
-          for row in 0..<place.rows {
-            unsafe cbk_encode_scaled_f8_e4m3(
-              tier.kernelValue, from + row * place.columns, scale, to + place.offset(ofRow: row, columns),
-              place.columns)
+      let scale: Float
+      do {
+        let values = scratch.values.span.extracting(0..<place.count)
+        _ = try NonFinitePolicy.reject.check(
+          values, firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns,
+          target: .f8E4M3,
+          tier: tier)
+        scale = Self.scale(amax: Self.largest(values, tier))
+        scales[tile] = scale
+        unsafe values.withUnsafeBufferPointer { from in
+          unsafe codes.withUnsafeMutableBytes { to in
+            guard let from = from.baseAddress,
+              let to = unsafe to.baseAddress?.assumingMemoryBound(to: UInt8.self)
+            else { return }
+            for row in 0..<place.rows {
+              unsafe cbk_encode_scaled_f8_e4m3(
+                tier.kernelValue, from + row * place.columns, scale, to + place.offset(ofRow: row, columns),
+                place.columns)
+            }
           }
         }
       }
       guard measures else { continue }
-      restore(place, codes.bytes, scale, &scratch, tier)
+      restore(place, codes.bytes, scale, &scratch.restored, tier)
       sums.merge(
         try ErrorSums(
-          original: values, restored: scratch.restored.span.extracting(0..<place.count), tier: tier))
+          original: scratch.values.span.extracting(0..<place.count),
+          restored: scratch.restored.span.extracting(0..<place.count), tier: tier))
     }
     return sums
   }

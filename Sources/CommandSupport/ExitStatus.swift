@@ -1,0 +1,36 @@
+public import TensorFormats
+
+/// What the tools' exit codes mean. The numbers from 64 on are those of `sysexits.h`.
+public enum ExitStatus: Int32, Hashable, Sendable, CaseIterable {
+  /// Done, and every check held.
+  case success = 0
+  /// A check ran and did not hold.
+  case checkFailed = 1
+  /// The command line makes no sense.
+  case usage = 64
+  /// The input is malformed, or of a kind that is not supported.
+  case badData = 65
+  /// The input is not there or may not be read.
+  case noInput = 66
+  /// A mistake of ours.
+  case internalError = 70
+  /// The output exists already or cannot be created.
+  case cannotCreate = 73
+  /// Reading or writing failed after it had begun.
+  case inputOutput = 74
+  /// The user interrupted the work.
+  case interrupted = 130
+
+  /// The exit code of an error.
+  public init(_ error: CheckpointError) {
+    self =
+      switch error.code {
+      case .notFound: .noInput
+      case .cannotCreate: .cannotCreate
+      case .inputOutput: .inputOutput
+      case .invalidRequest: .usage
+      // A category that a later format adds is about its data.
+      default: .badData
+      }
+  }
+}

@@ -1,0 +1,40 @@
+internal import Synchronization
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// Ctrl-C turned into a question that long work asks between two steps.
+///
+/// Until ``watch()`` is called a signal ends the process at once, which is right for short commands. From then on the
+/// first SIGINT, SIGTERM or SIGHUP only sets ``isRequested``, so that the work can stop where it can go on later; a
+/// second one ends the process.
+public enum Interruption {
+  private static let requested = Atomic<Bool>(false)
+
+  /// Whether the user asked to stop.
+  public static var isRequested: Bool { requested.load(ordering: .relaxed) }
+
+  /// Starts to catch the signals.
+  public static func watch() {
+    // Touched here, because a signal handler must not be the one to initialise it.
+    _ = isRequested
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+      signal(number) { _ in
+        if Interruption.requested.exchange(true, ordering: .relaxed) {
+          _exit(ExitStatus.interrupted.rawValue)
+        }
+      }
+    }
+  }
+
+  /// - Throws: `CancellationError` if the user asked to stop.
+  public static func check() throws {
+    if isRequested { throw CancellationError() }
+  }
+}
+
+/// Has writing to a closed pipe fail with an error instead of ending the process.
+func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }

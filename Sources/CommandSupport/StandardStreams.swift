@@ -1,0 +1,79 @@
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// One of the process's two output streams, written without a buffer of its own.
+public enum StandardStream: Int32, Sendable {
+  case output = 1
+  case error = 2
+
+  /// Writes all of `bytes`.
+  ///
+  /// When the reader has gone (`step3-inspect ... | head`), the rest is dropped quietly: nobody wants it, and the
+  /// command's exit code still tells what it found.
+  /// - Throws: `.inputOutput` if writing fails for any other reason, such as a full disk.
+  public func write(_ bytes: RawSpan) throws(CheckpointError) {
+    var failure: CInt = 0
+    unsafe bytes.withUnsafeBytes { source in
+      guard let start = source.baseAddress else { return }
+      var done = 0
+      while done < source.count {
+        let count = unsafe Self.systemWrite(rawValue, start + done, source.count - done)
+        if count > 0 {
+          done += count
+        } else if count < 0, errno == EAGAIN {
+          // The stream was made non-blocking by whoever shares it: wait until it takes more.
+          var poller = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
+          unsafe poll(&poller, 1, 1000)
+        } else if errno != EINTR {
+          failure = errno
+          return
+        }
+      }
+    }
+    guard failure == 0 || failure == EPIPE else {
+      throw CheckpointError(
+        .inputOutput, "writing failed: error \(failure)",
+        path: self == .output ? "<standard output>" : "<standard error>",
+        remedy: failure == ENOSPC ? "the disk is full" : nil)
+    }
+  }
+
+  /// Writes text.
+  ///
+  /// - Throws: As ``write(_:)-(RawSpan)``.
+  public func write(_ text: String) throws(CheckpointError) {
+    let bytes = Array(text.utf8)
+    try unsafe write(bytes.span.bytes)
+  }
+
+  /// Whether a person is looking at the stream.
+  public var isTerminal: Bool { isatty(rawValue) == 1 }
+
+  /// The columns of the terminal behind the stream; `nil` if there is none. `COLUMNS` overrules it.
+  public var columns: Int? {
+    guard isTerminal else { return nil }
+    if let text = environment("COLUMNS"), let columns = Int(text), columns > 0 { return columns }
+    var size = winsize()
+    guard unsafe ioctl(rawValue, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+    return Int(size.ws_col)
+  }
+
+  private static func systemWrite(_ descriptor: CInt, _ start: UnsafeRawPointer, _ count: Int) -> Int {
+    #if canImport(Glibc)
+    return unsafe Glibc.write(descriptor, start, count)
+    #else
+    return unsafe Darwin.write(descriptor, start, count)
+    #endif
+  }
+}
+
+/// A variable of the environment; `nil` if it is not set.
+func environment(_ name: String) -> String? {
+  guard let value = unsafe getenv(name) else { return nil }
+  return unsafe String(cString: value)
+}

@@ -1,0 +1,94 @@
+/// Columns of text for people.
+public struct TextTable: Sendable {
+  /// One column.
+  public struct Column: Sendable {
+    /// On which side the text stands.
+    public enum Alignment: Sendable { case left, right }
+
+    let title: String
+    let alignment: Alignment
+    let shrinks: Bool
+
+    /// Describes a column.
+    ///
+    /// - Parameter shrinks: Its texts are cut in the middle where the terminal is too narrow for the table.
+    public init(_ title: String, _ alignment: Alignment = .left, shrinks: Bool = false) {
+      self.title = title
+      self.alignment = alignment
+      self.shrinks = shrinks
+    }
+  }
+
+  private let columns: [Column]
+  private var rows: [[String]] = []
+  private var widths: [Int]
+
+  /// The columns between two columns of text.
+  private static let gap = 2
+  /// A shrinking column never gets narrower than this.
+  private static let narrowest = 12
+
+  /// An empty table.
+  public init(_ columns: [Column]) {
+    self.columns = columns
+    widths = columns.map(\.title.terminalWidth)
+  }
+
+  /// Appends a row; control characters are made visible.
+  ///
+  /// - Precondition: There is one text per column.
+  public mutating func append(_ row: [String]) {
+    precondition(row.count == columns.count, "a row has one text per column")
+    let row = row.map(\.escapingControlCharacters)
+    for index in row.indices { widths[index] = max(widths[index], row[index].terminalWidth) }
+    rows.append(row)
+  }
+
+  /// The table as text, every line ended, no line ending in spaces.
+  ///
+  /// - Parameters:
+  ///   - width: The columns of the terminal; `nil` for as wide as the texts are.
+  ///   - heading: Put around the line of titles, for example to make it bold.
+  public func rendered(width: Int? = nil, heading: (String) -> String = { $0 }) -> String {
+    let widths = fitted(to: width)
+    var text = heading(line(columns.map(\.title), widths)) + "\n"
+    for row in rows {
+      text += line(row, widths)
+      text += "\n"
+    }
+    return text
+  }
+
+  /// The widths, with the shrinking columns made narrower, the widest first, until the table fits.
+  private func fitted(to width: Int?) -> [Int] {
+    var widths = widths
+    guard let width else { return widths }
+    var excess = widths.reduce(0, +) + Self.gap * (widths.count - 1) - width
+    while excess > 0 {
+      let candidates = widths.indices.filter { columns[$0].shrinks && widths[$0] > Self.narrowest }
+      guard let widest = candidates.max(by: { widths[$0] < widths[$1] }) else { break }
+      let second = candidates.filter { $0 != widest }.map { widths[$0] }.max() ?? Self.narrowest
+      let step = min(excess, max(1, widths[widest] - max(second, Self.narrowest)))
+      widths[widest] -= step
+      excess -= step
+    }
+    return widths
+  }
+
+  private func line(_ row: [String], _ widths: [Int]) -> String {
+    var line = ""
+    var pending = 0
+    for index in row.indices {
+      let text = row[index].truncatedInTheMiddle(to: columns[index].shrinks ? widths[index] : .max)
+      let padding = max(0, widths[index] - text.terminalWidth)
+      if columns[index].alignment == .right { pending += padding }
+      if !text.isEmpty {
+        line += String(repeating: " ", count: pending) + text
+        pending = 0
+      }
+      if columns[index].alignment == .left { pending += padding }
+      pending += Self.gap
+    }
+    return line
+  }
+}

@@ -1,0 +1,79 @@
+extension String {
+  /// This text with every character that a terminal might obey made visible, at full length.
+  public var escapingControlCharacters: String {
+    guard unicodeScalars.contains(where: \.isUnprintable) else { return self }
+    var result = ""
+    for scalar in unicodeScalars {
+      if scalar.isUnprintable {
+        result += "\\u{\(String(scalar.value, radix: 16))}"
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+    }
+    return result
+  }
+
+  /// The columns that the text takes on a terminal.
+  package var terminalWidth: Int {
+    if utf8.allSatisfy({ $0 < 0x80 }) { return utf8.count }
+    return unicodeScalars.reduce(0) { $0 + $1.terminalWidth }
+  }
+
+  /// The text cut in its middle to at most `width` columns, with `…` where something is missing.
+  ///
+  /// Names of tensors differ at both ends: the layer in front, the projection at the end.
+  package func truncatedInTheMiddle(to width: Int) -> String {
+    guard terminalWidth > width else { return self }
+    guard width > 1 else { return width == 1 ? "…" : "" }
+    let scalars = Array(unicodeScalars)
+    let tailWidth = width / 2
+    var head = String.UnicodeScalarView()
+    var used = 0
+    for scalar in scalars {
+      guard used + scalar.terminalWidth <= width - 1 - tailWidth else { break }
+      used += scalar.terminalWidth
+      head.append(scalar)
+    }
+    var tail: [Unicode.Scalar] = []
+    used = 0
+    for scalar in scalars.reversed() {
+      guard used + scalar.terminalWidth <= tailWidth else { break }
+      used += scalar.terminalWidth
+      tail.append(scalar)
+    }
+    var result = String(head) + "…"
+    result.unicodeScalars.append(contentsOf: tail.reversed())
+    return result
+  }
+}
+
+extension Unicode.Scalar {
+  /// Whether a terminal would do something with it other than show it.
+  fileprivate var isUnprintable: Bool {
+    if (0x20..<0x7F).contains(value) { return false }
+    switch properties.generalCategory {
+    case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator:
+      return true
+    default: return false
+    }
+  }
+
+  /// 0 for marks that sit on the character before, 2 for the wide characters of East Asia and for emoji, else 1.
+  ///
+  /// Source: the wide and full-width ranges of Unicode's EastAsianWidth.txt, taken together where only unassigned
+  /// code points lie between.
+  fileprivate var terminalWidth: Int {
+    switch value {
+    case ..<0x300: return 1
+    case 0x1100...0x115F, 0x2E80...0x303E, 0x3041...0x33FF, 0x3400...0x4DBF, 0x4E00...0x9FFF, 0xA000...0xA4CF,
+      0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F, 0xFF00...0xFF60, 0xFFE0...0xFFE6, 0x1F300...0x1F64F,
+      0x1F680...0x1F6FF, 0x1F900...0x1F9FF, 0x20000...0x3FFFD:
+      return 2
+    default:
+      switch properties.generalCategory {
+      case .nonspacingMark, .enclosingMark, .format: return 0
+      default: return 1
+      }
+    }
+  }
+}

@@ -1,0 +1,137 @@
+internal import ByteStreams
+public import Checkpoint
+internal import Synchronization
+public import TensorFormats
+
+/// How two checkpoints differ.
+public struct DifferenceReport: Encodable, Sendable {
+  /// What became of a tensor that both have.
+  public enum Outcome: String, Encodable, Sendable, CaseIterable {
+    /// Same type, same bytes.
+    case identical
+    /// Stored differently, every value equal.
+    case sameValues
+    /// Values differ.
+    case different
+    /// The shapes differ, so that values have no counterparts.
+    case shape
+    /// The bytes or types differ, and there is no way to compare the values.
+    case notCompared
+  }
+
+  /// One side of a pair.
+  public struct Side: Encodable, Sendable {
+    public let name: String
+    public let dtype: ElementType
+    public let shape: TensorShape
+  }
+
+  /// How the values of a pair differ.
+  public struct Errors: Encodable, Hashable, Sendable {
+    /// Elements that differ.
+    public internal(set) var count = 0
+    /// The largest absolute difference of two finite values.
+    public internal(set) var maxAbs = 0.0
+    /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
+    public internal(set) var rmse = 0.0
+    /// The index of the first element that differs, row-major; `nil` if none does.
+    public internal(set) var firstIndex: Int?
+    /// Elements that differ because one side is NaN or infinite.
+    public internal(set) var nonFinite = 0
+  }
+
+  /// A tensor that both have.
+  public struct Pair: Encodable, Sendable {
+    public let a: Side
+    public let b: Side
+    public let outcome: Outcome
+    /// How the values differ; `nil` unless they were compared and do.
+    public let errors: Errors?
+    /// Why the values were not compared, or how they were; `nil` where there is nothing to say.
+    public let note: String?
+  }
+
+  /// What the user named.
+  public let pathA: String
+  public let pathB: String
+  /// Whether every tensor of one has its counterpart in the other with the same shape and the same values.
+  public let equal: Bool
+  /// Names that only the first has.
+  public let onlyInA: [String]
+  /// Names that only the second has.
+  public let onlyInB: [String]
+  /// How many pairs came out how.
+  public let summary: Summary
+  /// The pairs that are not identical, in the order of the first checkpoint.
+  public let pairs: [Pair]
+
+  /// How many pairs came out how.
+  public struct Summary: Encodable, Hashable, Sendable {
+    public internal(set) var identical = 0
+    public internal(set) var sameValues = 0
+    public internal(set) var different = 0
+    public internal(set) var shape = 0
+    public internal(set) var notCompared = 0
+
+    mutating func count(_ outcome: Outcome) {
+      switch outcome {
+      case .identical: identical += 1
+      case .sameValues: sameValues += 1
+      case .different: different += 1
+      case .shape: shape += 1
+      case .notCompared: notCompared += 1
+      }
+    }
+  }
+}
+
+extension DifferenceReport {
+  /// Compares two checkpoints, tensor by tensor, reading both once.
+  ///
+  /// - Parameters:
+  ///   - exact: Tensors whose values are equal but whose types or bytes differ count as different too.
+  /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
+  public init(
+    _ a: Checkpoint, _ b: Checkpoint, exact: Bool = false, threads: Int, monitor: WorkMonitor = WorkMonitor()
+  ) throws {
+    let pairing = TensorPairing(a, b)
+    let comparisons = try pairing.pairs.map { try PairComparison($0.a, of: a, $0.b, of: b) }
+    let collected = Mutex(comparisons.map { _ in ElementDifferences() })
+    let work = OrderedWork<ElementRange, PairScratch, ElementDifferences>(
+      makeScratch: { PairScratch() },
+      compute: { unit, scratch in
+        let comparison = comparisons[unit.pair]
+        if unit.range.lowerBound == 0 { monitor.item(comparison.a.tensor.name) }
+        let differences = try comparison.compare(unit.range, using: &scratch)
+        monitor.advance(comparison.byteCount(of: unit.range))
+        return differences
+      },
+      takeIn: { unit, differences, _ in
+        collected.withLock { $0[unit.pair].merge(differences) }
+      })
+    try work.run(ElementRanges(comparisons), threads: threads, isCancelled: monitor.isCancelled)
+
+    let results = collected.withLock { $0 }
+    var summary = Summary()
+    var pairs: [Pair] = []
+    for (comparison, differences) in zip(comparisons, results) {
+      let pair = comparison.pair(differences)
+      summary.count(pair.outcome)
+      if pair.outcome != .identical { pairs.append(pair) }
+    }
+    pathA = a.path
+    pathB = b.path
+    onlyInA = pairing.onlyInA
+    onlyInB = pairing.onlyInB
+    self.summary = summary
+    self.pairs = pairs
+    equal =
+      onlyInA.isEmpty && onlyInB.isEmpty && summary.different == 0 && summary.shape == 0
+      && summary.notCompared == 0 && (!exact || summary.sameValues == 0)
+  }
+
+  /// The bytes that comparing two checkpoints reads at most.
+  public static func workload(_ a: Checkpoint, _ b: Checkpoint) -> Int {
+    (a.tensors + b.tensors).reduce(0) { $0 + $1.byteRange.count }
+  }
+}

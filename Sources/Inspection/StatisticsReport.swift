@@ -1,0 +1,117 @@
+public import Checkpoint
+internal import ByteStreams
+internal import Synchronization
+public import TensorFormats
+
+/// The figures and the digest of every tensor.
+public struct StatisticsReport: Encodable, Sendable {
+  /// One tensor.
+  public struct Tensor: Encodable, Sendable {
+    /// The name in the file.
+    public let name: String
+    /// The element type.
+    public let dtype: ElementType
+    /// Row-major.
+    public let shape: TensorShape
+    /// The stored bytes.
+    public let bytes: Int
+    /// XXH3-128 of the bytes as they are in the file.
+    public let xxh3: String
+    /// The figures; `nil` for types without values that could be compared, and for types that cannot be decoded.
+    public let values: ValueStatistics?
+
+    private enum CodingKeys: String, CodingKey {
+      case name, dtype, shape, bytes, minimum, maximum, mean, rms, zeros, nan, infinite, xxh3
+    }
+
+    /// Encodes the figures beside the rest; they are `null` where there are none.
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(name, forKey: .name)
+      try container.encode(dtype, forKey: .dtype)
+      try container.encode(shape, forKey: .shape)
+      try container.encode(bytes, forKey: .bytes)
+      try container.encodeIfPresent(values?.minimum, forKey: .minimum)
+      try container.encodeIfPresent(values?.maximum, forKey: .maximum)
+      try container.encodeIfPresent(values?.mean, forKey: .mean)
+      try container.encodeIfPresent(values?.rms, forKey: .rms)
+      try container.encodeIfPresent(values?.zeros, forKey: .zeros)
+      try container.encodeIfPresent(values?.nan, forKey: .nan)
+      try container.encodeIfPresent(values?.infinite, forKey: .infinite)
+      try container.encode(xxh3, forKey: .xxh3)
+    }
+  }
+
+  /// What the user named.
+  public let path: String
+  /// The container format.
+  public let format: Checkpoint.Format
+  /// In the order in which they were asked for.
+  public let tensors: [Tensor]
+}
+
+extension StatisticsReport {
+  /// Reads every byte of the tensors once and describes them.
+  ///
+  /// Memory: about ``PieceReader/unitByteCount`` plus 128 KiB per thread, whatever the size of a tensor. The result
+  /// does not depend on the number of threads.
+  /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
+  public init(
+    of checkpoint: Checkpoint, tensors: [Checkpoint.Tensor], threads: Int,
+    monitor: WorkMonitor = WorkMonitor()
+  ) throws {
+    let types = Set(tensors.map(\.elementType))
+    let values = Dictionary(uniqueKeysWithValues: types.map { ($0, TensorValues($0)) })
+    let collected = Mutex(Collector())
+    let work = OrderedWork<[TensorPiece], PieceReader, [ValueStatistics?]>(
+      makeScratch: { PieceReader() },
+      compute: { pieces, reader in
+        try reader.read(pieces, of: tensors, in: checkpoint)
+        var figures: [ValueStatistics?] = []
+        for (index, piece) in pieces.enumerated() {
+          let tensor = tensors[piece.tensor]
+          if piece.isFirst { monitor.item(tensor.name) }
+          figures.append(
+            try reader.statistics(
+              index, values[tensor.elementType], swapping: checkpoint.files[tensor.file].byteOrder))
+        }
+        monitor.advance(reader.byteCount)
+        return figures
+      },
+      takeIn: { pieces, figures, reader in
+        collected.withLock { collector in
+          for (index, piece) in pieces.enumerated() {
+            collector.take(piece, tensors[piece.tensor], reader.bytes(index), figures[index])
+          }
+        }
+      })
+    try work.run(PieceSequence(tensors), threads: threads, isCancelled: monitor.isCancelled)
+    path = checkpoint.path
+    format = checkpoint.format
+    self.tensors = collected.withLock { $0.finished }
+  }
+
+  /// The tensor whose pieces are coming in, and those that are complete.
+  private struct Collector: ~Copyable {
+    var digester = XXH3Digester()
+    var figures: ValueStatistics?
+    var finished: [Tensor] = []
+
+    mutating func take(
+      _ piece: TensorPiece, _ tensor: Checkpoint.Tensor, _ bytes: RawSpan, _ part: ValueStatistics?
+    ) {
+      if piece.isFirst {
+        digester = XXH3Digester()
+        figures = part
+      } else if let part {
+        figures?.merge(part)
+      }
+      digester.update(bytes)
+      guard piece.isLast else { return }
+      finished.append(
+        Tensor(
+          name: tensor.name, dtype: tensor.elementType, shape: tensor.shape, bytes: tensor.byteRange.count,
+          xxh3: digester.finalize().description, values: figures))
+    }
+  }
+}

@@ -1,0 +1,116 @@
+internal import ByteStreams
+public import Checkpoint
+public import TensorFormats
+
+/// What is in a checkpoint, from its headers alone.
+public struct TensorListing: Sendable {
+  /// A weight file.
+  public struct File: Encodable, Sendable {
+    /// Below the checkpoint's directory.
+    public let path: String
+    /// Its size, header included.
+    public let bytes: Int
+  }
+
+  /// The sums of some tensors.
+  public struct Totals: Encodable, Hashable, Sendable {
+    /// How many there are.
+    public internal(set) var tensors = 0
+    /// Their elements; none for scales, which belong to the weights they scale.
+    public internal(set) var parameters = 0
+    /// Their stored bytes.
+    public internal(set) var bytes = 0
+  }
+
+  /// One tensor.
+  public struct Tensor: Encodable, Sendable {
+    public let name: String
+    public let dtype: ElementType
+    /// Row-major, outermost first.
+    public let shape: TensorShape
+    public let elements: Int
+    public let bytes: Int
+    /// The file that holds it.
+    public let file: String
+    /// Where its bytes start, from the start of that file.
+    public let offset: Int
+    public let role: TensorRole
+    /// The layer's number; `nil` outside the layers.
+    public let layer: Int?
+  }
+
+  /// The container format.
+  public let format: Checkpoint.Format
+  /// What the user named.
+  public let path: String
+  /// `model_type` or `general.architecture`; `nil` where nothing says it.
+  public let architecture: String?
+  /// All weight files, also those without a listed tensor.
+  public let files: [File]
+  /// The sums of the listed tensors.
+  public let totals: Totals
+  /// The metadata, long arrays abbreviated.
+  public let metadata: JSONValue
+  /// The sums of the listed tensors per role, in the order of the roles.
+  public let roles: [(role: TensorRole, totals: Totals)]
+  /// Those that were asked for, in the order that was asked for.
+  public let tensors: [Tensor]
+}
+
+extension TensorListing {
+  /// Lists the tensors of a checkpoint that `selection` chooses.
+  ///
+  /// - Complexity: O(*n* log *n*) in the number of tensors; reads nothing.
+  public init(of checkpoint: Checkpoint, selection: TensorSelection = TensorSelection()) {
+    var sums: [TensorRole: Totals] = [:]
+    var total = Totals()
+    let chosen = selection.choose(from: checkpoint)
+    tensors = chosen.map { tensor, role, layer in
+      let elements = tensor.shape.elementCount
+      let parameters = role == .scale ? 0 : elements
+      sums[role, default: Totals()].add(parameters, tensor.byteRange.count)
+      total.add(parameters, tensor.byteRange.count)
+      return Tensor(
+        name: tensor.name, dtype: tensor.elementType, shape: tensor.shape, elements: elements,
+        bytes: tensor.byteRange.count, file: checkpoint.files[tensor.file].name,
+        offset: tensor.byteRange.lowerBound, role: role, layer: layer)
+    }
+    format = checkpoint.format
+    path = checkpoint.path
+    architecture = checkpoint.architecture
+    files = checkpoint.files.map { File(path: $0.name, bytes: $0.source.byteCount) }
+    totals = total
+    metadata = CheckpointMetadata.merged(checkpoint)
+    roles = TensorRole.allCases.compactMap { role in sums[role].map { (role, $0) } }
+  }
+}
+
+extension TensorListing.Totals {
+  fileprivate mutating func add(_ parameters: Int, _ bytes: Int) {
+    // Every tensor lies in a file, so neither sum can overflow before the bytes of all files do.
+    tensors += 1
+    self.parameters &+= parameters
+    self.bytes &+= bytes
+  }
+}
+
+extension TensorListing: Encodable {
+  private enum CodingKeys: String, CodingKey {
+    case format, path, architecture, files, parameters, bytes, metadata, roles, tensors
+  }
+
+  /// Encodes the listing with the keys of the tool's contract.
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(format, forKey: .format)
+    try container.encode(path, forKey: .path)
+    try container.encodeIfPresent(architecture, forKey: .architecture)
+    try container.encode(files, forKey: .files)
+    try container.encode(totals.parameters, forKey: .parameters)
+    try container.encode(totals.bytes, forKey: .bytes)
+    try container.encode(metadata, forKey: .metadata)
+    var roleContainer = container.nestedContainer(keyedBy: JSONKey.self, forKey: .roles)
+    for (role, totals) in roles { try roleContainer.encode(totals, forKey: JSONKey(role.rawValue)) }
+    try container.encode(tensors, forKey: .tensors)
+  }
+}

@@ -1,0 +1,91 @@
+public import Checkpoint
+internal import TensorFormats
+
+/// Which tensors of a checkpoint are wanted, and in what order.
+public struct TensorSelection: Sendable {
+  /// The order of the tensors.
+  public enum Order: String, Sendable, CaseIterable {
+    /// By name, numbers in it by their value: layer 2 before layer 10.
+    case name
+    /// The largest first.
+    case size
+    /// As they lie in the files.
+    case file
+  }
+
+  /// Whether a name is wanted; `nil` for all.
+  public var matches: (@Sendable (String) -> Bool)?
+  /// The role that is wanted; `nil` for all.
+  public var role: TensorRole?
+  /// The order.
+  public var order: Order
+
+  /// Everything in the order of the files, unless said otherwise.
+  public init(
+    matches: (@Sendable (String) -> Bool)? = nil, role: TensorRole? = nil, order: Order = .file
+  ) {
+    self.matches = matches
+    self.role = role
+    self.order = order
+  }
+
+  /// The chosen tensors with what a model description says of them.
+  func choose(from checkpoint: Checkpoint) -> [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] {
+    let names = ModelNames(checkpoint)
+    var chosen: [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] = []
+    for tensor in checkpoint.tensors {
+      if let matches, !matches(tensor.name) { continue }
+      let (found, layer) = names.role(tensor.name)
+      if let role, role != found { continue }
+      chosen.append((tensor, found, layer))
+    }
+    switch order {
+    case .file: break
+    case .size:
+      chosen.sort { a, b in
+        a.tensor.byteRange.count != b.tensor.byteRange.count
+          ? a.tensor.byteRange.count > b.tensor.byteRange.count : a.tensor.name < b.tensor.name
+      }
+    case .name:
+      let keyed = chosen.map { (key: NaturalKey($0.tensor.name), value: $0) }
+      chosen = keyed.sorted { $0.key < $1.key }.map(\.value)
+    }
+    return chosen
+  }
+
+  /// The tensors alone.
+  public func tensors(of checkpoint: Checkpoint) -> [Checkpoint.Tensor] {
+    choose(from: checkpoint).map(\.tensor)
+  }
+}
+
+/// A name in a form whose bytes compare as people count: each run of digits is preceded by its length.
+private struct NaturalKey: Comparable {
+  private let bytes: [UInt8]
+
+  init(_ name: String) {
+    var bytes: [UInt8] = []
+    var digits: [UInt8] = []
+    func isDigit(_ byte: UInt8) -> Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) }
+    for byte in name.utf8 {
+      if isDigit(byte) {
+        digits.append(byte)
+        continue
+      }
+      Self.flush(&digits, into: &bytes)
+      bytes.append(byte)
+    }
+    Self.flush(&digits, into: &bytes)
+    self.bytes = bytes
+  }
+
+  private static func flush(_ digits: inout [UInt8], into bytes: inout [UInt8]) {
+    guard !digits.isEmpty else { return }
+    // A digit first, so that numbers sort where digits do; its value is the length of the number.
+    bytes.append(UInt8(ascii: "0") + UInt8(min(9, digits.count)))
+    bytes += digits
+    digits.removeAll(keepingCapacity: true)
+  }
+
+  static func < (a: NaturalKey, b: NaturalKey) -> Bool { a.bytes.lexicographicallyPrecedes(b.bytes) }
+}

@@ -1,0 +1,81 @@
+internal import GGUF
+internal import Quantization
+internal import TensorFormats
+
+/// What the bytes of one element type mean, as figures and as numbers.
+///
+/// Bytes are little-endian here; ``makeLittleEndian(_:_:from:)`` makes them so.
+struct TensorValues: Sendable {
+  let type: ElementType
+  /// Turns bytes into F32; `nil` for types that are no real numbers, and for those that no codec knows.
+  let codec: BlockCodec?
+  /// The values of the 256 bytes, for floats of one byte.
+  private let byteValues: [Float]?
+
+  /// The elements that are decoded at a time: with their block they fit the second-level cache. A multiple of every
+  /// block's elements.
+  static let decodedElementCount = 1 << 15
+
+  init(_ type: ElementType) {
+    self.type = type
+    codec = BlockCodec.codec(for: type)
+    if type.block.bytes == 1, type.block.elements == 1, !type.isInteger, let codec {
+      var values = [Float](repeating: 0, count: 256)
+      let bytes = [UInt8](0...255)
+      var span = values.mutableSpan
+      // Sizes fit by construction; a codec that refuses them leaves the type without values.
+      let decoded: Void? = try? unsafe codec.decode(bytes.span.bytes, into: &span)
+      byteValues = decoded == nil ? nil : values
+    } else {
+      byteValues = nil
+    }
+  }
+
+  /// Turns bytes of a big-endian file around, in place; does nothing for others.
+  static func makeLittleEndian(_ type: ElementType, _ bytes: inout MutableRawSpan, from order: GGUFByteOrder)
+  {
+    if order == .big { GGUFByteOrder.swapPayload(type, &bytes) }
+  }
+
+  /// The figures of whole blocks; `nil` if the type has no values that could be compared, or no codec.
+  ///
+  /// - Parameter decoded: Room for ``decodedElementCount`` values.
+  func statistics(_ bytes: RawSpan, decoded: inout [Float]) throws(CheckpointError) -> ValueStatistics? {
+    switch type {
+    case .f32:
+      var figures = RealStatistics()
+      figures.add(float32: bytes)
+      return figures.result
+    case .bf16:
+      var figures = RealStatistics()
+      figures.add(bfloat16: bytes)
+      return figures.result
+    case .f64: return ScalarStatistics.doubles(bytes)
+    case .bool, .u8: return ByteHistogram(bytes).statistics(signed: false)
+    case .i8: return ByteHistogram(bytes).statistics(signed: true)
+    case .u16: return ScalarStatistics.integers(UInt16.self, bytes)
+    case .i16: return ScalarStatistics.integers(Int16.self, bytes)
+    case .u32: return ScalarStatistics.integers(UInt32.self, bytes)
+    case .i32: return ScalarStatistics.integers(Int32.self, bytes)
+    case .u64: return ScalarStatistics.integers(UInt64.self, bytes)
+    case .i64: return ScalarStatistics.integers(Int64.self, bytes)
+    default: break
+    }
+    if let byteValues { return ByteHistogram(bytes).statistics(of: byteValues) }
+    guard let codec else { return nil }
+    var figures = RealStatistics()
+    let block = type.block
+    let step = Self.decodedElementCount / block.elements * block.bytes
+    for start in stride(from: 0, to: bytes.byteCount, by: step) {
+      let part = bytes.extracting(start..<min(bytes.byteCount, start + step))
+      let count = part.byteCount / block.bytes * block.elements
+      do {
+        var all = decoded.mutableSpan
+        var span = all._mutatingExtracting(..<count)
+        try codec.decode(part, into: &span)
+      }
+      unsafe figures.add(float32: decoded.span.extracting(..<count).bytes)
+    }
+    return figures.result
+  }
+}

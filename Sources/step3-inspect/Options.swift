@@ -1,0 +1,74 @@
+public import ArgumentParser
+public import Checkpoint
+internal import CommandSupport
+public import Inspection
+internal import TensorFormats
+
+extension TensorRole: ExpressibleByArgument {}
+extension TensorSelection.Order: ExpressibleByArgument {}
+
+/// The checkpoint that is looked at.
+struct CheckpointArgument: ParsableArguments {
+  @Argument(
+    help: "A checkpoint directory, a .safetensors or .gguf file, or what step3-convert wrote.",
+    completion: .file())
+  var path: String
+
+  /// Opens it and prints its warnings.
+  func open(_ common: CommonOptions) throws -> Checkpoint { try openCheckpoint(path, common) }
+}
+
+/// Opens a checkpoint and prints its warnings.
+func openCheckpoint(_ path: String, _ common: CommonOptions) throws -> Checkpoint {
+  let checkpoint = try Checkpoint.open(path)
+  common.note(
+    Step3Inspect.name,
+    "\(path): \(counted(checkpoint.tensors.count, "tensor")) in \(counted(checkpoint.files.count, "file"))")
+  CommonOptions.warn(Step3Inspect.name, checkpoint.warnings)
+  return checkpoint
+}
+
+/// Which tensors are wanted by name.
+struct NameFilter: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Only tensors whose name has a match of this regular expression.", valueName: "regex"))
+  var filter: String?
+
+  func validate() throws { _ = try matcher() }
+
+  /// A test of names; `nil` if every name is wanted.
+  ///
+  /// - Throws: `ValidationError`, so that the process ends with the code for wrong usage.
+  func matcher() throws -> (@Sendable (String) -> Bool)? {
+    guard let filter else { return nil }
+    do {
+      let pattern = try NamePattern(filter)
+      return { pattern.matches($0) }
+    } catch {
+      throw ValidationError("--filter '\(filter)' is not a regular expression: \(error.message)")
+    }
+  }
+}
+
+extension CommonOptions {
+  /// What work tells of itself, shown as the options say; the first Ctrl-C stops it cleanly.
+  func monitor(_ reporter: ProgressReporter) -> WorkMonitor {
+    Interruption.watch()
+    return WorkMonitor(
+      advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) },
+      isCancelled: { Interruption.isRequested })
+  }
+
+  /// Prints a report: as JSON, or in words.
+  func printReport(_ report: some Encodable, words: () -> String) throws {
+    if json {
+      try unsafe StandardStream.output.write(JSONText.document(report).span.bytes)
+    } else {
+      try StandardStream.output.write(words())
+    }
+  }
+
+  /// How headings are written on standard output.
+  var heading: (String) -> String { usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 } }
+}

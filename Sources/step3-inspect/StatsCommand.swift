@@ -1,0 +1,66 @@
+internal import ArgumentParser
+internal import Checkpoint
+internal import CommandSupport
+internal import Inspection
+internal import TensorFormats
+
+/// `step3-inspect stats`
+struct StatsCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "stats",
+    abstract: "Read all weights: range, mean, RMS, zeros, NaNs, infinities and a digest per tensor.",
+    discussion: """
+      Minimum, maximum, mean and RMS are those of the finite values, after decoding; block scales in tensors of their \
+      own are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads.
+      """)
+
+  @OptionGroup var input: CheckpointArgument
+  @OptionGroup var names: NameFilter
+  @OptionGroup var common: CommonOptions
+
+  func run() async throws {
+    let checkpoint = try input.open(common)
+    let tensors = TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
+    let reporter = common.progressReporter("reading", total: tensors.reduce(0) { $0 + $1.byteRange.count })
+    defer { reporter.finish() }
+    let report = try StatisticsReport(
+      of: checkpoint, tensors: tensors, threads: common.threadCount, monitor: common.monitor(reporter))
+    reporter.finish()
+    common.note(Step3Inspect.name, reporter.outcome)
+    try common.printReport(report) {
+      table(report).rendered(width: StandardStream.output.columns, heading: common.heading)
+    }
+  }
+
+  private func table(_ report: StatisticsReport) -> TextTable {
+    // A digest is 32 columns wide, which no terminal of 80 has to spare.
+    let showsDigest = (StandardStream.output.columns ?? .max) >= 132
+    var table = TextTable(
+      [
+        .init("tensor", shrinks: true), .init("type"), .init("min", .right), .init("max", .right),
+        .init("mean", .right), .init("rms", .right), .init("zeros", .right), .init("nan", .right),
+        .init("inf", .right),
+      ] + (showsDigest ? [.init("xxh3-128")] : []))
+    for tensor in report.tensors {
+      var row = [tensor.name, tensor.dtype.rawValue]
+      if let values = tensor.values {
+        row += [
+          extreme(values.minimum), extreme(values.maximum), values.mean.map(significant) ?? "-",
+          values.rms.map(significant) ?? "-", "\(values.zeros)", "\(values.nan)", "\(values.infinite)",
+        ]
+      } else {
+        row += Array(repeating: "-", count: 7)
+      }
+      table.append(showsDigest ? row + [tensor.xxh3] : row)
+    }
+    return table
+  }
+
+  private func extreme(_ value: Extreme?) -> String {
+    switch value {
+    case .real(let value): significant(value)
+    case .integer(let value): "\(value)"
+    case nil: "-"
+    }
+  }
+}

@@ -1,0 +1,71 @@
+internal import CommandSupport
+internal import TensorFormats
+
+/// `320,969,912,832`
+func grouped(_ number: Int) -> String {
+  let digits = String(number.magnitude)
+  var text = ""
+  for (index, digit) in digits.enumerated() {
+    if index > 0, (digits.count - index) % 3 == 0 { text += "," }
+    text.append(digit)
+  }
+  return (number < 0 ? "-" : "") + text
+}
+
+/// `1 file`, `1,663 tensors`
+func counted(_ number: Int, _ noun: String) -> String {
+  "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")"
+}
+
+/// `642 GB`
+func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
+
+/// `92.3%`
+func percentage(_ fraction: Double) -> String {
+  let tenths = Int((fraction * 1000).rounded())
+  return "\(tenths / 10).\(tenths % 10)%"
+}
+
+/// `48×5120×7168`; `scalar` without dimensions.
+func shapeText(_ shape: TensorShape) -> String {
+  shape.dimensions.isEmpty ? "scalar" : shape.dimensions.map(String.init).joined(separator: "×")
+}
+
+/// A number with up to six significant digits.
+func significant(_ value: Double) -> String {
+  guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
+  let magnitude = abs(value)
+  if value == value.rounded(), magnitude < 1e6 { return String(Int(value)) }
+  if magnitude >= 1e6 || magnitude < 1e-4 {
+    var exponent = 0
+    var mantissa = magnitude
+    while mantissa >= 9.999995 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
+    while mantissa < 0.9999995 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
+    return (value < 0 ? "-" : "") + decimals(mantissa, 5) + "e\(exponent)"
+  }
+  var places = 5
+  var bound = 10.0
+  while magnitude >= bound { (places, bound) = (places - 1, bound * 10) }
+  bound = 1
+  while magnitude < bound { (places, bound) = (places + 1, bound / 10) }
+  return (value < 0 ? "-" : "") + decimals(magnitude, places)
+}
+
+/// A non-negative number below 10⁶ with a fixed number of decimals, without zeros at its end.
+private func decimals(_ value: Double, _ places: Int) -> String {
+  var scale = 1
+  for _ in 0..<places { scale *= 10 }
+  let scaled = Int((value * Double(scale)).rounded())
+  var fraction = String(scaled % scale)
+  fraction = String(repeating: "0", count: places - (places == 0 ? 0 : fraction.count)) + fraction
+  while fraction.hasSuffix("0") { fraction.removeLast() }
+  return fraction.isEmpty ? "\(scaled / scale)" : "\(scaled / scale).\(fraction)"
+}
+
+/// Lines of `key  value`, the values in one column.
+func keyValueText(_ rows: [(String, String)]) -> String {
+  let width = rows.map(\.0.count).max() ?? 0
+  return rows.map { key, value in
+    key + String(repeating: " ", count: width - key.count + 2) + value.escapingControlCharacters + "\n"
+  }.joined()
+}
