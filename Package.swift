@@ -75,7 +75,8 @@ let package = Package(
 
     // MARK: The model
     .target(
-      name: "Step3Model", dependencies: ["TensorFormats", "GGUF", "Checkpoint"], swiftSettings: strict),
+      name: "Step3Model", dependencies: ["TensorFormats", "Safetensors", "GGUF", "Checkpoint"],
+      swiftSettings: strict),
 
     // MARK: One verb each
     .target(
