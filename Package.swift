@@ -167,7 +167,9 @@ let package = Package(
       swiftSettings: testing),
     .testTarget(
       name: "Step3ModelTests",
-      dependencies: ["Step3Model", "Checkpoint", "GGUF", "TensorFormats", "CheckpointTesting"],
+      dependencies: [
+        "Step3Model", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+      ],
       swiftSettings: testing),
     .testTarget(
       name: "ConversionTests",
