@@ -126,10 +126,11 @@ CBK_INLINE float half_ue4m3(uint8_t code) {
 
 /// Rounds to unsigned E4M3, halves up; from 256 on it is 448.
 CBK_INLINE u32x16 ue4m3_of(f32x16 x) {
-    const u32x16 count = (u32x16)__builtin_convertvector(x * 512.0f + 0.5f, i32x16);
+    const i32x16 small = x < 0x1p-6f;
+    const u32x16 count = (u32x16)__builtin_convertvector((small ? x : (f32x16)0) * 512.0f + 0.5f, i32x16);
     const u32x16 subnormal = __builtin_elementwise_min(count, (u32x16)7);
     const u32x16 normal = ((u32x16)x - (120u << 23) + 0x00080000u) >> 20;
-    const u32x16 code = x < 0x1p-6f ? subnormal : normal;
+    const u32x16 code = small ? subnormal : normal;
     return code >= 15 << 3 ? (u32x16)0x7E : code;
 }
 
