@@ -10,7 +10,7 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Fixtures through every combination of output format, element type and partition: what comes out is what went in.
+/// Fixtures through every output format, element type and partition: what comes out is what went in.
 @Suite struct ConversionTests {
   private let harness: ConversionHarness
 
@@ -145,7 +145,8 @@ import Testing
     #expect(roles[1] == [.denseFFN, .sharedExpert, .routedExperts, .router])
     #expect(roles[2] == roles[1])
     #expect(roles[3] == [.vision, .projector])
-    #expect(plan.replicated.map(\.tensor) == ["model.layers.1.moe.gate.weight", "model.layers.2.moe.gate.weight"])
+    #expect(
+      plan.replicated.map(\.tensor) == ["model.layers.1.moe.gate.weight", "model.layers.2.moe.gate.weight"])
   }
 
   @Test("digests computed while the bytes pass are those of the files", arguments: [nil, 300_000])
@@ -175,11 +176,13 @@ import Testing
   @Test("the same bytes whatever the threads and the memory")
   func determinism() async throws {
     let request = ConversionHarness.Request(
-      format: .gguf, recipe: "Q8_0", partition: .afd(ShardPlan.AFDLayout(ffnEP: 2)), maximumShardBytes: 1 << 20)
+      format: .gguf, recipe: "Q8_0", partition: .afd(ShardPlan.AFDLayout(ffnEP: 2)),
+      maximumShardBytes: 1 << 20)
     let source = Fixtures.path("checkpoints/tiny")
     try await harness.convert(source, request, into: "a", options: ConversionOptions(threads: 1))
     try await harness.convert(
-      source, request, into: "b", options: ConversionOptions(threads: 16, memory: ConversionOptions.minimumMemory))
+      source, request, into: "b",
+      options: ConversionOptions(threads: 16, memory: ConversionOptions.minimumMemory))
     #expect(try contents(of: harness.directory.path("a")) == contents(of: harness.directory.path("b")))
   }
 

@@ -73,7 +73,8 @@ import Testing
     let layout = try SafetensorsLayout([
       SafetensorsLayout.Item(name: "layer.weight", elementType: .f32, shape: TensorShape([40, 64]))
     ])
-    var file = layout.headerBytes + [UInt8](repeating: 0, count: layout.fileByteCount - layout.headerBytes.count)
+    var file =
+      layout.headerBytes + [UInt8](repeating: 0, count: layout.fileByteCount - layout.headerBytes.count)
     let place = layout.headerBytes.count + (33 * 64 + 7) * 4
     file.replaceSubrange(place..<place + 4, with: [0, 0, 0xC0, 0x7F])
     let path = harness.directory.path("nan.safetensors")
