@@ -1,6 +1,10 @@
 // What each K format does with its sub-blocks' fits: quantises the scales, finds the final levels, packs them.
 // The order of every operation is that of the Swift twins (Quantization/KQuants), which draw the layouts.
 
+// Sub-blocks searched side by side.
+#define Q2_SIDE 4
+#define Q45_SIDE 2
+
 // MARK: Weights
 
 /// The sum of the squares of n values, in order.
@@ -59,14 +63,18 @@ K_INLINE void signed_levels(const vf *x, const int n, const int levels, const si
 
 static void q2_search(lanes *s) {
     affine_fit fit[16];
-    vf scale[16], offset[16], w[16], sum_w[16];
+    vf scale[16], offset[16], w[16 * Q2_SIDE], sum_w[16];
     vi ls[16], lm[16];
     vi d, dmin;
     if (s->weighted) {
         const vf variance = sum_of_squares(s->x, K_SUPER) / 256;
+        for (int j = 0; j < 16; j += Q2_SIDE) {
+            for (int k = 0; k < Q2_SIDE; ++k) {
+                sum_w[j + k] = importance_weights(s, 16 * (j + k), 16, variance, w + 16 * k);
+            }
+            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.9f, 0.05f, 36, 0, fit + j);
+        }
         for (int j = 0; j < 16; ++j) {
-            sum_w[j] = importance_weights(s, 16 * j, 16, variance, w);
-            fit[j] = fit_affine(s->x + 16 * j, w, 16, 3, -0.9f, 0.05f, 36, 0);
             scale[j] = fit[j].scale;
             offset[j] = fit[j].offset;
         }
@@ -75,9 +83,11 @@ static void q2_search(lanes *s) {
         for (int j = 0; j < 16; ++j) ls[j] = (ls[j] | lm[j] << 4) & 0xff;
     } else {
         vf max_scale = 0, max_offset = 0;
+        for (int j = 0; j < 16; j += Q2_SIDE) {
+            for (int i = 0; i < 16 * Q2_SIDE; ++i) w[i] = absolute(s->x[16 * j + i]);
+            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.5f, 0.1f, 15, 1, fit + j);
+        }
         for (int j = 0; j < 16; ++j) {
-            for (int i = 0; i < 16; ++i) w[i] = absolute(s->x[16 * j + i]);
-            fit[j] = fit_affine(s->x + 16 * j, w, 16, 3, -0.5f, 0.1f, 15, 1);
             scale[j] = fit[j].scale;
             offset[j] = fit[j].offset;
             max_scale = greater(scale[j], max_scale);
@@ -177,14 +187,18 @@ static void q3_pack(batch *b) {
 
 K_INLINE void q45_search(lanes *s, const int levels, const float first, const int steps) {
     affine_fit fit[8];
-    vf scale[8], offset[8], w[32], sum_w[8];
+    vf scale[8], offset[8], w[32 * Q45_SIDE], sum_w[8];
     vi ls[8], lm[8];
     vi d, dmin;
     if (s->weighted) {
         const vf variance = 2 * sum_of_squares(s->x, K_SUPER) / 256;
+        for (int j = 0; j < 8; j += Q45_SIDE) {
+            for (int k = 0; k < Q45_SIDE; ++k) {
+                sum_w[j + k] = importance_weights(s, 32 * (j + k), 32, variance, w + 32 * k);
+            }
+            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, -0.9f, 0.05f, 36, 0, fit + j);
+        }
         for (int j = 0; j < 8; ++j) {
-            sum_w[j] = importance_weights(s, 32 * j, 32, variance, w);
-            fit[j] = fit_affine(s->x + 32 * j, w, 32, levels, -0.9f, 0.05f, 36, 0);
             scale[j] = fit[j].scale;
             offset[j] = fit[j].offset;
         }
@@ -197,10 +211,15 @@ K_INLINE void q45_search(lanes *s, const int levels, const float first, const in
         }
     } else {
         vf max_scale = 0, max_offset = 0;
+        for (int j = 0; j < 8; j += Q45_SIDE) {
+            for (int k = 0; k < Q45_SIDE; ++k) {
+                const vf *x = s->x + 32 * (j + k);
+                const vf mean = square_root(sum_of_squares(x, 32) / 32);
+                for (int i = 0; i < 32; ++i) w[32 * k + i] = mean + absolute(x[i]);
+            }
+            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, first, 0.1f, steps, 0, fit + j);
+        }
         for (int j = 0; j < 8; ++j) {
-            const vf mean = square_root(sum_of_squares(s->x + 32 * j, 32) / 32);
-            for (int i = 0; i < 32; ++i) w[i] = mean + absolute(s->x[32 * j + i]);
-            fit[j] = fit_affine(s->x + 32 * j, w, 32, levels, first, 0.1f, steps, 0);
             scale[j] = fit[j].scale;
             offset[j] = fit[j].offset;
             max_scale = greater(scale[j], max_scale);

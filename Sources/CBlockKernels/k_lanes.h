@@ -23,6 +23,28 @@ K_INLINE vi clamped(vi v, int low, int high) {
     return v > high ? (vi)high : v;
 }
 
+// Clamping of floats that are not NaN. Their bits compare as integers do when one side is positive; when both are
+// negative, as unsigned ones do, the other way round. Integer comparisons leave the multipliers alone.
+
+#if K_LANES > 4 || defined(__aarch64__)
+/// max(v, 0)
+K_INLINE vf not_below_zero(vf v) { return float_of_bits(__builtin_elementwise_max(bits_of(v), (vi)0)); }
+/// min(v, limit), limit > 0
+K_INLINE vf at_most(vf v, float limit) {
+    return float_of_bits(__builtin_elementwise_min(bits_of(v), bits_of((vf)limit)));
+}
+/// max(v, limit), limit < 0
+K_INLINE vf at_least(vf v, float limit) {
+    typedef uint32_t vu __attribute__((ext_vector_type(K_LANES)));
+    const vu bits = __builtin_elementwise_min(__builtin_bit_cast(vu, v), __builtin_bit_cast(vu, (vf)limit));
+    return __builtin_bit_cast(vf, bits);
+}
+#else
+K_INLINE vf not_below_zero(vf v) { return greater(v, 0); }
+K_INLINE vf at_most(vf v, float limit) { return lesser(v, limit); }
+K_INLINE vf at_least(vf v, float limit) { return greater(v, limit); }
+#endif
+
 // Rounding. The reference adds 1.5 * 2^23 and takes the low mantissa bits, less 2^22, for the integer. For
 // |v| < 2^22 the sum lies in [2^23, 2^24), where floats are one apart: its mantissa is the integer nearest to v, ties
 // to even, and taking the constant away again is exact. Beyond that range (and for NaN and infinity, which give 0 and
@@ -37,8 +59,8 @@ K_INLINE vi nearest(vf v) { return (bits_of(v + K_ROUNDER) & 0x7fffff) - 0x40000
 
 /// The same integer as a float, for |v| < 2^22.
 K_INLINE vf rounded(vf v) {
-#if defined(K_ROUND)
-    return K_ROUND(v);
+#if K_LANES > 4 || defined(__aarch64__)
+    return __builtin_elementwise_roundeven(v);
 #else
     return (v + K_ROUNDER) - K_ROUNDER;
 #endif

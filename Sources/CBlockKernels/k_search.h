@@ -22,41 +22,56 @@ typedef struct affine_sums {
     vf l, l2, xl;  // sums of w l, w l l, w l x
 } affine_sums;
 
-/// The best l of every element for one candidate scale, and their weighted sums.
-/// `low` and `high`: whether l can fall below 0 or above `levels` and must be clamped.
-/// `wild`: whether the products can leave the range of `rounded`.
-K_INLINE affine_sums affine_pass(const vf *x, const vf *w, const int n, const int levels, vf inverse, vf base,
-                                 const int high, const int wild, vf *restrict l) {
-    affine_sums sum = {0, 0, 0};
-#pragma clang loop unroll_count(8)
+/// Blocks searched side by side, so that the wait for one block's divisions and sums is the others' work.
+#define K_SIDE 4
+
+/// The best l of every element for one candidate scale, and their weighted sums, in `blocks` blocks of n.
+/// `high`: whether l can exceed `levels` and must be clamped. `wild`: whether the products can leave the range of
+/// `rounded`.
+K_INLINE void affine_pass(const vf *x, const vf *w, const int blocks, const int n, const int levels,
+                          const vf *inverse, const vf *base, const int high, const int wild, vf *restrict l,
+                          affine_sums *sums) {
+    affine_sums sum[K_SIDE];
+    for (int block = 0; block < blocks; ++block) sum[block] = (affine_sums){0, 0, 0};
+#pragma clang loop unroll_count(2)
     for (int i = 0; i < n; ++i) {
-        const vf product = inverse * (x[i] - base);
-        vf level;
-        if (wild) {
-            level = nearest_clamped(product, 0, levels);
-        } else {
-            const vf above = greater(product, 0);
-            level = rounded(high ? lesser(above, (float)levels) : above);
+#pragma clang loop unroll(full)
+        for (int block = 0; block < blocks; ++block) {
+            const vf value = x[n * block + i];
+            const vf weight = w[n * block + i];
+            const vf product = inverse[block] * (value - base[block]);
+            vf level;
+            if (wild) {
+                level = nearest_clamped(product, 0, levels);
+            } else {
+                const vf above = not_below_zero(product);
+                level = rounded(high ? at_most(above, (float)levels) : above);
+            }
+            l[n * block + i] = level;
+            const vf wl = weight * level;
+            sum[block].l += wl;
+            sum[block].l2 += wl * level;
+            sum[block].xl += wl * value;
         }
-        l[i] = level;
-        const vf wl = w[i] * level;
-        sum.l += wl;
-        sum.l2 += wl * level;
-        sum.xl += wl * x[i];
     }
-    return sum;
+    for (int block = 0; block < blocks; ++block) sums[block] = sum[block];
 }
 
 /// The weighted error (squared, or absolute if `absolute_error`) of scale * l + minimum.
-K_INLINE vf affine_error(const vf *x, const vf *w, const int n, vf scale, vf minimum, const vf *l,
-                         const int absolute_error) {
-    vf error = 0;
-#pragma clang loop unroll_count(8)
+K_INLINE void affine_error(const vf *x, const vf *w, const int blocks, const int n, const vf *scale,
+                           const vf *minimum, const vf *l, const int absolute_error, vf *errors) {
+    vf error[K_SIDE];
+    for (int block = 0; block < blocks; ++block) error[block] = 0;
+#pragma clang loop unroll_count(2)
     for (int i = 0; i < n; ++i) {
-        const vf difference = scale * l[i] + minimum - x[i];
-        error += w[i] * (absolute_error ? absolute(difference) : difference * difference);
+#pragma clang loop unroll(full)
+        for (int block = 0; block < blocks; ++block) {
+            const vf difference = scale[block] * l[n * block + i] + minimum[block] - x[n * block + i];
+            error[block] +=
+                w[n * block + i] * (absolute_error ? absolute(difference) : difference * difference);
+        }
     }
-    return error;
+    for (int block = 0; block < blocks; ++block) errors[block] = error[block];
 }
 
 /// Whether the range of one candidate's products is that of `rounded` in every lane that matters.
@@ -67,62 +82,87 @@ K_INLINE int affine_is_tame(vf inverse, vf high, vf low, vf base, vi ignored) {
 
 /// Tries `steps` + 1 scales near the one that spans the block; each gives levels l, for which the best scale and
 /// minimum follow by weighted least squares. A better minimum found on the way serves the candidates after it.
-K_INLINE affine_fit fit_affine(const vf *x, const vf *w, const int n, const int levels, const float first,
-                               const float step, const int steps, const int absolute_error) {
-    vf minimum = x[0], maximum = x[0];
-    vf sum_w = w[0];
-    vf sum_x = sum_w * x[0];
-    for (int i = 1; i < n; ++i) {
-        minimum = lesser(x[i], minimum);
-        maximum = greater(x[i], maximum);
-        sum_w += w[i];
-        sum_x += w[i] * x[i];
+K_INLINE void fit_affine(const vf *x, const vf *w, const int blocks, const int n, const int levels,
+                         const float first, const float step, const int steps, const int absolute_error,
+                         affine_fit *fits) {
+    vf lowest[K_SIDE], minimum[K_SIDE], maximum[K_SIDE], sum_w[K_SIDE], sum_x[K_SIDE], inverse[K_SIDE];
+    vf scale[K_SIDE], best[K_SIDE], best_inverse[K_SIDE], best_base[K_SIDE];
+    vi constant[K_SIDE];
+    vf l[64];
+    affine_sums sum[K_SIDE];
+    int tame = 1;
+    for (int block = 0; block < blocks; ++block) {
+        const vf *xb = x + n * block, *wb = w + n * block;
+        vf low = xb[0], high = xb[0], all_w = wb[0];
+        vf all_x = all_w * xb[0];
+        for (int i = 1; i < n; ++i) {
+            low = lesser(xb[i], low);
+            high = greater(xb[i], high);
+            all_w += wb[i];
+            all_x += wb[i] * xb[i];
+        }
+        lowest[block] = minimum[block] = low > 0 ? (vf)0 : low;
+        maximum[block] = high;
+        sum_w[block] = all_w;
+        sum_x[block] = all_x;
+        constant[block] = high <= minimum[block];
+        inverse[block] = (float)levels / (high - minimum[block]);
+        scale[block] = 1 / inverse[block];
+        best_inverse[block] = inverse[block];
+        best_base[block] = minimum[block];
+        tame &= affine_is_tame(inverse[block], high, lowest[block], minimum[block], constant[block]);
     }
-    minimum = minimum > 0 ? (vf)0 : minimum;
-    const vf lowest = minimum;
-    const vi constant = maximum <= minimum;
-
-    vf l[32];
-    vf inverse = (float)levels / (maximum - minimum);
-    vf scale = 1 / inverse;
-    if (affine_is_tame(inverse, maximum, lowest, minimum, constant)) {
-        affine_pass(x, w, n, levels, inverse, minimum, 0, 0, l);
+    if (tame) {
+        affine_pass(x, w, blocks, n, levels, inverse, minimum, 0, 0, l, sum);
     } else {
-        affine_pass(x, w, n, levels, inverse, minimum, 1, 1, l);
+        affine_pass(x, w, blocks, n, levels, inverse, minimum, 1, 1, l, sum);
     }
-    vf best = affine_error(x, w, n, scale, minimum, l, absolute_error);
-    affine_fit fit = {.inverse = inverse, .base = minimum, .constant = constant};
+    affine_error(x, w, blocks, n, scale, minimum, l, absolute_error, best);
 
     for (int candidate = 0; candidate <= steps; ++candidate) {
         const float shift = first + step * (float)candidate;
-        inverse = (shift + (float)levels) / (maximum - minimum);
-        affine_sums sum;
-        if (!affine_is_tame(inverse, maximum, lowest, minimum, constant)) {
-            sum = affine_pass(x, w, n, levels, inverse, minimum, 1, 1, l);
+        tame = 1;
+        for (int block = 0; block < blocks; ++block) {
+            inverse[block] = (shift + (float)levels) / (maximum[block] - minimum[block]);
+            tame &= affine_is_tame(inverse[block], maximum[block], lowest[block], minimum[block], constant[block]);
+        }
+        if (!tame) {
+            affine_pass(x, w, blocks, n, levels, inverse, minimum, 1, 1, l, sum);
         } else if (shift < 0.25f) {
             // The largest product is levels + shift but for rounding, far from levels + 0.5.
-            sum = affine_pass(x, w, n, levels, inverse, minimum, 0, 0, l);
+            affine_pass(x, w, blocks, n, levels, inverse, minimum, 0, 0, l, sum);
         } else {
-            sum = affine_pass(x, w, n, levels, inverse, minimum, 1, 0, l);
+            affine_pass(x, w, blocks, n, levels, inverse, minimum, 1, 0, l, sum);
         }
-        const vf determinant = sum_w * sum.l2 - sum.l * sum.l;
-        const vi solvable = determinant > 0;
-        vf this_scale = (sum_w * sum.xl - sum_x * sum.l) / determinant;
-        vf this_minimum = (sum.l2 * sum_x - sum.l * sum.xl) / determinant;
-        const vi positive = this_minimum > 0;
-        this_minimum = positive ? (vf)0 : this_minimum;
-        this_scale = positive ? sum.xl / sum.l2 : this_scale;
-        const vf error = affine_error(x, w, n, this_scale, this_minimum, l, absolute_error);
-        const vi better = solvable & (error < best);
-        best = better ? error : best;
-        scale = better ? this_scale : scale;
-        fit.inverse = better ? inverse : fit.inverse;
-        fit.base = better ? minimum : fit.base;
-        minimum = better ? this_minimum : minimum;
+        vf this_scale[K_SIDE], this_minimum[K_SIDE], error[K_SIDE];
+        vi solvable[K_SIDE];
+        for (int block = 0; block < blocks; ++block) {
+            const affine_sums s = sum[block];
+            const vf determinant = sum_w[block] * s.l2 - s.l * s.l;
+            solvable[block] = determinant > 0;
+            this_scale[block] = (sum_w[block] * s.xl - sum_x[block] * s.l) / determinant;
+            this_minimum[block] = (s.l2 * sum_x[block] - s.l * s.xl) / determinant;
+            const vi positive = this_minimum[block] > 0;
+            this_minimum[block] = positive ? (vf)0 : this_minimum[block];
+            this_scale[block] = positive ? s.xl / s.l2 : this_scale[block];
+        }
+        affine_error(x, w, blocks, n, this_scale, this_minimum, l, absolute_error, error);
+        for (int block = 0; block < blocks; ++block) {
+            const vi better = solvable[block] & (error[block] < best[block]);
+            best[block] = better ? error[block] : best[block];
+            scale[block] = better ? this_scale[block] : scale[block];
+            best_inverse[block] = better ? inverse[block] : best_inverse[block];
+            best_base[block] = better ? minimum[block] : best_base[block];
+            minimum[block] = better ? this_minimum[block] : minimum[block];
+        }
     }
-    fit.scale = constant ? (vf)0 : scale;
-    fit.offset = -(constant ? lowest : minimum);
-    return fit;
+    for (int block = 0; block < blocks; ++block) {
+        fits[block].scale = constant[block] ? (vf)0 : scale[block];
+        fits[block].offset = -(constant[block] ? lowest[block] : minimum[block]);
+        fits[block].inverse = best_inverse[block];
+        fits[block].base = best_base[block];
+        fits[block].constant = constant[block];
+    }
 }
 
 // x = scale * l, -levels <= l < levels
@@ -146,29 +186,47 @@ K_INLINE vf extreme(const vf *x, const int n, vf *magnitude) {
     return value;
 }
 
-/// The sums of w x l and w l l for the levels of one candidate. `low`: whether l can fall below -levels.
-K_INLINE void signed_pass(const vf *x, const vf *w, const vf *wx, const int n, const int levels, vf inverse,
-                          const int low, const int wild, vf *sum_lx, vf *sum_l2) {
-    vf lx = 0, l2 = 0;
+/// Candidates tried side by side: they share the loads, and one's sums need not wait for another's.
+#if K_LANES == 16
+#define K_CANDIDATES 6
+#else
+#define K_CANDIDATES 3
+#endif
+
+/// The sums of w x l and w l l for the levels of `count` candidates. `low`: whether l can fall below -levels.
+K_INLINE void signed_pass(const vf *x, const vf *w, const vf *wx, const int n, const int levels,
+                          const vf *inverse, const int count, const int low, const int wild, vf *sum_lx,
+                          vf *sum_l2) {
+    vf lx[K_CANDIDATES], l2[K_CANDIDATES];
+    for (int k = 0; k < count; ++k) lx[k] = l2[k] = 0;
 #pragma clang loop unroll(full)
     for (int i = 0; i < n; ++i) {
-        const vf product = inverse * x[i];
-        vf level;
-        if (wild) {
-            level = nearest_clamped(product, -levels, levels - 1);
-        } else {
-            const vf below = lesser(product, (float)(levels - 1));
-            level = rounded(low ? greater(below, (float)-levels) : below);
+#pragma clang loop unroll(full)
+        for (int k = 0; k < count; ++k) {
+            const vf product = inverse[k] * x[i];
+            vf level;
+            if (wild) {
+                level = nearest_clamped(product, -levels, levels - 1);
+            } else {
+                const vf below = at_most(product, (float)(levels - 1));
+                level = rounded(low ? at_least(below, (float)-levels) : below);
+            }
+            lx[k] += wx[i] * level;
+            l2[k] += w[i] * level * level;
         }
-        lx += wx[i] * level;
-        l2 += w[i] * level * level;
     }
-    *sum_lx = lx;
-    *sum_l2 = l2;
+    for (int k = 0; k < count; ++k) {
+        sum_lx[k] = lx[k];
+        sum_l2[k] = l2[k];
+    }
 }
 
 /// Tries 19 scales near the one that maps the extreme value to -levels, each improved by weighted least squares.
 K_INLINE signed_fit fit_signed(const vf *x, const vf *w, const int n, const int levels) {
+    // In the reference's order. Up to 0.3, the extreme value goes to -levels - 0.3 at most, which rounds to -levels.
+    static const signed char candidates[18] = {-9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    const int first_low = 12;
+
     vf magnitude;
     const vf value = extreme(x, n, &magnitude);
     const vi tiny = magnitude < K_TINY;
@@ -178,29 +236,31 @@ K_INLINE signed_fit fit_signed(const vf *x, const vf *w, const int n, const int 
     for (int i = 0; i < n; ++i) wx[i] = w[i] * x[i];
 
     signed_fit fit = {.inverse = (float)-levels / value, .tiny = tiny};
-    vf sum_lx, sum_l2;
+    vf inverse[K_CANDIDATES], sum_lx[K_CANDIDATES], sum_l2[K_CANDIDATES];
     if (wild) {
-        signed_pass(x, w, wx, n, levels, fit.inverse, 1, 1, &sum_lx, &sum_l2);
+        signed_pass(x, w, wx, n, levels, &fit.inverse, 1, 1, 1, sum_lx, sum_l2);
     } else {
-        signed_pass(x, w, wx, n, levels, fit.inverse, 0, 0, &sum_lx, &sum_l2);
+        signed_pass(x, w, wx, n, levels, &fit.inverse, 1, 0, 0, sum_lx, sum_l2);
     }
-    vf scale = sum_l2 != 0 ? sum_lx / sum_l2 : (vf)0;
-    vf best = scale * sum_lx;
-    for (int candidate = -9; candidate <= 9; ++candidate) {
-        if (candidate == 0) continue;
-        const vf inverse = -((float)levels + 0.1f * (float)candidate) / value;
-        if (wild) {
-            signed_pass(x, w, wx, n, levels, inverse, 1, 1, &sum_lx, &sum_l2);
-        } else if (candidate < 4) {
-            // The extreme value goes to -levels - 0.3 at most, which rounds to -levels.
-            signed_pass(x, w, wx, n, levels, inverse, 0, 0, &sum_lx, &sum_l2);
-        } else {
-            signed_pass(x, w, wx, n, levels, inverse, 1, 0, &sum_lx, &sum_l2);
+    vf scale = sum_l2[0] != 0 ? sum_lx[0] / sum_l2[0] : (vf)0;
+    vf best = scale * sum_lx[0];
+    for (int first = 0; first < 18; first += K_CANDIDATES) {
+        for (int k = 0; k < K_CANDIDATES; ++k) {
+            inverse[k] = -((float)levels + 0.1f * (float)candidates[first + k]) / value;
         }
-        const vi better = (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2);
-        scale = better ? sum_lx / sum_l2 : scale;
-        best = better ? scale * sum_lx : best;
-        fit.inverse = better ? inverse : fit.inverse;
+        if (wild) {
+            signed_pass(x, w, wx, n, levels, inverse, K_CANDIDATES, 1, 1, sum_lx, sum_l2);
+        } else if (first < first_low) {
+            signed_pass(x, w, wx, n, levels, inverse, K_CANDIDATES, 0, 0, sum_lx, sum_l2);
+        } else {
+            signed_pass(x, w, wx, n, levels, inverse, K_CANDIDATES, 1, 0, sum_lx, sum_l2);
+        }
+        for (int k = 0; k < K_CANDIDATES; ++k) {
+            const vi better = (sum_l2[k] > 0) & (sum_lx[k] * sum_lx[k] > best * sum_l2[k]);
+            scale = better ? sum_lx[k] / sum_l2[k] : scale;
+            best = better ? scale * sum_lx[k] : best;
+            fit.inverse = better ? inverse[k] : fit.inverse;
+        }
     }
     fit.scale = tiny ? (vf)0 : scale;
     return fit;
