@@ -8,11 +8,6 @@
 #pragma clang attribute push(__attribute__((target("avx2,f16c,bmi2"))), apply_to = function)
 #define K_LANES 8
 #define K_FORMS k_forms_avx2
-#include "k_lanes.h"
-#include "k_search.h"
-#include "k_batch.h"
-#include "k_encode.h"
-#include "k_decode.h"
-#include "k_table.h"
+#include "k_form.h"
 #pragma clang attribute pop
 #endif

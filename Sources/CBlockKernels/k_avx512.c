@@ -5,14 +5,10 @@
 
 #include "k_forms.h"
 
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"))),        \
+                             apply_to = function)
 #define K_LANES 16
 #define K_FORMS k_forms_avx512
-#include "k_lanes.h"
-#include "k_search.h"
-#include "k_batch.h"
-#include "k_encode.h"
-#include "k_decode.h"
-#include "k_table.h"
+#include "k_form.h"
 #pragma clang attribute pop
 #endif

@@ -2,8 +2,8 @@
 //
 //   rows ──transpose──► lanes ──search, per format──► levels and planes ──pack──► planes ──scatter──► blocks
 //
-// A *plane* is one byte position of the block in all sixteen super-blocks. Formats write planes; `scatter` turns
-// sixteen planes at a time into sixteen bytes of each block.
+// A *plane* is one byte position of the block in all sixteen super-blocks. Formats write planes; `scatter`
+// turns sixteen planes at a time into sixteen bytes of each block.
 
 #define K_BATCH 16
 #define K_SUPER 256
@@ -65,8 +65,8 @@ K_INLINE void scatter(const batch *from, size_t count, const size_t size, uint8_
     }
 }
 
-/// Encodes every super-block: `search` fills levels and planes of K_LANES lanes, `pack` the planes of the levels.
-/// Lanes beyond the last super-block repeat it.
+/// Encodes every super-block: `search` fills levels and planes of K_LANES lanes, `pack` the planes of the
+/// levels. Lanes beyond the last super-block repeat it.
 K_INLINE void encode_rows(const float *values, const float *importance, size_t rows, size_t columns,
                           uint8_t *blocks, const size_t size, void (*const search)(lanes *),
                           void (*const pack)(batch *)) {

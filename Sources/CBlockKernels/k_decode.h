@@ -1,4 +1,5 @@
-// Decoding: loops over 16 or 32 elements that share a scale, for the compiler to vectorise. Included by every form.
+// Decoding: loops over 16 or 32 elements that share a scale, for the compiler to vectorise. Included by every
+// form.
 
 K_INLINE float half_at(const uint8_t *bytes) {
     const uint32_t half = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8;

@@ -1,7 +1,8 @@
 // Vectors of K_LANES lanes and the few operations that C does not spell. Included by one file per form, which
 // defines K_LANES (4, 8 or 16) and the target instruction set.
 //
-// A comparison of two vectors gives all ones in the lanes where it holds; `mask ? a : b` chooses lane by lane.
+// A comparison of two vectors gives all ones in the lanes where it holds; `mask ? a : b` chooses lane by
+// lane.
 
 typedef float vf __attribute__((ext_vector_type(K_LANES)));
 typedef int32_t vi __attribute__((ext_vector_type(K_LANES)));
@@ -23,8 +24,8 @@ K_INLINE vi clamped(vi v, int low, int high) {
     return v > high ? (vi)high : v;
 }
 
-// Clamping of floats that are not NaN. Their bits compare as integers do when one side is positive; when both are
-// negative, as unsigned ones do, the other way round. Integer comparisons leave the multipliers alone.
+// Clamping of floats that are not NaN. Their bits compare as integers do when one side is positive; when both
+// are negative, as unsigned ones do, the other way round. Integer comparisons leave the multipliers alone.
 
 #if K_LANES > 4 || defined(__aarch64__)
 /// max(v, 0)
@@ -46,9 +47,9 @@ K_INLINE vf at_least(vf v, float limit) { return greater(v, limit); }
 #endif
 
 // Rounding. The reference adds 1.5 * 2^23 and takes the low mantissa bits, less 2^22, for the integer. For
-// |v| < 2^22 the sum lies in [2^23, 2^24), where floats are one apart: its mantissa is the integer nearest to v, ties
-// to even, and taking the constant away again is exact. Beyond that range (and for NaN and infinity, which give 0 and
-// -2^22) the bits wrap, and only the bits themselves say what the reference does.
+// |v| < 2^22 the sum lies in [2^23, 2^24), where floats are one apart: its mantissa is the integer nearest to
+// v, ties to even, and taking the constant away again is exact. Beyond that range (and for NaN and infinity,
+// which give 0 and -2^22) the bits wrap, and only the bits themselves say what the reference does.
 
 #define K_ROUNDER 12582912.0f
 /// Products of at most this magnitude may be rounded with `rounded`.
@@ -66,14 +67,15 @@ K_INLINE vf rounded(vf v) {
 #endif
 }
 
-/// The integer clamped to [low, high], as a float, for any v. Clamps the bits, so that no conversion is needed:
-/// 0x4b000000 is 2^23, whose mantissa counts ones.
+/// The integer clamped to [low, high], as a float, for any v. Clamps the bits, so that no conversion is
+/// needed: 0x4b000000 is 2^23, whose mantissa counts ones.
 K_INLINE vf nearest_clamped(vf v, int low, int high) {
     const vi count = clamped(bits_of(v + K_ROUNDER) & 0x7fffff, 0x400000 + low, 0x400000 + high);
     return float_of_bits(count | 0x4b000000) - K_ROUNDER;
 }
 
-// Half precision, in integer arithmetic so that it needs no conversion instruction: rare enough not to matter.
+// Half precision, in integer arithmetic so that it needs no conversion instruction: rare enough not to
+// matter.
 
 /// binary16 bits of v, rounded to nearest even; overflow gives infinity, NaN the quiet NaN of its sign.
 K_INLINE vi to_half(vf v) {
@@ -98,8 +100,8 @@ K_INLINE vf from_half(vi half) {
     return float_of_bits(value | ((half & 0x8000) << 16));
 }
 
-// Transposition by perfect shuffles: log2(n) rounds of out[2i], out[2i + 1] = the halves of in[i] and in[i + n/2]
-// interleaved.
+// Transposition by perfect shuffles: log2(n) rounds of out[2i], out[2i + 1] = the halves of in[i] and in[i +
+// n/2] interleaved.
 
 #if K_LANES == 16
 #define K_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
@@ -112,7 +114,7 @@ K_INLINE vf from_half(vi half) {
 #define K_HIGH 2, 6, 3, 7
 #endif
 
-typedef float vf_unaligned __attribute__((ext_vector_type(K_LANES), aligned(4)));
+typedef float vf_unaligned __attribute__((ext_vector_type(K_LANES), aligned(1)));
 
 /// columns[c] lane i = rows[i][c], for K_LANES columns.
 K_INLINE void transpose(const float *const *rows, size_t at, vf *columns) {

@@ -1,4 +1,5 @@
-// The K kernels, portable. Vectors of four floats: SSE2 on x86-64, NEON on Arm, and whatever the compiler makes of them elsewhere.
+// The K kernels, portable. Vectors of four floats: SSE2 on x86-64, NEON on Arm, and whatever the compiler
+// makes of them elsewhere.
 #pragma STDC FP_CONTRACT OFF
 #include <string.h>
 
@@ -6,9 +7,4 @@
 
 #define K_LANES 4
 #define K_FORMS k_forms_portable
-#include "k_lanes.h"
-#include "k_search.h"
-#include "k_batch.h"
-#include "k_encode.h"
-#include "k_decode.h"
-#include "k_table.h"
+#include "k_form.h"
