@@ -61,10 +61,12 @@ K_INLINE void affine_error(const vf *x, const vf *w, const int blocks, const int
     for (int block = 0; block < blocks; ++block) errors[block] = error[block];
 }
 
-/// Whether the range of one candidate's products is that of `rounded` in every lane that matters.
+/// Whether, in every lane that matters, one candidate's products are within the range of `rounded` and the greatest
+/// element has the greatest of them. Neither can be relied on: with weights of zero, rounding alone can decide the
+/// least squares and move the minimum to the maximum or past it.
 K_INLINE int affine_is_tame(vf inverse, vf high, vf low, vf base, vi ignored) {
-    const vf reach = greater(absolute(high - base), absolute(low - base));
-    return all(ignored | (absolute(inverse) * reach <= K_ROUNDABLE));
+    const vf reach = greater(high - base, absolute(low - base));
+    return all(ignored | ((inverse > 0) & (inverse * reach <= K_ROUNDABLE)));
 }
 
 /// Tries `steps` + 1 scales near the one that spans the block; each gives levels l, for which the best scale

@@ -6,7 +6,7 @@ enum KQuantRows: String, CaseIterable {
   case gaussian, bfloat, heavyTailed, mixedMagnitudes
   case allEqual, allNegativeEqual, zeros, negativeZeros, sparse, signs
   case positiveOnly, negativeOnly, outlier, ties, ramp
-  case subnormal, nearTiny, overflowingHalf, hugeBlocks, anyBits
+  case outlierColumns, subnormal, nearTiny, overflowingHalf, hugeBlocks, anyBits
 
   /// `count` values, a multiple of 16.
   func values(_ count: Int, using generator: inout SeededGenerator) -> [Float] {
@@ -39,6 +39,10 @@ enum KQuantRows: String, CaseIterable {
     case .positiveOnly: return abs(normal)
     case .negativeOnly: return -abs(normal)
     case .outlier: return position == block % 16 ? 100 : normal * 0.001
+    // With KQuantImportance.ignoringOutliers, rounding alone decides the least squares.
+    case .outlierColumns:
+      let usual = -0.5 - Float(block % 61) / 61
+      return position == 5 ? Self.scaled(usual, (exponent + 24) / 2) : usual
     case .ties: return Float(Int.random(in: -8...8, using: &generator)) * 0.5
     case .ramp: return Float(position + block % 16 * 16) / 16 - 8
     case .subnormal: return normal * 0x1p-140
@@ -66,7 +70,7 @@ enum KQuantRows: String, CaseIterable {
 
 /// Importance matrices with what real ones have, and zeros.
 enum KQuantImportance: String, CaseIterable {
-  case uniform, spread, withZeros, zeroBlocks
+  case uniform, spread, withZeros, zeroBlocks, ignoringOutliers
 
   /// `count` non-negative weights.
   func values(_ count: Int, using generator: inout SeededGenerator) -> [Float] {
@@ -76,6 +80,7 @@ enum KQuantImportance: String, CaseIterable {
       case .uniform: 1
       case .spread: value * value * value * value * 50
       case .withZeros: value < 0.3 ? 0 : value
+      case .ignoringOutliers: index % 16 == 5 || value < 0.25 ? 0 : value
       case .zeroBlocks: index / 64 % 2 == 0 ? 0 : value
       }
     }

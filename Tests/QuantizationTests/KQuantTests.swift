@@ -39,6 +39,15 @@ struct KQuantTests {
     try checkAgreement(type, values, columns: columns, importance: importance, "\(kind)")
   }
 
+  @Test("Kernels and twin agree where rounding alone decides the search", arguments: encoded)
+  func degenerateSearches(_ type: ElementType) throws {
+    var generator = SeededGenerator(seed: 0x3a11)
+    let columns = 8 * 256
+    let values = KQuantRows.outlierColumns.values(96 * columns, using: &generator)
+    let importance = KQuantImportance.ignoringOutliers.values(columns, using: &generator)
+    try checkAgreement(type, values, columns: columns, importance: importance, "outliers without weight")
+  }
+
   @Test(
     "Super-blocks that do not fill the lanes", arguments: all,
     [(1, 1), (2, 1), (1, 2), (3, 1), (17, 1), (1, 17), (5, 7), (16, 1), (33, 1)])
