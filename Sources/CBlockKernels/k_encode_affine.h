@@ -6,8 +6,8 @@
 
 /// Levels of one sub-block for the scale and offset as stored. Where the scale has become zero, those of the
 /// search.
-K_INLINE void put_affine_levels(const lanes *s, const int at, const int n, const int levels, vf scale, vf offset,
-                                const affine_fit *fit) {
+K_INLINE void put_affine_levels(const lanes *s, const int at, const int n, const int levels, vf scale,
+                                vf offset, const affine_fit *fit) {
     const vi zero = scale == 0;
     for (int i = 0; i < n; ++i) {
         put_level(s, at + i, clamped(nearest((s->x[at + i] + offset) / scale), 0, levels));
@@ -69,8 +69,8 @@ static void q2_search(lanes *s) {
     const vf super_scale = from_half(d), super_offset = from_half(dmin);
     for (int j = 0; j < 16; ++j) {
         put_plane(s, j, ls[j]);
-        put_affine_levels(s, 16 * j, 16, 3, super_scale * to_float(ls[j] & 15), super_offset * to_float(ls[j] >> 4),
-                          &fit[j]);
+        put_affine_levels(s, 16 * j, 16, 3, super_scale * to_float(ls[j] & 15),
+                          super_offset * to_float(ls[j] >> 4), &fit[j]);
     }
 }
 
@@ -142,7 +142,8 @@ K_INLINE void q45_search(lanes *s, const int levels, const float first, const in
         // Reads back what was stored, as wrapped bytes may have spilled into their neighbours' bits.
         const vi sc = j < 4 ? packed[j] & 63 : (packed[j + 4] & 15) | packed[j - 4] >> 6 << 4;
         const vi m = j < 4 ? packed[j + 4] & 63 : packed[j + 4] >> 4 | packed[j] >> 6 << 4;
-        put_affine_levels(s, 32 * j, 32, levels, super_scale * to_float(sc), super_offset * to_float(m), &fit[j]);
+        put_affine_levels(s, 32 * j, 32, levels, super_scale * to_float(sc), super_offset * to_float(m),
+                          &fit[j]);
     }
 }
 

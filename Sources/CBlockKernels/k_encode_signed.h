@@ -41,11 +41,11 @@ static void q3_search(lanes *s) {
         const vf variance = 2 * sum_of_squares(s->x, K_SUPER) / 256;
         for (int j = 0; j < 16; ++j) {
             sum_w[j] = importance_weights(s, 16 * j, 16, variance, w);
-            const signed_fit fit = fit_signed(s->x + 16 * j, w, 16, 4);
+            const signed_fit fit = fit_signed(s->x + 16 * j, w, 16, 4, 1);
             scale[j] = fit.scale;
             signed_levels(s->x + 16 * j, 16, 4, &fit, found[j]);
         }
-        const signed_fit super = fit_signed(scale, sum_w, 16, 32);
+        const signed_fit super = fit_signed(scale, sum_w, 16, 32, 0);
         signed_levels(scale, 16, 32, &super, ls);
         q3_finish(s, ls, to_half(super.scale), found);
         return;
@@ -83,7 +83,7 @@ static void q6_search(lanes *s) {
     for (int j = 0; j < 16; ++j) {
         const vf *x = s->x + 16 * j;
         for (int i = 0; i < 16; ++i) w[i] = s->weighted ? s->importance[16 * j + i] : x[i] * x[i];
-        fit[j] = fit_signed(x, w, 16, 32);
+        fit[j] = fit_signed(x, w, 16, 32, 1);
         scale[j] = fit[j].scale;
     }
     vf magnitude;

@@ -43,7 +43,9 @@ K_INLINE void signed_pass(const vf *x, const vf *w, const vf *wx, const int n, c
 
 /// Tries 19 scales near the one that maps the extreme value to -levels, each improved by weighted least
 /// squares.
-K_INLINE signed_fit fit_signed(const vf *x, const vf *w, const int n, const int levels) {
+/// `finite`: whether no x is NaN, which a scale found for huge values can be.
+K_INLINE signed_fit fit_signed(const vf *x, const vf *w, const int n, const int levels,
+                               const int finite) {
     // In the reference's order. Up to 0.3, the extreme value goes to -levels - 0.3 at most, which rounds to
     // -levels.
     static const signed char candidates[18] = {-9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9};
@@ -52,7 +54,7 @@ K_INLINE signed_fit fit_signed(const vf *x, const vf *w, const int n, const int 
     vf magnitude;
     const vf value = extreme(x, n, &magnitude);
     const vi tiny = magnitude < K_TINY;
-    const int wild = !all(tiny | (magnitude <= 0x1p100f));
+    const int wild = !finite || !all(tiny | (magnitude <= 0x1p100f));
 
     vf wx[16];
     for (int i = 0; i < n; ++i) wx[i] = w[i] * x[i];
