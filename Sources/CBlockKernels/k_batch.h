@@ -17,6 +17,8 @@ typedef struct batch {
 typedef struct lanes {
     vf x[K_SUPER];
     vf importance[K_SUPER];
+    vf weights[64];  // search weights of the sub-blocks at hand
+    vf scratch[64];  // for the searches
     int weighted;  // whether `importance` is there
     batch *to;
     int at;        // the lanes' place in the batch
@@ -72,11 +74,17 @@ K_INLINE void encode_rows(const float *values, const float *importance, size_t r
                           void (*const pack)(batch *)) {
     const size_t per_row = columns / K_SUPER;
     const size_t total = rows * per_row;
-    batch b __attribute__((aligned(64)));
-    lanes s;
-    memset(&b, 0, sizeof b);
-    s.weighted = importance != NULL;
-    s.to = &b;
+    // AMD's first-level cache guesses the way of a line by a hash of its address, and lines with equal hashes evict
+    // each other. Within one aligned 64 KiB no two differ in bits that the hash would cancel; a working set placed
+    // across such a boundary by chance runs at half speed.
+    struct {
+        lanes s;
+        batch b __attribute__((aligned(64)));
+    } work __attribute__((aligned(65536)));
+    _Static_assert(sizeof(lanes) + sizeof(batch) < 65536, "the working set fits 64 KiB");
+    memset(&work.b, 0, sizeof work.b);
+    work.s.weighted = importance != NULL;
+    work.s.to = &work.b;
     for (size_t first = 0; first < total; first += K_BATCH) {
         const size_t count = total - first < K_BATCH ? total - first : K_BATCH;
         for (size_t at = 0; at < count; at += K_LANES) {
@@ -86,14 +94,14 @@ K_INLINE void encode_rows(const float *values, const float *importance, size_t r
                 x[i] = values + index * K_SUPER;
                 w[i] = importance ? importance + index % per_row * K_SUPER : NULL;
             }
-            for (size_t e = 0; e < K_SUPER; e += K_LANES) transpose(x, e, s.x + e);
+            for (size_t e = 0; e < K_SUPER; e += K_LANES) transpose(x, e, work.s.x + e);
             if (importance) {
-                for (size_t e = 0; e < K_SUPER; e += K_LANES) transpose(w, e, s.importance + e);
+                for (size_t e = 0; e < K_SUPER; e += K_LANES) transpose(w, e, work.s.importance + e);
             }
-            s.at = (int)at;
-            search(&s);
+            work.s.at = (int)at;
+            search(&work.s);
         }
-        pack(&b);
-        scatter(&b, count, size, blocks + first * size);
+        pack(&work.b);
+        scatter(&work.b, count, size, blocks + first * size);
     }
 }

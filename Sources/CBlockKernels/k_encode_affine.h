@@ -24,8 +24,9 @@ K_INLINE void put_affine_levels(const lanes *s, const int at, const int n, const
 // MARK: Q2_K: scales 0, levels 16, scale 80, offset scale 82
 
 static void q2_search(lanes *s) {
+    vf *const w = s->weights;
     affine_fit fit[16];
-    vf scale[16], offset[16], w[16 * Q2_SIDE], sum_w[16];
+    vf scale[16], offset[16], sum_w[16];
     vi ls[16], lm[16];
     vi d, dmin;
     if (s->weighted) {
@@ -34,7 +35,7 @@ static void q2_search(lanes *s) {
             for (int k = 0; k < Q2_SIDE; ++k) {
                 sum_w[j + k] = importance_weights(s, 16 * (j + k), 16, variance, w + 16 * k);
             }
-            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.9f, 0.05f, 36, 0, fit + j);
+            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.9f, 0.05f, 36, 0, s->scratch, fit + j);
         }
         for (int j = 0; j < 16; ++j) {
             scale[j] = fit[j].scale;
@@ -47,7 +48,7 @@ static void q2_search(lanes *s) {
         vf max_scale = 0, max_offset = 0;
         for (int j = 0; j < 16; j += Q2_SIDE) {
             for (int i = 0; i < 16 * Q2_SIDE; ++i) w[i] = absolute(s->x[16 * j + i]);
-            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.5f, 0.1f, 15, 1, fit + j);
+            fit_affine(s->x + 16 * j, w, Q2_SIDE, 16, 3, -0.5f, 0.1f, 15, 1, s->scratch, fit + j);
         }
         for (int j = 0; j < 16; ++j) {
             scale[j] = fit[j].scale;
@@ -80,8 +81,9 @@ static void q2_pack(batch *b) { pack_pairs(b, 16); }
 // bits
 
 K_INLINE void q45_search(lanes *s, const int levels, const float first, const int steps) {
+    vf *const w = s->weights;
     affine_fit fit[8];
-    vf scale[8], offset[8], w[32 * Q45_SIDE], sum_w[8];
+    vf scale[8], offset[8], sum_w[8];
     vi ls[8], lm[8];
     vi d, dmin;
     if (s->weighted) {
@@ -90,7 +92,7 @@ K_INLINE void q45_search(lanes *s, const int levels, const float first, const in
             for (int k = 0; k < Q45_SIDE; ++k) {
                 sum_w[j + k] = importance_weights(s, 32 * (j + k), 32, variance, w + 32 * k);
             }
-            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, -0.9f, 0.05f, 36, 0, fit + j);
+            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, -0.9f, 0.05f, 36, 0, s->scratch, fit + j);
         }
         for (int j = 0; j < 8; ++j) {
             scale[j] = fit[j].scale;
@@ -111,7 +113,7 @@ K_INLINE void q45_search(lanes *s, const int levels, const float first, const in
                 const vf mean = square_root(sum_of_squares(x, 32) / 32);
                 for (int i = 0; i < 32; ++i) w[32 * k + i] = mean + absolute(x[i]);
             }
-            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, first, 0.1f, steps, 0, fit + j);
+            fit_affine(s->x + 32 * j, w, Q45_SIDE, 32, levels, first, 0.1f, steps, 0, s->scratch, fit + j);
         }
         for (int j = 0; j < 8; ++j) {
             scale[j] = fit[j].scale;

@@ -72,13 +72,13 @@ K_INLINE int affine_is_tame(vf inverse, vf high, vf low, vf base, vi ignored) {
 /// Tries `steps` + 1 scales near the one that spans the block; each gives levels l, for which the best scale
 /// and minimum follow by weighted least squares. A better minimum found on the way serves the candidates
 /// after it.
+/// `l`: room for the levels.
 K_INLINE void fit_affine(const vf *x, const vf *w, const int blocks, const int n, const int levels,
                          const float first, const float step, const int steps, const int absolute_error,
-                         affine_fit *fits) {
+                         vf *restrict l, affine_fit *fits) {
     vf lowest[K_SIDE], minimum[K_SIDE], maximum[K_SIDE], sum_w[K_SIDE], sum_x[K_SIDE], inverse[K_SIDE];
     vf scale[K_SIDE], best[K_SIDE], best_inverse[K_SIDE], best_base[K_SIDE];
     vi constant[K_SIDE];
-    vf l[64];
     affine_sums sum[K_SIDE];
     int tame = 1;
     for (int block = 0; block < blocks; ++block) {
