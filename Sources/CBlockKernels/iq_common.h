@@ -70,7 +70,7 @@ typedef struct iq_encoders {
     void (*iq4_nl)(const iq_job *), (*iq4_xs)(const iq_job *);
     void (*iq3_xxs)(const iq_job *), (*iq3_s)(const iq_job *);
     void (*iq2_xxs)(const iq_job *), (*iq2_xs)(const iq_job *), (*iq2_s)(const iq_job *);
-    void (*iq1_s)(const iq_job *), (*iq1_m)(const iq_job *);
+    void (*iq1_s)(const iq_job *);
 } iq_encoders;
 
 extern const iq_encoders iq_encoders_portable;

@@ -1,3 +1,4 @@
+// The IQ encoders' entry points: each picks its tier's form.
 #pragma STDC FP_CONTRACT OFF
 
 #include "iq_common.h"
@@ -25,4 +26,3 @@ ENCODE(iq2_xxs)
 ENCODE(iq2_xs)
 ENCODE(iq2_s)
 ENCODE(iq1_s)
-ENCODE(iq1_m)

@@ -13,7 +13,12 @@
 #include "iq_search_ternary.h"
 
 const iq_encoders iq_encoders_portable = {
-    .iq4_nl = encode_iq4_nl,   .iq4_xs = encode_iq4_xs, .iq3_xxs = encode_iq3_xxs,
-    .iq3_s = encode_iq3_s,     .iq2_xxs = encode_iq2_xxs, .iq2_xs = encode_iq2_xs,
-    .iq2_s = encode_iq2_s,     .iq1_s = encode_iq1_s,   .iq1_m = encode_iq1_m,
+    .iq4_nl = encode_iq4_nl,
+    .iq4_xs = encode_iq4_xs,
+    .iq3_xxs = encode_iq3_xxs,
+    .iq3_s = encode_iq3_s,
+    .iq2_xxs = encode_iq2_xxs,
+    .iq2_xs = encode_iq2_xs,
+    .iq2_s = encode_iq2_s,
+    .iq1_s = encode_iq1_s,
 };

@@ -5,18 +5,18 @@
 
 // MARK: Neighbours
 
-/// Storage for one codebook; the sizes are those of the complete lists.
+/// Storage for one codebook; the sizes are those of the complete lists, filled up to whole vectors.
 #define STORAGE(name, cells, neighbour_count)                                                                \
     static uint32_t name##_off[((cells) + 31) / 32], name##_lists[cells], name##_nibbles[neighbour_count];  \
     static uint16_t name##_positions[cells], name##_neighbours[neighbour_count];                             \
     static iq_grid name##_grid = {0, 0, name##_off, name##_lists, name##_positions, name##_neighbours, name##_nibbles}
 
-STORAGE(iq2_xxs, IQ_CELLS_8D, 113157);
-STORAGE(iq2_xs, IQ_CELLS_8D, 181721);
-STORAGE(iq2_s, IQ_CELLS_8D, 44716);
-STORAGE(iq1, IQ_CELLS_8D, 327721);
-STORAGE(iq3_xxs, IQ_CELLS_4D, 18985);
-STORAGE(iq3_s, IQ_CELLS_4D, 24733);
+STORAGE(iq2_xxs, IQ_CELLS_8D, 161136);
+STORAGE(iq2_xs, IQ_CELLS_8D, 230560);
+STORAGE(iq2_s, IQ_CELLS_8D, 100576);
+STORAGE(iq1, IQ_CELLS_8D, 362352);
+STORAGE(iq3_xxs, IQ_CELLS_4D, 34304);
+STORAGE(iq3_s, IQ_CELLS_4D, 36456);
 
 static uint32_t nibbles_of(uint32_t cell, int bits) {
     uint32_t nibbles = 0;
@@ -80,6 +80,12 @@ static void build(iq_grid *grid, const uint16_t *points, uint32_t count, int bit
             previous = distance;
         }
         lists[cell] = first << 9 | (used - first);
+        // The rest of the last vector repeats the first neighbour, which then is as near as its copies, and comes first.
+        const uint32_t vector = bits == 3 ? 8 : 16;
+        for (; (used - first) % vector != 0; ++used) {
+            neighbours[used] = neighbours[first];
+            nibbles[used] = nibbles[first];
+        }
     }
     grid->points = points;
     grid->count = count;

@@ -6,106 +6,52 @@
 // into registers used as tables, and each lane then looks up and adds the terms of one neighbour. The first of equal
 // distances wins; if no distance is finite, the first neighbour does.
 
-#if IQ_LANES == 16
-/// The least lane, first of equals, of a list that was searched sixteen at a time.
-IQ_INLINE uint32_t iq_least(__m512 distance, __m512i place, int several) {
-    const float least = _mm512_reduce_min_ps(distance);
-    const uint32_t equal = _mm512_cmp_ps_mask(distance, _mm512_set1_ps(least), _CMP_EQ_OQ) &
-                           _mm512_cmp_ps_mask(distance, _mm512_set1_ps(__builtin_inff()), _CMP_LT_OQ);
-    if (equal == 0) return 0;
-    if (!several) return (uint32_t)__builtin_ctz(equal);
-    return (uint32_t)_mm512_mask_reduce_min_epu32((__mmask16)equal, place);
-}
+#if IQ_LANES >= 8
+// MARK: Eight neighbours at a time
 
-/// Walks the neighbours, `TERMS` being the sum of one neighbour's terms by its `nibbles`.
-#define IQ_WALK(TERMS)                                                                                        \
-    const uint32_t list = grid->lists[cell], first = list >> 9, count = list & 511;                            \
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);              \
-    __m512 least = _mm512_set1_ps(__builtin_inff());                                                           \
-    __m512i place = lane;                                                                                      \
-    uint32_t from = 0;                                                                                         \
-    do {                                                                                                       \
-        const uint32_t left = count - from;                                                                    \
-        const __mmask16 present = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xFFFF;               \
-        const __m512i nibbles = _mm512_maskz_loadu_epi32(present, grid->nibbles + first + from);               \
-        const __m512 distance = (TERMS);                                                                       \
-        const __mmask16 less = _mm512_mask_cmp_ps_mask(present, distance, least, _CMP_LT_OQ);                  \
-        least = _mm512_mask_mov_ps(least, less, distance);                                                     \
-        place = _mm512_mask_add_epi32(place, less, lane, _mm512_set1_epi32((int)from));                        \
-        from += 16;                                                                                            \
-    } while (from < count);                                                                                    \
-    return grid->neighbours[first + iq_least(least, place, count > 16)]
-
-#define IQ_TERM(table, i) _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * (i)), table)
-
-IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale) {
-    const __m512i pick_low = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    const __m512i pick_high = _mm512_setr_epi32(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-    const __m512 levels = _mm512_setr_ps(1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15);
-    const __m512 scaled = _mm512_set1_ps(scale) * levels;
-    const __m512 x4 = _mm512_broadcast_f32x4(_mm_loadu_ps(x)), w4 = _mm512_broadcast_f32x4(_mm_loadu_ps(w));
-    const __m512 low = scaled - _mm512_permutexvar_ps(pick_low, x4);
-    const __m512 high = scaled - _mm512_permutexvar_ps(pick_high, x4);
-    const __m512 terms_low = _mm512_permutexvar_ps(pick_low, w4) * low * low;
-    const __m512 terms_high = _mm512_permutexvar_ps(pick_high, w4) * high * high;
-    IQ_WALK(IQ_TERM(terms_low, 0) + IQ_TERM(terms_low, 1) + IQ_TERM(terms_high, 2) + IQ_TERM(terms_high, 3));
-}
-
-IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
-                               const float levels[4]) {
-    const __m512i pick_low = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const __m512 scaled = _mm512_set1_ps(scale) * _mm512_broadcast_f32x4(_mm_loadu_ps(levels));
-    const __m512 low = scaled - _mm512_permutexvar_ps(pick_low, _mm512_broadcast_f32x4(_mm_loadu_ps(x)));
-    const __m512 high = scaled - _mm512_permutexvar_ps(pick_low, _mm512_broadcast_f32x4(_mm_loadu_ps(x + 4)));
-    const __m512 terms_low = _mm512_permutexvar_ps(pick_low, _mm512_broadcast_f32x4(_mm_loadu_ps(w))) * low * low;
-    const __m512 terms_high = _mm512_permutexvar_ps(pick_low, _mm512_broadcast_f32x4(_mm_loadu_ps(w + 4))) * high * high;
-    IQ_WALK(IQ_TERM(terms_low, 0) + IQ_TERM(terms_low, 1) + IQ_TERM(terms_low, 2) + IQ_TERM(terms_low, 3) +
-            IQ_TERM(terms_high, 4) + IQ_TERM(terms_high, 5) + IQ_TERM(terms_high, 6) + IQ_TERM(terms_high, 7));
-}
-
-#elif IQ_LANES == 8
-IQ_INLINE float iq_least_of(__m256 a) {
+IQ_INLINE float iq_least8(__m256 a) {
     __m128 m = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     m = _mm_min_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
 }
 
-IQ_INLINE uint32_t iq_least(__m256 distance, __m256i place, int several) {
-    const float least = iq_least_of(distance);
-    uint32_t equal = (uint32_t)_mm256_movemask_ps(
-        _mm256_and_ps(_mm256_cmp_ps(distance, _mm256_set1_ps(least), _CMP_EQ_OQ),
-                      _mm256_cmp_ps(distance, _mm256_set1_ps(__builtin_inff()), _CMP_LT_OQ)));
-    if (equal == 0) return 0;
-    if (!several) return (uint32_t)__builtin_ctz(equal);
-    uint32_t places[8], first = UINT32_MAX;
-    _mm256_storeu_si256((__m256i *)places, place);
-    for (; equal != 0; equal &= equal - 1) {
-        const uint32_t candidate = places[__builtin_ctz(equal)];
-        first = candidate < first ? candidate : first;
-    }
-    return first;
+/// The place of the least distance in one vector.
+IQ_INLINE uint32_t iq_first_least8(__m256 distance) {
+    const float least = iq_least8(distance);
+    const uint32_t equal = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(distance, _mm256_set1_ps(least), _CMP_EQ_OQ));
+    return least < __builtin_inff() ? (uint32_t)__builtin_ctz(equal) : 0;
 }
 
-#define IQ_WALK(TERMS)                                                                                        \
+/// The least of the places that hold the least distance.
+IQ_INLINE uint32_t iq_place_of_least8(__m256 distance, __m256i place) {
+    const float least = iq_least8(distance);
+    if (!(least < __builtin_inff())) return 0;
+    const __m256i other = _mm256_castps_si256(_mm256_cmp_ps(distance, _mm256_set1_ps(least), _CMP_NEQ_UQ));
+    const __m256i left = _mm256_or_si256(place, other);
+    __m128i m = _mm_min_epu32(_mm256_castsi256_si128(left), _mm256_extracti128_si256(left, 1));
+    m = _mm_min_epu32(m, _mm_shuffle_epi32(m, 0x4E));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_min_epu32(m, _mm_shuffle_epi32(m, 0xB1)));
+}
+
+/// Walks a list, `TERMS` being the sum of one neighbour's terms by its `nibbles`.
+#define IQ_WALK8(TERMS)                                                                                       \
     const uint32_t list = grid->lists[cell], first = list >> 9, count = list & 511;                            \
+    __m256i nibbles = _mm256_loadu_si256((const __m256i *)(grid->nibbles + first));                            \
+    __m256 least = (TERMS);                                                                                    \
+    if (count <= 8) return grid->neighbours[first + iq_first_least8(least)];                                   \
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);                                            \
-    __m256 least = _mm256_set1_ps(__builtin_inff());                                                           \
     __m256i place = lane;                                                                                      \
-    uint32_t from = 0;                                                                                         \
-    do {                                                                                                       \
-        const __m256i present = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(count - from)), lane);              \
-        const __m256i nibbles = _mm256_maskload_epi32((const int *)grid->nibbles + first + from, present);     \
+    for (uint32_t from = 8; from < count; from += 8) {                                                         \
+        nibbles = _mm256_loadu_si256((const __m256i *)(grid->nibbles + first + from));                         \
         const __m256 distance = (TERMS);                                                                       \
-        const __m256 less =                                                                                    \
-            _mm256_and_ps(_mm256_cmp_ps(distance, least, _CMP_LT_OQ), _mm256_castsi256_ps(present));           \
+        const __m256 less = _mm256_cmp_ps(distance, least, _CMP_LT_OQ);                                        \
         least = _mm256_blendv_ps(least, distance, less);                                                       \
         place = _mm256_blendv_epi8(place, _mm256_add_epi32(lane, _mm256_set1_epi32((int)from)),                \
                                    _mm256_castps_si256(less));                                                 \
-        from += 8;                                                                                             \
-    } while (from < count);                                                                                    \
-    return grid->neighbours[first + iq_least(least, place, count > 8)]
+    }                                                                                                          \
+    return grid->neighbours[first + iq_place_of_least8(least, place)]
 
-#define IQ_TERM(table, i) _mm256_permutevar8x32_ps(table, _mm256_srli_epi32(nibbles, 4 * (i)))
+#define IQ_TERM8(table, i) _mm256_permutevar8x32_ps(table, _mm256_srli_epi32(nibbles, 4 * (i)))
 
 /// The terms of coordinate i.
 IQ_INLINE __m256 iq_terms4(const float *x, const float *w, __m256 scaled, int i) {
@@ -117,9 +63,50 @@ IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t cell, const float *
     const __m256 scaled = _mm256_set1_ps(scale) * _mm256_setr_ps(1, 3, 5, 7, 9, 11, 13, 15);
     const __m256 t0 = iq_terms4(x, w, scaled, 0), t1 = iq_terms4(x, w, scaled, 1);
     const __m256 t2 = iq_terms4(x, w, scaled, 2), t3 = iq_terms4(x, w, scaled, 3);
-    IQ_WALK(IQ_TERM(t0, 0) + IQ_TERM(t1, 1) + IQ_TERM(t2, 2) + IQ_TERM(t3, 3));
+    IQ_WALK8(IQ_TERM8(t0, 0) + IQ_TERM8(t1, 1) + IQ_TERM8(t2, 2) + IQ_TERM8(t3, 3));
+}
+#endif
+
+#if IQ_LANES == 16
+// MARK: Sixteen neighbours at a time
+
+#define IQ_TERM16(table, i) _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * (i)), table)
+#define IQ_SUM16                                                                                         \
+    (IQ_TERM16(low, 0) + IQ_TERM16(low, 1) + IQ_TERM16(low, 2) + IQ_TERM16(low, 3) + IQ_TERM16(high, 4) + \
+     IQ_TERM16(high, 5) + IQ_TERM16(high, 6) + IQ_TERM16(high, 7))
+
+/// The terms of four coordinates.
+IQ_INLINE __m512 iq_terms16(const float *x, const float *w, __m512 scaled) {
+    const __m512i pick = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512 difference = scaled - _mm512_permutexvar_ps(pick, _mm512_broadcast_f32x4(_mm_loadu_ps(x)));
+    return _mm512_permutexvar_ps(pick, _mm512_broadcast_f32x4(_mm_loadu_ps(w))) * difference * difference;
 }
 
+IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
+                               const float levels[4]) {
+    const __m512 scaled = _mm512_set1_ps(scale) * _mm512_broadcast_f32x4(_mm_loadu_ps(levels));
+    const __m512 low = iq_terms16(x, w, scaled), high = iq_terms16(x + 4, w + 4, scaled);
+    const uint32_t list = grid->lists[cell], first = list >> 9, count = list & 511;
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i nibbles = _mm512_loadu_si512(grid->nibbles + first), place = lane;
+    __m512 distance = IQ_SUM16;
+    for (uint32_t from = 16; from < count; from += 16) {
+        nibbles = _mm512_loadu_si512(grid->nibbles + first + from);
+        const __m512 other = IQ_SUM16;
+        const __mmask16 less = _mm512_cmp_ps_mask(other, distance, _CMP_LT_OQ);
+        distance = _mm512_mask_mov_ps(distance, less, other);
+        place = _mm512_mask_add_epi32(place, less, lane, _mm512_set1_epi32((int)from));
+    }
+    const __m256 upper = _mm512_extractf32x8_ps(distance, 1), lower = _mm512_castps512_ps256(distance);
+    const float least = iq_least8(_mm256_min_ps(lower, upper));
+    if (!(least < __builtin_inff())) return grid->neighbours[first];
+    const __mmask16 equal = _mm512_cmp_ps_mask(distance, _mm512_set1_ps(least), _CMP_EQ_OQ);
+    uint32_t best = (uint32_t)__builtin_ctz(equal);
+    if (count > 16) best = (uint32_t)_mm512_mask_reduce_min_epu32(equal, place);
+    return grid->neighbours[first + best];
+}
+
+#elif IQ_LANES == 8
 /// The terms of coordinates i and i + 1.
 IQ_INLINE __m256 iq_terms8(const float *x, const float *w, __m256 scaled, int i) {
     const __m256i pick = _mm256_setr_epi32(i, i, i, i, i + 1, i + 1, i + 1, i + 1);
@@ -132,11 +119,13 @@ IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *
     const __m256 scaled = _mm256_set1_ps(scale) * _mm256_broadcast_ps((const __m128 *)levels);
     const __m256 t0 = iq_terms8(x, w, scaled, 0), t2 = iq_terms8(x, w, scaled, 2);
     const __m256 t4 = iq_terms8(x, w, scaled, 4), t6 = iq_terms8(x, w, scaled, 6);
-    IQ_WALK(IQ_TERM(t0, 0) + IQ_TERM(t0, 1) + IQ_TERM(t2, 2) + IQ_TERM(t2, 3) + IQ_TERM(t4, 4) + IQ_TERM(t4, 5) +
-            IQ_TERM(t6, 6) + IQ_TERM(t6, 7));
+    IQ_WALK8(IQ_TERM8(t0, 0) + IQ_TERM8(t0, 1) + IQ_TERM8(t2, 2) + IQ_TERM8(t2, 3) + IQ_TERM8(t4, 4) +
+             IQ_TERM8(t4, 5) + IQ_TERM8(t6, 6) + IQ_TERM8(t6, 7));
 }
 
 #else
+// MARK: One neighbour at a time
+
 IQ_INLINE uint32_t iq_nearest_plain(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
                                     int dimensions, int bits, const float *levels) {
     const uint32_t list = grid->lists[cell], count = list & 511;

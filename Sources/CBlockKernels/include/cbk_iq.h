@@ -31,8 +31,6 @@ void cbk_iq4_xs_decode(cbk_tier tier, const uint8_t *blocks, float *values, size
 // F32 rows to blocks, as cbk_encode_fn. IQ2_XXS, IQ2_XS and IQ1_S need an importance row.
 void cbk_iq1_s_encode(cbk_tier tier, const float *values, const float *importance, size_t rows, size_t columns,
                       uint8_t *blocks);
-void cbk_iq1_m_encode(cbk_tier tier, const float *values, const float *importance, size_t rows, size_t columns,
-                      uint8_t *blocks);
 void cbk_iq2_xxs_encode(cbk_tier tier, const float *values, const float *importance, size_t rows, size_t columns,
                         uint8_t *blocks);
 void cbk_iq2_xs_encode(cbk_tier tier, const float *values, const float *importance, size_t rows, size_t columns,

@@ -18,7 +18,9 @@
 ///
 ///     value = unit * (2 * scale + 1) * (coordinate - 1 ± 0.125)
 ///
-/// Source: `dequantize_row_iq1_*` and `quantize_row_iq1_*_impl` in ggml-quants.c.
+/// IQ1_M is only read: what its reference encoder writes for rows of equal values could not be reproduced.
+///
+/// Source: `dequantize_row_iq1_*` and `quantize_row_iq1_s_impl` in ggml-quants.c.
 enum IQ1Twin {
   /// The three values of a coordinate with the shift up and down.
   private static let up: [Float] = [-1 + 0.125, 0.125, 1 + 0.125]
@@ -53,31 +55,30 @@ enum IQ1Twin {
 
   // MARK: Encoding
 
-  /// What the search finds for a sub-block: positions in the codebook, and per group whether the shift is down.
+  /// What the search finds for a sub-block: positions in the codebook, and whether the shift is down.
   private struct Found {
     var scale: Float
     var positions: [Int]
-    var isDown: [Bool]
+    var isDown: Bool
   }
 
   private static func weights(_ x: [Float], _ importance: [Float]?) -> [Float] {
+    guard let importance else { preconditionFailure("BlockCodec lets no IQ1_S through without importance") }
     let energy = 2 * IQTwin.energy(x) / 256
-    return x.indices.map { i in
-      if let importance { importance[i] * (energy + x[i] * x[i]).squareRoot() } else { x[i] * x[i] }
-    }
+    return x.indices.map { importance[$0] * (energy + x[$0] * x[$0]).squareRoot() }
   }
 
   /// Moves every group to a point of the codebook and fits the scale again if any had to move.
   private static func settle(
-    _ x: ArraySlice<Float>, _ weights: ArraySlice<Float>, _ coordinates: [Int], scale: Float, isDown: [Bool]
+    _ x: ArraySlice<Float>, _ weights: ArraySlice<Float>, _ coordinates: [Int], scale: Float, isDown: Bool
   ) -> Found {
     let codebook = IQCodebook.iq1
     let x = Array(x)
     let weights = Array(weights)
     var moved = false
     var cells: [Int] = []
-    for (group, isDown) in isDown.enumerated() {
-      let grid = isDown ? down : up
+    let grid = isDown ? down : up
+    for group in 0..<x.count / 8 {
       let cell = codebook.cell(of: coordinates[8 * group..<8 * group + 8])
       if codebook.positions[cell] >= 0 {
         cells.append(cell)
@@ -99,7 +100,7 @@ enum IQ1Twin {
       var qx: Float = 0
       var qq: Float = 0
       for (i, coordinate) in cells.flatMap(codebook.coordinates(of:)).enumerated() {
-        let level = (isDown[i / 8] ? down : up)[coordinate]
+        let level = grid[coordinate]
         qx += weights[i] * level * x[i]
         qq += weights[i] * level * level
       }
@@ -125,8 +126,6 @@ enum IQ1Twin {
     }
     return coordinates
   }
-
-  // MARK: IQ1_S
 
   /// Tries every split of the sorted elements in three, with both shifts.
   private static func searchS(_ x: ArraySlice<Float>, _ weights: ArraySlice<Float>) -> Found? {
@@ -165,7 +164,7 @@ enum IQ1Twin {
     return settle(
       x, weights, split(order, found.lower, found.upper, mirrored: mirrored),
       scale: mirrored ? -found.scale : found.scale,
-      isDown: [Bool](repeating: found.isDown != mirrored, count: count / 8))
+      isDown: found.isDown != mirrored)
   }
 
   static func encodeS(_ x: [Float], importance: [Float]?) -> [UInt8] {
@@ -183,88 +182,10 @@ enum IQ1Twin {
       }
       if largest != 0 {
         let bits = max(0, min(7, IQTwin.nearest(0.5 * (1 / unit * (own?.scale ?? 0) - 1))))
-        high |= UInt16(bits) << 12 | (own?.isDown[0] == true ? 0x8000 : 0)
+        high |= UInt16(bits) << 12 | (own?.isDown == true ? 0x8000 : 0)
       }
       block.iqPut(high, at: 34 + 2 * s)
     }
-    return block
-  }
-
-  // MARK: IQ1_M
-
-  /// Tries every split of the sorted elements in three, with the four combinations of the two groups' shifts.
-  private static func searchM(_ x: ArraySlice<Float>, _ weights: ArraySlice<Float>) -> Found? {
-    let count = x.count
-    let largest = x.reduce(0) { $0 > $1.magnitude ? $0 : $1.magnitude }
-    if largest < 1e-7 { return nil }
-    let order = ascending(x)
-    let second = x.startIndex + count / 2
-    let shifts = [[false, false], [false, true], [true, false], [true, true]]
-    var best = -Float.greatestFiniteMagnitude
-    var found: (scale: Float, lower: Int, upper: Int, isDown: [Bool])?
-    for lower in 0...count {
-      for upper in lower...count {
-        for isDown in shifts {
-          var qx: Float = 0
-          var qq: Float = 0
-          for (rank, i) in order.enumerated() {
-            let grid = isDown[i < second ? 0 : 1] ? down : up
-            let level = grid[rank < lower ? 0 : rank < upper ? 1 : 2]
-            qx += weights[i] * level * x[i]
-            qq += weights[i] * level * level
-          }
-          if qq > 0 && qx * qx > best * qq {
-            let scale = qx / qq
-            best = scale * qx
-            found = (scale, lower, upper, isDown)
-          }
-        }
-      }
-    }
-    guard let found else { return nil }
-    let mirrored = found.scale < 0
-    return settle(
-      x, weights, split(order, found.lower, found.upper, mirrored: mirrored),
-      scale: mirrored ? -found.scale : found.scale, isDown: found.isDown.map { $0 != mirrored })
-  }
-
-  static func encodeM(_ x: [Float], importance: [Float]?) -> [UInt8] {
-    let weights = weights(x, importance)
-    let found = (0..<16).map { s in searchM(x[16 * s..<16 * s + 16], weights[16 * s..<16 * s + 16]) }
-    var block = [UInt8](repeating: 0, count: 56)
-    for (s, own) in found.enumerated() {
-      guard let own else { continue }
-      for k in 0..<2 {
-        block[2 * s + k] = UInt8(own.positions[k] & 255)
-        block[32 + s] |= UInt8(own.positions[k] >> 8) << (4 * k)
-      }
-    }
-    let largest = found.reduce(0) { $0 > ($1?.scale ?? 0) ? $0 : $1?.scale ?? $0 }
-    if largest == 0 { return block }
-
-    // The unit is fitted once more, to all sub-blocks with their rounded scales.
-    var unit = largest / 15
-    let inverse = 1 / unit
-    var scales: [UInt16] = [0, 0, 0, 0]
-    var qx: Float = 0
-    var qq: Float = 0
-    for (s, own) in found.enumerated() {
-      let bits = max(0, min(7, IQTwin.nearest(0.5 * (inverse * (own?.scale ?? 0) - 1))))
-      scales[s / 4] |= UInt16(bits) << (3 * (s % 4))
-      for k in 0..<2 {
-        let isDown = own?.isDown[k] ?? false
-        if isDown { block[32 + s] |= 8 << (4 * k) }
-        for (i, coordinate) in IQCodebook.iq1.point(own?.positions[k] ?? 0).enumerated() {
-          let level = (isDown ? down : up)[coordinate] * Float(2 * bits + 1)
-          let weight = weights[16 * s + 8 * k + i]
-          qx += weight * level * x[16 * s + 8 * k + i]
-          qq += weight * level * level
-        }
-      }
-    }
-    if qq > 0 { unit = qx / qq }
-    let half = (unit * 1.1125).iqHalfBits
-    for i in 0..<4 { block.iqPut(scales[i] | ((half >> (4 * i)) & 15) << 12, at: 48 + 2 * i) }
     return block
   }
 }
