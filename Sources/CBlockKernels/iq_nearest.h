@@ -5,6 +5,18 @@
 // difference is scale * level - value. A coordinate has few levels, so the SIMD forms compute that term once per level
 // into registers used as tables, and each lane then looks up and adds the terms of one neighbour. The first of equal
 // distances wins; if no distance is finite, the first neighbour does.
+//
+// `iq_nearest4` and `iq_nearest8` take a list (as in iq_grid.lists) and return a position in iq_grid.neighbours. If
+// `several` is 0 the list must fit a vector, and the walk has no branch.
+
+/// Neighbours that one step of iq_nearest4 and of iq_nearest8 looks at.
+#if IQ_LANES == 16
+enum { IQ_STEP4 = 8, IQ_STEP8 = 16 };
+#elif IQ_LANES == 8
+enum { IQ_STEP4 = 8, IQ_STEP8 = 8 };
+#else
+enum { IQ_STEP4 = 511, IQ_STEP8 = 511 };
+#endif
 
 #if IQ_LANES >= 8
 // MARK: Eight neighbours at a time
@@ -19,7 +31,7 @@ IQ_INLINE float iq_least8(__m256 a) {
 IQ_INLINE uint32_t iq_first_least8(__m256 distance) {
     const float least = iq_least8(distance);
     const uint32_t equal = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(distance, _mm256_set1_ps(least), _CMP_EQ_OQ));
-    return least < __builtin_inff() ? (uint32_t)__builtin_ctz(equal) : 0;
+    return least < __builtin_inff() ? _tzcnt_u32(equal) : 0;
 }
 
 /// The least of the places that hold the least distance.
@@ -35,10 +47,10 @@ IQ_INLINE uint32_t iq_place_of_least8(__m256 distance, __m256i place) {
 
 /// Walks a list, `TERMS` being the sum of one neighbour's terms by its `nibbles`.
 #define IQ_WALK8(TERMS)                                                                                       \
-    const uint32_t list = grid->lists[cell], first = list >> 9, count = list & 511;                            \
+    const uint32_t first = list >> 9, count = list & 511;                            \
     __m256i nibbles = _mm256_loadu_si256((const __m256i *)(grid->nibbles + first));                            \
     __m256 least = (TERMS);                                                                                    \
-    if (count <= 8) return grid->neighbours[first + iq_first_least8(least)];                                   \
+    if (!several) return first + iq_first_least8(least);                                                        \
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);                                            \
     __m256i place = lane;                                                                                      \
     for (uint32_t from = 8; from < count; from += 8) {                                                         \
@@ -49,7 +61,7 @@ IQ_INLINE uint32_t iq_place_of_least8(__m256 distance, __m256i place) {
         place = _mm256_blendv_epi8(place, _mm256_add_epi32(lane, _mm256_set1_epi32((int)from)),                \
                                    _mm256_castps_si256(less));                                                 \
     }                                                                                                          \
-    return grid->neighbours[first + iq_place_of_least8(least, place)]
+    return first + iq_place_of_least8(least, place)
 
 #define IQ_TERM8(table, i) _mm256_permutevar8x32_ps(table, _mm256_srli_epi32(nibbles, 4 * (i)))
 
@@ -59,7 +71,8 @@ IQ_INLINE __m256 iq_terms4(const float *x, const float *w, __m256 scaled, int i)
     return _mm256_set1_ps(w[i]) * difference * difference;
 }
 
-IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale) {
+IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
+                               int several) {
     const __m256 scaled = _mm256_set1_ps(scale) * _mm256_setr_ps(1, 3, 5, 7, 9, 11, 13, 15);
     const __m256 t0 = iq_terms4(x, w, scaled, 0), t1 = iq_terms4(x, w, scaled, 1);
     const __m256 t2 = iq_terms4(x, w, scaled, 2), t3 = iq_terms4(x, w, scaled, 3);
@@ -82,15 +95,15 @@ IQ_INLINE __m512 iq_terms16(const float *x, const float *w, __m512 scaled) {
     return _mm512_permutexvar_ps(pick, _mm512_broadcast_f32x4(_mm_loadu_ps(w))) * difference * difference;
 }
 
-IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
-                               const float levels[4]) {
+IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
+                               const float levels[4], int several) {
     const __m512 scaled = _mm512_set1_ps(scale) * _mm512_broadcast_f32x4(_mm_loadu_ps(levels));
     const __m512 low = iq_terms16(x, w, scaled), high = iq_terms16(x + 4, w + 4, scaled);
-    const uint32_t list = grid->lists[cell], first = list >> 9, count = list & 511;
+    const uint32_t first = list >> 9, count = list & 511;
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i nibbles = _mm512_loadu_si512(grid->nibbles + first), place = lane;
     __m512 distance = IQ_SUM16;
-    for (uint32_t from = 16; from < count; from += 16) {
+    for (uint32_t from = 16; several && from < count; from += 16) {
         nibbles = _mm512_loadu_si512(grid->nibbles + first + from);
         const __m512 other = IQ_SUM16;
         const __mmask16 less = _mm512_cmp_ps_mask(other, distance, _CMP_LT_OQ);
@@ -99,11 +112,9 @@ IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *
     }
     const __m256 upper = _mm512_extractf32x8_ps(distance, 1), lower = _mm512_castps512_ps256(distance);
     const float least = iq_least8(_mm256_min_ps(lower, upper));
-    if (!(least < __builtin_inff())) return grid->neighbours[first];
     const __mmask16 equal = _mm512_cmp_ps_mask(distance, _mm512_set1_ps(least), _CMP_EQ_OQ);
-    uint32_t best = (uint32_t)__builtin_ctz(equal);
-    if (count > 16) best = (uint32_t)_mm512_mask_reduce_min_epu32(equal, place);
-    return grid->neighbours[first + best];
+    const uint32_t best = several ? _mm512_mask_reduce_min_epu32(equal, place) : _tzcnt_u32(equal);
+    return least < __builtin_inff() ? first + best : first;
 }
 
 #elif IQ_LANES == 8
@@ -114,8 +125,8 @@ IQ_INLINE __m256 iq_terms8(const float *x, const float *w, __m256 scaled, int i)
     return _mm256_permutevar8x32_ps(_mm256_loadu_ps(w), pick) * difference * difference;
 }
 
-IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
-                               const float levels[4]) {
+IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
+                               const float levels[4], int several) {
     const __m256 scaled = _mm256_set1_ps(scale) * _mm256_broadcast_ps((const __m128 *)levels);
     const __m256 t0 = iq_terms8(x, w, scaled, 0), t2 = iq_terms8(x, w, scaled, 2);
     const __m256 t4 = iq_terms8(x, w, scaled, 4), t6 = iq_terms8(x, w, scaled, 6);
@@ -126,12 +137,12 @@ IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *
 #else
 // MARK: One neighbour at a time
 
-IQ_INLINE uint32_t iq_nearest_plain(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
+IQ_INLINE uint32_t iq_nearest_plain(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
                                     int dimensions, int bits, const float *levels) {
-    const uint32_t list = grid->lists[cell], count = list & 511;
-    const uint16_t *neighbours = grid->neighbours + (list >> 9);
+    const uint32_t first = list >> 9, count = list & 511;
+    const uint16_t *neighbours = grid->neighbours + first;
     float least = __builtin_inff();
-    uint32_t nearest = neighbours[0];
+    uint32_t nearest = 0;
     for (uint32_t n = 0; n < count; ++n) {
         float distance = 0;
         for (int i = 0; i < dimensions; ++i) {
@@ -140,19 +151,22 @@ IQ_INLINE uint32_t iq_nearest_plain(const iq_grid *grid, uint32_t cell, const fl
         }
         if (distance < least) {
             least = distance;
-            nearest = neighbours[n];
+            nearest = n;
         }
     }
-    return nearest;
+    return first + nearest;
 }
 
-IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale) {
+IQ_INLINE uint32_t iq_nearest4(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
+                               int several) {
+    (void)several;
     static const float levels[8] = {1, 3, 5, 7, 9, 11, 13, 15};
-    return iq_nearest_plain(grid, cell, x, w, scale, 4, 3, levels);
+    return iq_nearest_plain(grid, list, x, w, scale, 4, 3, levels);
 }
 
-IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t cell, const float *x, const float *w, float scale,
-                               const float levels[4]) {
-    return iq_nearest_plain(grid, cell, x, w, scale, 8, 2, levels);
+IQ_INLINE uint32_t iq_nearest8(const iq_grid *grid, uint32_t list, const float *x, const float *w, float scale,
+                               const float levels[4], int several) {
+    (void)several;
+    return iq_nearest_plain(grid, list, x, w, scale, 8, 2, levels);
 }
 #endif

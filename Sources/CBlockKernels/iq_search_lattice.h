@@ -161,34 +161,58 @@ IQ_INLINE vi iq_round_group(const iq_lattice *format, const iq_lane_blocks *lane
     return cell & vi_set((1 << (bits * format->group)) - 1);
 }
 
-/// Rounds the groups in `wanted` (one bit each, as lanes) at a scale and moves those that are on no point to the
-/// nearest; `off` receives which those were.
+/// A group to move to a point: its list of neighbours and its place, `group number * IQ_LANES + lane`.
+typedef struct iq_move {
+    uint32_t list, place;
+} iq_move;
+
+/// Finds the points for some groups of a kind; they replace the cells at their places.
+IQ_INLINE void iq_move_groups(const iq_lattice *format, const iq_lane_blocks *lanes, const float *scales,
+                              const iq_move *moves, int count, int several, int32_t *cells) {
+    static const float odd[4] = {1, 3, 5, 7};
+    for (int m = 0; m < count; ++m) {
+        const uint32_t lane = moves[m].place % IQ_LANES, offset = moves[m].place / IQ_LANES * (uint32_t)format->group;
+        const float *x = lanes->natural[lane].x + offset, *root = lanes->natural[lane].root + offset;
+        cells[moves[m].place] =
+            (int32_t)(format->group == 4
+                          ? iq_nearest4(lanes->grid, moves[m].list, x, root, scales[lane], several)
+                          : iq_nearest8(lanes->grid, moves[m].list, x, root, scales[lane], odd, several));
+    }
+    for (int m = 0; m < count; ++m) cells[moves[m].place] = lanes->grid->neighbours[cells[moves[m].place]];
+}
+
+/// Rounds all groups of the lanes in `wanted` at a scale and moves those that are on no point to the nearest; `off`
+/// receives which those were.
+///
+/// The groups to move are collected first, short lists of neighbours apart from long ones: the searches then run
+/// without a branch to mispredict, and their lists are on the way from memory before they are needed.
 IQ_INLINE void iq_round(const iq_lattice *format, const iq_lane_blocks *lanes, vf inverse, vf scale, vm wanted,
                         vi *cells, vm *off) {
-    static const float odd[4] = {1, 3, 5, 7};
     const int groups = format->size / format->group;
+    const uint32_t step = format->group == 4 ? IQ_STEP4 : IQ_STEP8;
+    iq_move moves[8 * IQ_LANES], long_moves[8 * IQ_LANES];
+    int32_t flat[8 * IQ_LANES];
     float scales[IQ_LANES];
-    int32_t flat[IQ_LANES];
+    int count = 0, long_count = 0;
     vf_store(scales, scale);
     for (int k = 0; k < groups; ++k) {
         const vi rounded = iq_round_group(format, lanes, k, inverse);
+        vi_store(flat + k * IQ_LANES, rounded);
         off[k] = vm_and(vi_test_bit(lanes->grid->off, rounded), wanted);
-        uint32_t left = vm_bits(off[k]);
-        if (left == 0) {
-            cells[k] = rounded;
-            continue;
+        for (uint32_t left = vm_bits(off[k]); left != 0; left &= left - 1) {
+            const uint32_t place = (uint32_t)(k * IQ_LANES + __builtin_ctz(left));
+            const iq_move move = {lanes->grid->lists[flat[place]], place};
+            const int is_long = (move.list & 511) > step;
+            __builtin_prefetch(lanes->grid->nibbles + (move.list >> 9));
+            moves[count] = move;
+            long_moves[long_count] = move;
+            count += !is_long;
+            long_count += is_long;
         }
-        vi_store(flat, rounded);
-        for (; left != 0; left &= left - 1) {
-            const int lane = __builtin_ctz(left);
-            const float *x = lanes->natural[lane].x + format->group * k;
-            const float *root = lanes->natural[lane].root + format->group * k;
-            flat[lane] = (int32_t)(format->group == 4
-                                       ? iq_nearest4(lanes->grid, (uint32_t)flat[lane], x, root, scales[lane])
-                                       : iq_nearest8(lanes->grid, (uint32_t)flat[lane], x, root, scales[lane], odd));
-        }
-        memcpy(&cells[k], flat, sizeof flat);
     }
+    iq_move_groups(format, lanes, scales, moves, count, 0, flat);
+    iq_move_groups(format, lanes, scales, long_moves, long_count, 1, flat);
+    for (int k = 0; k < groups; ++k) memcpy(&cells[k], flat + k * IQ_LANES, sizeof cells[k]);
 }
 
 /// The weighted sums of value * level and level * level.

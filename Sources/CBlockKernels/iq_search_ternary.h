@@ -76,8 +76,8 @@ IQ_INLINE void iq1_settle(const iq1_best *best, const iq_grid *grid, iq1_found *
         for (int k = 0; k < 4; ++k) {
             if (grid->off[cells[k] / 32] >> (cells[k] % 32) & 1) {
                 moved = 1;
-                cells[k] = iq_nearest8(grid, cells[k], found->x + 8 * k, found->weight + 8 * k, scale,
-                                       levels);
+                cells[k] = grid->neighbours[iq_nearest8(grid, grid->lists[cells[k]], found->x + 8 * k,
+                                                        found->weight + 8 * k, scale, levels, 1)];
             }
             found->positions[k] = grid->positions[cells[k]];
         }
