@@ -4,6 +4,7 @@
 #include "iq_common.h"
 
 static const iq_encoders *encoders(cbk_tier tier) {
+    (void)tier;  // where there is one form only
 #if defined(__x86_64__)
     if (tier == CBK_AVX512) return &iq_encoders_avx512;
     if (tier == CBK_AVX2) return &iq_encoders_avx2;
