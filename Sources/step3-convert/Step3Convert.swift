@@ -9,16 +9,16 @@ struct Step3Convert: AsyncParsableCommand {
     commandName: "step3-convert",
     abstract: "Convert, quantise and partition very large checkpoints.",
     discussion: """
-      Reads a checkpoint once, from the first byte to the last, and writes it in another format, element type or
-      partition, within a memory budget. The output is complete when its manifest.json is there; until then every
+      Reads a checkpoint once, from the first byte to the last, and writes it in another format, element type or \
+      partition, within a memory budget. The output is complete when its manifest.json is there; until then every \
       tool recognises it as unfinished.
 
       Examples:
-        step3-convert step3 step3-q8.gguf.d --to gguf --quantize Q8_0
+        step3-convert step3 step3-q4 --to gguf --quantize Q4_K_M
         step3-convert step3 step3-afd --to safetensors --partition afd --ffn-ep 4
         step3-convert plan step3 --to gguf --quantize BF16 --json
 
-      PATHs are checkpoint directories, single .safetensors or .gguf files, or the first file of a split GGUF.
+      The source is a checkpoint directory, one .safetensors or .gguf file, or the first file of a split GGUF.
       """,
     version: toolkitVersion,
     subcommands: [Convert.self, Plan.self, Recipes.self],

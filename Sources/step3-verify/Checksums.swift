@@ -8,8 +8,8 @@ struct Checksums: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compare every byte of an output with its manifest.",
     discussion: """
-      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Exit code 0 if all is
-      as it was written, 1 if not. A checkpoint without a manifest has nothing to be compared with: then only the
+      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Exit code 0 if all \
+      is as it was written, 1 if not. A checkpoint without a manifest has nothing to be compared with: then only the \
       structure of its files is checked, and the result says so.
       """)
 
