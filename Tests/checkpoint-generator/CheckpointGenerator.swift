@@ -32,7 +32,7 @@ struct Slice: ParsableCommand {
     abstract: "Some layers of Step-3 in published width, of random weights, without the vision side.",
     discussion: """
       Layer 0 is dense, all others have experts. config.json is the flat one of Step3TextForCausalLM. Two layers with \
-      48 experts take 16.0 GB.
+      48 experts take 12.5 GB.
       """)
 
   @Argument(help: "The directory to make.") var directory: String
