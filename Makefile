@@ -48,7 +48,7 @@ fuzz: setup
 	Tests/Fuzz/run.sh $(TARGET) 0
 
 bench: setup
-	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-benchmarks
+	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
 
 format:
 	swift format --in-place --parallel --recursive Sources Tests Package.swift

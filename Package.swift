@@ -75,7 +75,8 @@ let package = Package(
 
     // MARK: The model
     .target(
-      name: "Step3Model", dependencies: ["TensorFormats", "GGUF", "Checkpoint"], swiftSettings: strict),
+      name: "Step3Model", dependencies: ["TensorFormats", "Safetensors", "GGUF", "Checkpoint"],
+      swiftSettings: strict),
 
     // MARK: One verb each
     .target(
@@ -166,7 +167,9 @@ let package = Package(
       swiftSettings: testing),
     .testTarget(
       name: "Step3ModelTests",
-      dependencies: ["Step3Model", "Checkpoint", "GGUF", "TensorFormats", "CheckpointTesting"],
+      dependencies: [
+        "Step3Model", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+      ],
       swiftSettings: testing),
     .testTarget(
       name: "ConversionTests",

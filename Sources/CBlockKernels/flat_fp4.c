@@ -65,7 +65,8 @@ CBK_INLINE int floor_log2(uint32_t bits) {
     const uint32_t power = next < -126 ? 1u << (next + 149) : (uint32_t)(next + 127) << 23;
     if (power - bits > 64) return floor;
     // The spacing of floats just below `next`, in units of 2^-23, is 2^k.
-    const int k = next > 0 ? (next == 1 ? -1 : 31 - __builtin_clz((unsigned)next - 1)) : 31 - __builtin_clz((unsigned)-next);
+    const unsigned nearby = next > 0 ? (unsigned)next - 1 : (unsigned)-next;
+    const int k = nearby == 0 ? -1 : 31 - __builtin_clz(nearby);
     const int shift = next < -125 ? -125 - next : 0;
     const int index = k - shift;
     return power - bits <= (index < 0 ? 0u : below[index]) ? next : floor;
@@ -82,7 +83,8 @@ CBK_INLINE void encode_mxfp4_block(cbk_tier tier, const float *x, uint8_t *block
     block[0] = e;
     if (e > 0 && e < 253) {
         const float id = float_of_bits((uint32_t)(255 - e) << 23);  // 2^(128 - e)
-        const u32x16 q0 = nearest_levels(low, magnitude(low) * id), q1 = nearest_levels(high, magnitude(high) * id);
+        const u32x16 q0 = nearest_levels(low, magnitude(low) * id);
+        const u32x16 q1 = nearest_levels(high, magnitude(high) * id);
         store_u8(block + 1, narrow_u8(q0 | q1 << 4));
     } else {  // 1 / d or 12 d overflows
         for (int j = 0; j < 16; j++) {
@@ -106,6 +108,14 @@ CBK_DECODER(cbk_decode_mxfp4, decode_mxfp4)
 
 // MARK: NVFP4
 
+CBK_INLINE u32x16 lower_halves(u32x16 a, u32x16 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+}
+
+CBK_INLINE u32x16 upper_halves(u32x16 a, u32x16 b) {
+    return __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
 /// Half the value of an unsigned E4M3 scale; the top bit is ignored, and the NaN code counts as 0.
 CBK_INLINE float half_ue4m3(uint8_t code) {
     if (code == 0 || code == 0x7F) return 0;
@@ -116,9 +126,11 @@ CBK_INLINE float half_ue4m3(uint8_t code) {
 
 /// Rounds to unsigned E4M3, halves up; from 256 on it is 448.
 CBK_INLINE u32x16 ue4m3_of(f32x16 x) {
-    const u32x16 subnormal = __builtin_elementwise_min((u32x16)__builtin_convertvector(x * 512.0f + 0.5f, i32x16), (u32x16)7);
+    const i32x16 small = x < 0x1p-6f;
+    const u32x16 count = (u32x16)__builtin_convertvector((small ? x : (f32x16)0) * 512.0f + 0.5f, i32x16);
+    const u32x16 subnormal = __builtin_elementwise_min(count, (u32x16)7);
     const u32x16 normal = ((u32x16)x - (120u << 23) + 0x00080000u) >> 20;
-    const u32x16 code = x < 0x1p-6f ? subnormal : normal;
+    const u32x16 code = small ? subnormal : normal;
     return code >= 15 << 3 ? (u32x16)0x7E : code;
 }
 
@@ -140,8 +152,10 @@ CBK_INLINE f32x16 largest_of_four(const f32x16 *v) {
     const u32x16 first = larger_of_halves(magnitude_bits(v[0]), magnitude_bits(v[1]));
     const u32x16 second = larger_of_halves(magnitude_bits(v[2]), magnitude_bits(v[3]));
     u32x16 m = larger_of_halves(first, second);
-    m = __builtin_elementwise_max(m, __builtin_shufflevector(m, m, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
-    m = __builtin_elementwise_max(m, __builtin_shufflevector(m, m, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+    const u32x16 pairs = __builtin_shufflevector(m, m, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    m = __builtin_elementwise_max(m, pairs);
+    const u32x16 others = __builtin_shufflevector(m, m, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    m = __builtin_elementwise_max(m, others);
     return (f32x16)m;
 }
 
@@ -153,12 +167,14 @@ CBK_INLINE void encode_nvfp4_block(cbk_tier tier, const float *x, uint8_t *block
     const f32x16 d = half_ue4m3_values(code);
     const u8x16 codes = narrow_u8(code);
     for (int s = 0; s < 4; s++) block[s] = codes[4 * s];
-    if (lane_mask((amax > 24.0f * d) & (i32x16)(code != 0))) {  // a scale is clamped, far below what the values need
+    // A scale may be clamped, far below what the values need.
+    if (lane_mask((amax > 24.0f * d) & (i32x16)(code != 0))) {
         for (int s = 0; s < 4; s++) {
             const float *xb = x + 16 * s;
             const float scale = d[4 * s];
             for (int j = 0; j < 8; j++) {
-                block[4 + 8 * s + j] = (uint8_t)(nearest_level(xb[j], scale) | nearest_level(xb[j + 8], scale) << 4);
+                const int high = nearest_level(xb[j + 8], scale) << 4;
+                block[4 + 8 * s + j] = (uint8_t)(nearest_level(xb[j], scale) | high);
             }
         }
         return;
@@ -169,8 +185,7 @@ CBK_INLINE void encode_nvfp4_block(cbk_tier tier, const float *x, uint8_t *block
         const float d0 = divisor[8 * pair], d1 = divisor[8 * pair + 4];
         const f32x16 v0 = v[2 * pair], v1 = v[2 * pair + 1];
         const u32x16 q0 = nearest_levels(v0, magnitude(v0) / d0), q1 = nearest_levels(v1, magnitude(v1) / d1);
-        const u32x16 low = __builtin_shufflevector(q0, q1, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-        const u32x16 high = __builtin_shufflevector(q0, q1, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        const u32x16 low = lower_halves(q0, q1), high = upper_halves(q0, q1);
         store_u8(block + 4 + 16 * pair, narrow_u8(low | high << 4));
     }
 }
@@ -180,8 +195,8 @@ CBK_INLINE void decode_nvfp4_block(cbk_tier tier, const uint8_t *block, float *v
     for (int pair = 0; pair < 2; pair++) {
         const u32x16 bytes = widen_u8(load_u8(block + 4 + 16 * pair));
         const u32x16 low = bytes & 15, high = bytes >> 4;
-        const f32x16 first = level_values(__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23));
-        const f32x16 second = level_values(__builtin_shufflevector(low, high, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31));
+        const f32x16 first = level_values(lower_halves(low, high));
+        const f32x16 second = level_values(upper_halves(low, high));
         store_f32(values + 32 * pair, first * half_ue4m3(block[2 * pair]));
         store_f32(values + 32 * pair + 16, second * half_ue4m3(block[2 * pair + 1]));
     }

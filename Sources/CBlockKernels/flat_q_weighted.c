@@ -159,22 +159,21 @@ CBK_INLINE void store_block(cbk_tier tier, const uint32_t *levels, size_t lane, 
     store_levels(to + (affine ? 4 : 2), q0, q1, bits);
 }
 
-/// Σx² of each row, one addition after the other as in the definition; several rows at once to hide the latency.
-CBK_INLINE void row_squares(const float *values, size_t rows, size_t columns, float *sums) {
-    for (size_t r = 0; r < rows; r++) sums[r] = 0;
-    if (rows == ROWS_AT_ONCE) {
-        for (size_t j = 0; j < columns; j++) {
+/// Σx² of `rows` rows, one addition after the other as in the definition; rows side by side to hide the latency.
+CBK_INLINE void side_by_side(const float *values, size_t columns, float *sums, const size_t rows) {
+    float s[4] = {0};
+    for (size_t j = 0; j < columns; j++) {
 #pragma clang loop unroll(full)
-            for (size_t r = 0; r < ROWS_AT_ONCE; r++) {
-                const float x = values[r * columns + j];
-                sums[r] += x * x;
-            }
-        }
-    } else {
-        for (size_t r = 0; r < rows; r++) {
-            for (size_t j = 0; j < columns; j++) sums[r] += values[r * columns + j] * values[r * columns + j];
-        }
+        for (size_t r = 0; r < rows; r++) s[r] += values[r * columns + j] * values[r * columns + j];
     }
+    for (size_t r = 0; r < rows; r++) sums[r] = s[r];
+}
+
+static void row_squares(const float *values, size_t rows, size_t columns, float *sums) {
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4) side_by_side(values + r * columns, columns, sums + r, 4);
+    for (; r + 2 <= rows; r += 2) side_by_side(values + r * columns, columns, sums + r, 2);
+    if (r < rows) side_by_side(values + r * columns, columns, sums + r, 1);
 }
 
 CBK_INLINE void encode_weighted(cbk_tier tier, const float *values, const float *importance, size_t rows,

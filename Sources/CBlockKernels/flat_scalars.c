@@ -1,4 +1,5 @@
-// F32, F16, BF16, F64 and the eight-bit floats. The definitions are Flat/ScalarCodecs.swift and Flat/EightBitFloats.swift.
+// F32, F16, BF16, F64 and the eight-bit floats. The definitions are Flat/ScalarCodecs.swift and
+// Flat/EightBitFloats.swift.
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_flat.h"

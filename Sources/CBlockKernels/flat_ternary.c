@@ -104,8 +104,8 @@ CBK_DECODER(cbk_decode_tq2_0, decode_tq2_0)
 
 // MARK: Q1_0
 
-/// Σ|x| of eight blocks, each one chain of additions: side by side, to hide their latency. Compiled once, because wider
-/// instructions would only tempt the compiler to gather.
+/// Σ|x| of eight blocks, each one chain of additions: side by side, to hide their latency. Compiled once, because
+/// wider instructions would only tempt the compiler to gather.
 static __attribute__((noinline)) void magnitude_sums(const float *x, float *sums) {
     float s[8] = {0};
     for (int j = 0; j < 128; j++) {

@@ -39,7 +39,7 @@ public enum ShardPlanner {
       try OutputPart(model: model, request: request, tensors: own).fill(&parts[index], headers: &headers)
     }
     let plan = ShardPlan(
-      tool: toolVersion, source: try describe(checkpoint, model), request: request, parts: parts,
+      tool: toolkitVersion, source: try describe(checkpoint, model), request: request, parts: parts,
       replicated: placement.replicated, fallbacks: fallbacks, absorbed: absorbed)
     try plan.checkCoverage(of: checkpoint)
     return PlannedConversion(plan: plan, headers: headers)

@@ -46,10 +46,31 @@ struct GGUFKeys {
     case .float64(let value)?: number = value
     default: number = nil
     }
-    guard let number, number > 0, number.isFinite else {
-      throw CheckpointError(.malformed, "\(key): expected a number above 0, found something else")
+    guard let number, Float(number) > 0, Float(number).isFinite else {
+      throw CheckpointError(
+        .malformed,
+        "\(key): expected a number above 0 that fits 32 bits, found \(number.map { "\($0)" } ?? "another type")"
+      )
     }
     return number
+  }
+
+  /// A truth value; false where the key is missing.
+  func flag(_ key: String) throws(CheckpointError) -> Bool {
+    switch metadata[key] {
+    case nil: return false
+    case .bool(let value)?: return value
+    default: throw CheckpointError(.malformed, "\(key): expected true or false, found another type")
+    }
+  }
+
+  /// Checks a key that restates what the model fixes: it may be missing, but must not say something else.
+  func expect(_ key: String, _ expected: Int) throws(CheckpointError) {
+    guard metadata[key] != nil else { return }
+    let found = try integer(key, in: 0...Int(UInt32.max))
+    guard found == expected else {
+      throw CheckpointError(.unsupported, "\(key): expected \(expected), found \(found)")
+    }
   }
 
   func positive(_ key: String) throws(CheckpointError) -> Double {
@@ -57,5 +78,12 @@ struct GGUFKeys {
       throw CheckpointError(.malformed, "\(key): expected a number above 0, found nothing")
     }
     return number
+  }
+
+  /// The tokens that end a text: GGUF has a place for the end of the text and one for the end of a turn.
+  func endTokenIDs(in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
+    let end = try optionalInteger("tokenizer.ggml.eos_token_id", in: range)
+    let turn = try optionalInteger("tokenizer.ggml.eot_token_id", in: range)
+    return [end, turn == end ? nil : turn].compactMap(\.self)
   }
 }

@@ -1,3 +1,4 @@
+internal import Safetensors
 internal import TensorFormats
 
 #if canImport(FoundationEssentials)
@@ -7,7 +8,7 @@ internal import Foundation
 #endif
 
 /// A JSON document of which only some keys are known beforehand, such as `config.json`.
-indirect enum JSONValue: Hashable, Sendable, Codable {
+indirect enum JSONValue: Hashable, Sendable, Encodable {
   case null
   case bool(Bool)
   case integer(Int)
@@ -15,25 +16,6 @@ indirect enum JSONValue: Hashable, Sendable, Codable {
   case string(String)
   case array([JSONValue])
   case object([String: JSONValue])
-
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .bool(value)
-    } else if let value = try? container.decode(Int.self) {
-      self = .integer(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else if let value = try? container.decode(String.self) {
-      self = .string(value)
-    } else if let value = try? container.decode([JSONValue].self) {
-      self = .array(value)
-    } else {
-      self = .object(try container.decode([String: JSONValue].self))
-    }
-  }
 
   func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
@@ -61,13 +43,63 @@ indirect enum JSONValue: Hashable, Sendable, Codable {
     }
   }
 
+  /// The longest document that is parsed. Real ones have some kilobytes; one with a chat template in it some more.
+  static let largestDocument = 16 << 20
+
   /// Parses a whole document; `name` is what a message calls it.
+  ///
+  /// - Throws: `.malformed` with the byte offset for text that is not JSON, is nested more than 127 deep or is longer
+  ///   than ``largestDocument``; also for a key that is there twice and a number beyond what a `Double` holds, because
+  ///   other readers would take something else from them.
   static func parse(_ bytes: [UInt8], name: String) throws(CheckpointError) -> JSONValue {
-    do {
-      return try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-    } catch {
+    guard bytes.count <= largestDocument else {
       throw CheckpointError(
-        .malformed, "\(name): expected a JSON document, found \(bytes.count) bytes that are none")
+        .malformed, "\(name): expected at most \(largestDocument) bytes, found \(bytes.count)")
+    }
+    do throws(CheckpointError) {
+      var scanner = unsafe JSONScanner(bytes.span.bytes)
+      let value = try JSONValue(&scanner)
+      try scanner.finish()
+      return value
+    } catch {
+      var named = error
+      named.message = "\(name): expected a JSON document: \(error.message)"
+      throw named
+    }
+  }
+
+  /// Reads the next value. The scanner limits how deep this recurses.
+  private init(_ scanner: inout JSONScanner) throws(CheckpointError) {
+    switch try scanner.nextKind() {
+    case .null:
+      _ = try scanner.scanNull()
+      self = .null
+    case .bool: self = .bool(try scanner.scanBool("a value"))
+    case .string: self = .string(try scanner.scanString("a value"))
+    case .number:
+      let text = try scanner.scanNumberText("a value")
+      if let integer = Int(text) {
+        self = .integer(integer)
+      } else if let number = Double(text), number.isFinite {
+        self = .number(number)
+      } else {
+        throw scanner.errorAtToken("the number \(text.printable) is too large")
+      }
+    case .array:
+      var items: [JSONValue] = []
+      var members = try scanner.openArray("a value")
+      while try scanner.nextElement(&members) { items.append(try JSONValue(&scanner)) }
+      self = .array(items)
+    case .object:
+      var values: [String: JSONValue] = [:]
+      var members = try scanner.openObject("a value")
+      while let key = try scanner.nextKey(&members) {
+        guard values[key] == nil else {
+          throw scanner.errorAtToken("the key '\(key.printable)' is there twice")
+        }
+        values[key] = try JSONValue(&scanner)
+      }
+      self = .object(values)
     }
   }
 
@@ -126,7 +158,7 @@ struct JSONObject {
     return number
   }
 
-  /// A finite number above zero.
+  /// A number above zero that fits a `Float`, as GGUF stores it.
   func positive(_ key: String, default fallback: Double? = nil) throws(CheckpointError) -> Double {
     guard let value = value(key) else {
       guard let fallback else { throw mismatch(key, "a number above 0", nil) }
@@ -134,8 +166,8 @@ struct JSONObject {
     }
     switch value {
     case .integer(let number) where number > 0: return Double(number)
-    case .number(let number) where number > 0 && number.isFinite: return number
-    default: throw mismatch(key, "a number above 0", value)
+    case .number(let number) where Float(number) > 0 && Float(number).isFinite: return number
+    default: throw mismatch(key, "a number above 0 that fits 32 bits", value)
     }
   }
 

@@ -68,6 +68,14 @@ extension Step3Configuration {
     text.headCount = try keys.integer("step3.attention.head_count", in: 1...65_536)
     text.keyValueHeadCount = try keys.integer("step3.attention.head_count_kv", in: 1...text.headCount)
     text.headDimension = try keys.integer("step3.attention.key_length", in: 2...65_536)
+    guard text.headDimension % 2 == 0 else {
+      throw CheckpointError(
+        .malformed,
+        "step3.attention.key_length: expected an even number (the rotary embedding turns pairs), found \(text.headDimension)"
+      )
+    }
+    try keys.expect("step3.attention.value_length", text.headDimension)
+    try keys.expect("step3.rope.dimension_count", text.headDimension)
     text.sharedQueryDimension = try keys.integer("step3.attention.q_lora_rank", in: 1...1_048_576)
     text.rmsNormEpsilon = try keys.positive("step3.attention.layer_norm_rms_epsilon")
     text.ropeTheta = try keys.positive("step3.rope.freq_base")
@@ -76,20 +84,12 @@ extension Step3Configuration {
     text.expertIntermediateSize = try keys.integer("step3.expert_feed_forward_length", in: 1...1_048_576)
     text.sharedExpertIntermediateSize = try keys.integer(
       "step3.expert_shared_feed_forward_length", in: 1...1_048_576)
-    text.normalizesExpertWeights = metadata["step3.expert_weights_norm"] == .bool(true)
+    text.normalizesExpertWeights = try keys.flag("step3.expert_weights_norm")
+    // 1 is softmax, the only one the model was trained with.
+    try keys.expect("step3.expert_gating_func", 1)
+    try keys.expect("step3.expert_shared_count", 1)
     text.vocabularySize = try keys.integer("step3.vocab_size", in: 1...16_777_216)
-    let layers: [Int]
-    switch metadata["step3.moe_layers"] {
-    case .array(.uint32(let list))?: layers = list.map { Int($0) }
-    case .array(.int32(let list))?: layers = list.map { Int($0) }
-    default:
-      throw CheckpointError(.malformed, "step3.moe_layers: expected a list of layer numbers, found none")
-    }
-    for layer in layers where !(0..<text.layerCount).contains(layer) {
-      throw CheckpointError(
-        .malformed, "step3.moe_layers: expected layers from 0 to \(text.layerCount - 1), found \(layer)")
-    }
-    text.moeLayers = Set(layers).sorted()
+    text.moeLayers = try Self.moeLayers(metadata, layerCount: text.layerCount)
     if case .string(let name)? = metadata["step3.rope.scaling.type"], name != "none" {
       guard let kind = RopeScaling.Kind(rawValue: name) else {
         throw CheckpointError(
@@ -107,8 +107,22 @@ extension Step3Configuration {
     let ids = 0...(text.vocabularySize - 1)
     self.init(
       text: text, vision: nil, bosTokenID: try keys.optionalInteger("tokenizer.ggml.bos_token_id", in: ids),
-      eosTokenIDs: try keys.optionalInteger("tokenizer.ggml.eos_token_id", in: ids).map { [$0] } ?? [],
+      eosTokenIDs: try keys.endTokenIDs(in: ids),
       padTokenID: try keys.optionalInteger("tokenizer.ggml.padding_token_id", in: ids))
+  }
+
+  private static func moeLayers(_ metadata: GGUFMetadata, layerCount: Int) throws(CheckpointError) -> [Int] {
+    let key = "step3.moe_layers"
+    guard let layers = metadata.integers(key) else {
+      throw CheckpointError(.malformed, "\(key): expected a list of layer numbers, found none")
+    }
+    for layer in layers where !(0..<layerCount).contains(layer) {
+      throw CheckpointError(.malformed, "\(key): expected layers from 0 to \(layerCount - 1), found \(layer)")
+    }
+    guard Set(layers).count == layers.count else {
+      throw CheckpointError(.malformed, "\(key): expected every layer once, found one twice")
+    }
+    return layers.sorted()
   }
 
   /// The metadata of the vision side's GGUF file, `nil` without one.
@@ -156,19 +170,27 @@ extension Step3Configuration.Vision {
       throw CheckpointError(.unsupported, "clip.projector_type: expected 'step3', found another")
     }
     let keys = GGUFKeys(metadata)
-    func integer(_ key: String, _ low: Int = 1) throws(CheckpointError) -> Int {
-      try keys.integer("clip.vision.\(key)", in: low...16_777_216)
-    }
     imageSize = try keys.integer("clip.vision.image_size", in: 1...65_536)
     patchSize = try keys.integer("clip.vision.patch_size", in: 1...imageSize)
+    guard imageSize % patchSize == 0 else {
+      throw CheckpointError(
+        .malformed,
+        "clip.vision.image_size: expected a multiple of patch_size (\(patchSize)), found \(imageSize)")
+    }
     hiddenSize = try keys.integer("clip.vision.embedding_length", in: 1...1_048_576)
     intermediateSize = try keys.integer("clip.vision.feed_forward_length", in: 1...1_048_576)
     layerCount = try keys.integer("clip.vision.block_count", in: 1...10_000)
-    headCount = try integer("attention.head_count")
+    headCount = try keys.integer("clip.vision.attention.head_count", in: 1...hiddenSize)
+    guard hiddenSize % headCount == 0 else {
+      throw CheckpointError(
+        .malformed,
+        "clip.vision.attention.head_count: expected a divisor of embedding_length (\(hiddenSize)), found \(headCount)"
+      )
+    }
     channelCount = try keys.optionalInteger("clip.vision.num_channels", in: 1...1024) ?? 3
     outputSize = try keys.integer("clip.vision.projector.output_length", in: 1...1_048_576)
-    projectorStride = try integer("projector.stride")
-    imageTokenID = try integer("projector.image_token_id", 0)
-    projectorBias = metadata["clip.vision.projector.bias"] == .bool(true)
+    projectorStride = try keys.integer("clip.vision.projector.stride", in: 1...1024)
+    imageTokenID = try keys.integer("clip.vision.projector.image_token_id", in: 0...16_777_215)
+    projectorBias = try keys.flag("clip.vision.projector.bias")
   }
 }

@@ -22,20 +22,21 @@ public struct Step3Inventory: Hashable, Sendable {
   public private(set) var tensors: [Tensor] = []
 
   /// Elements of everything but scales.
-  public var parameterCount: Int {
-    tensors.reduce(0) { $1.role == .scale ? $0 : $0 + $1.shape.elementCount }
-  }
+  public private(set) var parameterCount = 0
 
   /// Stored bytes, scales included.
-  public var byteCount: Int { tensors.reduce(0) { $0 + ($1.shape.byteCount(as: $1.elementType) ?? 0) } }
+  public private(set) var byteCount = 0
 
   /// Lists the tensors of a configuration: plain BF16, or block-FP8 where its quantisation says so.
   ///
-  /// - Throws: `.unsupported` for another quantisation, whose layout depends on more than the configuration.
+  /// - Throws: `.unsupported` for another quantisation, whose layout depends on more than the configuration, and for
+  ///   dimensions that are not positive or whose tensors no machine could hold.
   public init(_ configuration: Step3Configuration) throws(CheckpointError) {
     var tile: (rows: Int, columns: Int)?
     if let quantization = configuration.quantization {
-      guard quantization.method == "fp8", let block = quantization.blockSize, block.count == 2 else {
+      guard quantization.method == "fp8", let block = quantization.blockSize, block.count == 2,
+        block[0] > 0, block[1] > 0
+      else {
         throw CheckpointError(
           .unsupported,
           "quantization_config: expected quant_method fp8 with weight_block_size, found '\(quantization.method.printable)'"
@@ -43,84 +44,125 @@ public struct Step3Inventory: Hashable, Sendable {
       }
       tile = (block[0], block[1])
     }
-    addText(configuration.text, tile: tile)
-    if let vision = configuration.vision { addVision(vision, hiddenSize: configuration.text.hiddenSize) }
+    try Self.checkFactors(configuration)
+    try addText(configuration.text, tile: tile)
+    if let vision = configuration.vision { try addVision(vision, hiddenSize: configuration.text.hiddenSize) }
+  }
+
+  /// Checks what is multiplied or counted to before a shape is made, which checks the rest.
+  private static func checkFactors(_ configuration: Step3Configuration) throws(CheckpointError) {
+    let text = configuration.text
+    var factors = [
+      ("num_hidden_layers", text.layerCount), ("num_attention_heads", text.headCount),
+      ("num_attention_groups", text.keyValueHeadCount), ("head_dim", text.headDimension),
+    ]
+    if let vision = configuration.vision {
+      factors += [
+        ("vision_config.image_size", vision.imageSize), ("vision_config.patch_size", vision.patchSize),
+        ("vision_config.hidden_size", vision.hiddenSize),
+        ("vision_config.num_hidden_layers", vision.layerCount),
+        ("vision_config.output_hidden_size", vision.outputSize),
+      ]
+    }
+    for (name, factor) in factors where !(1...1_048_576).contains(factor) {
+      throw CheckpointError(.unsupported, "\(name): expected 1 to 1048576, found \(factor)")
+    }
   }
 
   private mutating func add(
     _ module: Step3Module, _ dimensions: [Int], layer: Int? = nil, suffix: Step3TensorName.Suffix = .weight,
     tile: (rows: Int, columns: Int)? = nil
-  ) {
+  ) throws(CheckpointError) {
     let name = Step3TensorName(module, layer: layer, suffix: suffix)
     let quantized = tile != nil && module.isQuantizableLinear
-    tensors.append(
-      Tensor(name: name, shape: TensorShape(dimensions), elementType: quantized ? .f8E4M3 : .bf16))
+    try append(name, dimensions, quantized ? .f8E4M3 : .bf16)
     guard quantized, let tile else { return }
     var scales = dimensions
     let rank = dimensions.count
     scales[rank - 2] = (dimensions[rank - 2] - 1) / tile.rows + 1
     scales[rank - 1] = (dimensions[rank - 1] - 1) / tile.columns + 1
-    tensors.append(
-      Tensor(
-        name: Step3TensorName(module, layer: layer, suffix: .weightScaleInverse), shape: TensorShape(scales),
-        elementType: .f32))
+    try append(Step3TensorName(module, layer: layer, suffix: .weightScaleInverse), scales, .f32)
   }
 
-  private mutating func addText(_ text: Step3Configuration.Text, tile: (rows: Int, columns: Int)?) {
+  private mutating func append(
+    _ name: Step3TensorName, _ dimensions: [Int], _ type: ElementType
+  ) throws(CheckpointError) {
+    guard dimensions.allSatisfy({ $0 > 0 }), let shape = TensorShape(checking: dimensions),
+      let bytes = shape.byteCount(as: type)
+    else {
+      throw CheckpointError(
+        .unsupported, "the configuration gives it the impossible shape \(dimensions)",
+        tensor: name.huggingFace)
+    }
+    let (total, overflow) = byteCount.addingReportingOverflow(bytes)
+    guard !overflow else {
+      throw CheckpointError(.unsupported, "the configuration describes more than 2^63 bytes of tensors")
+    }
+    byteCount = total
+    // Every element takes a byte at least, so this sum is the smaller one.
+    if name.role != .scale { parameterCount += shape.elementCount }
+    tensors.append(Tensor(name: name, shape: shape, elementType: type))
+  }
+
+  private mutating func addText(_ text: Step3Configuration.Text, tile: (rows: Int, columns: Int)?)
+    throws(CheckpointError)
+  {
     let hidden = text.hiddenSize
     let heads = text.headCount * text.headDimension
     let keys = text.keyValueHeadCount * text.headDimension
-    add(.tokenEmbedding, [text.vocabularySize, hidden])
+    try add(.tokenEmbedding, [text.vocabularySize, hidden])
     for layer in 0..<text.layerCount {
-      add(.inputNorm, [hidden], layer: layer)
-      add(.query, [text.sharedQueryDimension, hidden], layer: layer, tile: tile)
-      add(.queryNorm, [text.sharedQueryDimension], layer: layer)
-      add(.queryUp, [heads, text.sharedQueryDimension], layer: layer, tile: tile)
-      add(.key, [keys, hidden], layer: layer, tile: tile)
-      add(.value, [keys, hidden], layer: layer, tile: tile)
-      add(.attentionOutput, [hidden, heads], layer: layer, tile: tile)
-      add(.postAttentionNorm, [hidden], layer: layer)
+      try add(.inputNorm, [hidden], layer: layer)
+      try add(.query, [text.sharedQueryDimension, hidden], layer: layer, tile: tile)
+      try add(.queryNorm, [text.sharedQueryDimension], layer: layer)
+      try add(.queryUp, [heads, text.sharedQueryDimension], layer: layer, tile: tile)
+      try add(.key, [keys, hidden], layer: layer, tile: tile)
+      try add(.value, [keys, hidden], layer: layer, tile: tile)
+      try add(.attentionOutput, [hidden, heads], layer: layer, tile: tile)
+      try add(.postAttentionNorm, [hidden], layer: layer)
       if text.isMoE(layer: layer) {
         let (experts, inner) = (text.expertCount, text.expertIntermediateSize)
         let shared = text.sharedExpertIntermediateSize
-        add(.router, [experts, hidden], layer: layer)
-        add(.expertGate, [experts, inner, hidden], layer: layer, tile: tile)
-        add(.expertUp, [experts, inner, hidden], layer: layer, tile: tile)
-        add(.expertDown, [experts, hidden, inner], layer: layer, tile: tile)
-        add(.sharedGate, [shared, hidden], layer: layer, tile: tile)
-        add(.sharedUp, [shared, hidden], layer: layer, tile: tile)
-        add(.sharedDown, [hidden, shared], layer: layer, tile: tile)
+        try add(.router, [experts, hidden], layer: layer)
+        try add(.expertGate, [experts, inner, hidden], layer: layer, tile: tile)
+        try add(.expertUp, [experts, inner, hidden], layer: layer, tile: tile)
+        try add(.expertDown, [experts, hidden, inner], layer: layer, tile: tile)
+        try add(.sharedGate, [shared, hidden], layer: layer, tile: tile)
+        try add(.sharedUp, [shared, hidden], layer: layer, tile: tile)
+        try add(.sharedDown, [hidden, shared], layer: layer, tile: tile)
       } else {
-        add(.denseGate, [text.intermediateSize, hidden], layer: layer, tile: tile)
-        add(.denseUp, [text.intermediateSize, hidden], layer: layer, tile: tile)
-        add(.denseDown, [hidden, text.intermediateSize], layer: layer, tile: tile)
+        try add(.denseGate, [text.intermediateSize, hidden], layer: layer, tile: tile)
+        try add(.denseUp, [text.intermediateSize, hidden], layer: layer, tile: tile)
+        try add(.denseDown, [hidden, text.intermediateSize], layer: layer, tile: tile)
       }
     }
-    add(.outputNorm, [hidden])
-    add(.lmHead, [text.vocabularySize, hidden])
+    try add(.outputNorm, [hidden])
+    try add(.lmHead, [text.vocabularySize, hidden])
   }
 
-  private mutating func addVision(_ vision: Step3Configuration.Vision, hiddenSize: Int) {
+  private mutating func addVision(_ vision: Step3Configuration.Vision, hiddenSize: Int)
+    throws(CheckpointError)
+  {
     let (width, inner, output) = (vision.hiddenSize, vision.intermediateSize, vision.outputSize)
-    func withBias(_ module: Step3Module, _ dimensions: [Int], layer: Int? = nil) {
-      add(module, dimensions, layer: layer)
-      add(module, [dimensions[0]], layer: layer, suffix: .bias)
+    func withBias(_ module: Step3Module, _ dimensions: [Int], layer: Int? = nil) throws(CheckpointError) {
+      try add(module, dimensions, layer: layer)
+      try add(module, [dimensions[0]], layer: layer, suffix: .bias)
     }
-    add(.classEmbedding, [1, width], suffix: .none)
-    withBias(.patchEmbedding, [width, vision.channelCount, vision.patchSize, vision.patchSize])
-    add(.positionEmbedding, [vision.positionCount, width])
+    try add(.classEmbedding, [1, width], suffix: .none)
+    try withBias(.patchEmbedding, [width, vision.channelCount, vision.patchSize, vision.patchSize])
+    try add(.positionEmbedding, [vision.positionCount, width])
     for layer in 0..<vision.layerCount {
-      withBias(.visionNorm1, [width], layer: layer)
-      withBias(.visionQKV, [3 * width, width], layer: layer)
-      withBias(.visionOutput, [width, width], layer: layer)
-      withBias(.visionNorm2, [width], layer: layer)
-      withBias(.visionFC1, [inner, width], layer: layer)
-      withBias(.visionFC2, [width, inner], layer: layer)
+      try withBias(.visionNorm1, [width], layer: layer)
+      try withBias(.visionQKV, [3 * width, width], layer: layer)
+      try withBias(.visionOutput, [width, width], layer: layer)
+      try withBias(.visionNorm2, [width], layer: layer)
+      try withBias(.visionFC1, [inner, width], layer: layer)
+      try withBias(.visionFC2, [width, inner], layer: layer)
     }
-    withBias(.downsampler1, [output, width, 2, 2])
-    withBias(.downsampler2, [2 * output, output, 3, 3])
-    add(.projector, [hiddenSize, 2 * output])
-    if vision.projectorBias { add(.projector, [hiddenSize], suffix: .bias) }
+    try withBias(.downsampler1, [output, width, 2, 2])
+    try withBias(.downsampler2, [2 * output, output, 3, 3])
+    try add(.projector, [hiddenSize, 2 * output])
+    if vision.projectorBias { try add(.projector, [hiddenSize], suffix: .bias) }
   }
 }
 

@@ -22,8 +22,8 @@ public struct TensorDescription: Hashable, Sendable {
   }
 
   private static func guess(_ parts: [String]) -> TensorRole {
-    let name = parts.joined(separator: ".")
-    func has(_ words: String...) -> Bool { words.contains { name.contains($0) } }
+    let name = Array(parts.joined(separator: ".").utf8)
+    func has(_ words: StaticString...) -> Bool { words.contains { name.hasWord($0) } }
     guard let last = parts.last else { return .other }
     if last.contains("scale")
       || ["qzeros", "scales", "g_idx", "weight_shape", "weight_zero_point"].contains(last)
@@ -44,5 +44,20 @@ public struct TensorDescription: Hashable, Sendable {
     if has("attn", "attention") { return .attention }
     if has("mlp", "ffn", "feed_forward") { return .denseFFN }
     return .other
+  }
+}
+
+extension [UInt8] {
+  /// Whether the bytes of `word` occur in a row. Names come by the hundred thousand, and searching their characters
+  /// takes thirty times as long.
+  fileprivate func hasWord(_ word: StaticString) -> Bool {
+    word.withUTF8Buffer { word in
+      guard let first = unsafe word.first, word.count <= count else { return false }
+      return (0...(count - word.count)).contains { start in
+        guard self[start] == first else { return false }
+        for index in 1..<word.count where unsafe word[index] != self[start + index] { return false }
+        return true
+      }
+    }
   }
 }

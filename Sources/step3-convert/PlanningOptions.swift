@@ -6,8 +6,6 @@ import ShardPlanning
 public import Step3Model
 import TensorFormats
 
-let toolVersionText = toolVersion
-
 extension Checkpoint.Format: ExpressibleByArgument {}
 extension Step3Placement.RouterSide: ExpressibleByArgument {}
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CommandSupport
+import TensorFormats
 
 /// The tool: converts a checkpoint, plans a conversion, lists recipes.
 @main
@@ -19,7 +20,7 @@ struct Step3Convert: AsyncParsableCommand {
 
       PATHs are checkpoint directories, single .safetensors or .gguf files, or the first file of a split GGUF.
       """,
-    version: toolVersionText,
+    version: toolkitVersion,
     subcommands: [Convert.self, Plan.self, Recipes.self],
     defaultSubcommand: Convert.self)
 

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import CommandSupport
+internal import TensorFormats
 
 /// The tool and its subcommands.
 @main struct Step3Inspect: AsyncParsableCommand {

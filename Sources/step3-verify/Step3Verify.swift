@@ -1,6 +1,6 @@
 import ArgumentParser
 import CommandSupport
-import ShardPlanning
+import TensorFormats
 
 /// The tool: holds a conversion against its manifest.
 @main
@@ -13,7 +13,7 @@ struct Step3Verify: AsyncParsableCommand {
         step3-verify checksums step3-afd
         step3-verify checksums step3-afd/attention --json
       """,
-    version: toolVersion,
+    version: toolkitVersion,
     subcommands: [Checksums.self])
 
   static func main() async { await CommandLineTool.run(Self.self) }

@@ -6,10 +6,14 @@ internal import TensorFormats
 public enum SparseCheckpoint {
   /// A tensor of a file to be made.
   public struct Entry: Sendable {
-    let name: String
-    let type: String
-    let shape: [Int]
-    let bytes: Int
+    /// The name.
+    public let name: String
+    /// The element type, as safetensors spells it.
+    public let type: String
+    /// Row-major.
+    public let shape: [Int]
+    /// How long it is.
+    public let bytes: Int
 
     /// Describes a tensor.
     public init(name: String, type: String, shape: [Int], bytes: Int) {
@@ -18,6 +22,16 @@ public enum SparseCheckpoint {
       self.shape = shape
       self.bytes = bytes
     }
+  }
+
+  /// Where a tensor's bytes lie.
+  public struct Region: Sendable {
+    /// The tensor.
+    public let entry: Entry
+    /// The file.
+    public let path: String
+    /// The first byte, from the start of the file.
+    public let offset: Int
   }
 
   /// A safetensors header, its length prefix included and padded to 8 bytes. Written apart from the toolkit's own
@@ -40,20 +54,60 @@ public enum SparseCheckpoint {
   }
 
   /// Writes one file: the header, then a hole as long as the tensors.
-  public static func write(_ entries: [Entry], to url: URL) throws {
+  @discardableResult
+  public static func write(_ entries: [Entry], to url: URL) throws -> [Region] {
     let header = header(entries)
     try header.write(to: url)
+    let path = url.path(percentEncoded: false)
+    var offset = header.count
+    var regions: [Region] = []
+    for entry in entries {
+      regions.append(Region(entry: entry, path: path, offset: offset))
+      offset += entry.bytes
+    }
     let file = try FileHandle(forWritingTo: url)
     defer { try? file.close() }
-    try file.truncate(atOffset: UInt64(header.count + entries.reduce(0) { $0 + $1.bytes }))
+    try file.truncate(atOffset: UInt64(offset))
+    return regions
   }
 
-  /// Writes a whole checkpoint: shards of about `shardBytes` (a larger tensor has one alone), index and `config.json`.
+  /// Writes a whole checkpoint: shards of about `shardBytes` (a larger tensor has one alone), index, `config.json`
+  /// and a small tokenizer.
+  @discardableResult
   public static func write(
     _ configuration: Step3Configuration, to directory: URL, shardBytes: Int = 5_000_000_000
-  ) throws {
+  ) throws -> [Region] {
     let tensors = try Step3Inventory(configuration).tensors
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    let shards = shards(of: tensors, shardBytes: shardBytes)
+    var map: [String: String] = [:]
+    var regions: [Region] = []
+    func five(_ number: Int) -> String { String(String(100_000 + number).dropFirst()) }
+    for (index, shard) in shards.enumerated() {
+      let name = "model-\(five(index + 1))-of-\(five(shards.count)).safetensors"
+      for entry in shard { map[entry.name] = name }
+      regions += try write(shard, to: directory.appendingPathComponent(name))
+    }
+    let total = shards.joined().reduce(0) { $0 + $1.bytes }
+    let index = try JSONSerialization.data(
+      withJSONObject: ["metadata": ["total_size": total], "weight_map": map] as [String: Any],
+      options: [.sortedKeys])
+    let tokenizer = SmallTokenizer.tokenizer
+    let files: [(String, Data)] = [
+      ("model.safetensors.index.json", index),
+      ("config.json", Data(try configuration.configJSON())),
+      ("tokenizer.json", Data(try tokenizer.tokenizerJSON())),
+      (
+        "tokenizer_config.json",
+        Data(try tokenizer.tokenizerConfigJSON(contextLength: configuration.text.contextLength))
+      ),
+      ("generation_config.json", Data(try tokenizer.generationConfigJSON())),
+    ]
+    for (name, data) in files { try data.write(to: directory.appendingPathComponent(name)) }
+    return regions
+  }
+
+  private static func shards(of tensors: [Step3Inventory.Tensor], shardBytes: Int) -> [[Entry]] {
     var shards: [[Entry]] = [[]]
     var size = 0
     for tensor in tensors {
@@ -68,18 +122,6 @@ public enum SparseCheckpoint {
           name: tensor.name.huggingFace, type: tensor.elementType.rawValue, shape: tensor.shape.dimensions,
           bytes: bytes))
     }
-    var map: [String: String] = [:]
-    func five(_ number: Int) -> String { String(String(100_000 + number).dropFirst()) }
-    for (index, shard) in shards.enumerated() {
-      let name = "model-\(five(index + 1))-of-\(five(shards.count)).safetensors"
-      for entry in shard { map[entry.name] = name }
-      try write(shard, to: directory.appendingPathComponent(name))
-    }
-    let total = shards.joined().reduce(0) { $0 + $1.bytes }
-    let index = try JSONSerialization.data(
-      withJSONObject: ["metadata": ["total_size": total], "weight_map": map] as [String: Any],
-      options: [.sortedKeys])
-    try index.write(to: directory.appendingPathComponent("model.safetensors.index.json"))
-    try Data(configuration.configJSON()).write(to: directory.appendingPathComponent("config.json"))
+    return shards
   }
 }

@@ -8,7 +8,7 @@ internal import Step3Model
 struct CheckpointGenerator: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "checkpoint-generator", abstract: "Makes checkpoints to try the tools on.",
-    subcommands: [Full.self, Many.self])
+    subcommands: [Full.self, Slice.self, Many.self])
 }
 
 struct Full: ParsableCommand {
@@ -24,6 +24,39 @@ struct Full: ParsableCommand {
     if blockFP8 { model.quantization = .blockFP8 }
     model.vision?.projectorBias = projectorBias
     try SparseCheckpoint.write(model, to: URL(fileURLWithPath: directory))
+  }
+}
+
+struct Slice: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Some layers of Step-3 in published width, of random weights, without the vision side.",
+    discussion: """
+      Layer 0 is dense, all others have experts. config.json is the flat one of Step3TextForCausalLM. Two layers with \
+      48 experts take 16.0 GB.
+      """)
+
+  @Argument(help: "The directory to make.") var directory: String
+  @Option(help: "Equal seeds give equal files.") var seed: UInt64 = 0
+  @Option(help: "How many layers.") var layers = 2
+  @Option(help: "How many routed experts per layer.") var experts = 48
+  @Option(help: "Divides all widths.") var widthDivisor = 1
+  @Option(help: "How many threads.") var threads = 2
+
+  func validate() throws {
+    guard (1...61).contains(layers) else { throw ValidationError("--layers must be 1 to 61") }
+    guard (1...48).contains(experts) else { throw ValidationError("--experts must be 1 to 48") }
+    guard (1...256).contains(threads) else { throw ValidationError("--threads must be 1 to 256") }
+    guard (1...64).contains(widthDivisor) else { throw ValidationError("--width-divisor must be 1 to 64") }
+  }
+
+  func run() throws {
+    let model = ModelSlice.configuration(layers: layers, experts: experts, widthDivisor: widthDivisor)
+    let start = ContinuousClock.now
+    let regions = try SparseCheckpoint.write(model, to: URL(fileURLWithPath: directory))
+    try RandomWeights.fill(regions, seed: seed, threads: threads)
+    let time = (ContinuousClock.now - start) / .seconds(1)
+    let bytes = regions.reduce(0) { $0 + $1.entry.bytes }
+    print("\(bytes) bytes in \(time) s: \(Int(Double(bytes) / time / 1e6)) MB/s")
   }
 }
 

@@ -146,7 +146,7 @@ extension JSONScanner {
     }
   }
 
-  private mutating func skipLiteral(_ literal: StaticString) throws(CheckpointError) {
+  mutating func skipLiteral(_ literal: StaticString) throws(CheckpointError) {
     let start = position
     begin(at: start)
     for index in 0..<literal.utf8CodeUnitCount {
