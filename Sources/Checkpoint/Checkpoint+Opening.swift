@@ -130,7 +130,7 @@ extension Checkpoint {
           ggufMetadata: nil, byteOrder: .little))
       headers[shard] = header
     }
-    let warnings = try warnings + checkShards(path, shards, headers, index)
+    let warnings = try warnings + checkShards(directory, shards, headers, index)
     return Checkpoint(
       path: path, directory: directory, format: .safetensors, files: files, tensors: tensors,
       configuration: try readConfiguration(in: directory), warnings: warnings)
