@@ -172,3 +172,18 @@ def test_gguf_tokenizer(tools, tmp_path, checkpoint):
     assert ours["tokenizer.ggml.eos_token_id"] == (ends[0] if isinstance(ends, list) else ends)
     template = json.loads((checkpoint / "tokenizer_config.json").read_text()).get("chat_template")
     assert ours.get("tokenizer.chat_template") == template
+
+
+@pytest.mark.parametrize("name", ["tiny", "odd"])
+def test_there_and_back(tools, tmp_path, name):
+    """To GGUF in BF16 with norms and router in F32, and back to BF16: the same weights under the same names."""
+    source = read_checkpoint(FIXTURES / "checkpoints" / name)
+    there, back = tmp_path / "there", tmp_path / "back"
+    tools.convert(FIXTURES / "checkpoints" / name, there, "--to", "gguf", "--quantize", "BF16")
+    tools.convert(there, back, "--to", "safetensors", "--quantize", "BF16")
+    result = read_checkpoint(back)
+    assert result.keys() == source.keys()
+    for key, (element_type, shape, data) in result.items():
+        assert shape == source[key][1]
+        assert data == stored(decoded(source, key), element_type), key
+    assert sum(tensor[0] == "BF16" for tensor in result.values()) > len(result) / 2

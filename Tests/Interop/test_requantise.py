@@ -5,14 +5,10 @@ import numpy
 import pytest
 from gguf import GGMLQuantizationType
 
-from arithmetic import read_gguf
+from arithmetic import metadata, read_gguf, stored
 from test_gguf import finish
 
 DECODABLE = [*gguf.quants._type_traits, GGMLQuantizationType.F16]
-# The K- and IQ-formats, which a build may be without. All others it must have.
-OPTIONAL = [
-    kind for kind in DECODABLE if kind.name.endswith("_K") or kind.name.startswith("IQ")
-]
 ENCODABLE = ["BF16", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"]
 
 # Where a block has its binary16 scales; the other bytes may be anything.
@@ -64,9 +60,6 @@ def test_decoding_to_f32(tools, tmp_path, random, kind):
     finish(writer)
 
     output = tmp_path / "output"
-    refusal = tools.run("step3-convert", path, output, "--to", "gguf", "--quantize", "F32", "--dry-run", "--json")
-    if kind in OPTIONAL and '"code": "unsupported"' in refusal.stderr:
-        pytest.skip(f"this build has no decoder for {kind.name}")
     tools.convert(path, output, "--to", "gguf", "--quantize", "F32")
     tensors, reader = read_gguf(output / "model.gguf")
     assert reader.fields["general.architecture"].contents() == "llama"
@@ -103,3 +96,43 @@ def test_encoding_from_f32(tools, tmp_path, random, name):
         assert ours == values.astype(numpy.float16).tobytes()
     else:
         assert ours == gguf.quants.quantize(values, GGMLQuantizationType[name]).tobytes()
+
+
+@pytest.mark.parametrize("name", ["keep", "F16", "Q8_0"])
+def test_big_endian_files_become_little_endian(tools, tmp_path, random, name):
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_uint32("llama.block_count", 1)
+    matrix = (random.standard_normal((32, 256)) * 0.05).astype(numpy.float32)
+    norm = random.standard_normal(256).astype(numpy.float32)
+    writer.add_tensor("blk.0.ffn_up.weight", matrix)
+    writer.add_tensor("blk.0.attn_norm.weight", norm)
+    finish(writer)
+    output = tmp_path / "output"
+    tools.convert(path, output, "--to", "gguf", "--quantize", name)
+    tensors, reader = read_gguf(output / "model.gguf")
+    assert reader.endianess == gguf.GGUFEndian.LITTLE
+    assert reader.fields["llama.block_count"].contents() == 1
+    expected = stored(matrix, "F32" if name == "keep" else name)
+    assert tensors["blk.0.ffn_up.weight"][2] == expected
+    assert tensors["blk.0.attn_norm.weight"] == ("F32", (256,), norm.tobytes())
+
+
+def test_the_file_type_follows(tools, tmp_path, random):
+    """general.file_type says what most tensors are, so a new recipe has to change it, and nothing else."""
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_string("general.name", "a name")
+    writer.add_tensor("blk.0.ffn_up.weight", random.standard_normal((8, 64)).astype(numpy.float32))
+    finish(writer)
+    for name, expected in [
+        ("keep", gguf.LlamaFileType.ALL_F32),
+        ("F16", gguf.LlamaFileType.MOSTLY_F16),
+        ("Q8_0", gguf.LlamaFileType.MOSTLY_Q8_0),
+    ]:
+        output = tmp_path / name
+        tools.convert(path, output, "--to", "gguf", "--quantize", name)
+        values = metadata(read_gguf(output / "model.gguf")[1])
+        assert values["general.file_type"] == expected
+        assert values["general.name"] == "a name"
