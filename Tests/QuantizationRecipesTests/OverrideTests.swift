@@ -68,4 +68,10 @@ import Testing
       error?.message
         == "no rule of the recipe 'half' covers it (role routed_experts, layer 5, shape [48, 5120, 7168])")
   }
+
+  @Test("Recipes that ask for nothing special hold for models without a matrix", arguments: ["keep", "F32"])
+  func needNoMatrix(name: String) throws {
+    let recipe = try #require(Recipe.builtIn(named: name))
+    #expect(recipe.unusedRules(used: []) == [])
+  }
 }

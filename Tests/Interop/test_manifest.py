@@ -1,0 +1,62 @@
+"""manifest.json against Python's own digests of what lies on disk."""
+
+import pytest
+
+from arithmetic import load_json, read_checkpoint, read_gguf, read_safetensors, sha256, xxh3
+from conftest import FIXTURES
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--to", "gguf", "--quantize", "Q8_0"],
+        ["--to", "safetensors", "--max-shard-size", "2MB"],
+        ["--to", "safetensors", "--quantize", "BF16", "--partition", "afd", "--ffn-ep", "2"],
+    ],
+    ids=["gguf", "shards", "partition"],
+)
+@pytest.mark.parametrize("name", ["tiny", "odd-fp8"])
+def test_digests(tools, tmp_path, name, arguments):
+    source = FIXTURES / "checkpoints" / name
+    output = tmp_path / "output"
+    tools.convert(source, output, *arguments)
+    manifest = load_json(output / "manifest.json")
+
+    present = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file() and p.name != "manifest.json"}
+    assert {file["path"] for file in manifest["files"]} == present
+    for file in manifest["files"]:
+        data = (output / file["path"]).read_bytes()
+        assert (file["bytes"], file["sha256"], file["xxh3"]) == (len(data), sha256(data), xxh3(data))
+
+    shards = {path.name for path in source.glob("*.safetensors")}
+    assert {file["path"] for file in manifest["sources"]} >= shards
+    for file in manifest["sources"]:
+        data = (source / file["path"]).read_bytes()
+        assert (file["bytes"], file["sha256"], file["xxh3"]) == (len(data), sha256(data), xxh3(data))
+
+    originals = read_checkpoint(source)
+    stored = {}
+    for path in present:
+        if path.endswith(".safetensors"):
+            tensors = read_safetensors(output / path)
+        elif path.endswith(".gguf"):
+            tensors, _ = read_gguf(output / path)
+        else:
+            continue
+        stored |= {(path, tensor): triple for tensor, triple in tensors.items()}
+    assert {(tensor["file"], tensor["name"]) for tensor in manifest["tensors"]} == stored.keys()
+    for tensor in manifest["tensors"]:
+        assert tensor["xxh3"] == xxh3(stored[tensor["file"], tensor["name"]][2])
+        assert tensor["sources"] and set(tensor["sources"]) <= originals.keys()
+    assert {s for tensor in manifest["tensors"] for s in tensor["sources"]} == originals.keys()
+
+
+def test_the_same_command_gives_the_same_bytes(tools, tmp_path):
+    """Whatever the number of threads and the memory."""
+    source = FIXTURES / "checkpoints" / "odd"
+    outputs = []
+    for index, more in enumerate([["--threads", "1"], ["--threads", "5", "--memory", "128MiB"]]):
+        outputs.append(tmp_path / str(index))
+        tools.convert(source, outputs[-1], "--to", "gguf", "--quantize", "Q8_0", *more)
+    first, second = ({p.name: p.read_bytes() for p in output.iterdir()} for output in outputs)
+    assert first == second
