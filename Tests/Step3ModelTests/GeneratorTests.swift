@@ -61,7 +61,7 @@ internal import Testing
     func make(_ name: String, seed: UInt64, threads: Int) throws -> [String: [UInt8]] {
       let path = directory.path(name)
       let regions = try SparseCheckpoint.write(
-        model, to: URL(fileURLWithPath: path), shardBytes: 3_000_000)
+        model, to: URL(fileURLWithPath: path), shardBytes: 1_000_000)
       try RandomWeights.fill(regions, seed: seed, threads: threads)
       let checkpoint = try opened(path)
       #expect(checkpoint.files.count > 1)
@@ -95,10 +95,11 @@ internal import Testing
 
   @Test func trueWidthSlice() throws {
     let inventory = try Step3Inventory(ModelSlice.configuration())
-    #expect(inventory.byteCount == 15_954_102_272)
+    #expect(inventory.byteCount == 12_495_599_616)
     let full = Dictionary(
       uniqueKeysWithValues: try Step3Inventory(.published).tensors.map { ($0.name.huggingFace, $0.shape) })
-    for tensor in inventory.tensors {
+    // Only the vocabulary is not of published size.
+    for tensor in inventory.tensors where tensor.layer != nil {
       let published = tensor.name.huggingFace.replacingOccurrences(of: "layers.1.", with: "layers.4.")
       #expect(full[published] == tensor.shape)
     }
