@@ -40,7 +40,7 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
 
   /// Starts an empty digest.
   public init() {
-    guard let state = unsafe XXH3_createState() else { fatalError("out of memory") }
+    guard let state = unsafe XXH3_createState() else { preconditionFailure("out of memory") }
     unsafe self.state = state
     _ = unsafe XXH3_128bits_reset(state)
   }
