@@ -2,7 +2,7 @@
 # The main job from end to end, as a guided tour: look, plan, convert, verify. `make demo` builds first and runs it.
 #
 # Everything is written below .demo/, which is removed at the start. The last part makes two layers of Step-3 in their
-# true width (12 GB) and quantises them; it is left out with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
+# true width (12.5 GB) and quantises them; it is left out with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
 # keeps what it made. The exit status is not 0 if anything fails.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -95,7 +95,7 @@ if [ "${DEMO_SLICE:-1}" = 0 ]; then
 elif [ "$free" -lt 40 ]; then
   echo "Left out: it needs 40 GB of disk here, $free GB are free."
 else
-  run checkpoint-generator slice "$slice" --layers 2 --experts 30
+  run checkpoint-generator slice "$slice"
   run step3-inspect list "$slice" --summary
   convert "Step-3, 2 true layers, to GGUF Q8_0" "$slice" "$slice-q8_0" --to gguf --quantize Q8_0
 fi

@@ -20,7 +20,7 @@ shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 fixtures=$here/../../Fixtures
 [ $# -gt 0 ] || set -- "$fixtures/malformed" "$fixtures/golden"
-if [ "$seconds" = 0 ]; then verbosity=1; else verbosity=0; fi
+if [ "$seconds" = 0 ]; then noise="-verbosity=1"; else noise="-verbosity=0 -print_funcs=0"; fi
 
 swift build --package-path "$here" -c release --product "$target" -Xswiftc -sanitize=fuzzer,address
 corpus=$here/.build/corpus/$target
@@ -29,7 +29,7 @@ mkdir -p "$corpus" "$finds"
 echo "$target: started with a limit of $seconds s (0 is none)"
 status=0
 "$here/.build/release/$target" -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 \
-  -artifact_prefix="$finds/" -print_final_stats=1 -verbosity="$verbosity" "$corpus" "$@" || status=$?
+  -artifact_prefix="$finds/" -print_final_stats=1 $noise "$corpus" "$@" || status=$?
 if [ $status -ne 0 ]; then
   # The newest file, unless the run failed for another reason.
   find=$(ls -t "$finds" | head -n 1)
