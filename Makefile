@@ -2,6 +2,7 @@
 # make test    set up and run every test: Swift, interop with other people's packages, a minute of fuzzing each
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
+# make manual  write the man pages anew from the tools' own help
 # make format  settle the layout of the code
 # make lint    what .ci/run checks about it
 
@@ -9,8 +10,11 @@ SWIFT_FLAGS := -c release
 VENV := .venv
 FUZZ_SECONDS ?= 60
 TARGET ?= FuzzSafetensors
+TOOLS := step3-inspect step3-convert step3-verify
+# The date in the man pages is fixed, so that they only change when the tools do.
+MANUAL_DATE ?= 2026-11-23
 
-.PHONY: all setup build demo test unit interop fuzz-briefly fuzz bench format lint clean
+.PHONY: all setup build demo test unit interop fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -49,6 +53,16 @@ fuzz: setup
 
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
+
+# The generator comes with swift-argument-parser.
+manual: build
+	swift build $(SWIFT_FLAGS) --product generate-manual
+	mkdir -p Manuals/man
+	for tool in $(TOOLS); do \
+	  "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/generate-manual" \
+	    "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/$$tool" \
+	    --date $(MANUAL_DATE) --output-directory Manuals/man || exit 1; \
+	done
 
 format:
 	swift format --in-place --parallel --recursive Sources Tests Package.swift

@@ -100,7 +100,7 @@ let package = Package(
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
       ],
       swiftSettings: strict),
 
@@ -181,8 +181,9 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "Inspection", "CommandSupport", "Checkpoint", "TensorFormats", "CheckpointTesting",
-        "step3-inspect", "step3-convert", "step3-verify", "checkpoint-generator",
+        "Inspection", "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
+        "ShardPlanning", "QuantizationRecipes", "Step3Model", "CheckpointTesting", "step3-inspect",
+        "step3-convert", "step3-verify", "checkpoint-generator",
       ],
       swiftSettings: testing),
   ],

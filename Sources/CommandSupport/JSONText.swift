@@ -1,3 +1,5 @@
+internal import TensorFormats
+
 /// Values as JSON text for standard output.
 ///
 /// Made for reports of a hundred thousand tensors: text is appended to one buffer as the value describes itself. Keys
@@ -49,6 +51,7 @@ final class JSONOutput {
 
   /// Appends a value and closes what it opened.
   func append(_ value: some Encodable) {
+    if let number = value as? JSONNumber { return self.number(spelled: number) }
     let depth = self.depth
     let length = bytes.count
     do {
@@ -142,6 +145,11 @@ final class JSONOutput {
     guard value.isFinite else { return null() }
     settle(isContainer: false)
     bytes.append(contentsOf: value.description.utf8)
+  }
+
+  func number(spelled number: JSONNumber) {
+    settle(isContainer: false)
+    bytes.append(contentsOf: number.text.utf8)
   }
 
   func string(_ value: String) {

@@ -8,6 +8,11 @@ internal import Darwin
 public enum ProcessUsage {
   /// The most memory that was resident at a time.
   public static var peakMemoryBytes: Int {
+    #if canImport(Glibc)
+    // On Linux `ru_maxrss` outlives `execve`: a process that a large one started counts that one's memory as its own
+    // (`exec_mmap` in fs/exec.c takes it over). The high-water mark of the address space begins anew.
+    if let bytes = highWaterMark() { return bytes }
+    #endif
     var usage = rusage()
     #if canImport(Glibc)
     // Kilobytes on Linux, bytes on macOS.
@@ -18,4 +23,21 @@ public enum ProcessUsage {
     return usage.ru_maxrss
     #endif
   }
+
+  #if canImport(Glibc)
+  /// `VmHWM` of `/proc/self/status`, see proc_pid_status(5); `nil` where there is none.
+  private static func highWaterMark() -> Int? {
+    let descriptor = unsafe open("/proc/self/status", O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 8192)
+    let count = unsafe read(descriptor, &bytes, bytes.count)
+    guard count > 0 else { return nil }
+    for line in String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: "\n")
+    where line.hasPrefix("VmHWM:") {
+      return line.split { $0 == " " || $0 == "\t" }.dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+    }
+    return nil
+  }
+  #endif
 }

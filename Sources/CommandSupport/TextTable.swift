@@ -8,14 +8,19 @@ public struct TextTable: Sendable {
     let title: String
     let alignment: Alignment
     let shrinks: Bool
+    let wraps: Bool
 
     /// Describes a column.
     ///
-    /// - Parameter shrinks: Its texts are cut in the middle where the terminal is too narrow for the table.
-    public init(_ title: String, _ alignment: Alignment = .left, shrinks: Bool = false) {
+    /// - Parameters:
+    ///   - shrinks: Its texts are cut in the middle where the terminal is too narrow for the table.
+    ///   - wraps: Its texts are never cut: one that is too long for a narrow terminal has a line of its own, and the
+    ///     row goes on below it. For the first column, and for names that differ anywhere.
+    public init(_ title: String, _ alignment: Alignment = .left, shrinks: Bool = false, wraps: Bool = false) {
       self.title = title
       self.alignment = alignment
       self.shrinks = shrinks
+      self.wraps = wraps
     }
   }
 
@@ -25,7 +30,7 @@ public struct TextTable: Sendable {
 
   /// The columns between two columns of text.
   private static let gap = 2
-  /// A shrinking column never gets narrower than this.
+  /// A column that gives way never gets narrower than this.
   private static let narrowest = 12
 
   /// An empty table.
@@ -59,13 +64,15 @@ public struct TextTable: Sendable {
     return text
   }
 
-  /// The widths, with the shrinking columns made narrower, the widest first, until the table fits.
+  /// The widths, with the columns that give way made narrower, the widest first, until the table fits.
   private func fitted(to width: Int?) -> [Int] {
     var widths = widths
     guard let width else { return widths }
     var excess = widths.reduce(0, +) + Self.gap * (widths.count - 1) - width
     while excess > 0 {
-      let candidates = widths.indices.filter { columns[$0].shrinks && widths[$0] > Self.narrowest }
+      let candidates = widths.indices.filter {
+        (columns[$0].shrinks || columns[$0].wraps) && widths[$0] > Self.narrowest
+      }
       guard let widest = candidates.max(by: { widths[$0] < widths[$1] }) else { break }
       let second = candidates.filter { $0 != widest }.map { widths[$0] }.max() ?? Self.narrowest
       let step = min(excess, max(1, widths[widest] - max(second, Self.narrowest)))
@@ -85,6 +92,11 @@ public struct TextTable: Sendable {
       if !text.isEmpty {
         line += String(repeating: " ", count: pending) + text
         pending = 0
+      }
+      if columns[index].wraps, text.terminalWidth > widths[index] {
+        line += "\n"
+        pending = widths[index] + Self.gap
+        continue
       }
       if columns[index].alignment == .left { pending += padding }
       pending += Self.gap

@@ -3,12 +3,6 @@ public import Checkpoint
 internal import GGUF
 public import TensorFormats
 
-#if canImport(FoundationEssentials)
-internal import FoundationEssentials
-#else
-internal import Foundation
-#endif
-
 /// Everything that a checkpoint says of itself beside its tensors.
 public struct CheckpointMetadata: Sendable {
   /// What one weight file says.
@@ -59,12 +53,12 @@ extension CheckpointMetadata {
     }
   }
 
-  private static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> JSONValue? {
+  static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> JSONValue? {
     guard let bytes = checkpoint.configuration else { return nil }
-    do {
-      return try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
+    do throws(CheckpointError) {
+      return try JSONValue(parsing: bytes)
     } catch {
-      throw CheckpointError(.malformed, "is not JSON", path: "\(checkpoint.directory)/config.json")
+      throw error.at(path: "\(checkpoint.directory)/config.json")
     }
   }
 

@@ -24,6 +24,27 @@ public struct DifferenceReport: Encodable, Sendable {
     public let name: String
     public let dtype: ElementType
     public let shape: TensorShape
+    /// The file that holds it, below the checkpoint's directory.
+    public let file: String
+  }
+
+  /// Which elements of a tensor a pair has in common, where one side is cut into parts.
+  public struct Slice: Encodable, Hashable, Sendable {
+    /// The first index along each dimension of the whole tensor.
+    public let origin: [Int]
+    /// How many indices along each.
+    public let extent: [Int]
+  }
+
+  /// A tensor of which one side has elements that the other lacks.
+  public struct Incomplete: Encodable, Hashable, Sendable {
+    /// The name in the first checkpoint.
+    public let name: String
+    /// The elements of the whole tensor.
+    public let elements: Int
+    public let inA: Int
+    public let inB: Int
+    public let inBoth: Int
   }
 
   /// How the values of a pair differ.
@@ -34,7 +55,7 @@ public struct DifferenceReport: Encodable, Sendable {
     public internal(set) var maxAbs = 0.0
     /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
     public internal(set) var rmse = 0.0
-    /// The index of the first element that differs, row-major; `nil` if none does.
+    /// The index of the first element that differs, row-major in the whole tensor; `nil` if none does.
     public internal(set) var firstIndex: Int?
     /// Elements that differ because one side is NaN or infinite.
     public internal(set) var nonFinite = 0
@@ -44,6 +65,8 @@ public struct DifferenceReport: Encodable, Sendable {
   public struct Pair: Encodable, Sendable {
     public let a: Side
     public let b: Side
+    /// What was compared; `nil` for all of the tensor.
+    public let slice: Slice?
     public let outcome: Outcome
     /// How the values differ; `nil` unless they were compared and do.
     public let errors: Errors?
@@ -60,7 +83,9 @@ public struct DifferenceReport: Encodable, Sendable {
   public let onlyInA: [String]
   /// Names that only the second has.
   public let onlyInB: [String]
-  /// How many pairs came out how.
+  /// Tensors of which both have elements, but not the same ones, as when one part is compared with the whole model.
+  public let incomplete: [Incomplete]
+  /// How many pairs came out how. Where a side is cut into parts, each part that has something of a tensor is a pair.
   public let summary: Summary
   /// The pairs that are not identical, in the order of the first checkpoint.
   public let pairs: [Pair]
@@ -94,8 +119,9 @@ extension DifferenceReport {
   public init(
     _ a: Checkpoint, _ b: Checkpoint, exact: Bool = false, threads: Int, monitor: WorkMonitor = WorkMonitor()
   ) throws {
-    let pairing = TensorPairing(a, b)
-    let comparisons = try pairing.pairs.map { try PairComparison($0.a, of: a, $0.b, of: b) }
+    let (piecesA, piecesB) = (try CheckpointPieces(a), try CheckpointPieces(b))
+    let pairing = TensorPairing(piecesA, piecesB)
+    let comparisons = try pairing.pairs.map { try PairComparison($0, piecesA, piecesB) }
     let collected = Mutex(comparisons.map { _ in ElementDifferences() })
     let work = OrderedWork<ElementRange, PairScratch, ElementDifferences>(
       makeScratch: { PairScratch() },
@@ -103,7 +129,7 @@ extension DifferenceReport {
         let comparison = comparisons[unit.pair]
         if unit.range.lowerBound == 0 { monitor.item(comparison.a.tensor.name) }
         let differences = try comparison.compare(unit.range, using: &scratch)
-        monitor.advance(comparison.byteCount(of: unit.range))
+        monitor.advance(comparison.byteCount(of: unit.range.count))
         return differences
       },
       takeIn: { unit, differences, _ in
@@ -123,10 +149,11 @@ extension DifferenceReport {
     pathB = b.path
     onlyInA = pairing.onlyInA
     onlyInB = pairing.onlyInB
+    incomplete = pairing.incomplete
     self.summary = summary
     self.pairs = pairs
     equal =
-      onlyInA.isEmpty && onlyInB.isEmpty && summary.different == 0 && summary.shape == 0
+      onlyInA.isEmpty && onlyInB.isEmpty && incomplete.isEmpty && summary.different == 0 && summary.shape == 0
       && summary.notCompared == 0 && (!exact || summary.sameValues == 0)
   }
 

@@ -1,3 +1,6 @@
+internal import Safetensors
+public import TensorFormats
+
 /// Any JSON value, members of objects in an order that is kept.
 public indirect enum JSONValue: Hashable, Sendable {
   /// A member of an object.
@@ -12,6 +15,8 @@ public indirect enum JSONValue: Hashable, Sendable {
   case unsigned(UInt64)
   case float(Float)
   case number(Double)
+  /// A number of a JSON document, in that document's spelling.
+  case spelled(JSONNumber)
   case string(String)
   case array([JSONValue])
   case object([Member])
@@ -43,6 +48,9 @@ extension JSONValue: Encodable {
     case .unsigned(let value): try value.encode(to: encoder)
     case .float(let value): try value.encode(to: encoder)
     case .number(let value): try value.encode(to: encoder)
+    case .spelled(let value):
+      var container = encoder.singleValueContainer()
+      try container.encode(value)
     case .string(let value): try value.encode(to: encoder)
     case .array(let values):
       var container = encoder.unkeyedContainer()
@@ -54,35 +62,57 @@ extension JSONValue: Encodable {
   }
 }
 
-extension JSONValue: Decodable {
-  /// Decodes any value. Members come sorted by key, because decoders do not tell their order.
-  public init(from decoder: any Decoder) throws {
-    if let container = try? decoder.container(keyedBy: JSONKey.self) {
-      let keys = container.allKeys.sorted { $0.stringValue < $1.stringValue }
-      self = .object(
-        try keys.map { Member(key: $0.stringValue, value: try container.decode(JSONValue.self, forKey: $0)) })
-      return
-    }
-    if var container = try? decoder.unkeyedContainer() {
-      var values: [JSONValue] = []
-      while !container.isAtEnd { values.append(try container.decode(JSONValue.self)) }
-      self = .array(values)
-      return
-    }
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
+extension JSONValue {
+  /// Reads a document; members keep their order and numbers their spelling.
+  ///
+  /// - Throws: `.malformed` with the byte offset.
+  init(parsing text: [UInt8]) throws(CheckpointError) {
+    let bytes = unsafe text.span.bytes
+    var scanner = JSONScanner(bytes)
+    try self.init(from: &scanner)
+    try scanner.finish()
+  }
+
+  // The scanner limits the depth.
+  private init(from scanner: inout JSONScanner) throws(CheckpointError) {
+    switch try scanner.nextKind() {
+    case .null:
+      _ = try scanner.scanNull()
       self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .bool(value)
-    } else if let value = try? container.decode(Int.self) {
-      self = .integer(value)
-    } else if let value = try? container.decode(UInt64.self) {
-      self = .unsigned(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else {
-      self = .string(try container.decode(String.self))
+    case .bool: self = .bool(try scanner.scanBool())
+    case .number: self = .spelled(JSONNumber(try scanner.scanNumberText("a value")))
+    case .string: self = .string(try scanner.scanString("a value"))
+    case .array:
+      var elements = try scanner.openArray("a value")
+      var values: [JSONValue] = []
+      while try scanner.nextElement(&elements) { values.append(try JSONValue(from: &scanner)) }
+      self = .array(values)
+    case .object:
+      var list = try scanner.openObject("a value")
+      var members: [Member] = []
+      while let key = try scanner.nextKey(&list) {
+        members.append(Member(key: key, value: try JSONValue(from: &scanner)))
+      }
+      self = .object(members)
     }
+  }
+
+  /// The value of a member; `nil` if this is no object or has no such member. Of several the last counts, as for most
+  /// readers.
+  subscript(key: String) -> JSONValue? {
+    guard case .object(let members) = self else { return nil }
+    return members.last { $0.key == key }?.value
+  }
+
+  /// The elements of an array of whole numbers that fit; `nil` if it is anything else.
+  var integers: [Int]? {
+    guard case .array(let values) = self else { return nil }
+    var numbers: [Int] = []
+    for value in values {
+      guard case .spelled(let number) = value, let integer = Int(number.text) else { return nil }
+      numbers.append(integer)
+    }
+    return numbers
   }
 }
 
@@ -96,6 +126,7 @@ extension JSONValue {
     case .unsigned(let value): return String(value)
     case .float(let value): return value.description
     case .number(let value): return value.description
+    case .spelled(let value): return value.text
     case .string(let value):
       // A chat template is thousands of characters of code.
       return value.unicodeScalars.count <= 200

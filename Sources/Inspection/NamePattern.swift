@@ -8,7 +8,7 @@ public final class NamePattern: Sendable {
 
   /// Compiles a pattern.
   ///
-  /// - Throws: `.invalidRequest`, with what is wrong and where in the pattern.
+  /// - Throws: `.invalidRequest`, with what is wrong.
   public init(_ pattern: String) throws(CheckpointError) {
     do {
       regex = Mutex(try Regex(pattern))

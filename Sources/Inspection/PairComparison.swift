@@ -1,11 +1,10 @@
-internal import ByteStreams
 internal import Checkpoint
-internal import GGUF
 internal import TensorFormats
 
 /// Some elements of one pair.
 struct ElementRange: Sendable {
   let pair: Int
+  /// Row-major in the box that the pair has in common.
   let range: Range<Int>
 }
 
@@ -19,7 +18,7 @@ struct ElementRanges: IteratorProtocol, Sendable {
 
   mutating func next() -> ElementRange? {
     while pair < comparisons.count {
-      let count = comparisons[pair].readsData ? comparisons[pair].a.tensor.shape.elementCount : 0
+      let count = comparisons[pair].elementCount
       if start < count {
         let end = min(count, start + PairScratch.elementCount)
         defer { start = end }
@@ -37,62 +36,12 @@ struct PairScratch {
   /// The elements of a unit: a multiple of every block's elements.
   static let elementCount = 1 << 16
 
-  fileprivate var bytesA: [UInt8] = []
-  fileprivate var bytesB: [UInt8] = []
-  fileprivate var valuesA = [Float](repeating: 0, count: elementCount)
-  fileprivate var valuesB = [Float](repeating: 0, count: elementCount)
+  fileprivate var a = PairOperand.Scratch(elementCount: elementCount)
+  fileprivate var b = PairOperand.Scratch(elementCount: elementCount)
 }
 
 /// How one pair of tensors is compared.
 struct PairComparison: Sendable {
-  /// One side.
-  struct Operand: Sendable {
-    let tensor: Checkpoint.Tensor
-    fileprivate let source: any ByteSource
-    fileprivate let order: GGUFByteOrder
-    fileprivate let values: TensorValues
-    fileprivate let scales: BlockScales?
-
-    fileprivate init(_ tensor: Checkpoint.Tensor, in checkpoint: Checkpoint) throws(CheckpointError) {
-      self.tensor = tensor
-      let file = checkpoint.files[tensor.file]
-      source = file.source
-      order = file.byteOrder
-      values = TensorValues(tensor.elementType)
-      if let scale = BlockScales.scaleTensor(of: tensor, in: checkpoint) {
-        scales = try BlockScales(scale, of: tensor, in: checkpoint)
-      } else {
-        scales = nil
-      }
-    }
-
-    fileprivate func byteRange(_ elements: Range<Int>) -> Range<Int> {
-      let block = tensor.elementType.block
-      // A unit ends at a block's end or at the tensor's, and both are whole blocks.
-      return elements.lowerBound / block.elements * block.bytes..<elements.upperBound / block.elements
-        * block.bytes
-    }
-
-    fileprivate func read(_ elements: Range<Int>, into bytes: inout [UInt8]) throws(CheckpointError) {
-      let range = byteRange(elements)
-      if bytes.count < range.count { bytes = [UInt8](repeating: 0, count: range.count) }
-      var span = bytes.mutableSpan
-      var all = unsafe span.mutableBytes
-      var target = all._mutatingExtracting(..<range.count)
-      try source.read(into: &target, at: tensor.byteRange.lowerBound + range.lowerBound)
-      TensorValues.makeLittleEndian(tensor.elementType, &target, from: order)
-    }
-
-    fileprivate func decode(_ bytes: RawSpan, _ elements: Range<Int>, into values: inout [Float])
-      throws(CheckpointError)
-    {
-      var all = values.mutableSpan
-      var target = all._mutatingExtracting(..<elements.count)
-      try self.values.decode(bytes, into: &target)
-      scales?.apply(to: &target, from: elements.lowerBound)
-    }
-  }
-
   private enum Method: Sendable {
     /// Values as F32, which holds those of every smaller type exactly.
     case real
@@ -105,29 +54,33 @@ struct PairComparison: Sendable {
     case none(DifferenceReport.Outcome, String?)
   }
 
-  let a: Operand
-  let b: Operand
+  let a: PairOperand
+  let b: PairOperand
+  /// What is compared; nothing if the shapes differ.
+  private let box: TensorBox?
+  private let runLength: Int
   private let method: Method
-  private let sameType: Bool
+  /// Whether equal bytes are equal values.
+  private let sameEncoding: Bool
 
   /// Prepares a comparison; reads the scales of block-FP8 weights, and nothing else.
-  init(
-    _ first: Checkpoint.Tensor, of checkpointA: Checkpoint, _ second: Checkpoint.Tensor,
-    of checkpointB: Checkpoint
-  )
+  init(_ pair: TensorPairing.Pair, _ piecesA: CheckpointPieces, _ piecesB: CheckpointPieces)
     throws(CheckpointError)
   {
-    a = try Operand(first, in: checkpointA)
-    b = try Operand(second, in: checkpointB)
-    sameType = first.elementType == second.elementType
-    let types = [first.elementType, second.elementType]
-    if first.shape != second.shape {
+    a = try PairOperand(pair.a, in: piecesA)
+    b = try PairOperand(pair.b, in: piecesB)
+    box = pair.box
+    runLength = pair.box?.runLength(in: [pair.a.box, pair.b.box]) ?? 0
+    let types = [a.tensor.elementType, b.tensor.elementType]
+    let sameType = types[0] == types[1]
+    sameEncoding = sameType && a.isScaled == b.isScaled
+    if pair.box == nil {
       method = .none(.shape, nil)
     } else if types.allSatisfy(\.isInteger) {
       method = .integer
-    } else if types.contains(.f64), a.values.isReal, b.values.isReal {
+    } else if types.contains(.f64), a.isReal, b.isReal {
       method = .double
-    } else if a.values.isReal, b.values.isReal {
+    } else if a.isReal, b.isReal {
       method = .real
     } else if sameType {
       method = .bytes
@@ -136,50 +89,54 @@ struct PairComparison: Sendable {
     }
   }
 
-  /// Whether the pair's bytes are read at all.
-  var readsData: Bool { if case .none = method { false } else { true } }
+  /// The elements that are read; none if there is nothing to compare.
+  var elementCount: Int { if case .none = method { 0 } else { box?.elementCount ?? 0 } }
 
-  /// The bytes of both sides of some elements.
-  func byteCount(of elements: Range<Int>) -> Int { a.byteRange(elements).count + b.byteRange(elements).count }
+  /// The bytes of both sides of so many elements.
+  func byteCount(of elements: Int) -> Int { a.byteCount(of: elements) + b.byteCount(of: elements) }
 
   /// Reads and compares some elements.
   func compare(_ elements: Range<Int>, using scratch: inout PairScratch) throws(CheckpointError)
     -> ElementDifferences
   {
-    try a.read(elements, into: &scratch.bytesA)
-    try b.read(elements, into: &scratch.bytesB)
-    return try compare(
-      elements, scratch.bytesA, scratch.bytesB, decodingInto: &scratch.valuesA, &scratch.valuesB)
+    var result = ElementDifferences()
+    guard let box else { return result }
+    var start = elements.lowerBound
+    while start < elements.upperBound {
+      // To the end of the run, beyond which one of the tensors has something else.
+      let end = min(elements.upperBound, (start / runLength + 1) * runLength)
+      try a.read(box.position(of: start, in: a.box), end - start, into: &scratch.a)
+      try b.read(box.position(of: start, in: b.box), end - start, into: &scratch.b)
+      result.merge(try compare(start, end - start, &scratch.a, &scratch.b))
+      start = end
+    }
+    return result
   }
 
   private func compare(
-    _ elements: Range<Int>, _ storedA: [UInt8], _ storedB: [UInt8], decodingInto valuesA: inout [Float],
-    _ valuesB: inout [Float]
+    _ start: Int, _ count: Int, _ left: inout PairOperand.Scratch, _ right: inout PairOperand.Scratch
   ) throws(CheckpointError) -> ElementDifferences {
     var result = ElementDifferences()
-    let bytesA = unsafe storedA.span.bytes.extracting(..<a.byteRange(elements).count)
-    let bytesB = unsafe storedB.span.bytes.extracting(..<b.byteRange(elements).count)
-    // Equal FP8 bytes with unequal scales are no difference of this pair: the scales are a pair of their own.
-    result.bytesDiffer = !sameType || !bytesA.isEqual(to: bytesB)
-    guard result.bytesDiffer else {
-      result.finite = elements.count
+    let sameBytes = sameEncoding && left.hasSameBytes(as: right)
+    guard !sameBytes else {
+      result.finite = count
       return result
     }
     switch method {
     case .real:
-      try a.decode(bytesA, elements, into: &valuesA)
-      try b.decode(bytesB, elements, into: &valuesB)
-      result.compare(
-        valuesA.span.extracting(..<elements.count), valuesB.span.extracting(..<elements.count),
-        from: elements.lowerBound)
+      try a.decode(&left)
+      try b.decode(&right)
+      result.compare(left.wanted, right.wanted, from: start)
     case .double:
-      let left = try a.values.doubles(bytesA, count: elements.count)
-      let right = try b.values.doubles(bytesB, count: elements.count)
-      result.compare(left.span, right.span, from: elements.lowerBound)
+      let doublesA = try a.doubles(&left)
+      let doublesB = try b.doubles(&right)
+      result.compare(doublesA.span, doublesB.span, from: start)
     case .integer:
-      result.compare(a.values.integers(bytesA), b.values.integers(bytesB), from: elements.lowerBound)
+      result.compare(a.integers(left), b.integers(right), from: start)
     case .bytes, .none: break
     }
+    // Blocks that reach beyond the common elements may differ there.
+    result.bytesDiffer = !sameEncoding || left.isWholeBlocks && right.isWholeBlocks || result.count > 0
     return result
   }
 
@@ -197,37 +154,25 @@ struct PairComparison: Sendable {
     default:
       outcome =
         differences.count > 0
-        ? .different : differences.bytesDiffer || !sameType ? .sameValues : .identical
-      if outcome != .identical, (a.scales != nil) != (b.scales != nil) {
+        ? .different : differences.bytesDiffer || !sameEncoding ? .sameValues : .identical
+      if outcome != .identical, a.isScaled != b.isScaled {
         note = "compared after multiplication with the block scales"
       }
     }
+    var errors = differences.count > 0 ? differences.errors : nil
+    if let box, let first = errors?.firstIndex {
+      errors?.firstIndex = box.position(of: first, in: TensorBox(wholeOf: box.shape))
+    }
+    let slice = box.flatMap {
+      $0.isWhole ? nil : DifferenceReport.Slice(origin: $0.origin, extent: $0.extent)
+    }
     return DifferenceReport.Pair(
-      a: side(a), b: side(b), outcome: outcome, errors: differences.count > 0 ? differences.errors : nil,
-      note: note)
+      a: side(a), b: side(b), slice: slice, outcome: outcome, errors: errors, note: note)
   }
 
-  private func side(_ operand: Operand) -> DifferenceReport.Side {
+  private func side(_ operand: PairOperand) -> DifferenceReport.Side {
     DifferenceReport.Side(
-      name: operand.tensor.name, dtype: operand.tensor.elementType, shape: operand.tensor.shape)
-  }
-}
-
-extension RawSpan {
-  /// Whether both hold the same bytes.
-  fileprivate func isEqual(to other: RawSpan) -> Bool {
-    guard byteCount == other.byteCount else { return false }
-    let whole = byteCount / 8 * 8
-    for offset in stride(from: 0, to: whole, by: 8) {
-      let left = unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self)
-      let right = unsafe other.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self)
-      if left != right { return false }
-    }
-    for offset in whole..<byteCount {
-      let left = unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self)
-      let right = unsafe other.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
-      if left != right { return false }
-    }
-    return true
+      name: operand.tensor.name, dtype: operand.tensor.elementType, shape: operand.tensor.shape,
+      file: operand.file)
   }
 }

@@ -15,13 +15,15 @@ public struct StatisticsReport: Encodable, Sendable {
     public let shape: TensorShape
     /// The stored bytes.
     public let bytes: Int
+    /// The file that holds it, below the checkpoint's directory.
+    public let file: String
     /// XXH3-128 of the bytes as they are in the file.
     public let xxh3: String
     /// The figures; `nil` for types without values that could be compared, and for types that cannot be decoded.
     public let values: ValueStatistics?
 
     private enum CodingKeys: String, CodingKey {
-      case name, dtype, shape, bytes, minimum, maximum, mean, rms, zeros, nan, infinite, xxh3
+      case name, dtype, shape, bytes, file, minimum, maximum, mean, rms, zeros, nan, infinite, xxh3
     }
 
     /// Encodes the figures beside the rest; they are `null` where there are none.
@@ -31,6 +33,7 @@ public struct StatisticsReport: Encodable, Sendable {
       try container.encode(dtype, forKey: .dtype)
       try container.encode(shape, forKey: .shape)
       try container.encode(bytes, forKey: .bytes)
+      try container.encode(file, forKey: .file)
       try container.encodeIfPresent(values?.minimum, forKey: .minimum)
       try container.encodeIfPresent(values?.maximum, forKey: .maximum)
       try container.encodeIfPresent(values?.mean, forKey: .mean)
@@ -81,7 +84,9 @@ extension StatisticsReport {
       takeIn: { pieces, figures, reader in
         collected.withLock { collector in
           for (index, piece) in pieces.enumerated() {
-            collector.take(piece, tensors[piece.tensor], reader.bytes(index), figures[index])
+            let tensor = tensors[piece.tensor]
+            collector.take(
+              piece, tensor, in: checkpoint.files[tensor.file], reader.bytes(index), figures[index])
           }
         }
       })
@@ -98,7 +103,8 @@ extension StatisticsReport {
     var finished: [Tensor] = []
 
     mutating func take(
-      _ piece: TensorPiece, _ tensor: Checkpoint.Tensor, _ bytes: RawSpan, _ part: ValueStatistics?
+      _ piece: TensorPiece, _ tensor: Checkpoint.Tensor, in file: Checkpoint.File, _ bytes: RawSpan,
+      _ part: ValueStatistics?
     ) {
       if piece.isFirst {
         digester = XXH3Digester()
@@ -111,7 +117,7 @@ extension StatisticsReport {
       finished.append(
         Tensor(
           name: tensor.name, dtype: tensor.elementType, shape: tensor.shape, bytes: tensor.byteRange.count,
-          xxh3: digester.finalize().description, values: figures))
+          file: file.name, xxh3: digester.finalize().description, values: figures))
     }
   }
 }

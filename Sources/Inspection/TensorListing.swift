@@ -16,7 +16,8 @@ public struct TensorListing: Sendable {
   public struct Totals: Encodable, Hashable, Sendable {
     /// How many there are.
     public internal(set) var tensors = 0
-    /// Their elements; none for scales, which belong to the weights they scale.
+    /// Their elements; none for scales, which belong to the weights they scale, and none for the second copy of a
+    /// tensor that several parts of a partition set hold.
     public internal(set) var parameters = 0
     /// Their stored bytes.
     public internal(set) var bytes = 0
@@ -60,14 +61,19 @@ public struct TensorListing: Sendable {
 extension TensorListing {
   /// Lists the tensors of a checkpoint that `selection` chooses.
   ///
+  /// What several parts of a partition set hold counts once as parameters, and every time as bytes.
+  /// - Throws: `.malformed` if a part of a partition set states a slice that its tensor does not have.
   /// - Complexity: O(*n* log *n*) in the number of tensors; reads nothing.
-  public init(of checkpoint: Checkpoint, selection: TensorSelection = TensorSelection()) {
+  public init(of checkpoint: Checkpoint, selection: TensorSelection = TensorSelection())
+    throws(CheckpointError)
+  {
+    let copies = try CheckpointPieces.copies(in: checkpoint)
     var sums: [TensorRole: Totals] = [:]
     var total = Totals()
     let chosen = selection.choose(from: checkpoint)
     tensors = chosen.map { tensor, role, layer in
       let elements = tensor.shape.elementCount
-      let parameters = role == .scale ? 0 : elements
+      let parameters = role == .scale || copies.contains(tensor) ? 0 : elements
       sums[role, default: Totals()].add(parameters, tensor.byteRange.count)
       total.add(parameters, tensor.byteRange.count)
       return Tensor(

@@ -4,48 +4,74 @@ internal import TensorFormats
 /// Which tensor of one checkpoint is which of another.
 ///
 /// Names are compared in the published form, where a model description knows it, so that a GGUF file meets the
-/// checkpoint that it was made from. A name that occurs more than once, as between the parts of a partition set, is
-/// paired first with first, second with second. Scales are no tensors of their own where the other side has none:
-/// they are part of the values of the weight that they scale.
+/// checkpoint that it was made from. Where a partition set holds boxes or copies of a tensor, each of them meets what
+/// it has in common with the other side. Scales are no tensors of their own where the other side has none: they are
+/// part of the values of the weight that they scale.
 struct TensorPairing {
-  private(set) var pairs: [(a: Checkpoint.Tensor, b: Checkpoint.Tensor)] = []
+  /// Two stored tensors with elements in common.
+  struct Pair {
+    let a: CheckpointPieces.Piece
+    let b: CheckpointPieces.Piece
+    /// What they have in common; `nil` if the tensors have different shapes.
+    let box: TensorBox?
+  }
+
+  private(set) var pairs: [Pair] = []
   private(set) var onlyInA: [String] = []
   private(set) var onlyInB: [String] = []
+  /// Tensors of which one side has elements that the other lacks.
+  private(set) var incomplete: [DifferenceReport.Incomplete] = []
 
-  init(_ a: Checkpoint, _ b: Checkpoint) {
-    let namesA = ModelNames(a)
-    let namesB = ModelNames(b)
-    var waiting: [String: [Checkpoint.Tensor]] = [:]
-    for tensor in b.tensors.reversed() { waiting[namesB.canonical(tensor.name), default: []].append(tensor) }
-    for tensor in a.tensors {
-      let name = namesA.canonical(tensor.name)
-      if let counterpart = waiting[name]?.popLast() {
-        pairs.append((tensor, counterpart))
-      } else if !Self.isAbsorbed(tensor, in: a, by: b, named: name, waiting) {
-        onlyInA.append(tensor.name)
-      }
-    }
-    let paired = Dictionary(pairs.map { ($0.b.name, $0.a) }, uniquingKeysWith: { first, _ in first })
-    for tensor in b.tensors {
-      guard waiting[namesB.canonical(tensor.name)]?.contains(tensor) == true else { continue }
-      // A scale of `b` is accounted for when its weight has a partner that is no scaled weight itself.
-      if let weight = BlockScales.weightName(ofScale: tensor.name), let partner = paired[weight],
-        BlockScales.scaleTensor(of: partner, in: a) == nil, b[weight]?.elementType == .f8E4M3
-      {
+  init(_ a: CheckpointPieces, _ b: CheckpointPieces) {
+    for name in a.names {
+      let (left, right) = (a[name], b[name])
+      guard let first = left.first, let counterpart = right.first else {
+        if !Self.isAbsorbed(name, of: a, by: b) { onlyInA += Self.names(left) }
         continue
       }
-      onlyInB.append(tensor.name)
+      let shape = first.box.shape
+      guard (left + right).allSatisfy({ $0.box.shape == shape }) else {
+        pairs.append(Pair(a: first, b: counterpart, box: nil))
+        continue
+      }
+      if left.map(\.box) == right.map(\.box) {
+        for (piece, other) in zip(left, right) { pairs.append(Pair(a: piece, b: other, box: piece.box)) }
+        continue
+      }
+      var shared: Set<TensorBox> = []
+      for piece in left {
+        for other in right {
+          guard let box = piece.box.intersection(other.box) else { continue }
+          pairs.append(Pair(a: piece, b: other, box: box))
+          shared.insert(box)
+        }
+      }
+      let common = Self.count(shared)
+      let (inA, inB) = (Self.count(Set(left.map(\.box))), Self.count(Set(right.map(\.box))))
+      if inA != common || inB != common {
+        incomplete.append(
+          .init(
+            name: first.tensor.name, elements: shape.elementCount, inA: inA, inB: inB, inBoth: common))
+      }
+    }
+    for name in b.names where a[name].isEmpty && !Self.isAbsorbed(name, of: b, by: a) {
+      onlyInB += Self.names(b[name])
     }
   }
 
+  /// The stored names of a tensor: several copies have one.
+  private static func names(_ pieces: [CheckpointPieces.Piece]) -> [String] {
+    pieces.first.map { [$0.tensor.name] } ?? []
+  }
+
+  /// The elements in boxes that do not overlap.
+  private static func count(_ boxes: Set<TensorBox>) -> Int { boxes.reduce(0) { $0 + $1.elementCount } }
+
+  /// Whether a tensor that the other side lacks is a scale, and the weight that it belongs to is there.
   private static func isAbsorbed(
-    _ tensor: Checkpoint.Tensor, in a: Checkpoint, by b: Checkpoint, named name: String,
-    _ waiting: [String: [Checkpoint.Tensor]]
+    _ name: String, of owner: CheckpointPieces, by other: CheckpointPieces
   ) -> Bool {
-    guard let weight = BlockScales.weightName(ofScale: name), a[weight]?.elementType == .f8E4M3 else {
-      return false
-    }
-    // Whether the weight has a partner shows in `b` under any of its names: the partner was waiting at the start.
-    return waiting[weight] != nil
+    guard let weight = BlockScales.weightName(ofScale: name) else { return false }
+    return owner[weight].first?.tensor.elementType == .f8E4M3 && !other[weight].isEmpty
   }
 }

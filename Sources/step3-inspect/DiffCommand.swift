@@ -10,8 +10,9 @@ struct DiffCommand: ToolCommand {
     abstract: "Compare two checkpoints: names, shapes, types, bytes, and values where they differ.",
     discussion: """
       Formats and types may differ: Step-3's GGUF names are matched with the published ones, values are compared after \
-      decoding, and block-FP8 weights are multiplied with their scales. Ends with 0 if every tensor has its \
-      counterpart with the same shape and values, and with 1 otherwise.
+      decoding, and block-FP8 weights are multiplied with their scales. The slices and copies in the parts of a \
+      partition set are compared with what they are slices of. Ends with 0 if every tensor has its counterpart with \
+      the same shape and values, and with 1 otherwise.
       """)
 
   @Argument(help: "The first checkpoint.", completion: .file())
@@ -46,6 +47,15 @@ struct DiffCommand: ToolCommand {
       for name in names { text += "  \(name.escapingControlCharacters)\n" }
       text += "\n"
     }
+    if !report.incomplete.isEmpty {
+      text += "not all elements are in both: \(counted(report.incomplete.count, "tensor"))\n"
+      for tensor in report.incomplete {
+        text +=
+          "  \(tensor.name.escapingControlCharacters): of \(grouped(tensor.elements)) elements, "
+          + "\(grouped(tensor.inA)) in A, \(grouped(tensor.inB)) in B, \(grouped(tensor.inBoth)) in both\n"
+      }
+      text += "\n"
+    }
     if !report.pairs.isEmpty {
       text += table(report).rendered(width: StandardStream.output.columns, heading: common.heading) + "\n"
     }
@@ -54,22 +64,27 @@ struct DiffCommand: ToolCommand {
       (summary.identical, "identical"), (summary.sameValues, "with the same values in another form"),
       (summary.different, "different"), (summary.shape, "of another shape"),
       (summary.notCompared, "not comparable"), (report.onlyInA.count, "only in A"),
-      (report.onlyInB.count, "only in B"),
+      (report.onlyInB.count, "only in B"), (report.incomplete.count, "incomplete"),
     ]
     let counts = parts.filter { $0.0 > 0 }.map { "\(grouped($0.0)) \($0.1)" }.joined(separator: ", ")
     return text + (report.equal ? "equal" : "different") + (counts.isEmpty ? "" : ": \(counts)") + "\n"
   }
 
   private func table(_ report: DifferenceReport) -> TextTable {
-    var table = TextTable([
-      .init("tensor", shrinks: true), .init("A"), .init("B"), .init("outcome"), .init("differ", .right),
-      .init("max abs", .right), .init("rmse", .right), .init("first", .right),
-    ])
+    let showsSlices = report.pairs.contains { $0.slice != nil }
+    var table = TextTable(
+      [.init("tensor", wraps: true)] + (showsSlices ? [.init("slice", shrinks: true)] : []) + [
+        .init("A"), .init("B"), .init("outcome"), .init("differ", .right),
+        .init("max abs", .right), .init("rmse", .right), .init("first", .right),
+      ])
     for pair in report.pairs {
       let sides =
         pair.outcome == .shape
         ? [shapeText(pair.a.shape), shapeText(pair.b.shape)] : [pair.a.dtype.rawValue, pair.b.dtype.rawValue]
-      var row = [pair.a.name] + sides + [word(for: pair.outcome)]
+      var row =
+        [pair.a.name] + (showsSlices ? [pair.slice.map(sliceText) ?? "all"] : []) + sides + [
+          word(for: pair.outcome)
+        ]
       if let errors = pair.errors {
         row += [
           grouped(errors.count), significant(errors.maxAbs), significant(errors.rmse),
@@ -81,6 +96,11 @@ struct DiffCommand: ToolCommand {
       table.append(row)
     }
     return table
+  }
+
+  /// `4:8, 0:256, 0:128`, as NumPy writes it.
+  private func sliceText(_ slice: DifferenceReport.Slice) -> String {
+    zip(slice.origin, slice.extent).map { "\($0):\($0 + $1)" }.joined(separator: ", ")
   }
 
   private func word(for outcome: DifferenceReport.Outcome) -> String {

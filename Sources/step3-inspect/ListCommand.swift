@@ -32,7 +32,7 @@ struct ListCommand: ToolCommand {
   func run() async throws {
     let checkpoint = try input.open(common)
     let selection = TensorSelection(matches: try names.matcher(), role: role, order: sort)
-    let listing = TensorListing(of: checkpoint, selection: selection)
+    let listing = try TensorListing(of: checkpoint, selection: selection)
     try common.printReport(listing) { text(listing) }
   }
 
@@ -60,14 +60,18 @@ struct ListCommand: ToolCommand {
   }
 
   private func tensorTable(_ listing: TensorListing) -> TextTable {
-    var table = TextTable([
-      .init("tensor", shrinks: true), .init("type"), .init("shape", shrinks: true), .init("size", .right),
-      .init("role"),
-    ])
+    // The files of a partition set lie in the directories of its parts, whose tensors have the same names.
+    let showsParts = listing.files.contains { $0.path.contains("/") }
+    var table = TextTable(
+      [
+        .init("tensor", wraps: true), .init("type"), .init("shape", shrinks: true), .init("size", .right),
+        .init("role"),
+      ] + (showsParts ? [.init("part")] : []))
     for tensor in listing.tensors {
-      table.append([
+      let row = [
         tensor.name, tensor.dtype.rawValue, shapeText(tensor.shape), size(tensor.bytes), tensor.role.rawValue,
-      ])
+      ]
+      table.append(row + (showsParts ? [part(of: tensor.file)] : []))
     }
     return table
   }

@@ -21,7 +21,7 @@ struct MetadataCommand: ToolCommand {
     let width = StandardStream.output.columns
     var sections: [String] = []
     if let configuration = metadata.configuration {
-      var table = TextTable([.init("config.json", shrinks: true), .init("value", shrinks: true)])
+      var table = TextTable([.init("config.json", wraps: true), .init("value", shrinks: true)])
       for (path, value) in configuration.flattened() { table.append([path, value.summary]) }
       sections.append(table.rendered(width: width, heading: common.heading))
     }

@@ -67,6 +67,8 @@ extension CommonOptions {
     } else {
       try StandardStream.output.write(words())
     }
+    let memory = ProcessUsage.peakMemoryBytes
+    note(Step3Inspect.name, "peak memory: \(size(memory)) (\(memory) bytes)")
   }
 
   /// How headings are written on standard output.

@@ -35,12 +35,13 @@ struct StatsCommand: ToolCommand {
   private func table(_ report: StatisticsReport) -> TextTable {
     // A digest is 32 columns wide, which no terminal of 80 has to spare.
     let showsDigest = (StandardStream.output.columns ?? .max) >= 132
+    let showsParts = report.tensors.contains { $0.file.contains("/") }
     var table = TextTable(
       [
-        .init("tensor", shrinks: true), .init("type"), .init("min", .right), .init("max", .right),
+        .init("tensor", wraps: true), .init("type"), .init("min", .right), .init("max", .right),
         .init("mean", .right), .init("rms", .right), .init("zeros", .right), .init("nan", .right),
         .init("inf", .right),
-      ] + (showsDigest ? [.init("xxh3-128")] : []))
+      ] + (showsParts ? [.init("part")] : []) + (showsDigest ? [.init("xxh3-128")] : []))
     for tensor in report.tensors {
       var row = [tensor.name, tensor.dtype.rawValue]
       if let values = tensor.values {
@@ -51,6 +52,7 @@ struct StatsCommand: ToolCommand {
       } else {
         row += Array(repeating: "-", count: 7)
       }
+      if showsParts { row.append(part(of: tensor.file)) }
       table.append(showsDigest ? row + [tensor.xxh3] : row)
     }
     return table

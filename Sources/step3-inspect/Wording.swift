@@ -20,6 +20,9 @@ func counted(_ number: Int, _ noun: String) -> String {
 /// `642 GB`
 func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
 
+/// The directory of a partition set's part, of the path of one of its files.
+func part(of file: String) -> String { String(file.prefix { $0 != "/" }) }
+
 /// `92.3%`
 func percentage(_ fraction: Double) -> String {
   let tenths = Int((fraction * 1000).rounded())

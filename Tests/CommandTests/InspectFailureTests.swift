@@ -33,6 +33,26 @@ import Testing
     #expect(!result.error.isEmpty)
   }
 
+  @Test(
+    "a wrong regular expression is quoted, with what is wrong",
+    arguments: [("(a", "expected ')'"), ("*a", "quantifier '*'"), ("a[", "character class")])
+  func wrongPattern(pattern: String, message: String) throws {
+    for command in ["list", "stats"] {
+      let result = try runTool(
+        "step3-inspect", [command, Fixtures.path("checkpoints/tiny"), "--filter", pattern])
+      #expect(result.status == 64)
+      #expect(result.error.contains("--filter '\(pattern)' is not a regular expression: "))
+      #expect(result.error.contains(message), "\(result.error)")
+    }
+  }
+
+  @Test("completions exist", arguments: ["bash", "zsh", "fish"])
+  func completions(shell: String) throws {
+    let result = try runTool("step3-inspect", ["--generate-completion-script", shell])
+    #expect(result.status == 0)
+    for word in ["metadata", "filter", "routed_experts"] { #expect(result.output.contains(word)) }
+  }
+
   @Test func helpIsNoError() throws {
     let result = try runTool("step3-inspect", ["--help"])
     #expect(result.status == 0)

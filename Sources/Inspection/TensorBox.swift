@@ -1,0 +1,76 @@
+internal import TensorFormats
+
+/// Which elements of a tensor something holds: a range along every dimension.
+struct TensorBox: Hashable, Sendable {
+  /// The dimensions of the whole tensor.
+  let shape: TensorShape
+  /// The first index along each dimension.
+  let origin: [Int]
+  /// How many indices along each dimension.
+  let extent: [Int]
+
+  /// All elements.
+  init(wholeOf shape: TensorShape) {
+    self.shape = shape
+    origin = Array(repeating: 0, count: shape.rank)
+    extent = shape.dimensions
+  }
+
+  /// A box; `nil` unless it lies in the tensor.
+  init?(_ shape: TensorShape, origin: [Int], extent: [Int]) {
+    guard origin.count == shape.rank, extent.count == shape.rank else { return nil }
+    for (axis, dimension) in shape.dimensions.enumerated() {
+      guard extent[axis] >= 0, (0...dimension).contains(origin[axis]),
+        extent[axis] <= dimension - origin[axis]
+      else { return nil }
+    }
+    self.shape = shape
+    self.origin = origin
+    self.extent = extent
+  }
+
+  var isWhole: Bool { extent == shape.dimensions }
+  var elementCount: Int { extent.reduce(1, *) }
+
+  /// The elements that both boxes hold; `nil` if there are none, unless the boxes are the same.
+  ///
+  /// - Precondition: Both are boxes of tensors of one shape.
+  func intersection(_ other: TensorBox) -> TensorBox? {
+    if self == other { return self }
+    let start = zip(origin, other.origin).map(max)
+    let end = extent.indices.map {
+      min(origin[$0] + extent[$0], other.origin[$0] + other.extent[$0])
+    }
+    guard zip(start, end).allSatisfy({ $0 < $1 }) else { return nil }
+    return TensorBox(shape, origin: start, extent: zip(end, start).map { $0 - $1 })
+  }
+
+  /// Where the element with row-major number `index` in this box is in `outer`, row-major too.
+  ///
+  /// - Precondition: `outer` contains this box.
+  func position(of index: Int, in outer: TensorBox) -> Int {
+    var rest = index
+    var position = 0
+    var stride = 1
+    for axis in extent.indices.reversed() {
+      let (quotient, coordinate) = rest.quotientAndRemainder(dividingBy: extent[axis])
+      position += (coordinate + origin[axis] - outer.origin[axis]) * stride
+      stride *= outer.extent[axis]
+      rest = quotient
+    }
+    return position
+  }
+
+  /// How many elements of this box follow each other without a gap in each of `outers`: the box falls into runs of
+  /// that length.
+  ///
+  /// - Precondition: All of `outers` contain this box.
+  func runLength(in outers: [TensorBox]) -> Int {
+    var length = 1
+    for axis in extent.indices.reversed() {
+      length *= extent[axis]
+      guard outers.allSatisfy({ $0.extent[axis] == extent[axis] }) else { break }
+    }
+    return length
+  }
+}
