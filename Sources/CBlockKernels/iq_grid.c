@@ -80,11 +80,12 @@ static void build(iq_grid *grid, const uint16_t *points, uint32_t count, int bit
             previous = distance;
         }
         lists[cell] = first << 9 | (used - first);
-        // The rest of the last vector repeats the first neighbour, which then is as near as its copies, and comes first.
+        // The rest of the last vector repeats the last neighbour, which then is as near as its copies, and comes first.
+        const uint32_t last = used - 1;
         const uint32_t vector = bits == 3 ? 8 : 16;
         for (; (used - first) % vector != 0; ++used) {
-            neighbours[used] = neighbours[first];
-            nibbles[used] = nibbles[first];
+            neighbours[used] = neighbours[last];
+            nibbles[used] = nibbles[last];
         }
     }
     grid->points = points;

@@ -24,7 +24,7 @@ typedef struct iq_grid {
     const uint32_t *lists;
     /// Per cell that is a point: its position in the codebook.
     const uint16_t *positions;
-    /// The neighbours' cells. Every list is filled up with its first neighbour to a multiple of 8 (IQ3) or 16.
+    /// The neighbours' cells. Every list is filled up with its last neighbour to a multiple of 8 (IQ3) or 16.
     const uint16_t *neighbours;
     /// The neighbours again, a nibble per coordinate: the coordinate, plus, in the spare high bits, the coordinate's
     /// number, so that a nibble is an index into a register that holds a table for several coordinates.

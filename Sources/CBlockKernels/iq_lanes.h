@@ -144,12 +144,68 @@ IQ_INLINE vi vf_nearest(vf a) {
     return (vf_bits(a + vf_set(12582912.0f)) & vi_set(0x7FFFFF)) - vi_set(0x400000);
 }
 
-/// `count` values from each of IQ_LANES places, lane by lane into one vector per element.
+// MARK: Interleaving
+
+#if IQ_LANES == 16
+/// Turns sixteen rows into sixteen columns.
+IQ_INLINE void iq_transpose(vf *rows) {
+    vf pairs[16], fours[16], eights[16];
+    for (int i = 0; i < 16; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        for (int j = 0; j < 2; ++j) {
+            const __m512d a = (__m512d)pairs[i + j], b = (__m512d)pairs[i + 2 + j];
+            fours[i + 2 * j] = (__m512)_mm512_unpacklo_pd(a, b);
+            fours[i + 2 * j + 1] = (__m512)_mm512_unpackhi_pd(a, b);
+        }
+    }
+    // Column 4 q + c of rows i to i + 3 is in quarter q of fours[i + c].
+    for (int i = 0; i < 16; i += 8) {
+        for (int c = 0; c < 4; ++c) {
+            eights[i + c] = _mm512_shuffle_f32x4(fours[i + c], fours[i + 4 + c], 0x88);
+            eights[i + 4 + c] = _mm512_shuffle_f32x4(fours[i + c], fours[i + 4 + c], 0xDD);
+        }
+    }
+    for (int c = 0; c < 4; ++c) {
+        rows[c] = _mm512_shuffle_f32x4(eights[c], eights[8 + c], 0x88);
+        rows[4 + c] = _mm512_shuffle_f32x4(eights[4 + c], eights[12 + c], 0x88);
+        rows[8 + c] = _mm512_shuffle_f32x4(eights[c], eights[8 + c], 0xDD);
+        rows[12 + c] = _mm512_shuffle_f32x4(eights[4 + c], eights[12 + c], 0xDD);
+    }
+}
+
+#elif IQ_LANES == 8
+/// Turns eight rows into eight columns.
+IQ_INLINE void iq_transpose(vf *rows) {
+    vf pairs[8], fours[8];
+    for (int i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 2; ++j) {
+            const __m256d a = (__m256d)pairs[i + j], b = (__m256d)pairs[i + 2 + j];
+            fours[i + 2 * j] = (__m256)_mm256_unpacklo_pd(a, b);
+            fours[i + 2 * j + 1] = (__m256)_mm256_unpackhi_pd(a, b);
+        }
+    }
+    for (int c = 0; c < 4; ++c) {
+        rows[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+        rows[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+    }
+}
+
+#else
+IQ_INLINE void iq_transpose(vf *rows) { (void)rows; }
+#endif
+
+/// `count` values, a multiple of sixteen, from each of IQ_LANES places, lane by lane into one vector per element.
 IQ_INLINE void iq_interleave(vf *target, const float *const *sources, int count) {
-    float *flat = (float *)target;
-    for (int lane = 0; lane < IQ_LANES; ++lane) {
-        const float *source = sources[lane];
-        for (int i = 0; i < count; ++i) flat[i * IQ_LANES + lane] = source[i];
+    for (int i = 0; i < count; i += IQ_LANES) {
+        for (int lane = 0; lane < IQ_LANES; ++lane) target[i + lane] = vf_load(sources[lane] + i);
+        iq_transpose(target + i);
     }
 }
 

@@ -230,6 +230,10 @@ IQ_INLINE void iq_fit(const iq_lattice *format, const iq_lane_blocks *lanes, con
     }
 }
 
+#if IQ_LANES == 16
+#include "iq_stretches.h"
+#endif
+
 /// Searches IQ_LANES sub-blocks. `sums`: of the squares of the super-block around each.
 IQ_INLINE void iq_lattice_search(const iq_lattice *format, const float *const *values, const float *const *importance,
                                  vf sums, iq_found *found) {
@@ -273,7 +277,13 @@ IQ_INLINE void iq_lattice_search(const iq_lattice *format, const float *const *v
         kept_off[k] = format->refine == IQ_REFINE_IF_ANY_OFF_POINT ? present : vm_and(present, vm_not(present));
     }
     vf best = vf_set(0), qx, qq;
-    for (int attempt = -format->attempts; attempt <= format->attempts; ++attempt) {
+#if IQ_LANES == 16
+    const int by_stretches = format->group == 4 && iq_fit_by_stretches(format, &lanes, present, top, reach, &best,
+                                                                       &scale, kept, kept_off);
+#else
+    const int by_stretches = 0;
+#endif
+    for (int attempt = -format->attempts; attempt <= format->attempts && !by_stretches; ++attempt) {
         const vf inverse = vf_set(top + (float)attempt * format->step) / reach;
         iq_round(format, &lanes, inverse, vf_set(1) / inverse, present, cells, off);
         iq_fit(format, &lanes, cells, &qx, &qq);

@@ -48,7 +48,7 @@ enum IQ1Twin {
       let bits = scales[g / 8] >> (3 * (g / 2 % 4)) & 7
       let high = block[32 + g / 2] >> (4 * (g % 2)) & 15
       return group(
-        Int(block[g]) | Int(high & 7) << 8, scale: Float(Float16(bitPattern: unit)) * Float(2 * bits + 1),
+        Int(block[g]) | Int(high & 7) << 8, scale: HalfPrecision.float(unit) * Float(2 * bits + 1),
         isDown: high & 8 != 0)
     }
   }

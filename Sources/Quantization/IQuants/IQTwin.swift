@@ -65,7 +65,7 @@ extension Array where Element == UInt8 {
   }
 
   /// The half-precision number at a byte offset.
-  func iqHalf(at offset: Int) -> Float { Float(Float16(bitPattern: iqUInt16(at: offset))) }
+  func iqHalf(at offset: Int) -> Float { HalfPrecision.float(iqUInt16(at: offset)) }
 
   mutating func iqPut(_ value: UInt16, at offset: Int) {
     self[offset] = UInt8(truncatingIfNeeded: value)
@@ -83,6 +83,6 @@ extension Array where Element == UInt8 {
 extension Float {
   /// The nearest half-precision number, ties to even. NaN becomes the reference's one, with its sign.
   var iqHalfBits: UInt16 {
-    isNaN ? (sign == .minus ? 0xFE00 : 0x7E00) : Float16(self).bitPattern
+    HalfPrecision.bits(self)
   }
 }

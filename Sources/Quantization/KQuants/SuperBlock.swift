@@ -34,12 +34,12 @@ struct SuperBlock: ~Copyable {
 extension SuperBlock {
   /// The value of the little-endian binary16 at `offset`.
   func half(at offset: Int) -> Float {
-    Float(Float16(bitPattern: UInt16(bytes[offset]) | UInt16(bytes[offset + 1]) << 8))
+    HalfPrecision.float(UInt16(bytes[offset]) | UInt16(bytes[offset + 1]) << 8)
   }
 
   /// Stores `value` as binary16, rounded to nearest even, and returns the value stored.
   mutating func setHalf(_ value: Float, at offset: Int) -> Float {
-    let bits = Float16(value).bitPattern
+    let bits = HalfPrecision.bits(value)
     bytes[offset] = UInt8(truncatingIfNeeded: bits)
     bytes[offset + 1] = UInt8(bits >> 8)
     return half(at: offset)
