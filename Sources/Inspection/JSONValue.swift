@@ -79,7 +79,7 @@ extension JSONValue {
     case .null:
       _ = try scanner.scanNull()
       self = .null
-    case .bool: self = .bool(try scanner.scanBool())
+    case .bool: self = .bool(try scanner.scanBool("a value"))
     case .number: self = .spelled(JSONNumber(try scanner.scanNumberText("a value")))
     case .string: self = .string(try scanner.scanString("a value"))
     case .array:
