@@ -176,6 +176,7 @@ let package = Package(
       dependencies: [
         "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
+        "step3-convert",
       ],
       swiftSettings: testing),
     .testTarget(

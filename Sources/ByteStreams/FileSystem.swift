@@ -104,6 +104,9 @@ public enum FileSystem {
     }
   }
 
+  /// Lets this process open as many files as the system allows it: a large model in small shards needs thousands.
+  public static func raiseOpenFileLimit() { cfs_raise_open_file_limit() }
+
   /// Bytes that may still be written to the file system that holds `path`; `nil` if the system does not say.
   public static func freeSpace(at path: String) -> Int? {
     var status = statvfs()

@@ -42,29 +42,7 @@ public final class InputFile: ByteSource {
   deinit { close(descriptor) }
 
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
-    var done = 0
-    var failure: CheckpointError?
-    unsafe buffer.withUnsafeMutableBytes { target in
-      while done < target.count {
-        // One call moves at most 1 GiB, well below every system's limit.
-        let wanted = min(target.count - done, 1 << 30)
-        let count = unsafe pread(
-          descriptor, target.baseAddress.unsafelyUnwrapped + done, wanted, off_t(offset + done))
-        if count > 0 {
-          done += count
-        } else if count == 0 {
-          failure = CheckpointError(
-            .truncated, "the file ends \(target.count - done) bytes early", path: path, offset: offset + done,
-            remedy: "it was shortened while it was read, or a download is incomplete")
-          return
-        } else if errno != EINTR {
-          failure = CheckpointError(
-            .inputOutput, "reading failed: \(systemMessage(errno))", path: path, offset: offset + done)
-          return
-        }
-      }
-    }
-    if let failure { throw failure }
+    try readFully(descriptor, path: path, into: &buffer, at: offset)
   }
 
   public func prefetch(_ range: Range<Int>) {
@@ -74,6 +52,37 @@ public final class InputFile: ByteSource {
   public func discardCached(_ range: Range<Int>) {
     cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
   }
+}
+
+/// Fills the whole of `buffer` from `offset` on.
+///
+/// - Throws: `.truncated` if the file ends first, `.inputOutput` if reading fails.
+func readFully(
+  _ descriptor: CInt, path: String, into buffer: inout MutableRawSpan, at offset: Int
+) throws(CheckpointError) {
+  var done = 0
+  var failure: CheckpointError?
+  unsafe buffer.withUnsafeMutableBytes { target in
+    while done < target.count {
+      // One call moves at most 1 GiB, well below every system's limit.
+      let wanted = min(target.count - done, 1 << 30)
+      let count = unsafe pread(
+        descriptor, target.baseAddress.unsafelyUnwrapped + done, wanted, off_t(offset + done))
+      if count > 0 {
+        done += count
+      } else if count == 0 {
+        failure = CheckpointError(
+          .truncated, "the file ends \(target.count - done) bytes early", path: path, offset: offset + done,
+          remedy: "it was shortened while it was read, or a download is incomplete")
+        return
+      } else if errno != EINTR {
+        failure = CheckpointError(
+          .inputOutput, "reading failed: \(systemMessage(errno))", path: path, offset: offset + done)
+        return
+      }
+    }
+  }
+  if let failure { throw failure }
 }
 
 /// The system's words for an `errno` value.

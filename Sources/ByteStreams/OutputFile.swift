@@ -15,15 +15,27 @@ public final class OutputFile: Sendable {
   public let path: String
   /// How long the file will be.
   public let byteCount: Int
-  private let descriptor: CInt
+  /// `nil` if everything is thrown away.
+  private let descriptor: CInt?
+  private let meter: Meter?
+
+  /// Stands for a file of `byteCount` bytes that is not there: what is written is thrown away, for a rehearsal.
+  public init(discarding path: String, byteCount: Int) {
+    self.path = path
+    self.byteCount = byteCount
+    descriptor = nil
+    meter = nil
+  }
 
   /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk shows now.
   ///
-  /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  /// - Parameters:
+  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  ///   - meter: Counts the time spent in writing.
   /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not) or may not be written, `.inputOutput`
   ///   if there is no room for it.
-  public init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
-    let flags = O_WRONLY | O_CLOEXEC | (reopening ? 0 : O_CREAT | O_EXCL)
+  public init(_ path: String, byteCount: Int, reopening: Bool = false, meter: Meter? = nil) throws(CheckpointError) {
+    let flags = O_RDWR | O_CLOEXEC | (reopening ? 0 : O_CREAT | O_EXCL)
     let descriptor = unsafe open(path, flags, 0o644)
     guard descriptor >= 0 else {
       throw CheckpointError(
@@ -40,9 +52,10 @@ public final class OutputFile: Sendable {
     self.path = path
     self.byteCount = byteCount
     self.descriptor = descriptor
+    self.meter = meter
   }
 
-  deinit { close(descriptor) }
+  deinit { if let descriptor { close(descriptor) } }
 
   /// Writes all of `bytes` at `offset`.
   ///
@@ -50,6 +63,12 @@ public final class OutputFile: Sendable {
   /// - Throws: `.inputOutput`.
   public func write(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
     precondition(offset >= 0 && offset + bytes.byteCount <= byteCount, "write beyond the planned size")
+    guard let descriptor else { return }
+    guard let meter else { return try write(bytes, to: descriptor, at: offset) }
+    try meter.measure { () throws(CheckpointError) in try write(bytes, to: descriptor, at: offset) }
+  }
+
+  private func write(_ bytes: RawSpan, to descriptor: CInt, at offset: Int) throws(CheckpointError) {
     var failure: CheckpointError?
     unsafe bytes.withUnsafeBytes { source in
       var done = 0
@@ -70,10 +89,20 @@ public final class OutputFile: Sendable {
     if let failure { throw failure }
   }
 
+  /// Fills `buffer` with what the file holds from `offset` on.
+  ///
+  /// - Throws: `.truncated` if the file ends first, `.inputOutput` if reading fails.
+  public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    precondition(descriptor != nil, "nothing is kept to be read")
+    guard let descriptor else { return }
+    try readFully(descriptor, path: path, into: &buffer, at: offset)
+  }
+
   /// Makes sure that everything written so far survives a power cut.
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
+    guard let descriptor else { return }
     let failure = cfs_synchronize(descriptor)
     guard failure == 0 else {
       throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
@@ -82,6 +111,7 @@ public final class OutputFile: Sendable {
 
   /// Gives the page cache of a range back once it is on the device. A hint.
   public func discardCached(_ range: Range<Int>) {
+    guard let descriptor else { return }
     cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
   }
 }

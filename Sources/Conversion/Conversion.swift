@@ -18,58 +18,143 @@ public struct Conversion: Sendable {
     self.options = options
   }
 
-  /// Converts into the directory `output`, which must not exist unless overwriting is allowed.
+  /// Converts into the directory `output`, which must not exist unless overwriting or resuming is allowed.
   ///
   /// Memory: about `options.memory`, whatever the size of the model.
   ///
   /// - Parameter progress: Called from any thread after each step.
-  /// - Returns: The manifest, as it was written.
+  /// - Returns: The manifest, as it was written, and how it went.
   /// - Throws: ``CheckpointError``: `.cannotCreate` if the output is in the way, `.inputOutput` for a full disk or a
-  ///   failing read, `.nonFinite` for weights that are no numbers; `CancellationError` if the task is cancelled.
-  ///   The output is then marked unfinished.
+  ///   failing read, `.nonFinite` for weights that are no numbers, `.digestMismatch` if the source is not what was
+  ///   published, `.sourceChanged`, `.invalidRequest` or `.unsupported` if an output cannot be resumed like this;
+  ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
   public func run(
     into output: String, progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
-  ) async throws -> Manifest {
+  ) async throws -> ConversionOutcome {
     let plan = planned.plan
+    let meters = StageMeters()
+    try options.expectedDigests?.check(plan.source)
+    FileSystem.raiseOpenFileLimit()
     let directory = OutputDirectory(path: output, plan: plan)
-    let files = try directory.begin(headers: planned.headers, overwrite: options.overwrite)
-    let report = try await pipeline(directory, files, progress).run()
-    try directory.finish(files)
-    let documents = try directory.writeDocuments(from: checkpoint.directory)
-    let manifest = Manifest(plan: plan, report: report, documents: documents)
-    try directory.complete(manifest)
-    return manifest
+    if options.resume, try directory.state() == .finished { return try finished(directory) }
+
+    do {
+      let opened = try open(directory, meters)
+      let journal = Journal(
+        opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
+        meter: meters.sync)
+      let tally = UnitRunner.Tally()
+      let pipeline = pipeline(
+        opened.outputs, paths: plan.files.map(directory.unfinishedPath), journal, meters, tally, progress)
+      let report = try await journal.keeping { try await pipeline.run() }
+      try directory.finish(opened.outputs)
+      let documents = try directory.writeDocuments(from: checkpoint.directory)
+      let manifest = Manifest(plan: plan, report: report, documents: documents)
+      try directory.complete(manifest)
+      return ConversionOutcome(
+        manifest: manifest, units: tally.total, reusedUnits: tally.reused, wasComplete: false,
+        usage: meters.usage)
+    } catch let error as CheckpointError {
+      throw FileSystem.kind(of: directory.journalPath) == nil ? error : error.resumable
+    }
+  }
+
+  /// Does all the work and keeps nothing of it: a rehearsal, which shows how long a conversion takes and how much
+  /// memory it needs without the room for its output.
+  ///
+  /// - Throws: As ``run(into:progress:)``, as far as it is not about files.
+  public func rehearse(
+    progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
+  ) async throws -> ConversionOutcome {
+    let plan = planned.plan
+    let meters = StageMeters()
+    let tally = UnitRunner.Tally()
+    try options.expectedDigests?.check(plan.source)
+    FileSystem.raiseOpenFileLimit()
+    let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
+    let paths = [String?](repeating: nil, count: outputs.count)
+    let report = try await pipeline(outputs, paths: paths, nil, meters, tally, progress).run()
+    return ConversionOutcome(
+      manifest: Manifest(plan: plan, report: report, documents: []),
+      units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
+  }
+
+  private func open(_ directory: OutputDirectory, _ meters: StageMeters) throws -> OutputDirectory.Opened {
+    let identity = JournalIdentity(planned.plan, nonFinite: options.nonFinite)
+    guard options.resume else {
+      return try directory.begin(
+        identity, headers: planned.headers, overwrite: options.overwrite, meter: meters.write)
+    }
+    switch try directory.state() {
+    case .absent:
+      return try directory.begin(identity, headers: planned.headers, overwrite: true, meter: meters.write)
+    case .unfinished: return try directory.reopen(identity, headers: planned.headers, meter: meters.write)
+    case .finished, .foreign:
+      throw CheckpointError(
+        .cannotCreate, "exists and is no unfinished conversion", path: directory.path,
+        remedy: "choose another output")
+    }
+  }
+
+  /// An output that is complete already: nothing to do, if it is the one that is asked for.
+  private func finished(_ directory: OutputDirectory) throws -> ConversionOutcome {
+    let manifest = try Manifest.read(from: directory.path)
+    guard manifest.plan == planned.plan else {
+      throw CheckpointError(
+        .cannotCreate, "holds a finished conversion of another source or with other options",
+        path: directory.path, remedy: "choose another output, or give --overwrite to replace it")
+    }
+    try directory.tidyFinished()
+    try options.expectedDigests?.check(manifest, in: checkpoint.directory)
+    return ConversionOutcome(
+      manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
   private func pipeline(
-    _ directory: OutputDirectory, _ files: [OutputFile],
-    _ progress: @escaping @Sendable (ConversionProgress) -> Void
+    _ outputs: [OutputFile], paths: [String?], _ journal: Journal?, _ meters: StageMeters,
+    _ tally: UnitRunner.Tally, _ progress: @escaping @Sendable (ConversionProgress) -> Void
   ) -> ConversionPipeline {
-    let plan = planned.plan
-    let work = WorkList(plan)
+    let work = WorkList(planned.plan)
     // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
     let unitBytes = 4 * SourceView.unitElements * 2
     let width = max(
       2, min(options.threads * 2 + 2, max(options.memory, ConversionOptions.minimumMemory) / unitBytes))
     var firstTarget = 0
     var lanes: [OutputLane] = []
-    for file in work.files {
+    for (file, path) in zip(work.files, paths) {
       lanes.append(
         OutputLane(
-          file: file, path: directory.unfinishedPath(of: file), header: planned.headers[file.path] ?? [],
-          firstTarget: firstTarget))
+          file: file, path: path, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
+          meter: meters.hashOutput))
       firstTarget += file.tensors.count
     }
+    let metered = checkpoint.mappingSources { MeteredSource($0, meter: meters.read) }
+    let (names, expected) = (planned.plan.source.files.map(\.path), options.expectedDigests)
+    let sources = metered.files.map {
+      SourceLane(path: $0.source.path, byteCount: $0.source.byteCount, meter: meters.hashSource)
+    }
     return ConversionPipeline(
-      processor: UnitProcessor(
-        checkpoint: checkpoint, work: work, outputs: files, pool: BufferPool(keep: width * 2),
-        nonFinite: options.nonFinite),
-      sources: checkpoint.files.map { SourceLane(path: $0.source.path, byteCount: $0.source.byteCount) },
-      outputs: lanes, width: width,
+      runner: UnitRunner(
+        processor: UnitProcessor(
+          checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: width * 2),
+          nonFinite: options.nonFinite),
+        journal: journal, meter: meters.units, tally: tally),
+      sources: sources, outputs: lanes, threads: options.threads, width: width,
+      sourceRead: { try expected?.check(names[$0], $1.sha256, path: sources[$0].path) },
       progress: { unit in
         let name = unit.deliveries.first.map { work.targets[$0.target].tensor.name }
         progress(ConversionProgress(bytes: unit.byteRange.count, tensor: name))
       })
+  }
+}
+
+extension CheckpointError {
+  /// The same error, with word that nothing is lost where trying again can help.
+  fileprivate var resumable: CheckpointError {
+    guard code == .inputOutput || code == .truncated else { return self }
+    var copy = self
+    copy.remedy = (remedy.map { "\($0); " } ?? "") + "what is done is kept: the same command with --resume goes on"
+    return copy
   }
 }
 

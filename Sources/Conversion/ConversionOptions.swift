@@ -10,17 +10,27 @@ public struct ConversionOptions: Sendable {
   public var nonFinite: NonFinitePolicy
   /// Whether a finished or unfinished output in the way may be removed.
   public var overwrite: Bool
+  /// Whether to go on with an unfinished output instead of refusing it.
+  public var resume: Bool
+  /// After how many output bytes to sync them and note it in the journal: what a crash costs at most.
+  public var syncEvery: Int
+  /// The digests that the source's files should have.
+  public var expectedDigests: ExpectedDigests?
 
   /// The least memory that keeps every stage busy.
   public static let minimumMemory = 128 << 20
 
   /// Describes a run.
   public init(
-    threads: Int, memory: Int = 1 << 30, nonFinite: NonFinitePolicy = .reject, overwrite: Bool = false
+    threads: Int, memory: Int = 1 << 30, nonFinite: NonFinitePolicy = .reject, overwrite: Bool = false,
+    resume: Bool = false, syncEvery: Int = 1 << 30, expectedDigests: ExpectedDigests? = nil
   ) {
     self.threads = threads
     self.memory = memory
     self.nonFinite = nonFinite
     self.overwrite = overwrite
+    self.resume = resume
+    self.syncEvery = syncEvery
+    self.expectedDigests = expectedDigests
   }
 }

@@ -15,14 +15,19 @@ struct FileDigester: ~Copyable {
   private var position = 0
   /// Ranges that are in the file but came before their turn; their starts are unique.
   private var early: [Int: Int] = [:]
-  private let path: String
+  private let path: String?
 
-  init(path: String) { self.path = path }
+  /// - Parameter path: Where the file is; `nil` if it is not kept. Bytes are then taken as they come, and the digests
+  ///   are of no use except for the time that they take.
+  init(path: String?) { self.path = path }
+
+  /// How much has been taken in without a gap.
+  var byteCount: Int { position }
 
   /// Takes in the bytes at `offset`, now or when their turn comes.
   mutating func add(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
     guard bytes.byteCount > 0 else { return }
-    guard offset == position else {
+    guard offset == position || path == nil else {
       early[offset] = offset + bytes.byteCount
       return
     }
@@ -42,7 +47,7 @@ struct FileDigester: ~Copyable {
   }
 
   private mutating func catchUp() throws(CheckpointError) {
-    guard !early.isEmpty, early[position] != nil else { return }
+    guard let path, !early.isEmpty, early[position] != nil else { return }
     let file = try InputFile(path)
     while let end = early.removeValue(forKey: position) {
       while position < end {
@@ -56,7 +61,7 @@ struct FileDigester: ~Copyable {
   ///
   /// - Precondition: All of it has been taken in.
   consuming func finish(byteCount: Int) -> FileDigests {
-    precondition(position == byteCount && early.isEmpty, "\(path): \(position) of \(byteCount) bytes hashed")
+    precondition(position == byteCount && early.isEmpty, "\(path ?? ""): \(position) of \(byteCount) bytes hashed")
     return FileDigests(xxh3: xxh3.finalize(), sha256: sha256.finalize())
   }
 }

@@ -14,11 +14,12 @@ struct OutputLane: Sendable {
   }
 
   let file: ShardPlan.File
-  /// Where the file is while it is being written.
-  let path: String
+  /// Where the file is while it is being written; `nil` if it is not kept.
+  let path: String?
   let header: [UInt8]
   /// The index of the file's first tensor among all targets.
   let firstTarget: Int
+  let meter: Meter
   let pieces = AsyncChannel<Piece>()
 
   /// Runs until the channel is finished.
@@ -35,7 +36,7 @@ struct OutputLane: Sendable {
 
     var tensors = TensorTable(count: file.tensors.count)
     for await piece in pieces {
-      try take(piece, &digester, &tensors)
+      try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
     }
     // A cancelled task sees its channel end early.
     try Task.checkCancellation()
@@ -47,14 +48,9 @@ struct OutputLane: Sendable {
   ) throws(CheckpointError) {
     let delivery = piece.result.delivery
     let index = delivery.target - firstTarget
-    switch piece.result.payload {
-    case .content(let range):
-      let bytes = piece.content.bytes.extracting(range)
+    try piece.result.withBytes(piece.content) { (bytes) throws(CheckpointError) in
       try digester.add(bytes, at: delivery.offset)
       tensors.add(bytes, piece.result.errors, to: index)
-    case .recoded(let buffer):
-      try digester.add(buffer.bytes, at: delivery.offset)
-      tensors.add(buffer.bytes, piece.result.errors, to: index)
     }
   }
 }

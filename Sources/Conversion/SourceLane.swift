@@ -6,13 +6,18 @@ internal import TensorFormats
 struct SourceLane: Sendable {
   let path: String
   let byteCount: Int
+  let meter: Meter
   let units = AsyncChannel<ProcessedUnit>()
 
-  /// Runs until the channel is finished.
+  /// Runs until the file is complete, or the channel finished.
   func run() async throws -> LaneReport {
     var digester = FileDigester(path: path)
     for await unit in units {
-      try digester.add(unit.source.bytes, at: unit.unit.byteRange.lowerBound)
+      try meter.measure { () throws(CheckpointError) in
+        try digester.add(unit.source.bytes, at: unit.unit.byteRange.lowerBound)
+      }
+      // Its digest can be compared now, hours before the last file's.
+      if digester.byteCount == byteCount { break }
     }
     // A cancelled task sees its channel end early.
     try Task.checkCancellation()

@@ -5,12 +5,18 @@ import TensorFormats
 
 /// What a conversion came to, printed at its end.
 struct ConversionSummary: Encodable {
-  let output: String
+  /// `nil` if it was thrown away.
+  let output: String?
   let sourceBytes: Int
   let outputBytes: Int
   let bitsPerWeight: Double
   let files: Int
   let tensors: Int
+  /// The steps of the conversion, and how many of them an earlier run had finished.
+  let units: Int
+  let resumedUnits: Int
+  /// Whether there was nothing left to do.
+  let wasComplete: Bool
   let seconds: Double
   let peakMemoryBytes: Int
   let worst: [Worst]
@@ -22,13 +28,17 @@ struct ConversionSummary: Encodable {
     let maximumAbsoluteError: Double
   }
 
-  init(_ manifest: Manifest, output: String, seconds: Double) {
+  init(_ outcome: ConversionOutcome, output: String?, seconds: Double) {
+    let manifest = outcome.manifest
     self.output = output
     sourceBytes = manifest.plan.sourceBytes
     outputBytes = manifest.plan.outputBytes
     bitsPerWeight = manifest.plan.bitsPerWeight
     files = manifest.plan.files.count
     tensors = manifest.tensors.count
+    units = outcome.units
+    resumedUnits = outcome.reusedUnits
+    wasComplete = outcome.wasComplete
     self.seconds = seconds
     peakMemoryBytes = ProcessUsage.peakMemoryBytes
     let lossy = manifest.tensors.compactMap { record in
@@ -45,19 +55,39 @@ struct ConversionSummary: Encodable {
     if json {
       return try StandardStream.output.write(json: self)
     }
-    var text = "\(output): \(tensors) tensors in \(files) \(files == 1 ? "file" : "files")\n"
+    try StandardStream.output.write(text)
+  }
+
+  private var text: String {
+    var text = "\(output ?? "discarded"): \(tensors) tensors in \(files) \(files == 1 ? "file" : "files")\n"
+    if wasComplete { text += "  was complete already: there was nothing to do\n" }
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
     text += "\(decimal(bitsPerWeight, 2)) bits per weight\n"
-    let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
-    text += "  \(decimal(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
-    text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
+    if resumedUnits > 0 { text += "  resumed: \(resumedUnits) of \(units) units were already done\n" }
+    if !wasComplete {
+      let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
+      text += "  \(decimal(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
+      text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
+    }
     if !worst.isEmpty {
       text += "  largest relative errors:\n"
       for tensor in worst {
         text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
     }
-    text += "  check it with: step3-verify checksums \(output)\n"
-    try StandardStream.output.write(text)
+    if let output { text += "  check it with: step3-verify checksums \(output)\n" }
+    return text
+  }
+}
+
+extension StageUsage {
+  /// `read 0.12, recode 1.40, ...`: how many threads were busy with each stage, on average.
+  func describe(seconds: Double) -> String {
+    let stages = [
+      ("read", read), ("recode", recode), ("write", write), ("hash source", hashSource),
+      ("hash output", hashOutput), ("sync", sync),
+    ]
+    let shares = stages.map { "\($0) \(decimal(seconds > 0 ? $1 / seconds : 0, 2))" }
+    return "threads busy on average: " + shares.joined(separator: ", ")
   }
 }

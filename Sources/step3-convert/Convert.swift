@@ -14,13 +14,30 @@ struct Convert: ToolCommand {
   @Argument(help: "The checkpoint to read.", completion: .file())
   var source: String
 
-  @Argument(help: "The directory to write. It must not exist.", completion: .directory)
+  @Argument(help: "The directory to write. It must not exist, unless --resume or --overwrite is given.", completion: .directory)
   var output: String
 
   @OptionGroup var planning: PlanningOptions
 
   @Option(name: .long, help: ArgumentHelp("The memory for buffers.", valueName: "size"))
   var memory = ByteSize(bytes: 1 << 30)
+
+  @Flag(name: .long, help: "Go on with an interrupted conversion; start it if there is none.")
+  var resume = false
+
+  @Option(
+    name: .customLong("sync-every"),
+    help: ArgumentHelp(
+      "Have this much output on the device before it counts as done: what a crash costs at most.",
+      valueName: "size"))
+  var syncEvery = ByteSize(bytes: 1 << 30)
+
+  @Option(
+    name: .customLong("expect-sha256"),
+    help: ArgumentHelp(
+      "A list as sha256sum writes it: fail if a weight file of the source is not what it says.",
+      valueName: "file"), completion: .file())
+  var expectSHA256: String?
 
   @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
   var overwrite = false
@@ -33,9 +50,15 @@ struct Convert: ToolCommand {
     help: "Pass NaN and infinity on where the target type can hold them.")
   var allowNonFinite = false
 
+  @Flag(
+    name: .customLong("discard-output"),
+    help: ArgumentHelp("Do all the work and throw the output away.", visibility: .hidden))
+  var discardOutput = false
+
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    if resume, overwrite { throw ValidationError("--resume and --overwrite exclude each other.") }
     guard memory.bytes >= ConversionOptions.minimumMemory else {
       throw ValidationError(
         "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary)."
@@ -53,20 +76,40 @@ struct Convert: ToolCommand {
       checkpoint, planned,
       options: ConversionOptions(
         threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
-        overwrite: overwrite))
+        overwrite: overwrite, resume: resume, syncEvery: syncEvery.bytes,
+        expectedDigests: try expectSHA256.map(ExpectedDigests.init(path:))))
     let progress = common.progressReporter("converting", total: planned.plan.sourceBytes)
     defer { progress.finish() }
     let start = ContinuousClock.now
-    let destination = output
-    let manifest = try await Interruption.cancelling {
-      try await conversion.run(into: destination) { step in
-        progress.advance(by: step.bytes)
-        if let tensor = step.tensor { progress.setItem(tensor) }
-      }
-    }
+    let outcome = try await run(conversion, progress)
     progress.finish()
     let seconds = (ContinuousClock.now - start) / .seconds(1)
-    try ConversionSummary(manifest, output: output, seconds: seconds).print(json: common.json)
+    common.note("step3-convert", outcome.usage.describe(seconds: seconds))
+    try ConversionSummary(outcome, output: discardOutput ? nil : output, seconds: seconds)
+      .print(json: common.json)
+  }
+
+  private func run(
+    _ conversion: Conversion, _ progress: ProgressReporter
+  ) async throws -> ConversionOutcome {
+    let destination = discardOutput ? nil : output
+    let advance: @Sendable (ConversionProgress) -> Void = { step in
+      progress.advance(by: step.bytes)
+      if let tensor = step.tensor { progress.setItem(tensor) }
+    }
+    do {
+      return try await Interruption.cancelling {
+        guard let destination else { return try await conversion.rehearse(progress: advance) }
+        return try await conversion.run(into: destination, progress: advance)
+      }
+    } catch let error as CancellationError {
+      progress.finish()
+      if destination != nil, !common.json {
+        CommonOptions.warn(
+          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+      }
+      throw error
+    }
   }
 
   private func report(_ plan: ShardPlan) throws {

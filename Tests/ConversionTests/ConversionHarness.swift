@@ -40,7 +40,7 @@ struct ConversionHarness {
     options: ConversionOptions = ConversionOptions(threads: 4)
   ) async throws -> Manifest {
     try await Conversion(Checkpoint.open(source), plan(source, request), options: options)
-      .run(into: directory.path(name))
+      .run(into: directory.path(name)).manifest
   }
 }
 

@@ -22,4 +22,11 @@ void cfs_drop_cache(int descriptor, int64_t offset, int64_t bytes);
 /// Flushes a file's data to the device: F_FULLFSYNC on macOS, fsync elsewhere. Returns 0 or an errno value.
 int cfs_synchronize(int descriptor);
 
+/// Takes an exclusive lock on a file, held until the descriptor is closed. Does not wait. Returns 0 or an errno value:
+/// EWOULDBLOCK if another process holds it.
+int cfs_lock(int descriptor);
+
+/// Raises the limit of open files to what the system allows this process without asking.
+void cfs_raise_open_file_limit(void);
+
 #endif

@@ -1,0 +1,48 @@
+internal import ByteStreams
+
+/// How a conversion went.
+public struct ConversionOutcome: Sendable {
+  /// What was written, as it stands in the output. Of a rehearsal: the digests of files are of no use.
+  public let manifest: Manifest
+  /// The steps that the conversion has.
+  public let units: Int
+  /// The steps that an earlier run had finished, and that were found intact.
+  public let reusedUnits: Int
+  /// Whether the output was complete before, so that nothing was done.
+  public let wasComplete: Bool
+  /// Where the time went.
+  public let usage: StageUsage
+}
+
+/// The time that threads spent in each stage, in seconds, summed over all of them.
+public struct StageUsage: Sendable {
+  /// Reading the source.
+  public var read = 0.0
+  /// Decoding, encoding, measuring errors; digests of units for the journal.
+  public var recode = 0.0
+  /// Writing into files, which normally means into the page cache.
+  public var write = 0.0
+  /// Both digests of the source's files.
+  public var hashSource = 0.0
+  /// Both digests of the output's files, and those of tensors.
+  public var hashOutput = 0.0
+  /// Waiting for the device before the journal calls units finished.
+  public var sync = 0.0
+}
+
+/// The clocks behind ``StageUsage``.
+struct StageMeters: Sendable {
+  let read = Meter()
+  let units = Meter()
+  let write = Meter()
+  let hashSource = Meter()
+  let hashOutput = Meter()
+  let sync = Meter()
+
+  var usage: StageUsage {
+    StageUsage(
+      read: read.seconds, recode: max(0, units.seconds - read.seconds - write.seconds),
+      write: write.seconds, hashSource: hashSource.seconds, hashOutput: hashOutput.seconds,
+      sync: sync.seconds)
+  }
+}

@@ -1,0 +1,117 @@
+internal import ByteStreams
+internal import Dispatch
+internal import Quantization
+internal import ShardPlanning
+internal import Synchronization
+internal import TensorFormats
+
+/// Writes down which units are finished, so that an interrupted conversion can go on from there.
+///
+/// Records are collected and written in batches: first every file that a batch is about is synced, then the batch is
+/// appended, then the journal is synced. A unit that the journal calls finished is therefore on the device, also
+/// after a power cut. What a batch is worth (`batchBytes` of output, or ten seconds) is what a crash costs at most.
+final class Journal: Sendable {
+  /// What an earlier run finished.
+  let finished: FinishedUnits
+
+  private let file: AppendFile
+  private let outputs: [OutputFile]
+  private let batchBytes: Int
+  private let meter: Meter
+  private let state = Mutex(State())
+  /// Syncing waits for the device: not on a thread that could recode meanwhile.
+  private let queue = DispatchQueue(label: "step3-convert.journal")
+
+  private struct State {
+    var records: [UInt8] = []
+    var unsynced: Set<Int> = []
+    var bytes = 0
+    var lastFlush = ContinuousClock.now
+  }
+
+  /// - Parameters:
+  ///   - file: The journal, open and ending in an intact frame.
+  ///   - finished: What it holds.
+  ///   - outputs: The files of the plan.
+  ///   - batchBytes: After how many output bytes to write a batch.
+  ///   - meter: Counts the time spent in syncing.
+  init(_ file: AppendFile, finished: FinishedUnits, outputs: [OutputFile], batchBytes: Int, meter: Meter) {
+    self.file = file
+    self.finished = finished
+    self.outputs = outputs
+    self.batchBytes = batchBytes
+    self.meter = meter
+  }
+
+  /// Notes that a unit has been written.
+  ///
+  /// - Parameter files: The indices of the files it went to.
+  func add(_ record: UnitRecord, of unit: Int, files: [Int], bytes: Int) {
+    state.withLock { state in
+      JournalFormat.append(record, of: unit, to: &state.records)
+      state.unsynced.formUnion(files)
+      state.bytes += bytes
+    }
+  }
+
+  /// Writes a batch now.
+  ///
+  /// - Throws: `.inputOutput`; the batch is then lost, and its units count as not finished.
+  func flush() throws(CheckpointError) {
+    let (records, files) = state.withLock { state in
+      defer { state = State() }
+      return (state.records, state.unsynced)
+    }
+    guard !records.isEmpty else { return }
+    try meter.measure { () throws(CheckpointError) in
+      for index in files.sorted() { try outputs[index].synchronize() }
+      try file.append(JournalFormat.frame(.units, records))
+      try file.synchronize()
+    }
+  }
+
+  private var isDue: Bool {
+    state.withLock { state in
+      guard !state.records.isEmpty else { return false }
+      // Half of the largest frame is never reached before the next look.
+      return state.bytes >= batchBytes || state.records.count > JournalFormat.largestPayload / 4
+        || state.lastFlush.duration(to: .now) > .seconds(10)
+    }
+  }
+
+  /// Runs `work` and writes batches meanwhile; the last one when it ends, however it ends.
+  ///
+  /// - Throws: What `work` throws, or what ``flush()`` throws.
+  func keeping<Result: Sendable>(_ work: @escaping @Sendable () async throws -> Result) async throws -> Result {
+    do {
+      let result = try await withThrowingTaskGroup(of: Result?.self) { group in
+        group.addTask { try await work() }
+        group.addTask {
+          try await self.writeBatches()
+          return nil
+        }
+        defer { group.cancelAll() }
+        while let outcome = try await group.next() {
+          if let result = outcome { return result }
+        }
+        throw CancellationError()
+      }
+      try flush()
+      return result
+    } catch {
+      // The first error is the one to report.
+      try? flush()
+      throw error
+    }
+  }
+
+  private func writeBatches() async throws {
+    while !Task.isCancelled {
+      do { try await Task.sleep(for: .milliseconds(50)) } catch { return }
+      guard isDue else { continue }
+      try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+        queue.async { continuation.resume(with: Swift.Result { try self.flush() }) }
+      }
+    }
+  }
+}

@@ -1,0 +1,139 @@
+internal import ByteStreams
+internal import Quantization
+internal import TensorFormats
+
+/// The bytes of a journal: a line of text for people, then frames.
+///
+///     frame    u32 length of the payload, u64 checksum of the payload (the first half of its XXH3-128), payload
+///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
+///              that are no numbers are let through (nothing follows)
+///     record   u64 unit, 16 bytes XXH3-128 of its source bytes, u32 deliveries, then for each delivery:
+///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors
+///
+/// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
+/// first frame that is cut short or does not match its checksum.
+enum JournalFormat {
+  static let title = Array(
+    "step3-convert journal 1: this directory is unfinished; the same command with --resume goes on.\n".utf8)
+  static let frameHeaderBytes = 12
+  /// No frame is longer, written or read.
+  static let largestPayload = 1 << 27
+
+  enum Kind: UInt8 {
+    case identity = 1
+    case units = 2
+    case nonFinite = 3
+  }
+
+  static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {
+    let payload = [kind.rawValue] + body
+    var frame: [UInt8] = []
+    frame.reserveCapacity(frameHeaderBytes + payload.count)
+    frame.append(littleEndian: UInt32(payload.count))
+    frame.append(littleEndian: checksum(payload[...]))
+    frame.append(contentsOf: payload)
+    return frame
+  }
+
+  static func checksum(_ payload: ArraySlice<UInt8>) -> UInt64 {
+    Digest.xxh3(of: Array(payload)).bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+  }
+
+  static func append(_ record: UnitRecord, of unit: Int, to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: UInt64(unit))
+    bytes.append(contentsOf: record.source.bytes)
+    bytes.append(littleEndian: UInt32(record.deliveries.count))
+    for delivery in record.deliveries {
+      bytes.append(contentsOf: delivery.xxh3.bytes)
+      let sums = delivery.errors
+      bytes.append(littleEndian: UInt64(sums.count))
+      for value in [sums.squaredErrors, sums.originalSquares, sums.restoredSquares, sums.products] {
+        bytes.append(littleEndian: value.bitPattern)
+      }
+      bytes.append(littleEndian: sums.maximumAbsoluteError.bitPattern)
+    }
+  }
+}
+
+/// What a finished unit came to.
+struct UnitRecord: Equatable, Sendable {
+  /// XXH3-128 of the bytes that were read.
+  let source: Digest
+  /// In the order of the unit's deliveries.
+  let deliveries: [Delivery]
+
+  struct Delivery: Equatable, Sendable {
+    /// XXH3-128 of the bytes that were written.
+    let xxh3: Digest
+    let errors: ErrorSums
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func append(littleEndian value: some FixedWidthInteger) {
+    for shift in stride(from: 0, to: value.bitWidth, by: 8) {
+      append(UInt8(truncatingIfNeeded: value >> shift))
+    }
+  }
+}
+
+// MARK: - Reading
+
+/// Reads numbers and digests from bytes that nobody vouches for; `nil` where they end.
+struct JournalCursor {
+  let bytes: [UInt8]
+  private(set) var position: Int
+  let end: Int
+
+  /// - Precondition: `range` lies within `bytes`.
+  init(_ bytes: [UInt8], _ range: Range<Int>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
+    self.bytes = bytes
+    position = range.lowerBound
+    end = range.upperBound
+  }
+
+  var isAtEnd: Bool { position == end }
+
+  mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
+    guard count <= end - position else { return nil }
+    defer { position += count }
+    return bytes[position..<position + count]
+  }
+
+  mutating func integer<Value: FixedWidthInteger>(_ type: Value.Type) -> Value? {
+    take(Value.bitWidth / 8)?.reversed().reduce(0) { $0 << 8 | Value($1) }
+  }
+
+  mutating func digest() -> Digest? { take(16).map { Digest(bytes: Array($0)) } }
+
+  /// The next record, and the unit that it is about.
+  mutating func record() -> (unit: Int, record: UnitRecord)? {
+    guard let number = integer(UInt64.self), let unit = Int(exactly: number), let source = digest(),
+      let count = integer(UInt32.self)
+    else { return nil }
+    var deliveries: [UnitRecord.Delivery] = []
+    for _ in 0..<count {
+      guard let xxh3 = digest(), let errors = errorSums() else { return nil }
+      deliveries.append(UnitRecord.Delivery(xxh3: xxh3, errors: errors))
+    }
+    return (unit, UnitRecord(source: source, deliveries: deliveries))
+  }
+
+  private mutating func errorSums() -> ErrorSums? {
+    guard let count = integer(UInt64.self).flatMap(Int.init(exactly:)), let first = double(),
+      let second = double(),
+      let third = double(), let fourth = double(), let largest = integer(UInt32.self)
+    else { return nil }
+    var sums = ErrorSums()
+    sums.count = count
+    sums.squaredErrors = first
+    sums.originalSquares = second
+    sums.restoredSquares = third
+    sums.products = fourth
+    sums.maximumAbsoluteError = Float(bitPattern: largest)
+    return sums
+  }
+
+  private mutating func double() -> Double? { integer(UInt64.self).map(Double.init(bitPattern:)) }
+}

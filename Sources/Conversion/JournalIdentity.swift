@@ -1,0 +1,142 @@
+internal import ByteStreams
+internal import Quantization
+internal import ShardPlanning
+public import TensorFormats
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+extension CheckpointError.Code {
+  /// The source is not what it was when the conversion began.
+  public static let sourceChanged = Self(rawValue: "sourceChanged")
+  /// A file's digest is not the one that was published for it.
+  public static let digestMismatch = Self(rawValue: "digestMismatch")
+}
+
+/// What a journal's records are about. They mean nothing to a run that would write other bytes.
+struct JournalIdentity: Codable, Equatable {
+  /// The toolkit's version.
+  let tool: String
+  /// The source's files with their sizes and the digests of their headers.
+  let sources: [ShardPlan.SourceFile]
+  /// What was asked for.
+  let request: ShardPlan.Request
+  /// Whether weights that are no numbers were let through.
+  let allowsNonFinite: Bool
+  /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
+  /// rules of a recipe file.
+  let plan: String
+
+  init(_ plan: ShardPlan, nonFinite: NonFinitePolicy) {
+    tool = plan.tool
+    sources = plan.source.files
+    request = plan.request
+    allowsNonFinite = nonFinite == .pass
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    do {
+      self.plan = "\(try Digest.xxh3(of: Array(encoder.encode(plan))))"
+    } catch {
+      preconditionFailure("a plan can always be encoded: \(error)")
+    }
+  }
+
+  /// Reads the identity that ``text`` wrote.
+  ///
+  /// - Throws: `.unsupported` if another version of the toolkit wrote it, `.malformed` if it is none.
+  init(reading text: [UInt8], expecting tool: String, path: String) throws(CheckpointError) {
+    struct Version: Decodable { let tool: String }
+    do {
+      let written = try JSONDecoder().decode(Version.self, from: Data(text)).tool
+      guard written == tool else {
+        throw CheckpointError(
+          .unsupported,
+          "was begun by version \(written.printable) of step3-convert, this is version \(tool)", path: path,
+          remedy: "go on with that version, or start afresh with --overwrite")
+      }
+      self = try JSONDecoder().decode(JournalIdentity.self, from: Data(text))
+    } catch let error as CheckpointError {
+      throw error
+    } catch {
+      throw CheckpointError(
+        .malformed, "the journal does not say what is converted", path: path,
+        remedy: "start afresh with --overwrite")
+    }
+  }
+
+  var text: [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    do {
+      return Array(try encoder.encode(self))
+    } catch {
+      preconditionFailure("an identity can always be encoded: \(error)")
+    }
+  }
+}
+
+// MARK: - Comparing
+
+extension JournalIdentity {
+  /// Checks that a run described by `current` would write the same bytes.
+  ///
+  /// - Throws: `.sourceChanged` or `.invalidRequest`, naming what differs.
+  func check(against current: JournalIdentity, path: String) throws(CheckpointError) {
+    try checkSources(current, path: path)
+    var options: [String] = []
+    if request.format != current.request.format { options.append("--to") }
+    if request.recipe != current.request.recipe { options.append("--quantize or --tensor-type") }
+    if request.partition != current.request.partition { options.append("the partition") }
+    if request.maximumShardBytes != current.request.maximumShardBytes { options.append("--max-shard-size") }
+    // What was refused so far may be let through from here on, but not the other way round.
+    if allowsNonFinite, !current.allowsNonFinite { options.append("--allow-nonfinite") }
+    if options.isEmpty, request != current.request { options.append("an option") }
+    guard options.isEmpty else {
+      throw CheckpointError(
+        .invalidRequest, "was begun with other options: \(options.joined(separator: ", ")) differed",
+        path: path, remedy: "give the options it was begun with, or start afresh with --overwrite")
+    }
+    guard plan == current.plan else {
+      throw CheckpointError(
+        .invalidRequest,
+        "was begun with another plan: the recipe's rules or the source's configuration have changed since",
+        path: path, remedy: "start afresh with --overwrite")
+    }
+  }
+
+  private func checkSources(_ current: JournalIdentity, path: String) throws(CheckpointError) {
+    func changed(_ message: String) -> CheckpointError {
+      CheckpointError(
+        .sourceChanged, "the source has changed since this was begun: \(message)", path: path,
+        remedy: "bring the source back, or start afresh with --overwrite")
+    }
+    let before = Dictionary(sources.map { ($0.path, $0) }) { first, _ in first }
+    for file in current.sources {
+      guard let old = before[file.path] else { throw changed("\(file.path.printable) was not there") }
+      guard old.bytes == file.bytes else {
+        throw changed("\(file.path.printable) had \(old.bytes) bytes and has \(file.bytes)")
+      }
+      guard old == file else { throw changed("\(file.path.printable) has another header") }
+    }
+    let now = Set(current.sources.map(\.path))
+    if let gone = sources.first(where: { !now.contains($0.path) }) {
+      throw changed("\(gone.path.printable) is gone")
+    }
+    guard sources == current.sources else { throw changed("its files are in another order") }
+  }
+}
+
+extension Digest {
+  /// XXH3-128 of bytes that are there in one piece.
+  static func xxh3(of bytes: RawSpan) -> Digest {
+    var digester = XXH3Digester()
+    digester.update(bytes)
+    return digester.finalize()
+  }
+
+  /// XXH3-128 of an array.
+  static func xxh3(of bytes: [UInt8]) -> Digest { unsafe xxh3(of: bytes.span.bytes) }
+}
