@@ -63,7 +63,7 @@ public struct Conversion: Sendable {
     return ConversionPipeline(
       processor: UnitProcessor(
         checkpoint: checkpoint, work: work, outputs: files, pool: BufferPool(keep: width * 2),
-        nonFinite: options.nonFinite),
+        nonFinite: options.nonFinite, importance: planned.importance),
       sources: checkpoint.files.map { SourceLane(path: $0.source.path, byteCount: $0.source.byteCount) },
       outputs: lanes, width: width,
       progress: { unit in
