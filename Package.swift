@@ -89,8 +89,8 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "ShardPlanning",
-        asyncAlgorithms,
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "QuantizationRecipes",
+        "ShardPlanning", asyncAlgorithms,
       ],
       swiftSettings: strict),
     .target(

@@ -137,7 +137,7 @@ public struct Conversion: Sendable {
       runner: UnitRunner(
         processor: UnitProcessor(
           checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: width * 2),
-          nonFinite: options.nonFinite),
+          nonFinite: options.nonFinite, importance: planned.importance),
         journal: journal, meter: meters.units, tally: tally),
       sources: sources, outputs: lanes, threads: options.threads, width: width,
       sourceRead: { try expected?.check(names[$0], $1.sha256, path: sources[$0].path) },

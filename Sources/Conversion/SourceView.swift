@@ -1,3 +1,4 @@
+internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
@@ -25,9 +26,13 @@ struct SourceView: Sendable {
   let scale: ShardPlan.Scale?
   /// Whether a row is a row of the tensor, or just a block of it.
   let keepsRows: Bool
+  /// Whether the tensor is a stack of matrices, be it of one.
+  let isStack: Bool
+  /// Whether block-FP8 is made of rows that lie in blocks themselves, so that they are decoded beforehand.
+  let decodesFirst: Bool
 
   private let rowsPerUnit: Int
-  /// Whether a unit stays within one matrix, as tiles of scales need it.
+  /// Whether a unit stays within one matrix, as tiles of scales and importance matrices per expert need it.
   private let confined: Bool
   private let users: [User]
 
@@ -38,7 +43,12 @@ struct SourceView: Sendable {
     let rows: Range<Int>
     let columns: Range<Int>
     let offset: Int
+    /// The bytes of one row of the output.
     let rowBytes: Int
+    /// How many rows of the source one row of the output stands for: 1, or for scales the height of a tile.
+    let height: Int
+
+    func outputRows(_ rows: Int) -> Int { (rows + height - 1) / height }
   }
 
   /// - Precondition: All tensors name the same source, and there is at least one.
@@ -50,19 +60,22 @@ struct SourceView: Sendable {
     // Rows of everyday length are kept where values are converted, so that errors can name the row.
     let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
     let indifferent = tensors.allSatisfy { _, tensor in
-      let copied = tensor.elementType == type
+      let copied = tensor.elementType == type && tensor.derivation == .values
       let elementwise = type.block.elements == 1 && tensor.elementType.block.elements == 1 && oddRows
       return tensor.source.isWhole && source.scale == nil && (copied || elementwise)
     }
     keepsRows = !indifferent
     let dimensions = source.shape.dimensions
+    isStack = dimensions.count > 2
     columns = indifferent ? type.block.elements : source.shape.columns
     rowBytes = type.block.byteCount(ofElements: columns) ?? 0
     rowCount = source.shape.elementCount / max(columns, 1)
     matrixRows = indifferent || dimensions.count < 2 ? rowCount : dimensions[dimensions.count - 2]
 
-    let tileRows = source.scale?.tile.first
-    confined = tileRows != nil
+    let derives = tensors.contains { $0.tensor.derivation != .values }
+    decodesFirst = derives && type.block.elements > 1
+    let tileRows = source.scale?.tile.first ?? (derives ? BlockFP8.side : nil)
+    confined = tileRows != nil || (isStack && tensors.contains { $0.tensor.importance != nil })
     let wanted = max(1, Self.unitElements / max(columns, 1))
     if let tileRows {
       rowsPerUnit = max(1, wanted / tileRows) * tileRows
@@ -77,8 +90,8 @@ struct SourceView: Sendable {
       if indifferent || rank == 0 {
         return User(
           target: target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
-          offset: tensor.offset,
-          rowBytes: tensor.elementType.block.byteCount(ofElements: rowColumns) ?? 0)
+          offset: tensor.offset, rowBytes: tensor.elementType.block.byteCount(ofElements: rowColumns) ?? 0,
+          height: 1)
       }
       let columns = box.origin[rank - 1]..<(box.origin[rank - 1] + box.extent[rank - 1])
       let rows =
@@ -87,9 +100,12 @@ struct SourceView: Sendable {
       let inner = rank < 3 ? 1 : box.shape.dimensions[1..<(rank - 2)].reduce(1, *)
       let matrices =
         rank < 3 ? 0..<stack : (box.origin[0] * inner)..<((box.origin[0] + box.extent[0]) * inner)
+      let isScales = tensor.derivation == .blockFP8Scales
+      let width = isScales ? (columns.count + BlockFP8.side - 1) / BlockFP8.side : columns.count
       return User(
         target: target, matrices: matrices, rows: rows, columns: columns, offset: tensor.offset,
-        rowBytes: tensor.elementType.block.byteCount(ofElements: columns.count) ?? 0)
+        rowBytes: tensor.elementType.block.byteCount(ofElements: width) ?? 0,
+        height: isScales ? BlockFP8.side : 1)
     }
   }
 
@@ -122,7 +138,9 @@ struct SourceView: Sendable {
         let run = wanted.clamped(to: rows)
         guard !run.isEmpty else { continue }
         if first == nil {
-          first = (matrix - user.matrices.lowerBound) * user.rows.count + run.lowerBound - wanted.lowerBound
+          first =
+            (matrix - user.matrices.lowerBound) * user.outputRows(user.rows.count)
+            + (run.lowerBound - wanted.lowerBound) / user.height
         }
         let relative = (run.lowerBound - rows.lowerBound)..<(run.upperBound - rows.lowerBound)
         if let last = runs.last, last.upperBound == relative.lowerBound {
@@ -134,7 +152,7 @@ struct SourceView: Sendable {
       guard let first else { return nil }
       return WorkUnit.Delivery(
         target: user.target, runs: runs, columns: user.columns, offset: user.offset + first * user.rowBytes,
-        byteCount: runs.reduce(0) { $0 + $1.count } * user.rowBytes)
+        byteCount: runs.reduce(0) { $0 + user.outputRows($1.count) } * user.rowBytes)
     }
   }
 }

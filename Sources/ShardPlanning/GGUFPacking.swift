@@ -45,10 +45,7 @@ enum GGUFPacking {
       path: path, bytes: layout.byteCount, dataOffset: layout.headerBytes.count,
       headerXXH3: digest(of: layout.headerBytes),
       tensors: zip(tensors, layout.header.tensors).map { placed, tensor in
-        ShardPlan.Tensor(
-          name: tensor.name, role: placed.source.role, layer: placed.source.layer,
-          elementType: tensor.elementType, shape: tensor.shape, offset: tensor.byteRange.lowerBound,
-          bytes: tensor.byteRange.count, source: placed.slice)
+        placed.tensor(named: tensor.name, at: tensor.byteRange)
       })
   }
 }

@@ -32,10 +32,30 @@ struct PlacedTensor {
   /// The box, in each dimension.
   var origin: [Int]
   var extent: [Int]
+  /// Which option cut it, and where; `nil` if none did.
+  var cut: Cut?
   /// How it is stored, once the recipe has decided.
   var elementType: ElementType
+  /// What of the box's elements it holds.
+  var derivation = ShardPlan.Derivation.values
+  /// Whether it is a block-FP8 weight with scales beside it.
+  var isBlockFP8 = false
+  /// Its name in the importance matrix, if that is used.
+  var importance: String?
 
-  var shape: TensorShape { TensorShape(extent) }
+  /// Row-major, of what is stored.
+  var shape: TensorShape {
+    let box = TensorShape(extent)
+    return derivation == .blockFP8Scales ? StorageFormat.tileScaleShape(of: box) ?? box : box
+  }
+
+  /// What it is for: scales are scales, whatever their weight is for.
+  var role: TensorRole { derivation == .blockFP8Scales ? .scale : source.role }
+
+  /// Its name in a safetensors output.
+  var safetensorsName: String {
+    derivation == .blockFP8Scales ? source.safetensorsName + SourceModel.scaleSuffix : source.safetensorsName
+  }
 
   /// Whether the box is all of the tensor.
   var isWhole: Bool { extent == source.tensor.shape.dimensions }
@@ -62,10 +82,18 @@ struct PlacedTensor {
       })
   }
 
+  /// The output tensor, at the place that a file's layout gives it.
+  func tensor(named name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
+    ShardPlan.Tensor(
+      name: name, role: role, layer: source.layer, elementType: elementType, shape: shape,
+      offset: bytes.lowerBound, bytes: bytes.count, source: slice, derivation: derivation,
+      importance: importance)
+  }
+
   /// Whether the output is read in the order of the source: by file, then by offset, then by where the box starts.
   static func inSourceOrder(_ a: PlacedTensor, _ b: PlacedTensor) -> Bool {
     let left = (a.source.tensor.file, a.source.tensor.byteRange.lowerBound)
     let right = (b.source.tensor.file, b.source.tensor.byteRange.lowerBound)
-    return left != right ? left < right : a.source.tensor.name < b.source.tensor.name
+    return left != right ? left < right : a.safetensorsName < b.safetensorsName
   }
 }

@@ -10,22 +10,22 @@ struct Placement {
   /// What is stored more than once, and why.
   let replicated: [ShardPlan.Replication]
 
-  init(_ sources: [SourceTensor], partition: ShardPlan.Partition) throws(CheckpointError) {
+  /// - Parameter headCount: The attention heads, which tensor parallelism divides; 0 for an unknown model.
+  init(
+    _ sources: [SourceTensor], partition: ShardPlan.Partition, headCount: Int
+  ) throws(CheckpointError) {
     switch partition {
     case .none:
-      parts = [Self.part("", .model, 0, of: 1)]
+      parts = [
+        ShardPlan.Part(
+          directory: "", role: .model, rank: 0, ranks: 1, expertParallel: .only, tensorParallel: .only,
+          files: [], documents: [], copies: [])
+      ]
       tensors = sources.map { PlacedTensor($0, part: 0) }
       replicated = []
     case .afd(let layout):
-      self = try Placement(sources, layout)
+      self = try Placement(sources, layout, headCount: headCount)
     }
-  }
-
-  private static func part(_ directory: String, _ role: ShardPlan.Part.Role, _ rank: Int, of ranks: Int)
-    -> ShardPlan.Part
-  {
-    ShardPlan.Part(
-      directory: directory, role: role, rank: rank, ranks: ranks, files: [], documents: [], copies: [])
   }
 }
 
@@ -33,90 +33,155 @@ struct Placement {
 
 extension Placement {
   /// Source: Step-3 system report (arXiv 2507.19427), section 7 and figure 6.
-  private init(_ sources: [SourceTensor], _ layout: ShardPlan.AFDLayout) throws(CheckpointError) {
-    guard layout.ffnEP >= 1 else {
-      throw CheckpointError(
-        .invalidRequest, "\(layout.ffnEP) FFN instances are asked for; there must be one at least")
+  private init(
+    _ sources: [SourceTensor], _ layout: ShardPlan.AFDLayout, headCount: Int
+  ) throws(CheckpointError) {
+    try Self.check(layout, headCount: headCount)
+    var parts: [ShardPlan.Part] = []
+    for rank in 0..<layout.attentionTP {
+      parts.append(Self.part(.attention, tp: ShardPlan.Position(rank: rank, ranks: layout.attentionTP)))
     }
-    var parts = [Self.part("attention", .attention, 0, of: 1)]
-    let firstFFN = parts.count
-    for rank in 0..<layout.ffnEP {
-      let directory = layout.ffnEP == 1 ? "ffn" : "ffn-ep\(rank)"
-      parts.append(Self.part(directory, .ffn, rank, of: layout.ffnEP))
-    }
-    let vision = parts.count
-    if sources.contains(where: { $0.side == .vision }) {
-      parts.append(Self.part("vision", .vision, 0, of: 1))
-    }
-
-    var tensors: [PlacedTensor] = []
-    let ffnParts = firstFFN..<firstFFN + layout.ffnEP
-    for source in sources {
-      switch source.side {
-      case .model, .attention: tensors.append(PlacedTensor(source, part: 0))
-      case .vision: tensors.append(PlacedTensor(source, part: vision))
-      case .ffn where source.isExpertStack: tensors += try Self.experts(source, over: ffnParts)
-      case .ffn:
-        // The shared expert and the dense layers serve every token: all instances share them, each a slice.
-        tensors += try Self.slices(source, over: ffnParts)
+    let attention = 0..<parts.count
+    for expert in 0..<layout.ffnEP {
+      for tensor in 0..<layout.ffnTP {
+        parts.append(
+          Self.part(
+            .ffn, ep: ShardPlan.Position(rank: expert, ranks: layout.ffnEP),
+            tp: ShardPlan.Position(rank: tensor, ranks: layout.ffnTP)))
       }
+    }
+    let ffn = attention.upperBound..<parts.count
+    let vision = parts.count
+    if sources.contains(where: { $0.side == .vision }) { parts.append(Self.part(.vision)) }
+
+    let choices = FFNChoices(sources)
+    var tensors: [PlacedTensor] = []
+    var replicated: [ShardPlan.Replication] = []
+    for source in sources {
+      let placed: [PlacedTensor]
+      switch source.side {
+      case .vision: placed = [PlacedTensor(source, part: vision)]
+      case .model, .attention: placed = try Self.slices(source, over: attention, .attentionTP)
+      case .ffn where source.isExpertStack: placed = try Self.experts(source, over: ffn, layout, choices)
+      case .ffn:
+        // The shared expert and the dense layers serve every token: all FFN ranks share them, each a slice.
+        do throws(CheckpointError) {
+          placed = try Self.slices(source, over: ffn, .ffnRanks)
+        } catch {
+          var refusal = error
+          refusal.remedy = choices.remedy(instead: layout)
+          throw refusal
+        }
+      }
+      if placed.count > 1, placed.allSatisfy(\.isWhole) {
+        replicated.append(
+          ShardPlan.Replication(
+            tensor: source.tensor.name, parts: placed.map { parts[$0.part].directory },
+            reason: Self.reason(for: source)))
+      }
+      tensors += placed
     }
     self.parts = parts
     self.tensors = tensors
-    replicated = tensors.filter { $0.isWhole && $0.source.side == .ffn && ffnParts.count > 1 }
-      .reduce(into: [String: [String]]()) {
-        $0[$1.source.tensor.name, default: []].append(parts[$1.part].directory)
-      }
-      .map {
-        ShardPlan.Replication(tensor: $0.key, parts: $0.value, reason: "every FFN instance needs all of it")
-      }
-      .sorted { $0.tensor < $1.tensor }
+    self.replicated = replicated.sorted { $0.tensor < $1.tensor }
   }
 
-  /// Whole experts for each instance: the outermost dimension, divided as evenly as it goes, the first instances
-  /// taking one more.
-  private static func experts(
-    _ source: SourceTensor, over parts: Range<Int>
-  ) throws(CheckpointError) -> [PlacedTensor] {
-    let experts = source.tensor.shape.dimensions.first ?? 0
-    guard source.tensor.shape.rank == 3, experts >= parts.count else {
+  private static func check(_ layout: ShardPlan.AFDLayout, headCount: Int) throws(CheckpointError) {
+    for (option, count) in [
+      ("--ffn-ep", layout.ffnEP), ("--ffn-tp", layout.ffnTP), ("--attention-tp", layout.attentionTP),
+    ] where count < 1 {
+      throw CheckpointError(.invalidRequest, "\(option) is \(count); there must be one rank at least")
+    }
+    guard headCount % layout.attentionTP == 0 else {
+      let choices = Cut.divisors(upTo: headCount) { headCount % $0 == 0 }
       throw CheckpointError(
         .invalidRequest,
-        "\(experts) experts (shape \(source.tensor.shape)) cannot be divided between \(parts.count) instances",
-        tensor: source.tensor.name, remedy: "use --ffn-ep \(max(1, experts)) or less")
+        "\(headCount) attention heads cannot be divided evenly between \(layout.attentionTP) ranks",
+        remedy: "--attention-tp \(Cut.list(choices)) would fit")
     }
-    var start = 0
+  }
+
+  /// A part's name says what was divided: `ffn-ep0-tp1`, `ffn-tp1`, `ffn`.
+  private static func part(
+    _ role: ShardPlan.Part.Role, ep: ShardPlan.Position = .only, tp: ShardPlan.Position = .only
+  ) -> ShardPlan.Part {
+    var directory = role.rawValue
+    if ep.ranks > 1 { directory += "-ep\(ep.rank)" }
+    if tp.ranks > 1 { directory += "-tp\(tp.rank)" }
+    return ShardPlan.Part(
+      directory: directory, role: role, rank: ep.rank * tp.ranks + tp.rank, ranks: ep.ranks * tp.ranks,
+      expertParallel: ep, tensorParallel: tp, files: [], documents: [], copies: [])
+  }
+
+  private static func reason(for source: SourceTensor) -> String {
+    switch source.role {
+    case .router: "every rank chooses among all experts"
+    case .norm: "norms act on the whole residual stream"
+    case .attention: "the low-rank query and the one key and value head serve all heads"
+    default: "every rank needs all of it"
+    }
+  }
+}
+
+// MARK: - Cutting
+
+extension Placement {
+  /// Whole experts for each instance, divided as evenly as it goes (the first instances take one more), and inside an
+  /// instance an equal slice of the intermediate dimension for each rank.
+  private static func experts(
+    _ source: SourceTensor, over parts: Range<Int>, _ layout: ShardPlan.AFDLayout, _ choices: FFNChoices
+  ) throws(CheckpointError) -> [PlacedTensor] {
+    let experts = source.tensor.shape.dimensions.first ?? 0
+    guard source.tensor.shape.rank == 3, experts >= layout.ffnEP else {
+      throw CheckpointError(
+        .invalidRequest,
+        "\(experts) experts (shape \(source.tensor.shape)) cannot be divided between \(layout.ffnEP) instances",
+        tensor: source.tensor.name, remedy: choices.remedy(instead: layout))
+    }
+    guard let axis = source.tensorParallelAxis, source.tensor.shape.dimensions[axis] % layout.ffnTP == 0
+    else {
+      throw CheckpointError(
+        .invalidRequest,
+        "the experts' intermediate dimension in \(source.tensor.shape) cannot be divided evenly between "
+          + "\(layout.ffnTP) ranks",
+        tensor: source.tensor.name, remedy: choices.remedy(instead: layout))
+    }
+    let length = source.tensor.shape.dimensions[axis] / layout.ffnTP
+    let (share, rest) = experts.quotientAndRemainder(dividingBy: layout.ffnEP)
     return parts.map { part in
-      let rank = part - parts.lowerBound
-      let count = experts / parts.count + (rank < experts % parts.count ? 1 : 0)
-      defer { start += count }
+      let (instance, rank) = (part - parts.lowerBound).quotientAndRemainder(dividingBy: layout.ffnTP)
       var placed = PlacedTensor(source, part: part)
-      placed.origin[0] = start
-      placed.extent[0] = count
+      placed.origin[0] = instance * share + min(instance, rest)
+      placed.extent[0] = share + (instance < rest ? 1 : 0)
+      if layout.ffnTP > 1 {
+        placed.origin[axis] = rank * length
+        placed.extent[axis] = length
+        placed.cut = Cut(axis: axis, option: .ffnTP)
+      }
       return placed
     }
   }
 
-  /// An equal slice for each instance, along the axis that tensor parallelism cuts.
+  /// An equal slice for each part, along the axis that tensor parallelism cuts; all of it where there is none.
   private static func slices(
-    _ source: SourceTensor, over parts: Range<Int>
+    _ source: SourceTensor, over parts: Range<Int>, _ option: Cut.Option
   ) throws(CheckpointError) -> [PlacedTensor] {
-    // The router, when it lives here, chooses among all experts: each instance has all of it.
-    guard parts.count > 1, let axis = source.tensorParallelAxis else {
+    guard parts.count > 1, let axis = source.tensorParallelAxis, axis < source.tensor.shape.rank else {
       return parts.map { PlacedTensor(source, part: $0) }
     }
     let length = source.tensor.shape.dimensions[axis]
+    let cut = Cut(axis: axis, option: option)
     guard length % parts.count == 0 else {
-      let choices = (1...parts.count).filter { length % $0 == 0 }.map(String.init).joined(separator: ", ")
       throw CheckpointError(
         .invalidRequest,
-        "dimension \(axis) of \(source.tensor.shape) cannot be divided evenly between \(parts.count) FFN instances",
-        tensor: source.tensor.name, remedy: "--ffn-ep \(choices) would fit this tensor")
+        "dimension \(axis) of \(source.tensor.shape) cannot be divided evenly between \(parts.count) ranks",
+        tensor: source.tensor.name, remedy: cut.choices(length: length, unit: 1))
     }
     return parts.map { part in
       var placed = PlacedTensor(source, part: part)
       placed.extent[axis] = length / parts.count
       placed.origin[axis] = (part - parts.lowerBound) * placed.extent[axis]
+      placed.cut = cut
       return placed
     }
   }

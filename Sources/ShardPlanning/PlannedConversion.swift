@@ -1,4 +1,7 @@
-/// A plan together with what is derived from it and too large to print: the headers of its files.
+public import QuantizationRecipes
+
+/// A plan together with what is derived from it and too large to print: the headers of its files, and the importance
+/// matrix.
 ///
 /// Headers (a GGUF header holds the whole vocabulary) follow from the same source and options as the plan, which holds
 /// their digests.
@@ -7,4 +10,6 @@ public struct PlannedConversion: Sendable {
   public let plan: ShardPlan
   /// For each file of the plan, by its path: everything before its tensor data.
   public let headers: [String: [UInt8]]
+  /// The matrix that ``ShardPlan/Tensor/importance`` names entries of; `nil` without one.
+  public let importance: ImportanceMatrix?
 }

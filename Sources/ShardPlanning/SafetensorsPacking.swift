@@ -7,8 +7,8 @@ internal import TensorFormats
 ///
 /// The format allows no gaps, so tensors stay aligned only if those of wider elements come first. And a file's digests
 /// can be computed while it is written only if its tensors come in the order in which the source is read. Both hold
-/// if every shard has elements of one width, in source order; so that is how large outputs are cut. An output that fits into
-/// one shard becomes one file, sorted as the reference writer sorts.
+/// if every shard has elements of one width, in source order; so that is how large outputs are cut. An output that
+/// fits into one shard becomes one file, sorted as the reference writer sorts.
 enum SafetensorsPacking {
   /// Data starts on a page, so that engines that map files or read around the page cache find the first tensor, and
   /// with Step-3's shapes nearly every other, on a page boundary.
@@ -29,7 +29,7 @@ enum SafetensorsPacking {
       let layout = try SafetensorsLayout(
         shard.map {
           SafetensorsLayout.Item(
-            name: $0.source.safetensorsName, elementType: $0.elementType, shape: $0.shape)
+            name: $0.safetensorsName, elementType: $0.elementType, shape: $0.shape)
         }, metadata: metadata, order: .asGiven, alignment: dataAlignment)
       headers[path] = layout.headerBytes
       files.append(
@@ -37,12 +37,9 @@ enum SafetensorsPacking {
           path: path, bytes: layout.fileByteCount, dataOffset: layout.header.dataOffset,
           headerXXH3: digest(of: layout.headerBytes),
           tensors: zip(shard, layout.header.tensors).map { placed, tensor in
-            ShardPlan.Tensor(
-              name: tensor.name, role: placed.source.role, layer: placed.source.layer,
-              elementType: tensor.elementType, shape: tensor.shape, offset: tensor.byteRange.lowerBound,
-              bytes: tensor.byteRange.count, source: placed.slice)
+            placed.tensor(named: tensor.name, at: tensor.byteRange)
           }))
-      for placed in shard { weightMap[placed.source.safetensorsName] = name }
+      for placed in shard { weightMap[placed.safetensorsName] = name }
     }
     guard files.count > 1 else { return (files, nil) }
     let total = files.reduce(0) { $0 + $1.bytes - $1.dataOffset }
@@ -62,7 +59,7 @@ enum SafetensorsPacking {
         tensors.sorted {
           let (left, right) = ($0.rank, $1.rank)
           return left != right
-            ? left > right : $0.source.safetensorsName.precedesBytewise($1.source.safetensorsName)
+            ? left > right : $0.safetensorsName.precedesBytewise($1.safetensorsName)
         }
       ]
     }

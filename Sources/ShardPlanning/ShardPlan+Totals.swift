@@ -30,6 +30,12 @@ extension ShardPlan.Part {
     files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + ($1.role == .scale ? 0 : $1.shape.elementCount) } }
   }
 
+  /// Storage per parameter, over all of its tensors, in bits.
+  public var bitsPerWeight: Double {
+    let bytes = files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } }
+    return parameters == 0 ? 0 : Double(bytes) * 8 / Double(parameters)
+  }
+
   /// The size of its weight files.
   public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
 }
@@ -49,7 +55,7 @@ extension ShardPlan {
     for index in alone.files.indices { alone.files[index].path = strip(alone.files[index].path) }
     for index in alone.documents.indices { alone.documents[index].path = strip(alone.documents[index].path) }
     for index in alone.copies.indices { alone.copies[index].path = strip(alone.copies[index].path) }
-    let names = Set(part.tensors.map(\.name))
+    let names = Set(part.tensors.map(\.source.tensor))
     var result = self
     result.parts = [alone]
     result.replicated = replicated.filter { $0.parts.contains(part.directory) }

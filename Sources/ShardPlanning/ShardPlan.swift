@@ -27,6 +27,8 @@ public struct ShardPlan: Codable, Hashable, Sendable {
   public var fallbacks: [Fallback]
   /// Source tensors that are no output tensors by themselves, and why.
   public var absorbed: [Absorption]
+  /// The importance matrix that weights the encoders' errors; `nil` without one.
+  public var importance: Importance?
 }
 
 // MARK: - The source
@@ -91,8 +93,8 @@ extension ShardPlan {
   public enum Partition: Codable, Hashable, Sendable {
     /// One part.
     case none
-    /// Attention-FFN disaggregation: an attention part, `ffnEP` FFN parts that hold whole experts each, and a vision
-    /// part if the model has one.
+    /// Attention-FFN disaggregation: `attentionTP` attention parts, `ffnEP` x `ffnTP` FFN parts, and a vision part if
+    /// the model has one.
     case afd(AFDLayout)
   }
 
@@ -100,14 +102,25 @@ extension ShardPlan {
   public struct AFDLayout: Codable, Hashable, Sendable {
     /// Between how many FFN instances the routed experts are divided, whole experts each.
     public var ffnEP: Int
+    /// Between how many ranks each of those instances divides the intermediate dimension of every expert.
+    public var ffnTP: Int
+    /// Between how many ranks the attention heads are divided.
+    public var attentionTP: Int
     /// The side of the router.
     public var router: Step3Placement.RouterSide
 
     /// Describes a deployment.
-    public init(ffnEP: Int = 1, router: Step3Placement.RouterSide = .attention) {
+    public init(
+      ffnEP: Int = 1, ffnTP: Int = 1, attentionTP: Int = 1, router: Step3Placement.RouterSide = .attention
+    ) {
       self.ffnEP = ffnEP
+      self.ffnTP = ffnTP
+      self.attentionTP = attentionTP
       self.router = router
     }
+
+    /// The FFN parts: the shared expert and the dense layers are cut between all of them.
+    public var ffnRanks: Int { ffnEP * ffnTP }
   }
 }
 
@@ -129,12 +142,27 @@ extension ShardPlan {
     public var rank: Int
     /// How many parts of its role there are.
     public var ranks: Int
+    /// Which share of the experts it holds.
+    public var expertParallel: Position
+    /// Which slice of what tensor parallelism cuts it holds.
+    public var tensorParallel: Position
     /// The weight files.
     public var files: [File]
     /// Text files that are made: `config.json`, the index.
     public var documents: [Document]
     /// Files that are copied as they are: tokenizer, chat template.
     public var copies: [Copy]
+  }
+
+  /// A place in a group of ranks.
+  public struct Position: Codable, Hashable, Sendable {
+    /// Counted from 0.
+    public var rank: Int
+    /// The size of the group; 1 where nothing is divided.
+    public var ranks: Int
+
+    /// The only one of its kind.
+    static let only = Position(rank: 0, ranks: 1)
   }
 
   /// One weight file.
@@ -169,6 +197,23 @@ extension ShardPlan {
     public var bytes: Int
     /// Where its elements come from.
     public var source: Slice
+    /// What of them it holds.
+    public var derivation: Derivation
+    /// The name under which the importance matrix has weights for its columns; `nil` where it has none, or the
+    /// encoder has no use for them.
+    public var importance: String?
+  }
+
+  /// What an output tensor holds of its source elements.
+  ///
+  /// Two tensors are made of the same elements where a format keeps its scales apart.
+  public enum Derivation: String, Codable, Hashable, Sendable {
+    /// The elements themselves, copied or converted.
+    case values
+    /// The F8_E4M3 codes of block-FP8.
+    case blockFP8Codes
+    /// The F32 scales of block-FP8, one for each tile of 128 x 128 elements.
+    case blockFP8Scales
   }
 
   /// A box of a source tensor.
@@ -231,7 +276,7 @@ extension ShardPlan {
 extension ShardPlan {
   /// A tensor that is in several parts on purpose.
   public struct Replication: Codable, Hashable, Sendable {
-    /// The output tensor's name.
+    /// The source tensor's name.
     public var tensor: String
     /// The directories it is in.
     public var parts: [String]
@@ -241,7 +286,7 @@ extension ShardPlan {
 
   /// A tensor that is stored otherwise than the recipe's rule asked.
   public struct Fallback: Codable, Hashable, Sendable {
-    /// The output tensor's name.
+    /// The source tensor's name.
     public var tensor: String
     /// The format the rule asked for.
     public var wanted: String
@@ -257,5 +302,19 @@ extension ShardPlan {
     public var tensor: String
     /// Why it is no tensor of its own.
     public var reason: String
+  }
+
+  /// The importance matrix that was given, and what it had something about.
+  public struct Importance: Codable, Hashable, Sendable {
+    /// The file's name.
+    public var file: String
+    /// Its size.
+    public var bytes: Int
+    /// XXH3-128 of the file.
+    public var xxh3: String
+    /// How many output tensors are encoded with weights from it.
+    public var weighted: Int
+    /// The source tensors whose formats could have used weights that it does not have.
+    public var unweighted: [String]
   }
 }

@@ -9,12 +9,13 @@ public import TensorFormats
 public enum ShardPlanner {
   /// Plans a conversion from the headers of `checkpoint`, its configuration, the recipe and the request.
   ///
+  /// - Parameter importance: The importance matrix to encode with, if any.
   /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
   /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
   ///   hold or needs knowledge of another model, `.malformed` for a broken configuration.
-  /// - Complexity: O(*n* log *n*) in the number of tensors; reads no weights.
+  /// - Complexity: O(*n* log *n*) in the number of output tensors; reads no weights.
   public static func plan(
-    _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe
+    _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile? = nil
   ) throws(CheckpointError) -> PlannedConversion {
     guard checkpoint.parts.isEmpty else {
       throw CheckpointError(
@@ -23,26 +24,32 @@ public enum ShardPlanner {
     }
     let model = try SourceModel(checkpoint, router: request.router)
     try model.check(request)
-    let placement = try Placement(model.tensors, partition: request.partition)
+    let placement = try Placement(
+      model.tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
     let choice = FormatChoice(
       recipe: recipe, container: Container(request.format),
       sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
-      expertCount: model.expertCount)
-    let (tensors, fallbacks) = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
+      expertCount: model.expertCount, importance: importance?.matrix)
+    let decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
 
     // Scales of block-FP8 weights that stay FP8 are tensors of the output; of all others they become part of the values.
-    let (settled, absorbed) = try model.settleScales(tensors)
+    let (settled, absorbed) = try model.settleScales(decisions.tensors)
+    try BlockFP8Modules.check(settled, of: model)
+    let tokenizer = try model.tokenizer(for: request)
     var headers: [String: [UInt8]] = [:]
     var parts = placement.parts
+    let byPart = Dictionary(grouping: settled, by: \.part)
     for index in parts.indices {
-      let own = settled.filter { $0.part == index }
-      try OutputPart(model: model, request: request, tensors: own).fill(&parts[index], headers: &headers)
+      try OutputPart(model: model, request: request, tokenizer: tokenizer, tensors: byPart[index] ?? [])
+        .fill(&parts[index], headers: &headers)
     }
     let plan = ShardPlan(
       tool: toolkitVersion, source: try describe(checkpoint, model), request: request, parts: parts,
-      replicated: placement.replicated, fallbacks: fallbacks, absorbed: absorbed)
+      replicated: model.withScales(placement.replicated, absorbed: absorbed),
+      fallbacks: decisions.fallbacks, absorbed: absorbed,
+      importance: importance?.described(for: settled, unweighted: decisions.unweighted))
     try plan.checkCoverage(of: checkpoint)
-    return PlannedConversion(plan: plan, headers: headers)
+    return PlannedConversion(plan: plan, headers: headers, importance: importance?.matrix)
   }
 
   private static func describe(

@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import QuantizationRecipes
@@ -21,7 +22,7 @@ struct SourceModel {
   var hasTiedEmbedding: Bool { !tensors.contains { $0.role == .lmHead } }
 
   /// The suffix that block-FP8 scales have in Hugging Face checkpoints.
-  private static let scaleSuffix = "_scale_inv"
+  static let scaleSuffix = "_scale_inv"
 
   init(_ checkpoint: Checkpoint, router: Step3Placement.RouterSide) throws(CheckpointError) {
     self.checkpoint = checkpoint
@@ -46,7 +47,17 @@ struct SourceModel {
   {
     if let metadata = checkpoint.ggufMetadata {
       guard metadata.string("general.architecture") == "step3" else { return nil }
-      return try Step3Configuration(ggufMetadata: metadata)
+      var configuration = try Step3Configuration(ggufMetadata: metadata)
+      // The vision side describes itself in the file of its own.
+      if let companion = checkpoint.files.first(where: \.isVisionCompanion), let own = companion.ggufMetadata
+      {
+        do throws(CheckpointError) {
+          configuration.vision = try Step3Configuration.Vision(ggufMetadata: own)
+        } catch {
+          throw error.at(path: companion.source.path)
+        }
+      }
+      return configuration
     }
     guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else {
       return nil
@@ -70,8 +81,9 @@ struct SourceModel {
       let description = TensorDescription(name: tensor.name)
       return SourceTensor(
         tensor: tensor, scale: scale, role: description.role, layer: description.layer,
-        safetensorsName: tensor.name, ggufName: isGGUF ? tensor.name : nil, side: .model, isVision: false,
-        isExpertStack: false, tensorParallelAxis: nil)
+        safetensorsName: tensor.name, ggufName: isGGUF ? tensor.name : nil, side: .model,
+        isVision: checkpoint.files[tensor.file].isVisionCompanion, isExpertStack: false,
+        tensorParallelAxis: nil)
     }
     let side: ShardPlan.Part.Role =
       switch placement.side(of: name) {
@@ -111,6 +123,13 @@ struct SourceModel {
 extension SourceModel {
   /// Refuses requests that need knowledge of a model that is not known.
   func check(_ request: ShardPlan.Request) throws(CheckpointError) {
+    if request.partition != .none, let text = checkpoint.configuration,
+      try ConfigurationText(text)[OutputPart.partitionKey] != nil
+    {
+      throw CheckpointError(
+        .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
+        remedy: "partition the checkpoint it was made from, or convert the part without --partition")
+    }
     guard step3 == nil else { return }
     let name = checkpoint.architecture ?? "this model"
     if request.partition != .none {
@@ -134,15 +153,17 @@ extension SourceModel {
     var tensors: [PlacedTensor] = []
     var kept: Set<String> = []
     for var weight in placed {
-      guard let scale = scales[weight.source.tensor.name] else {
-        tensors.append(weight)
-        continue
-      }
-      if weight.elementType == .f8E4M3 {
+      if weight.derivation == .blockFP8Codes {
+        weight.isBlockFP8 = true
+        var scales = weight
+        scales.derivation = .blockFP8Scales
+        scales.elementType = .f32
+        tensors += [weight, scales]
+      } else if let scale = scales[weight.source.tensor.name], weight.elementType == .f8E4M3 {
         kept.insert(weight.source.tensor.name)
         weight.source.scale = nil
-        tensors.append(weight)
-        tensors.append(try self.scale(scale, of: weight))
+        weight.isBlockFP8 = true
+        tensors += [weight, try self.scale(scale, of: weight)]
       } else {
         tensors.append(weight)
       }
@@ -159,22 +180,68 @@ extension SourceModel {
     var placed = PlacedTensor(scale, part: weight.part)
     let side = StorageFormat.tileSide
     let dimensions = weight.source.tensor.shape.dimensions
+    if let inside = weight.cutInsideTile {
+      let choices = weight.cut.map { weight.choices($0, unit: side) }
+      throw CheckpointError(
+        .invalidRequest, inside, tensor: weight.source.tensor.name,
+        remedy: (choices.map { $0 + "; or " } ?? "") + "convert to BF16")
+    }
     for axis in dimensions.indices {
-      guard axis >= dimensions.count - 2 else {
-        placed.origin[axis] = weight.origin[axis]
-        placed.extent[axis] = weight.extent[axis]
-        continue
-      }
-      let end = weight.origin[axis] + weight.extent[axis]
-      guard weight.origin[axis] % side == 0, end % side == 0 || end == dimensions[axis] else {
-        throw CheckpointError(
-          .invalidRequest,
-          "the cut at \(weight.origin[axis]) to \(end) of dimension \(axis) falls inside an FP8 tile of \(side)",
-          tensor: weight.source.tensor.name, remedy: "cut into fewer parts, or convert to BF16")
-      }
-      placed.origin[axis] = weight.origin[axis] / side
-      placed.extent[axis] = (end + side - 1) / side - placed.origin[axis]
+      let tile = axis >= dimensions.count - 2 ? side : 1
+      placed.origin[axis] = weight.origin[axis] / tile
+      placed.extent[axis] =
+        (weight.origin[axis] + weight.extent[axis] + tile - 1) / tile - placed.origin[axis]
     }
     return placed
+  }
+
+  /// Scales that stay tensors are replicated with their weights.
+  func withScales(
+    _ replicated: [ShardPlan.Replication], absorbed: [ShardPlan.Absorption]
+  ) -> [ShardPlan.Replication] {
+    let gone = Set(absorbed.map(\.tensor))
+    return replicated.flatMap { weight in
+      guard let scale = scales[weight.tensor]?.tensor.name, !gone.contains(scale) else { return [weight] }
+      return [
+        weight,
+        ShardPlan.Replication(tensor: scale, parts: weight.parts, reason: "it is where its weight is"),
+      ]
+    }
+  }
+}
+
+// MARK: - What lies beside the weights
+
+extension SourceModel {
+  /// The tokenizer, where the output cannot just have the files that the source has: GGUF states it in its metadata.
+  func tokenizer(for request: ShardPlan.Request) throws(CheckpointError) -> Step3Tokenizer? {
+    guard let step3, request.format != checkpoint.format else { return nil }
+    if let metadata = checkpoint.ggufMetadata { return try Step3Tokenizer(metadata: metadata) }
+    guard let text = try companion("tokenizer.json") else { return nil }
+    do throws(CheckpointError) {
+      return try Step3Tokenizer(
+        tokenizerJSON: text, tokenizerConfigJSON: try companion("tokenizer_config.json"),
+        generationConfigJSON: try companion("generation_config.json"), configuration: step3)
+    } catch {
+      throw error.at(path: "\(checkpoint.directory)/tokenizer.json")
+    }
+  }
+
+  private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
+    let path = "\(checkpoint.directory)/\(name)"
+    guard FileSystem.kind(of: path) == .file else { return nil }
+    let file = try InputFile(path)
+    guard file.byteCount <= OutputMarkers.largestTextFile else {
+      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)
+    }
+    return try file.readBytes(0..<file.byteCount)
+  }
+}
+
+extension Checkpoint.File {
+  /// Whether it is the vision side's file of a GGUF model. Of a split one only the first file says so.
+  var isVisionCompanion: Bool {
+    ggufMetadata?.string("general.architecture") == "clip"
+      || ggufMetadata?.string("general.type") == "mmproj"
   }
 }

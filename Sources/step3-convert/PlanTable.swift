@@ -3,19 +3,23 @@ import CommandSupport
 import ShardPlanning
 import TensorFormats
 
-/// A plan for people: a table of each part, what was decided on the way, totals.
+/// A plan for people: a table of each kind of part, what was decided on the way, memory per side and rank, totals.
 struct PlanTable {
   let plan: ShardPlan
 
   init(_ plan: ShardPlan) { self.plan = plan }
+
+  /// The columns of text that are used where no terminal says how many there are.
+  private static let usualWidth = 80
 
   func rendered(width: Int?) -> String {
     var text = "\(plan.source.architecture ?? "unknown architecture"), \(plan.source.tensorCount) tensors, "
     text +=
       "\(ByteSize(bytes: plan.sourceBytes).decimal) in \(plan.source.files.count) \(plan.source.format.rawValue) "
     text += plan.source.files.count == 1 ? "file\n" : "files\n"
-    for part in plan.parts { text += "\n" + describe(part, width: width) }
-    text += notes
+    for group in groups { text += "\n" + describe(group, width: width) }
+    text += notes(width: width ?? Self.usualWidth)
+    if plan.parts.count > 1 { text += "\n" + sides(width: width) }
     let ratio = plan.sourceBytes == 0 ? 0 : Double(plan.outputBytes) / Double(plan.sourceBytes)
     text += "\nTotal: \(ByteSize(bytes: plan.outputBytes).decimal) in \(plan.files.count) "
     text += plan.files.count == 1 ? "file" : "files"
@@ -23,52 +27,153 @@ struct PlanTable {
       ", \(decimal(plan.bitsPerWeight, 2)) bits per weight, \(decimal(ratio * 100, 1)) % of the source\n"
     return text
   }
+}
 
-  private func describe(_ part: ShardPlan.Part, width: Int?) -> String {
+// MARK: - Parts
+
+extension PlanTable {
+  /// Parts that hold the same: the ranks of one side nearly always do.
+  private struct Group {
+    let rows: [[String]]
+    var parts: [ShardPlan.Part]
+  }
+
+  private var groups: [Group] {
+    var groups: [Group] = []
+    for part in plan.parts {
+      let rows = rows(of: part)
+      if let last = groups.last, last.rows == rows, last.parts[0].role == part.role {
+        groups[groups.count - 1].parts.append(part)
+      } else {
+        groups.append(Group(rows: rows, parts: [part]))
+      }
+    }
+    return groups
+  }
+
+  private func rows(of part: ShardPlan.Part) -> [[String]] {
+    struct Kind: Hashable {
+      let role: TensorRole
+      let type: ElementType
+    }
+    struct Sum {
+      var (tensors, parameters, bytes) = (0, 0, 0)
+    }
+    var sums: [Kind: Sum] = [:]
+    for file in part.files {
+      for tensor in file.tensors {
+        let kind = Kind(role: tensor.role, type: tensor.elementType)
+        sums[kind, default: Sum()].tensors += 1
+        sums[kind, default: Sum()].parameters += tensor.shape.elementCount
+        sums[kind, default: Sum()].bytes += tensor.bytes
+      }
+    }
+    let order = Dictionary(uniqueKeysWithValues: TensorRole.allCases.enumerated().map { ($1, $0) })
+    return sums.sorted {
+      (order[$0.key.role] ?? 0, $0.key.type.rawValue) < (order[$1.key.role] ?? 0, $1.key.type.rawValue)
+    }.map { kind, sum in
+      [
+        kind.role.rawValue, kind.type.rawValue, "\(sum.tensors)", "\(sum.parameters)",
+        ByteSize(bytes: sum.bytes).decimal,
+      ]
+    }
+  }
+
+  private func describe(_ group: Group, width: Int?) -> String {
+    let part = group.parts[0]
     var title = part.directory.isEmpty ? "Output" : "\(part.directory)/"
-    if part.ranks > 1 { title += " (\(part.role.rawValue) \(part.rank + 1) of \(part.ranks))" }
+    if group.parts.count > 1, let last = group.parts.last {
+      title += " to \(last.directory)/ (\(group.parts.count) parts), each"
+    }
+    let files = part.files.count == 1 ? "1 file" : "\(part.files.count) files"
+    title += ": \(files), \(ByteSize(bytes: part.bytes).decimal), "
+    title += "\(decimal(part.bitsPerWeight, 2)) bits per weight\n"
     var table = TextTable([
       TextTable.Column("role"), TextTable.Column("type"), TextTable.Column("tensors", .right),
       TextTable.Column("parameters", .right), TextTable.Column("bytes", .right),
     ])
-    struct Group: Hashable {
-      let role: TensorRole
-      let type: ElementType
-    }
-    let groups = Dictionary(grouping: part.tensors) { Group(role: $0.role, type: $0.elementType) }
-    let order = Dictionary(uniqueKeysWithValues: TensorRole.allCases.enumerated().map { ($1, $0) })
-    for (group, tensors) in groups.sorted(by: {
-      (order[$0.key.role] ?? 0, $0.key.type.rawValue) < (order[$1.key.role] ?? 0, $1.key.type.rawValue)
-    }) {
-      table.append([
-        group.role.rawValue, group.type.rawValue, "\(tensors.count)",
-        "\(tensors.reduce(0) { $0 + $1.shape.elementCount })",
-        ByteSize(bytes: tensors.reduce(0) { $0 + $1.bytes }).decimal,
-      ])
-    }
-    let files = part.files.count == 1 ? "1 file" : "\(part.files.count) files"
-    return "\(title): \(files), \(ByteSize(bytes: part.bytes).decimal)\n" + table.rendered(width: width)
+    for row in group.rows { table.append(row) }
+    return title + table.rendered(width: width)
   }
 
+  /// What each side's accelerators have to hold.
+  private func sides(width: Int?) -> String {
+    var table = TextTable([
+      TextTable.Column("side"), TextTable.Column("ranks", .right), TextTable.Column("parameters", .right),
+      TextTable.Column("all ranks", .right), TextTable.Column("largest rank", .right),
+      TextTable.Column("bits/weight", .right),
+    ])
+    for role in [ShardPlan.Part.Role.attention, .ffn, .vision] {
+      let parts = plan.parts.filter { $0.role == role }
+      guard !parts.isEmpty else { continue }
+      let parameters = parts.reduce(0) { $0 + $1.parameters }
+      let bytes = parts.map(\.tensorBytes)
+      let bits = parameters == 0 ? 0 : Double(bytes.reduce(0, +)) * 8 / Double(parameters)
+      table.append([
+        role.rawValue, "\(parts.count)", "\(parameters)", ByteSize(bytes: bytes.reduce(0, +)).decimal,
+        ByteSize(bytes: bytes.max() ?? 0).decimal, decimal(bits, 2),
+      ])
+    }
+    return "Memory for weights:\n" + table.rendered(width: width)
+  }
+}
+
+// MARK: - Notes
+
+extension PlanTable {
   /// What a reader should know before starting: stored twice, stored otherwise than asked, not stored.
-  private var notes: String {
+  private func notes(width: Int) -> String {
     var text = ""
     if !plan.fallbacks.isEmpty {
       text += "\nStored otherwise than the recipe asked:\n"
       let groups = Dictionary(grouping: plan.fallbacks) { "\($0.wanted) -> \($0.stored): \($0.reason)" }
       for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
-        text +=
-          "  \(reason) (\(tensors.count): \(tensors[0].tensor.printable)\(tensors.count > 1 ? ", ..." : ""))\n"
+        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
       }
     }
     if !plan.replicated.isEmpty {
-      text += "\nIn several parts: \(plan.replicated.count) tensors (\(plan.replicated[0].reason))\n"
+      text += "\nIn several parts:\n"
+      let groups = Dictionary(grouping: plan.replicated) { "\($0.parts.count) parts: \($0.reason)" }
+      for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
+        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
+      }
     }
     if !plan.absorbed.isEmpty {
-      text += "\nNot stored by themselves: \(plan.absorbed.count) tensors (\(plan.absorbed[0].reason))\n"
+      let reason = plan.absorbed[0].reason
+      text += "\nNot stored by themselves:\n"
+      text += wrapped("\(reason) (\(examples(plan.absorbed.map(\.tensor))))", width: width)
+    }
+    if let importance = plan.importance {
+      text += "\nImportance matrix \(importance.file.printable):\n"
+      text += wrapped("\(importance.weighted) tensors are encoded with weights from it", width: width)
+      if !importance.unweighted.isEmpty {
+        text += wrapped("without weights: \(examples(importance.unweighted))", width: width)
+      }
     }
     return text
   }
+
+  private func examples(_ tensors: [String]) -> String {
+    tensors.count == 1 ? tensors[0].printable : "\(tensors.count): \(tensors[0].printable), ..."
+  }
+
+  /// Indented lines of words; a word longer than a line stays whole.
+  private func wrapped(_ sentence: String, width: Int) -> String {
+    var (lines, line) = ("", " ")
+    for word in sentence.split(separator: " ") {
+      if line.count > 3, line.count + 1 + word.count > width {
+        lines += line + "\n"
+        line = "   "
+      }
+      line += " " + word
+    }
+    return lines + line + "\n"
+  }
+}
+
+extension ShardPlan.Part {
+  /// The bytes of its tensors: what a rank has to hold, without the files' headers.
+  fileprivate var tensorBytes: Int { files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } } }
 }
 
 /// A number with that many decimals.

@@ -41,6 +41,18 @@ struct PlanningOptions: ParsableArguments {
     help: ArgumentHelp("FFN instances that divide the experts, whole experts each.", valueName: "n"))
   var ffnEP = 1
 
+  @Option(
+    name: .customLong("ffn-tp"),
+    help: ArgumentHelp(
+      "Ranks that divide the intermediate dimension of every expert of an FFN instance.", valueName: "n"))
+  var ffnTP = 1
+
+  @Option(
+    name: .customLong("attention-tp"),
+    help: ArgumentHelp(
+      "Ranks that divide the attention heads: wq by rows, o_proj by columns.", valueName: "n"))
+  var attentionTP = 1
+
   @Option(name: .long, help: "The side that the router's weights live on.")
   var router: Step3Placement.RouterSide = .attention
 
@@ -50,11 +62,25 @@ struct PlanningOptions: ParsableArguments {
       "The largest weight file to write, unless a single tensor is larger.", valueName: "size"))
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The importance matrix (llama-imatrix, GGUF or legacy) to weight quantisation errors with.",
+      valueName: "file"),
+    completion: .file())
+  var imatrix: String?
+
   func validate() throws {
-    if partition == .none, ffnEP != 1 { throw ValidationError("--ffn-ep needs --partition afd.") }
-    guard (1...4096).contains(ffnEP) else {
-      throw ValidationError("--ffn-ep must be 1 or more; got \(ffnEP).")
+    for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
+      if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
+      guard (1...4096).contains(count) else {
+        throw ValidationError("\(option) must be from 1 to 4096; got \(count).")
+      }
     }
+    guard ffnEP * ffnTP <= 4096 else {
+      throw ValidationError("--ffn-ep times --ffn-tp must be 4096 at most; got \(ffnEP * ffnTP).")
+    }
+    if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }
     guard maximumShardSize.bytes >= 1 << 10 else {
       throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
     }
@@ -65,12 +91,14 @@ struct PlanningOptions: ParsableArguments {
     var overrides: [TensorTypeOverride] = []
     for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
     let recipe = try Recipe.named(quantize).overriding(with: overrides)
+    let layout = ShardPlan.AFDLayout(ffnEP: ffnEP, ffnTP: ffnTP, attentionTP: attentionTP, router: router)
+    var importance: ImportanceFile?
+    if let imatrix { importance = try ImportanceFile(imatrix) }
     return try ShardPlanner.plan(
       checkpoint,
       request: ShardPlan.Request(
-        format: to, recipe: recipe.name,
-        partition: partition == .none ? .none : .afd(ShardPlan.AFDLayout(ffnEP: ffnEP, router: router)),
+        format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
         maximumShardBytes: maximumShardSize.bytes),
-      recipe: recipe)
+      recipe: recipe, importance: importance)
   }
 }

@@ -1,0 +1,97 @@
+internal import Checkpoint
+internal import GGUF
+internal import Step3Model
+internal import TensorFormats
+
+extension OutputPart {
+  /// The language model's file (or split set), and the vision side's.
+  func ggufFiles(
+    _ part: ShardPlan.Part, headers: inout [String: [UInt8]]
+  ) throws(CheckpointError) -> [ShardPlan.File] {
+    let language = tensors.filter { !$0.source.isVision }
+    let vision = tensors.filter(\.source.isVision)
+    var files: [ShardPlan.File] = []
+    if !language.isEmpty {
+      files += try pack(language, "model", languageMetadata(part), part, &headers)
+    }
+    if !vision.isEmpty {
+      files += try pack(vision, "mmproj", visionMetadata(vision[0]), part, &headers)
+    }
+    return files
+  }
+
+  /// What a GGUF source says about itself stays as it is, except how it is split and stored.
+  private func languageMetadata(_ part: ShardPlan.Part) -> GGUFMetadata {
+    var metadata: GGUFMetadata
+    if let own = model.checkpoint.ggufMetadata {
+      metadata = own
+    } else if let step3 = model.step3 {
+      metadata = step3.ggufMetadata(
+        name: "Step-3", fileType: nil, tokenizer: servesText(part) ? tokenizer : nil)
+    } else {
+      metadata = GGUFMetadata()
+    }
+    if part.role != .model {
+      func set(_ key: String, _ value: Int) { metadata.set("step3.partition.\(key)", .uint32(UInt32(value))) }
+      metadata.set("step3.partition.role", .string(part.role.rawValue))
+      set("rank", part.rank)
+      set("ranks", part.ranks)
+      set("expert_parallel.rank", part.expertParallel.rank)
+      set("expert_parallel.ranks", part.expertParallel.ranks)
+      set("tensor_parallel.rank", part.tensorParallel.rank)
+      set("tensor_parallel.ranks", part.tensorParallel.ranks)
+    }
+    return metadata
+  }
+
+  private func visionMetadata(_ tensor: PlacedTensor) throws(CheckpointError) -> GGUFMetadata {
+    if let own = model.checkpoint.files.first(where: \.isVisionCompanion)?.ggufMetadata { return own }
+    guard let metadata = model.step3?.visionGGUFMetadata(name: "Step-3 vision", fileType: nil) else {
+      throw CheckpointError(
+        .malformed, "the checkpoint has vision tensors, but its configuration has no vision_config",
+        path: model.checkpoint.path, tensor: tensor.source.tensor.name)
+    }
+    return metadata
+  }
+
+  private func pack(
+    _ tensors: [PlacedTensor], _ name: String, _ metadata: GGUFMetadata, _ part: ShardPlan.Part,
+    _ headers: inout [String: [UInt8]]
+  ) throws(CheckpointError) -> [ShardPlan.File] {
+    var metadata = metadata
+    for key in [GGUFSplitKey.index, GGUFSplitKey.count, GGUFSplitKey.tensorCount] { metadata.remove(key) }
+    let isCopy = model.checkpoint.format == .gguf && tensors.allSatisfy(\.isCopy)
+    if let type = fileType(tensors) {
+      if !isCopy || metadata[GGUFFileType.key] == nil {
+        metadata.set(GGUFFileType.key, .uint32(type.rawValue))
+      }
+    } else if !isCopy {
+      metadata.remove(GGUFFileType.key)
+    }
+    return try GGUFPacking.pack(
+      tensors, fileName: name, metadata: metadata, directory: part.directory,
+      maximumBytes: request.maximumShardBytes, headers: &headers)
+  }
+
+  /// The recipe's name where GGUF has a number for it, otherwise what most of the matrices' elements are stored as.
+  private func fileType(_ tensors: [PlacedTensor]) -> GGUFFileType? {
+    var counts: [ElementType: Int] = [:]
+    for tensor in tensors where tensor.shape.rank >= 2 {
+      counts[tensor.elementType, default: 0] += tensor.shape.elementCount
+    }
+    let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue
+    // The vision side is not stored as the recipe is called.
+    let isVision = tensors.first?.source.isVision == true
+    if !isVision, let type = GGUFFileType(name: request.recipe) { return type }
+    guard let most else { return nil }
+    // Of the K formats only mixtures have numbers; the small one is nearly all of that format.
+    return GGUFFileType(name: most) ?? GGUFFileType(name: "\(most)_S")
+  }
+}
+
+extension PlacedTensor {
+  /// Whether its bytes are the source's.
+  fileprivate var isCopy: Bool {
+    elementType == source.tensor.elementType && source.scale == nil && derivation == .values
+  }
+}
