@@ -4,7 +4,8 @@ internal import Step3Model
 internal import TensorFormats
 
 extension OutputPart {
-  /// The language model's file (or split set), and the vision side's.
+  /// The language model's file (or split set), and the vision side's, which is never split: its readers look for one
+  /// file.
   func ggufFiles(
     _ part: ShardPlan.Part, headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.File] {
@@ -70,7 +71,8 @@ extension OutputPart {
     }
     return try GGUFPacking.pack(
       tensors, fileName: name, metadata: metadata, directory: part.directory,
-      maximumBytes: request.maximumShardBytes, headers: &headers)
+      maximumBytes: tensors.contains(where: \.source.isVision) ? nil : request.maximumShardBytes,
+      headers: &headers)
   }
 
   /// The recipe's name where GGUF has a number for it, otherwise what most of the matrices' elements are stored as.

@@ -86,7 +86,8 @@ extension PlanTable {
       title += " to \(last.directory)/ (\(group.parts.count) parts), each"
     }
     let files = part.files.count == 1 ? "1 file" : "\(part.files.count) files"
-    title += ": \(files), \(ByteSize(bytes: part.bytes).decimal), "
+    title += group.parts.count > 1 ? ":\n  " : ": "
+    title += "\(files), \(ByteSize(bytes: part.bytes).decimal), "
     title += "\(decimal(part.bitsPerWeight, 2)) bits per weight\n"
     var table = TextTable([
       TextTable.Column("role"), TextTable.Column("type"), TextTable.Column("tensors", .right),

@@ -34,7 +34,7 @@ import Testing
       (.gguf, "BF16"), (.gguf, "Q8_0"), (.gguf, "Q4_K_M"), (.gguf, "IQ4_XS"),
     ]
     let partitions: [ShardPlan.Partition] = [
-      .none, .afd(.init()), .afd(.init(ffnEP: 2)), .afd(.init(ffnTP: 2)),
+      .none, .afd(.init(ffnEP: 2)), .afd(.init(ffnTP: 2)),
       .afd(.init(ffnEP: 2, ffnTP: 2, router: .ffn)),
     ]
     return ["tiny", "odd", "tiny-fp8", "odd-fp8"].flatMap { fixture in

@@ -36,14 +36,18 @@ import Testing
         }
       }
     }
-    for (ep, tp) in [(1, 2), (2, 1), (1, 1), (2, 2)] {
+    for (ep, tp) in [(1, 2), (2, 1), (1, 1)] {
       let layout = ShardPlan.AFDLayout(ffnEP: ep, ffnTP: tp, attentionTP: 2)
       cases.append(Case(fixture: "tiny", format: .safetensors, recipe: "FP8_BLOCK", layout: layout))
-      if ep * tp <= 2 {
-        cases.append(Case(fixture: "tiny-fp8", format: .safetensors, recipe: "keep", layout: layout))
-      }
-      cases.append(Case(fixture: "tiny-fp8", format: .gguf, recipe: "BF16", layout: layout))
+      cases.append(Case(fixture: "tiny-fp8", format: .safetensors, recipe: "keep", layout: layout))
     }
+    // What is multiplied out can be cut anywhere.
+    let four = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 4)
+    cases.append(Case(fixture: "tiny-fp8", format: .gguf, recipe: "BF16", layout: four))
+    cases.append(
+      Case(
+        fixture: "odd-fp8", format: .safetensors, recipe: "BF16",
+        layout: .init(ffnEP: 2, ffnTP: 4, attentionTP: 5)))
     return cases
   }()
 
