@@ -34,7 +34,9 @@ public final class OutputFile: Sendable {
   ///   - meter: Counts the time spent in writing.
   /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not) or may not be written, `.inputOutput`
   ///   if there is no room for it.
-  public init(_ path: String, byteCount: Int, reopening: Bool = false, meter: Meter? = nil) throws(CheckpointError) {
+  public init(_ path: String, byteCount: Int, reopening: Bool = false, meter: Meter? = nil)
+    throws(CheckpointError)
+  {
     let flags = O_RDWR | O_CLOEXEC | (reopening ? 0 : O_CREAT | O_EXCL)
     let descriptor = unsafe open(path, flags, 0o644)
     guard descriptor >= 0 else {

@@ -153,7 +153,8 @@ extension CheckpointError {
   fileprivate var resumable: CheckpointError {
     guard code == .inputOutput || code == .truncated else { return self }
     var copy = self
-    copy.remedy = (remedy.map { "\($0); " } ?? "") + "what is done is kept: the same command with --resume goes on"
+    copy.remedy =
+      (remedy.map { "\($0); " } ?? "") + "what is done is kept: the same command with --resume goes on"
     return copy
   }
 }

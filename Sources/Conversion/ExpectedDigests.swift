@@ -28,7 +28,9 @@ public struct ExpectedDigests: Sendable {
   /// - Throws: `.malformed` with the line.
   public init(_ text: [UInt8], path: String) throws(CheckpointError) {
     var digests: [String: Digest] = [:]
-    for (index, line) in text.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+    for (index, line) in text.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .enumerated()
+    {
       let trimmed = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
       guard !trimmed.isEmpty else { continue }
       guard let (name, digest) = Self.parse(trimmed) else {

@@ -61,7 +61,8 @@ struct FileDigester: ~Copyable {
   ///
   /// - Precondition: All of it has been taken in.
   consuming func finish(byteCount: Int) -> FileDigests {
-    precondition(position == byteCount && early.isEmpty, "\(path ?? ""): \(position) of \(byteCount) bytes hashed")
+    precondition(
+      position == byteCount && early.isEmpty, "\(path ?? ""): \(position) of \(byteCount) bytes hashed")
     return FileDigests(xxh3: xxh3.finalize(), sha256: sha256.finalize())
   }
 }

@@ -82,7 +82,8 @@ final class Journal: Sendable {
   /// Runs `work` and writes batches meanwhile; the last one when it ends, however it ends.
   ///
   /// - Throws: What `work` throws, or what ``flush()`` throws.
-  func keeping<Result: Sendable>(_ work: @escaping @Sendable () async throws -> Result) async throws -> Result {
+  func keeping<Result: Sendable>(_ work: @escaping @Sendable () async throws -> Result) async throws -> Result
+  {
     do {
       let result = try await withThrowingTaskGroup(of: Result?.self) { group in
         group.addTask { try await work() }

@@ -44,7 +44,8 @@ struct JournalContents: Sendable {
         }
       case (.nonFinite, .some) where body.isEmpty: letsNonFiniteThrough = true
       default:
-        throw malformed("a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound)
+        throw malformed(
+          "a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound)
       }
       intactByteCount = payload.upperBound
     }
@@ -60,7 +61,9 @@ struct JournalContents: Sendable {
       length <= JournalFormat.largestPayload
     else { return nil }
     let payload = cursor.position
-    guard let content = cursor.take(Int(length)), JournalFormat.checksum(content) == checksum else { return nil }
+    guard let content = cursor.take(Int(length)), JournalFormat.checksum(content) == checksum else {
+      return nil
+    }
     return payload..<cursor.position
   }
 }

@@ -70,7 +70,8 @@ struct UnitRunner: Sendable {
       let output = processor.outputs[processor.work.targets[delivery.target].file]
       let written = processor.pool.take(delivery.byteCount)
       do throws(CheckpointError) {
-        try written.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset) }
+        try written.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset)
+        }
       } catch {
         // What cannot be read can perhaps be written anew.
         return nil

@@ -14,7 +14,9 @@ struct Convert: ToolCommand {
   @Argument(help: "The checkpoint to read.", completion: .file())
   var source: String
 
-  @Argument(help: "The directory to write. It must not exist, unless --resume or --overwrite is given.", completion: .directory)
+  @Argument(
+    help: "The directory to write. It must not exist, unless --resume or --overwrite is given.",
+    completion: .directory)
   var output: String
 
   @OptionGroup var planning: PlanningOptions

@@ -66,7 +66,9 @@ import Testing
       ("abc", 1), ("\(zeros)  a\n\(zeros)x a\n", 2), ("\(zeros)  \n", 1), ("\(zeros)", 1),
       ("\(zeros)  a\n\n\(ones)  a\n", 3), ("\\\(zeros)  a\\q\n", 1), ("SHA256 (a) = \(zeros)\n", 1),
     ] {
-      let error = #expect(throws: CheckpointError.self) { try ExpectedDigests(Array(text.utf8), path: "list") }
+      let error = #expect(throws: CheckpointError.self) {
+        try ExpectedDigests(Array(text.utf8), path: "list")
+      }
       #expect(error?.code == .malformed && error?.message.contains("line \(line) ") == true, "\(text)")
     }
   }

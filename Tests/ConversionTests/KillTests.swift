@@ -27,7 +27,10 @@ import Testing
   ]
 
   private func convert(_ output: String, _ options: [String]) -> [String] {
-    [source, directory.path(output), "--progress", "none", "--json", "--sync-every", "1MiB", "--memory", "128MiB"]
+    [
+      source, directory.path(output), "--progress", "none", "--json", "--sync-every", "1MiB", "--memory",
+      "128MiB",
+    ]
       + options
   }
 
@@ -50,7 +53,8 @@ import Testing
         // Up to three times before it may finish.
         for _ in 0..<Int.random(in: 1...min(3, share), using: &generator) {
           let child = try ConvertProcess(convert("output", options + ["--resume"]))
-          Thread.sleep(forTimeInterval: duration / .seconds(1) * Double.random(in: 0..<1.05, using: &generator))
+          Thread.sleep(
+            forTimeInterval: duration / .seconds(1) * Double.random(in: 0..<1.05, using: &generator))
           child.send(SIGKILL)
           _ = child.finish()
           done += 1
@@ -114,11 +118,13 @@ import Testing
     // 2 GB of holes, read as zeros.
     let large = directory.path("large.safetensors")
     let entries = (0..<4).map {
-      SparseCheckpoint.Entry(name: "layer.\($0).weight", type: "BF16", shape: [8, 4096, 8192], bytes: 1 << 29)
+      SparseCheckpoint.Entry(
+        name: "layer.\($0).weight", type: "BF16", shape: [8, 4096, 8192], bytes: 1 << 29)
     }
     try SparseCheckpoint.write(entries, to: URL(filePath: large))
     let arguments = [
-      large, directory.path("nowhere"), "--to", "safetensors", "--quantize", "F32", "--discard-output", "--json",
+      large, directory.path("nowhere"), "--to", "safetensors", "--quantize", "F32", "--discard-output",
+      "--json",
       "--progress", "none", "--memory", "128MiB", "--threads", "8",
     ]
     let result = try ConvertProcess(arguments).finish()

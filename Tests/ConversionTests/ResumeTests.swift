@@ -13,7 +13,8 @@ import Testing
   private let tiny = Fixtures.path("checkpoints/tiny")
   private let afd = ConversionHarness.Request(
     partition: .afd(ShardPlan.AFDLayout(ffnEP: 2)), maximumShardBytes: 2_000_000)
-  private let quantized = ConversionHarness.Request(format: .gguf, recipe: "Q8_0", maximumShardBytes: 3_000_000)
+  private let quantized = ConversionHarness.Request(
+    format: .gguf, recipe: "Q8_0", maximumShardBytes: 3_000_000)
 
   init() throws { harness = try ConversionHarness() }
 
@@ -32,7 +33,9 @@ import Testing
   }
 
   /// Starts a conversion and cancels it after some steps.
-  private func interrupt(_ request: ConversionHarness.Request, source: String? = nil, after steps: Int) async throws {
+  private func interrupt(_ request: ConversionHarness.Request, source: String? = nil, after steps: Int)
+    async throws
+  {
     let counter = Counter()
     let task = Task {
       try await run(request, source: source) { _ in
@@ -60,7 +63,8 @@ import Testing
     await #expect(throws: CheckpointError.self) { try await run(request, source: source, options: options) }
   }
 
-  @Test("wherever it was cancelled, what was done is kept and the bytes are the same", arguments: [1, 17, 60, 85])
+  @Test(
+    "wherever it was cancelled, what was done is kept and the bytes are the same", arguments: [1, 17, 60, 85])
   func cancelled(steps: Int) async throws {
     for request in [afd, quantized] {
       let reference = try await run(request, into: "reference-\(request.recipe)")
@@ -89,16 +93,21 @@ import Testing
     #expect(try contents(of: output) == contents(of: harness.directory.path("reference")))
   }
 
-  @Test("a run that stopped while it finished can go on from every point", arguments: [
-    // A name that is taken by a directory stops the run exactly there.
-    "attention/model-00001-of-00002.safetensors", "ffn-1/config.json.writing", "ffn-0/manifest.json.writing",
-    "ffn-1/manifest.json.writing", "manifest.json.writing",
-  ])
+  @Test(
+    "a run that stopped while it finished can go on from every point",
+    arguments: [
+      // A name that is taken by a directory stops the run exactly there.
+      "attention/model-00001-of-00002.safetensors", "ffn-ep1/config.json.writing",
+      "ffn-ep0/manifest.json.writing",
+      "ffn-ep1/manifest.json.writing", "manifest.json.writing",
+    ])
   func stoppedAtTheEnd(obstacle: String) async throws {
     let reference = try await run(afd, into: "reference")
     let place = "\(output)/\(obstacle)"
     let error = await #expect(throws: CheckpointError.self) {
-      try await run(afd) { _ in try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false) }
+      try await run(afd) { _ in
+        try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+      }
     }
     #expect(error?.code == .inputOutput)
     #expect(error?.remedy?.contains("--resume") == true)
@@ -134,9 +143,7 @@ import Testing
     other = quantized
     other.maximumShardBytes = nil
     #expect(await resumeFails(other, source: copy)?.message.contains("--max-shard-size") == true)
-    let held = try AppendFile(journal)
-    #expect(await resumeFails(quantized, source: copy)?.message == "another process is writing here")
-    withExtendedLifetime(held) {}
+    try await whileHeld(copy)
     #expect(try contents(of: output) == state)
 
     // One byte of a weight that has been read already.
@@ -149,6 +156,13 @@ import Testing
     try handle.close()
     let changed = await resumeFails(quantized, source: copy)
     #expect(changed?.code == .sourceChanged && changed?.path == shard)
+  }
+
+  /// Another process has the journal open.
+  private func whileHeld(_ source: String) async throws {
+    let held = try AppendFile(journal)
+    #expect(await resumeFails(quantized, source: source)?.message == "another process is writing here")
+    withExtendedLifetime(held) {}
   }
 
   @Test func anotherVersionIsRefused() async throws {
@@ -193,7 +207,8 @@ import Testing
       var bytes = intact
       if round % 2 == 0 { bytes.removeLast(Int.random(in: 1...bytes.count, using: &generator)) }
       for _ in 0..<(round % 3) where !bytes.isEmpty {
-        bytes[Int.random(in: bytes.indices, using: &generator)] ^= 1 << UInt8.random(in: 0...7, using: &generator)
+        bytes[Int.random(in: bytes.indices, using: &generator)] ^=
+          1 << UInt8.random(in: 0...7, using: &generator)
       }
       try FileSystem.writeAtomically(bytes, to: journal)
       do {
