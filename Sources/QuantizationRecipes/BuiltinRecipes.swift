@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Quantization
 internal import TensorFormats
 
 extension Recipe {
@@ -72,8 +73,9 @@ extension Recipe {
 
 extension Recipe {
   /// One recipe per GGML block format: all of the language model's matrices in it, embedding and output included.
-  static let pureBlockFormats: [Recipe] = StorageFormat.elementTargets.filter(\.isBlockQuantized).map {
-    type in
+  static let pureBlockFormats: [Recipe] = StorageFormat.elementTargets.filter {
+    $0.isBlockQuantized && BlockCodec.codec(for: $0)?.canEncode == true
+  }.map { type in
     Recipe(
       name: type.rawValue, summary: "every matrix of the language model in \(type)",
       rules: [visionAsItIs, RecipeRule(format: .element(type))])

@@ -1,5 +1,6 @@
 public import ByteStreams
 internal import Checkpoint
+internal import Quantization
 public import TensorFormats
 
 extension Recipe {
@@ -12,6 +13,16 @@ extension Recipe {
   /// - Throws: `.invalidRequest` if it is neither, otherwise what ``init(yaml:path:)`` throws.
   public static func named(_ argument: String) throws(CheckpointError) -> Recipe {
     if let recipe = builtIn(named: argument) { return recipe }
+    if let type = ElementType(rawValue: argument.uppercased()), FileSystem.kind(of: argument) == nil {
+      let canEncode = BlockCodec.codec(for: type)?.canEncode == true
+      throw CheckpointError(
+        canEncode ? .invalidRequest : .unsupported,
+        canEncode
+          ? "\(type) is a format for single tensors, not for a whole model"
+          : "\(type) can be read but not written",
+        remedy: canEncode
+          ? "ask for it with --tensor-type or in a recipe file" : "choose another of: step3-convert recipes")
+    }
     let looksLikePath = argument.contains("/") || argument.hasSuffix(".yaml") || argument.hasSuffix(".yml")
     do throws(CheckpointError) {
       return try Recipe(file: InputFile(argument))

@@ -62,14 +62,19 @@ run step3-inspect list "$tiny" --role routed_experts
 heading "2. What would a conversion write? The plan reads headers only"
 run step3-convert plan "$tiny" --to gguf --quantize Q8_0
 
-heading "3. GGUF in Q8_0"
+heading "3. GGUF in Q8_0, and in a mixture of K formats"
 convert "tiny Step-3 to GGUF Q8_0" "$tiny" "$work/tiny-q8_0" --to gguf --quantize Q8_0
+
+convert "tiny Step-3 to GGUF Q4_K_M" "$tiny" "$work/tiny-q4_k_m" --to gguf --quantize Q4_K_M
 
 heading "4. Attention and FFN apart, the experts on two instances"
 convert "tiny Step-3 to AFD, 2 x FFN" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2
 run step3-inspect list "$work/tiny-afd/ffn-ep1" --summary
 
-heading "5. From block-FP8, decoded with its scales"
+heading "5. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
+convert "tiny Step-3 to FP8_BLOCK" "$tiny" "$work/tiny-fp8" --to safetensors --quantize FP8_BLOCK
+show step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8
+step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8 | tail -n 1
 convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-bf16" --to safetensors --quantize BF16
 
 heading "6. A real model that is no Step-3: all-MiniLM-L6-v2"
@@ -97,7 +102,7 @@ elif [ "$free" -lt 40 ]; then
 else
   run checkpoint-generator slice "$slice"
   run step3-inspect list "$slice" --summary
-  convert "Step-3, 2 true layers, to GGUF Q8_0" "$slice" "$slice-q8_0" --to gguf --quantize Q8_0
+  convert "Step-3, 2 true layers, to Q4_K_M" "$slice" "$slice-q4_k_m" --to gguf --quantize Q4_K_M
 fi
 
 heading "All of it"

@@ -72,9 +72,8 @@ extension NonFinitePolicy {
         fits
           ? "the element in row \(row), column \(column) is \(what)"
           : "the element in row \(row), column \(column) is \(what), which \(target) cannot hold",
-        remedy: fits
-          ? "repair the checkpoint, or allow non-finite weights"
-          : "repair the checkpoint, or choose BF16, F16 or F32")
+        // Where they fit, whoever asked for this policy knows how to ask for the other.
+        remedy: fits ? nil : "repair the checkpoint, or choose BF16, F16 or F32")
     }
     return true
   }
