@@ -47,6 +47,14 @@ let package = Package(
     .systemLibrary(
       name: "CXXHash", pkgConfig: "libxxhash",
       providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
+    .systemLibrary(
+      name: "COpenBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+    .systemLibrary(
+      name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
+    .systemLibrary(
+      name: "CTurboJPEG", pkgConfig: "libturbojpeg",
+      providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -77,6 +85,33 @@ let package = Package(
     .target(
       name: "Step3Model", dependencies: ["TensorFormats", "Safetensors", "GGUF", "Checkpoint"],
       swiftSettings: strict),
+
+    .target(
+      name: "Tokenization", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "Step3Model"],
+      swiftSettings: strict),
+    .target(
+      name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CPNG", "CTurboJPEG"],
+      swiftSettings: strict),
+    .target(
+      name: "ModelWeights",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "EngineRules",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Step3Runtime",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "Step3Model", "ModelWeights",
+        .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
+      ],
+      swiftSettings: strict,
+      linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
 
     // MARK: One verb each
     .target(
@@ -169,6 +204,35 @@ let package = Package(
       name: "Step3ModelTests",
       dependencies: [
         "Step3Model", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "TokenizationTests",
+      dependencies: ["Tokenization", "Step3Model", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ImageInputTests",
+      dependencies: ["ImageInput", "Safetensors", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ModelWeightsTests",
+      dependencies: [
+        "ModelWeights", "Checkpoint", "Quantization", "Step3Model", "TensorFormats", "ByteStreams",
+        "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "EngineRulesTests",
+      dependencies: [
+        "EngineRules", "Checkpoint", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
+        "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "Step3RuntimeTests",
+      dependencies: [
+        "Step3Runtime", "ModelWeights", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
