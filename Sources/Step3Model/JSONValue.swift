@@ -1,5 +1,5 @@
 internal import Safetensors
-internal import TensorFormats
+package import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -8,7 +8,7 @@ internal import Foundation
 #endif
 
 /// A JSON document of which only some keys are known beforehand, such as `config.json`.
-indirect enum JSONValue: Hashable, Sendable, Encodable {
+package indirect enum JSONValue: Hashable, Sendable, Encodable {
   case null
   case bool(Bool)
   case integer(Int)
@@ -17,7 +17,7 @@ indirect enum JSONValue: Hashable, Sendable, Encodable {
   case array([JSONValue])
   case object([String: JSONValue])
 
-  func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     switch self {
     case .null: try container.encodeNil()
@@ -31,7 +31,7 @@ indirect enum JSONValue: Hashable, Sendable, Encodable {
   }
 
   /// What a message calls this value.
-  var kind: String {
+  package var kind: String {
     switch self {
     case .null: "null"
     case .bool(let value): "\(value)"
@@ -51,7 +51,7 @@ indirect enum JSONValue: Hashable, Sendable, Encodable {
   /// - Throws: `.malformed` with the byte offset for text that is not JSON, is nested more than 127 deep or is longer
   ///   than ``largestDocument``; also for a key that is there twice and a number beyond what a `Double` holds, because
   ///   other readers would take something else from them.
-  static func parse(_ bytes: [UInt8], name: String) throws(CheckpointError) -> JSONValue {
+  package static func parse(_ bytes: [UInt8], name: String) throws(CheckpointError) -> JSONValue {
     guard bytes.count <= largestDocument else {
       throw CheckpointError(
         .malformed, "\(name): expected at most \(largestDocument) bytes, found \(bytes.count)")
@@ -104,7 +104,7 @@ indirect enum JSONValue: Hashable, Sendable, Encodable {
   }
 
   /// The document as indented text with sorted keys.
-  func serialized() throws(CheckpointError) -> [UInt8] {
+  package func serialized() throws(CheckpointError) -> [UInt8] {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     do {
@@ -116,12 +116,12 @@ indirect enum JSONValue: Hashable, Sendable, Encodable {
 }
 
 /// One JSON object of a document, which knows its place for messages.
-struct JSONObject {
-  let values: [String: JSONValue]
+package struct JSONObject {
+  package let values: [String: JSONValue]
   /// For example `config.json: text_config.`
-  let place: String
+  package let place: String
 
-  init(_ value: JSONValue, place: String) throws(CheckpointError) {
+  package init(_ value: JSONValue, place: String) throws(CheckpointError) {
     guard case .object(let values) = value else {
       throw CheckpointError(.malformed, "\(place) expected an object, found \(value.kind)")
     }
@@ -130,22 +130,22 @@ struct JSONObject {
   }
 
   /// The value of a key, `nil` where it is absent or null.
-  func value(_ key: String) -> JSONValue? {
+  package func value(_ key: String) -> JSONValue? {
     guard let value = values[key], value != .null else { return nil }
     return value
   }
 
-  func object(_ key: String) throws(CheckpointError) -> JSONObject? {
+  package func object(_ key: String) throws(CheckpointError) -> JSONObject? {
     guard let value = value(key) else { return nil }
     return try JSONObject(value, place: "\(place)\(key).")
   }
 
-  func mismatch(_ key: String, _ expected: String, _ found: JSONValue?) -> CheckpointError {
+  package func mismatch(_ key: String, _ expected: String, _ found: JSONValue?) -> CheckpointError {
     CheckpointError(.malformed, "\(place)\(key): expected \(expected), found \(found?.kind ?? "nothing")")
   }
 
   /// A whole number within `range`.
-  func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
+  package func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil)
     throws(CheckpointError) -> Int
   {
     guard let value = value(key) else {
@@ -159,7 +159,7 @@ struct JSONObject {
   }
 
   /// A number above zero that fits a `Float`, as GGUF stores it.
-  func positive(_ key: String, default fallback: Double? = nil) throws(CheckpointError) -> Double {
+  package func positive(_ key: String, default fallback: Double? = nil) throws(CheckpointError) -> Double {
     guard let value = value(key) else {
       guard let fallback else { throw mismatch(key, "a number above 0", nil) }
       return fallback
@@ -171,20 +171,20 @@ struct JSONObject {
     }
   }
 
-  func bool(_ key: String, default fallback: Bool) throws(CheckpointError) -> Bool {
+  package func bool(_ key: String, default fallback: Bool) throws(CheckpointError) -> Bool {
     guard let value = value(key) else { return fallback }
     guard case .bool(let flag) = value else { throw mismatch(key, "true or false", value) }
     return flag
   }
 
-  func string(_ key: String) throws(CheckpointError) -> String? {
+  package func string(_ key: String) throws(CheckpointError) -> String? {
     guard let value = value(key) else { return nil }
     guard case .string(let text) = value else { throw mismatch(key, "a string", value) }
     return text
   }
 
   /// One whole number or a list of them; empty where the key is absent.
-  func integers(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
+  package func integers(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
     guard let value = value(key) else { return [] }
     let items = if case .array(let items) = value { items } else { [value] }
     var numbers: [Int] = []
