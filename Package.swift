@@ -83,7 +83,8 @@ let package = Package(
 
     // MARK: The model
     .target(
-      name: "Step3Model", dependencies: ["TensorFormats", "Safetensors", "GGUF", "Checkpoint"],
+      name: "Step3Model",
+      dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint"],
       swiftSettings: strict),
 
     .target(
@@ -136,6 +137,7 @@ let package = Package(
       name: "Inspection",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "ModelWeights",
       ],
       swiftSettings: strict),
 

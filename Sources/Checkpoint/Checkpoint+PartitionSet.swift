@@ -31,11 +31,7 @@ extension Checkpoint {
           name: "\(part.name)/\($0.name)", source: $0.source, dataOffset: $0.dataOffset,
           safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder)
       }
-      tensors += part.checkpoint.tensors.map {
-        Tensor(
-          name: $0.name, elementType: $0.elementType, shape: $0.shape, file: base + $0.file,
-          byteRange: $0.byteRange)
-      }
+      tensors += part.checkpoint.tensors.map { $0.shiftingFile(by: base) }
       warnings += part.checkpoint.warnings
     }
     return Checkpoint(

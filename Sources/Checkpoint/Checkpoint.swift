@@ -83,6 +83,11 @@ extension Checkpoint {
     public let file: Int
     /// Its bytes, from the start of that file.
     public let byteRange: Range<Int>
+
+    /// The same tensor, its file counted in a checkpoint that has so many files before it.
+    package func shiftingFile(by count: Int) -> Tensor {
+      Tensor(name: name, elementType: elementType, shape: shape, file: file + count, byteRange: byteRange)
+    }
   }
 
   /// One directory of a partition set.

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import ModelWeights
 internal import TensorFormats
 
 /// The tensors of a checkpoint by what they are in the model: a part of a partition set holds boxes of some tensors,

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import ModelWeights
 internal import TensorFormats
 
 /// Some elements of one pair.

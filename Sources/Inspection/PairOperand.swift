@@ -1,6 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
+internal import ModelWeights
 internal import TensorFormats
 
 /// One side of a pair: how its elements are read and what they mean.

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import ModelWeights
 internal import TensorFormats
 
 /// Which tensor of one checkpoint is which of another.

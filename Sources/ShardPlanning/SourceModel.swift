@@ -26,7 +26,7 @@ struct SourceModel {
 
   init(_ checkpoint: Checkpoint, router: Step3Placement.RouterSide) throws(CheckpointError) {
     self.checkpoint = checkpoint
-    step3 = try Self.configuration(of: checkpoint)
+    step3 = try Step3Configuration(of: checkpoint)
     let placement = Step3Placement(router: router)
     var tensors: [SourceTensor] = []
     var scales: [String: SourceTensor] = [:]
@@ -41,32 +41,6 @@ struct SourceModel {
     }
     self.tensors = tensors
     self.scales = scales
-  }
-
-  private static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> Step3Configuration?
-  {
-    if let metadata = checkpoint.ggufMetadata {
-      guard metadata.string("general.architecture") == "step3" else { return nil }
-      var configuration = try Step3Configuration(ggufMetadata: metadata)
-      // The vision side describes itself in the file of its own.
-      if let companion = checkpoint.files.first(where: \.isVisionCompanion), let own = companion.ggufMetadata
-      {
-        do throws(CheckpointError) {
-          configuration.vision = try Step3Configuration.Vision(ggufMetadata: own)
-        } catch {
-          throw error.at(path: companion.source.path)
-        }
-      }
-      return configuration
-    }
-    guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else {
-      return nil
-    }
-    do throws(CheckpointError) {
-      return try Step3Configuration(configJSON: text)
-    } catch {
-      throw error.at(path: "\(checkpoint.directory)/config.json")
-    }
   }
 
   private static func describe(
@@ -235,13 +209,5 @@ extension SourceModel {
       throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)
     }
     return try file.readBytes(0..<file.byteCount)
-  }
-}
-
-extension Checkpoint.File {
-  /// Whether it is the vision side's file of a GGUF model. Of a split one only the first file says so.
-  var isVisionCompanion: Bool {
-    ggufMetadata?.string("general.architecture") == "clip"
-      || ggufMetadata?.string("general.type") == "mmproj"
   }
 }

@@ -1,23 +1,23 @@
-internal import TensorFormats
+public import TensorFormats
 
 /// Which elements of a tensor something holds: a range along every dimension.
-struct TensorBox: Hashable, Sendable {
+public struct TensorBox: Hashable, Sendable {
   /// The dimensions of the whole tensor.
-  let shape: TensorShape
+  public let shape: TensorShape
   /// The first index along each dimension.
-  let origin: [Int]
+  public let origin: [Int]
   /// How many indices along each dimension.
-  let extent: [Int]
+  public let extent: [Int]
 
   /// All elements.
-  init(wholeOf shape: TensorShape) {
+  public init(wholeOf shape: TensorShape) {
     self.shape = shape
     origin = Array(repeating: 0, count: shape.rank)
     extent = shape.dimensions
   }
 
   /// A box; `nil` unless it lies in the tensor.
-  init?(_ shape: TensorShape, origin: [Int], extent: [Int]) {
+  public init?(_ shape: TensorShape, origin: [Int], extent: [Int]) {
     guard origin.count == shape.rank, extent.count == shape.rank else { return nil }
     for (axis, dimension) in shape.dimensions.enumerated() {
       guard extent[axis] >= 0, (0...dimension).contains(origin[axis]),
@@ -29,13 +29,15 @@ struct TensorBox: Hashable, Sendable {
     self.extent = extent
   }
 
-  var isWhole: Bool { extent == shape.dimensions }
-  var elementCount: Int { extent.reduce(1, *) }
+  /// Whether it is all of the tensor.
+  public var isWhole: Bool { extent == shape.dimensions }
+  /// How many elements it has.
+  public var elementCount: Int { extent.reduce(1, *) }
 
   /// The elements that both boxes hold; `nil` if there are none, unless the boxes are the same.
   ///
   /// - Precondition: Both are boxes of tensors of one shape.
-  func intersection(_ other: TensorBox) -> TensorBox? {
+  public func intersection(_ other: TensorBox) -> TensorBox? {
     if self == other { return self }
     let start = zip(origin, other.origin).map(max)
     let end = extent.indices.map {
@@ -48,7 +50,7 @@ struct TensorBox: Hashable, Sendable {
   /// Where the element with row-major number `index` in this box is in `outer`, row-major too.
   ///
   /// - Precondition: `outer` contains this box.
-  func position(of index: Int, in outer: TensorBox) -> Int {
+  public func position(of index: Int, in outer: TensorBox) -> Int {
     var rest = index
     var position = 0
     var stride = 1
@@ -65,7 +67,7 @@ struct TensorBox: Hashable, Sendable {
   /// that length.
   ///
   /// - Precondition: All of `outers` contain this box.
-  func runLength(in outers: [TensorBox]) -> Int {
+  public func runLength(in outers: [TensorBox]) -> Int {
     var length = 1
     for axis in extent.indices.reversed() {
       length *= extent[axis]

@@ -1,0 +1,40 @@
+internal import Checkpoint
+internal import Step3Model
+internal import TensorFormats
+
+/// Which elements of the model's tensors a part of a partition set holds.
+enum PartitionSlices {
+  /// `step3_partition.slices` of a part's `config.json`, by the name in the part's files; empty for what is no part.
+  ///
+  /// - Throws: `.malformed` if a part states a box that its tensor does not have.
+  static func read(_ checkpoint: Checkpoint) throws(CheckpointError) -> [String: TensorBox] {
+    guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
+      case .object(let members) = root, case .object(let partition)? = members["step3_partition"],
+      case .object(let slices)? = partition["slices"]
+    else { return [:] }
+    var boxes: [String: TensorBox] = [:]
+    for (name, slice) in slices {
+      guard case .object(let fields) = slice else { continue }
+      guard let shape = integers(fields["shape"]).flatMap(TensorShape.init(checking:)),
+        let origin = integers(fields["origin"]), let extent = integers(fields["extent"]),
+        let box = TensorBox(shape, origin: origin, extent: extent)
+      else {
+        throw CheckpointError(
+          .malformed, "step3_partition.slices states a box that is none",
+          path: "\(checkpoint.directory)/config.json", tensor: name)
+      }
+      boxes[name] = box
+    }
+    return boxes
+  }
+
+  private static func integers(_ value: JSONValue?) -> [Int]? {
+    guard case .array(let items)? = value else { return nil }
+    var numbers: [Int] = []
+    for item in items {
+      guard case .integer(let number) = item else { return nil }
+      numbers.append(number)
+    }
+    return numbers
+  }
+}

@@ -1,0 +1,43 @@
+internal import ByteStreams
+public import Checkpoint
+internal import GGUF
+public import TensorFormats
+
+extension Step3Configuration {
+  /// The configuration of a checkpoint of either format; `nil` if its model is not a Step-3, or says nothing of itself.
+  ///
+  /// - Throws: What is wrong with a configuration that says it is a Step-3's.
+  public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
+    if let metadata = checkpoint.ggufMetadata {
+      guard metadata.string("general.architecture") == "step3" else { return nil }
+      var configuration = try Step3Configuration(ggufMetadata: metadata)
+      // The vision side describes itself in the file of its own.
+      if let companion = checkpoint.files.first(where: \.isVisionCompanion), let own = companion.ggufMetadata
+      {
+        do throws(CheckpointError) {
+          configuration.vision = try Step3Configuration.Vision(ggufMetadata: own)
+        } catch {
+          throw error.at(path: companion.source.path)
+        }
+      }
+      self = configuration
+      return
+    }
+    guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else {
+      return nil
+    }
+    do throws(CheckpointError) {
+      try self.init(configJSON: text)
+    } catch {
+      throw error.at(path: "\(checkpoint.directory)/config.json")
+    }
+  }
+}
+
+extension Checkpoint.File {
+  /// Whether it is the vision side's file of a GGUF model. Of a split one only the first file says so.
+  package var isVisionCompanion: Bool {
+    ggufMetadata?.string("general.architecture") == "clip"
+      || ggufMetadata?.string("general.type") == "mmproj"
+  }
+}
