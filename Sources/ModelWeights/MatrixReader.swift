@@ -1,0 +1,172 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import GGUF
+internal import Quantization
+public import TensorFormats
+
+/// One matrix of a weight, ready to be read in any band of rows as F32.
+///
+/// Scales of tiles and of the whole matrix are read when it is made, a few kilobytes; everything else when it is asked
+/// for. A vector counts as a matrix of one row. Use one from as many threads as you like, each with a scratch of its
+/// own.
+public struct MatrixReader: Sendable {
+  /// The weight's published name.
+  public let name: String
+  /// Rows of the matrix.
+  public let rows: Int
+  /// Elements of a row.
+  public let columns: Int
+  private let blocks: [Block]
+
+  /// What one thread needs to read rows. Grows to the largest band and is used again.
+  public struct Scratch: Sendable {
+    var bytes: [UInt8] = []
+    var values: [Float] = []
+
+    /// Makes an empty one.
+    public init() {}
+  }
+
+  /// A box of the matrix that is stored in one place.
+  private struct Block: Sendable {
+    /// Rows and columns of the matrix that it covers.
+    let rows: Range<Int>
+    let columns: Range<Int>
+    let rowDecoder: RowDecoder
+  }
+
+  /// Prepares a matrix of a weight.
+  ///
+  /// - Parameters:
+  ///   - matrix: Its number in the stack; 0 for a weight that is no stack.
+  /// - Throws: `.malformed` if elements of it are nowhere, `.unsupported` for element types that hold no real numbers,
+  ///   and what reading scales throws.
+  public init(_ weights: ModelWeights, _ weight: ModelWeights.Weight, matrix: Int = 0) throws(CheckpointError)
+  {
+    precondition((0..<max(1, weight.matrixCount)).contains(matrix), "no such matrix")
+    name = weight.name
+    rows = weight.rows
+    columns = weight.columns
+    let outer = Array(weight.shape.dimensions.dropLast(2))
+    var blocks: [Block] = []
+    var covered = 0
+    for piece in weight.pieces {
+      guard let inside = Self.position(of: matrix, outer: outer, in: piece.box) else { continue }
+      let rank = piece.box.extent.count
+      let height = rank < 2 ? 1 : piece.box.extent[rank - 2]
+      let width = piece.box.extent.last ?? 1
+      let top = rank < 2 ? 0 : piece.box.origin[rank - 2]
+      let left = piece.box.origin.last ?? 0
+      blocks.append(
+        Block(
+          rows: top..<(top + height), columns: left..<(left + width),
+          rowDecoder: try RowDecoder(
+            piece.stored, in: weights.checkpoint, matrix: inside, firstRow: piece.firstRow)))
+      covered += height * width
+    }
+    guard covered == rows * columns else {
+      throw CheckpointError(
+        .malformed, "\(rows * columns - covered) of its \(rows * columns) elements are in none of the parts",
+        path: weights.checkpoint.path, tensor: weight.name)
+    }
+    self.blocks = blocks
+  }
+
+  /// Where a matrix of the stack is in a box; `nil` if it is not there.
+  private static func position(of matrix: Int, outer: [Int], in box: TensorBox) -> Int? {
+    var rest = matrix
+    var coordinates = [Int](repeating: 0, count: outer.count)
+    for axis in outer.indices.reversed() {
+      let (quotient, coordinate) = rest.quotientAndRemainder(dividingBy: max(1, outer[axis]))
+      coordinates[axis] = coordinate
+      rest = quotient
+    }
+    var position = 0
+    for (axis, coordinate) in coordinates.enumerated() {
+      let inside = coordinate - box.origin[axis]
+      guard (0..<box.extent[axis]).contains(inside) else { return nil }
+      position = position * box.extent[axis] + inside
+    }
+    return position
+  }
+
+  /// The bytes that reading a row takes, scales left out.
+  public var bytesPerRow: Int { blocks.reduce(0) { $0 + $1.rowDecoder.bytesPerRow } / max(1, stacked) }
+
+  /// How many blocks lie above each other.
+  private var stacked: Int { Set(blocks.map(\.rows.lowerBound)).count }
+
+  /// Reads and decodes rows.
+  ///
+  /// - Parameters:
+  ///   - wanted: The rows.
+  ///   - values: Receives `wanted.count` × ``columns`` values, row-major.
+  /// - Throws: `.truncated` and `.inputOutput` if reading fails, `.malformed` for blocks that no encoder writes.
+  /// - Complexity: O(elements).
+  public func read(
+    _ wanted: Range<Int>, into values: inout MutableSpan<Float>, _ scratch: inout Scratch
+  ) throws(CheckpointError) {
+    precondition(wanted.upperBound <= rows && values.count == wanted.count * columns)
+    for block in blocks {
+      let band = block.rows.clamped(to: wanted)
+      guard !band.isEmpty else { continue }
+      let local = band.lowerBound - block.rows.lowerBound..<band.upperBound - block.rows.lowerBound
+      let first = (band.lowerBound - wanted.lowerBound) * columns
+      if block.columns.count == columns {
+        var target = values._mutatingExtracting(first..<first + band.count * columns)
+        try block.rowDecoder.read(local, into: &target, &scratch.bytes)
+        continue
+      }
+      // Taken out for as long as it is lent, so that the scratch is borrowed once.
+      let width = block.columns.count
+      var narrow = scratch.values
+      scratch.values = []
+      defer { scratch.values = narrow }
+      if narrow.count < band.count * width { narrow = [Float](repeating: 0, count: band.count * width) }
+      do {
+        var all = narrow.mutableSpan
+        var target = all._mutatingExtracting(..<(band.count * width))
+        try block.rowDecoder.read(local, into: &target, &scratch.bytes)
+      }
+      for row in 0..<band.count {
+        let start = first + row * columns + block.columns.lowerBound
+        for column in 0..<width { values[start + column] = narrow[row * width + column] }
+      }
+    }
+  }
+
+  /// Says that rows will be read soon.
+  public func prefetch(_ wanted: Range<Int>) {
+    for block in blocks {
+      let band = block.rows.clamped(to: wanted)
+      guard !band.isEmpty else { continue }
+      block.rowDecoder.prefetch(
+        band.lowerBound - block.rows.lowerBound..<band.upperBound - block.rows.lowerBound)
+    }
+  }
+}
+
+extension ModelWeights {
+  /// All elements of a weight, row-major.
+  ///
+  /// - Throws: As ``MatrixReader``.
+  public func values(of weight: Weight) throws(CheckpointError) -> [Float] {
+    var values = [Float](repeating: 0, count: weight.shape.elementCount)
+    var scratch = MatrixReader.Scratch()
+    // Small matrices of a stack, such as the kernels of a convolution, are rows of one matrix as well.
+    if let piece = weight.pieces.first, weight.pieces.count == 1, piece.stored.scheme == nil {
+      let decoder = try RowDecoder(piece.stored, in: checkpoint, matrix: 0, firstRow: 0, flat: true)
+      var span = values.mutableSpan
+      try decoder.read(0..<1, into: &span, &scratch.bytes)
+      return values
+    }
+    let count = weight.rows * weight.columns
+    for matrix in 0..<weight.matrixCount {
+      let reader = try MatrixReader(self, weight, matrix: matrix)
+      var all = values.mutableSpan
+      var span = all._mutatingExtracting(matrix * count..<(matrix + 1) * count)
+      try reader.read(0..<weight.rows, into: &span, &scratch)
+    }
+    return values
+  }
+}
