@@ -43,15 +43,57 @@ public struct MatrixReader: Sendable {
   ///   and what reading scales throws.
   public init(_ weights: ModelWeights, _ weight: ModelWeights.Weight, matrix: Int = 0) throws(CheckpointError)
   {
+    let blocks = try Self.blocks(weights, weight, matrix: matrix)
+    let missing = weight.rows * weight.columns - Self.count(blocks)
+    guard missing == 0 else {
+      throw CheckpointError(
+        .malformed, "\(missing) of its \(weight.rows * weight.columns) elements are in none of the parts",
+        path: weights.checkpoint.path, tensor: weight.name)
+    }
+    self.init(name: weight.name, rows: weight.rows, columns: weight.columns, blocks: blocks)
+  }
+
+  /// Prepares what is held of a matrix: all of it, or the box that a part of a partition set has, whose rows and
+  /// columns are then counted from its own.
+  ///
+  /// - Returns: `nil` if nothing of the matrix is held.
+  /// - Throws: As ``init(_:_:matrix:)``, but for elements that are elsewhere.
+  public init?(
+    held weight: ModelWeights.Weight, matrix: Int, of weights: ModelWeights
+  ) throws(CheckpointError) {
+    let blocks = try Self.blocks(weights, weight, matrix: matrix)
+    guard let top = blocks.map(\.rows.lowerBound).min(), let left = blocks.map(\.columns.lowerBound).min(),
+      let bottom = blocks.map(\.rows.upperBound).max(), let right = blocks.map(\.columns.upperBound).max()
+    else { return nil }
+    guard Self.count(blocks) == (bottom - top) * (right - left) else {
+      throw CheckpointError(
+        .malformed, "what the parts hold of it is no rectangle", path: weights.checkpoint.path,
+        tensor: weight.name)
+    }
+    self.init(
+      name: weight.name, rows: bottom - top, columns: right - left,
+      blocks: blocks.map {
+        Block(
+          rows: $0.rows.lowerBound - top..<$0.rows.upperBound - top,
+          columns: $0.columns.lowerBound - left..<$0.columns.upperBound - left, rowDecoder: $0.rowDecoder)
+      })
+  }
+
+  private init(name: String, rows: Int, columns: Int, blocks: [Block]) {
+    self.name = name
+    self.rows = rows
+    self.columns = columns
+    self.blocks = blocks
+  }
+
+  private static func blocks(
+    _ weights: ModelWeights, _ weight: ModelWeights.Weight, matrix: Int
+  ) throws(CheckpointError) -> [Block] {
     precondition((0..<max(1, weight.matrixCount)).contains(matrix), "no such matrix")
-    name = weight.name
-    rows = weight.rows
-    columns = weight.columns
     let outer = Array(weight.shape.dimensions.dropLast(2))
     var blocks: [Block] = []
-    var covered = 0
     for piece in weight.pieces {
-      guard let inside = Self.position(of: matrix, outer: outer, in: piece.box) else { continue }
+      guard let inside = position(of: matrix, outer: outer, in: piece.box) else { continue }
       let rank = piece.box.extent.count
       let height = rank < 2 ? 1 : piece.box.extent[rank - 2]
       let width = piece.box.extent.last ?? 1
@@ -62,14 +104,12 @@ public struct MatrixReader: Sendable {
           rows: top..<(top + height), columns: left..<(left + width),
           rowDecoder: try RowDecoder(
             piece.stored, in: weights.checkpoint, matrix: inside, firstRow: piece.firstRow)))
-      covered += height * width
     }
-    guard covered == rows * columns else {
-      throw CheckpointError(
-        .malformed, "\(rows * columns - covered) of its \(rows * columns) elements are in none of the parts",
-        path: weights.checkpoint.path, tensor: weight.name)
-    }
-    self.blocks = blocks
+    return blocks
+  }
+
+  private static func count(_ blocks: [Block]) -> Int {
+    blocks.reduce(0) { $0 + $1.rows.count * $1.columns.count }
   }
 
   /// Where a matrix of the stack is in a box; `nil` if it is not there.

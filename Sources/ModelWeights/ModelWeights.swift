@@ -13,6 +13,8 @@ public struct ModelWeights: Sendable {
   public let checkpoint: Checkpoint
   /// The configuration, if the model is a Step-3.
   public let configuration: Step3Configuration?
+  /// Whether this is one part of a partition set, which has boxes of some weights and nothing of others.
+  public let isPart: Bool
   /// The names of all weights, in the order of the files.
   public let names: [String]
   private let weights: [String: Weight]
@@ -25,6 +27,7 @@ public struct ModelWeights: Sendable {
   public init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     self.checkpoint = checkpoint
     configuration = try Step3Configuration(of: checkpoint)
+    isPart = PartitionSlices.describes(checkpoint)
     var names: [String] = []
     var weights: [String: Weight] = [:]
     let holders =

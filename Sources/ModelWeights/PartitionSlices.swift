@@ -28,6 +28,15 @@ enum PartitionSlices {
     return boxes
   }
 
+  /// Whether the checkpoint is one part of a partition set.
+  static func describes(_ checkpoint: Checkpoint) -> Bool {
+    guard checkpoint.parts.isEmpty, let text = checkpoint.configuration,
+      case .object(let members)? = try? JSONValue.parse(text, name: "config.json"),
+      case .object? = members["step3_partition"]
+    else { return false }
+    return true
+  }
+
   private static func integers(_ value: JSONValue?) -> [Int]? {
     guard case .array(let items)? = value else { return nil }
     var numbers: [Int] = []

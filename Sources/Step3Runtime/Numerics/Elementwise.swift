@@ -1,0 +1,97 @@
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// The functions between matrix products, row by row.
+enum Elementwise {
+  /// RMSNorm: `x / sqrt(mean(x²) + epsilon) · weight`, without an offset to the weight.
+  static func rmsNorm(_ input: Activations, weight: [Float], epsilon: Double) -> Activations {
+    precondition(weight.count == input.columns)
+    let result = Activations(rows: input.rows, columns: input.columns)
+    for row in 0..<input.rows {
+      let source = input[row]
+      var squares = 0.0
+      for index in source.indices { squares += Double(source[index]) * Double(source[index]) }
+      let scale = Float(1 / (squares / Double(input.columns) + epsilon).squareRoot())
+      result.update(row) { target in
+        for index in source.indices { target[index] = source[index] * scale * weight[index] }
+      }
+    }
+    return result
+  }
+
+  /// LayerNorm over each row, as PyTorch computes it.
+  static func layerNorm(_ input: Activations, weight: [Float], bias: [Float], epsilon: Double) -> Activations
+  {
+    precondition(weight.count == input.columns && bias.count == input.columns)
+    let result = Activations(rows: input.rows, columns: input.columns)
+    let length = Double(input.columns)
+    for row in 0..<input.rows {
+      let source = input[row]
+      var sum = 0.0
+      for index in source.indices { sum += Double(source[index]) }
+      let mean = sum / length
+      var squares = 0.0
+      for index in source.indices {
+        squares += (Double(source[index]) - mean) * (Double(source[index]) - mean)
+      }
+      let scale = 1 / (squares / length + epsilon).squareRoot()
+      result.update(row) { target in
+        for index in source.indices {
+          target[index] = Float((Double(source[index]) - mean) * scale) * weight[index] + bias[index]
+        }
+      }
+    }
+    return result
+  }
+
+  /// `silu(gate) · up`, into `gate`. SiLU is `x · sigmoid(x)`.
+  static func swiGLU(_ gate: Activations, _ up: Activations, threads: Int) throws {
+    precondition(gate.rows == up.rows && gate.columns == up.columns)
+    try Workers.run(gate.rows, threads: threads) { row in
+      let factors = up[row]
+      gate.update(row) { values in
+        for index in values.indices {
+          values[index] = values[index] / (1 + exp(-values[index])) * factors[index]
+        }
+      }
+    }
+  }
+
+  /// `x · sigmoid(1.702 x)`, in place: the GELU of CLIP.
+  static func quickGELU(_ values: Activations, threads: Int) throws {
+    try Workers.run(values.rows, threads: threads) { row in
+      values.update(row) { span in
+        for index in span.indices { span[index] = span[index] / (1 + exp(-1.702 * span[index])) }
+      }
+    }
+  }
+
+  /// Adds the same row to every row.
+  static func addBias(_ values: Activations, _ bias: [Float]) {
+    precondition(bias.count == values.columns)
+    for row in 0..<values.rows {
+      values.update(row) { span in for index in span.indices { span[index] += bias[index] } }
+    }
+  }
+
+  /// Softmax of a row of scores, in place; the rest of the row becomes 0.
+  static func softmax(_ row: inout MutableSpan<Float>, count: Int) {
+    var largest = -Float.infinity
+    for index in 0..<count { largest = max(largest, row[index]) }
+    var sum: Float = 0
+    for index in 0..<count {
+      let value = exp(row[index] - largest)
+      row[index] = value
+      sum += value
+    }
+    let scale = 1 / sum
+    for index in 0..<count { row[index] *= scale }
+    for index in count..<row.count { row[index] = 0 }
+  }
+}

@@ -1,0 +1,103 @@
+public import ModelWeights
+internal import Quantization
+internal import Synchronization
+
+/// Products of activations with matrices that are read and decoded while they are used: a tile of rows is read,
+/// decoded, multiplied with all tokens, and forgotten.
+///
+/// Memory: one tile per thread, whatever the size of the matrix. Results do not depend on the number of threads.
+public final class Products: Sendable {
+  /// How many tiles are under way at a time.
+  public let threads: Int
+  private let read = Atomic(0)
+
+  /// Prepares products on so many threads.
+  public init(threads: Int) { self.threads = max(1, threads) }
+
+  /// The bytes of weights read so far.
+  public var bytesRead: Int { read.load(ordering: .relaxed) }
+
+  /// Up to this many tokens our own kernel is faster than a BLAS, which packs its operands.
+  private static let fewTokens = 12
+  /// Elements of a tile for few tokens: decoded, it stays in the second-level cache.
+  private static let smallTile = 1 << 17
+  /// Rows of a tile for many tokens: enough for the BLAS to make up for packing.
+  private static let manyRows = 256
+  /// Elements of a tile at the most, unless a single row has more.
+  static let largestTile = 1 << 22
+
+  /// `result[t, first + r]` = the sum of `input[t, c]` × `matrix[r, c]` over all columns.
+  ///
+  /// - Parameters:
+  ///   - input: `[tokens, matrix.columns]`.
+  ///   - first: Where in each row of the result the matrix's rows begin.
+  /// - Throws: What reading throws, and `CancellationError`.
+  public func multiply(
+    _ input: Activations, _ matrix: MatrixReader, into result: Activations, from first: Int = 0
+  ) throws {
+    precondition(input.columns == matrix.columns && input.rows == result.rows)
+    precondition(first >= 0 && first + matrix.rows <= result.columns)
+    try Task.checkCancellation()
+    let tokens = input.rows
+    guard tokens > 0 else { return }
+    let columns = matrix.columns
+    let height = tileHeight(tokens: tokens, rows: matrix.rows, columns: columns)
+    let tiles = (matrix.rows + height - 1) / height
+    try Workers.run(tiles, threads: threads, scratch: { TileScratch(count: height * columns) }) {
+      tile, scratch in
+      let rows = tile * height..<min((tile + 1) * height, matrix.rows)
+      if rows.upperBound < matrix.rows {
+        matrix.prefetch(rows.upperBound..<min(rows.upperBound + height * self.threads, matrix.rows))
+      }
+      try scratch.read(rows, of: matrix)
+      read.wrappingAdd(rows.count * matrix.bytesPerRow, ordering: .relaxed)
+      unsafe scratch.values.withUnsafeBufferPointer { values in
+        guard let weights = values.baseAddress else { return }
+        let target = unsafe result.base + first + rows.lowerBound
+        if tokens <= Self.fewTokens {
+          unsafe RowProducts.multiply(
+            input.base, count: tokens, weights, rows: rows.count, columns: columns, into: target,
+            stride: result.columns)
+        } else {
+          unsafe BLAS.multiplyTransposed(
+            input.base, columns, weights, columns, target, result.columns, m: tokens, n: rows.count,
+            k: columns)
+        }
+      }
+    }
+  }
+
+  /// `input · matrixᵀ` as new rows.
+  public func multiply(_ input: Activations, _ matrix: MatrixReader) throws -> Activations {
+    let result = Activations(rows: input.rows, columns: matrix.rows)
+    try multiply(input, matrix, into: result)
+    return result
+  }
+
+  private func tileHeight(tokens: Int, rows: Int, columns: Int) -> Int {
+    let wanted =
+      tokens <= Self.fewTokens
+      ? Self.smallTile / max(1, columns)
+      : min(Self.manyRows, max(32, rows / (2 * threads)), Self.largestTile / max(1, columns))
+    // Multiples of 16 keep the tiles of quantised weights and the kernels' lanes whole.
+    return min(max(1, rows), max(16, wanted / 16 * 16))
+  }
+}
+
+/// What one thread keeps from tile to tile.
+private struct TileScratch {
+  var values: [Float]
+  var reader = MatrixReader.Scratch()
+
+  init(count: Int) { values = [Float](repeating: 0, count: count) }
+
+  mutating func read(_ rows: Range<Int>, of matrix: MatrixReader) throws {
+    // Taken out for as long as it is lent, so that the scratch is borrowed once.
+    var own = MatrixReader.Scratch()
+    swap(&own, &reader)
+    defer { swap(&own, &reader) }
+    var all = values.mutableSpan
+    var span = all._mutatingExtracting(..<(rows.count * matrix.columns))
+    try matrix.read(rows, into: &span, &own)
+  }
+}

@@ -1,0 +1,110 @@
+internal import Checkpoint
+public import ModelWeights
+public import Step3Model
+internal import TensorFormats
+
+/// The half of each layer that follows attention: here, or on other machines.
+public protocol FeedForward: Sendable {
+  /// What the layer's feed-forward network makes of its (normalised) input.
+  ///
+  /// - Parameters:
+  ///   - input: `[tokens, hidden]`.
+  ///   - routing: The experts of each token, in MoE layers; `nil` in dense layers, and where the router's weights are
+  ///     on the other side.
+  /// - Returns: `[tokens, hidden]`.
+  func output(layer: Int, _ input: Activations, _ routing: Routing?) throws -> Activations
+}
+
+/// A feed-forward network whose weights are at hand: all of them, or a rank's share. Of a share it computes the partial
+/// sum that the share contributes; the sum over all ranks is the whole.
+///
+/// SwiGLU: `down(silu(gate · x) * (up · x))`, dense, for the shared expert and for each routed expert. An expert's
+/// weights are read only if a token chose it.
+public struct LocalFeedForward: FeedForward {
+  private let weights: ModelWeights
+  private let text: Step3Configuration.Text
+  private let products: Products
+  private let observer: (any ForwardObserver)?
+
+  /// Prepares the network of a checkpoint, or of the share that a part of a partition set holds.
+  public init(
+    _ weights: ModelWeights, _ text: Step3Configuration.Text, _ products: Products,
+    observer: (any ForwardObserver)? = nil
+  ) {
+    self.weights = weights
+    self.text = text
+    self.products = products
+    self.observer = observer
+  }
+
+  public func output(layer: Int, _ input: Activations, _ routing: Routing?) throws -> Activations {
+    guard text.isMoE(layer: layer) else {
+      return try swiGLU(.dense(layer), matrix: nil, input)
+        ?? Activations(rows: input.rows, columns: text.hiddenSize)
+    }
+    let routing =
+      try routing
+      ?? Routing(
+        of: input, layer: layer, weights, text, products, observer: observer)
+    let result = Activations(rows: input.rows, columns: text.hiddenSize)
+    let triple = WeightTriple.routed(layer)
+    // All experts that some token chose, in one order, whoever holds them.
+    for expert in Set(routing.experts).sorted() {
+      let (tokens, factors) = routing.tokens(of: Int(expert))
+      guard (0..<text.expertCount).contains(Int(expert)) else { continue }
+      guard let output = try swiGLU(triple, matrix: Int(expert), input.gather(tokens)) else { continue }
+      result.scatterAdd(output, to: tokens, weights: factors)
+    }
+    if let shared = try swiGLU(.shared(layer), matrix: nil, input) { result.add(shared) }
+    return result
+  }
+
+  /// - Returns: `nil` if nothing of the network is held here.
+  private func swiGLU(
+    _ triple: WeightTriple, matrix: Int?, _ input: Activations
+  ) throws -> Activations? {
+    let (inner, hidden) = (triple.inner(text), text.hiddenSize)
+    func shape(_ rows: Int, _ columns: Int) -> [Int] {
+      (matrix == nil ? [] : [text.expertCount]) + [rows, columns]
+    }
+    guard
+      let gate = try weights.heldMatrix(triple.gate, shape(inner, hidden), matrix: matrix ?? 0),
+      let up = try weights.heldMatrix(triple.up, shape(inner, hidden), matrix: matrix ?? 0),
+      let down = try weights.heldMatrix(triple.down, shape(hidden, inner), matrix: matrix ?? 0)
+    else { return nil }
+    guard gate.rows == up.rows, gate.rows == down.columns else {
+      throw CheckpointError(
+        .malformed,
+        "the part holds \(gate.rows) rows of it, \(up.rows) of \(triple.up) and \(down.columns) columns of "
+          + "\(triple.down)", path: weights.checkpoint.path, tensor: triple.gate.huggingFace)
+    }
+    let activated = try products.multiply(input, gate)
+    let factors = try products.multiply(input, up)
+    try Elementwise.swiGLU(activated, factors, threads: products.threads)
+    return try products.multiply(activated, down)
+  }
+}
+
+/// The three matrices of a SwiGLU network.
+private struct WeightTriple {
+  let gate: Step3TensorName
+  let up: Step3TensorName
+  let down: Step3TensorName
+  let inner: @Sendable (Step3Configuration.Text) -> Int
+
+  static func dense(_ layer: Int) -> WeightTriple {
+    WeightTriple(
+      gate: Step3TensorName(.denseGate, layer: layer), up: Step3TensorName(.denseUp, layer: layer),
+      down: Step3TensorName(.denseDown, layer: layer), inner: { $0.intermediateSize })
+  }
+  static func shared(_ layer: Int) -> WeightTriple {
+    WeightTriple(
+      gate: Step3TensorName(.sharedGate, layer: layer), up: Step3TensorName(.sharedUp, layer: layer),
+      down: Step3TensorName(.sharedDown, layer: layer), inner: { $0.sharedExpertIntermediateSize })
+  }
+  static func routed(_ layer: Int) -> WeightTriple {
+    WeightTriple(
+      gate: Step3TensorName(.expertGate, layer: layer), up: Step3TensorName(.expertUp, layer: layer),
+      down: Step3TensorName(.expertDown, layer: layer), inner: { $0.expertIntermediateSize })
+  }
+}

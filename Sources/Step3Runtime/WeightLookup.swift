@@ -1,0 +1,60 @@
+internal import Checkpoint
+internal import ModelWeights
+internal import Step3Model
+internal import TensorFormats
+
+extension ModelWeights {
+  /// A weight that the forward pass needs, of the shape that the configuration gives it.
+  ///
+  /// - Throws: `.notFound` if it is missing, `.malformed` if it has another shape.
+  func weight(_ name: Step3TensorName, _ shape: [Int]) throws(CheckpointError) -> Weight {
+    guard let weight = self[name] else {
+      throw CheckpointError(
+        .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
+        tensor: name.huggingFace)
+    }
+    try check(weight, shape)
+    return weight
+  }
+
+  /// A matrix, all of it.
+  func matrix(_ name: Step3TensorName, _ shape: [Int], at index: Int = 0) throws(CheckpointError)
+    -> MatrixReader
+  {
+    try MatrixReader(self, weight(name, shape), matrix: index)
+  }
+
+  /// What is held of a matrix: all of it, or the box that a part of a partition set has.
+  ///
+  /// - Returns: `nil` if nothing of it is here.
+  func heldMatrix(
+    _ name: Step3TensorName, _ shape: [Int], matrix: Int
+  ) throws(CheckpointError) -> MatrixReader? {
+    guard let weight = self[name] else {
+      guard isPart else {
+        throw CheckpointError(
+          .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
+          tensor: name.huggingFace)
+      }
+      return nil
+    }
+    try check(weight, shape)
+    return try MatrixReader(held: weight, matrix: matrix, of: self)
+  }
+
+  /// A vector's elements.
+  func vector(
+    _ name: Step3TensorName, _ count: Int
+  ) throws(CheckpointError) -> [Float] {
+    let weight = try weight(name, [count])
+    return try values(of: weight)
+  }
+
+  private func check(_ weight: Weight, _ shape: [Int]) throws(CheckpointError) {
+    guard weight.shape.dimensions == shape else {
+      throw CheckpointError(
+        .malformed, "has the shape \(weight.shape), but the configuration gives it \(shape)",
+        path: checkpoint.path, tensor: weight.name)
+    }
+  }
+}

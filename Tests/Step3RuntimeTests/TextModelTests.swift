@@ -1,0 +1,69 @@
+import Checkpoint
+import CheckpointTesting
+import ModelWeights
+import Safetensors
+import Step3Model
+import Step3Runtime
+import Testing
+
+/// The language model against what the published modeling code computes in F64 on the same weights.
+@Suite("Text model")
+struct TextModelTests {
+  static let prompts = ["text_001", "text_007", "text_033", "text_064"]
+  /// Of the FP8 twins fewer outputs are kept.
+  static let fewPrompts = ["text_007", "text_064"]
+
+  @Test(
+    "logits within 2e-4, every router choice and hidden state",
+    arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+  func matchesReference(_ model: String) throws {
+    let path = Fixtures.path("checkpoints/\(model)")
+    let references = try (model.hasSuffix("fp8") ? Self.fewPrompts : Self.prompts).map {
+      try ReferenceOutput("\(path)/reference/\($0).safetensors")
+    }
+    let recorder = Recorder()
+    let runtime = try TextModel(
+      ModelWeights(Checkpoint.open(path)), products: Products(threads: 2), observer: recorder)
+    // All prompts at once, as a user would run them.
+    let batch = TokenBatch(try references.map { try $0.integers("input_ids") })
+    let hidden = try runtime.embed(batch)
+    for layer in 0..<runtime.text.layerCount { try runtime.run(layer: layer, hidden, batch) }
+    let logits = try runtime.logits(runtime.finalNorm(hidden))
+    for (reference, range) in zip(references, batch.ranges) {
+      #expect(try reference.largestDifference("logits", logits, range) < 2e-4)
+      for layer in 0..<runtime.text.layerCount {
+        let values = try #require(recorder.values(.layerOutput, layer))
+        #expect(try reference.largestDifference("hidden.\(layer)", values, range) < 2e-4)
+        guard runtime.text.isMoE(layer: layer) else { continue }
+        let routing = try #require(recorder.routing(layer))
+        let expected = try reference.integers("router.\(layer).ids")
+        let chosen = routing.experts[
+          range.lowerBound * routing.perToken..<range.upperBound * routing.perToken]
+        #expect(chosen.map(Int.init) == expected)
+      }
+      let final = try #require(recorder.values(.finalNorm, nil))
+      #expect(try reference.largestDifference("hidden.norm", final, range) < 2e-4)
+    }
+  }
+
+  @Test("the insides of every layer", arguments: ["tiny", "odd"])
+  func matchesDetails(_ model: String) throws {
+    let path = Fixtures.path("checkpoints/\(model)")
+    let prompt = try ReferenceOutput("\(path)/reference/text_007.safetensors")
+    let details = try ReferenceOutput("\(path)/reference/detail_007.safetensors")
+    let recorder = Recorder()
+    let runtime = try TextModel(
+      ModelWeights(Checkpoint.open(path)), products: Products(threads: 1), observer: recorder)
+    let batch = TokenBatch([try prompt.integers("input_ids")])
+    let hidden = try runtime.embed(batch)
+    for layer in 0..<runtime.text.layerCount { try runtime.run(layer: layer, hidden, batch) }
+    for layer in 0..<runtime.text.layerCount {
+      for (name, stage) in [
+        ("shared_q", ForwardStage.sharedQuery), ("q", .query), ("k", .key), ("v", .value),
+      ] {
+        let values = try #require(recorder.values(stage, layer))
+        #expect(try details.largestDifference("detail.\(layer).\(name)", values, 0..<7) < 2e-4)
+      }
+    }
+  }
+}
