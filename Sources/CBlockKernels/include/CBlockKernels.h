@@ -13,5 +13,6 @@
 #include "cbk_iq.h"
 #include "cbk_k.h"
 #include "cbk_measure.h"
+#include "cbk_scheme.h"
 
 #endif
