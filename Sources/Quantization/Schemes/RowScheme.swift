@@ -107,37 +107,6 @@ public struct RowScheme: Hashable, Sendable {
   }
 }
 
-/// How scales are chosen.
-public enum ScaleSearch: String, Hashable, Sendable, CaseIterable {
-  /// From the largest magnitude, as the scheme's own library does.
-  case absmax
-  /// The scale of least (weighted) squared error among `absmax` and its neighbours.
-  case mse
-}
-
-/// What a search has gained: Σ w (x - y)², with the scales and codes of `absmax` and with those that were kept.
-///
-/// w is the importance of the column, or 1. Differences are taken in F32; a group is summed up in F32, groups in F64,
-/// so that every kernel tier gives the same bits.
-public struct SearchErrors: Hashable, Sendable {
-  /// With the scales of `absmax`.
-  public var before: Double
-  /// With the scales that were kept.
-  public var after: Double
-
-  /// The sums over nothing.
-  public init() {
-    before = 0
-    after = 0
-  }
-
-  /// Adds the sums of another part.
-  public mutating func merge(_ other: SearchErrors) {
-    before += other.before
-    after += other.after
-  }
-}
-
 // MARK: - Encoding
 
 extension RowScheme {
@@ -162,10 +131,37 @@ extension RowScheme {
     _ values: Span<Float>, columns: Int, importance: Span<Float>? = nil, matrixScale: Float = 1,
     search: ScaleSearch, codes: inout MutableRawSpan, scales: inout MutableRawSpan, tier: KernelTier = .active
   ) throws(CheckpointError) -> SearchErrors? {
-    try encodeReference(
-      values, columns: columns, importance: importance, matrixScale: matrixScale, search: search,
-      codes: &codes,
-      scales: &scales)
+    try check(
+      values: values.count, columns: columns, codes: codes.byteCount, scales: scales.byteCount, matrixScale)
+    try check(importance: importance?.count, columns: columns)
+    let rows = values.count / columns
+    var kernel = rule.kernel(matrixScale: matrixScale)
+    var errors = cbk_search_errors()
+    unsafe values.withUnsafeBufferPointer { values in
+      unsafe codes.withUnsafeMutableBytes { codes in
+        unsafe scales.withUnsafeMutableBytes { scales in
+          guard let from = values.baseAddress,
+            let codes = unsafe codes.baseAddress?.assumingMemoryBound(to: UInt8.self),
+            let scales = unsafe scales.baseAddress?.assumingMemoryBound(to: UInt8.self)
+          else { return }
+          guard search == .mse else {
+            unsafe cbk_scheme_encode(tier.kernelValue, &kernel, from, rows, columns, codes, scales)
+            return
+          }
+          guard let importance else {
+            unsafe cbk_scheme_search(
+              tier.kernelValue, &kernel, from, nil, rows, columns, codes, scales, &errors)
+            return
+          }
+          unsafe importance.withUnsafeBufferPointer {
+            unsafe cbk_scheme_search(
+              tier.kernelValue, &kernel, from, $0.baseAddress, rows, columns, codes, scales, &errors)
+          }
+        }
+      }
+    }
+    guard search == .mse else { return nil }
+    return SearchErrors(before: errors.before, after: errors.after)
   }
 
   /// Encodes with the Swift twin: the definition that the kernels are held to, written to be read.
@@ -203,8 +199,21 @@ extension RowScheme {
     into values: inout MutableSpan<Float>,
     tier: KernelTier = .active
   ) throws(CheckpointError) {
-    try decodeReference(
-      codes: codes, scales: scales, columns: columns, matrixScale: matrixScale, into: &values)
+    try check(
+      values: values.count, columns: columns, codes: codes.byteCount, scales: scales.byteCount, matrixScale)
+    let rows = values.count / columns
+    var kernel = rule.kernel(matrixScale: matrixScale)
+    unsafe codes.withUnsafeBytes { codes in
+      unsafe scales.withUnsafeBytes { scales in
+        unsafe values.withUnsafeMutableBufferPointer { values in
+          guard let to = values.baseAddress,
+            let codes = unsafe codes.baseAddress?.assumingMemoryBound(to: UInt8.self),
+            let scales = unsafe scales.baseAddress?.assumingMemoryBound(to: UInt8.self)
+          else { return }
+          unsafe cbk_scheme_decode(tier.kernelValue, &kernel, codes, scales, rows, columns, to)
+        }
+      }
+    }
   }
 
   /// Decodes with the Swift twin: the definition that the kernels are held to, written to be read.
@@ -243,5 +252,38 @@ extension RowScheme {
   private func check(importance: Int?, columns: Int) throws(CheckpointError) {
     guard let importance, importance != columns else { return }
     throw CheckpointError(.malformed, "\(importance) importance weights for rows of \(columns) elements")
+  }
+}
+
+// MARK: - Kernels
+
+extension SchemeRule {
+  /// The rule as the kernels take it.
+  fileprivate func kernel(matrixScale: Float) -> cbk_scheme {
+    var kernel = cbk_scheme()
+    switch codes {
+    case .e4m3: kernel.codes = CBK_CODES_E4M3
+    case .e2m1: kernel.codes = CBK_CODES_E2M1
+    case .int4: kernel.codes = CBK_CODES_INT4
+    case .int8(let lowest):
+      kernel.codes = CBK_CODES_INT8
+      kernel.lowest = lowest
+    }
+    switch scales {
+    case .f32(let divisor):
+      kernel.scales = CBK_SCALES_F32
+      kernel.divisor = divisor
+    case .bf16(let divisor):
+      kernel.scales = CBK_SCALES_BF16
+      kernel.divisor = divisor
+    case .dividedE4M3: kernel.scales = CBK_SCALES_E4M3_DIVIDED
+    case .multipliedE4M3: kernel.scales = CBK_SCALES_E4M3_MULTIPLIED
+    case .e8m0(let roundsUp): kernel.scales = roundsUp ? CBK_SCALES_E8M0_UP : CBK_SCALES_E8M0_DOWN
+    }
+    kernel.group = groupLength ?? 0
+    kernel.matrix_scale = matrixScale
+    kernel.rounds_quotients = roundsQuotients
+    kernel.signs_zeros = signsZeros
+    return kernel
   }
 }

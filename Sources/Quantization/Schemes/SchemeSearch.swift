@@ -108,7 +108,9 @@ struct SchemeSearch {
       let level = rule.level(x[i] * inverse)
       return weight * level * level
     }
-    let scale = Float(products / squares)
+    // Of a group, both are F32 numbers, and so is their quotient.
+    let scale =
+      rule.groupLength == nil ? Float(products / squares) : Float(products) / Float(squares)
     return scale > 0 && scale.isFinite ? scale : nil
   }
 
