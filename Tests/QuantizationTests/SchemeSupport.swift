@@ -61,11 +61,13 @@ extension RowScheme {
       switch form {
       case .twin:
         errors = try encodeReference(
-          values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale, search: search,
+          values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale,
+          search: search,
           codes: &rawCodes, scales: &rawScales)
       case .kernels(let tier):
         errors = try encode(
-          values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale, search: search,
+          values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale,
+          search: search,
           codes: &rawCodes, scales: &rawScales, tier: tier)
       }
     }

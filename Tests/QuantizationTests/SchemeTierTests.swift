@@ -16,7 +16,8 @@ import Testing
       for matrixScale in Self.matrixScales(scheme) {
         for (search, weighted) in Self.searches {
           try compare(
-            scheme, values, columns, weighted ? importance : nil, matrixScale, search, "\(search) \(matrixScale)")
+            scheme, values, columns, weighted ? importance : nil, matrixScale, search,
+            "\(search) \(matrixScale)")
         }
       }
     }
@@ -34,7 +35,8 @@ import Testing
     let scheme = try RowScheme(tested.stored)
     let values = RowKind.rows(RowKind.allCases.count * 2, columns: columns, seed: 7)
     for (search, weighted) in Self.searches {
-      try compare(scheme, values, columns, weighted ? RowKind.importance(columns) : nil, 1, search, "\(search)")
+      try compare(
+        scheme, values, columns, weighted ? RowKind.importance(columns) : nil, 1, search, "\(search)")
     }
   }
 
@@ -44,7 +46,8 @@ import Testing
     let midpoints: [Float]
     let largest: Float
     switch tested.stored.scheme {
-    case .fp8Channel, .fp8Block: (midpoints, largest) = ([0, 0x1p-10, 0x3p-10, 1.0625, 1.1875, 432, 440], 448)
+    case .fp8Channel, .fp8Block:
+      (midpoints, largest) = ([0, 0x1p-10, 0x3p-10, 1.0625, 1.1875, 432, 440], 448)
     case .int8Channel: (midpoints, largest) = ([0, 0.5, 1.5, 62.5, 63.5, 126.5, 127], 127.5)
     case .int4Group: (midpoints, largest) = ([0, 0.5, 1.5, 2.5, 5.5, 6.5, 7.5], 7.5)
     case .nvfp4, .mxfp4: (midpoints, largest) = ([0, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5], 6)

@@ -61,10 +61,12 @@ import Testing
           let local = row - index * perMatrix
           #expect(
             found.scales[(local * scaleBytes)..<((local + 1) * scaleBytes)]
-              == scales[(row * scaleBytes)..<((row + 1) * scaleBytes)], "scales, matrix \(index), row \(local), \(form)")
+              == scales[(row * scaleBytes)..<((row + 1) * scaleBytes)],
+            "scales, matrix \(index), row \(local), \(form)")
           #expect(
             found.codes[(local * codeBytes)..<((local + 1) * codeBytes)]
-              == codes[(row * codeBytes)..<((row + 1) * codeBytes)], "codes, matrix \(index), row \(local), \(form)")
+              == codes[(row * codeBytes)..<((row + 1) * codeBytes)],
+            "codes, matrix \(index), row \(local), \(form)")
           let decoded = try scheme.decode(
             Array(codes[(row * codeBytes)..<((row + 1) * codeBytes)]),
             Array(scales[(row * scaleBytes)..<((row + 1) * scaleBytes)]), columns: columns,
