@@ -14,5 +14,6 @@
 #include "cbk_k.h"
 #include "cbk_measure.h"
 #include "cbk_products.h"
+#include "cbk_scheme.h"
 
 #endif

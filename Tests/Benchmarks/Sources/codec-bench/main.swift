@@ -2,6 +2,7 @@
 //
 //     swift run -c release codec-bench [--format Q4_K]... [--seconds 0.5] [--json]
 //
+// Formats with a plus are searched for the least squared error; the same without it have their library's scales.
 // STEP3_KERNELS=portable|avx2|avx512 chooses the kernels.
 import Quantization
 import TensorFormats
@@ -40,7 +41,9 @@ struct Options {
 
 func run() throws {
   let options = try Options(CommandLine.arguments.dropFirst())
-  let known = ElementType.allCases.filter { BlockCodec.codec(for: $0) != nil }.map(\.rawValue) + ["FP8_BLOCK"]
+  let known =
+    ElementType.allCases.filter { BlockCodec.codec(for: $0) != nil }.map(\.rawValue) + ["FP8_BLOCK"]
+    + BenchmarkedScheme.all.map(\.name)
   let names = options.formats.isEmpty ? known : options.formats
   if let unknown = names.first(where: { !known.contains($0) }) {
     throw BenchmarkError.usage("\(unknown) has no codec; there are \(known.joined(separator: ", "))")
@@ -53,6 +56,8 @@ func run() throws {
     let result =
       if let type = ElementType(rawValue: name) {
         try benchmark.run(type, copyRate: copyRate)
+      } else if let scheme = BenchmarkedScheme.all.first(where: { $0.name == name }) {
+        try benchmark.run(scheme, copyRate: copyRate)
       } else {
         try benchmark.runBlockFP8(copyRate: copyRate)
       }
