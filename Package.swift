@@ -161,7 +161,8 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "CommandSupport", "Verification", "ShardPlanning", "Checkpoint", "TensorFormats", argumentParser,
+        "CommandSupport", "Verification", "EngineRules", "ShardPlanning", "Checkpoint", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
 

@@ -12,9 +12,10 @@ struct Step3Verify: AsyncParsableCommand {
       Examples:
         step3-verify checksums step3-afd
         step3-verify checksums step3-afd/attention --json
+        step3-verify engine step3-nvfp4 --engine vllm --tp 8
       """,
     version: toolkitVersion,
-    subcommands: [Checksums.self])
+    subcommands: [Checksums.self, EngineCommand.self])
 
   static func main() async { await CommandLineTool.run(Self.self) }
 }

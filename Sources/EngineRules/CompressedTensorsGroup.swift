@@ -1,0 +1,68 @@
+internal import Step3Model
+internal import TensorFormats
+
+/// One of the `config_groups` of compressed-tensors: targets, and what their weights are stored as.
+struct CompressedTensorsGroup {
+  /// Names, patterns and classes.
+  let targets: ModuleList
+  /// The targets as they are written.
+  let texts: [String]
+  /// The scheme; `nil` where these rules know none like it.
+  let layout: EngineLayout?
+  /// Whether experts can have it: FP8 without quantised activations is for linear layers only.
+  let suitsExperts: Bool
+  /// What a message says of a group without a scheme.
+  let description: String
+
+  init(_ group: JSONValue, format outer: String?, engine: Engine, isMultimodal: Bool) {
+    texts = group["targets"]?.strings ?? []
+    targets = ModuleList(texts, style: .targets, engine: engine, isMultimodal: isMultimodal)
+    let format = group["format"]?.text ?? outer ?? ""
+    let activations = group["input_activations"]
+    let weights = group["weights"]
+    let bits = weights?["num_bits"]?.whole ?? 0
+    let type = weights?["type"]?.text ?? "int"
+    let strategy = weights?["strategy"]?.text ?? ""
+    description =
+      "\(type)\(bits) by \(strategy.isEmpty ? "nothing" : strategy.printable) under the format '\(format.printable)'"
+    let isStatic = activations.map { !($0["dynamic"]?.isTrue ?? false) } ?? false
+    layout = weights.flatMap {
+      Self.layout($0, type, bits, strategy, format, activations, isStatic: isStatic)
+    }
+    suitsExperts = type != "float" || bits != 8 || activations != nil
+  }
+
+  private static func layout(
+    _ weights: JSONValue, _ type: String, _ bits: Int, _ strategy: String, _ format: String,
+    _ activations: JSONValue?, isStatic: Bool
+  ) -> EngineLayout? {
+    let group = weights["group_size"]?.whole
+    switch (type, bits, strategy) {
+    case ("float", 8, "channel") where format == "float-quantized": return .floatChannel(isStatic: isStatic)
+    case ("float", 8, "tensor") where format == "float-quantized": return .floatTensor(isStatic: isStatic)
+    case ("float", 8, "block") where format == "float-quantized":
+      return weights["block_structure"]?.sides.map { .floatBlock(rows: $0.rows, columns: $0.columns) }
+    case ("float", 8, "group") where format == "mxfp8-quantized" && group == 32:
+      return .mxfp8(scales: "weight_scale")
+    case ("int", 8, "channel") where format == "int-quantized" && activations != nil && !isStatic:
+      return .int8Channel(isCompressedTensors: true)
+    case ("int", 2...8, "group"), ("int", 2...8, "channel"):
+      guard format == "pack-quantized", activations == nil else { return nil }
+      guard strategy == "channel" || (group ?? 0) > 0 else { return nil }
+      return .packed(
+        bits: bits, group: strategy == "group" ? group : nil,
+        isSymmetric: weights["symmetric"]?.isTrue ?? true,
+        isReordered: ["group", "dynamic"].contains(weights["actorder"]?.text ?? ""))
+    case ("float", 4, "tensor_group") where format == "nvfp4-pack-quantized" && group ?? 16 == 16:
+      return .nvfp4(hasInputScale: activations != nil)
+    case ("float", 4, "group") where format == "mxfp4-pack-quantized" && group == 32: return .packedMXFP4
+    default: return nil
+    }
+  }
+
+  /// Whether a target names the module's class: part of it is enough for linear layers; experts go by `Linear`.
+  func namesClass(of module: EngineModule) -> Bool {
+    if module.kind == .experts { return texts.contains("Linear") }
+    return texts.contains { !$0.hasPrefix("re:") && module.className.lowercased().contains($0.lowercased()) }
+  }
+}

@@ -1,0 +1,209 @@
+internal import TensorFormats
+
+extension EngineCheck {
+  /// Checks the weight of one module: whether the engine takes its scheme, and each of its tensors.
+  mutating func check(_ module: EngineModule) throws(CheckpointError) {
+    let layout: EngineLayout
+    switch quantization?.resolve(module) ?? .layout(.plain) {
+    case .layout(let found): layout = found
+    case .refused(let refusal):
+      take(all: module)
+      refused[module.kind, default: (refusal.message, 0)].count += 1
+      findings.add(
+        .error, refusal.code, tensor: module.stem, refusal.message, consequence: refusal.consequence,
+        remedy: refusal.remedy)
+      return
+    }
+    placed.append((module, layout))
+    guard agreesOnQuantization(module, layout) else { return take(all: module) }
+    let fused = Set(module.isFused ? suffixes[module.stem] ?? [] : [])
+    if !fused.isEmpty {
+      try checkFused(module, layout, fused)
+    } else {
+      for member in module.members {
+        check(member.stem, member.extent, layout, module, isMember: module.isFused)
+      }
+    }
+    try checkMatrixScales(module, layout, isFused: !fused.isEmpty)
+  }
+
+  // MARK: Quantised or not
+
+  /// Compares what the configuration says of a module with what the files hold of it: either may have been forgotten.
+  private mutating func agreesOnQuantization(_ module: EngineModule, _ layout: EngineLayout) -> Bool {
+    let stems = [module.stem] + module.members.map(\.stem)
+    let isPlain =
+      stems.contains { isFloat("\($0).weight") }
+      && stems.allSatisfy { stem in
+        let found = suffixes[stem] ?? []
+        return found.allSatisfy { $0 == "weight" || $0 == "bias" }
+          && (found.isEmpty || isFloat("\(stem).weight"))
+      }
+    if layout != .plain, isPlain {
+      reportNotIgnored(module, layout)
+      return false
+    }
+    if layout == .plain, module.kind != .lmHead,
+      let scale = stems.compactMap({ stem in scaleSuffix(of: stem).map { "\(stem).\($0)" } }).first
+    {
+      let names = [module.stem] + module.members.map(\.stem)
+      findings.add(
+        .error, .moduleIgnored, tensor: scale, file: tensors[scale]?.file,
+        "the files hold scales for the module, but \(isQuantized ? "the configuration leaves it unquantised" : "there is no quantization_config")",
+        consequence: "\(engine.name) stops: KeyError, the module has no such parameter",
+        remedy: isQuantized
+          ? "take \(module.name(in: engine, isMultimodal: isMultimodal)) off the list of modules that are not quantised, patterns included"
+          : "write quantization_config for \(names[0])")
+      return false
+    }
+    return true
+  }
+
+  private mutating func reportNotIgnored(_ module: EngineModule, _ layout: EngineLayout) {
+    let isConverted =
+      switch layout {
+      case .fp8Block, .fp8Tensor, .floatChannel, .floatTensor, .floatBlock, .int8Channel, .mxfp8: true
+      default: false
+      }
+    let names = EngineQuantization.namesToList(module).joined(separator: ", ")
+    findings.add(
+      isConverted ? .silent : .error, .moduleNotIgnored, tensor: module.stem,
+      file: tensors[module.members[0].stem + ".weight"]?.file,
+      "the files hold plain values, but the configuration makes \(layout) of the module, which \(engine.name) calls by a name of its own",
+      consequence: isConverted
+        ? "\(engine.name) converts the values to eight bits and multiplies with uninitialised scales"
+        : "\(engine.name) stops: KeyError, or the shapes differ",
+      remedy:
+        "list the module under both engines' names, fused and not; here: \(Self.withLayer(names, module.layer))"
+    )
+  }
+
+  /// Names with their layer left open, so that one finding speaks for all.
+  static func withLayer(_ names: String, _ layer: Int) -> String {
+    names.split(separator: ".", omittingEmptySubsequences: false)
+      .map { Int($0) == layer ? "N" : String($0) }.joined(separator: ".")
+  }
+
+  private func isFloat(_ name: String) -> Bool {
+    tensors[name].map { [.bf16, .f16, .f32].contains($0.elementType) } ?? false
+  }
+
+  /// A tensor that only codes have.
+  private func scaleSuffix(of stem: String) -> String? {
+    suffixes[stem]?.first { suffix in
+      ["weight_packed", "qweight"].contains(suffix) || suffix.hasPrefix("weight_scale")
+        || suffix.hasPrefix("weight_global")
+    }
+  }
+
+  // MARK: Components
+
+  /// A module that is stored as one matrix under its fused name, which both engines take.
+  private mutating func checkFused(
+    _ module: EngineModule, _ layout: EngineLayout, _ fused: Set<String>
+  ) throws(CheckpointError) {
+    check(module.stem, module.fusedExtent, layout, module, isMember: false)
+    for member in module.members {
+      for suffix in suffixes[member.stem] ?? [] where fused.contains(suffix) {
+        let name = "\(member.stem).\(suffix)"
+        taken.insert(name)
+        findings.add(
+          .silent, .fusedTwice, tensor: name, file: tensors[name]?.file,
+          "the fused module \(Self.withLayer(module.stem, module.layer)) is there as well",
+          consequence: "\(engine.name) loads both, and the one that it reads last counts",
+          remedy: "keep one of them")
+      }
+    }
+  }
+
+  private mutating func check(
+    _ stem: String, _ extent: MatrixExtent, _ layout: EngineLayout, _ module: EngineModule, isMember: Bool
+  ) {
+    let components: [EngineComponent]
+    switch layout.components(of: extent) {
+    case .success(let found): components = found
+    case .failure(let misfit):
+      for suffix in suffixes[stem] ?? [] { taken.insert("\(stem).\(suffix)") }
+      findings.add(
+        .error, .blockMisaligned, tensor: stem, "\(misfit.message), as \(layout) needs",
+        consequence: "\(engine.name) stops when it makes the module", remedy: "leave the module unquantised")
+      return
+    }
+    for component in components {
+      let name = "\(stem).\(component.suffix)"
+      guard let tensor = tensors[name] else {
+        reportMissing(name, component, module)
+        continue
+      }
+      taken.insert(name)
+      if engine == .vllm, module.isQKV, isMember, component.isPerMatrix {
+        findings.add(
+          .error, .attentionScalar, tensor: tensor.name, file: tensor.file,
+          "vLLM's Step-3 fills the fused qkv_proj by rows, and a \(component.suffix) has none",
+          consequence: "vLLM stops: AttributeError, no attribute output_dim",
+          remedy: component.presence == .optional
+            ? "leave the tensor out"
+            : "write self_attn.qkv_proj as one fused module, or leave attention unquantised")
+        continue
+      }
+      check(tensor, component, ComparedParameter(module: module, isMember: isMember))
+    }
+  }
+
+  private mutating func reportMissing(_ name: String, _ component: EngineComponent, _ module: EngineModule) {
+    switch component.presence {
+    case .optional: return
+    case .activationScale:
+      findings.add(
+        .silent, .missingInputScale, tensor: name,
+        "activations are quantised statically, and this scale is missing",
+        consequence: component.suffix == "input_scale"
+          ? "\(engine.name) runs with a scale of 1" : "\(engine.name) runs with an uninitialised scale",
+        remedy: "write the scale, or quantise activations dynamically")
+    case .required:
+      let (severity, consequence) = engine.unfilled(isQuantized: isQuantized)
+      findings.add(
+        severity, component.isScale ? .missingScale : .missingTensor, tensor: name,
+        "expected \(component.types[0]) \(component.shapes[0]), found nothing", consequence: consequence,
+        remedy: "write the tensor under this name")
+    }
+  }
+
+  // MARK: Scales per matrix
+
+  /// Scales per matrix of weights that share one in the engine: gate and up of every expert, and fused modules.
+  private mutating func checkMatrixScales(
+    _ module: EngineModule, _ layout: EngineLayout, isFused: Bool
+  ) throws(CheckpointError) {
+    let suffix: String
+    switch layout {
+    case .nvfp4: suffix = "weight_global_scale"
+    case .modelOptNVFP4: suffix = "weight_scale_2"
+    default: return
+    }
+    guard !isFused, module.members.count > 1 else { return }
+    let members = module.kind == .experts ? Array(module.members.prefix(2)) : module.members
+    let scales = members.compactMap { tensors["\($0.stem).\(suffix)"] }
+    // Missing and misshapen ones have been reported; none of the right shape is large.
+    guard scales.count == members.count,
+      scales.allSatisfy({ $0.elementType == .f32 && $0.shape.elementCount == members[0].extent.experts ?? 1 })
+    else { return }
+    guard let read = subject.read else {
+      let note = "whether gate and up have the same \(suffix): the tensors are not written yet"
+      if !skipped.contains(note) { skipped.append(note) }
+      return
+    }
+    let first = try read(scales[0])
+    for scale in scales.dropFirst() where try read(scale) != first {
+      let stops = engine == .sglang && module.kind == .experts && suffix == "weight_global_scale"
+      findings.add(
+        stops ? .error : .silent, .unequalGlobalScales, tensor: scale.name, file: scale.file,
+        "its scales differ from those of \(Self.withLayer(members[0].stem, module.layer)), and the engine keeps one for both",
+        consequence: stops
+          ? "SGLang stops: ValueError"
+          : "\(engine.name) computes with the scales of one of them, after a warning",
+        remedy: "quantise the weights again with the scale of the larger maximum")
+      return
+    }
+  }
+}

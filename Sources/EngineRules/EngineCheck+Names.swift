@@ -1,0 +1,158 @@
+internal import Step3Model
+internal import TensorFormats
+
+extension EngineCheck {
+  /// Tensors that no parameter took: what engines do with their names.
+  mutating func checkRemainingNames() {
+    for tensor in subject.tensors {
+      let prefixed = tensor.name.hasPrefix("language_model.")
+      if prefixed, engine == .vllm, isMultimodal { continue }
+      guard !taken.contains(tensor.name) else { continue }
+      report(tensor, isPrefixed: prefixed)
+    }
+    guard engine == .vllm, isMultimodal else { return }
+    // Names that vLLM takes, but nobody else; what is behind the prefix has to be known all the same.
+    for tensor in subject.tensors where tensor.name.hasPrefix("language_model.") {
+      let name = String(tensor.name.dropFirst("language_model.".count))
+      guard taken.contains(name) else {
+        report(tensor, isPrefixed: false)
+        continue
+      }
+      findings.add(
+        .warning, .languageModelPrefix, tensor: tensor.name, file: tensor.file,
+        "begins with language_model., which published names do not",
+        consequence: "vLLM takes it; SGLang does not", remedy: "write the name without language_model.")
+    }
+  }
+
+  private mutating func report(_ tensor: EngineSubject.Tensor, isPrefixed: Bool) {
+    let name =
+      engine == .vllm && tensor.name.hasPrefix("language_model.")
+      ? String(tensor.name.dropFirst("language_model.".count)) : tensor.name
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    // vLLM's and SGLang's own parameters for scales of the attention, which both load.
+    if name.hasSuffix(".self_attn.attn.k_scale") || name.hasSuffix(".self_attn.attn.v_scale")
+      || name.hasSuffix(".self_attn.attn.q_scale")
+    {
+      return
+    }
+    let fault: NameFault =
+      if isPrefixed {
+        prefixFault(tensor.name)
+      } else if let moe = parts.firstIndex(of: "moe") {
+        moeFault(Array(parts[(moe + 1)...]))
+      } else {
+        fault(name, parts)
+      }
+    // SGLang passes over whatever has `moe` in its name and is none of the three stacks.
+    let isDropped = engine == .sglang && tensor.name.contains("moe") && fault.isDroppedBySGLang
+    findings.add(
+      isDropped ? .silent : .error, fault.code, tensor: tensor.name, file: tensor.file, fault.message,
+      consequence: isDropped
+        ? "SGLang drops the tensor without a word, and what it should fill stays uninitialised"
+        : "\(engine.name) stops: \(fault.exception), it has no such parameter",
+      remedy: fault.remedy)
+  }
+
+  private struct NameFault {
+    let code: EngineFinding.Code
+    let message: String
+    let remedy: String
+    var exception = "KeyError"
+    var isDroppedBySGLang = true
+
+    init(_ code: EngineFinding.Code, _ message: String, _ remedy: String) {
+      self.code = code
+      self.message = message
+      self.remedy = remedy
+    }
+  }
+
+  private func prefixFault(_ name: String) -> NameFault {
+    var fault = NameFault(
+      .languageModelPrefix, "begins with language_model., which published names do not",
+      "write the name without language_model.")
+    fault.isDroppedBySGLang = !name.contains("gate.")
+    return fault
+  }
+
+  /// What is wrong with a name by the parts behind `moe`.
+  private func moeFault(_ parts: [String]) -> NameFault {
+    let stacks = ["gate_proj", "up_proj", "down_proj"]
+    let stack = "stack the experts on the first dimension of moe.{gate,up,down}_proj"
+    guard let first = parts.first else {
+      return NameFault(.unknownMoE, "is no part of the model", "remove it")
+    }
+    if first == "gate" {
+      var fault = NameFault(
+        .routerScale, "the router is never quantised and has a weight only",
+        "store moe.gate.weight as BF16 and remove this tensor")
+      fault.isDroppedBySGLang = false
+      return fault
+    }
+    if stacks.contains(first), parts.count >= 2 { return suffixFault(parts[1...].joined(separator: ".")) }
+    let rest = first == "experts" ? Array(parts.dropFirst()) : parts
+    if let expert = rest.first, Int(expert) != nil, rest.count > 1, stacks.contains(rest[1]) {
+      return NameFault(.perExpertNames, "experts have names of their own", stack)
+    }
+    if first == "gate_up_proj"
+      || (first == "experts" && rest.first.map { stacks.contains($0) || $0 == "gate_up_proj" } == true)
+    {
+      return NameFault(.fusedExpertNames, "gate and up of all experts are not stored like this", stack)
+    }
+    if parts.contains("routed_experts")
+      || parts.contains(where: { $0.hasPrefix("w13_") || $0.hasPrefix("w2_") })
+    {
+      var fault = NameFault(.internalNames, "is an engine's own name for its parameter", stack)
+      fault.exception = "TypeError"
+      return fault
+    }
+    return NameFault(.unknownMoE, "is no part of the model", "remove it")
+  }
+
+  /// What is wrong with the suffix of an expert stack.
+  private func suffixFault(_ suffix: String) -> NameFault {
+    var fault: NameFault
+    switch suffix {
+    case "input_scale", "input_global_scale":
+      fault = NameFault(
+        .expertInputScale, "the scheme has no scale for the activations of experts",
+        "remove it, or change input_activations in the configuration")
+    case "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale":
+      fault = NameFault(
+        .unknownScale, "the scheme has no \(suffix); its scales have another name",
+        "name the scales as quant_method has them, or correct quantization_config")
+    default:
+      fault = NameFault(
+        .unknownScale, "the scheme has no \(suffix.printable)",
+        "remove it, or correct quantization_config")
+    }
+    fault.isDroppedBySGLang = false
+    return fault
+  }
+
+  private func fault(_ name: String, _ parts: [String]) -> NameFault {
+    if parts.first == "lm_head" {
+      var fault = NameFault(
+        .quantizedLMHead, "lm_head is never quantised and has a weight only", "store lm_head.weight as BF16")
+      fault.exception = engine == .vllm ? "ValueError" : "KeyError"
+      return fault
+    }
+    let last = parts.last ?? ""
+    if parts.contains("self_attn"), ["k_scale", "v_scale", "q_scale", "output_scale"].contains(last) {
+      return NameFault(
+        .keyValueScale, "scales of the KV cache are not read under this name",
+        "name it self_attn.attn.k_scale, v_scale or q_scale, or remove it")
+    }
+    if let dot = name.lastIndex(of: "."), let stem = Step3TensorName(huggingFace: "\(name[..<dot]).weight"),
+      stem.module.isQuantizableLinear
+    {
+      return NameFault(
+        .unknownScale, "the scheme that the configuration gives the module has no \(last.printable)",
+        "remove it, or correct quantization_config")
+    }
+    return NameFault(
+      .unknownTensor, "is no part of the model that config.json describes",
+      "remove it, or correct config.json")
+  }
+}

@@ -1,0 +1,149 @@
+internal import Step3Model
+public import TensorFormats
+
+/// One replay of an engine's loader over a checkpoint of safetensors.
+struct EngineCheck {
+  let engine: Engine
+  let subject: EngineSubject
+  let configuration: Step3Configuration
+  /// `config.json` as it is written.
+  let root: JSONValue
+  /// Whether the engine makes a vision-language model of it.
+  let isMultimodal: Bool
+  /// What the engine makes of `quantization_config`; `nil` without one, and for one that is not understood.
+  var quantization: EngineQuantization?
+  /// Whether there is a `quantization_config`.
+  let isQuantized: Bool
+
+  var findings = FindingCollector()
+  var skipped: [String] = []
+  /// Every tensor under the name by which the engine looks for its parameter. The last of several of one name, as
+  /// loaders go through the files in order.
+  var tensors: [String: EngineSubject.Tensor] = [:]
+  /// Suffixes that occur behind each module's name.
+  var suffixes: [String: [String]] = [:]
+  /// The names that some parameter took, or that a finding has dealt with.
+  var taken: Set<String> = []
+  /// The scheme of every module that was resolved.
+  var placed: [(module: EngineModule, layout: EngineLayout)] = []
+  /// Modules that the engine has no scheme for.
+  var refused: [EngineModuleKind: (description: String, count: Int)] = [:]
+
+  init(
+    _ subject: EngineSubject, _ engine: Engine, _ configuration: Step3Configuration, _ root: JSONValue
+  ) {
+    self.engine = engine
+    self.subject = subject
+    self.configuration = configuration
+    self.root = root
+    isMultimodal =
+      root["architectures"]?.strings?.first.map { $0 != "Step3TextForCausalLM" }
+      ?? (root["model_type"]?.text != "step3_text")
+    isQuantized = EngineQuantization.settings(in: root) != nil
+    for tensor in subject.tensors {
+      let name = parameterName(tensor.name)
+      tensors[name] = tensor
+      guard let dot = name.lastIndex(of: ".") else { continue }
+      suffixes[String(name[..<dot]), default: []].append(String(name[name.index(after: dot)...]))
+    }
+  }
+
+  /// The name under which the engine looks for a parameter: vLLM puts `language_model.` in front, and so takes names
+  /// that have it already.
+  private func parameterName(_ name: String) -> String {
+    let prefix = "language_model."
+    guard engine == .vllm, isMultimodal, name.hasPrefix(prefix) else { return name }
+    return String(name.dropFirst(prefix.count))
+  }
+
+  /// Runs every check.
+  mutating func run() throws(CheckpointError) {
+    checkConfiguration()
+    checkFiles()
+    if let settings = EngineQuantization.settings(in: root) {
+      switch EngineQuantization.parse(settings, engine: engine, isMultimodal: isMultimodal, &findings) {
+      case .quantization(let found): quantization = found
+      case .unknown:
+        skipped.append("names, types and shapes: the engine's reading of quantization_config is not known")
+        return
+      }
+    }
+    for module in EngineModule.all(of: configuration.text) { try check(module) }
+    try checkUnquantized()
+    checkRemainingNames()
+    checkLMHead()
+  }
+
+  /// Marks the tensors of a module as dealt with.
+  mutating func take(all module: EngineModule) {
+    for stem in [module.stem] + module.members.map(\.stem) {
+      for suffix in suffixes[stem] ?? [] { taken.insert("\(stem).\(suffix)") }
+    }
+  }
+}
+
+extension EngineReport {
+  /// Replays an engine's loader.
+  ///
+  /// - Parameter tensorParallel: The number of ranks to check; `nil` reports the largest only.
+  /// - Throws: `.unsupported` for a checkpoint of another model, or without a `config.json`; what is wrong with a
+  ///   configuration that cannot be read; and what reading scales throws.
+  /// - Complexity: Proportional to the number of tensors; scales per matrix are the only ones read.
+  public init(
+    _ subject: EngineSubject, engine: Engine, tensorParallel: Int? = nil
+  ) throws(CheckpointError) {
+    if subject.isGGUF {
+      guard subject.ggufArchitecture == "step3" else {
+        throw Self.otherModel(subject, subject.ggufArchitecture)
+      }
+      self = Self.whole(
+        engine, tensorParallel, .gguf, file: subject.files.first?.name,
+        "the weights are GGUF, and no engine loads a Step-3 from it",
+        consequence: engine == .vllm
+          ? "vLLM stops: GGUF is left to a plugin, which does not know the architecture"
+          : "SGLang stops: unknown gguf model_type",
+        remedy: "write safetensors: step3-convert ... --to safetensors")
+      return
+    }
+    guard let text = subject.configuration else {
+      throw CheckpointError(
+        .unsupported, "there is no config.json, from which engines learn what the model is",
+        path: subject.path,
+        remedy: "put the model's config.json beside the weights")
+    }
+    let root = try JSONValue.parse(text, name: "config.json")
+    guard Step3Configuration.isStep3(configJSON: text) else {
+      throw Self.otherModel(subject, root["model_type"]?.text)
+    }
+    if subject.isPartition {
+      self = Self.whole(
+        engine, tensorParallel, .partition, file: "config.json",
+        "this is a partitioned checkpoint, or a part of one",
+        consequence: "\(engine.name) has no loader for parts: it misses the tensors of the others",
+        remedy: "serve the unpartitioned checkpoint; step3-convert SOURCE OUTPUT merges the parts")
+      return
+    }
+    var check = EngineCheck(subject, engine, try Step3Configuration(configJSON: text), root)
+    try check.run()
+    self = check.report(tensorParallel: tensorParallel)
+  }
+
+  private static func otherModel(_ subject: EngineSubject, _ architecture: String?) -> CheckpointError {
+    CheckpointError(
+      .unsupported,
+      "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), and the rules are those for Step-3",
+      path: subject.path)
+  }
+
+  private static func whole(
+    _ engine: Engine, _ tensorParallel: Int?, _ code: EngineFinding.Code, file: String?, _ message: String,
+    consequence: String, remedy: String
+  ) -> EngineReport {
+    var findings = FindingCollector()
+    findings.add(.error, code, file: file, message, consequence: consequence, remedy: remedy)
+    return EngineReport(
+      engine: engine, version: engine.version, ok: false, schemes: [], largestTP: nil,
+      limit: nil, requestedTP: tensorParallel, findings: findings.findings, findingsDropped: 0,
+      checksSkipped: ["all others"])
+  }
+}

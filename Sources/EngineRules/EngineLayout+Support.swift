@@ -1,0 +1,98 @@
+/// Why an engine does not take a scheme.
+struct EngineRefusal: Error {
+  let code: EngineFinding.Code
+  let message: String
+  let consequence: String
+  let remedy: String
+
+  init(_ message: String, _ consequence: String, _ remedy: String) {
+    self.init(.schemeUnsupported, message, consequence, remedy)
+  }
+
+  init(_ code: EngineFinding.Code, _ message: String, _ consequence: String, _ remedy: String) {
+    self.code = code
+    self.message = message
+    self.consequence = consequence
+    self.remedy = remedy
+  }
+}
+
+extension EngineLayout {
+  /// Why an engine does not load routed experts, or linear layers, that are stored like this; `nil` where it does.
+  func refusal(by engine: Engine, for kind: EngineModuleKind) -> EngineRefusal? {
+    switch (engine, kind == .experts) {
+    case (.vllm, true): refusalOfExpertsByVLLM
+    case (.vllm, false): refusalOfLinearsByVLLM
+    case (.sglang, let isExperts): refusalBySGLang(isExperts: isExperts)
+    }
+  }
+
+  private static let forBoth =
+    "use FP8 blocks, symmetric W4A16 or weight-only NVFP4, which both engines load for Step-3"
+
+  private var refusalOfExpertsByVLLM: EngineRefusal? {
+    switch self {
+    case .awq, .gptq:
+      EngineRefusal(
+        "vLLM's Step-3 maps the names of experts only where the suffix begins with 'weight', and \(self) has "
+          + "qweight, qzeros and scales", "vLLM stops: KeyError", Self.forBoth)
+    case .nvfp4(hasInputScale: true):
+      EngineRefusal(
+        "\(self) needs an input_global_scale per expert, which vLLM's Step-3 has no name for",
+        "vLLM stops: KeyError; without the tensors it runs on uninitialised scales",
+        "store weight-only NVFP4: input_activations null, no input_global_scale")
+    case .modelOptNVFP4(hasInputScale: true):
+      EngineRefusal(
+        "\(self) needs an input_scale per expert, which vLLM's Step-3 has no name for",
+        "vLLM stops: KeyError", "store W4A16_NVFP4, without input_scale")
+    case .fp8Tensor(isStatic: true), .floatChannel(isStatic: true), .floatTensor(isStatic: true):
+      EngineRefusal(
+        .expertInputScale, "\(self) needs an input_scale per expert, which vLLM's Step-3 has no name for",
+        "vLLM stops: KeyError; without the tensors it runs with scales of 1",
+        "quantise activations dynamically")
+    case .packed(_, _, _, isReordered: true):
+      EngineRefusal(
+        "experts with actorder are refused", "vLLM stops: ValueError",
+        "quantise without actorder, or with actorder 'weight' or 'static'")
+    default: refusalOfLinearsByVLLM
+    }
+  }
+
+  private var refusalOfLinearsByVLLM: EngineRefusal? {
+    switch self {
+    case .int8Channel(isCompressedTensors: false):
+      EngineRefusal(
+        "vLLM has no quant_method w8a8_int8", "vLLM stops: ValueError, unknown quantization method",
+        "for vLLM, write the same tensors under compressed-tensors' int-quantized")
+    default: nil
+    }
+  }
+
+  private func refusalBySGLang(isExperts: Bool) -> EngineRefusal? {
+    switch self {
+    case .int8Channel(isCompressedTensors: true):
+      EngineRefusal(
+        "SGLang runs INT8 experts of compressed-tensors on NPUs only", "SGLang stops: NotImplementedError",
+        "for SGLang, write the same tensors under quant_method w8a8_int8")
+    case .packed(_, _, isSymmetric: false, _):
+      EngineRefusal(
+        "SGLang wants weight_zero_point transposed ([groups, rows / 8]), which no other loader does",
+        "SGLang stops, or applies the wrong zero points", "quantise symmetrically")
+    case .packed(let bits, _, _, _) where bits != 4 && bits != 8:
+      EngineRefusal(
+        "SGLang packs 4 or 8 bits, not \(bits)", "SGLang stops: ValueError", "quantise to 4 or 8 bits")
+    case .mxfp4:
+      EngineRefusal(
+        "SGLang's mxfp4 cannot be used with attention layers as Step-3 has them",
+        "SGLang stops: NotImplementedError, Mxfp4 attention layer is not implemented", Self.forBoth)
+    case .packedMXFP4:
+      EngineRefusal(
+        "SGLang has no MXFP4 experts of compressed-tensors", "SGLang stops: Unsupported FusedMoe scheme",
+        Self.forBoth)
+    case .mxfp8(scales: "weight_scale"):
+      EngineRefusal(
+        "SGLang takes MXFP8 only of quant_method mxfp8", "SGLang stops: ValueError", Self.forBoth)
+    default: nil
+    }
+  }
+}

@@ -1,0 +1,100 @@
+internal import Step3Model
+
+/// What an engine makes of `quantization_config`: a scheme for each module.
+struct EngineQuantization {
+  /// How the method gives schemes to modules.
+  enum Rule {
+    /// One for all linear layers and one for all experts.
+    case uniform(linear: EngineLayout, experts: EngineLayout)
+    /// The first group that has the module among its targets.
+    case groups([CompressedTensorsGroup])
+  }
+
+  /// What a module is taken for.
+  enum Resolution {
+    case layout(EngineLayout)
+    case refused(EngineRefusal)
+  }
+
+  let engine: Engine
+  /// `quant_method`.
+  let method: String
+  let rule: Rule
+  /// What is left unquantised.
+  let ignored: ModuleList
+
+  /// Patterns that could not be read.
+  var unreadable: [String] {
+    guard case .groups(let groups) = rule else { return ignored.unreadable }
+    return ignored.unreadable + groups.flatMap(\.targets.unreadable)
+  }
+
+  /// The scheme of a module.
+  func resolve(_ module: EngineModule) -> Resolution {
+    // Neither engine makes a quantised layer of it: vLLM does not tell it of the configuration, and in SGLang it is no
+    // linear layer.
+    if module.kind == .lmHead { return .layout(.plain) }
+    switch ignored.contains(module) {
+    case .yes: return .layout(.plain)
+    case .mixed:
+      return .refused(
+        EngineRefusal(
+          .mixedModule, "some of the module's weights are left unquantised by the list and some are not",
+          "\(engine.name) stops: ValueError, the weights of one module need one scheme",
+          "list all weights of the module, and the module by its fused name"))
+    case .no: break
+    }
+    switch rule {
+    case .uniform(let linear, let experts): return checked(module.kind == .experts ? experts : linear, module)
+    case .groups(let groups): return resolve(module, in: groups)
+    }
+  }
+
+  private func resolve(_ module: EngineModule, in groups: [CompressedTensorsGroup]) -> Resolution {
+    for group in groups {
+      switch group.targets.contains(module) {
+      case .yes: return resolution(of: group, for: module)
+      case .mixed:
+        return .refused(
+          EngineRefusal(
+            .mixedModule, "some of the module's weights are among a group's targets and some are not",
+            "\(engine.name) stops: ValueError, the weights of one module need one scheme",
+            "name all weights of the module, or the class Linear"))
+      case .no: break
+      }
+    }
+    if let group = groups.first(where: { $0.namesClass(of: module) }) {
+      return resolution(of: group, for: module)
+    }
+    guard engine == .sglang else { return .layout(.plain) }
+    return .refused(
+      EngineRefusal(
+        .quantizationConfig, "the module is neither ignored nor among the targets of a group",
+        "SGLang stops: ValueError, unable to find matching target",
+        "add the module to 'ignore', under its fused name and those of its weights"))
+  }
+
+  private func resolution(of group: CompressedTensorsGroup, for module: EngineModule) -> Resolution {
+    guard let layout = group.layout, group.suitsExperts || module.kind != .experts else {
+      return .refused(
+        EngineRefusal(
+          "these rules know no way in which \(engine.name) loads \(group.description) for \(module.kind.rawValue)",
+          "\(engine.name) stops: unsupported scheme",
+          "use a scheme of the list in the manual, or convert the weights to one"))
+    }
+    return checked(layout, module)
+  }
+
+  private func checked(_ layout: EngineLayout, _ module: EngineModule) -> Resolution {
+    if let refusal = layout.refusal(by: engine, for: module.kind) { return .refused(refusal) }
+    return .layout(layout)
+  }
+
+  /// The names that keep a module unquantised in both engines.
+  static func namesToList(_ module: EngineModule) -> [String] {
+    if module.kind == .experts {
+      return ["\(module.stem).experts", "\(module.stem.dropLast(3))mlp.experts"]
+    }
+    return Array(Set([module.stem] + module.members.map(\.stem))).sorted()
+  }
+}

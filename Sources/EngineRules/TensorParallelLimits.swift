@@ -1,0 +1,150 @@
+internal import Step3Model
+
+/// How many ranks the modules of a model can be cut for.
+struct TensorParallelLimits {
+  private let engine: Engine
+  private let configuration: Step3Configuration
+  private let isMultimodal: Bool
+  /// One module of every kind, layout and name apart from its layer: all layers have the same dimensions.
+  private var samples: [(module: EngineModule, layout: EngineLayout)] = []
+
+  private struct Sample: Hashable {
+    let name: Substring
+    let kind: EngineModuleKind
+    let layout: EngineLayout
+  }
+
+  init(_ check: EngineCheck) {
+    engine = check.engine
+    configuration = check.configuration
+    isMultimodal = check.isMultimodal
+    var seen: Set<Sample> = []
+    for (module, layout) in check.placed {
+      let name = module.stem[(module.stem.lastIndex(of: ".") ?? module.stem.startIndex)...]
+      if seen.insert(Sample(name: name, kind: module.kind, layout: layout)).inserted {
+        samples.append((module, layout))
+      }
+    }
+  }
+
+  /// The largest power of two, up to 64, for which something holds.
+  func largest(_ holds: (Int) -> Bool) -> Int? {
+    [64, 32, 16, 8, 4, 2, 1].first(where: holds)
+  }
+
+  /// What keeps the whole model from being cut.
+  func obstacle(_ ranks: Int) -> String? {
+    modelObstacle(ranks)
+      ?? samples.lazy.compactMap { sample in self.obstacle(ranks, sample.module, sample.layout) }.first
+  }
+
+  /// What keeps one kind of module of one layout from being cut.
+  func obstacle(_ ranks: Int, kind: EngineModuleKind, layout: EngineLayout) -> String? {
+    samples.lazy.filter { $0.module.kind == kind && $0.layout == layout }
+      .compactMap { sample in self.obstacle(ranks, sample.module, sample.layout) }.first
+  }
+
+  /// What keeps the model from being cut, whatever its scheme.
+  func modelObstacle(_ ranks: Int) -> String? {
+    let heads = configuration.text.headCount
+    if heads % ranks != 0 { return "\(heads) heads are not divisible by \(ranks)" }
+    if isMultimodal, let heads = configuration.vision?.headCount, heads % ranks != 0 {
+      return "\(heads) heads of the vision tower are not divisible by \(ranks)"
+    }
+    if engine == .sglang, ranks > configuration.text.expertCount {
+      return "there are more ranks than the \(configuration.text.expertCount) experts"
+    }
+    return nil
+  }
+
+  /// What keeps a module from being cut into so many pieces; for one rank what keeps it from being used at all.
+  ///
+  /// Gate, up and wq are cut by rows; down and o_proj by columns; the fused q, k and v are not cut.
+  func obstacle(_ ranks: Int, _ module: EngineModule, _ layout: EngineLayout) -> String? {
+    if module.kind == .lmHead { return nil }
+    if module.kind == .attention, configuration.text.headCount % ranks != 0 {
+      return "\(configuration.text.headCount) heads are not divisible by \(ranks)"
+    }
+    if module.kind == .experts {
+      return rowObstacle(ranks, module.members[0].extent.rows, layout, alwaysTiled: true)
+        ?? columnObstacle(ranks, module.members[2].extent.columns, layout)
+        ?? expertObstacle(ranks, module, layout)
+    }
+    if module.isQKV {
+      guard engine == .sglang, let tile = layout.tile else { return nil }
+      return module.members.first { $0.extent.rows % tile.rows != 0 }.map {
+        "the \($0.extent.rows) rows of q, k or v are not whole blocks of \(tile.rows)"
+      }
+    }
+    // Gate and up share a matrix, in which gate's rows have to end on a block even if nothing is cut.
+    if module.isFused { return rowObstacle(ranks, module.members[0].extent.rows, layout, alwaysTiled: true) }
+    let extent = module.members[0].extent
+    return module.stem.hasSuffix(".wq")
+      ? rowObstacle(ranks, extent.rows, layout, alwaysTiled: false)
+      : columnObstacle(ranks, extent.columns, layout)
+  }
+
+  private func rowObstacle(
+    _ ranks: Int, _ rows: Int, _ layout: EngineLayout, alwaysTiled: Bool
+  ) -> String? {
+    guard rows % ranks == 0 else { return "\(rows) rows are not divisible by \(ranks)" }
+    let part = rows / ranks
+    let rows = ranks == 1 ? "rows" : "rows per rank"
+    if let tile = layout.tile, ranks > 1 || alwaysTiled, part % tile.rows != 0 {
+      return "\(part) \(rows) are not whole blocks of \(tile.rows)"
+    }
+    if let word = layout.rowsPerWord, part % word != 0 {
+      return "\(part) \(rows) are not whole words of \(word) codes"
+    }
+    return nil
+  }
+
+  private func columnObstacle(_ ranks: Int, _ columns: Int, _ layout: EngineLayout) -> String? {
+    guard columns % ranks == 0 else { return "\(columns) columns are not divisible by \(ranks)" }
+    let part = columns / ranks
+    let columns = ranks == 1 ? "columns" : "columns per rank"
+    if let tile = layout.tile, ranks > 1, part % tile.columns != 0 {
+      return "\(part) \(columns) are not whole blocks of \(tile.columns)"
+    }
+    if let group = layout.groupLength, part % group != 0 {
+      return "\(part) \(columns) are not whole groups of \(group)"
+    }
+    if let word = layout.columnsPerWord, ranks > 1, part % word != 0 {
+      return "\(part) \(columns) are not whole words of \(word) codes"
+    }
+    return nil
+  }
+
+  /// SGLang's kernels for NVFP4 experts need whole tiles.
+  private func expertObstacle(_ ranks: Int, _ module: EngineModule, _ layout: EngineLayout) -> String? {
+    guard engine == .sglang else { return nil }
+    switch layout {
+    case .nvfp4, .modelOptNVFP4: break
+    default: return nil
+    }
+    let (inner, hidden) = (module.members[0].extent.rows / ranks, module.members[0].extent.columns)
+    if hidden % 128 != 0 { return "NVFP4 experts need a hidden size divisible by 128, and it is \(hidden)" }
+    return inner % 64 == 0 ? nil : "NVFP4 experts need 64 rows per rank or a multiple, and there are \(inner)"
+  }
+}
+
+extension EngineLayout {
+  /// Rows whose codes or zero points share a word.
+  fileprivate var rowsPerWord: Int? {
+    switch self {
+    case .packed(let bits, _, isSymmetric: false, _): 32 / bits
+    case .awq: 8
+    case .gptq(let bits, _): 32 / bits
+    default: nil
+    }
+  }
+
+  /// Columns whose codes share a word.
+  fileprivate var columnsPerWord: Int? {
+    switch self {
+    case .packed(let bits, _, _, _), .gptq(let bits, _): 32 / bits
+    case .nvfp4, .modelOptNVFP4, .mxfp4, .packedMXFP4: 2
+    default: nil
+    }
+  }
+}
