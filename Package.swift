@@ -109,6 +109,7 @@ let package = Package(
       name: "Step3Runtime",
       dependencies: [
         "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "Step3Model", "ModelWeights",
+        "CFileShims",
         .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: strict,
@@ -133,7 +134,7 @@ let package = Package(
       name: "Verification",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights", "ShardPlanning", "Conversion", "Inspection",
+        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection",
       ],
       swiftSettings: strict),
     .target(
@@ -165,7 +166,7 @@ let package = Package(
       name: "step3-verify",
       dependencies: [
         "CommandSupport", "Verification", "EngineRules", "Inspection", "ShardPlanning", "Checkpoint",
-        "TensorFormats",
+        "TensorFormats", "Step3Model", "ModelWeights", "Step3Runtime", "Tokenization", "ImageInput",
         argumentParser,
       ],
       swiftSettings: strict),
@@ -239,7 +240,8 @@ let package = Package(
       name: "Step3RuntimeTests",
       dependencies: [
         "Step3Runtime", "ModelWeights", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
-        "TensorFormats", "ByteStreams", "CheckpointTesting",
+        "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
+        "CheckpointTesting", "step3-verify",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -19,7 +19,7 @@ struct Step3Verify: AsyncParsableCommand {
         step3-verify engine step3-nvfp4 --engine vllm --tp 8
       """,
     version: toolkitVersion,
-    subcommands: [Checksums.self, Tensors.self, EngineCommand.self])
+    subcommands: [Checksums.self, Tensors.self, EngineCommand.self, FFNWorkerCommand.self])
 
   static func main() async { await CommandLineTool.run(Self.self) }
 }
