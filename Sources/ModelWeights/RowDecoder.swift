@@ -13,8 +13,18 @@ struct RowDecoder: Sendable {
     case standardTiles(BlockFP8, scales: [Float])
     /// Tiles of any other size: codes of any codec, scales of the matrix.
     case tiles(BlockCodec, rows: Int, columns: Int, across: Int, scales: [Float])
-    /// One scale per row.
+    /// One scale per row, of any type.
     case rowScales(BlockCodec?, scales: [Float])
+    /// Scales of groups, read with their rows.
+    case groups(RowScheme, scales: GroupScales, matrixScale: Float)
+  }
+
+  /// Where the scales of groups are.
+  private struct GroupScales: Sendable {
+    let source: any ByteSource
+    /// Where those of the first row begin.
+    let start: Int
+    let bytesPerRow: Int
   }
 
   let bytesPerRow: Int
@@ -82,8 +92,19 @@ struct RowDecoder: Sendable {
       form = .rowScales(
         nil, scales: try Self.scales(scales, matrix: matrix, count: perMatrix, in: checkpoint))
     case .int4Group, .nvfp4, .mxfp4:
-      throw CheckpointError(
-        .unsupported, "weights stored as \(scheme) are not read yet", path: source.path, tensor: codes.name)
+      guard let named = stored.scheme else { preconditionFailure("it has a scheme") }
+      let codec = try RowScheme(named)
+      let scaleBytes = try codec.scaleBytes(columns: columns)
+      var matrixScale: Float = 1
+      if let tensor = stored.matrixScales {
+        matrixScale = try Self.scales(tensor, matrix: matrix, count: 1, in: checkpoint)[0]
+      }
+      form = .groups(
+        codec,
+        scales: GroupScales(
+          source: checkpoint.files[scales.file].source,
+          start: scales.byteRange.lowerBound + (matrix * matrixRows + firstRow) * scaleBytes,
+          bytesPerRow: scaleBytes), matrixScale: matrixScale)
     }
   }
 
@@ -137,6 +158,11 @@ struct RowDecoder: Sendable {
           for column in tile * width..<end { values[row * columns + column] *= scale }
         }
       }
+    case .groups(let codec, let scales, let matrixScale):
+      let first = scales.start + rows.lowerBound * scales.bytesPerRow
+      let raw = try scales.source.readBytes(first..<first + rows.count * scales.bytesPerRow)
+      try codec.decode(
+        codes: codes, scales: unsafe raw.span.bytes, columns: columns, matrixScale: matrixScale, into: &values)
     case .rowScales(let codec, let scales):
       if let codec {
         try codec.decode(codes, into: &values)

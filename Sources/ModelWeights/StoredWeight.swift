@@ -220,7 +220,8 @@ extension WeightScheme {
   /// Whether scales stored as `type` are read; ``scales(of:)`` says how they are written.
   fileprivate func canHaveScales(of type: ElementType) -> Bool {
     switch self {
-    case .fp8Block, .fp8Channel, .int8Channel, .int4Group: [.f32, .bf16, .f16].contains(type)
+    case .fp8Block, .fp8Channel, .int8Channel: [.f32, .bf16, .f16].contains(type)
+    case .int4Group: type == .bf16
     case .nvfp4: type == .f8E4M3
     case .mxfp4: type == .u8 || type == .f8E8M0
     }

@@ -16,10 +16,14 @@ struct Step3Verify: AsyncParsableCommand {
         step3-verify checksums step3-afd
         step3-verify checksums step3-afd/attention --json
         step3-verify tensors step3-q4 --source step3
+        step3-verify logits step3-q4 --reference step3 --prompt "The lighthouse keeper" --max-mean-kl 0.05
+        step3-verify run step3-q4 --prompt "The lighthouse keeper" --generate 8
         step3-verify engine step3-nvfp4 --engine vllm --tp 8
       """,
     version: toolkitVersion,
-    subcommands: [Checksums.self, Tensors.self, EngineCommand.self, FFNWorkerCommand.self])
+    subcommands: [
+      Checksums.self, Tensors.self, Logits.self, Run.self, EngineCommand.self, FFNWorkerCommand.self,
+    ])
 
   static func main() async { await CommandLineTool.run(Self.self) }
 }

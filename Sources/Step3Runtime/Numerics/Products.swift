@@ -74,11 +74,12 @@ public final class Products: Sendable {
     return result
   }
 
+  /// Follows from the matrix alone: a BLAS sums up otherwise where a tile has another height.
   private func tileHeight(tokens: Int, rows: Int, columns: Int) -> Int {
     let wanted =
       tokens <= Self.fewTokens
       ? Self.smallTile / max(1, columns)
-      : min(Self.manyRows, max(32, rows / (2 * threads)), Self.largestTile / max(1, columns))
+      : min(Self.manyRows, max(64, rows / 16), Self.largestTile / max(1, columns))
     // Multiples of 16 keep the tiles of quantised weights and the kernels' lanes whole.
     return min(max(1, rows), max(16, wanted / 16 * 16))
   }

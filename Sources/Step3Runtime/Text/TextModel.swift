@@ -62,6 +62,18 @@ public struct TextModel: Sendable {
   }
 }
 
+extension TextModel {
+  /// The same model, looked at by an observer.
+  ///
+  /// - Throws: Nothing that preparing the model has not thrown already.
+  func observed(by observer: any ForwardObserver) throws(CheckpointError) -> TextModel {
+    // Only a network that is here can be looked into.
+    let local = feedForward is LocalFeedForward ? nil : feedForward
+    return try TextModel(
+      weights, products: products, feedForward: local, routesHere: routesHere, observer: observer)
+  }
+}
+
 // MARK: - The way through
 
 extension TextModel {
@@ -91,17 +103,20 @@ extension TextModel {
   ///   - hidden: `[tokens, hidden]`.
   ///   - cache: Holds earlier keys and values of the sequences, and receives those of this batch; `nil` where the
   ///     batch is all there is.
+  ///   - routing: The experts to go through, whatever this model's router says; `nil` for those it says.
   /// - Throws: `.notFound` and `.malformed` for weights that are missing or of another shape, `.nonFinite` if the layer
   ///   makes something that is no number, and what reading throws.
   public func run(
-    layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil
+    layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil,
+    routing forced: Routing? = nil
   ) throws {
     hidden.add(try attention(layer: layer, hidden, batch, cache: cache))
     let normalised = Elementwise.rmsNorm(
       hidden, weight: try norm(.postAttentionNorm, layer: layer), epsilon: text.rmsNormEpsilon)
     note(.feedForwardInput, layer, normalised)
-    let output = try feedForward.output(
-      layer: layer, normalised, try routing(layer: layer, normalised))
+    // The router is asked in any case, so that an observer sees what it says.
+    let own = try routing(layer: layer, normalised)
+    let output = try feedForward.output(layer: layer, normalised, forced ?? own)
     note(.feedForwardOutput, layer, output)
     hidden.add(output)
     try checkFinite(hidden, layer: layer)
@@ -128,7 +143,7 @@ extension TextModel {
     return try products.multiply(normalised, weights.matrix(name, shape))
   }
 
-  private func note(_ stage: ForwardStage, _ layer: Int?, _ values: Activations) {
+  func note(_ stage: ForwardStage, _ layer: Int?, _ values: Activations) {
     observer?.note(stage, layer: layer, values)
   }
 

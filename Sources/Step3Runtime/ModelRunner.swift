@@ -1,0 +1,181 @@
+internal import Checkpoint
+public import ModelWeights
+internal import Step3Model
+public import TensorFormats
+
+/// Takes prompts through a language model, from tokens to logits, within a memory budget.
+public struct ModelRunner: Sendable {
+  /// The model.
+  public let model: TextModel
+  /// The limits.
+  public let options: RuntimeOptions
+
+  /// Prepares a model to be run.
+  public init(_ model: TextModel, options: RuntimeOptions) {
+    self.model = model
+    self.options = options
+  }
+
+  /// Prepares the model of a checkpoint to be run here, all of it.
+  ///
+  /// - Throws: `.unsupported` if the checkpoint is no Step-3.
+  public init(
+    _ weights: ModelWeights, options: RuntimeOptions, observer: (any ForwardObserver)? = nil
+  ) throws(CheckpointError) {
+    self.init(
+      try TextModel(weights, products: Products(threads: options.threads), observer: observer), options: options)
+  }
+
+  /// The same model, looked at by an observer.
+  ///
+  /// - Throws: Nothing that preparing the model has not thrown already.
+  public func observed(by observer: any ForwardObserver) throws(CheckpointError) -> ModelRunner {
+    ModelRunner(try model.observed(by: observer), options: options)
+  }
+
+  /// How far a run has come.
+  public enum Progress: Sendable {
+    /// A layer is done; so many of the estimated bytes are behind it.
+    case layer(Int, of: Int, bytes: Int)
+    /// Some logits are done.
+    case logits(bytes: Int)
+  }
+
+  /// Runs all layers and the last norm.
+  ///
+  /// - Parameters:
+  ///   - embedded: What to begin with where it is not just the tokens' embeddings: image features merged in.
+  ///   - cache: For generation.
+  /// - Returns: `[tokens, hidden]`, what ``TextModel/logits(_:)`` takes.
+  /// - Throws: `.invalidRequest` if the batch needs more memory than allowed, and what the model throws.
+  public func run(
+    _ batch: TokenBatch, embedded: Activations? = nil, cache: KeyValueCache? = nil,
+    progress: (Progress) -> Void = { _ in }
+  ) throws -> Activations {
+    try MemoryNeed(model.text, threads: options.threads).check(batch, budget: options.memory)
+    let hidden = try embedded ?? model.embed(batch)
+    precondition(hidden.rows == batch.tokens.count)
+    model.note(.embedding, nil, hidden)
+    let count = model.text.layerCount
+    for layer in 0..<count {
+      try Task.checkCancellation()
+      try model.run(layer: layer, hidden, batch, cache: cache)
+      progress(.layer(layer, of: count, bytes: estimatedBytes(layer: layer, tokens: batch.tokens.count)))
+    }
+    return try model.finalNorm(hidden)
+  }
+
+  /// Computes logits for as many tokens at a time as the budget allows.
+  ///
+  /// - Parameters:
+  ///   - normalised: What ``run(_:embedded:cache:progress:)`` gave.
+  ///   - body: Receives the numbers of some tokens and their logits, `[tokens, vocabulary]`, in order.
+  public func logits(
+    _ normalised: Activations, of batch: TokenBatch, progress: (Progress) -> Void = { _ in },
+    _ body: (_ tokens: Range<Int>, _ logits: Activations) throws -> Void
+  ) throws {
+    for tokens in logitChunks(batch, sides: 1) {
+      try body(tokens, try model.logits(normalised.copy(rows: tokens)))
+      progress(.logits(bytes: outputBytes))
+    }
+  }
+
+  /// The ranges of tokens whose logits fit the budget, on so many sides at a time.
+  public func logitChunks(_ batch: TokenBatch, sides: Int) -> [Range<Int>] {
+    let rows = MemoryNeed(model.text, threads: options.threads).logitRows(
+      batch, budget: options.memory, sides: sides)
+    return stride(from: 0, to: batch.tokens.count, by: rows).map {
+      $0..<min($0 + rows, batch.tokens.count)
+    }
+  }
+}
+
+// MARK: - Generating
+
+extension ModelRunner {
+  /// Continues each prompt greedily: always with the likeliest token, the lower one of equal ones.
+  ///
+  /// - Parameters:
+  ///   - count: Tokens per prompt.
+  ///   - stop: Tokens that end a continuation; they are part of it.
+  ///   - step: Called after each step with the tokens chosen, `nil` for prompts that have ended.
+  /// - Returns: The continuations.
+  public func generate(
+    _ prompts: [[Int]], count: Int, stop: Set<Int> = [], embedded: Activations? = nil,
+    step: ([Int?]) -> Void = { _ in }
+  ) throws -> [[Int]] {
+    let cache = KeyValueCache(layerCount: model.text.layerCount, sequenceCount: prompts.count)
+    var continuations = [[Int]](repeating: [], count: prompts.count)
+    var batch = TokenBatch(prompts)
+    var start = embedded
+    // Prompts that have ended take part with no tokens.
+    var running = Array(prompts.indices).filter { !prompts[$0].isEmpty }
+    for _ in 0..<count where !running.isEmpty {
+      let normalised = try run(batch, embedded: start, cache: cache)
+      start = nil
+      let last = running.map { batch.ranges[$0].upperBound - 1 }
+      let logits = try model.logits(normalised.gather(last))
+      var chosen = [Int?](repeating: nil, count: prompts.count)
+      for (row, prompt) in running.enumerated() {
+        let token = Self.largest(logits[row])
+        continuations[prompt].append(token)
+        chosen[prompt] = token
+      }
+      step(chosen)
+      running = running.filter { !stop.contains(continuations[$0].last ?? -1) }
+      let next = prompts.indices.map { running.contains($0) ? [continuations[$0].last ?? 0] : [] }
+      batch = TokenBatch(
+        next, firstPositions: prompts.indices.map { prompts[$0].count + continuations[$0].count - 1 })
+    }
+    return continuations
+  }
+
+  /// The number of the largest element; of equal ones the first.
+  static func largest(_ row: Span<Float>) -> Int {
+    var best = 0
+    for index in row.indices where row[index] > row[best] { best = index }
+    return best
+  }
+}
+
+// MARK: - What will be read
+
+extension ModelRunner {
+  /// The bytes of weights that a run over so many tokens reads, about: which experts are chosen is not known before.
+  public func estimatedBytes(tokens: Int, logitChunks: Int) -> Int {
+    (0..<model.text.layerCount).reduce(0) { $0 + estimatedBytes(layer: $1, tokens: tokens) }
+      + logitChunks * outputBytes
+  }
+
+  private var outputBytes: Int {
+    (model.weights[Step3TensorName(.lmHead)] ?? model.weights[Step3TensorName(.tokenEmbedding)])?.byteCount ?? 0
+  }
+
+  /// The bytes that a layer reads, about.
+  public func estimatedBytes(layer: Int, tokens: Int) -> Int {
+    let text = model.text
+    var bytes = 0
+    for module in Step3Module.allCases where module.scope == .textLayer {
+      guard let weight = model.weights[Step3TensorName(module, layer: layer)] else { continue }
+      guard module.isExpertStack else {
+        bytes += weight.byteCount
+        continue
+      }
+      // Each token misses an expert with the same chance, if experts are used alike.
+      let missed = 1 - Double(text.expertsPerToken) / Double(max(1, text.expertCount))
+      var share = 1.0
+      for _ in 0..<min(tokens, 4096) { share *= missed }
+      bytes += Int(Double(weight.byteCount) * (1 - share))
+    }
+    return bytes
+  }
+}
+
+extension Step3Module {
+  fileprivate var isExpertStack: Bool {
+    switch self {
+    case .expertGate, .expertUp, .expertDown: true
+    default: false
+    }
+  }
+}

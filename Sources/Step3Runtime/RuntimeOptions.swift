@@ -1,0 +1,69 @@
+internal import Checkpoint
+internal import Step3Model
+internal import TensorFormats
+
+/// What a run may use.
+public struct RuntimeOptions: Hashable, Sendable {
+  /// Cores.
+  public var threads: Int
+  /// Bytes of memory for activations, tiles of weights and logits. The system's cache of file contents is not counted:
+  /// it gives way.
+  public var memory: Int
+
+  /// Sets limits.
+  public init(threads: Int, memory: Int) {
+    self.threads = threads
+    self.memory = memory
+  }
+}
+
+/// What a forward pass needs beside the weights, which pass through.
+struct MemoryNeed {
+  private let text: Step3Configuration.Text
+  private let threads: Int
+  /// How many copies of the residual stream are kept beyond what one pass needs.
+  private let extraStreams: Int
+
+  init(_ text: Step3Configuration.Text, threads: Int, extraStreams: Int = 0) {
+    self.text = text
+    self.threads = threads
+    self.extraStreams = extraStreams
+  }
+
+  /// Bytes per token of the batch.
+  var perToken: Int {
+    let heads = text.headCount * text.headDimension
+    let attention = 2 * text.sharedQueryDimension + 2 * heads + 4 * text.keyValueHeadCount * text.headDimension
+    let inner = max(text.intermediateSize, text.sharedExpertIntermediateSize, text.expertIntermediateSize)
+    let feedForward = 2 * inner + 2 * text.hiddenSize
+    return 4 * ((3 + extraStreams) * text.hiddenSize + max(attention, feedForward))
+  }
+
+  /// Bytes whatever the number of tokens: a decoded tile, and the bytes it comes from, for each thread; scores.
+  func fixed(longestSequence: Int) -> Int {
+    let widest = max(text.hiddenSize, text.intermediateSize, text.headCount * text.headDimension)
+    let tile = max(Products.largestTile, 16 * widest) * 6
+    return threads * (tile + 4 * Attention.queryBlock * longestSequence) + (16 << 20)
+  }
+
+  /// - Throws: `.invalidRequest` with what would fit.
+  func check(_ batch: TokenBatch, budget: Int) throws(CheckpointError) {
+    let longest = batch.ranges.map(\.count).max() ?? 0
+    let need = fixed(longestSequence: longest) + batch.tokens.count * perToken
+    guard need <= budget else {
+      throw CheckpointError(
+        .invalidRequest,
+        "\(batch.tokens.count) tokens need \(megabytes(need)) of memory, and \(megabytes(budget)) are allowed",
+        remedy: "give --memory \(megabytes(need)), or fewer tokens")
+    }
+  }
+
+  /// How many tokens' logits fit beside everything else.
+  func logitRows(_ batch: TokenBatch, budget: Int, sides: Int) -> Int {
+    let longest = batch.ranges.map(\.count).max() ?? 0
+    let left = budget - fixed(longestSequence: longest) - batch.tokens.count * perToken
+    return min(max(1, batch.tokens.count), max(1, left / (sides * 4 * text.vocabularySize)))
+  }
+
+  private func megabytes(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20)MiB" }
+}

@@ -1,0 +1,25 @@
+public import Step3Runtime
+internal import TensorFormats
+
+/// What goes into a forward pass: prompts, and the pictures that they speak of.
+public struct ForwardInput: Sendable {
+  /// The prompts.
+  public let batch: TokenBatch
+  /// The pictures of all prompts, in order; `nil` for text alone.
+  public let pixels: PixelValues?
+
+  /// Puts prompts and pictures together.
+  public init(_ prompts: [[Int]], pixels: PixelValues? = nil) {
+    batch = TokenBatch(prompts)
+    self.pixels = pixels
+  }
+
+  /// The first hidden states in a model: its embeddings, and what its own vision side makes of the pictures.
+  ///
+  /// - Throws: `.invalidRequest` for tokens and pictures that do not fit each other, and what the model throws.
+  public func embedded(in runner: ModelRunner) throws -> Activations {
+    guard let pixels else { return try runner.model.embed(batch) }
+    let features = try VisionModel(runner.model.weights, products: runner.model.products).features(of: pixels)
+    return try runner.model.embed(batch, features)
+  }
+}

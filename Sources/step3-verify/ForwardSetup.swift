@@ -1,0 +1,116 @@
+import Checkpoint
+import CommandSupport
+import ImageInput
+import ModelWeights
+import Step3Model
+import Step3Runtime
+import TensorFormats
+import Tokenization
+import Verification
+
+/// Opens what a forward pass needs: the model, its tokenizer, prompts and pictures.
+struct ForwardSetup {
+  let prompts: PromptOptions
+  let options: RuntimeOptions
+
+  /// Opens a checkpoint to be run here.
+  func runner(_ path: String) throws -> ModelRunner {
+    let checkpoint = try Checkpoint.open(path)
+    CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
+    return try ModelRunner(ModelWeights(checkpoint), options: options)
+  }
+
+  /// The prompts and pictures, as the model's own tokenizer and configuration have them.
+  ///
+  /// - Parameter fallback: The tokens to take where none were given.
+  func input(for runner: ModelRunner, fallback: [Int]? = nil) throws -> ForwardInput {
+    let (pixels, images) = try pictures(for: runner)
+    var all: [[Int]] = []
+    for list in prompts.tokens { all.append(try PromptOptions.ids(list)) }
+    for path in prompts.tokensFile { all += try TokenFile.read(path) }
+    if !prompts.prompt.isEmpty {
+      let tokenizer = try Self.tokenizer(of: runner.model.weights.checkpoint)
+      var left = images[...]
+      for text in prompts.prompt { all.append(try ids(of: text, tokenizer, &left)) }
+      guard left.isEmpty else {
+        throw CheckpointError(
+          .invalidRequest, "\(left.count) of \(images.count) pictures have no place in the prompts",
+          remedy: "write <im_patch> where each picture belongs")
+      }
+    }
+    if all.isEmpty, let fallback { all = [fallback] }
+    guard !all.isEmpty else {
+      throw CheckpointError(
+        .invalidRequest, "there are no tokens to run", remedy: "give --tokens, --tokens-file or --prompt")
+    }
+    if let empty = all.firstIndex(where: \.isEmpty) {
+      throw CheckpointError(.invalidRequest, "prompt \(empty + 1) has no tokens")
+    }
+    return ForwardInput(all, pixels: pixels)
+  }
+
+  private func pictures(for runner: ModelRunner) throws -> (PixelValues?, [ProcessedImage]) {
+    if let path = prompts.pixelValues { return (try PixelValues(safetensors: path), []) }
+    guard !prompts.image.isEmpty else { return (nil, []) }
+    guard let vision = runner.model.weights.configuration?.vision else {
+      throw CheckpointError(
+        .unsupported, "is the language model alone; it cannot see pictures",
+        path: runner.model.weights.checkpoint.path)
+    }
+    let processor = try Step3ImageProcessor(
+      imageSize: vision.imageSize, cropSize: prompts.cropSize, patchSize: vision.patchSize,
+      projectorStride: vision.projectorStride, filter: prompts.imageFilter,
+      tokenLimit: runner.model.text.contextLength)
+    var images: [ProcessedImage] = []
+    for path in prompts.image {
+      do throws(CheckpointError) {
+        images.append(try processor.process(ImageFile.read(path)))
+      } catch {
+        throw error.at(path: path)
+      }
+    }
+    return (try PixelValues(images), images)
+  }
+
+  /// The checkpoint's tokenizer: the file beside the weights, or what a GGUF file says.
+  static func tokenizer(of checkpoint: Checkpoint) throws(CheckpointError) -> Tokenizer {
+    if let metadata = checkpoint.ggufMetadata, let stated = try Step3Tokenizer(metadata: metadata) {
+      return try Tokenizer(stated)
+    }
+    // In a partition set it lies with the attention part.
+    let directories = [checkpoint.directory] + checkpoint.parts.map(\.checkpoint.directory)
+    var failure: CheckpointError?
+    for directory in directories {
+      do throws(CheckpointError) {
+        return try Tokenizer(directory: directory)
+      } catch {
+        guard error.code == .notFound else { throw error }
+        failure = failure ?? error
+      }
+    }
+    throw failure ?? CheckpointError(.notFound, "has no tokenizer", path: checkpoint.path)
+  }
+
+  /// The tokens of a text, each placeholder replaced by the tokens of the next picture.
+  private func ids(
+    of text: String, _ tokenizer: Tokenizer, _ images: inout ArraySlice<ProcessedImage>
+  ) throws(CheckpointError) -> [Int] {
+    let encoded = try tokenizer.encode(text, addSpecialTokens: !prompts.noSpecialTokens)
+    guard let placeholder = tokenizer.id(ofSpecial: ImageTokens().feature), !images.isEmpty else { return encoded }
+    var ids: [Int] = []
+    for id in encoded {
+      guard id == placeholder, let image = images.popFirst() else {
+        ids.append(id)
+        continue
+      }
+      for token in image.prompt.tokens {
+        guard let number = tokenizer.id(ofSpecial: token.name) else {
+          throw CheckpointError(
+            .unsupported, "the tokenizer has no token '\(token.name)', which a picture's tokens need")
+        }
+        ids += [Int](repeating: number, count: token.count)
+      }
+    }
+    return ids
+  }
+}

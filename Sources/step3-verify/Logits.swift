@@ -1,0 +1,149 @@
+import ArgumentParser
+import CommandSupport
+import Inspection
+import Step3Runtime
+import TensorFormats
+import Verification
+
+/// `step3-verify logits`: the candidate's logits against the reference's.
+struct Logits: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run a candidate and its reference, and compare their logits.",
+    discussion: """
+      The reference is another checkpoint, of any format, or a file of logits (.safetensors with input_ids and logits, \
+      or .npy). Limits turn figures into checks: the exit code is 1 if one does not hold. Then, or with --bisect, the \
+      first layer and in it the first tensor are named at which the candidate leaves the error that its formats have.
+
+      Weights are read once per model and pass through; memory is what --memory says.
+
+      Examples:
+        step3-verify logits step3-q4 --reference step3 --prompt "The lighthouse keeper" --max-mean-kl 0.05
+        step3-verify logits step3-fp8 --reference logits.safetensors --max-kl 0.02 --min-top1 0.97
+      """)
+
+  @Argument(help: "The checkpoint to check.", completion: .file())
+  var candidate: String
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The checkpoint it was made from, or a file of logits.", valueName: "path"),
+    completion: .file())
+  var reference: String
+
+  @OptionGroup(title: "Prompts") var prompts: PromptOptions
+
+  @Option(name: .customLong("max-kl"), help: ArgumentHelp("KL divergence of any token, at most.", valueName: "x"))
+  var maxKL: Double?
+  @Option(name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence, at most.", valueName: "x"))
+  var maxMeanKL: Double?
+  @Option(
+    name: .customLong("min-top1"),
+    help: ArgumentHelp("Share of tokens with the same likeliest successor, at least.", valueName: "x"))
+  var minTop1: Double?
+  @Option(
+    name: .customLong("min-top5"), help: ArgumentHelp("Overlap of the five likeliest, at least.", valueName: "x"))
+  var minTop5: Double?
+  @Option(
+    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x"))
+  var maxAbs: Double?
+  @Option(
+    name: .customLong("min-expert-agreement"),
+    help: ArgumentHelp("Share of the same experts in any layer, at least.", valueName: "x"))
+  var minExpertAgreement: Double?
+
+  @Flag(name: .long, help: "Look for the first layer and tensor out of line even if all checks hold.")
+  var bisect = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Write the candidate's logits to this .safetensors file.", valueName: "file"),
+    completion: .file())
+  var dump: String?
+
+  @OptionGroup var limits: MemoryOptions
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    for (name, value) in [
+      ("max-kl", maxKL), ("max-mean-kl", maxMeanKL), ("max-abs", maxAbs), ("min-top1", minTop1),
+      ("min-top5", minTop5), ("min-expert-agreement", minExpertAgreement),
+    ] {
+      guard let value else { continue }
+      guard value.isFinite, value >= 0, !name.hasPrefix("min") || value <= 1 else {
+        throw ValidationError("--\(name) must be \(name.hasPrefix("min") ? "from 0 to 1" : "0 or more"); got \(value).")
+      }
+    }
+  }
+
+  func run() async throws {
+    let setup = ForwardSetup(
+      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
+    let runner = try setup.runner(candidate)
+    let source = try open(setup)
+    // What a file's logits are of need not be said again.
+    let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
+    let input = try setup.input(for: runner, fallback: fallback)
+    let start = ContinuousClock.now
+    let outcome = try await Interruption.cancelling { try compare(runner, source, input) }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    let document = LogitsDocument(
+      report: outcome.report, bisection: outcome.bisection, bytesRead: outcome.bytesRead, seconds: seconds)
+    if common.json {
+      try StandardStream.output.write(json: document)
+    } else {
+      try StandardStream.output.write(
+        LogitsText(document, candidate: candidate, reference: reference).text(width: StandardStream.output.columns))
+    }
+    if !outcome.report.ok { throw CommandLineTool.end(.checkFailed) }
+  }
+
+  private func open(_ setup: ForwardSetup) throws -> LogitsVerification.Reference {
+    if reference.hasSuffix(".npy") { return .file(try LogitsFile(reference)) }
+    if reference.hasSuffix(".safetensors"), let file = try? LogitsFile(reference) { return .file(file) }
+    return .model(try setup.runner(reference))
+  }
+
+  private struct Outcome: Sendable {
+    let report: LogitsReport
+    let bisection: BisectionReport?
+    let bytesRead: Int
+  }
+
+  private func compare(
+    _ runner: ModelRunner, _ source: LogitsVerification.Reference, _ input: ForwardInput
+  ) throws -> Outcome {
+    let verification = try LogitsVerification(candidate: runner, reference: source, input: input)
+    let file = try dump.map {
+      try LogitsDump($0, tokens: input.batch.tokens, vocabulary: runner.model.text.vocabularySize)
+    }
+    let report = try reporting("comparing", verification.byteCount) { monitor in
+      try verification.run(
+        limits: LogitsLimits(
+          maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
+          minExpertAgreement: minExpertAgreement), monitor: monitor
+      ) { row, logits in try file?.writeLogits(logits, row: row) }
+    }
+    try file?.finish()
+    var bisection: BisectionReport?
+    var bytes = runner.model.products.bytesRead
+    if case .model(let other) = source {
+      if bisect || !report.ok {
+        let search = Bisection(reference: other, candidate: runner, input: input)
+        bisection = try reporting("looking for the first fault", search.byteCount) { try search.run(monitor: $0) }
+      }
+      bytes = runner.model.products.bytesRead + other.model.products.bytesRead
+    }
+    return Outcome(report: report, bisection: bisection, bytesRead: bytes)
+  }
+
+  private func reporting<Result>(
+    _ activity: String, _ bytes: Int, _ work: (WorkMonitor) throws -> Result
+  ) throws -> Result {
+    let progress = common.progressReporter(activity, total: bytes)
+    defer { progress.finish() }
+    return try work(
+      WorkMonitor(
+        advance: { progress.advance(by: $0) }, item: { progress.setItem($0) },
+        isCancelled: { Interruption.isRequested }))
+  }
+}

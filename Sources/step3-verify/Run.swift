@@ -1,0 +1,126 @@
+import ArgumentParser
+import CommandSupport
+import Inspection
+import Step3Runtime
+import TensorFormats
+import Tokenization
+import Verification
+
+/// `step3-verify run`: just the forward pass.
+struct Run: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run prompts through a checkpoint and show what it says.",
+    discussion: """
+      Prints the likeliest successors of each prompt; --generate continues it greedily. --dump writes the logits of all \
+      tokens, and with --hidden-states the residual stream after each layer, for other programs to compare with.
+
+      Examples:
+        step3-verify run step3 --prompt "The lighthouse keeper" --generate 8
+        step3-verify run step3 --tokens 0,128,345 --dump logits.safetensors --hidden-states
+      """)
+
+  @Argument(help: "The checkpoint to run.", completion: .file())
+  var path: String
+
+  @OptionGroup(title: "Prompts") var prompts: PromptOptions
+
+  @Option(
+    name: .long, help: ArgumentHelp("Continue each prompt greedily by this many tokens.", valueName: "n"))
+  var generate = 0
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Write input_ids and logits to this .safetensors file.", valueName: "file"),
+    completion: .file())
+  var dump: String?
+
+  @Flag(name: .customLong("hidden-states"), help: "Write the residual stream after each layer to the dump as well.")
+  var hiddenStates = false
+
+  @OptionGroup var limits: MemoryOptions
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard prompts.hasTokens else {
+      throw ValidationError("Give the tokens to run: --tokens, --tokens-file or --prompt.")
+    }
+    if hiddenStates, dump == nil { throw ValidationError("--hidden-states needs --dump.") }
+    guard (0...65_536).contains(generate) else {
+      throw ValidationError("--generate must be from 0 to 65536; got \(generate).")
+    }
+  }
+
+  func run() async throws {
+    let setup = ForwardSetup(
+      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
+    let runner = try setup.runner(path)
+    let input = try setup.input(for: runner)
+    let start = ContinuousClock.now
+    var outcome = try await Interruption.cancelling { try forward(runner, input) }
+    outcome.bytesRead = runner.model.products.bytesRead
+    outcome.seconds = (ContinuousClock.now - start) / .seconds(1)
+    // A checkpoint without a tokenizer runs as well; its tokens are shown as numbers.
+    let tokenizer = try? ForwardSetup.tokenizer(of: runner.model.weights.checkpoint)
+    outcome.name(with: tokenizer)
+    if common.json {
+      try StandardStream.output.write(json: outcome)
+    } else {
+      try StandardStream.output.write(outcome.text(named: tokenizer != nil, width: StandardStream.output.columns))
+    }
+  }
+
+  private func forward(_ runner: ModelRunner, _ input: ForwardInput) throws -> RunOutcome {
+    let batch = input.batch
+    let layers = runner.model.text.layerCount
+    let recorder = HiddenStateRecorder(layerCount: layers)
+    let watched = hiddenStates ? try runner.observed(by: recorder) : runner
+    let file = try dump.map {
+      try LogitsDump(
+        $0, tokens: batch.tokens, vocabulary: runner.model.text.vocabularySize,
+        hiddenStates: hiddenStates ? Array(0...layers + 1) : [], hiddenSize: runner.model.text.hiddenSize)
+    }
+    let chunks = runner.logitChunks(batch, sides: 1).count
+    let progress = common.progressReporter(
+      "running", total: runner.estimatedBytes(tokens: batch.tokens.count, logitChunks: chunks))
+    defer { progress.finish() }
+    let embedded = try input.embedded(in: watched)
+    let normalised = try watched.run(batch, embedded: embedded.copy(rows: 0..<embedded.rows)) { step in
+      guard case .layer(let layer, let count, let bytes) = step else { return }
+      progress.advance(by: bytes)
+      progress.setItem("layer \(layer + 1) of \(count)")
+    }
+    var outcome = RunOutcome(path: path, tokens: batch.tokens.count)
+    var summary = RunOutcome.Summary(batch)
+    try runner.logits(normalised, of: batch, progress: { if case .logits(let bytes) = $0 { progress.advance(by: bytes) } }) {
+      tokens, logits in
+      for token in tokens {
+        let row = logits[token - tokens.lowerBound]
+        try file?.writeLogits(row, row: token)
+        summary.add(row, token: token)
+      }
+    }
+    outcome.prompts = summary.prompts
+    for number in recorder.numbers {
+      guard let states = recorder[number] else { continue }
+      for row in 0..<states.rows { try file?.writeHiddenState(number, states[row], row: row) }
+    }
+    try file?.finish()
+    progress.finish()
+    if generate > 0 { try continuePrompts(runner, input, embedded, &outcome) }
+    return outcome
+  }
+
+  private func continuePrompts(
+    _ runner: ModelRunner, _ input: ForwardInput, _ embedded: Activations, _ outcome: inout RunOutcome
+  ) throws {
+    let prompts = input.batch.ranges.map { Array(input.batch.tokens[$0]) }
+    let stop = Set(runner.model.weights.configuration?.eosTokenIDs ?? [])
+    let progress = common.progressReporter(
+      "generating", total: generate * runner.estimatedBytes(tokens: prompts.count, logitChunks: 1))
+    defer { progress.finish() }
+    let continuations = try runner.generate(prompts, count: generate, stop: stop, embedded: embedded) { _ in
+      progress.advance(by: runner.estimatedBytes(tokens: prompts.count, logitChunks: 1))
+    }
+    for index in outcome.prompts.indices { outcome.prompts[index].generated = continuations[index] }
+  }
+}

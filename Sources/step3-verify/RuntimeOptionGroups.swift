@@ -1,0 +1,97 @@
+import ArgumentParser
+import CommandSupport
+import ImageInput
+import Step3Runtime
+import TensorFormats
+import Verification
+
+extension ResamplingFilter: ExpressibleByArgument {}
+
+/// Where the tokens and pictures come from.
+struct PromptOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Token ids, separated by commas. May be given more than once: all prompts go through together.",
+      valueName: "ids"))
+  var tokens: [String] = []
+
+  @Option(
+    name: .customLong("tokens-file"),
+    help: ArgumentHelp(
+      "Token ids from a file: .safetensors with input_ids, or JSON (a list, or a list of lists).",
+      valueName: "file"), completion: .file())
+  var tokensFile: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Text, through the checkpoint's own tokenizer; the chat template is left to you.", valueName: "text"))
+  var prompt: [String] = []
+
+  @Flag(
+    name: .customLong("no-special-tokens"),
+    help: "Leave out the tokens that the tokenizer puts around a text by itself.")
+  var noSpecialTokens = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      A picture (PNG or JPEG), prepared as published. Each <im_patch> in a --prompt stands for one and is replaced by \
+      its tokens; --tokens must name them all. May be given more than once.
+      """, valueName: "file"), completion: .file())
+  var image: [String] = []
+
+  @Option(
+    name: .customLong("image-filter"),
+    help: "How pictures are resized at last: the published processor asks for bilinear.")
+  var imageFilter: ResamplingFilter = .bilinear
+
+  @Option(
+    name: .customLong("crop-size"), help: ArgumentHelp("The side of a crop, in pixels.", valueName: "pixels"))
+  var cropSize = 504
+
+  @Option(
+    name: .customLong("pixel-values"),
+    help: ArgumentHelp(
+      "Exact pixels instead of pictures: .safetensors with pixel_values, patch_pixel_values and num_patches.",
+      valueName: "file"), completion: .file())
+  var pixelValues: String?
+
+  func validate() throws {
+    if !image.isEmpty, pixelValues != nil {
+      throw ValidationError("--image and --pixel-values exclude each other.")
+    }
+    for list in tokens { _ = try Self.ids(list) }
+  }
+
+  /// Whether any tokens were given.
+  var hasTokens: Bool { !(tokens.isEmpty && tokensFile.isEmpty && prompt.isEmpty) }
+
+  /// The ids of a list.
+  static func ids(_ list: String) throws -> [Int] {
+    try list.split(separator: ",", omittingEmptySubsequences: false).map { part in
+      guard let id = Int(part.filter { $0 != " " }), id >= 0 else {
+        throw ValidationError("--tokens '\(list)': '\(part)' is no token id; expected numbers separated by commas.")
+      }
+      return id
+    }
+  }
+}
+
+/// What a run may use.
+struct MemoryOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The memory for activations, tiles of weights and logits; the weights themselves pass through.",
+      valueName: "size"))
+  var memory = ByteSize(bytes: 2 << 30)
+
+  func validate() throws {
+    guard memory.bytes >= 1 << 26 else {
+      throw ValidationError("--memory must be at least 64.0 MiB; got \(memory.binary).")
+    }
+  }
+}
