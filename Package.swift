@@ -59,6 +59,7 @@ let package = Package(
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
     .target(name: "CBlockKernels"),
+    .target(name: "CImageShims", dependencies: ["CPNG"]),
 
     // MARK: Values and bytes: no Foundation up to Quantization
     .target(
@@ -91,7 +92,7 @@ let package = Package(
       name: "Tokenization", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "Step3Model"],
       swiftSettings: strict),
     .target(
-      name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CPNG", "CTurboJPEG"],
+      name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CImageShims", "CTurboJPEG"],
       swiftSettings: strict),
     .target(
       name: "ModelWeights",
