@@ -69,10 +69,17 @@ public struct AntialiasedResize: Sendable {
         let to = (block * target + index) * run
         let from = (block * length + weights.starts[index]) * run
         let factor = index * weights.stride
-        for tap in 0..<weights.counts[index] {
-          let weight = factors[factor + tap]
-          let start = from + tap * run
-          for offset in 0..<run { output[to + offset] += input[start + offset] * weight }
+        let taps = weights.counts[index]
+        if run == 1 {
+          var sum: Float = 0
+          for tap in 0..<taps { sum += input[from + tap] * factors[factor + tap] }
+          output[to] = sum
+        } else {
+          for tap in 0..<taps {
+            let weight = factors[factor + tap]
+            let start = from + tap * run
+            for offset in 0..<run { output[to + offset] += input[start + offset] * weight }
+          }
         }
       }
     }

@@ -39,6 +39,8 @@ public struct Step3ImageProcessor: Sendable {
   public let filter: ResamplingFilter
   /// When pictures are cropped.
   public let rule: CropRule
+  /// Whose 8-bit resizing is followed.
+  public let pillow: PillowVersion
   /// The names of the tokens.
   public let tokens: ImageTokens
   /// Pictures of more tokens than the model can take are refused, before memory is spent on their crops.
@@ -57,13 +59,15 @@ public struct Step3ImageProcessor: Sendable {
   /// - Throws: `.invalidRequest` if the sizes leave no feature, or are absurd.
   public init(
     imageSize: Int = 728, cropSize: Int = 504, patchSize: Int = 14, projectorStride: Int = 2,
-    filter: ResamplingFilter = .bilinear, rule: CropRule = .published, tokens: ImageTokens = ImageTokens(),
+    filter: ResamplingFilter = .bilinear, rule: CropRule = .published,
+    pillow: PillowVersion = .upTo12, tokens: ImageTokens = ImageTokens(),
     tokenLimit: Int = 65536
   ) throws(CheckpointError) {
     self.imageSize = imageSize
     self.cropSize = cropSize
     self.filter = filter
     self.rule = rule
+    self.pillow = pillow
     self.tokens = tokens
     self.tokenLimit = tokenLimit
     let count = Step3ImageProcessor.featureCount
@@ -114,11 +118,11 @@ public struct Step3ImageProcessor: Sendable {
     }
     var whole = image
     if let side = layout.paddedSide { whole = whole.square(x: 0, y: 0, side: side) }
-    whole = whole.resizedLikePillow(width: layout.wholeWidth, height: layout.wholeHeight)
+    whole = whole.resizedLikePillow(width: layout.wholeWidth, height: layout.wholeHeight, version: pillow)
     var crops: [Float] = []
     crops.reserveCapacity(layout.count * 3 * cropSize * cropSize)
     if layout.count > 0 {
-      let sheet = whole.resizedLikePillow(width: layout.cropWidth, height: layout.cropHeight)
+      let sheet = whole.resizedLikePillow(width: layout.cropWidth, height: layout.cropHeight, version: pillow)
       for row in 0..<layout.rows {
         for column in 0..<layout.columns {
           let crop = sheet.square(x: column * layout.window, y: row * layout.window, side: layout.window)

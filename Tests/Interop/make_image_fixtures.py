@@ -3,8 +3,9 @@
 
 Usage, from the repository's root:  python3 Tests/Interop/make_image_fixtures.py
 
-Needs torch, numpy, pillow and safetensors (made with 2.13.0, 2.4.6, 13.0.0 and 0.8.0; any later ones should give the
-same). What the published processor does is spelt out here once more, in terms of the libraries that it calls:
+Needs torch, numpy, pillow and safetensors (made with 2.13.0, 2.4.6, 12.1.0 and 0.8.0). Pillow 13 resizes rows before
+columns in some cases, which moves a sample by one now and then: run with 13.0.0, the script leaves everything as it is
+and adds what comes out otherwise. What the published processor does is spelt out here once more, in terms of the libraries that it calls:
 Pillow for decoding, padding, cropping and 8-bit resizing, PyTorch for resizing floats (torchvision's Resize is a call
 of interpolate). It writes
 
@@ -13,6 +14,7 @@ of interpolate). It writes
   processed.safetensors    NAME.image [1, 3, 56, 56], NAME.crops [m, 3, 28, 28] F32
   layouts.safetensors      layouts [n, 10] I32: width, height, padded side or 0, whole picture's width and height, the
                            same of the picture for crops, side of a crop or 0, columns, rows
+  pillow-13.safetensors    by Pillow 13: of processed.safetensors and of resized.safetensors what differs
   resized.safetensors      pillow.WIDTHxHEIGHT [H, W, 3] U8, float.FILTER.HEIGHTxWIDTH [3, H, W] F32,
                            positions.HEIGHTxWIDTH [H, W, 2] F32, and what each was made from
 """
@@ -24,9 +26,10 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageOps
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "Fixtures" / "images"
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
@@ -126,7 +129,7 @@ def pictures():
     # that is shrunk, one without crops, one of exactly the size at which vLLM begins to crop.
     yield "beside.jpg", encoded(Image.fromarray(scene(600, 800)), "JPEG", quality=30)
     yield "below.jpg", encoded(Image.fromarray(scene(1100, 450)), "JPEG", quality=30)
-    yield "strip.png", encoded(Image.fromarray(scene(31, 140)), "PNG")
+    yield "strip.png", encoded(Image.fromarray(scene(33, 140)), "PNG")
     yield "padded.png", encoded(Image.fromarray(scene(12, 100)), "PNG")
     blocks = np.kron(noise(13, 31)[..., :1][..., 0], np.ones((90, 101), np.uint8))
     yield "shrunk.png", encoded(Image.fromarray(blocks).quantize(16), "PNG", bits=4)
@@ -220,31 +223,46 @@ def processed(image, image_size, crop_size):
 # Writing
 
 
-def main():
+PROCESSED = ("beside.jpg", "below.jpg", "strip.png", "padded.png", "shrunk.png", "single.png", "limit.png")
+
+
+def processed_fixtures():
+    tensors = {}
+    for name in PROCESSED:
+        whole, crops = processed(published((OUT / name).read_bytes()), 56, 28)
+        tensors[f"{name}.image"] = whole.contiguous().numpy()
+        if crops is not None:
+            tensors[f"{name}.crops"] = crops.contiguous().numpy()
+    return tensors
+
+
+def pillow_resized(source):
+    for width, height in [(26, 31), (13, 31), (26, 9), (7, 5), (40, 77), (27, 30), (16, 10), (1, 1)]:
+        result = Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR)
+        yield f"pillow.{width}x{height}", np.array(result)
+
+
+def write_pictures():
     OUT.mkdir(parents=True, exist_ok=True)
     for old in OUT.iterdir():
         old.unlink()
-    decoded, tensors = {}, {}
+    decoded = {}
     for name, data in pictures():
         (OUT / name).write_bytes(data)
         assert len(data) < 20_000, (name, len(data))
-        stem = name
-        if stem.split(".")[0] in ("beside", "below", "strip", "padded", "shrunk", "single", "limit"):
-            whole, crops = processed(published(data), 56, 28)
-            tensors[f"{stem}.image"] = whole.contiguous().numpy()
-            if crops is not None:
-                tensors[f"{stem}.crops"] = crops.contiguous().numpy()
+        if name in PROCESSED:
             continue
-        decoded[f"{stem}.published"] = first = np.array(published(data))
+        decoded[f"{name}.published"] = first = np.array(published(data))
         for reader in (vllm, sglang):
             other = np.array(reader(data))
             if other.shape != first.shape or (other != first).any():
-                decoded[f"{stem}.{reader.__name__}"] = other
+                decoded[f"{name}.{reader.__name__}"] = other
     save_file(decoded, OUT / "decoded.safetensors")
-    save_file(tensors, OUT / "processed.safetensors")
 
+
+def write_layouts():
     sizes = [(728, 728), (729, 729), (728, 485), (728, 486), (504, 504), (504, 336), (3024, 3024), (3025, 3025)]
-    sizes += [(31, 124), (31, 125), (32, 400), (5000, 33), (4000, 1000), (1, 1), (1, 4), (1, 5), (1008, 605), (1109, 1108)]
+    sizes += [(31, 124), (31, 125), (32, 400), (5000, 33), (4000, 1000), (1, 1), (1, 4), (1, 5), (1008, 605)]
     draw = random.Random(5)
     while len(sizes) < 600:
         width = int(2 ** draw.uniform(0, 13))
@@ -254,12 +272,10 @@ def main():
             sizes.append((width, height))
     save_file({"layouts": np.array([layout(*size) for size in sizes], np.int32)}, OUT / "layouts.safetensors")
 
-    resized = {}
+
+def write_resized():
     source = noise(31, 26)
-    resized["pillow.source"] = source
-    for width, height in [(26, 31), (13, 31), (26, 9), (7, 5), (40, 77), (27, 30), (1, 1)]:
-        result = Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR)
-        resized[f"pillow.{width}x{height}"] = np.array(result)
+    resized = {"pillow.source": source, **dict(pillow_resized(source))}
     planes = torch.from_numpy(generator.standard_normal((3, 19, 23)).astype(np.float32))
     resized["float.source"] = planes.numpy()
     for mode in ("bilinear", "bicubic"):
@@ -268,12 +284,32 @@ def main():
                 planes[None], (height, width), mode=mode, align_corners=False, antialias=True
             )
             resized[f"float.{mode}.{height}x{width}"] = result[0].contiguous().numpy()
-    # The published grid of position embeddings, in a few channels, for the crops' grid of 36 x 36.
+    # The published grid of position embeddings, in two channels, for the crops' grid of 36 x 36.
     grid = torch.from_numpy(generator.standard_normal((1, 2, 52, 52)).astype(np.float32))
     resized["positions.source"] = grid[0].permute(1, 2, 0).contiguous().numpy()
     result = torch.nn.functional.interpolate(grid, (36, 36), mode="bicubic", align_corners=False, antialias=True)
     resized["positions.36x36"] = result[0].permute(1, 2, 0).contiguous().numpy()
     save_file(resized, OUT / "resized.safetensors")
+
+
+def write_differences():
+    before = {**load_file(OUT / "processed.safetensors"), **load_file(OUT / "resized.safetensors")}
+    now = {**processed_fixtures(), **dict(pillow_resized(before["pillow.source"]))}
+    differences = {name: values for name, values in now.items() if (values != before[name]).any()}
+    assert all(np.abs(values - before[name].astype(float)).max() < 2 for name, values in differences.items())
+    save_file(differences, OUT / "pillow-13.safetensors")
+
+
+def main():
+    if int(PIL.__version__.split(".")[0]) >= 13:
+        write_differences()
+    else:
+        write_pictures()
+        write_layouts()
+        write_resized()
+        save_file(processed_fixtures(), OUT / "processed.safetensors")
+    for file in OUT.glob("*.safetensors"):
+        file.chmod(0o644)
 
 
 if __name__ == "__main__":
