@@ -24,7 +24,6 @@ struct Normalizer: Hashable, Sendable {
 
   /// The text in these forms.
   func normalize(_ text: String) -> String {
-    // All forms leave ASCII alone.
     guard !isIdentity, !text.utf8.allSatisfy({ $0 < 0x80 }) else { return text }
     var result = ""
     // A scalar that is unassigned to the reference is a wall: nothing moves past it or joins with it.
@@ -45,6 +44,9 @@ struct Normalizer: Hashable, Sendable {
   private func apply(_ text: String) -> String {
     var text = text
     for form in forms {
+      // ASCII is the same in all forms; what is below the first combining mark is composed.
+      let inert: UInt32 = form == .nfc ? 0x300 : 0x80
+      if text.unicodeScalars.allSatisfy({ $0.value < inert }) { continue }
       switch form {
       case .nfc: text = text.precomposedStringWithCanonicalMapping
       case .nfd: text = text.decomposedStringWithCanonicalMapping
