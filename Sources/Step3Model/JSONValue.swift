@@ -1,4 +1,4 @@
-internal import Safetensors
+package import Safetensors
 package import TensorFormats
 
 #if canImport(FoundationEssentials)
@@ -69,7 +69,7 @@ package indirect enum JSONValue: Hashable, Sendable, Encodable {
   }
 
   /// Reads the next value. The scanner limits how deep this recurses.
-  private init(_ scanner: inout JSONScanner) throws(CheckpointError) {
+  package init(_ scanner: inout JSONScanner) throws(CheckpointError) {
     switch try scanner.nextKind() {
     case .null:
       _ = try scanner.scanNull()

@@ -130,7 +130,7 @@ extension Step3Tokenizer {
   /// white space.
   ///
   /// Source: the `pre_tokenizer` of DeepSeek-V3's `tokenizer.json`.
-  private static let preTokenizerJSON = ##"""
+  package static let preTokenizerJSON = ##"""
     {"type":"Sequence","pretokenizers":[
     {"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"behavior":"Isolated","invert":false},
     {"type":"Split","pattern":{"Regex":"[一-龥぀-ゟ゠-ヿ]+"},"behavior":"Isolated","invert":false},

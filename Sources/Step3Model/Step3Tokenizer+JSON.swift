@@ -3,10 +3,10 @@ public import TensorFormats
 
 extension Step3Tokenizer {
   /// The longest `tokenizer.json` that is read; that of DeepSeek-V3 has 8 MB.
-  static let largestDocument = 128 << 20
+  package static let largestDocument = 128 << 20
 
   /// The most ids that are filled with `[PAD<id>]`, so that a `vocab_size` without tokens behind it takes no memory.
-  static let largestPadding = 1 << 20
+  package static let largestPadding = 1 << 20
 
   /// Reads a tokenizer.
   ///
@@ -35,7 +35,7 @@ extension Step3Tokenizer {
   }
 
   /// The text of an id without a token, as llama.cpp's converter writes it.
-  static func padding(_ id: Int) -> String { "[PAD\(id)]" }
+  package static func padding(_ id: Int) -> String { "[PAD\(id)]" }
 
   /// Every token at its id; ids without one are empty and unused.
   private static func placed(
@@ -91,12 +91,16 @@ extension Step3Tokenizer {
 
 /// Text compared byte by byte. Swift takes canonically equivalent spellings for equal, and a vocabulary has both
 /// composed and decomposed ones as tokens of their own.
-struct Bytewise: Hashable {
-  let text: String
+package struct Bytewise: Hashable, Sendable {
+  package let text: String
 
-  static func == (left: Bytewise, right: Bytewise) -> Bool { left.text.utf8.elementsEqual(right.text.utf8) }
+  package init(text: String) { self.text = text }
 
-  func hash(into hasher: inout Hasher) {
+  package static func == (left: Bytewise, right: Bytewise) -> Bool {
+    left.text.utf8.elementsEqual(right.text.utf8)
+  }
+
+  package func hash(into hasher: inout Hasher) {
     var text = text
     text.withUTF8 { unsafe hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
   }

@@ -1,0 +1,69 @@
+internal import Foundation
+
+/// The Unicode normalisations that a text goes through, in order.
+///
+/// The tables of the `tokenizers` library are those of Unicode 9: what was assigned later does not decompose there, is
+/// not reordered and composes with nothing. Tried for every scalar with a combining class; see
+/// `Tests/Interop/make_tokenizer_fixtures.py`.
+struct Normalizer: Hashable, Sendable {
+  /// A normalisation form, under its name in `tokenizer.json`.
+  enum Form: String, Hashable, Sendable {
+    case nfc = "NFC"
+    case nfd = "NFD"
+    case nfkc = "NFKC"
+    case nfkd = "NFKD"
+  }
+
+  /// The version of Unicode that the reference normalises by.
+  private static let unicodeVersion = 9
+
+  var forms: [Form] = []
+
+  /// Whether texts stay as they are.
+  var isIdentity: Bool { forms.isEmpty }
+
+  /// The text in these forms.
+  func normalize(_ text: String) -> String {
+    guard !isIdentity, !text.utf8.allSatisfy({ $0 < 0x80 }) else { return text }
+    var result = ""
+    // A scalar that is unassigned to the reference is a wall: nothing moves past it or joins with it.
+    var known = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      if Self.isKnown(scalar) {
+        known.append(scalar)
+      } else {
+        result.unicodeScalars += apply(String(known)).unicodeScalars
+        result.unicodeScalars.append(scalar)
+        known = String.UnicodeScalarView()
+      }
+    }
+    result.unicodeScalars += apply(String(known)).unicodeScalars
+    return result
+  }
+
+  private func apply(_ text: String) -> String {
+    var text = text
+    for form in forms {
+      // ASCII is the same in all forms; what is below the first combining mark is composed.
+      let inert: UInt32 = form == .nfc ? 0x300 : 0x80
+      if text.unicodeScalars.allSatisfy({ $0.value < inert }) { continue }
+      switch form {
+      case .nfc: text = text.precomposedStringWithCanonicalMapping
+      case .nfd: text = text.decomposedStringWithCanonicalMapping
+      case .nfkc: text = text.precomposedStringWithCompatibilityMapping
+      case .nfkd: text = text.decomposedStringWithCompatibilityMapping
+      }
+    }
+    return text
+  }
+
+  private static func isKnown(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.value {
+    // Nothing was assigned here later.
+    case 0..<0x300, 0x4E00..<0x9FD6, 0xAC00..<0xD7A4: return true
+    default: break
+    }
+    guard let age = scalar.properties.age else { return false }
+    return age.major <= unicodeVersion
+  }
+}

@@ -1,0 +1,118 @@
+internal import TensorFormats
+
+/// How a text is divided before pairs are joined: splits one after the other, at last into bytes.
+struct PreTokenizer: Hashable, Sendable {
+  /// One division, applied to every piece of the one before.
+  struct Split: Hashable, Sendable {
+    var program: PatternProgram
+    var behavior: Behavior
+    /// Whether what lies between the matches counts as matched, and the other way round.
+    var isInverted = false
+  }
+
+  /// What becomes of matches, under the names of `tokenizer.json`.
+  enum Behavior: String, Hashable, Sendable {
+    case isolated = "Isolated"
+    case removed = "Removed"
+    case contiguous = "Contiguous"
+    case mergedWithPrevious = "MergedWithPrevious"
+    case mergedWithNext = "MergedWithNext"
+  }
+
+  /// The divisions before the byte level.
+  var splits: [Split] = []
+  /// Whether each piece that reaches the byte level gets a space in front, unless it has one.
+  var addsPrefixSpace = false
+  /// The byte level's own division, after the space.
+  var lastSplit: Split?
+
+  /// The division into words of GPT-2, which the byte level brings along.
+  static let gpt2Pattern =
+    #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
+
+  /// Calls `body` with the bytes of each word of `bytes[range]`, from left to right.
+  ///
+  /// - Throws: `.unsupported` if a pattern takes far more than linear time.
+  func forEachWord(
+    of bytes: [UInt8], _ range: Range<Int>, _ body: (Span<UInt8>) -> Void
+  ) throws(CheckpointError) {
+    let text = ScalarText(bytes, range)
+    var pieces = [0..<text.count]
+    for split in splits { pieces = try split.apply(to: pieces, of: text) }
+    if addsPrefixSpace {
+      for piece in pieces {
+        let slice = bytes[text.offsets[piece.lowerBound]..<text.offsets[piece.upperBound]]
+        let spaced = slice.first == UInt8(ascii: " ") ? Array(slice) : [UInt8(ascii: " ")] + slice
+        try emit([0..<spaced.count], ScalarText(spaced, 0..<spaced.count), spaced, body, isWhole: true)
+      }
+    } else {
+      try emit(pieces, text, bytes, body, isWhole: false)
+    }
+  }
+
+  private func emit(
+    _ pieces: [Range<Int>], _ text: ScalarText, _ bytes: [UInt8], _ body: (Span<UInt8>) -> Void, isWhole: Bool
+  ) throws(CheckpointError) {
+    var words = isWhole ? [0..<text.count] : pieces
+    if let lastSplit { words = try lastSplit.apply(to: words, of: text) }
+    let span = bytes.span
+    for word in words {
+      body(span.extracting(text.offsets[word.lowerBound]..<text.offsets[word.upperBound]))
+    }
+  }
+}
+
+extension PreTokenizer.Split {
+  /// A division at every match of a regular expression.
+  init(isolating pattern: String) throws(CheckpointError) {
+    self.init(program: try PatternProgram(pattern), behavior: .isolated)
+  }
+
+  /// Divides every piece; empty ones vanish.
+  func apply(to pieces: [Range<Int>], of text: ScalarText) throws(CheckpointError) -> [Range<Int>] {
+    var matcher = PatternMatcher(program)
+    var result: [Range<Int>] = []
+    for piece in pieces where !piece.isEmpty {
+      var parts: [(range: Range<Int>, isMatch: Bool)] = []
+      var end = piece.lowerBound
+      try matcher.forEachMatch(in: text, piece) { match in
+        if end < match.lowerBound { parts.append((end..<match.lowerBound, isInverted)) }
+        parts.append((match, !isInverted))
+        end = match.upperBound
+      }
+      if end < piece.upperBound { parts.append((end..<piece.upperBound, isInverted)) }
+      append(parts, to: &result)
+    }
+    return result
+  }
+
+  /// Source of the rules: `SplitDelimiterBehavior` of the `tokenizers` library.
+  private func append(_ parts: [(range: Range<Int>, isMatch: Bool)], to result: inout [Range<Int>]) {
+    let start = result.count
+    var wasMatch = false
+    switch behavior {
+    case .isolated: result += parts.map(\.range)
+    case .removed: result += parts.filter { !$0.isMatch }.map(\.range)
+    case .contiguous, .mergedWithPrevious:
+      for part in parts {
+        let joins = behavior == .contiguous ? part.isMatch == wasMatch : part.isMatch && !wasMatch
+        if joins, result.count > start {
+          result[result.count - 1] = result[result.count - 1].lowerBound..<part.range.upperBound
+        } else {
+          result.append(part.range)
+        }
+        wasMatch = part.isMatch
+      }
+    case .mergedWithNext:
+      for part in parts.reversed() {
+        if part.isMatch, !wasMatch, result.count > start {
+          result[result.count - 1] = part.range.lowerBound..<result[result.count - 1].upperBound
+        } else {
+          result.append(part.range)
+        }
+        wasMatch = part.isMatch
+      }
+      result[start...].reverse()
+    }
+  }
+}

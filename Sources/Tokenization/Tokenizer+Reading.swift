@@ -1,0 +1,92 @@
+internal import ByteStreams
+public import Step3Model
+public import TensorFormats
+
+extension Tokenizer {
+  /// Reads the tokenizer of a checkpoint's directory: `tokenizer.json`, and `tokenizer_config.json` if it is there.
+  ///
+  /// - Throws: As ``init(tokenizerJSON:tokenizerConfigJSON:)``; `.notFound` without a `tokenizer.json`.
+  public init(directory path: String) throws(CheckpointError) {
+    let document = "\(path)/tokenizer.json"
+    let bytes = try Self.read(document)
+    let companion = "\(path)/tokenizer_config.json"
+    let configuration = FileSystem.kind(of: companion) == nil ? nil : try Self.read(companion)
+    do throws(CheckpointError) {
+      try self.init(tokenizerJSON: bytes, tokenizerConfigJSON: configuration)
+    } catch {
+      throw error.at(path: error.message.hasPrefix("tokenizer_config.json") ? companion : document)
+    }
+  }
+
+  /// Reads a tokenizer.
+  ///
+  /// - Parameters:
+  ///   - tokenizerJSON: The bytes of `tokenizer.json`.
+  ///   - tokenizerConfigJSON: The bytes of `tokenizer_config.json`. Of its contents only `add_bos_token` and
+  ///     `add_eos_token` count, and only for the classes that look at them (Llama's), where they take the place of the
+  ///     post-processor.
+  /// - Throws: `.malformed` for a document that breaks the format's rules: an id or a text that is there twice, a merge
+  ///   of something that is no token, an added token with another id than the `tokenizers` library gives it.
+  ///   `.unsupported`, with its name, for a part of the pipeline or of a regular expression that is not known here.
+  /// - Complexity: O(n) in the length of the documents.
+  public init(tokenizerJSON: [UInt8], tokenizerConfigJSON: [UInt8]? = nil) throws(CheckpointError) {
+    var definition = try TokenizerDocument(tokenizerJSON).definition
+    if let tokenizerConfigJSON { try definition.apply(tokenizerConfigJSON) }
+    do throws(CheckpointError) {
+      try self.init(definition)
+    } catch {
+      var named = error
+      named.message = "tokenizer.json: \(error.message)"
+      throw named
+    }
+  }
+
+  /// Takes the tokenizer that a GGUF file states.
+  ///
+  /// - Throws: `.unsupported` for a pre-tokenizer that is not known here; `.malformed` as
+  ///   ``init(tokenizerJSON:tokenizerConfigJSON:)``.
+  public init(_ tokenizer: Step3Tokenizer) throws(CheckpointError) {
+    try self.init(TokenizerDefinition(tokenizer))
+  }
+
+  private static func read(_ path: String) throws(CheckpointError) -> [UInt8] {
+    let file = try InputFile(path)
+    guard file.byteCount <= Step3Tokenizer.largestDocument else {
+      throw CheckpointError(
+        .unsupported, "expected at most \(Step3Tokenizer.largestDocument) bytes, found \(file.byteCount)",
+        path: path)
+    }
+    return try file.readBytes(0..<file.byteCount)
+  }
+}
+
+extension TokenizerDefinition {
+  /// Applies a `tokenizer_config.json`.
+  ///
+  /// Source: `LlamaTokenizerFast.update_post_processor` of `transformers`, which builds the post-processor anew.
+  fileprivate mutating func apply(_ bytes: [UInt8]) throws(CheckpointError) {
+    let name = "tokenizer_config.json"
+    let object = try JSONObject(JSONValue.parse(bytes, name: name), place: "\(name): ")
+    let kinds = ["LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast"]
+    guard let kind = try object.string("tokenizer_class"), kinds.contains(kind) else { return }
+    prefix = try object.bool("add_bos_token", default: true) ? [id(object, "bos_token")] : []
+    suffix = try object.bool("add_eos_token", default: false) ? [id(object, "eos_token")] : []
+  }
+
+  /// The id of a token that is named by its text, or by an object with its `content`.
+  private func id(_ object: JSONObject, _ key: String) throws(CheckpointError) -> Int {
+    var content: String?
+    if case .object? = object.value(key) {
+      content = try object.object(key)?.string("content")
+    } else {
+      content = try object.string(key)
+    }
+    guard let content else { throw object.mismatch(key, "a token", object.value(key)) }
+    let wanted = Bytewise(text: content)
+    if let token = addedTokens.first(where: { Bytewise(text: $0.content) == wanted }) { return token.id }
+    guard let token = vocabulary.first(where: { Bytewise(text: $0.text) == wanted }) else {
+      throw CheckpointError(.malformed, "\(object.place)\(key): '\(content.printable)' is no token")
+    }
+    return token.id
+  }
+}

@@ -1,0 +1,158 @@
+internal import CheckpointTesting
+internal import TensorFormats
+internal import Testing
+internal import Tokenization
+
+/// What is refused when a tokenizer is read, and by what name.
+@Suite struct RefusalTests {
+  private func added(_ id: Int, _ content: String, special: Bool = false, normalized: Bool = false) -> String
+  {
+    #"{"id":\#(id),"content":\#(quoted(content)),"special":\#(special),"single_word":false,"lstrip":false,"rstrip":false,"normalized":\#(normalized)}"#
+  }
+
+  private func model(_ text: String) -> [UInt8] {
+    Array(#"{"pre_tokenizer":{"type":"ByteLevel"},"decoder":{"type":"ByteLevel"},"model":\#(text)}"#.utf8)
+  }
+
+  @Test func idsAndTextsOfTheVocabulary() {
+    expectFailure(.malformed, "expected one token with id 0", model(#"{"vocab":{"a":0,"b":0},"merges":[]}"#))
+    expectFailure(.malformed, "expected 'a' once", model(#"{"vocab":{"a":0,"a":1},"merges":[]}"#))
+    expectFailure(.malformed, "near the number of tokens", model(#"{"vocab":{"a":2000000000},"merges":[]}"#))
+    expectFailure(.malformed, "expected an id of at most", model(#"{"vocab":{"a":4294967296},"merges":[]}"#))
+    expectFailure(.malformed, "larger than", model(#"{"vocab":{"a":99999999999999999999},"merges":[]}"#))
+    expectFailure(.malformed, "negative", model(#"{"vocab":{"a":-1},"merges":[]}"#))
+    expectFailure(.malformed, "whole number", model(#"{"vocab":{"a":1.5},"merges":[]}"#))
+    expectFailure(.malformed, "expected vocab and merges", model(#"{"vocab":{"a":0}}"#))
+    expectFailure(.malformed, "'vocab' is there twice", model(#"{"vocab":{},"merges":[],"vocab":{}}"#))
+  }
+
+  @Test func mergesOfUnknownTokens() {
+    expectFailure(.malformed, "'x' is not in", model(#"{"vocab":{"a":0},"merges":["x a"]}"#))
+    expectFailure(
+      .malformed, "number 1: 'ab' is not in", model(#"{"vocab":{"a":0,"aa":1,"b":2},"merges":["a a","a b"]}"#)
+    )
+    expectFailure(.malformed, "expected two tokens", model(#"{"vocab":{"a":0},"merges":["a"]}"#))
+    expectFailure(.malformed, "expected two tokens", model(#"{"vocab":{"a":0},"merges":["a a a"]}"#))
+    expectFailure(.malformed, "expected two tokens", model(#"{"vocab":{"a":0},"merges":[["a"]]}"#))
+    expectFailure(.malformed, "expected two tokens", model(#"{"vocab":{"a":0},"merges":[["a","a","a"]]}"#))
+    expectFailure(.malformed, "a merge", model(#"{"vocab":{"a":0},"merges":[1]}"#))
+    expectFailure(.malformed, "unk_token", model(#"{"vocab":{"a":0},"merges":[],"unk_token":"<unk>"}"#))
+  }
+
+  @Test func modelsThatAreNotKnown() {
+    expectFailure(.unsupported, "Unigram", model(#"{"type":"Unigram","vocab":{},"merges":[]}"#))
+    expectFailure(.unsupported, "continuing_subword_prefix", model(#"{"continuing_subword_prefix":"@@"}"#))
+    expectFailure(.unsupported, "end_of_word_suffix", model(#"{"end_of_word_suffix":"</w>"}"#))
+    expectFailure(.unsupported, "dropout", model(#"{"dropout":0.1}"#))
+    expectFailure(.malformed, "expected a model", Array(#"{"version":"1.0"}"#.utf8))
+    expectFailure(.unsupported, "version", Array(#"{"version":"2.0"}"#.utf8))
+    for text in ["", "[]", "{", "null", #"{"model":"#, #"{"model":{"vocab":[]}}"#] {
+      expectFailure(.malformed, "tokenizer.json", Array(text.utf8))
+    }
+  }
+
+  @Test func addedTokens() {
+    func tokens(_ list: String...) -> [UInt8] {
+      document(rest: #","added_tokens":[\#(list.joined(separator: ","))]"#)
+    }
+    expectFailure(.malformed, "expected id 256", tokens(added(300, "<s>")))
+    expectFailure(.malformed, "expected id 97", tokens(added(256, "a")))
+    expectFailure(.malformed, "there twice", tokens(added(256, "<s>"), added(256, "<s>", special: true)))
+    expectFailure(.malformed, "expected id 257", tokens(added(256, "<s>"), added(256, "<t>")))
+    expectFailure(
+      .malformed, "expected 'lstrip'",
+      tokens(#"{"id":256,"content":"<s>","special":true,"single_word":false}"#))
+    expectFailure(.unsupported, "at most 1024 bytes", tokens(added(256, String(repeating: "x", count: 1025))))
+    let normalized = [added(256, "\u{212B}", normalized: true), added(257, "A\u{30A}", normalized: true)]
+    expectFailure(
+      .malformed, "normalised text once",
+      document(rest: #","normalizer":{"type":"NFC"},"added_tokens":[\#(normalized.joined(separator: ","))]"#))
+  }
+
+  @Test func stepsThatAreNotKnown() {
+    expectFailure(.unsupported, "Lowercase", document(rest: #","normalizer":{"type":"Lowercase"}"#))
+    expectFailure(
+      .unsupported, "normalizers[1].type: 'Strip'",
+      document(rest: #","normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Strip"}]}"#))
+    expectFailure(.unsupported, "found nothing", document(preTokenizer: "null"))
+    expectFailure(.unsupported, "found Whitespace", document(preTokenizer: #"{"type":"Whitespace"}"#))
+    expectFailure(
+      .unsupported, "pretokenizers[0].type: 'Metaspace'",
+      document(
+        preTokenizer: #"{"type":"Sequence","pretokenizers":[{"type":"Metaspace"},{"type":"ByteLevel"}]}"#))
+    expectFailure(
+      .unsupported, "BertProcessing", document(rest: #","post_processor":{"type":"BertProcessing"}"#))
+    expectFailure(.malformed, "single", document(rest: #","post_processor":{"type":"TemplateProcessing"}"#))
+    expectFailure(
+      .malformed, "expected the id of a token, found 999",
+      document(
+        rest:
+          #","post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"x":{"id":"x","ids":[999],"tokens":["x"]}}}"#
+      ))
+    let decoder = Array(
+      #"{"pre_tokenizer":{"type":"ByteLevel"},"decoder":{"type":"Fuse"},"model":{"vocab":{},"merges":[]}}"#
+        .utf8)
+    expectFailure(.unsupported, "decoder.type: 'Fuse'", decoder)
+  }
+
+  @Test(arguments: [
+    #"\w"#, #"\bx"#, #"\h"#, #"\Z"#, #"(?<=a)b"#, #"(?<n>a)"#, #"(?>a)"#, #"(?m:a)"#, #"\p{Han}"#, #"\pL"#,
+    #"[[:alpha:]]"#,
+    #"[a&&b]"#, #"[]a]"#, #"a*"#, #"(?:a|)"#, #"a**"#, #"(a*)*b"#, #"a{3}+"#, #"a{2000}"#,
+    #"(?:(?:ab){100}){100}"#, #"a{"#,
+    #"(?i:ss)"#, #"(?i:é)"#, #"(?=a)"#, #"(?:ab)++"#, #"[^\P{L}a]\1"#, #"[a\P{L}]"#, #"(?i)a"#, #"^*a"#,
+    #"a{2,1}"#,
+  ])
+  func expressionsThatAreNotKnown(_ pattern: String) {
+    if pattern == #"[a\P{L}]"# {
+      // The opposite of a category is a set of categories: nothing is lost.
+      #expect(throws: Never.self) { try Tokenizer(tokenizerJSON: document(preTokenizer: removing(pattern))) }
+    } else {
+      expectFailure(.unsupported, "not known here", document(preTokenizer: removing(pattern)))
+    }
+  }
+
+  @Test(arguments: ["(a", "a)", "[a", "*a", "[b-a]", #"[a-\s]"#, #"\x{110000}"#, #"\xG1"#, #"\"#, #"\u12"#])
+  func brokenExpressions(_ pattern: String) {
+    expectFailure(.malformed, "regular expression, character", document(preTokenizer: removing(pattern)))
+  }
+
+  @Test func expressionsNestedTooDeep() {
+    let pattern = String(repeating: "(", count: 5000) + "a" + String(repeating: ")", count: 5000)
+    expectFailure(.unsupported, "nested", document(preTokenizer: removing(pattern)))
+  }
+
+  @Test func expressionsThatTakeTooLong() throws {
+    let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing("(?:a+)+b")))
+    #expect(try tokenizer.encode("aaaaab", addSpecialTokens: false).isEmpty)
+    #expect(throws: CheckpointError.self) {
+      try tokenizer.encode(String(repeating: "a", count: 40), addSpecialTokens: false)
+    }
+  }
+
+  /// Every document that a changed byte leaves is read or refused.
+  @Test func damagedDocuments() throws {
+    let whole = try fixture("tokenizer/llama3.json")
+    var generator = SeededGenerator(seed: 5)
+    var refused = 0
+    for _ in 0..<400 {
+      var bytes = whole
+      for _ in 0..<Int.random(in: 1...3, using: &generator) {
+        let index = Int.random(in: 0..<bytes.count, using: &generator)
+        switch Int.random(in: 0..<3, using: &generator) {
+        case 0: bytes[index] = UInt8.random(in: 0...255, using: &generator)
+        case 1: bytes.remove(at: index)
+        default: bytes.removeSubrange(index..<min(bytes.count, index + 40))
+        }
+      }
+      do {
+        let tokenizer = try Tokenizer(tokenizerJSON: bytes)
+        _ = tokenizer.decode(
+          try tokenizer.encode("The boats\n\n 12 <|begin_of_text|>", addSpecialTokens: true))
+      } catch {
+        refused += 1
+      }
+    }
+    #expect(refused > 200)
+  }
+}
