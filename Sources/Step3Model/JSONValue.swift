@@ -44,7 +44,7 @@ package indirect enum JSONValue: Hashable, Sendable, Encodable {
   }
 
   /// The longest document that is parsed. Real ones have some kilobytes; one with a chat template in it some more.
-  static let largestDocument = 16 << 20
+  package static let largestDocument = 16 << 20
 
   /// Parses a whole document; `name` is what a message calls it.
   ///

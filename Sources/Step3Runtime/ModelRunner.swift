@@ -23,7 +23,8 @@ public struct ModelRunner: Sendable {
     _ weights: ModelWeights, options: RuntimeOptions, observer: (any ForwardObserver)? = nil
   ) throws(CheckpointError) {
     self.init(
-      try TextModel(weights, products: Products(threads: options.threads), observer: observer), options: options)
+      try TextModel(weights, products: Products(threads: options.threads), observer: observer),
+      options: options)
   }
 
   /// The same model, looked at by an observer.
@@ -148,7 +149,8 @@ extension ModelRunner {
   }
 
   private var outputBytes: Int {
-    (model.weights[Step3TensorName(.lmHead)] ?? model.weights[Step3TensorName(.tokenEmbedding)])?.byteCount ?? 0
+    (model.weights[Step3TensorName(.lmHead)] ?? model.weights[Step3TensorName(.tokenEmbedding)])?.byteCount
+      ?? 0
   }
 
   /// The bytes that a layer reads, about.

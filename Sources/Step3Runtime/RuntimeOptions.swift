@@ -33,7 +33,8 @@ struct MemoryNeed {
   /// Bytes per token of the batch.
   var perToken: Int {
     let heads = text.headCount * text.headDimension
-    let attention = 2 * text.sharedQueryDimension + 2 * heads + 4 * text.keyValueHeadCount * text.headDimension
+    let attention =
+      2 * text.sharedQueryDimension + 2 * heads + 4 * text.keyValueHeadCount * text.headDimension
     let inner = max(text.intermediateSize, text.sharedExpertIntermediateSize, text.expertIntermediateSize)
     let feedForward = 2 * inner + 2 * text.hiddenSize
     return 4 * ((3 + extraStreams) * text.hiddenSize + max(attention, feedForward))

@@ -96,7 +96,9 @@ struct ForwardSetup {
     of text: String, _ tokenizer: Tokenizer, _ images: inout ArraySlice<ProcessedImage>
   ) throws(CheckpointError) -> [Int] {
     let encoded = try tokenizer.encode(text, addSpecialTokens: !prompts.noSpecialTokens)
-    guard let placeholder = tokenizer.id(ofSpecial: ImageTokens().feature), !images.isEmpty else { return encoded }
+    guard let placeholder = tokenizer.id(ofSpecial: ImageTokens().feature), !images.isEmpty else {
+      return encoded
+    }
     var ids: [Int] = []
     for id in encoded {
       guard id == placeholder, let image = images.popFirst() else {

@@ -32,19 +32,23 @@ struct Logits: ToolCommand {
 
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
-  @Option(name: .customLong("max-kl"), help: ArgumentHelp("KL divergence of any token, at most.", valueName: "x"))
+  @Option(
+    name: .customLong("max-kl"), help: ArgumentHelp("KL divergence of any token, at most.", valueName: "x"))
   var maxKL: Double?
-  @Option(name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence, at most.", valueName: "x"))
+  @Option(
+    name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence, at most.", valueName: "x"))
   var maxMeanKL: Double?
   @Option(
     name: .customLong("min-top1"),
     help: ArgumentHelp("Share of tokens with the same likeliest successor, at least.", valueName: "x"))
   var minTop1: Double?
   @Option(
-    name: .customLong("min-top5"), help: ArgumentHelp("Overlap of the five likeliest, at least.", valueName: "x"))
+    name: .customLong("min-top5"),
+    help: ArgumentHelp("Overlap of the five likeliest, at least.", valueName: "x"))
   var minTop5: Double?
   @Option(
-    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x"))
+    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x")
+  )
   var maxAbs: Double?
   @Option(
     name: .customLong("min-expert-agreement"),
@@ -70,7 +74,8 @@ struct Logits: ToolCommand {
     ] {
       guard let value else { continue }
       guard value.isFinite, value >= 0, !name.hasPrefix("min") || value <= 1 else {
-        throw ValidationError("--\(name) must be \(name.hasPrefix("min") ? "from 0 to 1" : "0 or more"); got \(value).")
+        throw ValidationError(
+          "--\(name) must be \(name.hasPrefix("min") ? "from 0 to 1" : "0 or more"); got \(value).")
       }
     }
   }
@@ -92,7 +97,8 @@ struct Logits: ToolCommand {
       try StandardStream.output.write(json: document)
     } else {
       try StandardStream.output.write(
-        LogitsText(document, candidate: candidate, reference: reference).text(width: StandardStream.output.columns))
+        LogitsText(document, candidate: candidate, reference: reference).text(
+          width: StandardStream.output.columns))
     }
     if !outcome.report.ok { throw CommandLineTool.end(.checkFailed) }
   }
@@ -129,7 +135,9 @@ struct Logits: ToolCommand {
     if case .model(let other) = source {
       if bisect || !report.ok {
         let search = Bisection(reference: other, candidate: runner, input: input)
-        bisection = try reporting("looking for the first fault", search.byteCount) { try search.run(monitor: $0) }
+        bisection = try reporting("looking for the first fault", search.byteCount) {
+          try search.run(monitor: $0)
+        }
       }
       bytes = runner.model.products.bytesRead + other.model.products.bytesRead
     }

@@ -49,8 +49,12 @@ struct LogitsText {
     table.append(["overlap of the five likeliest", percent(report.top5Overlap)])
     table.append(["difference of logits, largest", number(report.maxAbsError)])
     table.append(["difference of logits, mean", number(report.meanAbsError)])
-    if let perplexity = report.perplexity.reference { table.append(["perplexity, reference", number(perplexity)]) }
-    if let perplexity = report.perplexity.candidate { table.append(["perplexity, candidate", number(perplexity)]) }
+    if let perplexity = report.perplexity.reference {
+      table.append(["perplexity, reference", number(perplexity)])
+    }
+    if let perplexity = report.perplexity.candidate {
+      table.append(["perplexity, candidate", number(perplexity)])
+    }
     if let worst = report.expertAgreement.min(by: { $0.agreement < $1.agreement }) {
       let mean =
         report.expertAgreement.reduce(0) { $0 + $1.agreement } / Double(report.expertAgreement.count)
@@ -64,13 +68,15 @@ struct LogitsText {
         "\(check.ok ? "ok" : "FAILED"): \(check.name): \(number(check.value)), \(bound) \(number(check.limit))\n"
     }
     if let bisection = document.bisection { text += BisectionText(bisection).text(width: width) }
-    let rate = document.seconds > 0 ? ByteSize(bytes: Int(Double(document.bytesRead) / document.seconds)).decimal : "-"
+    let rate =
+      document.seconds > 0 ? ByteSize(bytes: Int(Double(document.bytesRead) / document.seconds)).decimal : "-"
     text +=
       "\(ByteSize(bytes: document.bytesRead).decimal) of weights in \(decimals(document.seconds, 1)) s, \(rate)/s, "
       + "peak memory \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).binary)\n"
     let verdict =
       report.checks.isEmpty
-      ? "no limit was given, so nothing was checked" : report.ok ? "every limit holds" : "a limit does not hold"
+      ? "no limit was given, so nothing was checked"
+      : report.ok ? "every limit holds" : "a limit does not hold"
     return text + "\(candidate.printable) against \(reference.printable): \(verdict)\n"
   }
 }
@@ -93,7 +99,8 @@ struct BisectionText {
       // All of them where there are few, otherwise those that matter.
       for layer in report.layers where report.layers.count <= 16 || !layer.ok {
         table.append([
-          "\(layer.layer)", percent(layer.relativeError), percent(layer.worstTokenError), percent(layer.limit),
+          "\(layer.layer)", percent(layer.relativeError), percent(layer.worstTokenError),
+          percent(layer.limit),
           layer.ok ? "" : "out of line",
         ])
       }
@@ -134,7 +141,8 @@ func number(_ value: Double) -> String {
 /// A share as a percentage.
 func percent(_ share: Double) -> String {
   guard share.isFinite else { return "\(share)" }
-  return share > 0 && share < 1e-4 ? "\(number(share * 100)) %" : "\(decimals(share * 100, share < 0.1 ? 3 : 2)) %"
+  return share > 0 && share < 1e-4
+    ? "\(number(share * 100)) %" : "\(decimals(share * 100, share < 0.1 ? 3 : 2)) %"
 }
 
 /// A number with so many decimals.

@@ -34,7 +34,9 @@ struct Run: ToolCommand {
     completion: .file())
   var dump: String?
 
-  @Flag(name: .customLong("hidden-states"), help: "Write the residual stream after each layer to the dump as well.")
+  @Flag(
+    name: .customLong("hidden-states"),
+    help: "Write the residual stream after each layer to the dump as well.")
   var hiddenStates = false
 
   @OptionGroup var limits: MemoryOptions
@@ -65,7 +67,8 @@ struct Run: ToolCommand {
     if common.json {
       try StandardStream.output.write(json: outcome)
     } else {
-      try StandardStream.output.write(outcome.text(named: tokenizer != nil, width: StandardStream.output.columns))
+      try StandardStream.output.write(
+        outcome.text(named: tokenizer != nil, width: StandardStream.output.columns))
     }
   }
 
@@ -91,7 +94,9 @@ struct Run: ToolCommand {
     }
     var outcome = RunOutcome(path: path, tokens: batch.tokens.count)
     var summary = RunOutcome.Summary(batch)
-    try runner.logits(normalised, of: batch, progress: { if case .logits(let bytes) = $0 { progress.advance(by: bytes) } }) {
+    try runner.logits(
+      normalised, of: batch, progress: { if case .logits(let bytes) = $0 { progress.advance(by: bytes) } }
+    ) {
       tokens, logits in
       for token in tokens {
         let row = logits[token - tokens.lowerBound]

@@ -106,7 +106,8 @@ extension RunOutcome {
       let best = Self.best(logits)
       prompts.append(
         Prompt(
-          tokens: Array(batch.tokens[range]), perplexity: range.count > 1 ? exp(loss / Double(range.count - 1)) : nil,
+          tokens: Array(batch.tokens[range]),
+          perplexity: range.count > 1 ? exp(loss / Double(range.count - 1)) : nil,
           next: best.map {
             Successor(token: $0, logit: logits[$0], probability: exp(Double(logits[$0]) - normaliser))
           }))

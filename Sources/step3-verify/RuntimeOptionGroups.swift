@@ -73,7 +73,8 @@ struct PromptOptions: ParsableArguments {
   static func ids(_ list: String) throws -> [Int] {
     try list.split(separator: ",", omittingEmptySubsequences: false).map { part in
       guard let id = Int(part.filter { $0 != " " }), id >= 0 else {
-        throw ValidationError("--tokens '\(list)': '\(part)' is no token id; expected numbers separated by commas.")
+        throw ValidationError(
+          "--tokens '\(list)': '\(part)' is no token id; expected numbers separated by commas.")
       }
       return id
     }

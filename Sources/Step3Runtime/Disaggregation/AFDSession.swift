@@ -137,7 +137,8 @@ extension AFDSession {
     }
     let remote = RemoteFeedForward(ranks, text, options, observer: observer)
     let model = try TextModel(
-      weights, products: Products(threads: options.threads), feedForward: remote, routesHere: !set.routesInFFN,
+      weights, products: Products(threads: options.threads), feedForward: remote,
+      routesHere: !set.routesInFFN,
       observer: observer)
     return AFDSession(
       set, model: model, remote: remote,

@@ -67,7 +67,8 @@ struct FFNShare: Codable, Hashable, Sendable {
     let down = try Self.box(names.down, stack + [text.hiddenSize, inner], in: weights)
     guard let gate, let up, let down else {
       if gate == nil, up == nil, down == nil { return nil }
-      throw Self.malformed(names.gate, "of gate_proj, up_proj and down_proj some are held and some are not", weights)
+      throw Self.malformed(
+        names.gate, "of gate_proj, up_proj and down_proj some are held and some are not", weights)
     }
     let axis = stack.count
     let rows = [gate.origin[axis], gate.origin[axis] + gate.extent[axis]]
@@ -82,7 +83,8 @@ struct FFNShare: Codable, Hashable, Sendable {
         names.down, "the columns that are held of it are not the rows that are held of gate_proj", weights)
     }
     guard gate.extent[axis + 1] == text.hiddenSize, down.extent[axis] == text.hiddenSize else {
-      throw Self.malformed(names.gate, "it is cut along the residual stream, which no rank can compute with", weights)
+      throw Self.malformed(
+        names.gate, "it is cut along the residual stream, which no rank can compute with", weights)
     }
     self.layer = layer
     self.network = network

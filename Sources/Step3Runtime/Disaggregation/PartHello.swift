@@ -58,7 +58,8 @@ struct PartHello: Codable, Hashable, Sendable {
     }
     guard identity.role == .ffn else {
       throw CheckpointError(
-        .invalidRequest, "this is a part of the \(identity.role.rawValue) side, not of the FFN side", path: path)
+        .invalidRequest, "this is a part of the \(identity.role.rawValue) side, not of the FFN side",
+        path: path)
     }
     var shares: [FFNShare] = []
     for layer in 0..<text.layerCount {

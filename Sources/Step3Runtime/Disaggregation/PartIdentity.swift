@@ -54,7 +54,8 @@ struct PartIdentity: Codable, Hashable, Sendable {
       expert.ranks.multipliedReportingOverflow(by: tensor.ranks) == (position.ranks, false),
       expert.rank * tensor.ranks + tensor.rank == position.rank
     else {
-      throw malformed("expert_parallel and tensor_parallel do not give rank \(position.rank) of \(position.ranks)")
+      throw malformed(
+        "expert_parallel and tensor_parallel do not give rank \(position.rank) of \(position.ranks)")
     }
     switch partition["router"] {
     case .string("attention")?: routesInFFN = false

@@ -58,10 +58,13 @@ struct PartitionCheck {
     let tensor = network.names(layer: layer).gate.huggingFace
     for (name, share) in held {
       guard Self.fits(share.experts, experts), Self.fits(share.inner, inner) else {
-        throw CheckpointError(.malformed, "FFN part \(name) states a share that the tensor does not have", tensor: tensor)
+        throw CheckpointError(
+          .malformed, "FFN part \(name) states a share that the tensor does not have", tensor: tensor)
       }
     }
-    let sorted = held.sorted { ($0.share.inner[0], $0.share.inner[1]) < ($1.share.inner[0], $1.share.inner[1]) }
+    let sorted = held.sorted {
+      ($0.share.inner[0], $0.share.inner[1]) < ($1.share.inner[0], $1.share.inner[1])
+    }
     for expert in 0..<experts {
       let place = network == .routed ? "expert \(expert), " : ""
       var reached = 0

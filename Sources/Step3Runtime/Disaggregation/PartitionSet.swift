@@ -54,7 +54,8 @@ struct PartitionSet: Sendable {
     guard vision.count <= 1 else { throw Self.doubled(vision[0], vision[1], path) }
     self.vision = vision.first
     guard Set((attention + ffn).map(\.identity.routesInFFN)).count == 1 else {
-      throw CheckpointError(.malformed, "some parts have the router on the attention side and some not", path: path)
+      throw CheckpointError(
+        .malformed, "some parts have the router on the attention side and some not", path: path)
     }
   }
 
@@ -84,7 +85,8 @@ struct PartitionSet: Sendable {
     for (rank, part) in found.enumerated() {
       guard let part else {
         throw CheckpointError(
-          .notFound, "\(role.rawValue) rank \(rank) of \(found.count) is missing (\(first.identity.name(of: rank)))",
+          .notFound,
+          "\(role.rawValue) rank \(rank) of \(found.count) is missing (\(first.identity.name(of: rank)))",
           path: path)
       }
       complete.append(part)

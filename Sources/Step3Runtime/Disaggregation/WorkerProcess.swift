@@ -37,12 +37,13 @@ final class WorkerProcess: Sendable {
   init(_ executable: String, _ arguments: [String], input: CInt) throws(CheckpointError) {
     var strings = unsafe ([executable] + arguments).map { unsafe strdup($0) }
     unsafe strings.append(nil)
-    defer { for unsafe string in unsafe strings { unsafe free(string) } }
+    defer { for unsafestring in unsafe strings { unsafe free(string) } }
     var process: CInt = 0
     let failure = unsafe cfs_spawn(executable, strings, input, &process)
     guard failure == 0 else {
       throw CheckpointError(
-        .notFound, "the program cannot be started: \(unsafe String(cString: strerror(failure)))", path: executable)
+        .notFound, "the program cannot be started: \(unsafe String(cString: strerror(failure)))",
+        path: executable)
     }
     id = process
   }

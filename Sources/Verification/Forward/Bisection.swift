@@ -1,6 +1,7 @@
+internal import Checkpoint
 public import Inspection
 internal import ModelWeights
-public import Step3Model
+internal import Step3Model
 public import Step3Runtime
 
 /// Finds where a candidate leaves the error that its formats have: the first layer, and in it the first tensor.
@@ -139,7 +140,9 @@ extension Bisection {
     compare("norm_expert_weight", \.normalizesExpertWeights)
     compareNumber("rms_norm_eps", \.rmsNormEpsilon)
     compareNumber("rope_theta", \.ropeTheta)
-    if reference.ropeScaling?.rounded != candidate.ropeScaling?.rounded { differences.append("rope_scaling is not the same") }
+    if reference.ropeScaling?.rounded != candidate.ropeScaling?.rounded {
+      differences.append("rope_scaling is not the same")
+    }
     return differences
   }
 }

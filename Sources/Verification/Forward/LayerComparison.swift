@@ -1,7 +1,7 @@
 internal import ModelWeights
 internal import Quantization
-public import Step3Model
-public import Step3Runtime
+internal import Step3Model
+internal import Step3Runtime
 internal import TensorFormats
 
 /// What a layer of the candidate makes of the very input that the reference's layer gets, through the same experts.

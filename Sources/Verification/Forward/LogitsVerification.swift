@@ -1,4 +1,7 @@
+internal import Checkpoint
 public import Inspection
+internal import ModelWeights
+internal import Step3Model
 public import Step3Runtime
 public import TensorFormats
 
@@ -30,7 +33,8 @@ public struct LogitsVerification: Sendable {
       try Self.check(runner.model.text.vocabularySize, candidate, runner.model.weights.checkpoint.path)
     case .file(let file):
       try Self.check(file.vocabulary, candidate, file.path)
-      guard file.rows == input.batch.tokens.count, file.tokens.map({ $0 == input.batch.tokens }) ?? true else {
+      guard file.rows == input.batch.tokens.count, file.tokens.map({ $0 == input.batch.tokens }) ?? true
+      else {
         throw CheckpointError(
           .invalidRequest,
           "has logits of \(file.rows) tokens, and they are not the \(input.batch.tokens.count) given",

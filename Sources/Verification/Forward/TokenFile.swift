@@ -32,7 +32,8 @@ public enum TokenFile {
     }
     guard (1...2).contains(tensor.shape.rank), tensor.shape.elementCount <= largestCount else {
       throw CheckpointError(
-        .malformed, "has the shape \(tensor.shape); expected [tokens] or [prompts, tokens]", tensor: "input_ids")
+        .malformed, "has the shape \(tensor.shape); expected [tokens] or [prompts, tokens]",
+        tensor: "input_ids")
     }
     let bytes = try file.readBytes(tensor.byteRange)
     let ids = try integers(bytes, tensor.elementType)
@@ -46,7 +47,9 @@ public enum TokenFile {
     let span = unsafe bytes.span.bytes
     func load<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) -> [Int] {
       stride(from: 0, to: bytes.count, by: MemoryLayout<T>.size).map {
-        Int(truncatingIfNeeded: T(littleEndian: unsafe span.unsafeLoadUnaligned(fromByteOffset: $0, as: T.self)))
+        Int(
+          truncatingIfNeeded: T(littleEndian: unsafe span.unsafeLoadUnaligned(fromByteOffset: $0, as: T.self))
+        )
       }
     }
     switch type {
@@ -66,7 +69,8 @@ public enum TokenFile {
     if case .object(let members) = value, let ids = members["input_ids"] { value = ids }
     guard case .array(let items) = value else {
       throw CheckpointError(
-        .malformed, "expected a list of token ids, a list of such lists or an object with 'input_ids', found "
+        .malformed,
+        "expected a list of token ids, a list of such lists or an object with 'input_ids', found "
           + value.kind)
     }
     if case .array? = items.first {
