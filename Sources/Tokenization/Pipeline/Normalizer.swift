@@ -25,20 +25,22 @@ struct Normalizer: Hashable, Sendable {
   /// The text in these forms.
   func normalize(_ text: String) -> String {
     guard !isIdentity, !text.utf8.allSatisfy({ $0 < 0x80 }) else { return text }
-    var result = ""
+    // Bytes, because a string's scalar view is copied when another is appended.
+    var result: [UInt8] = []
+    result.reserveCapacity(text.utf8.count)
     // A scalar that is unassigned to the reference is a wall: nothing moves past it or joins with it.
     var known = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {
       if Self.isKnown(scalar) {
         known.append(scalar)
       } else {
-        result.unicodeScalars += apply(String(known)).unicodeScalars
-        result.unicodeScalars.append(scalar)
+        if !known.isEmpty { result += Array(apply(String(known)).utf8) }
+        result += Array(String(scalar).utf8)
         known = String.UnicodeScalarView()
       }
     }
-    result.unicodeScalars += apply(String(known)).unicodeScalars
-    return result
+    if !known.isEmpty { result += Array(apply(String(known)).utf8) }
+    return String(decoding: result, as: UTF8.self)
   }
 
   private func apply(_ text: String) -> String {
