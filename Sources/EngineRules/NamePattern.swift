@@ -2,7 +2,7 @@
 /// start of the name, but not to its end.
 ///
 /// Back references, look-behind and flags are not understood; nor is anything but ASCII.
-struct NamePattern {
+package struct NamePattern {
   private let program: PatternProgram
 
   /// The characters of `\w`.
@@ -14,7 +14,7 @@ struct NamePattern {
   private static let mostRepetitions = 200
 
   /// `nil` for a pattern that is malformed, too long or not understood.
-  init?(_ pattern: String) {
+  package init?(_ pattern: String) {
     var parser = Parser(text: Array(pattern.utf8))
     guard parser.text.count <= Self.longest, let node = parser.choice(depth: 0),
       parser.position == parser.text.count, let program = PatternProgram(node)
@@ -23,7 +23,7 @@ struct NamePattern {
   }
 
   /// A shell pattern (`fnmatch`): `*`, `?` and `[...]`, matched against the whole name.
-  init?(wildcard: String) {
+  package init?(wildcard: String) {
     var pattern = ""
     var inClass = false
     for character in wildcard {
@@ -48,7 +48,7 @@ struct NamePattern {
   /// Whether the name, from its start on, matches.
   ///
   /// - Complexity: O(*m* *n*) for a pattern of *m* and a name of *n* characters.
-  func matchesStart(of name: String) -> Bool { program.matches(Array(name.utf8)) }
+  package func matchesStart(of name: String) -> Bool { program.matches(Array(name.utf8)) }
 
   private struct Parser {
     let text: [UInt8]
