@@ -13,6 +13,9 @@ package struct NamePattern {
   private static let longest = 2_000
   private static let mostRepetitions = 200
 
+  /// How much work a name can be, in visits per character.
+  var cost: Int { program.cost }
+
   /// `nil` for a pattern that is malformed, too long or not understood.
   package init?(_ pattern: String) {
     var parser = Parser(text: Array(pattern.utf8))
@@ -53,6 +56,10 @@ package struct NamePattern {
   private struct Parser {
     let text: [UInt8]
     var position = 0
+    /// Whether this is inside a look ahead, in which no other is taken: each would multiply the work.
+    private var isLooking = false
+
+    init(text: [UInt8]) { self.text = text }
 
     private var next: UInt8? { position < text.count ? text[position] : nil }
 
@@ -143,6 +150,11 @@ package struct NamePattern {
       } else if !take("?:"), next == UInt8(ascii: "?") {
         return nil
       }
+      if look != nil {
+        guard !isLooking else { return nil }
+        isLooking = true
+      }
+      defer { if look != nil { isLooking = false } }
       guard let inner = choice(depth: depth + 1), take(")" as Character) else { return nil }
       return look.map { .look(inner, isNegative: $0) } ?? inner
     }

@@ -127,6 +127,33 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).ok)
   }
 
+  @Test("module-not-ignored: plain experts under a quantising configuration, mended as the finding says")
+  func plainExperts() throws {
+    var checkpoint = try SyntheticCheckpoint(.bf16)
+    guard case .object(let members) = try SyntheticCheckpoint(.w4a16).config else { return }
+    checkpoint.config.set(["quantization_config"], to: members["quantization_config"])
+    for engine in Engine.allCases {
+      let report = try checkpoint.report(engine)
+      #expect(report.faults == [.moduleNotIgnored])
+      #expect(report.findings.first?.remedy.contains(#"re:.*model\.layers\.N\.moe\.experts.*"#) == true)
+    }
+    checkpoint.config.set(
+      ["quantization_config", "ignore"],
+      to: list(
+        "lm_head", #"re:.*self_attn\..*"#, #"re:.*share_expert\..*"#, #"re:.*layers\.(0|3)\.mlp\..*"#,
+        #"re:.*model\.layers\.1\.moe\.experts.*"#, #"re:.*model\.layers\.1\.mlp\.experts.*"#,
+        #"re:.*model\.layers\.2\.moe\.experts.*"#, #"re:.*model\.layers\.2\.mlp\.experts.*"#))
+    for engine in Engine.allCases { #expect(try checkpoint.report(engine).ok) }
+  }
+
+  @Test("A list of patterns beyond any sense is refused, not worked through")
+  func hostileList() throws {
+    var checkpoint = try SyntheticCheckpoint(.w4a16, expertsOnly: false)
+    checkpoint.config.set(
+      ["quantization_config", "ignore"], to: .array(Array(repeating: .string("re:[ab]{199}"), count: 2000)))
+    #expect(try checkpoint.report(.vllm).severity(.patternUnreadable) == .error)
+  }
+
   @Test("pattern-unreadable: a pattern that is none")
   func unreadablePattern() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)

@@ -43,6 +43,7 @@ struct NamePatternTests {
   @Test("Repetitions of repetitions cannot make a program endless")
   func programLength() {
     #expect(NamePattern("(((a{200}){200}){200})") == nil)
+    #expect(NamePattern("(?=.*a(?=.*b(?=.*c)))") == nil)
   }
 
   @Test(
