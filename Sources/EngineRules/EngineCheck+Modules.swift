@@ -65,23 +65,24 @@ extension EngineCheck {
       case .fp8Block, .fp8Tensor, .floatChannel, .floatTensor, .floatBlock, .int8Channel, .mxfp8: true
       default: false
       }
-    let names = EngineQuantization.namesToList(module).joined(separator: ", ")
+    let names = EngineQuantization.namesToList(module, method: quantization?.method).joined(separator: ", ")
+    let name = Self.withLayer(module.name(in: engine, isMultimodal: isMultimodal), module.layer)
     findings.add(
       isConverted ? .silent : .error, .moduleNotIgnored, tensor: module.stem,
       file: tensors[module.members[0].stem + ".weight"]?.file,
-      "the files hold plain values, but the configuration makes \(layout) of the module, which \(engine.name) calls by a name of its own",
+      "the files hold plain values, but the configuration makes \(layout) of \(engine.name)'s module \(name)",
       consequence: isConverted
         ? "\(engine.name) converts the values to eight bits and multiplies with uninitialised scales"
         : "\(engine.name) stops: KeyError, or the shapes differ",
-      remedy:
-        "list the module under both engines' names, fused and not; here: \(Self.withLayer(names, module.layer))"
-    )
+      remedy: "list all names that engines have for it: \(Self.withLayer(names, module.layer))")
   }
 
   /// Names with their layer left open, so that one finding speaks for all.
   static func withLayer(_ names: String, _ layer: Int) -> String {
-    names.split(separator: ".", omittingEmptySubsequences: false)
-      .map { Int($0) == layer ? "N" : String($0) }.joined(separator: ".")
+    // In a pattern there is a backslash between the number and the dot.
+    names.split(separator: ".", omittingEmptySubsequences: false).map { part in
+      part == "\(layer)" ? "N" : part == "\(layer)\\" ? "N\\" : String(part)
+    }.joined(separator: ".")
   }
 
   private func isFloat(_ name: String) -> Bool {

@@ -90,11 +90,14 @@ struct EngineQuantization {
     return .layout(layout)
   }
 
-  /// The names that keep a module unquantised in both engines.
-  static func namesToList(_ module: EngineModule) -> [String] {
-    if module.kind == .experts {
-      return ["\(module.stem).experts", "\(module.stem.dropLast(3))mlp.experts"]
+  /// The entries that keep a module unquantised in both engines.
+  static func namesToList(_ module: EngineModule, method: String?) -> [String] {
+    guard module.kind == .experts else {
+      return Array(Set([module.stem] + module.members.map(\.stem))).sorted()
     }
-    return Array(Set([module.stem] + module.members.map(\.stem))).sorted()
+    let names = ["\(module.stem).experts", "\(module.stem.dropLast(3))mlp.experts"]
+    guard method == "compressed-tensors" else { return names }
+    // vLLM asks for the projections of the first expert, which only a pattern covers at once.
+    return names.map { "re:.*\($0.split(separator: ".").joined(separator: "\\.")).*" }
   }
 }

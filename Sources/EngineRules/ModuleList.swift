@@ -30,6 +30,9 @@ struct ModuleList {
   private(set) var entries: [Entry] = []
   /// Entries that could not be read.
   private(set) var unreadable: [String] = []
+  /// What all patterns together may cost, so that a hostile list does not keep anyone busy.
+  private static let mostWork = 50_000
+  private var work = 0
 
   init(_ texts: [String], style: Style, engine: Engine, isMultimodal: Bool) {
     self.style = style
@@ -67,6 +70,8 @@ struct ModuleList {
   }
 
   private mutating func append(_ text: String, _ pattern: NamePattern?) {
+    work += pattern?.cost ?? 0
+    guard work <= Self.mostWork else { return unreadable.append(text) }
     entries.append(Entry(text: text, pattern: pattern))
   }
 

@@ -2,7 +2,7 @@
 /// start of the name, but not to its end.
 ///
 /// Back references, look-behind and flags are not understood; nor is anything but ASCII.
-struct NamePattern {
+package struct NamePattern {
   private let program: PatternProgram
 
   /// The characters of `\w`.
@@ -13,8 +13,11 @@ struct NamePattern {
   private static let longest = 2_000
   private static let mostRepetitions = 200
 
+  /// How much work a name can be, in visits per character.
+  var cost: Int { program.cost }
+
   /// `nil` for a pattern that is malformed, too long or not understood.
-  init?(_ pattern: String) {
+  package init?(_ pattern: String) {
     var parser = Parser(text: Array(pattern.utf8))
     guard parser.text.count <= Self.longest, let node = parser.choice(depth: 0),
       parser.position == parser.text.count, let program = PatternProgram(node)
@@ -23,7 +26,7 @@ struct NamePattern {
   }
 
   /// A shell pattern (`fnmatch`): `*`, `?` and `[...]`, matched against the whole name.
-  init?(wildcard: String) {
+  package init?(wildcard: String) {
     var pattern = ""
     var inClass = false
     for character in wildcard {
@@ -48,11 +51,15 @@ struct NamePattern {
   /// Whether the name, from its start on, matches.
   ///
   /// - Complexity: O(*m* *n*) for a pattern of *m* and a name of *n* characters.
-  func matchesStart(of name: String) -> Bool { program.matches(Array(name.utf8)) }
+  package func matchesStart(of name: String) -> Bool { program.matches(Array(name.utf8)) }
 
   private struct Parser {
     let text: [UInt8]
     var position = 0
+    /// Whether this is inside a look ahead, in which no other is taken: each would multiply the work.
+    private var isLooking = false
+
+    init(text: [UInt8]) { self.text = text }
 
     private var next: UInt8? { position < text.count ? text[position] : nil }
 
@@ -143,6 +150,11 @@ struct NamePattern {
       } else if !take("?:"), next == UInt8(ascii: "?") {
         return nil
       }
+      if look != nil {
+        guard !isLooking else { return nil }
+        isLooking = true
+      }
+      defer { if look != nil { isLooking = false } }
       guard let inner = choice(depth: depth + 1), take(")" as Character) else { return nil }
       return look.map { .look(inner, isNegative: $0) } ?? inner
     }

@@ -27,6 +27,13 @@ struct PatternProgram {
   /// Programs longer than this are refused: repeated repetitions multiply.
   private static let largest = 5_000
 
+  /// How much work a name of usual length can be, in visits per character: looking ahead begins anew everywhere.
+  var cost: Int {
+    instructions.reduce(0) { sum, instruction in
+      if case .look(let program, _) = instruction { sum + 64 * program.cost } else { sum + 1 }
+    }
+  }
+
   /// `nil` for a program that would be too long.
   init?(_ node: Node) {
     guard emit(node) else { return nil }

@@ -1,3 +1,4 @@
+import Checkpoint
 import EngineRules
 import Step3Model
 import TensorFormats
@@ -107,14 +108,16 @@ struct SyntheticCheckpoint {
   func subject() throws -> EngineSubject {
     let bytes = bytes
     let names = Set(tensors.map(\.file)).sorted()
+    var read: EngineSubject.Reader?
+    if canRead {
+      read = { (tensor: EngineSubject.Tensor) throws(CheckpointError) -> [UInt8] in
+        bytes[tensor.name] ?? [UInt8](repeating: 1, count: tensor.shape.elementCount * 4)
+      }
+    }
     return EngineSubject(
       path: "synthetic", tensors: tensors,
       files: names.map { EngineSubject.File(name: $0, headerByteCount: headerBytes) },
-      configuration: try config.serialized(), index: index, orphanShards: orphans,
-      read: canRead
-        ? { tensor throws(CheckpointError) in
-          bytes[tensor.name] ?? Array(repeating: 1, count: tensor.shape.elementCount * 4)
-        } : nil)
+      configuration: try config.serialized(), index: index, orphanShards: orphans, read: read)
   }
 
   func report(_ engine: Engine, tensorParallel: Int? = nil) throws -> EngineReport {
