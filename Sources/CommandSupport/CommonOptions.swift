@@ -29,7 +29,7 @@ public enum ColorUse: String, Sendable, CaseIterable, ExpressibleByArgument {
 }
 
 /// The options of every subcommand.
-public struct CommonOptions: ParsableArguments {
+public struct CommonOptions: ParsableArguments, Sendable {
   /// One JSON document on standard output instead of text.
   @Flag(name: .long, help: "Print one JSON document on standard output and nothing else there.")
   public var json = false

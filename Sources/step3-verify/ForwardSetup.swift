@@ -59,7 +59,7 @@ struct ForwardSetup {
     }
     let processor = try Step3ImageProcessor(
       imageSize: vision.imageSize, cropSize: prompts.cropSize, patchSize: vision.patchSize,
-      projectorStride: vision.projectorStride, filter: prompts.imageFilter,
+      projectorStride: vision.projectorStride, filter: prompts.imageFilter.filter,
       tokenLimit: runner.model.text.contextLength)
     var images: [ProcessedImage] = []
     for path in prompts.image {

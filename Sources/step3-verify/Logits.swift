@@ -1,6 +1,7 @@
 import ArgumentParser
 import CommandSupport
 import Inspection
+import Step3Model
 import Step3Runtime
 import TensorFormats
 import Verification

@@ -5,7 +5,12 @@ import Step3Runtime
 import TensorFormats
 import Verification
 
-extension ResamplingFilter: ExpressibleByArgument {}
+/// How pictures are resized at last.
+enum ImageFilter: String, CaseIterable, ExpressibleByArgument {
+  case bilinear, bicubic
+
+  var filter: ResamplingFilter { self == .bilinear ? .bilinear : .bicubic }
+}
 
 /// Where the tokens and pictures come from.
 struct PromptOptions: ParsableArguments {
@@ -46,7 +51,7 @@ struct PromptOptions: ParsableArguments {
   @Option(
     name: .customLong("image-filter"),
     help: "How pictures are resized at last: the published processor asks for bilinear.")
-  var imageFilter: ResamplingFilter = .bilinear
+  var imageFilter: ImageFilter = .bilinear
 
   @Option(
     name: .customLong("crop-size"), help: ArgumentHelp("The side of a crop, in pixels.", valueName: "pixels"))
