@@ -109,8 +109,8 @@ let package = Package(
     .target(
       name: "Step3Runtime",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "Step3Model", "ModelWeights",
-        "CFileShims",
+        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "ModelWeights", "ImageInput", "CFileShims",
         .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: strict,
@@ -240,7 +240,7 @@ let package = Package(
     .testTarget(
       name: "Step3RuntimeTests",
       dependencies: [
-        "Step3Runtime", "ModelWeights", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
+        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
       ],

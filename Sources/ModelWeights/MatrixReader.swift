@@ -79,6 +79,28 @@ public struct MatrixReader: Sendable {
       })
   }
 
+  /// Prepares the weight of a convolution, `[out, in, height, width]`, as the matrix `[out, in · height · width]`.
+  ///
+  /// - Throws: `.unsupported` if the weight has scales or is cut into parts, which no convolution's is, and as
+  ///   ``init(_:_:matrix:)``.
+  public init(
+    convolution weight: ModelWeights.Weight, of weights: ModelWeights
+  ) throws(CheckpointError) {
+    guard let piece = weight.pieces.first, weight.pieces.count == 1, weight.isComplete,
+      piece.stored.scheme == nil, let rows = weight.shape.dimensions.first, weight.shape.rank > 1
+    else {
+      throw CheckpointError(
+        .unsupported, "a convolution's weight that has scales or is cut into parts is not read",
+        path: weights.checkpoint.path, tensor: weight.name)
+    }
+    let decoder = try RowDecoder(
+      piece.stored, in: weights.checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank - 1)
+    let columns = weight.shape.dimensions.dropFirst().reduce(1, *)
+    self.init(
+      name: weight.name, rows: rows, columns: columns,
+      blocks: [Block(rows: 0..<rows, columns: 0..<columns, rowDecoder: decoder)])
+  }
+
   private init(name: String, rows: Int, columns: Int, blocks: [Block]) {
     self.name = name
     self.rows = rows
@@ -216,7 +238,8 @@ extension ModelWeights {
     var scratch = MatrixReader.Scratch()
     // Small matrices of a stack, such as the kernels of a convolution, are rows of one matrix as well.
     if let piece = weight.pieces.first, weight.pieces.count == 1, piece.stored.scheme == nil {
-      let decoder = try RowDecoder(piece.stored, in: checkpoint, matrix: 0, firstRow: 0, flat: true)
+      let decoder = try RowDecoder(
+        piece.stored, in: checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank)
       var span = values.mutableSpan
       try decoder.read(0..<1, into: &span, &scratch.bytes)
       return values

@@ -41,9 +41,10 @@ struct RowDecoder: Sendable {
   /// - Parameters:
   ///   - matrix: The number of the stored matrix in its stack.
   ///   - firstRow: The stored row that is row 0 here.
-  ///   - flat: Whether the whole tensor counts as one row.
+  ///   - rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such as the
+  ///     kernels of a convolution.
   init(
-    _ stored: StoredWeight, in checkpoint: Checkpoint, matrix: Int, firstRow: Int, flat: Bool = false
+    _ stored: StoredWeight, in checkpoint: Checkpoint, matrix: Int, firstRow: Int, rowAxes: Int = 1
   ) throws(CheckpointError) {
     let codes = stored.codes
     let file = checkpoint.files[codes.file]
@@ -51,9 +52,10 @@ struct RowDecoder: Sendable {
     order = file.byteOrder
     elementType = codes.elementType
     let shape = stored.shape
-    columns = flat ? shape.elementCount : shape.columns
-    let matrixRows = flat || shape.rank < 2 ? 1 : shape.dimensions[shape.rank - 2]
-    let codeColumns = flat ? codes.shape.elementCount : codes.shape.columns
+    // Elements of a tensor that exists, so that no product overflows.
+    columns = shape.dimensions.suffix(rowAxes).reduce(1, *)
+    let matrixRows = shape.rank <= rowAxes ? 1 : shape.dimensions[shape.rank - rowAxes - 1]
+    let codeColumns = codes.shape.dimensions.suffix(rowAxes).reduce(1, *)
     guard let rowBytes = codes.elementType.block.byteCount(ofElements: codeColumns) else {
       throw CheckpointError(
         .unsupported, "rows of \(codeColumns) elements end inside a block (\(codes.elementType))",

@@ -82,10 +82,18 @@ extension Step3Configuration.Text {
     normalizesExpertWeights = try object.bool("norm_expert_weight", default: false)
     rmsNormEpsilon = try object.positive("rms_norm_eps", default: 1e-5)
     ropeTheta = try object.positive("rope_theta", default: 500_000)
-    if let scaling = try object.object("rope_scaling") {
-      ropeScaling = try Step3Configuration.RopeScaling(scaling)
+    if let rope = try Self.rope(object) {
+      ropeTheta = try rope.positive("rope_theta", default: ropeTheta)
+      ropeScaling = try Step3Configuration.RopeScaling(rope)
     }
     contextLength = try Self.contextLength(object)
+  }
+
+  /// What is said about stretching the rotary embedding. Newer versions of transformers write `rope_parameters`, with
+  /// `rope_theta` in it; where a file has both, the older name counts, unless it is empty.
+  private static func rope(_ object: JSONObject) throws(CheckpointError) -> JSONObject? {
+    if let scaling = try object.object("rope_scaling"), !scaling.values.isEmpty { return scaling }
+    return try object.object("rope_parameters")
   }
 
   private static func moeLayers(_ object: JSONObject, layerCount: Int) throws(CheckpointError) -> [Int] {
@@ -149,6 +157,8 @@ extension Step3Configuration.Vision {
 extension Step3Configuration.RopeScaling {
   init?(_ object: JSONObject) throws(CheckpointError) {
     let key = object.value("rope_type") == nil ? "type" : "rope_type"
+    // Nothing but a base stretches nothing.
+    if object.value(key) == nil, object.value("factor") == nil { return nil }
     guard let name = try object.string(key) else { throw object.mismatch(key, "linear, yarn or llama3", nil) }
     if name == "default" { return nil }
     guard let kind = Kind(rawValue: name) else {

@@ -50,6 +50,19 @@ extension ModelWeights {
     return try values(of: weight)
   }
 
+  /// A vector that is stored as one row: `[1, count]`, or `[count]` where a format leaves out axes of length 1.
+  func row(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
+    guard let weight = self[name], weight.shape.dimensions == [count] else {
+      return try values(of: weight(name, [1, count]))
+    }
+    return try values(of: weight)
+  }
+
+  /// A convolution's weight as a matrix with a row for each channel that comes out.
+  func convolution(_ name: Step3TensorName, _ shape: [Int]) throws(CheckpointError) -> MatrixReader {
+    try MatrixReader(convolution: weight(name, shape), of: self)
+  }
+
   private func check(_ weight: Weight, _ shape: [Int]) throws(CheckpointError) {
     guard weight.shape.dimensions == shape else {
       throw CheckpointError(

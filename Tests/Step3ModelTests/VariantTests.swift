@@ -17,9 +17,14 @@ internal import Testing
   }
 
   private func withText(_ key: String, _ value: Any?) throws -> Step3Configuration {
+    try withText([key: value])
+  }
+
+  /// The tiny model's configuration with keys changed, or left out where the value is `nil`.
+  private func withText(_ changes: [String: Any?]) throws -> Step3Configuration {
     var object = try tiny()
     var text = try #require(object["text_config"] as? [String: Any])
-    text[key] = value
+    for (key, value) in changes { text[key] = value }
     object["text_config"] = text
     return try configuration(object)
   }
@@ -56,6 +61,36 @@ internal import Testing
       #expect(gguf.text == read.text)
     }
     #expect(try withText("rope_scaling", ["rope_type": "default"]).text.ropeScaling == nil)
+  }
+
+  @Test("rope_parameters, and the base inside either") func ropeParameters() throws {
+    func text(_ changes: [String: Any?]) throws -> Step3Configuration.Text {
+      try withText(changes).text
+    }
+    let yarn: [String: Any] = ["rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 4096]
+    let expected = Step3Configuration.RopeScaling(kind: .yarn, factor: 2, originalContextLength: 4096)
+    let own = yarn.merging(["rope_theta": 10_000.0]) { $1 }
+    let newName = try text(["rope_scaling": nil, "rope_theta": nil, "rope_parameters": own])
+    #expect(newName.ropeScaling == expected)
+    #expect(newName.ropeTheta == 10_000)
+    // The base inside counts more than the one beside, under both names.
+    #expect(try text(["rope_scaling": own]).ropeTheta == 10_000)
+    #expect(try text(["rope_scaling": yarn]).ropeTheta == 500_000)
+    #expect(try text(["rope_scaling": nil, "rope_parameters": yarn]).ropeTheta == 500_000)
+    for parameters: [String: Any] in [["rope_type": "default", "rope_theta": 7.5], ["rope_theta": 7.5]] {
+      let plain = try text(["rope_scaling": nil, "rope_parameters": parameters])
+      #expect(plain.ropeScaling == nil)
+      #expect(plain.ropeTheta == 7.5)
+    }
+    // The older name counts where both say something.
+    let both = try text(["rope_scaling": ["type": "linear", "factor": 3], "rope_parameters": own])
+    #expect(both.ropeScaling == .init(kind: .linear, factor: 3))
+    #expect(both.ropeTheta == 500_000)
+    #expect(try text(["rope_scaling": [String: Any](), "rope_parameters": own]).ropeScaling == expected)
+    let error = #expect(throws: CheckpointError.self) {
+      try text(["rope_scaling": nil, "rope_parameters": ["rope_theta": -1]])
+    }
+    #expect(error?.message.contains("text_config.rope_parameters.rope_theta") == true)
   }
 
   @Test func moeLayers() throws {

@@ -88,8 +88,20 @@
 
   /// Adds another one of the same size.
   func add(_ other: Activations) {
-    precondition(other.rows == rows && other.columns == columns)
-    for index in 0..<count { unsafe base[index] += other.base[index] }
+    precondition(other.rows == rows)
+    add(other, from: 0)
+  }
+
+  /// Adds the rows of another one to the rows from `first` on.
+  func add(_ other: Activations, from first: Int) {
+    precondition(first >= 0 && first + other.rows <= rows && other.columns == columns)
+    unsafe addScaled(base + first * columns, other.base, other.count, 1)
+  }
+
+  /// Replaces the rows from `first` on by those of another one.
+  func replace(from first: Int, with other: Activations) {
+    precondition(first >= 0 && first + other.rows <= rows && other.columns == columns)
+    unsafe (base + first * columns).update(from: other.base, count: other.count)
   }
 
   /// Adds the rows of `other`, each times its weight, to rows of this one.

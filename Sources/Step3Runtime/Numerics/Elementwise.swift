@@ -26,12 +26,13 @@ enum Elementwise {
   }
 
   /// LayerNorm over each row, as PyTorch computes it.
-  static func layerNorm(_ input: Activations, weight: [Float], bias: [Float], epsilon: Double) -> Activations
-  {
+  static func layerNorm(
+    _ input: Activations, weight: [Float], bias: [Float], epsilon: Double, threads: Int
+  ) throws -> Activations {
     precondition(weight.count == input.columns && bias.count == input.columns)
     let result = Activations(rows: input.rows, columns: input.columns)
     let length = Double(input.columns)
-    for row in 0..<input.rows {
+    try Workers.run(input.rows, threads: threads) { row in
       let source = input[row]
       var sum = 0.0
       for index in source.indices { sum += Double(source[index]) }
@@ -73,9 +74,9 @@ enum Elementwise {
   }
 
   /// Adds the same row to every row.
-  static func addBias(_ values: Activations, _ bias: [Float]) {
+  static func addBias(_ values: Activations, _ bias: [Float], threads: Int) throws {
     precondition(bias.count == values.columns)
-    for row in 0..<values.rows {
+    try Workers.run(values.rows, threads: threads) { row in
       values.update(row) { span in for index in span.indices { span[index] += bias[index] } }
     }
   }
