@@ -65,7 +65,8 @@ import Verification
       ("'descr'", "'shape'"), ("(3, 5)", "(-3,5)"), ("<f4", "<\\4"),
     ] {
       let bytes = good.replacing(Data(from.utf8), with: Data(to.utf8))
-      #expect(try [.malformed, .unsupported].contains(error(bytes)), "\(from) -> \(to)")
+      let code = try error(bytes)
+      #expect(code == .malformed || code == .unsupported, "\(from) -> \(to)")
     }
     let huge = good.replacing(
       Data("'shape': (3, 5), }    ".utf8), with: Data("'shape':(99999999999,5)}".utf8.prefix(22)))

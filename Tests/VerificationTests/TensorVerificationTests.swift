@@ -63,7 +63,7 @@ import Verification
     let output = try await convert(fixture, .gguf, recipe, recipe == "Q4_K" ? Self.layouts[1] : .none)
     let report = try verify(output, fixture)
     #expect(report.ok, "\(report.findings.first.map(\.message) ?? "")")
-    #expect(report.tensors.allSatisfy(\.ok))
+    #expect(report.tensors.allSatisfy { $0.ok })
     #expect(report.formats.reduce(0) { $0 + $1.tensors } == report.tensors.count)
   }
 
@@ -179,7 +179,7 @@ import Verification
     #expect(!report.ok)
     let missing = report.findings.filter { $0.kind == .incomplete }
     #expect(missing.contains { $0.tensor == "model.layers.1.moe.gate_proj.weight" })
-    #expect(report.tensors.allSatisfy(\.ok))
+    #expect(report.tensors.allSatisfy { $0.ok })
   }
 }
 
