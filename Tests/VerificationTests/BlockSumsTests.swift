@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Verification
+import Verification
 
 /// The sums that blocks are judged by.
 @Suite struct BlockSumsTests {
@@ -10,9 +10,11 @@ import Testing
     let y = (0..<77).map { Float($0 % 7 - 3) * size }
     for range in [0..<0, 0..<16, 3..<77, 5..<6, 32..<70] {
       let sums = BlockSums(x.span, y.span, range)
-      let squares = range.reduce(0.0) { $0 + Double(x[$1]) * Double(x[$1]) }
-      let errors = range.reduce(0.0) {
-        $0 + (Double(x[$1]) - Double(y[$1])) * (Double(x[$1]) - Double(y[$1]))
+      var squares = 0.0
+      var errors = 0.0
+      for index in range {
+        squares += Double(x[index]) * Double(x[index])
+        errors += (Double(x[index]) - Double(y[index])) * (Double(x[index]) - Double(y[index]))
       }
       #expect(abs(sums.squares - squares) <= squares * 1e-5)
       #expect(abs(sums.squaredErrors - errors) <= errors * 1e-5)

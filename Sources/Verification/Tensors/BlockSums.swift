@@ -1,14 +1,14 @@
 /// Sums over a stretch of a row: what a block is judged by.
-struct BlockSums {
+package struct BlockSums {
   /// Σ x².
-  var squares: Double
+  package var squares: Double
   /// Σ (x - y)².
-  var squaredErrors: Double
+  package var squaredErrors: Double
 
   /// Sums in sixteen lanes of F32, or in F64 where squares would leave F32's range.
   ///
   /// - Precondition: Both spans reach to `range`'s end.
-  init(_ x: Span<Float>, _ y: Span<Float>, _ range: Range<Int>) {
+  package init(_ x: Span<Float>, _ y: Span<Float>, _ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= min(x.count, y.count))
     var lanes = SIMD16<Float>.zero
     var errors = SIMD16<Float>.zero
@@ -50,7 +50,7 @@ struct BlockSums {
   /// The largest magnitude of a stretch; 0 of none.
   ///
   /// - Precondition: The values are finite.
-  static func largest(_ x: Span<Float>, _ range: Range<Int>) -> Float {
+  package static func largest(_ x: Span<Float>, _ range: Range<Int>) -> Float {
     precondition(range.lowerBound >= 0 && range.upperBound <= x.count)
     return unsafe x.withUnsafeBufferPointer { x in
       var lanes = SIMD16<UInt32>.zero

@@ -1,23 +1,29 @@
 internal import Quantization
-internal import TensorFormats
+package import TensorFormats
 
 /// Compares rows of a candidate with rows of its source, block by block.
-struct RowJudge {
+package struct RowJudge {
   let bound: ErrorBound
   /// Added to ``ErrorBound/absolute``: what the matrix's own scale cannot resolve.
   let floor: Double
   /// Whether figures are kept for each matrix.
   let isStack: Bool
 
+  package init(bound: ErrorBound, floor: Double, isStack: Bool) {
+    self.bound = bound
+    self.floor = floor
+    self.isStack = isStack
+  }
+
   /// The largest magnitudes of the tiles across one row of tiles.
-  struct Tiles {
+  package struct Tiles {
     var largest: [Float] = []
   }
 
   /// The largest magnitudes of the tiles of some rows.
   ///
   /// - Parameter values: Rows of `columns` finite values.
-  func tiles(_ values: Span<Float>, columns: Int) -> Tiles {
+  package func tiles(_ values: Span<Float>, columns: Int) -> Tiles {
     guard case .tile(_, let width) = bound.reach, columns > 0 else { return Tiles() }
     var largest = [Float](repeating: 0, count: (columns + width - 1) / width)
     for row in 0..<values.count / columns {
@@ -36,7 +42,7 @@ struct RowJudge {
   ///   - source: The row of the source.
   ///   - candidate: The row of the candidate.
   ///   - place: The row's first element.
-  func judge(
+  package func judge(
     _ source: Span<Float>, _ candidate: Span<Float>, _ tiles: Tiles, at place: TensorErrors.Place,
     into errors: inout TensorErrors
   ) throws(CheckpointError) {

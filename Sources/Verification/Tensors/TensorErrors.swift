@@ -1,58 +1,64 @@
-internal import Quantization
+package import Quantization
 
 /// What was found in some rows of a tensor, in a form that adds up in their order.
-struct TensorErrors: Sendable {
+package struct TensorErrors: Sendable {
   /// Where an element is, in the whole tensor.
-  struct Place: Hashable, Sendable {
-    var matrix: Int
-    var row: Int
-    var column: Int
+  package struct Place: Hashable, Sendable {
+    package var matrix: Int
+    package var row: Int
+    package var column: Int
+
+    package init(matrix: Int, row: Int, column: Int) {
+      self.matrix = matrix
+      self.row = row
+      self.column = column
+    }
   }
 
   /// A row or a block whose error is the largest share of what it may be.
-  struct Worst: Sendable {
+  package struct Worst: Sendable {
     /// The error over its bound; infinite where none is allowed.
-    var share: Double
+    package var share: Double
     /// Its first element.
-    var place: Place
-    var count: Int
+    package var place: Place
+    package var count: Int
     /// The norm of the error over that of the source.
-    var relative: Double
+    package var relative: Double
     /// The largest that ``relative`` may be.
-    var limit: Double
+    package var limit: Double
 
     /// Keeps the worse of two, the first of equals.
-    static func keep(_ mine: inout Worst?, _ other: Worst?) {
+    package static func keep(_ mine: inout Worst?, _ other: Worst?) {
       guard let other else { return }
       if let old = mine, (old.share, old.relative) >= (other.share, other.relative) { return }
       mine = other
     }
   }
 
-  var sums = ErrorSums()
+  package var sums = ErrorSums()
   /// Σ of the squared bounds of all blocks of rows that differ at all.
-  var boundSquares = 0.0
+  package var boundSquares = 0.0
   /// Where the largest absolute error is; `nil` if there is none.
-  var largestErrorPlace: Place?
-  var worstRow: Worst?
-  var worstBlock: Worst?
+  package var largestErrorPlace: Place?
+  package var worstRow: Worst?
+  package var worstBlock: Worst?
   /// Rows with a block, and blocks, beyond their bound.
-  var badRows = 0
-  var badBlocks = 0
+  package var badRows = 0
+  package var badBlocks = 0
   /// Elements that are NaN or infinite on one side, or differently on both.
-  var nonFinite = 0
-  var firstNonFinite: Place?
+  package var nonFinite = 0
+  package var firstNonFinite: Place?
   /// Elements that are NaN or infinite on both sides alike.
-  var sameNonFinite = 0
+  package var sameNonFinite = 0
   /// Bytes that differ, of tensors that are compared by their bytes.
-  var differingBytes = 0
+  package var differingBytes = 0
   /// The sums and bounds of single matrices of a stack.
-  var matrices: [Int: Matrix] = [:]
+  package var matrices: [Int: Matrix] = [:]
 
-  struct Matrix: Sendable {
-    var squaredErrors = 0.0
-    var squares = 0.0
-    var boundSquares = 0.0
+  package struct Matrix: Sendable {
+    package var squaredErrors = 0.0
+    package var squares = 0.0
+    package var boundSquares = 0.0
 
     mutating func add(_ other: Matrix) {
       squaredErrors += other.squaredErrors
@@ -60,12 +66,15 @@ struct TensorErrors: Sendable {
       boundSquares += other.boundSquares
     }
 
-    var relative: Double { squaredErrors == 0 ? 0 : (squaredErrors / squares).squareRoot() }
-    var share: Double { squaredErrors == 0 ? 0 : (squaredErrors / boundSquares).squareRoot() }
+    package var relative: Double { squaredErrors == 0 ? 0 : (squaredErrors / squares).squareRoot() }
+    package var share: Double { squaredErrors == 0 ? 0 : (squaredErrors / boundSquares).squareRoot() }
   }
 
+  /// Nothing compared yet.
+  package init() {}
+
   /// Adds what was found in later rows.
-  mutating func merge(_ later: TensorErrors) {
+  package mutating func merge(_ later: TensorErrors) {
     if later.sums.maximumAbsoluteError > sums.maximumAbsoluteError {
       largestErrorPlace = later.largestErrorPlace
     }
@@ -83,7 +92,7 @@ struct TensorErrors: Sendable {
   }
 
   /// The matrix with the largest share of its bound.
-  var worstMatrix: (index: Int, matrix: Matrix)? {
+  package var worstMatrix: (index: Int, matrix: Matrix)? {
     matrices.min { a, b in
       (a.value.share, a.value.relative, b.key) > (b.value.share, b.value.relative, a.key)
     }.map { ($0.key, $0.value) }
