@@ -13,12 +13,15 @@ CBK_INLINE void encode_groups(cbk_codes kind, bool rounds, const cbk_scheme *s, 
         const size_t some = groups - first < 16 ? groups - first : 16;
         const u32x16 scale = absmax_scales(s, amax_of_groups(x + first * group, some, group));
         store_scales(s, scale, some, scales + first * scale_bytes(s));
-        float divisor[16];
-        store_f32(divisor, divisors_of(multipliers_of(s, scale)));
+        // The reciprocals of powers of two are exact: the product is the quotient, and faster.
+        const bool multiplies = kind == CBK_CODES_E2M1 && group == 32;
+        const f32x16 divisor = divisors_of(multipliers_of(s, scale));
+        float factor[16];
+        store_f32(factor, multiplies ? 1.0f / divisor : divisor);
         for (size_t lane = 0; lane < some; lane++) {
-            const quotients by = {.divisor = divisor[lane], .multiplies = false};
+            const quotients by = {factor[lane], multiplies, rounds};
             const size_t at = (first + lane) * group;
-            encode_group(kind, rounds, s, by, x + at, group, codes + at / 2);
+            encode_group(kind, s, by, x + at, group, codes + at / 2);
         }
     }
 }
@@ -29,7 +32,7 @@ CBK_INLINE void encode_rows(cbk_codes kind, const cbk_scheme *s, const float *x,
         const float *from = x + row * columns;
         const u32x16 scale = absmax_scales(s, (f32x16)float_of_bits(amax_bits(from, columns)));
         store_scales(s, scale, 1, scales + row * scale_bytes(s));
-        const quotients by = {.divisor = multipliers_of(s, scale)[0], .multiplies = false};
+        const quotients by = {multipliers_of(s, scale)[0], .multiplies = false, .rounds = true};
         encode_row(kind, s, by, from, columns, codes + row * columns);
     }
 }
@@ -65,17 +68,27 @@ void cbk_scheme_encode(cbk_tier tier, const cbk_scheme *scheme, const float *val
 
 // MARK: Decoding
 
-CBK_INLINE f32x16 decode_sixteen(cbk_codes kind, const uint8_t *from) {
-    switch (kind) {
-        case CBK_CODES_E4M3: return e4m3_values(widen_u8(load_u8(from)));
-        case CBK_CODES_E2M1: return e2m1_values(load_nibbles(from));
-        case CBK_CODES_INT4: return float_of_u32(load_nibbles(from)) - 8.0f;
-        case CBK_CODES_INT8: {
-            i8x16 v;
-            memcpy(&v, from, sizeof v);
-            return __builtin_convertvector(v, f32x16);
-        }
-    }
+CBK_INLINE f32x16 float_of_u8(u8x16 v) { return float_of_u32(widen_u8(v)); }
+
+/// The numbers of sixteen four-bit codes.
+CBK_INLINE f32x16 nibble_values(cbk_codes kind, u8x16 code) {
+    if (kind == CBK_CODES_INT4) return float_of_u8(code) - 8.0f;
+    // Twice the magnitudes, 0 1 2 3 4 6 8 12, as bytes: the codes with something added from 5, 6 and 7 on.
+    const i8x16 m = (i8x16)(code & 7);
+    const i8x16 twice = m - (m > 4) - (m > 5) + ((m > 6) & 3);
+    const u32x16 sign = widen_u8(code & 8) << 28;
+    return (f32x16)((u32x16)(float_of_u8((u8x16)twice) * 0.5f) | sign);
+}
+
+/// Thirty-two codes out of sixteen bytes; the halves may have different multipliers.
+CBK_INLINE void decode_thirty_two(cbk_codes kind, const uint8_t *from, float first, float second, float *to) {
+    const u8x16 bytes = load_u8(from), low = bytes & 15, high = bytes >> 4;
+    const u8x16 a =
+        __builtin_shufflevector(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const u8x16 b =
+        __builtin_shufflevector(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    store_f32(to, nibble_values(kind, a) * first);
+    store_f32(to + 16, nibble_values(kind, b) * second);
 }
 
 CBK_INLINE void decode_groups(cbk_codes kind, const cbk_scheme *s, const uint8_t *codes, const uint8_t *scales,
@@ -85,13 +98,33 @@ CBK_INLINE void decode_groups(cbk_codes kind, const cbk_scheme *s, const uint8_t
         const size_t some = groups - first < 16 ? groups - first : 16;
         float multiplier[16];
         store_f32(multiplier, multipliers_of(s, load_scales(s, scales + first * scale_bytes(s), some)));
-        for (size_t lane = 0; lane < some; lane++) {
-            const size_t at = (first + lane) * group;
-            for (size_t i = 0; i < group; i += 16) {
-                store_f32(x + at + i, decode_sixteen(kind, codes + (at + i) / 2) * multiplier[lane]);
-            }
+        const uint8_t *from = codes + first * group / 2;
+        float *to = x + first * group;
+        const size_t sixteens = group / 16, all = some * sixteens;
+        size_t lane = 0, left = sixteens, i = 0;
+        for (; i + 2 <= all; i += 2) {
+            const float a = multiplier[lane];
+            if (--left == 0) lane++, left = sixteens;
+            const float b = multiplier[lane];
+            if (--left == 0) lane++, left = sixteens;
+            decode_thirty_two(kind, from + 8 * i, a, b, to + 16 * i);
+        }
+        if (i < all) {  // an odd number of sixteens
+            uint8_t in[16] = {0};
+            float out[32];
+            memcpy(in, from + 8 * i, 8);
+            decode_thirty_two(kind, in, multiplier[lane], 0, out);
+            memcpy(to + 16 * i, out, 16 * sizeof(float));
         }
     }
+}
+
+/// Sixteen codes of eight bits.
+CBK_INLINE f32x16 decode_sixteen(cbk_codes kind, const uint8_t *from) {
+    if (kind == CBK_CODES_E4M3) return e4m3_values(widen_u8(load_u8(from)));
+    i8x16 v;
+    memcpy(&v, from, sizeof v);
+    return __builtin_convertvector(v, f32x16);
 }
 
 CBK_INLINE void decode_rows(cbk_codes kind, const cbk_scheme *s, const uint8_t *codes, const uint8_t *scales,

@@ -55,13 +55,6 @@ CBK_INLINE f32x16 e4m3_values(u32x16 code) {
     return (f32x16)(sign | (m == 0x7F ? (u32x16)0x7FC00000u : bits));
 }
 
-/// Values of E2M1 codes below 16; that of 8 is -0.
-CBK_INLINE f32x16 e2m1_values(u32x16 code) {
-    const u32x16 m = code & 7, sign = (code & 8) << 28;
-    const u32x16 subnormal = (u32x16)(float_of_u32(m) * 0.5f);
-    return (f32x16)(sign | (m < 2 ? subnormal : (m << 22) + (126u << 23)));
-}
-
 /// Rounds to nearest, ties to even, for magnitudes below 2^22.
 CBK_INLINE f32x16 nearest_integers(f32x16 v) { return (v + 12582912.0f) - 12582912.0f; }
 
@@ -198,34 +191,23 @@ CBK_INLINE void store_nibbles(uint8_t *to, u32x16 codes) {
     memcpy(to, &bytes, sizeof bytes);
 }
 
-CBK_INLINE u32x16 load_nibbles(const uint8_t *from) {
-    u8x8 bytes;
-    memcpy(&bytes, from, sizeof bytes);
-    const u8x16 twice =
-        __builtin_shufflevector(bytes, bytes, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    const u32x16 shift = {0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4};
-    return widen_u8(twice) >> shift & 15;
-}
-
 // MARK: Runs of elements under one scale
 
-/// How quotients are taken: x / divisor, perhaps rounded to BF16 (the libraries' way), or x * inverse (the search's).
+/// How quotients are taken: x / factor or x * factor, perhaps rounded to BF16.
 typedef struct {
-    float divisor;
-    float inverse;
+    float factor;
     bool multiplies;
+    bool rounds;
 } quotients;
 
-CBK_INLINE f32x16 quotient_of(quotients by, bool rounds, f32x16 x) {
-    if (by.multiplies) return x * by.inverse;
-    const f32x16 q = x / by.divisor;
-    return rounds ? rounded_to_bf16(q) : q;
+CBK_INLINE f32x16 quotient_of(quotients by, f32x16 x) {
+    const f32x16 q = by.multiplies ? x * by.factor : x / by.factor;
+    return by.rounds ? rounded_to_bf16(q) : q;
 }
 
 /// Sixteen values to codes; `to` takes eight or sixteen bytes.
-CBK_INLINE void encode_sixteen(cbk_codes codes, bool rounds, const cbk_scheme *s, quotients by, const float *x,
-                               uint8_t *to) {
-    const u32x16 code = codes_of(codes, s->lowest, s->signs_zeros ? ~0u : 0, quotient_of(by, rounds, load_f32(x)));
+CBK_INLINE void encode_sixteen(cbk_codes codes, const cbk_scheme *s, quotients by, const float *x, uint8_t *to) {
+    const u32x16 code = codes_of(codes, s->lowest, s->signs_zeros ? ~0u : 0, quotient_of(by, load_f32(x)));
     if (codes == CBK_CODES_E2M1 || codes == CBK_CODES_INT4) {
         store_nibbles(to, code);
     } else {
@@ -234,21 +216,21 @@ CBK_INLINE void encode_sixteen(cbk_codes codes, bool rounds, const cbk_scheme *s
 }
 
 /// The codes of a group of four-bit codes.
-CBK_INLINE void encode_group(cbk_codes codes, bool rounds, const cbk_scheme *s, quotients by, const float *x,
-                             size_t group, uint8_t *to) {
-    for (size_t i = 0; i < group; i += 16) encode_sixteen(codes, rounds, s, by, x + i, to + i / 2);
+CBK_INLINE void encode_group(cbk_codes codes, const cbk_scheme *s, quotients by, const float *x, size_t group,
+                             uint8_t *to) {
+    for (size_t i = 0; i < group; i += 16) encode_sixteen(codes, s, by, x + i, to + i / 2);
 }
 
 /// The codes of a row of eight-bit codes, of any length.
 CBK_INLINE void encode_row(cbk_codes codes, const cbk_scheme *s, quotients by, const float *x, size_t columns,
                            uint8_t *to) {
     size_t i = 0;
-    for (; i + 16 <= columns; i += 16) encode_sixteen(codes, true, s, by, x + i, to + i);
+    for (; i + 16 <= columns; i += 16) encode_sixteen(codes, s, by, x + i, to + i);
     if (i < columns) {
         float rest[16] = {0};
         uint8_t out[16];
         memcpy(rest, x + i, (columns - i) * sizeof(float));
-        encode_sixteen(codes, true, s, by, rest, out);
+        encode_sixteen(codes, s, by, rest, out);
         memcpy(to + i, out, columns - i);
     }
 }

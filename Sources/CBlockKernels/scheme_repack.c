@@ -52,14 +52,19 @@ CBK_INLINE void pack_mxfp4(cbk_tier tier, const uint8_t *codes, const uint8_t *s
 
 // MARK: NVFP4
 
-CBK_INLINE void unpack_nvfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales) {
+CBK_INLINE void unpack_nvfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales,
+                             ptrdiff_t *bad) {
     (void)tier;
+    *bad = -1;
     for (size_t i = 0; i < count; i++) {
         const uint8_t *block = blocks + 36 * i;
         for (int part = 0; part < 4; part++) {
-            // The top bit has no meaning, and what is NaN elsewhere counts as 0.
-            const uint8_t scale = block[part] & 0x7F;
-            scales[4 * i + part] = scale == 0x7F ? 0 : scale;
+            // The top bit is ignored. 7F counts as 0, and FF as 480, which E4M3 does not have.
+            if (block[part] == 0xFF) {
+                *bad = (ptrdiff_t)(4 * i) + part;
+                return;
+            }
+            scales[4 * i + part] = block[part] == 0x7F ? 0 : block[part] & 0x7F;
         }
         for (int pair = 0; pair < 2; pair++) {
             const u8x16 bytes = load_u8(block + 4 + 16 * pair);
@@ -116,8 +121,9 @@ CBK_FORMS(unpack_mx, unpack_mxfp4,
           scales, bad)
 CBK_FORMS(pack_mx, pack_mxfp4, (const uint8_t *codes, const uint8_t *scales, size_t count, uint8_t *blocks), codes,
           scales, count, blocks)
-CBK_FORMS(unpack_nv, unpack_nvfp4, (const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales), blocks,
-          count, codes, scales)
+CBK_FORMS(unpack_nv, unpack_nvfp4,
+          (const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales, ptrdiff_t *bad), blocks, count, codes,
+          scales, bad)
 CBK_FORMS(pack_nv, pack_nvfp4, (const uint8_t *codes, const uint8_t *scales, size_t count, uint8_t *blocks), codes,
           scales, count, blocks)
 CBK_FORMS(first, first_from, (const uint8_t *bytes, size_t count, uint8_t value, ptrdiff_t *found), bytes, count,
@@ -133,8 +139,10 @@ void cbk_pack_mxfp4(cbk_tier tier, const uint8_t *codes, const uint8_t *scales, 
     CBK_DISPATCH(pack_mx, tier, codes, scales, count, blocks)
 }
 
-void cbk_unpack_nvfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales) {
-    CBK_DISPATCH(unpack_nv, tier, blocks, count, codes, scales)
+ptrdiff_t cbk_unpack_nvfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales) {
+    ptrdiff_t bad;
+    CBK_DISPATCH(unpack_nv, tier, blocks, count, codes, scales, &bad)
+    return bad;
 }
 
 void cbk_pack_nvfp4(cbk_tier tier, const uint8_t *codes, const uint8_t *scales, size_t count, uint8_t *blocks) {

@@ -170,15 +170,15 @@ CBK_INLINE void search_groups(cbk_codes kind, bool rounds, bool weighted, const 
             }
         }
         store_scales(s, best.scale, some, scales + first * scale_bytes(s));
-        float divisor[16], inverse[16], error[16], absmax_errors[16];
-        store_f32(divisor, divisors_of(best.multiplier));
-        store_f32(inverse, best.inverse);
+        float factor[16], error[16], absmax_errors[16];
+        store_f32(factor, best.multiplies ? best.inverse : divisors_of(best.multiplier));
         store_f32(error, best.error);
         store_f32(absmax_errors, first_error);
         const uint32_t multiplies = lane_mask(best.multiplies);
         for (size_t lane = 0; lane < some; lane++) {
-            const quotients by = {divisor[lane], inverse[lane], multiplies >> lane & 1};
-            encode_group(kind, rounds, s, by, from + lane * group, group, codes + (first + lane) * group / 2);
+            const bool searched = multiplies >> lane & 1;
+            const quotients by = {factor[lane], searched, rounds && !searched};
+            encode_group(kind, s, by, from + lane * group, group, codes + (first + lane) * group / 2);
             before += (double)absmax_errors[lane];
             after += (double)error[lane];
         }
@@ -224,7 +224,7 @@ CBK_INLINE double row_error(const row *r, cbk_codes kind, quotients by, float mu
         f32x16 x, w;
         load_row(r, i, &x, &w);
         if (has_signs(kind)) x = magnitudes(x);
-        const f32x16 e = x - levels_of(kind, r->lowest, quotient_of(by, true, x)) * multiplier;
+        const f32x16 e = x - levels_of(kind, r->lowest, quotient_of(by, x)) * multiplier;
         sum += wide(w * e * e);
     }
     return in_order(sum);
@@ -250,7 +250,7 @@ CBK_INLINE float row_refit(const row *r, cbk_codes kind, float multiplier) {
 CBK_INLINE void search_row(const row *r, cbk_codes kind, const cbk_scheme *s, uint8_t *codes, uint8_t *scales,
                            cbk_search_errors *errors) {
     const float absmax = multipliers_of(s, absmax_scales(s, (f32x16)float_of_bits(amax_bits(r->x, r->columns))))[0];
-    quotients by = {.divisor = absmax, .multiplies = false};
+    quotients by = {absmax, .multiplies = false, .rounds = true};
     float best = absmax;
     const double before = row_error(r, kind, by, absmax);
     double least = before;
@@ -258,7 +258,7 @@ CBK_INLINE void search_row(const row *r, cbk_codes kind, const cbk_scheme *s, ui
     for (int k = 1; k <= SHRINK_STEPS + REFITS; k++) {
         const float scale = k <= SHRINK_STEPS ? absmax * (1.0f - (float)k / 32.0f) : row_refit(r, kind, best);
         if (!(scale >= 0x1p-126f && scale <= 0x1p126f)) continue;
-        const quotients trial = {.inverse = 1.0f / scale, .multiplies = true};
+        const quotients trial = {1.0f / scale, .multiplies = true, .rounds = false};
         const double error = row_error(r, kind, trial, scale);
         if (!(error < least)) continue;
         least = error;

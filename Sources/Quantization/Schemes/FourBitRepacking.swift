@@ -16,8 +16,9 @@ public import TensorFormats
 ///
 /// - MXFP4, exponent 255: 2^128 in GGML, NaN in safetensors. (Over codes of 0 alone, which GGML's own encoder writes
 ///   for groups below 2^-125, it becomes exponent 0.)
-/// - NVFP4 of safetensors with a scale that is negative or NaN. GGML ignores the sign and takes NaN for 0; from GGML,
-///   such scales are written as what they mean there.
+/// - NVFP4 of GGML with the scale FF: 480 there, NaN in safetensors. (7F is 0 there, and otherwise the top bit is
+///   ignored; such scales are written as what they mean.)
+/// - NVFP4 of safetensors with a scale that is negative or NaN, which GGML does not know.
 ///
 /// NVFP4's scale of the whole matrix is in neither layout's blocks. It is a factor in GGUF (the F32 tensor
 /// `<name>.scale`; 1 where there is none) and under the names of ModelOpt, and a divisor under those of
@@ -56,13 +57,17 @@ public enum FourBitRepacking {
           else { return }
           switch groups {
           case .mxfp4: bad = unsafe cbk_unpack_mxfp4(tier.kernelValue, from, count, codes, scales)
-          case .nvfp4: unsafe cbk_unpack_nvfp4(tier.kernelValue, from, count, codes, scales)
+          case .nvfp4: bad = unsafe cbk_unpack_nvfp4(tier.kernelValue, from, count, codes, scales)
           }
         }
       }
     }
     guard bad >= 0 else { return }
-    throw refusal(bad, groups, columns, "has the exponent 255, which is 2^128 in GGUF and NaN in safetensors")
+    throw refusal(
+      bad, groups, columns,
+      groups == .mxfp4
+        ? "has the exponent 255, which is 2^128 in GGUF and NaN in safetensors"
+        : "has the scale FF, which is 480 in GGUF and NaN in safetensors")
   }
 
   /// From safetensors to GGML's blocks.
