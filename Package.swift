@@ -131,7 +131,10 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Verification",
-      dependencies: ["TensorFormats", "ByteStreams", "Checkpoint", "ShardPlanning", "Conversion"],
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "ModelWeights", "ShardPlanning", "Conversion", "Inspection",
+      ],
       swiftSettings: strict),
     .target(
       name: "Inspection",
@@ -161,7 +164,8 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "CommandSupport", "Verification", "ShardPlanning", "Checkpoint", "TensorFormats", argumentParser,
+        "CommandSupport", "Verification", "Inspection", "ShardPlanning", "Checkpoint", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
 
@@ -243,6 +247,15 @@ let package = Package(
         "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
         "step3-convert",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "VerificationTests",
+      dependencies: [
+        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
+        "Quantization",
+        "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats", "ByteStreams",
+        "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -6,7 +6,7 @@ internal import Synchronization
 /// So a digest can run over bytes that many threads read, and sums do not depend on the number of threads. Each
 /// thread keeps one scratch value for all its units, and a unit that is waiting for its turn keeps its thread: there
 /// is never more in memory than one scratch value per thread.
-struct OrderedWork<Unit: Sendable, Scratch, Partial> {
+package struct OrderedWork<Unit: Sendable, Scratch, Partial> {
   /// Makes what one thread reuses from unit to unit.
   let makeScratch: @Sendable () -> Scratch
   /// Works on one unit, side by side with other units.
@@ -14,11 +14,22 @@ struct OrderedWork<Unit: Sendable, Scratch, Partial> {
   /// Takes in what came out, in order.
   let takeIn: @Sendable (Unit, Partial, borrowing Scratch) throws -> Void
 
+  /// Describes the work.
+  package init(
+    makeScratch: @escaping @Sendable () -> Scratch,
+    compute: @escaping @Sendable (Unit, inout Scratch) throws -> Partial,
+    takeIn: @escaping @Sendable (Unit, Partial, borrowing Scratch) throws -> Void
+  ) {
+    self.makeScratch = makeScratch
+    self.compute = compute
+    self.takeIn = takeIn
+  }
+
   /// Works off all units.
   ///
   /// - Throws: What the first failing unit, in their order, threw; or `CancellationError`. No unit after that one is
   ///   taken in.
-  func run(
+  package func run(
     _ units: some IteratorProtocol<Unit> & Sendable, threads: Int, isCancelled: @escaping @Sendable () -> Bool
   ) throws {
     let queue = UnitQueue(units)

@@ -1,0 +1,134 @@
+internal import Checkpoint
+internal import Quantization
+internal import ModelWeights
+internal import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// The pairs of one tensor in one part, and what became of them.
+struct TensorOutcome {
+  let pairs: [TensorPair]
+  let errors: TensorErrors
+  let bound: ErrorBound?
+
+  init(_ pairs: [TensorPair], _ errors: TensorErrors) {
+    self.pairs = pairs
+    self.errors = errors
+    bound = pairs.lazy.compactMap { if case .values(let bound) = $0.method { bound } else { nil } }.first
+  }
+
+  var name: String { pairs[0].name }
+  var part: String? { pairs[0].part }
+  var from: String { pairs[0].sourceStorage?.name ?? "?" }
+  var to: String { pairs[0].candidateStorage.name }
+  var elements: Int { pairs.reduce(0) { $0 + $1.box.elementCount } }
+
+  /// From so many elements on the mean of errors is sure enough to be judged.
+  private static let enoughForMeans = 1 << 16
+
+  /// The largest that the relative RMSE may be.
+  var limit: Double {
+    guard let bound, errors.sums.squaredErrors > 0, errors.sums.originalSquares > 0 else { return 0 }
+    return (elements >= Self.enoughForMeans ? bound.typical : 1)
+      * (errors.boundSquares / errors.sums.originalSquares).squareRoot()
+  }
+
+  /// How bad it is, for sorting: beyond 1 something is out of line.
+  var severity: Double {
+    if errors.nonFinite > 0 || errors.differingBytes > 0 { return .infinity }
+    let whole = errors.sums.squaredErrors == 0 ? 0 : errors.sums.relativeRMSE / limit
+    return max(whole, errors.worstBlock?.share ?? 0)
+  }
+
+  // MARK: What is wrong
+
+  /// What is wrong with it; `nil` if nothing is.
+  var finding: TensorReport.Finding? {
+    func finding(_ kind: TensorReport.Finding.Kind, _ message: String) -> TensorReport.Finding {
+      TensorReport.Finding(kind: kind, tensor: name, part: part, message: message)
+    }
+    if errors.differingBytes > 0 {
+      return finding(.notExact, "\(errors.differingBytes) bytes differ, and \(to) is compared byte by byte")
+    }
+    if errors.nonFinite > 0 {
+      let place = errors.firstNonFinite.map { ", the first at \(words($0))" } ?? ""
+      return finding(
+        .nonFinite, "\(errors.nonFinite) elements are NaN or infinite on one side only\(place)")
+    }
+    if errors.badBlocks > 0, let worst = errors.worstBlock {
+      let relative = percent(worst.relative)
+      guard let bound, !bound.isExact || worst.limit > 0 else {
+        return finding(
+          .notExact,
+          "\(errors.badRows) rows differ, though \(to) holds every value of \(from) exactly: "
+            + "the worst, at \(words(worst.place)), by \(relative) of its norm")
+      }
+      let end = worst.place.column + worst.count
+      return finding(
+        .block,
+        "\(errors.badBlocks) blocks in \(errors.badRows) rows are off by more than \(to) makes it: "
+          + "the worst, at \(words(worst.place)) to \(end - 1), by \(relative) of its norm, and at most "
+          + "\(percent(worst.limit)) is possible")
+    }
+    if errors.sums.squaredErrors > 0, errors.sums.relativeRMSE > limit {
+      return finding(
+        .tensor,
+        "the relative RMSE is \(percent(errors.sums.relativeRMSE)), and \(to) makes at most \(percent(limit)) of these "
+          + "weights")
+    }
+    return nil
+  }
+
+  private func words(_ place: TensorErrors.Place) -> String {
+    let matrix = isStack ? "matrix \(place.matrix), " : ""
+    return "\(matrix)row \(place.row), column \(place.column)"
+  }
+
+  /// `14.2 %`
+  private func percent(_ share: Double) -> String {
+    guard share.isFinite else { return "more than 100 %" }
+    let value = share * 100
+    // Three digits that count.
+    var scale = 1.0
+    while value > 0, value * scale < 100, scale < 1e6 { scale *= 10 }
+    let text = "\((value * scale).rounded() / scale)"
+    return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " %"
+  }
+
+  private var isStack: Bool { pairs[0].box.shape.rank > 2 }
+
+  // MARK: Figures
+
+  var figures: TensorFigures {
+    let sums = errors.sums
+    let isWhole = pairs.count == 1 && pairs[0].box.isWhole
+    let relative = sums.relativeRMSE
+    return TensorFigures(
+      name: name, part: part, shape: pairs[0].box.shape,
+      slices: isWhole
+        ? nil : pairs.map { TensorFigures.Slice(origin: $0.box.origin, extent: $0.box.extent) },
+      from: from, to: to, elements: elements, ok: finding == nil, rmse: sums.rmse, relativeRMSE: relative,
+      limit: limit, expected: bound?.expected, maxAbs: Double(sums.maximumAbsoluteError),
+      maxAbsAt: errors.largestErrorPlace.map {
+        TensorFigures.Place(matrix: isStack ? $0.matrix : nil, row: $0.row, column: $0.column)
+      },
+      cosine: sums.cosineSimilarity, snr: relative > 0 ? -20 * log10(relative) : nil,
+      worstRow: errors.worstRow.map(stretch), worstBlock: errors.worstBlock.map(stretch),
+      worstMatrix: errors.worstMatrix.flatMap {
+        $0.matrix.squaredErrors == 0
+          ? nil : TensorFigures.WorstMatrix(matrix: $0.index, relativeRMSE: $0.matrix.relative)
+      },
+      rowsOutOfLine: errors.badRows, blocksOutOfLine: errors.badBlocks, nonFinite: errors.nonFinite,
+      sameNonFinite: errors.sameNonFinite)
+  }
+
+  private func stretch(_ worst: TensorErrors.Worst) -> TensorFigures.Stretch {
+    TensorFigures.Stretch(
+      matrix: isStack ? worst.place.matrix : nil, row: worst.place.row, column: worst.place.column,
+      count: worst.count, relativeRMSE: worst.relative, limit: worst.limit)
+  }
+}

@@ -1,0 +1,120 @@
+internal import Checkpoint
+internal import ModelWeights
+internal import Step3Model
+internal import TensorFormats
+
+/// Which pieces of the output belong to which tensors of the source.
+struct TensorPairing {
+  /// The pairs, in the order of the output's files.
+  private(set) var pairs: [TensorPair] = []
+  /// What is wrong before any value was read.
+  private(set) var findings: [TensorReport.Finding] = []
+  /// Whether the output is one part of a partition set.
+  let isPart: Bool
+
+  /// Finds the counterpart of everything that `output` holds.
+  ///
+  /// Every part of a partition set is looked at by itself, so that what several parts hold is compared in each.
+  ///
+  /// - Parameter isWanted: Which names count.
+  /// - Throws: As ``ModelWeights/ModelWeights/init(_:)``.
+  init(
+    _ output: Checkpoint, _ source: Checkpoint, isWanted: (String) -> Bool
+  ) throws(CheckpointError) {
+    isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
+    let source = try ModelWeights(source)
+    var holders: [(part: String?, weights: ModelWeights)] = []
+    if output.parts.isEmpty {
+      holders = [(nil, try ModelWeights(output))]
+    } else {
+      for part in output.parts { holders.append((part.name, try ModelWeights(part.checkpoint))) }
+    }
+    var found: [String: Set<TensorBox>] = [:]
+    for (part, weights) in holders {
+      for name in weights.names where isWanted(name) {
+        guard let weight = weights[name] else { continue }
+        found[name, default: []].formUnion(weight.pieces.map(\.box))
+        add(name, part, weight, in: weights, source)
+      }
+    }
+    for name in source.names where isWanted(name) {
+      guard let weight = source[name] else { continue }
+      guard let boxes = found[name] else {
+        if !isPart { report(.missing, name, nil, "the source has it, the output has not") }
+        continue
+      }
+      let held = boxes.reduce(0) { $0 + $1.elementCount }
+      if !isPart, held < weight.shape.elementCount, boxes.allSatisfy({ $0.shape == weight.shape }) {
+        report(
+          .incomplete, name, nil,
+          "\(weight.shape.elementCount - held) of its \(weight.shape.elementCount) elements are in none of the parts"
+        )
+      }
+    }
+  }
+
+  private mutating func report(
+    _ kind: TensorReport.Finding.Kind, _ tensor: String, _ part: String?, _ message: String
+  ) {
+    findings.append(TensorReport.Finding(kind: kind, tensor: tensor, part: part, message: message))
+  }
+
+  private mutating func add(
+    _ name: String, _ part: String?, _ weight: ModelWeights.Weight, in candidate: ModelWeights,
+    _ source: ModelWeights
+  ) {
+    guard let counterpart = source[name] else {
+      return report(.unexpected, name, part, "the output has it, the source has not")
+    }
+    guard counterpart.shape == weight.shape else {
+      return report(
+        .shape, name, part, "the shape is \(weight.shape), in the source \(counterpart.shape)")
+    }
+    for piece in weight.pieces {
+      var sourcePiece: ModelWeights.Piece?
+      if !counterpart.isComplete {
+        sourcePiece = counterpart.pieces.first { $0.box.intersection(piece.box) == piece.box }
+        guard sourcePiece != nil else {
+          report(
+            .sourceIncomplete, name, part, "the source does not hold all elements of this piece in one place")
+          continue
+        }
+      }
+      guard let method = Self.method(piece, sourcePiece, counterpart) else {
+        report(
+          .notComparable, name, part,
+          "values of \(TensorStorage(piece.stored).name) and "
+            + "\(counterpart.pieces.first.map { TensorStorage($0.stored).name } ?? "?") cannot be compared")
+        continue
+      }
+      pairs.append(
+        TensorPair(
+          name: name, part: part, candidate: candidate, candidateWeight: weight, piece: piece, source: source,
+          sourceWeight: counterpart, sourcePiece: sourcePiece, method: method))
+    }
+  }
+
+  private static func method(
+    _ piece: ModelWeights.Piece, _ sourcePiece: ModelWeights.Piece?, _ source: ModelWeights.Weight
+  ) -> TensorPair.Method? {
+    let pieces = sourcePiece.map { [$0] } ?? source.pieces
+    let mine = TensorStorage(piece.stored)
+    let others = pieces.map { TensorStorage($0.stored) }
+    if mine.isReal, others.allSatisfy(\.isReal), let first = others.first {
+      return .values(ErrorBound(mine, of: first))
+    }
+    // Without a decoder only whole tensors of one type can be laid beside each other.
+    guard others == [mine], pieces[0].box == piece.box,
+      pieces[0].stored.codes.byteRange.count == piece.stored.codes.byteRange.count
+    else { return nil }
+    return .bytes
+  }
+
+  /// Whether `config.json` says that this is one part of a model.
+  private static func isMarkedAsPart(_ checkpoint: Checkpoint) -> Bool {
+    guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
+      case .object(let members) = root, case .object? = members["step3_partition"]
+    else { return false }
+    return true
+  }
+}

@@ -1,0 +1,106 @@
+internal import Quantization
+public import Checkpoint
+public import Inspection
+internal import ModelWeights
+internal import Synchronization
+public import TensorFormats
+
+/// Compares every tensor of a model with the one it was made from, value by value.
+///
+/// Both sides are decoded, whatever their formats, so anything can be compared with anything: GGUF with safetensors, a
+/// partition set or one part of it with the whole model. What each tensor may be off by follows from how it is stored; see
+/// ``ErrorBound``.
+///
+/// Memory depends on the number of threads and the length of rows only. The figures do not depend on the number of threads.
+public struct TensorVerification: Sendable {
+  private let pairs: [TensorPair]
+  private let empty: TensorReport
+
+  /// Finds out what is to be compared; reads headers only.
+  ///
+  /// - Parameter filter: Which tensors, by their published names; `nil` for all.
+  /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
+  ///   `.unsupported` for schemes that are not read.
+  public init(
+    _ output: Checkpoint, source: Checkpoint, filter: ((String) -> Bool)? = nil
+  ) throws(CheckpointError) {
+    let pairing = try TensorPairing(output, source, isWanted: filter ?? { _ in true })
+    pairs = pairing.pairs
+    var report = TensorReport(output: output.path, source: source.path, partial: pairing.isPart)
+    report.findings = pairing.findings
+    empty = report
+  }
+
+  /// The bytes that ``run(threads:monitor:)`` reads, about.
+  public var byteCount: Int { pairs.reduce(0) { $0 + $1.byteCount } }
+
+  /// Compares.
+  ///
+  /// - Throws: `CheckpointError` if a file cannot be read or decoded, `CancellationError`. Differences are findings.
+  public func run(threads: Int, monitor: WorkMonitor = WorkMonitor()) throws -> TensorReport {
+    let pairs = pairs
+    let collected = Mutex(pairs.map { _ in TensorErrors() })
+    let work = OrderedWork<PairUnit, PairComparison, TensorErrors>(
+      makeScratch: { PairComparison(pairs) },
+      compute: { unit, comparison in
+        if unit.matrix == 0, unit.rows.lowerBound == 0 { monitor.item(pairs[unit.pair].name) }
+        let errors = try comparison.compare(unit)
+        monitor.advance(pairs[unit.pair].byteCount(of: unit))
+        return errors
+      },
+      takeIn: { unit, errors, _ in collected.withLock { $0[unit.pair].merge(errors) } })
+    try work.run(PairUnits(pairs), threads: threads, isCancelled: monitor.isCancelled)
+    return report(collected.withLock { $0 })
+  }
+
+  private func report(_ results: [TensorErrors]) -> TensorReport {
+    var outcomes: [TensorOutcome] = []
+    var start = 0
+    while start < pairs.count {
+      // The pieces of a tensor in one part follow each other.
+      var end = start + 1
+      while end < pairs.count, pairs[end].name == pairs[start].name, pairs[end].part == pairs[start].part {
+        end += 1
+      }
+      var errors = results[start]
+      for index in start + 1..<end { errors.merge(results[index]) }
+      outcomes.append(TensorOutcome(Array(pairs[start..<end]), errors))
+      start = end
+    }
+    var report = empty
+    report.tensors = outcomes.map(\.figures)
+    report.elements = outcomes.reduce(0) { $0 + $1.elements }
+    report.findings += outcomes.compactMap { outcome in
+      outcome.finding.map { (outcome.severity, $0) }
+    }.sorted { ($0.0, $1.1.tensor) > ($1.0, $0.1.tensor) }.map(\.1)
+    report.formats = Self.summaries(outcomes)
+    report.ok = report.findings.isEmpty
+    return report
+  }
+
+  private static func summaries(_ outcomes: [TensorOutcome]) -> [TensorReport.FormatSummary] {
+    var summaries: [[String]: (TensorReport.FormatSummary, squaredErrors: Double, squares: Double)] = [:]
+    for outcome in outcomes {
+      let key = [outcome.from, outcome.to]
+      var (summary, squaredErrors, squares) =
+        summaries[key]
+        ?? (
+          TensorReport.FormatSummary(from: outcome.from, to: outcome.to, expected: outcome.bound?.expected),
+          0, 0
+        )
+      let sums = outcome.errors.sums
+      summary.tensors += 1
+      summary.elements += outcome.elements
+      summary.outOfLine += outcome.finding == nil ? 0 : 1
+      summary.maxAbs = max(summary.maxAbs, Double(sums.maximumAbsoluteError))
+      if summary.worstTensor == nil || sums.relativeRMSE > summary.worstRelativeRMSE {
+        (summary.worstRelativeRMSE, summary.worstTensor) = (sums.relativeRMSE, outcome.name)
+      }
+      squaredErrors += sums.squaredErrors
+      squares += sums.originalSquares
+      summary.relativeRMSE = squaredErrors == 0 ? 0 : (squaredErrors / squares).squareRoot()
+      summaries[key] = (summary, squaredErrors, squares)
+    }
+    return summaries.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value.0)
+  }
+}

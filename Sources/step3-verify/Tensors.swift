@@ -1,0 +1,82 @@
+internal import ArgumentParser
+internal import Checkpoint
+internal import CommandSupport
+internal import Inspection
+internal import TensorFormats
+internal import Verification
+
+/// `step3-verify tensors`: every value against the source.
+struct Tensors: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Decode every tensor of an output and compare it with its source.",
+    discussion: """
+      Output and source may be of any two formats: GGUF or safetensors, plain, block-FP8 or quantised, a partition set \
+      or one part of it. For each tensor: the root mean square error, that error relative to the source, the largest \
+      absolute error and where it is, the cosine and the signal-to-noise ratio. A tensor is out of line if it is further \
+      away than its format makes it: on the whole, or in a single block, so that two swapped rows or one wrong scale are \
+      found in any tensor. Types that hold all values of the source must hold them exactly. Exit code 0 if nothing is \
+      missing and nothing out of line, 1 otherwise.
+      """)
+
+  @Argument(help: "The checkpoint to check: what step3-convert wrote, or any other.", completion: .file())
+  var output: String
+
+  @Option(
+    name: .long, help: ArgumentHelp("The checkpoint that it was made from.", valueName: "path"),
+    completion: .file())
+  var source: String
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Only tensors whose published name has a match of this regular expression.", valueName: "regex"))
+  var filter: String?
+
+  @Flag(name: .long, help: "List all tensors, not only the worst twenty.")
+  var all = false
+
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws { _ = try matcher() }
+
+  func run() async throws {
+    let checked = try open(output)
+    let verification = try TensorVerification(checked, source: try open(source), filter: try matcher())
+    let reporter = common.progressReporter("comparing", total: verification.byteCount)
+    defer { reporter.finish() }
+    Interruption.watch()
+    let report = try verification.run(
+      threads: common.threadCount,
+      monitor: WorkMonitor(
+        advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) },
+        isCancelled: { Interruption.isRequested }))
+    reporter.finish()
+    common.note(Step3Verify.name, reporter.outcome)
+    if common.json {
+      try StandardStream.output.write(json: report)
+    } else {
+      let bold: (String) -> String =
+        common.usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 }
+      try StandardStream.output.write(
+        TensorReportText(report, all: all).text(width: StandardStream.output.columns, heading: bold))
+    }
+    common.note(Step3Verify.name, "peak memory: \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).decimal)")
+    if !report.ok { throw CommandLineTool.end(.checkFailed) }
+  }
+
+  private func open(_ path: String) throws -> Checkpoint {
+    let checkpoint = try Checkpoint.open(path)
+    CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
+    return checkpoint
+  }
+
+  private func matcher() throws -> ((String) -> Bool)? {
+    guard let filter else { return nil }
+    do {
+      let pattern = try NamePattern(filter)
+      return { pattern.matches($0) }
+    } catch {
+      throw ValidationError("--filter '\(filter)' is not a regular expression: \(error.message)")
+    }
+  }
+}
