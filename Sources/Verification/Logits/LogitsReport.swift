@@ -1,0 +1,130 @@
+/// How close a model's logits are to a reference's.
+public struct LogitsReport: Encodable, Hashable, Sendable {
+  /// Whether every check held; true without checks.
+  public var ok: Bool
+  /// Positions compared.
+  public var tokens: Int
+  /// The largest absolute difference of two logits.
+  public var maxAbsError: Double
+  /// The mean absolute difference.
+  public var meanAbsError: Double
+  public var kl: Divergence
+  /// The share of positions at which both have the same highest token.
+  public var top1Agreement: Double
+  /// The mean share of the reference's five highest tokens that are among the candidate's.
+  public var top5Overlap: Double
+  public var perplexity: Perplexity
+  /// How often both route to the same experts, by layer; empty where the routing was not looked at.
+  public var expertAgreement: [ExpertAgreement]
+  /// The limits, and whether they were kept.
+  public var checks: [Check]
+
+  /// KL(reference || candidate) over the positions, in nats.
+  public struct Divergence: Encodable, Hashable, Sendable {
+    public var mean: Double
+    public var median: Double
+    public var max: Double
+    /// 99 of 100 positions are below.
+    public var p99: Double
+  }
+
+  /// The exponential of the mean negative log-likelihood of the tokens that follow; `nil` where none is known.
+  public struct Perplexity: Encodable, Hashable, Sendable {
+    public var reference: Double?
+    public var candidate: Double?
+  }
+
+  /// A limit and the value that it is for.
+  public struct Check: Encodable, Hashable, Sendable {
+    /// The option's name, without dashes.
+    public var name: String
+    public var limit: Double
+    public var value: Double
+    public var ok: Bool
+  }
+}
+
+/// How often two models choose the same experts in a layer.
+public struct ExpertAgreement: Encodable, Hashable, Sendable {
+  /// The layer's number.
+  public var layer: Int
+  /// The mean share of the reference's chosen experts that the candidate chooses too.
+  public var agreement: Double
+
+  /// Describes a layer.
+  public init(layer: Int, agreement: Double) {
+    self.layer = layer
+    self.agreement = agreement
+  }
+
+  /// Counts, for every position, how many of the reference's experts the candidate chooses.
+  ///
+  /// - Parameters:
+  ///   - reference: The chosen experts, position by position, `perToken` each.
+  ///   - candidate: Likewise; the order within a position does not matter.
+  /// - Precondition: Both have as many, a whole number of positions.
+  public init(layer: Int, reference: [Int32], candidate: [Int32], perToken: Int) {
+    precondition(
+      perToken > 0 && reference.count == candidate.count && reference.count % perToken == 0,
+      "unequal choices of experts")
+    var same = 0
+    for start in stride(from: 0, to: reference.count, by: perToken) {
+      let other = candidate[start..<start + perToken]
+      same += reference[start..<start + perToken].count { other.contains($0) }
+    }
+    self.layer = layer
+    agreement = reference.isEmpty ? 1 : Double(same) / Double(reference.count)
+  }
+}
+
+/// What measures must keep for a candidate to pass.
+public struct LogitsLimits: Hashable, Sendable {
+  /// The divergence of any position at most.
+  public var maxKL: Double?
+  /// The mean divergence at most.
+  public var maxMeanKL: Double?
+  /// The absolute difference of any two logits at most.
+  public var maxAbs: Double?
+  /// The share of positions with the same highest token at least.
+  public var minTop1: Double?
+  /// The overlap of the five highest tokens at least.
+  public var minTop5: Double?
+  /// The agreement about experts in any layer at least.
+  public var minExpertAgreement: Double?
+
+  /// No limits.
+  public init(
+    maxKL: Double? = nil, maxMeanKL: Double? = nil, maxAbs: Double? = nil, minTop1: Double? = nil,
+    minTop5: Double? = nil, minExpertAgreement: Double? = nil
+  ) {
+    self.maxKL = maxKL
+    self.maxMeanKL = maxMeanKL
+    self.maxAbs = maxAbs
+    self.minTop1 = minTop1
+    self.minTop5 = minTop5
+    self.minExpertAgreement = minExpertAgreement
+  }
+
+  /// The checks of all limits that are set. A value that is no number keeps none, and neither does one that was not measured.
+  func checks(_ report: LogitsReport) -> [LogitsReport.Check] {
+    let measured = report.tokens > 0
+    func value(_ value: Double?) -> Double { measured ? value ?? .nan : .nan }
+    let atMost: [(String, Double?, Double)] = [
+      ("max-kl", maxKL, value(report.kl.max)), ("max-mean-kl", maxMeanKL, value(report.kl.mean)),
+      ("max-abs", maxAbs, value(report.maxAbsError)),
+    ]
+    let atLeast: [(String, Double?, Double)] = [
+      ("min-top1", minTop1, value(report.top1Agreement)), ("min-top5", minTop5, value(report.top5Overlap)),
+      (
+        "min-expert-agreement", minExpertAgreement,
+        value(report.expertAgreement.map(\.agreement).min())
+      ),
+    ]
+    return atMost.compactMap { name, limit, value in
+      limit.map { LogitsReport.Check(name: name, limit: $0, value: value, ok: value <= $0) }
+    }
+      + atLeast.compactMap { name, limit, value in
+        limit.map { LogitsReport.Check(name: name, limit: $0, value: value, ok: value >= $0) }
+      }
+  }
+}
