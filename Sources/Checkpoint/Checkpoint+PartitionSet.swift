@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import TensorFormats
+public import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -8,13 +8,32 @@ internal import Foundation
 #endif
 
 extension Checkpoint {
+  /// Opens some parts of a partition set as one checkpoint. Nothing of the others is opened.
+  ///
+  /// - Parameters:
+  ///   - path: The set's directory.
+  ///   - names: The directories of the parts.
+  /// - Throws: `.notFound` for a name that is no part; otherwise as ``open(_:)``.
+  public static func open(_ path: String, parts names: [String]) throws(CheckpointError) -> Checkpoint {
+    let set = try openPartitionSet(path, DirectoryListing(path), parts: Set(names))
+    let found = Set((set?.parts ?? []).map(\.name))
+    if let missing = names.first(where: { !found.contains($0) }) {
+      throw CheckpointError(.notFound, "there is no such part of a partition set", path: "\(path)/\(missing)")
+    }
+    guard let set else { throw CheckpointError(.invalidRequest, "no parts are named", path: path) }
+    return set
+  }
+
   /// Opens a directory whose subdirectories are the parts of one model, as `step3-convert --partition` writes them;
   /// `nil` if it is no such directory.
+  ///
+  /// - Parameter wanted: The parts to open; all of them if `nil`.
   static func openPartitionSet(
-    _ path: String, _ listing: DirectoryListing
+    _ path: String, _ listing: DirectoryListing, parts wanted: Set<String>? = nil
   ) throws(CheckpointError) -> Checkpoint? {
     var parts: [Part] = []
-    for name in listing.names where FileSystem.kind(of: "\(path)/\(name)") == .directory {
+    for name in listing.names where wanted?.contains(name) ?? true {
+      guard FileSystem.kind(of: "\(path)/\(name)") == .directory else { continue }
       guard let configuration = try readConfiguration(in: "\(path)/\(name)"),
         isPart(configuration)
       else { continue }

@@ -2,6 +2,8 @@
 #ifndef CFILESHIMS_H
 #define CFILESHIMS_H
 
+#include "CProcessShims.h"
+
 #include <stdint.h>
 
 /// Reserves `bytes` bytes for the file from its start and makes it that long, so that a full disk shows before the
