@@ -109,6 +109,7 @@ let package = Package(
       name: "Step3Runtime",
       dependencies: [
         "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "Step3Model", "ModelWeights",
+        "CFileShims",
         .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: strict,
@@ -161,7 +162,8 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "CommandSupport", "Verification", "ShardPlanning", "Checkpoint", "TensorFormats", argumentParser,
+        "CommandSupport", "Verification", "ShardPlanning", "Checkpoint", "Step3Runtime", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
 
@@ -234,7 +236,8 @@ let package = Package(
       name: "Step3RuntimeTests",
       dependencies: [
         "Step3Runtime", "ModelWeights", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
-        "TensorFormats", "ByteStreams", "CheckpointTesting",
+        "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
+        "CheckpointTesting", "step3-verify",
       ],
       swiftSettings: testing),
     .testTarget(

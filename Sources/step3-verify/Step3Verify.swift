@@ -14,7 +14,7 @@ struct Step3Verify: AsyncParsableCommand {
         step3-verify checksums step3-afd/attention --json
       """,
     version: toolkitVersion,
-    subcommands: [Checksums.self])
+    subcommands: [Checksums.self, FFNWorkerCommand.self])
 
   static func main() async { await CommandLineTool.run(Self.self) }
 }

@@ -1,0 +1,46 @@
+internal import CFileShims
+internal import Checkpoint
+internal import Dispatch
+internal import ModelWeights
+internal import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// A process that serves one feed-forward part: what ``AFDSession`` starts.
+public enum FFNWorker {
+  /// The hidden subcommand under which a program runs this, and its options.
+  public static let subcommand = "ffn-worker"
+
+  /// Opens a part, and nothing else, and serves it until the other side is gone.
+  ///
+  /// The process ends at once when the other side disappears, also in the middle of a layer. An interrupt from the
+  /// terminal is left to the other side.
+  ///
+  /// - Parameters:
+  ///   - part: The part's directory.
+  ///   - descriptor: A connected stream socket, which is taken over: the worker's standard input.
+  /// - Throws: What went wrong; the other side has been told.
+  public static func run(part: String, threads: Int, descriptor: Int32 = 0) throws {
+    for number in [SIGINT, SIGHUP] { signal(number, SIG_IGN) }
+    let stream = FrameStream(owning: descriptor)
+    // A queue of its own has a thread of its own.
+    DispatchQueue(label: "connection").async {
+      if cfs_wait_hangup(descriptor) == 0 { _exit(lostConnection) }
+    }
+    let server: FFNServer
+    do {
+      server = try FFNServer(ModelWeights(Checkpoint.open(part)), Products(threads: threads))
+    } catch {
+      FFNServer.report(error, on: stream)
+      throw error
+    }
+    try server.serve(stream)
+  }
+
+  /// `EX_IOERR` of `sysexits.h`.
+  private static let lostConnection: Int32 = 74
+}

@@ -1,0 +1,77 @@
+internal import TensorFormats
+
+/// One message on a connection between attention and a feed-forward rank.
+///
+/// On the wire, little-endian: the magic `S3FF`, the version of the protocol (u16), the kind (u16), the length of what
+/// follows (u64), and that many bytes.
+struct Frame {
+  /// What a message is about.
+  enum Kind: UInt16 {
+    /// The rank says what it holds: JSON, ``PartHello``.
+    case hello = 1
+    /// Attention accepts the rank: JSON, ``Welcome``.
+    case welcome = 2
+    /// Tokens of one layer: ``ForwardRequest``.
+    case request = 3
+    /// Their partial sums: ``ForwardReply``.
+    case reply = 4
+    /// The rank failed: JSON, ``RemoteFailure``.
+    case failure = 5
+    /// Nothing more will be asked.
+    case goodbye = 6
+
+    /// No message of the kind is longer, in bytes.
+    var limit: Int {
+      switch self {
+      case .hello, .welcome: 16 << 20
+      case .request, .reply: 1 << 30
+      case .failure: 1 << 16
+      case .goodbye: 0
+      }
+    }
+  }
+
+  /// The version of this protocol: raised when a message changes.
+  static let version: UInt16 = 1
+  static let magic = Array("S3FF".utf8)
+  static let headerBytes = 16
+
+  let kind: Kind
+  let payload: [UInt8]
+
+  /// The bytes before the payload.
+  static func header(_ kind: Kind, payloadBytes: Int) -> [UInt8] {
+    var writer = MessageWriter()
+    for byte in magic { writer.append(byte) }
+    writer.append(version)
+    writer.append(kind.rawValue)
+    writer.append(UInt64(payloadBytes))
+    return writer.bytes
+  }
+
+  /// Reads what stands before the payload.
+  ///
+  /// - Throws: `.malformed` for anything else, `.unsupported` for another version.
+  static func parseHeader(_ bytes: [UInt8]) throws(CheckpointError) -> (kind: Kind, payloadBytes: Int) {
+    guard bytes.count == headerBytes, Array(bytes.prefix(4)) == magic else {
+      throw CheckpointError(.malformed, "the other side does not speak this protocol")
+    }
+    var reader = MessageReader(Array(bytes.dropFirst(4)), name: "a message's header")
+    let other = try reader.integer(UInt16.self)
+    guard other == version else {
+      throw CheckpointError(
+        .unsupported, "the other side speaks version \(other) of the protocol, this one version \(version)",
+        remedy: "run the same release on both sides")
+    }
+    let number = try reader.integer(UInt16.self)
+    guard let kind = Kind(rawValue: number) else {
+      throw CheckpointError(.malformed, "a message of the unknown kind \(number) came")
+    }
+    let length = try reader.integer(UInt64.self)
+    guard length <= UInt64(kind.limit) else {
+      throw CheckpointError(
+        .malformed, "a message of \(length) bytes was announced, where at most \(kind.limit) are allowed")
+    }
+    return (kind, Int(length))
+  }
+}

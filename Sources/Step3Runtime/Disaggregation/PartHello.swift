@@ -1,0 +1,130 @@
+internal import Checkpoint
+internal import ModelWeights
+internal import Step3Model
+internal import TensorFormats
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+/// The dimensions on which attention and the feed-forward ranks must agree.
+struct ModelDimensions: Codable, Hashable, Sendable {
+  let hiddenSize: Int
+  let layerCount: Int
+  let moeLayers: [Int]
+  let expertCount: Int
+  let expertsPerToken: Int
+  let normalizesExpertWeights: Bool
+  let intermediateSize: Int
+  let expertIntermediateSize: Int
+  let sharedExpertIntermediateSize: Int
+
+  init(_ text: Step3Configuration.Text) {
+    hiddenSize = text.hiddenSize
+    layerCount = text.layerCount
+    moeLayers = text.moeLayers
+    expertCount = text.expertCount
+    expertsPerToken = text.expertsPerToken
+    normalizesExpertWeights = text.normalizesExpertWeights
+    intermediateSize = text.intermediateSize
+    expertIntermediateSize = text.expertIntermediateSize
+    sharedExpertIntermediateSize = text.sharedExpertIntermediateSize
+  }
+}
+
+/// What a feed-forward rank says when it is ready: which part it is and what it found in its files.
+struct PartHello: Codable, Hashable, Sendable {
+  let toolkitVersion: String
+  let dimensions: ModelDimensions
+  let identity: PartIdentity
+  /// What it holds of each network, by layer.
+  let shares: [FFNShare]
+  /// The layers of which it holds the router, whole.
+  let routers: [Int]
+
+  /// Looks at an opened part.
+  ///
+  /// - Throws: `.invalidRequest` if it is none, or not of the FFN side; `.malformed` if its boxes are of no use.
+  init(_ weights: ModelWeights, _ text: Step3Configuration.Text) throws(CheckpointError) {
+    let path = weights.checkpoint.path
+    guard let configuration = weights.checkpoint.configuration,
+      let identity = try PartIdentity(configuration: configuration, path: path)
+    else {
+      throw CheckpointError(
+        .invalidRequest, "this is no part of a partition set", path: path,
+        remedy: "step3-convert --partition afd makes them")
+    }
+    guard identity.role == .ffn else {
+      throw CheckpointError(
+        .invalidRequest, "this is a part of the \(identity.role.rawValue) side, not of the FFN side",
+        path: path)
+    }
+    var shares: [FFNShare] = []
+    for layer in 0..<text.layerCount {
+      for network in FFNNetwork.of(layer: layer, text) {
+        if let share = try FFNShare(network, layer: layer, in: weights, text) { shares.append(share) }
+      }
+    }
+    toolkitVersion = TensorFormats.toolkitVersion
+    dimensions = ModelDimensions(text)
+    self.identity = identity
+    self.shares = shares
+    routers = text.moeLayers.filter { layer in
+      let router = weights[Step3TensorName(.router, layer: layer)]
+      return router?.shape.dimensions == [text.expertCount, text.hiddenSize] && router?.isComplete == true
+    }
+  }
+}
+
+/// What attention answers to a rank that it accepts.
+struct Welcome: Codable, Hashable, Sendable {
+  let dimensions: ModelDimensions
+  /// Which part the rank was taken for.
+  let identity: PartIdentity
+}
+
+/// An error that happened on the other side.
+struct RemoteFailure: Codable, Sendable {
+  let code: String
+  let message: String
+  let path: String?
+  let offset: Int?
+  let tensor: String?
+  let remedy: String?
+
+  init(_ error: any Error) {
+    let known = error as? CheckpointError
+    code = known?.code.rawValue ?? "internal"
+    // Cut, so that the message always fits.
+    message = String((known?.message ?? "\(error)").prefix(4000))
+    path = known?.path.map { String($0.prefix(4000)) }
+    offset = known?.offset
+    tensor = known?.tensor.map { String($0.prefix(1000)) }
+    remedy = known?.remedy.map { String($0.prefix(1000)) }
+  }
+
+  /// The error, said of a part.
+  func error(of part: String) -> CheckpointError {
+    CheckpointError(
+      CheckpointError.Code(rawValue: code), "FFN part \(part): \(message)", path: path, offset: offset,
+      tensor: tensor, remedy: remedy)
+  }
+}
+
+extension Frame {
+  /// The JSON in a message.
+  ///
+  /// - Throws: `.malformed`.
+  func decoded<Value: Decodable>(_ type: Value.Type) throws(CheckpointError) -> Value {
+    do {
+      return try JSONDecoder().decode(type, from: Data(payload))
+    } catch {
+      throw CheckpointError(.malformed, "a message (\(kind)) is not what this protocol says")
+    }
+  }
+
+  /// A message's JSON.
+  static func encoded(_ value: some Encodable) throws -> [UInt8] { Array(try JSONEncoder().encode(value)) }
+}

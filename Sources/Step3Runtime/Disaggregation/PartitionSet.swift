@@ -1,0 +1,113 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import TensorFormats
+
+/// The parts of a partition set, as their `config.json` files describe them; weights are not opened.
+struct PartitionSet: Sendable {
+  /// One directory.
+  struct Part: Sendable {
+    let name: String
+    let path: String
+    let identity: PartIdentity
+  }
+
+  /// No deployment has more ranks on one side.
+  static let mostRanks = 1024
+
+  let path: String
+  /// By rank.
+  let attention: [Part]
+  /// By rank.
+  let ffn: [Part]
+  /// Where there is one.
+  let vision: Part?
+
+  /// Whether the FFN side chooses the experts.
+  var routesInFFN: Bool { ffn.first?.identity.routesInFFN ?? false }
+
+  /// Finds the parts below a directory.
+  ///
+  /// - Throws: `.invalidRequest` if it is no partition set; `.notFound` for a rank that is missing, `.malformed` for one
+  ///   that is there twice, for parts of different cuts, and for two parts that carry each other's names.
+  init(_ path: String) throws(CheckpointError) {
+    var parts: [Part] = []
+    for name in try FileSystem.names(in: path) where FileSystem.kind(of: "\(path)/\(name)") == .directory {
+      let directory = "\(path)/\(name)"
+      let file = "\(directory)/config.json"
+      guard FileSystem.kind(of: file) == .file else { continue }
+      let input = try InputFile(file)
+      guard input.byteCount <= OutputMarkers.largestTextFile else { continue }
+      let text = try input.readBytes(0..<input.byteCount)
+      guard let identity = try PartIdentity(configuration: text, path: file) else { continue }
+      parts.append(Part(name: name, path: directory, identity: identity))
+    }
+    guard !parts.isEmpty else {
+      throw CheckpointError(
+        .invalidRequest, "this is no partition set", path: path,
+        remedy: "step3-convert --partition afd makes one")
+    }
+    try Self.checkNames(parts, path)
+    self.path = path
+    attention = try Self.ranks(.attention, of: parts, path)
+    ffn = try Self.ranks(.ffn, of: parts, path)
+    let vision = parts.filter { $0.identity.role == .vision }
+    guard vision.count <= 1 else { throw Self.doubled(vision[0], vision[1], path) }
+    self.vision = vision.first
+    guard Set((attention + ffn).map(\.identity.routesInFFN)).count == 1 else {
+      throw CheckpointError(
+        .malformed, "some parts have the router on the attention side and some not", path: path)
+    }
+  }
+
+  /// The parts of a role by rank, each there exactly once.
+  private static func ranks(
+    _ role: PartIdentity.Role, of parts: [Part], _ path: String
+  ) throws(CheckpointError) -> [Part] {
+    let own = parts.filter { $0.identity.role == role }
+    guard let first = own.first else {
+      throw CheckpointError(.notFound, "there is no \(role.rawValue) part", path: path)
+    }
+    var found = [Part?](repeating: nil, count: first.identity.position.ranks)
+    for part in own {
+      guard part.identity.position.ranks == found.count,
+        part.identity.tensorParallel.ranks == first.identity.tensorParallel.ranks
+      else {
+        throw CheckpointError(
+          .malformed,
+          "\(first.name) and \(part.name) are parts of different cuts: of \(found.count) and "
+            + "\(part.identity.position.ranks) ranks", path: path)
+      }
+      let rank = part.identity.position.rank
+      if let other = found[rank] { throw doubled(other, part, path) }
+      found[rank] = part
+    }
+    var complete: [Part] = []
+    for (rank, part) in found.enumerated() {
+      guard let part else {
+        throw CheckpointError(
+          .notFound,
+          "\(role.rawValue) rank \(rank) of \(found.count) is missing (\(first.identity.name(of: rank)))",
+          path: path)
+      }
+      complete.append(part)
+    }
+    return complete
+  }
+
+  /// Other names are fine; that of another part is a mistake, because engines are started by directory.
+  private static func checkNames(_ parts: [Part], _ path: String) throws(CheckpointError) {
+    let standard = Set(parts.map(\.identity.standardName))
+    for part in parts where part.name != part.identity.standardName && standard.contains(part.name) {
+      throw CheckpointError(
+        .malformed, "the directory \(part.name) holds the part \(part.identity.standardName)", path: path,
+        remedy: "parts were moved to each other's places, or one was copied over another")
+    }
+  }
+
+  private static func doubled(_ first: Part, _ second: Part, _ path: String) -> CheckpointError {
+    CheckpointError(
+      .malformed,
+      "\(first.name) and \(second.name) are both \(first.identity.role.rawValue) rank "
+        + "\(first.identity.position.rank)", path: path)
+  }
+}
