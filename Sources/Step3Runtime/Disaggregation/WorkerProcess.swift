@@ -37,7 +37,7 @@ final class WorkerProcess: Sendable {
   init(_ executable: String, _ arguments: [String], input: CInt) throws(CheckpointError) {
     var strings = unsafe ([executable] + arguments).map { unsafe strdup($0) }
     unsafe strings.append(nil)
-    defer { for unsafestring in unsafe strings { unsafe free(string) } }
+    defer { unsafe strings.forEach { unsafe free($0) } }
     var process: CInt = 0
     let failure = unsafe cfs_spawn(executable, strings, input, &process)
     guard failure == 0 else {
