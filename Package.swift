@@ -33,6 +33,8 @@ let package = Package(
     .library(name: "Quantization", targets: ["Quantization"]),
     .library(name: "QuantizationRecipes", targets: ["QuantizationRecipes"]),
     .library(name: "Step3Model", targets: ["Step3Model"]),
+    .library(name: "ModelWeights", targets: ["ModelWeights"]),
+    .library(name: "Step3Runtime", targets: ["Step3Runtime"]),
     .library(name: "ShardPlanning", targets: ["ShardPlanning"]),
     .library(name: "Conversion", targets: ["Conversion"]),
   ],
@@ -240,7 +242,8 @@ let package = Package(
     .testTarget(
       name: "Step3RuntimeTests",
       dependencies: [
-        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
+        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization",
+        "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
       ],
@@ -256,7 +259,8 @@ let package = Package(
     .testTarget(
       name: "VerificationTests",
       dependencies: [
-        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model", "Quantization",
+        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
+        "Quantization",
         "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats", "ByteStreams",
         "CheckpointTesting",
       ],

@@ -6,13 +6,29 @@ let package = Package(
   platforms: [.macOS(.v15)],
   dependencies: [.package(name: "step3-toolkit", path: "../..")],
   targets: [
+    .systemLibrary(
+      name: "CBenchBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
     .executableTarget(
       name: "codec-bench",
       dependencies: [
         .product(name: "Quantization", package: "step3-toolkit"),
         .product(name: "TensorFormats", package: "step3-toolkit"),
       ],
-      swiftSettings: [.enableExperimentalFeature("Lifetimes")])
+      swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
+    .executableTarget(
+      name: "runtime-bench",
+      dependencies: [
+        .product(name: "Step3Runtime", package: "step3-toolkit"),
+        .product(name: "ModelWeights", package: "step3-toolkit"),
+        .product(name: "Checkpoint", package: "step3-toolkit"),
+        .product(name: "GGUF", package: "step3-toolkit"),
+        .product(name: "Safetensors", package: "step3-toolkit"),
+        .product(name: "Quantization", package: "step3-toolkit"),
+        .product(name: "TensorFormats", package: "step3-toolkit"),
+        .target(name: "CBenchBLAS", condition: .when(platforms: [.linux])),
+      ],
+      swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
   ],
   swiftLanguageModes: [.v6]
 )
