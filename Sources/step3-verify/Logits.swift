@@ -131,7 +131,7 @@ struct Logits: ToolCommand {
     let file = try dump.map {
       try LogitsDump($0, tokens: input.batch.tokens, vocabulary: runner.model.text.vocabularySize)
     }
-    let report = try reporting("comparing", verification.byteCount) { monitor in
+    var report = try reporting("comparing", verification.byteCount) { monitor in
       try verification.run(
         limits: LogitsLimits(
           maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
@@ -150,6 +150,8 @@ struct Logits: ToolCommand {
       }
       bytes = runner.model.products.bytesRead + other.model.products.bytesRead
     }
+    // A fault that the logits hardly show is one all the same.
+    if let bisection { report.add(bisection.check) }
     return Outcome(report: report, bisection: bisection, bytesRead: bytes)
   }
 

@@ -1,12 +1,16 @@
 """Formats what the tools said with --json, for Tests/Demo/run.sh.
 
-Usage: report.py conversion|verification RECORD     one line about one result
+Usage: report.py conversion|verification|tensors|logits RECORD     one line about one result
        report.py damage FILE                        flips one bit in the middle of a file
+       report.py misplace FOLDER                    turns the rows of one expert around
+       report.py tokens FILE                        writes 256 random tokens
        report.py table FOLDER                       all results as a table
 """
 
 import json
 import pathlib
+import random
+import struct
 import sys
 
 
@@ -57,6 +61,54 @@ def describe_verification(record):
     return result["ok"] and result["manifest"] and result["tensors"] > 0 and not result["findings"]
 
 
+def describe_tensors(record):
+    result = read(record, "tensors")
+    worst = max(result["formats"], key=lambda entry: entry["worstRelativeRMSE"])
+    print(
+        f"  {'every value as close as its format allows' if result['ok'] else 'values OUT OF LINE'}: "
+        f"{result['elements']:,} elements, relative RMSE {100 * worst['relativeRMSE']:.3f} % in {worst['to']}"
+    )
+    return result["ok"] and result["elements"] > 0
+
+
+def describe_logits(record):
+    result = read(record, "logits")
+    checks = ", ".join(f"{check['name']} {check['limit']:g}" for check in result["checks"])
+    print(
+        f"  {'within' if result['ok'] else 'NOT within'} {checks}: KL divergence {result['kl']['mean']:.2g}, "
+        f"same token {100 * result['top1Agreement']:.0f} %, largest difference {result['maxAbsError']:.2g}, "
+        f"{size(result['bytesRead'])} read in {result['seconds']:.1f} s, peak memory {size(result['peakMemoryBytes'])}"
+    )
+    return result["ok"] and result["tokens"] > 0
+
+
+def misplace(folder):
+    """Turns the rows of an expert's up projection around, in a safetensors checkpoint."""
+    name = "model.layers.1.moe.up_proj.weight"
+    for path in pathlib.Path(folder).glob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        length = struct.unpack("<Q", data[:8])[0]
+        tensor = json.loads(data[8:8 + length]).get(name)
+        if tensor is None:
+            continue
+        start, end = (8 + length + offset for offset in tensor["data_offsets"])
+        experts, rows, _ = tensor["shape"]
+        expert = (end - start) // experts
+        row = expert // rows
+        first = start + 3 * expert
+        turned = [data[first + index * row:first + (index + 1) * row] for index in reversed(range(rows))]
+        data[first:first + expert] = b"".join(turned)
+        path.write_bytes(data)
+        return True
+    return False
+
+
+def tokens(path):
+    random.seed(1)
+    pathlib.Path(path).write_text(json.dumps([random.randrange(8192) for _ in range(256)]))
+    return True
+
+
 def damage(path):
     data = bytearray(pathlib.Path(path).read_bytes())
     data[len(data) // 2] ^= 1
@@ -65,13 +117,15 @@ def damage(path):
 
 
 def table(folder):
-    header = ["conversion", "source", "output", "ratio", "bits/weight", "time", "rate", "peak memory", "verified"]
+    header = ["conversion", "source", "output", "ratio", "bits/weight", "time", "rate", "peak memory", "bytes", "values", "KL", "top-1"]
     rows = [header]
     passed = True
     for title in sorted(pathlib.Path(folder).glob("*.title")):
         record = title.with_suffix("")
         conversion, verification = read(record, "convert"), read(record, "verify")
-        passed &= verification["ok"]
+        tensors = read(record, "tensors")
+        logits = read(record, "logits") if pathlib.Path(f"{record}.logits.json").exists() else None
+        passed &= verification["ok"] and tensors["ok"] and (logits is None or logits["ok"])
         rows.append([
             title.read_text().strip(),
             size(conversion["sourceBytes"]),
@@ -81,7 +135,10 @@ def table(folder):
             f"{conversion['seconds']:.1f} s",
             rate(conversion),
             size(conversion["peakMemoryBytes"]),
-            f"{verification['tensors']} tensors" if verification["ok"] else "FAILED",
+            "proven" if verification["ok"] else "FAILED",
+            "in line" if tensors["ok"] else "FAILED",
+            f"{logits['kl']['mean']:.2g}" if logits else "-",
+            f"{100 * logits['top1Agreement']:.0f} %" if logits else "-",
         ])
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     rows.insert(1, ["-" * width for width in widths])
@@ -89,7 +146,12 @@ def table(folder):
         cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
         print("  ".join(cells).rstrip())
     conversions = len(rows) - 2
-    print(f"\n{conversions} conversions, every byte of each checked against its manifest" if passed else "\nFAILED")
+    print(
+        f"\n{conversions} conversions: every byte checked against its manifest, every value against its source, "
+        "every model against the one it was made from"
+        if passed
+        else "\nFAILED"
+    )
     return passed and conversions > 0
 
 
@@ -97,7 +159,11 @@ if __name__ == "__main__":
     actions = {
         "conversion": lambda record: describe_conversion(record) is None,
         "verification": describe_verification,
+        "tensors": describe_tensors,
+        "logits": describe_logits,
         "damage": damage,
+        "misplace": misplace,
+        "tokens": tokens,
         "table": table,
     }
     sys.exit(0 if actions[sys.argv[1]](sys.argv[2]) else 1)

