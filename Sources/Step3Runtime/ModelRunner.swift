@@ -9,11 +9,16 @@ public struct ModelRunner: Sendable {
   public let model: TextModel
   /// The limits.
   public let options: RuntimeOptions
+  /// The weights of the vision side, which may be a part of its own.
+  public let visionWeights: ModelWeights
 
   /// Prepares a model to be run.
-  public init(_ model: TextModel, options: RuntimeOptions) {
+  ///
+  /// - Parameter visionWeights: Where the vision side is, if not with the model's own weights.
+  public init(_ model: TextModel, options: RuntimeOptions, visionWeights: ModelWeights? = nil) {
     self.model = model
     self.options = options
+    self.visionWeights = visionWeights ?? model.weights
   }
 
   /// Prepares the model of a checkpoint to be run here, all of it.
@@ -31,7 +36,7 @@ public struct ModelRunner: Sendable {
   ///
   /// - Throws: Nothing that preparing the model has not thrown already.
   public func observed(by observer: any ForwardObserver) throws(CheckpointError) -> ModelRunner {
-    ModelRunner(try model.observed(by: observer), options: options)
+    ModelRunner(try model.observed(by: observer), options: options, visionWeights: visionWeights)
   }
 
   /// How far a run has come.

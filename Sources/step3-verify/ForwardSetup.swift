@@ -12,12 +12,35 @@ import Verification
 struct ForwardSetup {
   let prompts: PromptOptions
   let options: RuntimeOptions
+  var afd = AFDRunOptions()
 
   /// Opens a checkpoint to be run here.
   func runner(_ path: String) throws -> ModelRunner {
     let checkpoint = try Checkpoint.open(path)
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
     return try ModelRunner(ModelWeights(checkpoint), options: options)
+  }
+
+  /// A model, and what has to live as long as it runs.
+  struct Opened: Sendable {
+    let runner: ModelRunner
+    /// The processes of a disaggregated run; `nil` for a run in this process.
+    let session: AFDSession?
+
+    /// Ends the processes of a disaggregated run.
+    func close() { session?.close() }
+  }
+
+  /// Opens a checkpoint to be run as the options say: here, or disaggregated.
+  func open(_ path: String) throws -> Opened {
+    guard afd.afd else { return Opened(runner: try runner(path), session: nil) }
+    var settings = AFDOptions(threads: options.threads)
+    settings.tokens = afd.tokens
+    settings.results = afd.results
+    let session = try AFDSession.start(path, options: settings)
+    return Opened(
+      runner: ModelRunner(session.model, options: options, visionWeights: try session.visionWeights()),
+      session: session)
   }
 
   /// The prompts and pictures, as the model's own tokenizer and configuration have them.
@@ -52,7 +75,7 @@ struct ForwardSetup {
   private func pictures(for runner: ModelRunner) throws -> (PixelValues?, [ProcessedImage]) {
     if let path = prompts.pixelValues { return (try PixelValues(safetensors: path), []) }
     guard !prompts.image.isEmpty else { return (nil, []) }
-    guard let vision = runner.model.weights.configuration?.vision else {
+    guard let vision = runner.visionWeights.configuration?.vision else {
       throw CheckpointError(
         .unsupported, "is the language model alone; it cannot see pictures",
         path: runner.model.weights.checkpoint.path)

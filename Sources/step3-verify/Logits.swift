@@ -65,10 +65,14 @@ struct Logits: ToolCommand {
     completion: .file())
   var dump: String?
 
+  @OptionGroup(title: "Disaggregation") var afd: AFDRunOptions
   @OptionGroup var limits: MemoryOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    if afd.afd, bisect {
+      throw ValidationError("--bisect compares weights in one process; give it without --afd.")
+    }
     for (name, value) in [
       ("max-kl", maxKL), ("max-mean-kl", maxMeanKL), ("max-abs", maxAbs), ("min-top1", minTop1),
       ("min-top5", minTop5), ("min-expert-agreement", minExpertAgreement),
@@ -84,7 +88,11 @@ struct Logits: ToolCommand {
   func run() async throws {
     let setup = ForwardSetup(
       prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
-    let runner = try setup.runner(candidate)
+    var candidateSetup = setup
+    candidateSetup.afd = afd
+    let opened = try candidateSetup.open(candidate)
+    defer { opened.close() }
+    let runner = opened.runner
     let source = try open(setup)
     // What a file's logits are of need not be said again.
     let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
@@ -134,7 +142,7 @@ struct Logits: ToolCommand {
     var bisection: BisectionReport?
     var bytes = runner.model.products.bytesRead
     if case .model(let other) = source {
-      if bisect || !report.ok {
+      if !afd.afd, bisect || !report.ok {
         let search = Bisection(reference: other, candidate: runner, input: input)
         bisection = try reporting("looking for the first fault", search.byteCount) {
           try search.run(monitor: $0)

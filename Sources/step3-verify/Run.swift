@@ -41,6 +41,7 @@ struct Run: ToolCommand {
     help: "Write the residual stream after each layer to the dump as well.")
   var hiddenStates = false
 
+  @OptionGroup(title: "Disaggregation") var afd: AFDRunOptions
   @OptionGroup var limits: MemoryOptions
   @OptionGroup var common: CommonOptions
 
@@ -56,12 +57,16 @@ struct Run: ToolCommand {
 
   func run() async throws {
     let setup = ForwardSetup(
-      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
-    let runner = try setup.runner(path)
+      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes),
+      afd: afd)
+    let opened = try setup.open(path)
+    defer { opened.close() }
+    let runner = opened.runner
     let input = try setup.input(for: runner)
     let start = ContinuousClock.now
     var outcome = try await Interruption.cancelling { try forward(runner, input) }
     outcome.bytesRead = runner.model.products.bytesRead
+    outcome.ranks = opened.session.map { $0.traffic.map(RunOutcome.Rank.init) }
     outcome.seconds = (ContinuousClock.now - start) / .seconds(1)
     // A checkpoint without a tokenizer runs as well; its tokens are shown as numbers.
     let tokenizer = try? ForwardSetup.tokenizer(of: runner.model.weights.checkpoint)

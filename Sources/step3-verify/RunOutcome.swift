@@ -9,8 +9,10 @@ struct RunOutcome: Encodable, Sendable {
   let path: String
   let tokens: Int
   var prompts: [Prompt] = []
-  /// Bytes of weights.
+  /// Bytes of weights that this process read.
   var bytesRead = 0
+  /// The FFN ranks of a disaggregated run.
+  var ranks: [Rank]?
   var seconds = 0.0
   var peakMemoryBytes = 0
 
@@ -28,6 +30,21 @@ struct RunOutcome: Encodable, Sendable {
     /// The greedy continuation, if one was asked for.
     var generated: [Int]?
     var generatedText: String?
+  }
+
+  /// An FFN rank of a disaggregated run, and what went over its connection.
+  struct Rank: Encodable, Sendable {
+    let part: String
+    let bytesSent: Int
+    let bytesReceived: Int
+    let weightBytesRead: Int
+
+    init(_ traffic: AFDSession.Traffic) {
+      part = traffic.part
+      bytesSent = traffic.bytesSent
+      bytesReceived = traffic.bytesReceived
+      weightBytesRead = traffic.weightBytesRead
+    }
   }
 
   struct Successor: Encodable, Sendable {
@@ -73,6 +90,7 @@ struct RunOutcome: Encodable, Sendable {
       }
       text += "\n"
     }
+    text += Self.text(ranks, width: width)
     let rate = seconds > 0 ? ByteSize(bytes: Int(Double(bytesRead) / seconds)).decimal : "-"
     return text + "\(ByteSize(bytes: bytesRead).decimal) of weights in \(decimals(seconds, 1)) s, \(rate)/s, "
       + "peak memory \(ByteSize(bytes: peakMemoryBytes).binary)\n"
@@ -80,6 +98,22 @@ struct RunOutcome: Encodable, Sendable {
 }
 
 extension RunOutcome {
+  /// The ranks of a disaggregated run as a table; nothing for other runs.
+  static func text(_ ranks: [Rank]?, width: Int?) -> String {
+    guard let ranks else { return "" }
+    var table = TextTable([
+      .init("FFN rank"), .init("tokens sent", .right), .init("sums received", .right),
+      .init("weights read", .right),
+    ])
+    for rank in ranks {
+      table.append([
+        rank.part, ByteSize(bytes: rank.bytesSent).decimal, ByteSize(bytes: rank.bytesReceived).decimal,
+        ByteSize(bytes: rank.weightBytesRead).decimal,
+      ])
+    }
+    return table.rendered(width: width) + "\n"
+  }
+
   /// Takes in the logits of one token after the other.
   struct Summary {
     private(set) var prompts: [Prompt] = []

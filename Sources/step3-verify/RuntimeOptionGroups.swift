@@ -1,7 +1,7 @@
-import ArgumentParser
+public import ArgumentParser
 import CommandSupport
 import ImageInput
-import Step3Runtime
+public import Step3Runtime
 import TensorFormats
 import Verification
 
@@ -82,6 +82,34 @@ struct PromptOptions: ParsableArguments {
           "--tokens '\(list)': '\(part)' is no token id; expected numbers separated by commas.")
       }
       return id
+    }
+  }
+}
+
+extension TokenWireFormat: ExpressibleByArgument {}
+extension ResultWireFormat: ExpressibleByArgument {}
+
+/// How a partition set is run.
+struct AFDRunOptions: ParsableArguments {
+  @Flag(
+    name: .long,
+    help: """
+      Run a partition set as it would be served: this process opens the attention part, and each FFN part has a process \
+      of its own that opens nothing else.
+      """)
+  var afd = false
+
+  @Option(
+    name: .customLong("afd-tokens"), help: "How tokens travel to the FFN ranks; the Step-3 report sends fp8.")
+  var tokens: TokenWireFormat = .f32
+
+  @Option(
+    name: .customLong("afd-results"), help: "How partial sums travel back; the Step-3 report sends bf16.")
+  var results: ResultWireFormat = .f32
+
+  func validate() throws {
+    guard afd || (tokens == .f32 && results == .f32) else {
+      throw ValidationError("--afd-tokens and --afd-results need --afd.")
     }
   }
 }

@@ -78,9 +78,10 @@ import Verification
     // A part alone is looked at as a part, and nothing is missing in it.
     let part = try verify(output + "/ffn-ep1", fixture)
     #expect(part.ok && part.partial)
-    let experts = try #require(part.tensors.first { $0.name == "model.layers.1.moe.up_proj.weight" })
+    let experts = try #require(part.tensors.first { $0.name.hasSuffix(".moe.up_proj.weight") })
     #expect(experts.slices?.count == 1 && experts.slices?.first?.origin[0] ?? 0 > 0)
-    #expect(experts.elements * 2 == experts.shape.elementCount)
+    #expect(experts.elements == experts.slices?.first?.extent.reduce(1, *))
+    #expect(experts.elements < experts.shape.elementCount)
   }
 
   @Test func figuresDoNotDependOnThreads() async throws {

@@ -127,7 +127,9 @@ struct Storing: Sendable, CustomTestStringConvertible {
         fourBits(values) { scales[$0 * (columns / 16) + $1 / 16] * whole }, 6 * 0x1p-10 * Double(whole)
       )
     case .mxfp4:
-      let scales = tiles(values, 1, 32).map { Float(sign: .plus, exponent: $0.exponent - 2, significand: 1) }
+      let scales = tiles(values, 1, 32).map {
+        $0 > 0 ? Float(sign: .plus, exponent: $0.exponent - 2, significand: 1) : 0
+      }
       return (fourBits(values) { scales[$0 * (columns / 32) + $1 / 32] }, 0)
     }
   }

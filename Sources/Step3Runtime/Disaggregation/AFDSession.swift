@@ -27,6 +27,11 @@ public struct AFDOptions: Sendable {
   /// What it is told before `--part` and `--threads`.
   public var workerArguments = [FFNWorker.subcommand]
 
+  /// Gives the connection to whoever serves an FFN part, instead of starting a process: for ranks that run already, here
+  /// or on another machine (``FFNServer``). It is told the part's directory and returns a connected stream socket, which
+  /// the session takes over.
+  public var connect: (@Sendable (_ part: String) throws -> Int32)?
+
   /// Everything in F32.
   public init(threads: Int = AFDOptions.processors) { self.threads = threads }
 
@@ -37,8 +42,8 @@ public struct AFDOptions: Sendable {
 /// A partition set, run as it would be served: this process opens the attention parts, and for each FFN part a process is
 /// started that opens that part and no other. They talk over connected sockets that have no name in the file system.
 ///
-/// The processes end with ``close()``, when the session and its model are gone, when one of them fails, and when this
-/// process ends in whatever way.
+/// The processes end with ``close()``, with the session, when one of them fails, and when this process ends in whatever
+/// way. Keep the session as long as its model is used.
 public final class AFDSession: Sendable {
   /// The model: run it as one that is in one process.
   public let model: TextModel
@@ -54,8 +59,8 @@ public final class AFDSession: Sendable {
   public struct Rank: Hashable, Sendable {
     /// The part's directory.
     public let part: String
-    /// The number of the process.
-    public let process: Int32
+    /// The number of the process; `nil` for one that was not started here.
+    public let process: Int32?
   }
 
   /// What went between attention and one rank.
@@ -120,15 +125,8 @@ extension AFDSession {
       throw CheckpointError(.unsupported, "this is no Step-3, and only that can be run", path: path)
     }
     try checkAttention(weights, text, routesHere: !set.routesInFFN)
-    let executable = try options.workerExecutable ?? WorkerProcess.ownExecutable()
-    let threads = options.threadsPerWorker ?? max(1, AFDOptions.processors / set.ffn.count)
     var ranks: [RemoteRank] = []
-    for part in set.ffn {
-      let (own, other) = try FrameStream.pair()
-      let arguments = options.workerArguments + ["--part=\(part.path)", "--threads=\(threads)"]
-      let process = try WorkerProcess(executable, arguments, input: other.descriptor)
-      ranks.append(RemoteRank(name: part.name, identity: part.identity, stream: own, process: process))
-    }
+    for part in set.ffn { ranks.append(try reach(part, of: set, options)) }
     do {
       try greet(ranks, text)
     } catch {
@@ -142,7 +140,26 @@ extension AFDSession {
       observer: observer)
     return AFDSession(
       set, model: model, remote: remote,
-      ranks: ranks.map { Rank(part: $0.name, process: $0.process?.id ?? 0) })
+      ranks: ranks.map { Rank(part: $0.name, process: $0.process?.id) })
+  }
+
+  /// Makes the connection to a rank.
+  private static func reach(
+    _ part: PartitionSet.Part, of set: PartitionSet, _ options: AFDOptions
+  ) throws -> RemoteRank {
+    if let connect = options.connect {
+      let stream = FrameStream(owning: try connect(part.path))
+      return RemoteRank(name: part.name, identity: part.identity, stream: stream, process: nil)
+    }
+    let (own, other) = try FrameStream.pair()
+    let threads = options.threadsPerWorker ?? max(1, AFDOptions.processors / set.ffn.count)
+    // Our copy of the worker's end is closed only when the worker has its own.
+    let process = try withExtendedLifetime(other) {
+      try WorkerProcess(
+        options.workerExecutable ?? WorkerProcess.ownExecutable(),
+        options.workerArguments + ["--part=\(part.path)", "--threads=\(threads)"], input: other.descriptor)
+    }
+    return RemoteRank(name: part.name, identity: part.identity, stream: own, process: process)
   }
 
   /// Hears what all ranks hold, and lets them begin if that is the model.

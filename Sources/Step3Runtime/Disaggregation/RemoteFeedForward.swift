@@ -64,7 +64,9 @@ public final class RemoteFeedForward: FeedForward {
         state.failure = state.failure ?? CheckpointError(.invalidRequest, "the session was closed")
         return works
       } ?? false
-    for rank in ranks { if isIdle { rank.close() } else { rank.stop() } }
+    guard isIdle else { return ranks.forEach { $0.stop() } }
+    for rank in ranks { rank.sayGoodbye() }
+    for rank in ranks { rank.finish() }
   }
 
   /// What went over the wire, and the bytes of weights that each rank read, by rank.

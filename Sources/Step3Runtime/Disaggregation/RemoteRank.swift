@@ -42,9 +42,11 @@ final class RemoteRank: Sendable {
     }
   }
 
-  /// Says goodbye and waits until the process is gone; one that does not go is ended.
-  func close() {
-    try? stream.send(.goodbye)
+  /// Tells the rank that nothing more will be asked.
+  func sayGoodbye() { try? stream.send(.goodbye) }
+
+  /// Waits until the process is gone; one that does not go is ended.
+  func finish() {
     _ = process?.waitForEnd(milliseconds: Self.grace)
     stop()
   }

@@ -19,7 +19,7 @@ public struct ForwardInput: Sendable {
   /// - Throws: `.invalidRequest` for tokens and pictures that do not fit each other, and what the model throws.
   public func embedded(in runner: ModelRunner) throws -> Activations {
     guard let pixels else { return try runner.model.embed(batch) }
-    let features = try VisionModel(runner.model.weights, products: runner.model.products).features(of: pixels)
+    let features = try VisionModel(runner.visionWeights, products: runner.model.products).features(of: pixels)
     return try runner.model.embed(batch, features)
   }
 }

@@ -47,7 +47,7 @@ extension ErrorBound {
     .iq1M: oneBit,
     .iq2XXS: ErrorBound(
       block: 32, reach: .neighbours(256), relative: 0.66, ofLargest: 0.088, absolute: 170 * halfStep,
-      typical: 0.60, expected: (0.3901, 0.5253)),
+      typical: 0.60, ceiling: 1.25, expected: (0.3901, 0.5253)),
     .iq2XS: ErrorBound(
       block: 16, reach: .neighbours(256), relative: 0.74, ofLargest: 0.056, absolute: 170 * halfStep,
       typical: 0.62, expected: (0.3474, 0.4341)),

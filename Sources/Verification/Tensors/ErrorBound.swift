@@ -44,6 +44,8 @@ public struct ErrorBound: Hashable, Sendable {
   public var absolute: Double
   /// The root mean square of the errors over that of the bounds, at most.
   public var typical: Double
+  /// Where ``reach`` is wider than the block: the most that the error of all of it may be of its norm.
+  public var ceiling: Double
   /// The relative RMSE on normal and on heavy-tailed weights, for people; `nil` where there is none.
   public var expected: Expected?
 
@@ -60,7 +62,7 @@ public struct ErrorBound: Hashable, Sendable {
 
   init(
     block: Int, reach: Reach? = nil, relative: Double = 0, ofLargest: Double = 0, absolute: Double = 0,
-    typical: Double = 1, expected: (Double, Double)? = nil
+    typical: Double = 1, ceiling: Double = zeros, expected: (Double, Double)? = nil
   ) {
     self.block = block
     self.reach = reach ?? .neighbours(block)
@@ -68,6 +70,7 @@ public struct ErrorBound: Hashable, Sendable {
     self.ofLargest = ofLargest
     self.absolute = absolute
     self.typical = typical
+    self.ceiling = ceiling
     self.expected = expected.map { Expected(gaussian: $0.0, heavyTailed: $0.1) }
   }
 
@@ -80,9 +83,6 @@ public struct ErrorBound: Hashable, Sendable {
 // MARK: - Of a pair
 
 extension ErrorBound {
-  /// Above this share of the norm nothing is told from zeros.
-  private static let ceiling = 0.995
-
   /// What `candidate` may be away from `source`.
   ///
   /// Numbers that the candidate's type has must be exactly the same. Where both are stored in steps their errors add:
@@ -100,13 +100,16 @@ extension ErrorBound {
     guard FloatGrid(source) == nil else { return }
     let other = Self.ofStorage(source)
     // The largest of normal weights is about three times their root mean square.
-    relative = min(max(relative, Self.ceiling), relative + other.relative + 3 * other.ofLargest)
+    relative = min(max(relative, Self.zeros), relative + other.relative + 3 * other.ofLargest)
     if let mine = expected, let its = other.expected {
       func sum(_ a: Double, _ b: Double) -> Double { (a * a + b * b).squareRoot() }
       expected = Expected(
         gaussian: sum(mine.gaussian, its.gaussian), heavyTailed: sum(mine.heavyTailed, its.heavyTailed))
     }
   }
+
+  /// Above this share of the norm nothing is told from zeros.
+  static let zeros = 0.995
 
   /// For sums in F32 and scales that were rounded after they were used.
   private static let slack = 1.03

@@ -92,15 +92,18 @@ package struct RowJudge {
     var reachEnd = 0
     var largest = whole
     var start = 0
+    // Of all blocks within reach: their sums, the first of them, and how many were bad before.
+    var within = (squares: 0.0, squaredErrors: 0.0, start: 0, bad: 0)
     while start < source.count {
       let end = min(start + bound.block, source.count)
       switch bound.reach {
       case .row: break
       case .tile(_, let width): largest = tiles.largest[start / width]
       case .neighbours(let length):
-        if needsLargest, start >= reachEnd {
+        if start >= reachEnd {
+          within = (0, 0, start, bad)
           reachEnd = min(start + length, source.count)
-          largest = BlockSums.largest(source, start..<reachEnd)
+          if needsLargest { largest = BlockSums.largest(source, start..<reachEnd) }
         }
       }
       let sums = BlockSums(source, candidate, start..<end)
@@ -117,6 +120,24 @@ package struct RowJudge {
         let here = TensorErrors.Place(matrix: place.matrix, row: place.row, column: place.column + start)
         TensorErrors.Worst.keep(
           &errors.worstBlock, worst(sums.squaredErrors, sums.squares, limit * limit, here, count))
+      }
+      within.squares += sums.squares
+      within.squaredErrors += sums.squaredErrors
+      if end == reachEnd, within.start < start, bad == within.bad {
+        // What is as far away as its own norm, to the last bit, is zero: no encoder makes that of weights.
+        let isZero = within.squaredErrors == within.squares
+        let count = end - within.start
+        let limit =
+          (isZero ? ErrorBound.zeros : bound.ceiling) * within.squares.squareRoot()
+          + Double(count).squareRoot() * (bound.absolute + floor)
+        if within.squaredErrors > limit * limit {
+          bad += 1
+          let here = TensorErrors.Place(
+            matrix: place.matrix, row: place.row, column: place.column + within.start)
+          TensorErrors.Worst.keep(
+            &errors.worstBlock,
+            worst(within.squaredErrors, within.squares, limit * limit, here, count))
+        }
       }
       start = end
     }
