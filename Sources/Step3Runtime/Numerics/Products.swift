@@ -5,11 +5,13 @@ internal import Synchronization
 /// Products of activations with matrices that are read and decoded while they are used: a tile of rows is read,
 /// decoded, multiplied with all tokens, and forgotten.
 ///
-/// Memory: one tile per thread, whatever the size of the matrix. Results do not depend on the number of threads.
+/// Memory: one tile per thread, whatever the size of the matrix, kept for the next product. Results do not depend on
+/// the number of threads.
 public final class Products: Sendable {
   /// How many tiles are under way at a time.
   public let threads: Int
   private let read = Atomic(0)
+  private let scratches = ScratchPool()
 
   /// Prepares products on so many threads.
   public init(threads: Int) { self.threads = max(1, threads) }
@@ -18,13 +20,15 @@ public final class Products: Sendable {
   public var bytesRead: Int { read.load(ordering: .relaxed) }
 
   /// Up to this many tokens our own kernel is faster than a BLAS, which packs its operands.
-  private static let fewTokens = 12
+  private static let fewTokens = 24
   /// Elements of a tile for few tokens: decoded, it stays in the second-level cache.
   private static let smallTile = 1 << 17
   /// Rows of a tile for many tokens: enough for the BLAS to make up for packing.
-  private static let manyRows = 256
+  private static let manyRows = 128
   /// Elements of a tile at the most, unless a single row has more.
   static let largestTile = 1 << 22
+  /// Stored bytes that are asked for ahead of those that are read.
+  private static let prefetchedBytes = 1 << 22
 
   /// `result[t, first + r]` = the sum of `input[t, c]` × `matrix[r, c]` over all columns.
   ///
@@ -43,15 +47,16 @@ public final class Products: Sendable {
     let columns = matrix.columns
     let height = tileHeight(tokens: tokens, rows: matrix.rows, columns: columns)
     let tiles = (matrix.rows + height - 1) / height
-    try Workers.run(tiles, threads: threads, scratch: { TileScratch(count: height * columns) }) {
-      tile, scratch in
+    let window = max(1, Self.prefetchedBytes / max(1, height * matrix.bytesPerRow))
+    try Workers.run(tiles, threads: threads, scratch: { scratches.lend(height * columns) }) { tile, loan in
       let rows = tile * height..<min((tile + 1) * height, matrix.rows)
-      if rows.upperBound < matrix.rows {
-        matrix.prefetch(rows.upperBound..<min(rows.upperBound + height * self.threads, matrix.rows))
+      if tile % window == 0 {
+        let next = (tile == 0 ? 0 : tile + window) * height
+        if next < matrix.rows { matrix.prefetch(next..<min((tile + 2 * window) * height, matrix.rows)) }
       }
-      try scratch.read(rows, of: matrix)
+      try loan.scratch.read(rows, of: matrix)
       read.wrappingAdd(rows.count * matrix.bytesPerRow, ordering: .relaxed)
-      unsafe scratch.values.withUnsafeBufferPointer { values in
+      unsafe loan.scratch.values.withUnsafeBufferPointer { values in
         guard let weights = values.baseAddress else { return }
         let target = unsafe result.base + first + rows.lowerBound
         if tokens <= Self.fewTokens {
@@ -85,12 +90,35 @@ public final class Products: Sendable {
   }
 }
 
+/// What threads keep from product to product, so that large buffers are not made anew for each.
+private final class ScratchPool: Sendable {
+  private let free = Mutex<[TileScratch]>([])
+
+  /// A scratch for as long as it is held.
+  final class Loan {
+    var scratch: TileScratch
+    private let pool: ScratchPool
+
+    init(_ scratch: TileScratch, of pool: ScratchPool) {
+      self.scratch = scratch
+      self.pool = pool
+    }
+
+    deinit { pool.free.withLock { $0.append(scratch) } }
+  }
+
+  /// Lends a scratch for tiles of up to `count` elements.
+  func lend(_ count: Int) -> Loan {
+    var scratch = free.withLock { $0.popLast() } ?? TileScratch()
+    if scratch.values.count < count { scratch.values = [Float](repeating: 0, count: count) }
+    return Loan(scratch, of: self)
+  }
+}
+
 /// What one thread keeps from tile to tile.
 private struct TileScratch {
-  var values: [Float]
+  var values: [Float] = []
   var reader = MatrixReader.Scratch()
-
-  init(count: Int) { values = [Float](repeating: 0, count: count) }
 
   mutating func read(_ rows: Range<Int>, of matrix: MatrixReader) throws {
     // Taken out for as long as it is lent, so that the scratch is borrowed once.
