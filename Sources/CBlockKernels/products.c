@@ -1,4 +1,4 @@
-// Products of a few vectors with the rows of a matrix, for what BLAS is slow at: one to a dozen tokens.
+// Products of a few vectors with the rows of a matrix, for what BLAS is slow at: one to two dozen tokens.
 //
 // Unlike the codecs, whose bits are part of a format, these sums may be fused and may differ between tiers.
 #include "cbk_products.h"

@@ -164,7 +164,8 @@ struct RowDecoder: Sendable {
       let first = scales.start + rows.lowerBound * scales.bytesPerRow
       let raw = try scales.source.readBytes(first..<first + rows.count * scales.bytesPerRow)
       try codec.decode(
-        codes: codes, scales: unsafe raw.span.bytes, columns: columns, matrixScale: matrixScale, into: &values)
+        codes: codes, scales: unsafe raw.span.bytes, columns: columns, matrixScale: matrixScale, into: &values
+      )
     case .rowScales(let codec, let scales):
       if let codec {
         try codec.decode(codes, into: &values)

@@ -4,7 +4,7 @@ internal import CBlockKernels
 public enum RowProducts {
   /// Computes `results[t][r]` = the sum of `vectors[t][c]` × `matrix[r][c]` over all columns.
   ///
-  /// For a few vectors: with more than a dozen, a BLAS is faster. Sums are F32 and may be fused; tiers may differ in
+  /// For a few vectors: with more than two dozen, a BLAS is faster. Sums are F32 and may be fused; tiers may differ in
   /// the last bits, thread counts and the number of vectors may not.
   ///
   /// - Parameters:
