@@ -123,7 +123,7 @@ let package = Package(
       name: "ShardPlanning",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model",
+        "QuantizationRecipes", "Step3Model", "ModelWeights",
       ],
       swiftSettings: strict),
     .target(

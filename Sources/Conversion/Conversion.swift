@@ -137,7 +137,8 @@ public struct Conversion: Sendable {
       runner: UnitRunner(
         processor: UnitProcessor(
           checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: width * 2),
-          nonFinite: options.nonFinite, importance: planned.importance),
+          nonFinite: options.nonFinite, importance: planned.importance,
+          maxima: MatrixMaxima(planned.plan.scaleGroups)),
         journal: journal, meter: meters.units, tally: tally),
       sources: sources, outputs: lanes, threads: options.threads, width: width,
       sourceRead: { try expected?.check(names[$0], $1.sha256, path: sources[$0].path) },
@@ -173,18 +174,37 @@ extension Manifest {
         zip(file.tensors, lane.tensors).map { tensor, report in
           TensorRecord(
             name: tensor.name, file: file.path, xxh3: "\(report.xxh3)",
-            sources: [tensor.source.tensor] + (tensor.source.scale.map { [$0.tensor] } ?? []),
-            error: tensor.isLossless ? nil : QuantizationError(report.errors))
+            sources: tensor.sources.flatMap(\.tensors).uniqued,
+            error: tensor.isLossless ? nil : QuantizationError(report.errors, searched: tensor.search == .mse)
+          )
         }
       })
   }
 }
 
 extension Manifest.QuantizationError {
-  init(_ sums: ErrorSums) {
+  init(_ errors: RecodingErrors, searched: Bool) {
+    let sums = errors.sums
+    func root(_ sum: Double) -> Double { sums.count == 0 ? 0 : (sum / Double(sums.count)).squareRoot() }
     self.init(
       rmse: sums.rmse, maximumAbsoluteError: Double(sums.maximumAbsoluteError),
-      relativeRMSE: sums.relativeRMSE,
-      cosineSimilarity: sums.cosineSimilarity)
+      relativeRMSE: sums.relativeRMSE, cosineSimilarity: sums.cosineSimilarity,
+      search: searched
+        ? Manifest.SearchGain(before: root(errors.search.before), after: root(errors.search.after)) : nil)
+  }
+}
+
+extension ShardPlan.Slice {
+  /// The tensor and its scales.
+  fileprivate var tensors: [String] {
+    [tensor] + [scaling?.scales, scaling?.matrixScales].compactMap { $0?.tensor }
+  }
+}
+
+extension [String] {
+  /// Each once, in the order of their first occurrence.
+  fileprivate var uniqued: [String] {
+    var seen: Set<String> = []
+    return filter { seen.insert($0).inserted }
   }
 }

@@ -83,5 +83,5 @@ struct LaneReport: Sendable {
 /// What the bytes of one output tensor came to.
 struct TensorReport: Sendable {
   let xxh3: Digest
-  let errors: ErrorSums
+  let errors: RecodingErrors
 }

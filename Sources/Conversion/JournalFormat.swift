@@ -8,13 +8,14 @@ internal import TensorFormats
 ///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
 ///              that are no numbers are let through (nothing follows)
 ///     record   u64 unit, 16 bytes XXH3-128 of its source bytes, u32 deliveries, then for each delivery:
-///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors
+///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors; two f64: the
+///              errors before and after a search for scales
 ///
 /// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
 /// first frame that is cut short or does not match its checksum.
 enum JournalFormat {
   static let title = Array(
-    "step3-convert journal 1: this directory is unfinished; the same command with --resume goes on.\n".utf8)
+    "step3-convert journal 2: this directory is unfinished; the same command with --resume goes on.\n".utf8)
   static let frameHeaderBytes = 12
   /// No frame is longer, written or read.
   static let largestPayload = 1 << 27
@@ -45,12 +46,13 @@ enum JournalFormat {
     bytes.append(littleEndian: UInt32(record.deliveries.count))
     for delivery in record.deliveries {
       bytes.append(contentsOf: delivery.xxh3.bytes)
-      let sums = delivery.errors
+      let (sums, search) = (delivery.errors.sums, delivery.errors.search)
       bytes.append(littleEndian: UInt64(sums.count))
       for value in [sums.squaredErrors, sums.originalSquares, sums.restoredSquares, sums.products] {
         bytes.append(littleEndian: value.bitPattern)
       }
       bytes.append(littleEndian: sums.maximumAbsoluteError.bitPattern)
+      for value in [search.before, search.after] { bytes.append(littleEndian: value.bitPattern) }
     }
   }
 }
@@ -65,7 +67,7 @@ struct UnitRecord: Equatable, Sendable {
   struct Delivery: Equatable, Sendable {
     /// XXH3-128 of the bytes that were written.
     let xxh3: Digest
-    let errors: ErrorSums
+    let errors: RecodingErrors
   }
 }
 
@@ -114,10 +116,18 @@ struct JournalCursor {
     else { return nil }
     var deliveries: [UnitRecord.Delivery] = []
     for _ in 0..<count {
-      guard let xxh3 = digest(), let errors = errorSums() else { return nil }
+      guard let xxh3 = digest(), let errors = errors() else { return nil }
       deliveries.append(UnitRecord.Delivery(xxh3: xxh3, errors: errors))
     }
     return (unit, UnitRecord(source: source, deliveries: deliveries))
+  }
+
+  private mutating func errors() -> RecodingErrors? {
+    guard let sums = errorSums(), let before = double(), let after = double() else { return nil }
+    var search = SearchErrors()
+    search.before = before
+    search.after = after
+    return RecodingErrors(sums, search: search)
   }
 
   private mutating func errorSums() -> ErrorSums? {

@@ -88,7 +88,8 @@ extension JournalIdentity {
     try checkSources(current, path: path)
     var options: [String] = []
     if request.format != current.request.format { options.append("--to") }
-    if request.recipe != current.request.recipe { options.append("--quantize or --tensor-type") }
+    if request.recipe != current.request.recipe { options.append("--quantize, --scope or --tensor-type") }
+    if request.scaleSearch != current.request.scaleSearch { options.append("--scale-search") }
     if request.partition != current.request.partition { options.append("the partition") }
     if request.maximumShardBytes != current.request.maximumShardBytes { options.append("--max-shard-size") }
     // What was refused so far may be let through from here on, but not the other way round.

@@ -74,8 +74,24 @@ extension Manifest {
 }
 
 extension ShardPlan.Tensor {
-  /// Whether every value is the source's, so that there is no error to measure.
+  /// Whether every value is the source's, so that there is no error to measure. Scales and shapes have none of their
+  /// own: the codes' error is that of both.
   var isLossless: Bool {
-    source.scale == nil ? source.elementType.isExact(in: elementType) : elementType == .f32
+    switch derivation {
+    case .scales, .matrixScales, .shape: true
+    case .codes: making != .encode && !movesMatrixScale
+    case .values:
+      making == .encode
+        ? (source.scaling == nil ? source.elementType.isExact(in: elementType) : elementType == .f32)
+        : !movesMatrixScale
+    }
+  }
+
+  /// Whether the scales of its matrices are stored as their reciprocals, which rounds them.
+  var movesMatrixScale: Bool {
+    guard making == .repack, derivation == .codes || derivation == .values,
+      source.scaling?.matrixScales != nil
+    else { return false }
+    return source.scaling?.scheme?.dividesByMatrixScale ?? false != scheme?.dividesByMatrixScale ?? false
   }
 }

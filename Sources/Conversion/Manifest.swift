@@ -5,7 +5,7 @@ public import ShardPlanning
 /// It holds nothing that differs between two runs of the same conversion: no time, no host, no absolute path.
 public struct Manifest: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 1
+  public static let currentVersion = 2
 
   /// ``currentVersion`` at the time of writing.
   public var version: Int
@@ -56,5 +56,18 @@ public struct Manifest: Codable, Hashable, Sendable {
     public var relativeRMSE: Double
     /// The cosine of the angle between the two, as vectors.
     public var cosineSimilarity: Double
+    /// What the search for scales has gained; `nil` if there was none.
+    public var search: SearchGain?
+  }
+
+  /// The same error with the scales of the largest magnitudes, and with those that the search found better.
+  ///
+  /// Squared differences are weighted by the importance of their columns where the plan names a matrix, so these are
+  /// not ``QuantizationError/rmse``.
+  public struct SearchGain: Codable, Hashable, Sendable {
+    /// Root of the mean weighted squared difference with the scales of `absmax`.
+    public var before: Double
+    /// The same with the scales that are stored.
+    public var after: Double
   }
 }

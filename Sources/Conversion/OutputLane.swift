@@ -34,7 +34,7 @@ struct OutputLane: Sendable {
     }
     if file.bytes > end { try digester.addZeros(file.bytes - end, at: end) }
 
-    var tensors = TensorTable(count: file.tensors.count)
+    var tensors = TensorTable(file, path: path)
     for await piece in pieces {
       try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
     }
@@ -50,7 +50,7 @@ struct OutputLane: Sendable {
     let index = delivery.target - firstTarget
     try piece.result.withBytes(piece.content) { (bytes) throws(CheckpointError) in
       try digester.add(bytes, at: delivery.offset)
-      tensors.add(bytes, piece.result.errors, to: index)
+      try tensors.add(bytes, at: delivery.offset, piece.result.errors, to: index)
     }
   }
 }
@@ -59,24 +59,54 @@ struct OutputLane: Sendable {
 private struct TensorTable {
   private final class Open {
     var digester = XXH3Digester()
-    var errors = ErrorSums()
+    var errors = RecodingErrors()
+    /// How much has been taken in without a gap, from the start of the file.
+    var position: Int
+    /// Ranges that came before their turn, by their start: tensors that are joined of several come in the order of
+    /// the source.
+    var early: [Int: Int] = [:]
+
+    init(position: Int) { self.position = position }
   }
 
   private var open: [Int: Open] = [:]
-  private let count: Int
+  private let file: ShardPlan.File
+  private let path: String?
 
-  init(count: Int) { self.count = count }
+  init(_ file: ShardPlan.File, path: String?) {
+    self.file = file
+    self.path = path
+  }
 
-  mutating func add(_ bytes: RawSpan, _ errors: ErrorSums, to index: Int) {
-    let entry = open[index] ?? Open()
-    entry.digester.update(bytes)
-    entry.errors.merge(errors)
+  mutating func add(
+    _ bytes: RawSpan, at offset: Int, _ errors: RecodingErrors, to index: Int
+  ) throws(CheckpointError) {
+    let entry = open[index] ?? Open(position: file.tensors[index].offset)
     open[index] = entry
+    entry.errors.merge(errors)
+    guard offset == entry.position || path == nil else {
+      entry.early[offset] = offset + bytes.byteCount
+      return
+    }
+    entry.digester.update(bytes)
+    entry.position += bytes.byteCount
+    guard let path, entry.early[entry.position] != nil else { return }
+    let written = try InputFile(path)
+    while let end = entry.early.removeValue(forKey: entry.position) {
+      while entry.position < end {
+        let some = try written.readBytes(entry.position..<min(end, entry.position + 1 << 20))
+        entry.digester.update(some)
+        entry.position += some.count
+      }
+    }
   }
 
   consuming func finish() -> [TensorReport] {
-    (0..<count).map { index in
-      let entry = open[index] ?? Open()
+    file.tensors.indices.map { index in
+      let entry = open[index] ?? Open(position: file.tensors[index].offset)
+      precondition(
+        path == nil || entry.position == file.tensors[index].offset + file.tensors[index].bytes,
+        "\(file.tensors[index].name) was not hashed to its end")
       return TensorReport(xxh3: entry.digester.finalize(), errors: entry.errors)
     }
   }

@@ -22,13 +22,13 @@ struct SourceView: Sendable {
   let matrixRows: Int
   /// Rows in all.
   let rowCount: Int
-  /// Scales to multiply with, for block-FP8.
-  let scale: ShardPlan.Scale?
+  /// What the codes or blocks are multiplied with; `nil` for plain values.
+  let scaling: ShardPlan.Scaling?
   /// Whether a row is a row of the tensor, or just a block of it.
   let keepsRows: Bool
   /// Whether the tensor is a stack of matrices, be it of one.
   let isStack: Bool
-  /// Whether block-FP8 is made of rows that lie in blocks themselves, so that they are decoded beforehand.
+  /// Whether rows are decoded to F32 before anything is made of them: they have scales, or a scheme is made of blocks.
   let decodesFirst: Bool
 
   private let rowsPerUnit: Int
@@ -37,6 +37,16 @@ struct SourceView: Sendable {
   private let users: [User]
 
   /// An output tensor that takes a box of this one.
+  struct Use {
+    /// The index of the output tensor.
+    let target: Int
+    let tensor: ShardPlan.Tensor
+    /// The box: one of the tensor's sources.
+    let slice: ShardPlan.Slice
+    /// The rows of the sources before this one.
+    let rowsBefore: Int
+  }
+
   private struct User: Sendable {
     let target: Int
     let matrices: Range<Int>
@@ -45,51 +55,59 @@ struct SourceView: Sendable {
     let offset: Int
     /// The bytes of one row of the output.
     let rowBytes: Int
-    /// How many rows of the source one row of the output stands for: 1, or for scales the height of a tile.
+    /// How many rows of the source one row of the output stands for: 1, for scales of tiles their height, and for what
+    /// a whole matrix has one of the height of the box.
     let height: Int
 
-    func outputRows(_ rows: Int) -> Int { (rows + height - 1) / height }
+    /// How many rows of the output begin before that row of the box.
+    func outputRows(before row: Int) -> Int { (row + height - 1) / height }
   }
 
-  /// - Precondition: All tensors name the same source, and there is at least one.
-  init(_ tensors: [(target: Int, tensor: ShardPlan.Tensor)]) {
-    let source = tensors[0].tensor.source
+  /// - Precondition: All uses name the same source, and there is at least one.
+  init(_ uses: [Use]) {
+    let source = uses[0].slice
     let type = source.elementType
     elementType = type
-    scale = source.scale
+    scaling = source.scaling
+    let scheme = source.scaling?.scheme?.scheme
     // Rows of everyday length are kept where values are converted, so that errors can name the row.
     let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
-    let indifferent = tensors.allSatisfy { _, tensor in
-      let copied = tensor.elementType == type && tensor.derivation == .values
-      let elementwise = type.block.elements == 1 && tensor.elementType.block.elements == 1 && oddRows
-      return tensor.source.isWhole && source.scale == nil && (copied || elementwise)
+    let indifferent = uses.allSatisfy { use in
+      let copied = use.tensor.making == .copy && use.tensor.derivation == .values
+      let elementwise =
+        type.block.elements == 1 && use.tensor.elementType.block.elements == 1 && oddRows
+        && use.tensor.derivation == .values
+      return use.slice.isWhole && source.scaling == nil && (copied || elementwise)
     }
     keepsRows = !indifferent
     let dimensions = source.shape.dimensions
     isStack = dimensions.count > 2
     columns = indifferent ? type.block.elements : source.shape.columns
-    rowBytes = type.block.byteCount(ofElements: columns) ?? 0
+    rowBytes = type.block.byteCount(ofElements: columns / (scheme?.codesPerElement ?? 1)) ?? 0
     rowCount = source.shape.elementCount / max(columns, 1)
     matrixRows = indifferent || dimensions.count < 2 ? rowCount : dimensions[dimensions.count - 2]
 
-    let derives = tensors.contains { $0.tensor.derivation != .values }
-    decodesFirst = derives && type.block.elements > 1
-    let tileRows = source.scale?.tile.first ?? (derives ? BlockFP8.side : nil)
-    confined = tileRows != nil || (isStack && tensors.contains { $0.tensor.importance != nil })
+    let encodes = uses.filter { $0.tensor.making == .encode }
+    let takesRows = encodes.contains { [.values, .codes, .scales].contains($0.tensor.derivation) }
+    decodesFirst =
+      takesRows
+      && (source.scaling != nil
+        || (type.block.elements > 1 && encodes.contains { $0.tensor.scheme != nil }))
+    confined =
+      source.scaling != nil || uses.contains { $0.tensor.scheme != nil }
+      || (isStack && uses.contains { $0.tensor.importance != nil })
     let wanted = max(1, Self.unitElements / max(columns, 1))
-    if let tileRows {
-      rowsPerUnit = max(1, wanted / tileRows) * tileRows
-    } else {
-      rowsPerUnit = wanted
-    }
+    // Tiles are encoded whole.
+    let band = encodes.contains { $0.tensor.scheme?.scheme == .fp8Tiles } ? BlockFP8.side : 1
+    rowsPerUnit = max(1, wanted / band) * band
 
     let (stackRows, rowColumns, stack) = (matrixRows, columns, matrixRows == 0 ? 0 : rowCount / matrixRows)
-    users = tensors.map { target, tensor in
-      let box = tensor.source
+    users = uses.map { use in
+      let (box, tensor) = (use.slice, use.tensor)
       let rank = box.extent.count
       if indifferent || rank == 0 {
         return User(
-          target: target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
+          target: use.target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
           offset: tensor.offset, rowBytes: tensor.elementType.block.byteCount(ofElements: rowColumns) ?? 0,
           height: 1)
       }
@@ -100,12 +118,12 @@ struct SourceView: Sendable {
       let inner = rank < 3 ? 1 : box.shape.dimensions[1..<(rank - 2)].reduce(1, *)
       let matrices =
         rank < 3 ? 0..<stack : (box.origin[0] * inner)..<((box.origin[0] + box.extent[0]) * inner)
-      let isScales = tensor.derivation == .blockFP8Scales
-      let width = isScales ? (columns.count + BlockFP8.side - 1) / BlockFP8.side : columns.count
+      let rowBytes = tensor.rowBytes(ofColumns: columns.count)
+      let height = tensor.height(ofBox: rows.count)
       return User(
-        target: target, matrices: matrices, rows: rows, columns: columns, offset: tensor.offset,
-        rowBytes: tensor.elementType.block.byteCount(ofElements: width) ?? 0,
-        height: isScales ? BlockFP8.side : 1)
+        target: use.target, matrices: matrices, rows: rows, columns: columns,
+        offset: tensor.offset + (use.rowsBefore + height - 1) / height * rowBytes, rowBytes: rowBytes,
+        height: height)
     }
   }
 
@@ -131,17 +149,21 @@ struct SourceView: Sendable {
     users.compactMap { user in
       var runs: [Range<Int>] = []
       var first: Int?
+      var count = 0
       let matrices = (rows.lowerBound / matrixRows)..<((rows.upperBound - 1) / matrixRows + 1)
       for matrix in matrices.clamped(to: user.matrices) {
-        let start = matrix * matrixRows
-        let wanted = (start + user.rows.lowerBound)..<(start + user.rows.upperBound)
+        let top = matrix * matrixRows
+        let wanted = (top + user.rows.lowerBound)..<(top + user.rows.upperBound)
         let run = wanted.clamped(to: rows)
         guard !run.isEmpty else { continue }
+        let (start, end) = (run.lowerBound - wanted.lowerBound, run.upperBound - wanted.lowerBound)
+        let made = user.outputRows(before: start)..<user.outputRows(before: end)
+        guard !made.isEmpty else { continue }
         if first == nil {
           first =
-            (matrix - user.matrices.lowerBound) * user.outputRows(user.rows.count)
-            + (run.lowerBound - wanted.lowerBound) / user.height
+            (matrix - user.matrices.lowerBound) * user.outputRows(before: user.rows.count) + made.lowerBound
         }
+        count += made.count
         let relative = (run.lowerBound - rows.lowerBound)..<(run.upperBound - rows.lowerBound)
         if let last = runs.last, last.upperBound == relative.lowerBound {
           runs[runs.count - 1] = last.lowerBound..<relative.upperBound
@@ -151,8 +173,43 @@ struct SourceView: Sendable {
       }
       guard let first else { return nil }
       return WorkUnit.Delivery(
-        target: user.target, runs: runs, columns: user.columns, offset: user.offset + first * user.rowBytes,
-        byteCount: runs.reduce(0) { $0 + user.outputRows($1.count) } * user.rowBytes)
+        target: user.target, runs: runs, firstRow: user.rows.lowerBound, height: user.height,
+        columns: user.columns, offset: user.offset + first * user.rowBytes, byteCount: count * user.rowBytes)
     }
+  }
+}
+
+extension ShardPlan.Tensor {
+  /// The bytes of one of its rows, where the row of the source's box has so many elements.
+  fileprivate func rowBytes(ofColumns count: Int) -> Int {
+    let elements =
+      switch derivation {
+      case .values: count
+      case .codes: count / (scheme?.scheme.codesPerElement ?? 1)
+      case .scales: scheme?.scheme.scaleColumns(of: count) ?? 1
+      case .matrixScales: 1
+      // Rows and columns.
+      case .shape: 2
+      }
+    return elementType.block.byteCount(ofElements: elements) ?? 0
+  }
+
+  /// How many rows of the source one of its rows stands for, where a matrix of the box has so many.
+  fileprivate func height(ofBox rows: Int) -> Int {
+    switch derivation {
+    case .values, .codes: return 1
+    case .scales:
+      if case .fp8Block(let height, _)? = scheme?.scheme { return height }
+      return 1
+    case .matrixScales, .shape: return max(1, rows)
+    }
+  }
+}
+
+extension WeightScheme {
+  /// The scales beside each other in rows of so many elements.
+  fileprivate func scaleColumns(of count: Int) -> Int {
+    if case .fp8Block(_, let width) = self { return (count + width - 1) / width }
+    return groupLength.map { count / $0 } ?? 1
   }
 }

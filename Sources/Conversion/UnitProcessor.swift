@@ -20,7 +20,7 @@ struct ProcessedUnit: Sendable {
     let delivery: WorkUnit.Delivery
     let payload: Payload
     /// The difference between what was read and what the written bytes decode to.
-    let errors: ErrorSums
+    let errors: RecodingErrors
   }
 
   /// Where a delivery's bytes are.
@@ -40,6 +40,8 @@ struct UnitProcessor: Sendable {
   let nonFinite: NonFinitePolicy
   /// What the plan's importance names are looked up in.
   var importance: ImportanceMatrix?
+  /// The largest magnitudes of matrices whose schemes have a scale for all of one.
+  let maxima: MatrixMaxima
 
   /// - Throws: `.inputOutput` or `.truncated` if a file fails, `.nonFinite` for weights that are no numbers.
   func process(_ unit: WorkUnit) throws(CheckpointError) -> ProcessedUnit {
@@ -48,11 +50,12 @@ struct UnitProcessor: Sendable {
     try source.fill { (span) throws(CheckpointError) in
       try file.source.read(into: &span, at: unit.byteRange.lowerBound)
     }
-    let content = littleEndian(source, file.byteOrder, unit.view)
+    let content = unit.view.map { littleEndian(source, file.byteOrder, $0.elementType) } ?? source
     var results: [ProcessedUnit.Result] = []
     if let view = unit.view {
       var recoder = UnitRecoder(
-        unit: unit, view: view, rows: try UnitRows(unit, view, content, of: self), processor: self)
+        unit: unit, view: view, stored: PackedRows(content, view),
+        rows: try UnitRows(unit, view, content, of: self), processor: self)
       for delivery in unit.deliveries {
         let result = try recoder.deliver(delivery)
         try write(result, content)
@@ -62,14 +65,15 @@ struct UnitProcessor: Sendable {
     return ProcessedUnit(unit: unit, source: source, content: content, results: results)
   }
 
-  private func littleEndian(
-    _ source: BufferPool.Buffer, _ order: GGUFByteOrder, _ view: SourceView?
+  /// The same elements in little-endian order.
+  func littleEndian(
+    _ source: BufferPool.Buffer, _ order: GGUFByteOrder, _ type: ElementType
   ) -> BufferPool.Buffer {
-    guard order == .big, let view else { return source }
+    guard order == .big else { return source }
     let swapped = pool.take(source.byteCount)
     swapped.fill { span in
       span.copy(source.bytes, to: 0)
-      GGUFByteOrder.swapPayload(view.elementType, &span)
+      GGUFByteOrder.swapPayload(type, &span)
     }
     return swapped
   }

@@ -8,89 +8,165 @@ internal import TensorFormats
 /// Makes the bytes of a unit's deliveries out of its rows.
 ///
 /// Deliveries that come to the same bytes are made once: a tensor that several parts have all of, and the codes and
-/// scales of block-FP8, which are two tensors made of one set of rows.
+/// scales of a scheme, which are two tensors made of one set of rows.
 struct UnitRecoder {
   let unit: WorkUnit
   let view: SourceView
+  /// The rows as the source stores them.
+  let stored: PackedRows
+  /// The rows as values are converted.
   let rows: UnitRows
   let processor: UnitProcessor
 
   private var made: [Form: Made] = [:]
 
-  init(unit: WorkUnit, view: SourceView, rows: UnitRows, processor: UnitProcessor) {
+  init(unit: WorkUnit, view: SourceView, stored: PackedRows, rows: UnitRows, processor: UnitProcessor) {
     self.unit = unit
     self.view = view
+    self.stored = stored
     self.rows = rows
     self.processor = processor
   }
 
   /// What the bytes of a delivery depend on, besides the unit.
-  private struct Form: Hashable {
-    let elementType: ElementType
-    let derivation: ShardPlan.Derivation
-    let importance: String?
+  struct Form: Hashable {
+    var elementType: ElementType
+    var derivation: ShardPlan.Derivation
+    var making: ShardPlan.Making
+    let scheme: StoredScheme?
+    let search: ScaleSearch?
+    let scaleGroup: Int?
+    var importance: String?
     let runs: [Range<Int>]
     let columns: Range<Int>
+
+    init(_ tensor: ShardPlan.Tensor, _ delivery: WorkUnit.Delivery) {
+      elementType = tensor.elementType
+      derivation = tensor.derivation
+      making = tensor.making
+      scheme = tensor.scheme
+      search = tensor.search
+      scaleGroup = tensor.scaleGroup
+      importance = tensor.importance
+      runs = delivery.runs
+      columns = delivery.columns
+    }
   }
 
-  private struct Made {
+  struct Made {
     let payload: ProcessedUnit.Payload
-    let errors: ErrorSums
+    var errors = RecodingErrors()
   }
 
   /// - Throws: `.nonFinite` for weights that are no numbers, naming the tensor.
   mutating func deliver(_ delivery: WorkUnit.Delivery) throws(CheckpointError) -> ProcessedUnit.Result {
     let target = processor.work.targets[delivery.target].tensor
-    let form = Form(
-      elementType: target.elementType, derivation: target.derivation, importance: target.importance,
-      runs: delivery.runs, columns: delivery.columns)
-    if made[form] == nil {
+    let form = Form(target, delivery)
+    let result: Made
+    if let known = made[form] {
+      result = known
+    } else {
       do throws(CheckpointError) {
-        try make(form, delivery)
+        result = try make(form, delivery, target)
       } catch {
-        var named = error.at(path: processor.checkpoint.files[unit.file].source.path)
-        named.tensor = target.source.tensor
+        var named =
+          error.path == nil ? error.at(path: processor.checkpoint.files[unit.file].source.path) : error
+        if named.tensor == nil { named.tensor = target.source.tensor }
         if error.code == .nonFinite, error.remedy == nil, target.derivation == .values {
           named.remedy = "give --allow-nonfinite to pass such values on where the format can hold them"
         }
         throw named
       }
     }
-    guard let result = made[form] else { preconditionFailure("the form was made above") }
     return ProcessedUnit.Result(delivery: delivery, payload: result.payload, errors: result.errors)
   }
 
-  private mutating func make(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) {
-    switch form.derivation {
-    case .blockFP8Codes, .blockFP8Scales: try encodeBlockFP8(form)
-    case .values where form.elementType == rows.elementType: made[form] = copy(form, delivery)
-    case .values: made[form] = try recode(form, delivery)
+  private mutating func make(
+    _ form: Form, _ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor
+  ) throws(CheckpointError) -> Made {
+    switch (form.derivation, form.making) {
+    case (.values, .encode) where form.elementType != rows.elementType:
+      return keep(try convert(form, delivery), as: form)
+    case (.values, .encode):
+      return keep(copy(form, delivery, of: rows.packed, areSource: rows.areSource), as: form)
+    case (.values, .copy): return keep(copy(form, delivery, of: stored, areSource: true), as: form)
+    case (.values, .repack): return keep(try pack(form, movesScale: target.movesMatrixScale), as: form)
+    case (.codes, .encode), (.scales, .encode):
+      let (codes, scales) = try encode(form)
+      return keep(codes, scales, of: form)
+    case (.codes, .repack) where view.scaling?.scheme == nil,
+      (.scales, .repack) where view.scaling?.scheme == nil:
+      let (codes, scales) = try unpack(form, movesScale: target.movesMatrixScale)
+      return keep(codes, scales, of: form)
+    case (.codes, _):
+      var codes = copy(form, delivery, of: stored, areSource: true)
+      if target.movesMatrixScale { codes.errors = try errorsOfMovedScale(form) }
+      return keep(codes, as: form)
+    case (.scales, _): return keep(try carryScales(form, delivery), as: form)
+    case (.matrixScales, _): return Made(payload: .recoded(try matrixScales(form, delivery, target)))
+    case (.shape, _): return Made(payload: .recoded(shapes(delivery, target)))
     }
+  }
+
+  private mutating func keep(_ result: Made, as form: Form) -> Made {
+    made[form] = result
+    return result
+  }
+
+  /// Keeps both tensors of a scheme, and gives the one that was asked for.
+  private mutating func keep(_ codes: Made, _ scales: Made, of form: Form) -> Made {
+    guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
+    var sibling = form
+    sibling.derivation = form.derivation == .codes ? .scales : .codes
+    sibling.elementType = form.derivation == .codes ? scheme.scheme.scalesType : scheme.scheme.codesType
+    made[form] = form.derivation == .codes ? codes : scales
+    made[sibling] = form.derivation == .codes ? scales : codes
+    return form.derivation == .codes ? codes : scales
   }
 }
 
 // MARK: - Copying
 
 extension UnitRecoder {
-  private func copy(_ form: Form, _ delivery: WorkUnit.Delivery) -> Made {
+  private func copy(
+    _ form: Form, _ delivery: WorkUnit.Delivery, of packed: PackedRows, areSource: Bool
+  ) -> Made {
     let isWhole = form.columns.count == view.columns
-    if isWhole, form.runs.count == 1, rows.areSource {
-      let range = form.runs[0].lowerBound * rows.rowBytes..<form.runs[0].upperBound * rows.rowBytes
-      return Made(payload: .content(range), errors: ErrorSums())
+    if isWhole, form.runs.count == 1, areSource {
+      let range = form.runs[0].lowerBound * packed.rowBytes..<form.runs[0].upperBound * packed.rowBytes
+      return Made(payload: .content(range))
     }
     let gathered = processor.pool.take(delivery.byteCount)
     gathered.fill { span in
       var position = 0
-      for run in form.runs { position += rows.gather(run, form.columns, into: &span, at: position) }
+      for run in form.runs { position += packed.gather(run, form.columns, into: &span, at: position) }
     }
-    return Made(payload: .recoded(gathered), errors: ErrorSums())
+    return Made(payload: .recoded(gathered))
+  }
+
+  /// The bytes of the wanted columns of a run of rows: where they are, or gathered.
+  func input(
+    _ run: Range<Int>, _ columns: Range<Int>, of packed: PackedRows
+  ) -> (buffer: BufferPool.Buffer, range: Range<Int>) {
+    guard columns.count < view.columns else {
+      return (packed.buffer, run.lowerBound * packed.rowBytes..<run.upperBound * packed.rowBytes)
+    }
+    let gathered = processor.pool.take(run.count * packed.byteCount(of: columns))
+    gathered.fill { span in _ = packed.gather(run, columns, into: &span, at: 0) }
+    return (gathered, 0..<gathered.byteCount)
+  }
+
+  /// The only run of a unit that stays within one matrix.
+  func run(of form: Form) -> Range<Int> {
+    precondition(form.runs.count == 1, "units of scaled tensors stay within one matrix")
+    return form.runs[0]
   }
 }
 
 // MARK: - Converting
 
 extension UnitRecoder {
-  private func recode(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
+  private func convert(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
     let columns = form.columns.count
     let rowCount = form.runs.reduce(0) { $0 + $1.count }
     // Where rows do not matter, a run is one long row.
@@ -105,7 +181,7 @@ extension UnitRecoder {
       for run in form.runs {
         let bytes = delivery.byteCount / rowCount * run.count
         var piece = span._mutatingExtracting(position..<position + bytes)
-        let (input, range) = input(run, form.columns)
+        let (input, range) = input(run, form.columns, of: rows.packed)
         sums.merge(
           try transcoder.transcode(
             input.bytes.extracting(range), rows: view.keepsRows ? run.count : 1, into: &piece,
@@ -114,59 +190,17 @@ extension UnitRecoder {
       }
       return sums
     }
-    return Made(payload: .recoded(output), errors: errors)
-  }
-
-  /// The bytes of the wanted columns of a run of rows: where they are, or gathered.
-  private func input(_ run: Range<Int>, _ columns: Range<Int>) -> (BufferPool.Buffer, Range<Int>) {
-    guard columns.count < view.columns else {
-      return (rows.buffer, run.lowerBound * rows.rowBytes..<run.upperBound * rows.rowBytes)
-    }
-    let gathered = processor.pool.take(run.count * rows.byteCount(of: columns))
-    gathered.fill { span in _ = rows.gather(run, columns, into: &span, at: 0) }
-    return (gathered, 0..<gathered.byteCount)
+    return Made(payload: .recoded(output), errors: RecodingErrors(errors))
   }
 
   /// How much each of the columns matters. Units of stacked tensors with such weights stay within one expert.
-  private func weights(_ form: Form) throws(CheckpointError) -> [Float]? {
+  func weights(_ form: Form, wholeRows: Bool = false) throws(CheckpointError) -> [Float]? {
     guard let name = form.importance else { return nil }
     let expert = view.isStack ? unit.firstRow / view.matrixRows : nil
     guard let all = try processor.importance?.weights(for: name, columns: view.columns, expert: expert) else {
       throw CheckpointError(
         .invalidRequest, "the plan weights its columns, but the importance matrix has nothing about it")
     }
-    return Array(all[form.columns])
-  }
-}
-
-// MARK: - Block-FP8
-
-extension UnitRecoder {
-  /// Makes codes and scales at once, and keeps both.
-  private mutating func encodeBlockFP8(_ form: Form) throws(CheckpointError) {
-    precondition(form.runs.count == 1, "units of block-FP8 tensors stay within one matrix")
-    let run = form.runs[0]
-    let tiles = try BlockFP8(rows: run.count, columns: form.columns.count)
-    let (input, range) = input(run, form.columns)
-    var scratch = BlockFP8.Scratch()
-    var scales = [Float](repeating: 0, count: tiles.scaleCount)
-    let codes = processor.pool.take(run.count * form.columns.count)
-    let sums = try codes.fill { (span) throws(CheckpointError) -> ErrorSums in
-      var scaleSpan = scales.mutableSpan
-      return try tiles.encode(
-        input.bytes.extracting(range), from: rows.elementType, codes: &span, scales: &scaleSpan,
-        scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
-    }
-    let stored = processor.pool.take(scales.count * MemoryLayout<Float>.stride)
-    stored.fill { span in
-      // Files hold little-endian numbers, whatever the machine.
-      for index in scales.indices { scales[index] = Float(bitPattern: scales[index].bitPattern.littleEndian) }
-      span.copy(unsafe scales.span.bytes, to: 0)
-    }
-    func sibling(_ type: ElementType, _ derivation: ShardPlan.Derivation) -> Form {
-      Form(elementType: type, derivation: derivation, importance: nil, runs: form.runs, columns: form.columns)
-    }
-    made[sibling(.f8E4M3, .blockFP8Codes)] = Made(payload: .recoded(codes), errors: sums)
-    made[sibling(.f32, .blockFP8Scales)] = Made(payload: .recoded(stored), errors: ErrorSums())
+    return wholeRows ? all : Array(all[form.columns])
   }
 }

@@ -4,7 +4,7 @@ internal import TensorFormats
 /// The plan, cut into steps that fit into memory, in the order in which the source is read.
 ///
 /// Every source file is covered from its first byte to its last, so that its digest falls out of the same pass: rows
-/// of tensors that go somewhere, and everything else (headers, scales that are read beside their weights) as bytes
+/// of tensors that go somewhere, and everything else (headers, scales, which are read once more beside their weights) as bytes
 /// that are only hashed. The cut follows from the plan alone, never from the memory budget or the thread count: sums
 /// over a unit come out the same everywhere.
 struct WorkList: Sendable {
@@ -30,19 +30,25 @@ struct WorkList: Sendable {
     }
     self.targets = targets
     // Tensors that are cut or replicated share their source, which is read once.
-    var users: [Origin: [Int]] = [:]
+    var users: [Origin: [SourceView.Use]] = [:]
     // An empty tensor has no bytes to read, and shares its offset with its neighbour.
     for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
-      users[Origin(file: target.tensor.source.file, offset: target.tensor.source.offset), default: []].append(
-        index)
+      var rowsBefore = 0
+      // What a module has one of is made with the first of its weights.
+      let isSingle = target.tensor.derivation == .matrixScales || target.tensor.derivation == .shape
+      for slice in target.tensor.sources.prefix(isSingle ? 1 : .max) {
+        users[Origin(file: slice.file, offset: slice.offset), default: []].append(
+          SourceView.Use(target: index, tensor: target.tensor, slice: slice, rowsBefore: rowsBefore))
+        rowsBefore += slice.extent.count < 2 ? 0 : slice.extent[slice.extent.count - 2]
+      }
     }
     var segments: [WorkSegment] = []
     for (file, description) in plan.source.files.enumerated() {
       var position = 0
       let origins = users.keys.filter { $0.file == file }.sorted { $0.offset < $1.offset }
       for origin in origins {
-        guard let indices = users[origin] else { continue }
-        let view = SourceView(indices.map { ($0, targets[$0].tensor) })
+        guard let uses = users[origin] else { continue }
+        let view = SourceView(uses)
         if position < origin.offset {
           segments.append(WorkSegment(file: file, byteRange: position..<origin.offset, view: nil))
         }
@@ -88,6 +94,10 @@ struct WorkUnit: Sendable {
     let target: Int
     /// Which of the unit's rows, as runs counted from its first row.
     let runs: [Range<Int>]
+    /// Where the box begins in a matrix of the source.
+    let firstRow: Int
+    /// How many rows of the source one row of the output stands for.
+    let height: Int
     /// Which of their elements.
     let columns: Range<Int>
     /// Where the result starts in the output file.

@@ -86,8 +86,8 @@ struct CheckpointPieces {
       guard let tensor = checkpoint[member.key] else { continue }
       let (origin, extent) = (member.value["origin"]?.integers, member.value["extent"]?.integers)
       guard let shape = (member.value["shape"]?.integers).flatMap(TensorShape.init(checking:)),
-        let origin, let extent, let box = TensorBox(shape, origin: origin, extent: extent),
-        extent == tensor.shape.dimensions
+        let origin, let extent, let stated = TensorBox(shape, origin: origin, extent: extent),
+        let box = stated.packed(as: tensor.shape)
       else {
         throw CheckpointError(
           .malformed, "step3_partition.slices does not fit the tensor's shape \(tensor.shape)",
@@ -96,5 +96,22 @@ struct CheckpointPieces {
       boxes[member.key] = box
     }
     return boxes
+  }
+}
+
+extension TensorBox {
+  /// The same box in elements of a tensor of that shape: codes that are packed several to an element are stated in the
+  /// values that they stand for. `nil` if it is no box of such a tensor.
+  fileprivate func packed(as stored: TensorShape) -> TensorBox? {
+    if extent == stored.dimensions { return self }
+    guard let last = extent.last, let columns = stored.dimensions.last, columns > 0, last % columns == 0,
+      extent.dropLast() == stored.dimensions.dropLast(), let start = origin.last,
+      let all = shape.dimensions.last
+    else { return nil }
+    let factor = last / columns
+    guard factor > 0, start % factor == 0, all % factor == 0,
+      let whole = TensorShape(checking: shape.dimensions.dropLast() + [all / factor])
+    else { return nil }
+    return TensorBox(whole, origin: origin.dropLast() + [start / factor], extent: stored.dimensions)
   }
 }

@@ -180,6 +180,10 @@ private struct Holder {
 
   /// Whether a tensor only says how to read another that is there.
   private func isCompanion(_ tensor: Checkpoint.Tensor) -> Bool {
+    if tensor.name.hasSuffix(StoredWeight.blockScaleSuffix) {
+      let stem = tensor.name.dropLast(StoredWeight.blockScaleSuffix.count)
+      return checkpoint[stem + ".weight"]?.elementType == .nvfp4
+    }
     guard let suffix = StoredWeight.companionSuffixes.first(where: { tensor.name.hasSuffix($0) }) else {
       return false
     }

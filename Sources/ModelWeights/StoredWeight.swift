@@ -6,7 +6,8 @@ public import TensorFormats
 /// How one weight, or a box of it, lies in a checkpoint's files: as one tensor of values, or as codes with scales in
 /// tensors of their own.
 public struct StoredWeight: Hashable, Sendable {
-  /// How codes and scales make values; `nil` for a tensor that holds the values itself.
+  /// How codes and scales make values; `nil` for a tensor that holds the values itself. (GGUF's NVFP4 is one that can
+  /// have ``matrixScales`` beside it, which are multiplied in.)
   public let scheme: StoredScheme?
   /// The values or codes.
   public let codes: Checkpoint.Tensor
@@ -62,6 +63,9 @@ extension StoredWeight {
     ".weight_zero_point",
   ]
 
+  /// The name of the scales of whole matrices beside NVFP4 blocks in GGUF.
+  static let blockScaleSuffix = ".scale"
+
   /// Recognises how a module's weight is stored, by the names, types and shapes of its tensors.
   ///
   /// - Parameters:
@@ -92,6 +96,13 @@ extension StoredWeight {
     func recognised(_ settings: QuantizationSettings) throws(CheckpointError) -> StoredWeight? {
       let scales = companion(".weight_scale")
       switch codes.elementType {
+      case .nvfp4:
+        guard let factors = companion(StoredWeight.blockScaleSuffix) else { return nil }
+        let matrices = codes.shape.rank == 3 ? codes.shape.dimensions[0] : 1
+        guard factors.elementType == .f32, factors.shape.elementCount == matrices else {
+          throw misfit(factors, "[\(matrices)] of F32")
+        }
+        return StoredWeight(nil, codes, codes.shape, scales: nil, matrixScales: factors)
       case .f8E4M3:
         if let inverse = companion(".weight_scale_inv") {
           let tiles = WeightScheme.fp8Block(rows: settings.tile.rows, columns: settings.tile.columns)

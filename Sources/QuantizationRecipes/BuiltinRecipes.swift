@@ -3,14 +3,18 @@ internal import Quantization
 internal import TensorFormats
 
 extension Recipe {
-  /// Every built-in recipe, in the order in which a listing shows them: plain types, FP8, mixtures, pure formats.
+  /// Every built-in recipe, in the order in which a listing shows them: plain types, schemes, mixtures, pure formats.
   public static let builtIns: [Recipe] =
-    [keep, bf16, f16, f32, fp8Block, mxfp4MoE] + kMixtures + pureBlockFormats
+    [keep, bf16, f16, f32] + SchemeRecipe.all.map(\.usual) + [mxfp4MoE] + kMixtures + pureBlockFormats
 
   /// The built-in of this name; letter case does not matter.
-  public static func builtIn(named name: String) -> Recipe? {
+  ///
+  /// - Parameter container: The files it is for: `MXFP4` is a recipe for each kind.
+  public static func builtIn(named name: String, for container: Container? = nil) -> Recipe? {
     let wanted = name.uppercased()
-    return builtIns.first { $0.name.uppercased() == wanted }
+    let named = builtIns.filter { $0.name.uppercased() == wanted }
+    return named.first { $0.container != nil && $0.container == container }
+      ?? named.first { $0.container == nil } ?? named.first
   }
 
   /// The vision side stays as it is wherever the language model is put into blocks: it is small beside it, runs once
@@ -41,24 +45,9 @@ extension Recipe {
     precise: PreciseStorage(safetensors: .element(.f32), gguf: .element(.f32)))
 }
 
-// MARK: - FP8 and MXFP4
+// MARK: - MXFP4 with Q8_0
 
 extension Recipe {
-  /// StepFun's own FP8 release: every linear layer of the language model (attention, dense FFN, shared and routed
-  /// experts) in block-FP8, everything else BF16.
-  ///
-  /// The linear layers are recognised by name within those roles, so that the recipe also serves checkpoints whose
-  /// tensors have no role: Hugging Face calls a linear layer `*_proj` nearly everywhere.
-  static let fp8Block = Recipe(
-    name: "FP8_BLOCK", summary: "linear layers in F8_E4M3 with 128 x 128 scales, as StepFun's FP8 release",
-    rules: [
-      RecipeRule(
-        roles: [.attention, .denseFFN, .sharedExpert, .routedExperts, .other],
-        names: ["*_proj.weight", "*.wq.weight", "*.attn_*.weight", "*.ffn_*.weight"].map(NamePattern.glob),
-        format: .blockFP8),
-      RecipeRule(format: .element(.bf16), isOptional: true),
-    ])
-
   /// The layout that llama.cpp calls MXFP4_MOE: stacked experts in MXFP4, every other matrix in Q8_0.
   static let mxfp4MoE = Recipe(
     name: "MXFP4_MOE", summary: "routed experts in MXFP4, every other matrix in Q8_0",

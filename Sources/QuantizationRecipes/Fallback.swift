@@ -22,7 +22,8 @@ public enum Fallback: Hashable, Sendable, Codable {
     case .error: return []
     case .chain(let formats): return formats
     case .standard:
-      guard format == .keep || container.holds(format.elementType(of: subject.sourceType)) else { return [] }
+      let format = format.resolved(in: container)
+      guard format == .keep || format.exists(in: container, source: subject.sourceType) else { return [] }
       return Fallback.standardChain(for: format, source: subject.sourceType)
     }
   }

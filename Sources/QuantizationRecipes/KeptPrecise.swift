@@ -44,7 +44,10 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
 
   /// The reason that applies to a tensor; `nil` if the rules decide about it.
   static func reason(for subject: RecipeSubject, names: [NameBytes]) -> KeptPrecise? {
-    if subject.sourceType.isInteger || subject.sourceType == .c64 { return .integer }
+    // Codes are integers, what they stand for is not.
+    if subject.sourceScheme == nil, subject.sourceType.isInteger || subject.sourceType == .c64 {
+      return .integer
+    }
     switch subject.role {
     case .scale: return .scale
     case .norm: return .norm

@@ -16,17 +16,20 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var onMisfit: Fallback
   /// How the tensors are stored that no rule may touch.
   public var precise: PreciseStorage
+  /// The kind of files it is for, where its name means another recipe for the other kind; `nil` otherwise.
+  public var container: Container?
 
   /// Makes a recipe.
   public init(
     name: String, summary: String, rules: [RecipeRule], onMisfit: Fallback = .standard,
-    precise: PreciseStorage = PreciseStorage()
+    precise: PreciseStorage = PreciseStorage(), container: Container? = nil
   ) {
     self.name = name
     self.summary = summary
     self.rules = rules
     self.onMisfit = onMisfit
     self.precise = precise
+    self.container = container
   }
 }
 
@@ -92,10 +95,13 @@ extension Recipe {
     kept: KeptPrecise?
   ) throws(CheckpointError) -> RecipeDecision {
     var reasons: [String] = []
+    let wanted = wanted.resolved(in: container)
     // Integers cannot become anything else, so there is nothing for them to fall back to.
     let chain = kept == .integer ? [] : fallback.formats(after: wanted, for: subject, in: container)
-    for format in [wanted] + chain {
-      guard let misfit = format.misfit(subject.shape, source: subject.sourceType, in: container) else {
+    for format in [wanted] + chain.map({ $0.resolved(in: container) }) {
+      let misfit = format.misfit(
+        subject.shape, source: subject.sourceType, scheme: subject.sourceScheme, in: container)
+      guard let misfit else {
         let reason = reasons.isEmpty ? nil : reasons.joined(separator: "; ")
         return RecipeDecision(format: format, wanted: wanted, reason: reason, rule: rule, keptPrecise: kept)
       }
@@ -112,7 +118,7 @@ extension Recipe {
     if kept != nil { return "convert to the other kind of file, or leave the tensor out" }
     switch container {
     case .safetensors where wanted.isGGMLBlock: return "write GGUF, or choose FP8_BLOCK or BF16"
-    case .gguf where wanted == .blockFP8: return "write safetensors, or choose Q8_0"
+    case .gguf where wanted.isScheme: return "write safetensors, or choose Q8_0 or another of GGML's formats"
     default: return "give the rule a fallback that fits, or another format"
     }
   }
@@ -122,6 +128,8 @@ extension StorageFormat {
   fileprivate var isGGMLBlock: Bool {
     if case .element(let type) = self { type.isBlockQuantized } else { false }
   }
+
+  fileprivate var isScheme: Bool { if case .scheme = self { true } else { false } }
 }
 
 // MARK: - Rules that decide nothing

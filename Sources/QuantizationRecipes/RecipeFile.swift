@@ -9,10 +9,28 @@ extension Recipe {
 
   /// The recipe that a command line names: a built-in, or a file.
   ///
-  /// - Parameter argument: A built-in's name, in any letter case; anything else is a path.
-  /// - Throws: `.invalidRequest` if it is neither, otherwise what ``init(yaml:path:)`` throws.
-  public static func named(_ argument: String) throws(CheckpointError) -> Recipe {
-    if let recipe = builtIn(named: argument) { return recipe }
+  /// - Parameters:
+  ///   - argument: A built-in's name, in any letter case; anything else is a path.
+  ///   - container: The files it is for.
+  ///   - scope: Which layers a scheme is for; `nil` for what is usual.
+  ///   - groupSize: The elements that share a scale; `nil` for what the name says.
+  /// - Throws: `.invalidRequest` if it is neither, or for a scope or group size that the recipe does not have;
+  ///   otherwise what ``init(yaml:path:)`` throws.
+  public static func named(
+    _ argument: String, for container: Container? = nil, scope: SchemeRecipe.Scope? = nil,
+    groupSize: Int? = nil
+  ) throws(CheckpointError) -> Recipe {
+    if scope != nil || groupSize != nil {
+      guard container != .gguf, let scheme = SchemeRecipe.named(argument) else {
+        throw CheckpointError(
+          .invalidRequest,
+          "'\(argument.printable)' is no recipe of one scheme, so it has no \(scope == nil ? "group size" : "scope")",
+          remedy: "say it in a recipe file, or choose one of "
+            + SchemeRecipe.all.map(\.name).joined(separator: ", "))
+      }
+      return try scheme.groupSize(groupSize).recipe(scope)
+    }
+    if let recipe = builtIn(named: argument, for: container) { return recipe }
     if let type = ElementType(rawValue: argument.uppercased()), FileSystem.kind(of: argument) == nil {
       let canEncode = BlockCodec.codec(for: type)?.canEncode == true
       throw CheckpointError(

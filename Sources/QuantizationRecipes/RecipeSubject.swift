@@ -1,4 +1,5 @@
 public import Checkpoint
+public import Quantization
 public import TensorFormats
 
 /// A tensor as a recipe sees it: what it is, how large, and what model it is part of. No bytes.
@@ -15,8 +16,10 @@ public struct RecipeSubject: Hashable, Sendable {
   public var layerCount: Int
   /// The shape stored, row-major; after a tensor-parallel cut that of the slice.
   public var shape: TensorShape
-  /// The source's element type; for a block-FP8 weight F8_E4M3.
+  /// The source's element type; that of the codes where it has scales in tensors of their own.
   public var sourceType: ElementType
+  /// How the source stores it in that case.
+  public var sourceScheme: StoredScheme?
   /// The format of the source's files.
   public var sourceContainer: Container
   /// Whether the outermost dimension counts experts.
@@ -33,7 +36,8 @@ public struct RecipeSubject: Hashable, Sendable {
   public init(
     name: String, otherNames: [String] = [], role: TensorRole, layer: Int?, layerCount: Int,
     shape: TensorShape,
-    sourceType: ElementType, sourceContainer: Container = .safetensors, isExpertStack: Bool? = nil,
+    sourceType: ElementType, sourceScheme: StoredScheme? = nil, sourceContainer: Container = .safetensors,
+    isExpertStack: Bool? = nil,
     expertCount: Int = 0, hasTiedEmbedding: Bool = false
   ) {
     self.name = name
@@ -43,6 +47,7 @@ public struct RecipeSubject: Hashable, Sendable {
     self.layerCount = layerCount
     self.shape = shape
     self.sourceType = sourceType
+    self.sourceScheme = sourceScheme
     self.sourceContainer = sourceContainer
     self.isExpertStack = isExpertStack ?? (shape.rank == 3 && (role == .routedExperts || role == .other))
     self.expertCount = expertCount

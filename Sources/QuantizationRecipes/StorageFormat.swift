@@ -1,24 +1,42 @@
+public import Quantization
 public import TensorFormats
 
 /// How one tensor is stored: what a recipe decides.
 ///
-/// An element type is not always the whole answer: block-FP8 is one weight and a second tensor of scales. A further
-/// scheme of that kind is one more case here and one more line in ``schemes``; the compiler then names every place
-/// that has to know about it, all of them in this file.
+/// An element type is not always the whole answer: schemes keep codes and scales in tensors of their own.
 public enum StorageFormat: Hashable, Sendable {
   /// One tensor of this element type, plain or in GGML blocks.
   case element(ElementType)
-  /// F8_E4M3 with one F32 scale per tile of 128 x 128, in a second tensor `<name>_scale_inv`.
-  case blockFP8
-  /// The source's own type, bytes untouched.
+  /// Codes and scales, under the names of one library.
+  case scheme(StoredScheme)
+  /// As the source stores it, bytes untouched.
   case keep
 }
 
 // MARK: - Spelling
 
 extension StorageFormat {
-  /// The formats that are more than an element type.
-  static let schemes: [StorageFormat] = [.keep, .blockFP8]
+  /// F8_E4M3 with one F32 scale per tile of 128 x 128, as StepFun ships it.
+  public static let blockFP8 = StorageFormat.scheme(StoredScheme(.fp8Tiles, .fp8))
+
+  /// MXFP4 in safetensors under gpt-oss's names.
+  static let safetensorsMXFP4 = StorageFormat.scheme(StoredScheme(.mxfp4, .mxfp4))
+
+  /// The schemes that recipes can ask for, as they spell them.
+  ///
+  /// `MXFP4` is not among them: it is an element type, and stands for ``safetensorsMXFP4`` in safetensors files.
+  static let schemeSpellings: [(spelling: String, scheme: StoredScheme)] = [
+    ("FP8_BLOCK", StoredScheme(.fp8Tiles, .fp8)),
+    ("FP8_DYNAMIC", StoredScheme(.fp8Channel, .compressedTensors)),
+    ("W8A8_INT8", StoredScheme(.int8Channel, .compressedTensors)),
+    ("W8A8_INT8_SGLANG", StoredScheme(.int8Channel, .w8a8Int8)),
+    ("W4A16", StoredScheme(.int4Group(128), .compressedTensors)),
+    ("W4A16_G64", StoredScheme(.int4Group(64), .compressedTensors)),
+    ("W4A16_G32", StoredScheme(.int4Group(32), .compressedTensors)),
+    ("NVFP4A16", StoredScheme(.nvfp4, .compressedTensors)),
+    ("NVFP4A16_MODELOPT", StoredScheme(.nvfp4, .modelOpt)),
+    ("MXFP4A16", StoredScheme(.mxfp4, .compressedTensors)),
+  ]
 
   /// The element types that a recipe can ask for: everything real that model files hold and an encoder exists for or
   /// may come to exist. Q8_1 and Q8_K are left out because engines use them for activations only.
@@ -27,7 +45,8 @@ extension StorageFormat {
     + ElementType.allCases.filter { $0.isBlockQuantized && $0 != .q8_1 && $0 != .q8K }
 
   /// Every format there is, in the order in which help texts list them.
-  public static let all: [StorageFormat] = schemes + elementTargets.map(StorageFormat.element)
+  public static let all: [StorageFormat] =
+    [.keep] + schemeSpellings.map { .scheme($0.scheme) } + elementTargets.map(StorageFormat.element)
 
   /// Reads a format as recipes and command lines spell it (`BF16`, `Q4_K`, `FP8_BLOCK`, `keep`); letter case does not
   /// matter, as people used to other tools write `q4_k`.
@@ -47,9 +66,16 @@ extension StorageFormat {
   public var spelling: String {
     switch self {
     case .element(let type): type.rawValue
-    case .blockFP8: "FP8_BLOCK"
+    case .scheme(let scheme):
+      StorageFormat.schemeSpellings.first { $0.scheme == scheme }?.spelling
+        ?? (self == StorageFormat.safetensorsMXFP4 ? "MXFP4" : "\(scheme.scheme)")
     case .keep: "keep"
     }
+  }
+
+  /// What a spelling means in files of one kind: `MXFP4` is a block format in GGUF and a scheme in safetensors.
+  public func resolved(in container: Container) -> StorageFormat {
+    self == .element(.mxfp4) && container == .safetensors ? StorageFormat.safetensorsMXFP4 : self
   }
 }
 
@@ -80,15 +106,20 @@ extension StorageFormat: Codable {
 // MARK: - Fitting
 
 extension StorageFormat {
-  /// The side of a block-FP8 tile, in elements.
-  public static let tileSide = 128
-
-  /// The element type of the weight itself when a tensor of `source` type is stored this way.
+  /// The element type of the weight itself, or of its codes, when a tensor of `source` type is stored this way.
   public func elementType(of source: ElementType) -> ElementType {
     switch self {
     case .element(let type): type
-    case .blockFP8: .f8E4M3
+    case .scheme(let scheme): scheme.scheme.codesType
     case .keep: source
+    }
+  }
+
+  /// Whether files of this kind have the format at all.
+  func exists(in container: Container, source: ElementType) -> Bool {
+    switch self {
+    case .element, .keep: container.holds(elementType(of: source))
+    case .scheme: container == .safetensors
     }
   }
 
@@ -96,47 +127,43 @@ extension StorageFormat {
   ///
   /// - Parameters:
   ///   - shape: The shape stored, row-major; after a tensor-parallel cut that of the slice.
-  ///   - source: The source's element type.
+  ///   - source: The source's element type, that of the codes where it has scales in tensors of their own.
+  ///   - scheme: How the source stores it in that case.
   ///   - container: The kind of file.
-  public func misfit(_ shape: TensorShape, source: ElementType, in container: Container) -> String? {
-    let type = elementType(of: source)
-    guard container.holds(type) else {
-      return "\(container.displayName) has no type \(type)"
-    }
+  public func misfit(
+    _ shape: TensorShape, source: ElementType, scheme: StoredScheme? = nil, in container: Container
+  ) -> String? {
     switch self {
-    case .keep: return nil
-    case .element:
+    case .keep:
+      if let scheme, container == .gguf { return "GGUF has no \(scheme.scheme)" }
+      return container.holds(source) ? nil : "\(container.displayName) has no type \(source)"
+    case .element(let type):
+      guard container.holds(type) else { return "\(container.displayName) has no type \(type)" }
       let block = type.block.elements
       guard shape.columns % block == 0 else {
         return "rows of \(shape.columns) elements are not whole blocks of \(block) (\(type))"
       }
       return nil
-    case .blockFP8:
-      return shape.rank >= 2 ? nil : "FP8_BLOCK scales tiles of a matrix, and the shape is \(shape)"
+    case .scheme(let scheme):
+      guard container == .safetensors else { return "GGUF has no \(scheme.scheme)" }
+      return scheme.scheme.misfit(shape)
     }
   }
 
   /// The bytes of a tensor stored this way, its scales included; `nil` if it does not fit or the size overflows.
   public func byteCount(_ shape: TensorShape, source: ElementType) -> Int? {
-    guard let weight = shape.byteCount(as: elementType(of: source)) else { return nil }
     switch self {
-    case .element, .keep: return weight
-    case .blockFP8:
-      guard let scales = StorageFormat.tileScaleShape(of: shape)?.byteCount(as: .f32) else { return nil }
-      let (sum, overflow) = weight.addingReportingOverflow(scales)
-      return overflow ? nil : sum
+    case .element, .keep: return shape.byteCount(as: elementType(of: source))
+    case .scheme(let scheme):
+      guard let components = scheme.components(of: shape) else { return nil }
+      var sum = 0
+      for component in components {
+        guard let bytes = component.component.shape.byteCount(as: component.component.elementType),
+          case let (next, false) = sum.addingReportingOverflow(bytes)
+        else { return nil }
+        sum = next
+      }
+      return sum
     }
-  }
-
-  /// The shape of the scales of a block-FP8 weight: one per 128 x 128 tile of each matrix, tiles at the edges
-  /// partial; `nil` for fewer than two dimensions.
-  public static func tileScaleShape(of shape: TensorShape) -> TensorShape? {
-    guard shape.rank >= 2 else { return nil }
-    var dimensions = shape.dimensions
-    for axis in dimensions.indices.suffix(2) {
-      let (tiles, rest) = dimensions[axis].quotientAndRemainder(dividingBy: tileSide)
-      dimensions[axis] = tiles + (rest > 0 ? 1 : 0)
-    }
-    return TensorShape(checking: dimensions)
   }
 }

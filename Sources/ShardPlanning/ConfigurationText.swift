@@ -36,10 +36,14 @@ struct ConfigurationText {
     }
   }
 
-  /// The object's text, one member a line.
-  var text: String {
-    let lines = members.map { "  \(Self.quoted($0.key)): \($0.value)" }
-    return lines.isEmpty ? "{}\n" : "{\n" + lines.joined(separator: ",\n") + "\n}\n"
+  /// The object's text, one member a line, as a file of its own.
+  func text() -> String { text(indentation: 0) + "\n" }
+
+  /// The same as the value of a member that is indented so far. Members keep the lines that they have.
+  func text(indentation: Int) -> String {
+    let space = String(repeating: " ", count: indentation)
+    let lines = members.map { "\(space)  \(Self.quoted($0.key)): \($0.value)" }
+    return lines.isEmpty ? "{}" : "{\n" + lines.joined(separator: ",\n") + "\n\(space)}"
   }
 
   /// A string as JSON text.
@@ -51,5 +55,11 @@ struct ConfigurationText {
 
   private static func isSpace(_ byte: UInt8) -> Bool {
     byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09
+  }
+}
+
+extension ConfigurationText: Equatable {
+  static func == (left: Self, right: Self) -> Bool {
+    left.members.elementsEqual(right.members) { $0.key == $1.key && $0.value == $1.value }
   }
 }

@@ -52,9 +52,9 @@ struct FFNChoices {
   init(_ sources: [SourceTensor]) {
     var (expertLengths, sharedLengths, experts) = (Set<Int>(), Set<Int>(), Int.max)
     for source in sources where source.side == .ffn {
-      if source.isExpertStack { experts = min(experts, source.tensor.shape.dimensions.first ?? 0) }
-      guard let axis = source.tensorParallelAxis, axis < source.tensor.shape.rank else { continue }
-      let length = source.tensor.shape.dimensions[axis]
+      if source.isExpertStack { experts = min(experts, source.shape.dimensions.first ?? 0) }
+      guard let axis = source.tensorParallelAxis, axis < source.shape.rank else { continue }
+      let length = source.shape.dimensions[axis]
       if source.isExpertStack { expertLengths.insert(length) } else { sharedLengths.insert(length) }
     }
     (self.experts, self.expertLengths, self.sharedLengths) = (experts, expertLengths, sharedLengths)

@@ -11,6 +11,8 @@ struct FormatChoice {
   let layerCount: Int
   let expertCount: Int
   let importance: ImportanceMatrix?
+  /// How the scales of schemes are chosen; `nil` for what is usual.
+  let scaleSearch: ScaleSearch?
 
   /// What was decided for all tensors.
   struct Decisions {
@@ -34,19 +36,19 @@ struct FormatChoice {
     // Boxes of one size from one tensor are alike, and 64 ranks have 64 of them.
     var settled: [Box: Settled] = [:]
     var noted: Set<String> = []
+    for placed in tensors where settled[Box(placed)] == nil {
+      let choice = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: false)
+      settled[Box(placed)] = choice
+      if let rule = choice.rule { used.insert(rule) }
+    }
+    for placed in Self.lackingNeighbours(tensors.map { ($0, settled[Box($0)]?.storage) }) {
+      settled[Box(placed)] = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: true)
+    }
     for var placed in tensors {
-      let name = placed.source.tensor.name
-      let box = Box(tensor: name, extent: placed.extent)
-      let choice: Settled
-      if let known = settled[box] {
-        choice = known
-      } else {
-        choice = try settle(placed, hasTiedEmbedding: hasTiedEmbedding)
-        settled[box] = choice
-        if let rule = choice.rule { used.insert(rule) }
-      }
-      placed.elementType = choice.elementType
-      placed.derivation = choice.derivation
+      let name = placed.source.name
+      guard let choice = settled[Box(placed)] else { continue }
+      placed.storage = choice.storage
+      placed.search = choice.search
       placed.importance = choice.importance
       if choice.lacksImportance { result.unweighted.insert(name) }
       if let fallback = choice.fallback, noted.insert(name).inserted { result.fallbacks.append(fallback) }
@@ -59,11 +61,16 @@ struct FormatChoice {
   private struct Box: Hashable {
     let tensor: String
     let extent: [Int]
+
+    init(_ placed: PlacedTensor) {
+      tensor = placed.source.safetensorsName
+      extent = placed.extent
+    }
   }
 
   private struct Settled {
-    let elementType: ElementType
-    let derivation: ShardPlan.Derivation
+    let storage: Storage
+    let search: ScaleSearch?
     let importance: String?
     let lacksImportance: Bool
     let fallback: ShardPlan.Fallback?
@@ -71,11 +78,36 @@ struct FormatChoice {
   }
 }
 
+// MARK: - Neighbours
+
+extension FormatChoice {
+  /// The weights that could keep their codes if they were alone, but share a scale or a tensor with others that
+  /// cannot, or have scales of their own where there is to be one for all.
+  private static func lackingNeighbours(_ tensors: [(PlacedTensor, Storage?)]) -> [PlacedTensor] {
+    var groups: [String: [(tensor: PlacedTensor, making: ShardPlan.Making, hasOwnScale: Bool)]] = [:]
+    for (tensor, storage) in tensors {
+      guard case .scheme(let scheme, let making, false)? = storage,
+        let module = EngineModules.module(of: tensor.source.safetensorsName)
+      else { continue }
+      let joins = scheme.fusesQueries && EngineModules.fusedQuery(module) != nil
+      guard scheme.scheme.hasMatrixScale || joins else { continue }
+      let hasOwnScale = joins && scheme.scheme.hasMatrixScale && !tensor.source.isFused
+      groups[EngineModules.scaleGroup(module), default: []].append((tensor, making, hasOwnScale))
+    }
+    return groups.values.flatMap { members in
+      let isUniform = members.allSatisfy { $0.making == members[0].making && !$0.hasOwnScale }
+      return isUniform ? [] : members.filter { $0.making != .encode }.map(\.tensor)
+    }
+  }
+}
+
 // MARK: - One tensor
 
 extension FormatChoice {
-  private func settle(_ placed: PlacedTensor, hasTiedEmbedding: Bool) throws(CheckpointError) -> Settled {
-    let source = placed.source
+  /// - Parameter encodes: Whether a scheme's codes are made anew even if the source's could stay what they are.
+  private func settle(
+    _ placed: PlacedTensor, hasTiedEmbedding: Bool, encodes: Bool
+  ) throws(CheckpointError) -> Settled {
     let subject = subject(placed, hasTiedEmbedding: hasTiedEmbedding)
     var decision: RecipeDecision
     do throws(CheckpointError) {
@@ -83,7 +115,9 @@ extension FormatChoice {
     } catch {
       guard let cut = placed.cut, error.code == .unsupported else { throw error }
       var refusal = error
-      refusal.remedy = [error.remedy, placed.choices(cut, unit: 1)].compactMap { $0 }.joined(
+      let wanted = recipe.rules.first { $0.matches(subject) }?.format.resolved(in: container)
+      let unit = wanted.map { $0.cutUnit(along: cut.axis, of: placed.shape.rank) } ?? 1
+      refusal.remedy = [error.remedy, placed.choices(cut, unit: unit)].compactMap { $0 }.joined(
         separator: "; or ")
       throw refusal
     }
@@ -91,57 +125,94 @@ extension FormatChoice {
     if let obstacle = try obstacle(decision.format, placed, hasWeights: weights != nil) {
       decision = try instead(of: decision, obstacle, placed, subject, hasWeights: weights != nil)
     }
-    let format = decision.format
-    let type = format.elementType(of: source.tensor.elementType)
-    let isCodes = format == .blockFP8 && source.scale == nil
-    try checkConvertible(placed, to: type, isRecoded: isCodes || source.scale != nil)
-    let isEncoded = type != source.tensor.elementType || source.scale != nil
-    let uses = isEncoded && BlockCodec.codec(for: type)?.usesImportance == true
+    var storage = try Storage(decision.format, placed)
+    if encodes, case .scheme(let scheme, _, false) = storage {
+      storage = .scheme(scheme, .encode, isKept: false)
+    }
+    try checkConvertible(placed, to: storage)
+    let search = try search(for: storage, placed)
+    let uses = usesImportance(storage, search)
     return Settled(
-      elementType: type, derivation: isCodes ? .blockFP8Codes : .values, importance: uses ? weights : nil,
+      storage: storage, search: search, importance: uses ? weights : nil,
       lacksImportance: uses && weights == nil && importance != nil,
       fallback: decision.reason.map {
         ShardPlan.Fallback(
-          tensor: source.tensor.name, wanted: decision.wanted.spelling, stored: format.spelling, reason: $0)
+          tensor: placed.source.name, wanted: decision.wanted.spelling, stored: decision.format.spelling,
+          reason: $0)
       }, rule: decision.rule)
   }
 
   private func subject(_ placed: PlacedTensor, hasTiedEmbedding: Bool) -> RecipeSubject {
     let source = placed.source
     return RecipeSubject(
-      name: source.tensor.name,
-      otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter {
-        $0 != source.tensor.name
-      },
+      name: source.name,
+      otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter { $0 != source.name },
       role: source.role, layer: source.layer, layerCount: layerCount, shape: placed.shape,
-      sourceType: source.tensor.elementType, sourceContainer: sourceContainer,
-      isExpertStack: source.isExpertStack, expertCount: expertCount,
-      hasTiedEmbedding: hasTiedEmbedding)
+      sourceType: source.elementType, sourceScheme: source.scheme, sourceContainer: sourceContainer,
+      isExpertStack: source.isExpertStack, expertCount: expertCount, hasTiedEmbedding: hasTiedEmbedding)
   }
 
   /// The name under which the importance matrix has something about a tensor.
   private func importanceName(of placed: PlacedTensor) throws(CheckpointError) -> String? {
-    let shape = placed.source.tensor.shape
+    let shape = placed.source.shape
     guard let importance, let name = placed.source.ggufName, (2...3).contains(shape.rank) else { return nil }
     let experts = shape.rank == 3 ? shape.dimensions[0] : nil
     return try importance.covers(name, columns: shape.columns, expertCount: experts) ? name : nil
+  }
+
+  /// The search for the scales of what is encoded in a scheme.
+  private func search(for storage: Storage, _ placed: PlacedTensor) throws(CheckpointError) -> ScaleSearch? {
+    guard case .scheme(let stored, .encode, _) = storage else { return nil }
+    if case .fp8Block = stored.scheme {
+      guard scaleSearch != .mse else {
+        throw CheckpointError(
+          .invalidRequest, "the scales of \(stored.scheme) are not searched for", tensor: placed.source.name,
+          remedy: "leave out --scale-search mse, or choose another recipe")
+      }
+      return .absmax
+    }
+    return scaleSearch ?? (stored.scheme.isFourBit ? .mse : .absmax)
+  }
+
+  private func usesImportance(_ storage: Storage, _ search: ScaleSearch?) -> Bool {
+    switch storage {
+    case .values(let type, .encode): BlockCodec.codec(for: type)?.usesImportance == true
+    case .scheme(_, .encode, _): search == .mse
+    case .values, .scheme: false
+    }
   }
 
   /// Why a tensor cannot be stored this way, where its shape alone does not tell; `nil` if it can.
   private func obstacle(
     _ format: StorageFormat, _ placed: PlacedTensor, hasWeights: Bool
   ) throws(CheckpointError) -> String? {
-    if format == .blockFP8, let inside = placed.cutInsideTile { return inside }
-    let type = format.elementType(of: placed.source.tensor.elementType)
-    guard type != placed.source.tensor.elementType, !hasWeights,
-      BlockCodec.codec(for: type)?.needsImportance == true
-    else { return nil }
-    guard importance != nil else {
-      throw CheckpointError(
-        .invalidRequest, "\(type) cannot be encoded without an importance matrix",
-        tensor: placed.source.tensor.name, remedy: "give one with --imatrix, or choose another format")
+    switch format {
+    case .keep:
+      // A module of several weights is kept as it is, all of it.
+      if !(placed.source.isFused && placed.isWhole), let scheme = placed.source.scheme,
+        let inside = placed.cutInside(scheme.scheme)
+      {
+        throw CheckpointError(
+          .invalidRequest, inside.message, tensor: placed.source.name,
+          remedy: (inside.choices.map { $0 + "; or " } ?? "") + "convert to BF16")
+      }
+      return nil
+    case .scheme(let stored):
+      guard EngineModules.module(of: placed.source.safetensorsName) != nil else {
+        return "\(stored.scheme) is for weights of modules, whose names end in .weight"
+      }
+      return placed.cutInside(stored.scheme)?.message
+    case .element(let type):
+      guard type != placed.source.elementType, !hasWeights,
+        BlockCodec.codec(for: type)?.needsImportance == true
+      else { return nil }
+      guard importance != nil else {
+        throw CheckpointError(
+          .invalidRequest, "\(type) cannot be encoded without an importance matrix",
+          tensor: placed.source.name, remedy: "give one with --imatrix, or choose another format")
+      }
+      return "\(type) needs an importance matrix, and the one given has nothing about this tensor"
     }
-    return "\(type) needs an importance matrix, and the one given has nothing about this tensor"
   }
 
   /// What the recipe allows instead of a format that its shape would fit.
@@ -156,14 +227,17 @@ extension FormatChoice {
       case .chain(let formats): formats
       case .standard: Fallback.standardChain(for: decision.format, source: subject.sourceType)
       }
-    for format in chain where format.misfit(placed.shape, source: subject.sourceType, in: container) == nil {
-      guard try self.obstacle(format, placed, hasWeights: hasWeights) == nil else { continue }
+    for format in chain.map({ $0.resolved(in: container) }) {
+      let misfit = format.misfit(
+        placed.shape, source: subject.sourceType, scheme: subject.sourceScheme, in: container)
+      guard misfit == nil, try self.obstacle(format, placed, hasWeights: hasWeights) == nil else { continue }
       return RecipeDecision(
         format: format, wanted: decision.wanted,
         reason: [decision.reason, obstacle].compactMap { $0 }.joined(separator: "; "), rule: decision.rule,
         keptPrecise: decision.keptPrecise)
     }
-    let choices = placed.cut.map { placed.choices($0, unit: StorageFormat.tileSide) }
+    var choices: String?
+    if case .scheme(let stored) = decision.format { choices = placed.cutInside(stored.scheme)?.choices }
     throw CheckpointError(
       .unsupported, "cannot be stored as \(decision.format): \(obstacle)", tensor: subject.name,
       remedy: choices ?? "give the rule a fallback, or another format")
@@ -173,51 +247,53 @@ extension FormatChoice {
 // MARK: - What can be made of the source
 
 extension FormatChoice {
-  private func checkConvertible(
-    _ placed: PlacedTensor, to type: ElementType, isRecoded: Bool
-  ) throws(CheckpointError) {
-    let from = placed.source.tensor.elementType
-    if from != type || isRecoded {
-      guard BlockCodec.codec(for: from) != nil, !from.isInteger else {
+  private func checkConvertible(_ placed: PlacedTensor, to storage: Storage) throws(CheckpointError) {
+    let source = placed.source
+    let from = source.elementType
+    switch storage {
+    case .values(let type, .encode):
+      guard source.scheme != nil || (BlockCodec.codec(for: from) != nil && !from.isInteger) else {
         throw CheckpointError(
-          .unsupported, "\(from) cannot be converted to \(type)", tensor: placed.source.tensor.name,
+          .unsupported, "\(from) cannot be converted to \(type)", tensor: source.name,
           remedy: "keep it with --tensor-type")
       }
       guard let encoder = BlockCodec.codec(for: type), encoder.canEncode else {
-        throw CheckpointError(.unsupported, "\(type) cannot be written", tensor: placed.source.tensor.name)
+        throw CheckpointError(.unsupported, "\(type) cannot be written", tensor: source.name)
       }
+    case .scheme(let scheme, .encode, _):
+      guard source.scheme != nil || (BlockCodec.codec(for: from) != nil && !from.isInteger) else {
+        throw CheckpointError(
+          .unsupported, "\(from) cannot be converted to \(scheme.scheme)", tensor: source.name,
+          remedy: "keep it with --tensor-type")
+      }
+    case .values, .scheme: break
     }
     // A cut inside a block of the source would need the block taken apart.
     let block = from.block.elements
-    guard let start = placed.origin.last, let length = placed.extent.last, !placed.isWhole else { return }
+    guard source.scheme == nil, let start = placed.origin.last, let length = placed.extent.last,
+      !placed.isWhole
+    else { return }
     guard start % block == 0, length % block == 0 else {
       throw CheckpointError(
         .unsupported,
         "the cut at columns \(start) to \(start + length) falls inside the source's blocks of \(block) (\(from))",
-        tensor: placed.source.tensor.name,
+        tensor: source.name,
         remedy: "convert to BF16 first"
           + (placed.cut.map { ", or cut otherwise: \(placed.choices($0, unit: block))" } ?? ""))
     }
   }
 }
 
-extension PlacedTensor {
-  /// What would fit instead of a cut, if each piece has to be a multiple of `unit`.
-  func choices(_ cut: Cut, unit: Int) -> String {
-    cut.choices(length: source.tensor.shape.dimensions[cut.axis], unit: unit)
-  }
-
-  /// Why the box's tiles are not the tensor's; `nil` if they are, or if it is no matrix.
-  var cutInsideTile: String? {
-    let side = StorageFormat.tileSide
-    let dimensions = source.tensor.shape.dimensions
-    for axis in dimensions.indices.suffix(2) {
-      let end = origin[axis] + extent[axis]
-      guard origin[axis] % side == 0, end % side == 0 || end == dimensions[axis] else {
-        return "the cut at \(origin[axis]) to \(end) of dimension \(axis) falls inside an FP8 tile of \(side)"
-      }
+extension StorageFormat {
+  /// What a cut along a dimension has to be a multiple of.
+  fileprivate func cutUnit(along axis: Int, of rank: Int) -> Int {
+    switch self {
+    case .keep: 1
+    case .element(let type): axis == rank - 1 ? type.block.elements : 1
+    case .scheme(let stored):
+      axis == rank - 1
+        ? stored.scheme.cutUnit.columns : (axis == rank - 2 ? stored.scheme.cutUnit.rows : 1)
     }
-    return nil
   }
 }
 

@@ -8,17 +8,17 @@ internal import TensorFormats
 /// Tensors lie in the order in which the source is read, so that the file's digests fall out of the same pass.
 enum GGUFPacking {
   static func pack(
-    _ tensors: [PlacedTensor], fileName: String, metadata: GGUFMetadata, directory: String,
+    _ tensors: [OutputTensor], fileName: String, metadata: GGUFMetadata, directory: String,
     maximumBytes: Int?,
     headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.File] {
-    let tensors = tensors.sorted(by: PlacedTensor.inSourceOrder)
+    let tensors = tensors.sorted(by: OutputTensor.inSourceOrder)
     var items: [GGUFLayout.Tensor] = []
     for placed in tensors {
-      guard let name = placed.source.ggufName else {
+      guard let name = placed.ggufName else {
         throw CheckpointError(
           .unsupported, "GGUF has no name for this tensor in this architecture",
-          tensor: placed.source.tensor.name,
+          tensor: placed.sources[0].tensor,
           remedy: "convert to safetensors instead")
       }
       items.append(GGUFLayout.Tensor(name: name, elementType: placed.elementType, shape: placed.shape))
@@ -38,7 +38,7 @@ enum GGUFPacking {
   }
 
   private static func file(
-    _ path: String, _ layout: GGUFLayout, _ tensors: [PlacedTensor], _ headers: inout [String: [UInt8]]
+    _ path: String, _ layout: GGUFLayout, _ tensors: [OutputTensor], _ headers: inout [String: [UInt8]]
   ) -> ShardPlan.File {
     headers[path] = layout.headerBytes
     return ShardPlan.File(

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Quantization
 internal import Step3Model
 internal import TensorFormats
 
@@ -7,49 +8,140 @@ extension OutputPart {
   static let partitionKey = "step3_partition"
 
   private static let quantizationKey = "quantization_config"
+  private static let textKey = "text_config"
 
-  /// The part's `config.json`: the source's, changed only where the output differs from it.
-  func configuration(for part: ShardPlan.Part) throws(CheckpointError) -> String? {
+  /// The part's `config.json`: the source's, changed only where the output differs from it, or where engines could
+  /// not read it.
+  func configuration(
+    for part: ShardPlan.Part
+  ) throws(CheckpointError) -> (text: String?, amendments: [ShardPlan.Amendment]) {
     let source: [UInt8]
     if let text = model.checkpoint.configuration {
       source = text
     } else if let step3 = model.step3 {
       source = try step3.configJSON()
     } else {
-      return nil
+      return (nil, [])
     }
-    let quantization = quantization
-    // Nothing to change: the bytes stay as they are.
-    if part.role == .model, case .unchanged = quantization { return String(decoding: source, as: UTF8.self) }
     var text = try ConfigurationText(source)
-    switch quantization {
-    case .unchanged: break
-    case .none: text[Self.quantizationKey] = nil
-    case .blockFP8(let configuration): text[Self.quantizationKey] = configuration
-    }
+    let original = text
+    try setQuantization(&text)
     if part.role != .model { text[Self.partitionKey] = partition(part) }
-    return text.text
+    let amendments = try amend(&text)
+    // Nothing to change: the bytes stay as they are.
+    return (text == original ? String(decoding: source, as: UTF8.self) : text.text(), amendments)
   }
+}
 
-  private enum Quantization {
-    /// What the source says holds for the output.
-    case unchanged
-    /// Nothing is quantised any more in a way that the configuration speaks of.
-    case none
-    case blockFP8(String)
-  }
+// MARK: - Quantisation
 
-  private var quantization: Quantization {
-    let encoded = tensors.contains { $0.derivation == .blockFP8Codes }
-    let absorbed = tensors.contains { $0.source.scale != nil }
-    if tensors.contains(where: \.isBlockFP8) {
-      guard encoded || absorbed else { return .unchanged }
-      return .blockFP8(BlockFP8Modules.configuration(tensors, isStep3: model.step3 != nil))
+extension OutputPart {
+  private func setQuantization(_ text: inout ConfigurationText) throws(CheckpointError) {
+    let isQuantized = weights.contains { $0.scheme != nil }
+    // What the source says holds for the output if it did say something, and every weight is what it was.
+    let isStated = model.isQuantized && text[Self.quantizationKey] != nil
+    if isQuantized, weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
+      isStated || weights.allSatisfy(\.isKept)
+    {
+      return
     }
-    // A part without FP8 tensors, such as the vision side, must not claim any.
-    return model.scales.isEmpty ? .unchanged : .none
+    guard isQuantized || model.isQuantized else { return }
+    // Engines look in these places too.
+    text["compression_config"] = nil
+    if let nested = text[Self.textKey] {
+      var inner = try ConfigurationText(Array(nested.utf8))
+      if inner[Self.quantizationKey] != nil {
+        inner[Self.quantizationKey] = nil
+        text[Self.textKey] = inner.text(indentation: 2)
+      }
+    }
+    // A part without quantised tensors, such as the vision side, must not claim any.
+    let modules = try QuantizedModules(weights, of: model)
+    text[Self.quantizationKey] = modules.map { QuantizationConfiguration(modules: $0).text }
+  }
+}
+
+// MARK: - What engines could not read
+
+extension OutputPart {
+  /// Puts right what is not quantisation's: the list of MoE layers, and the type that activations are computed in.
+  private func amend(_ text: inout ConfigurationText) throws(CheckpointError) -> [ShardPlan.Amendment] {
+    guard request.format == .safetensors, let step3 = model.step3 else { return [] }
+    var amendments: [ShardPlan.Amendment] = []
+    var inner = try text[Self.textKey].map { (text) throws(CheckpointError) in
+      try ConfigurationText(Array(text.utf8))
+    }
+    let place = inner == nil ? "" : "\(Self.textKey)."
+    let layersKey = "moe_layers_enum"
+    let layers = (inner ?? text)[layersKey]
+    if layers?.hasPrefix("\"") != true {
+      let list = ConfigurationText.quoted(step3.text.moeLayers.map(String.init).joined(separator: ","))
+      if inner == nil { text[layersKey] = list } else { inner?[layersKey] = list }
+      amendments.append(
+        ShardPlan.Amendment(
+          key: place + layersKey,
+          reason: layers == nil
+            ? "was missing, and vLLM and SGLang do not do without it"
+            : "was a list, and vLLM and SGLang read a string of numbers and commas"))
+    }
+    if let type = changedType {
+      let value = ConfigurationText.quoted(type)
+      for key in ["torch_dtype", "dtype"] {
+        for isInner in [false, true] {
+          guard let old = isInner ? inner?[key] : text[key], old != value else { continue }
+          if isInner { inner?[key] = value } else { text[key] = value }
+          amendments.append(
+            ShardPlan.Amendment(
+              key: (isInner ? place : "") + key, reason: "was \(old), and the weights are \(type) now"))
+        }
+      }
+    }
+    if let inner,
+      inner
+        != (try text[Self.textKey].map { (text) throws(CheckpointError) in
+          try ConfigurationText(Array(text.utf8))
+        })
+    {
+      text[Self.textKey] = inner.text(indentation: 2)
+    }
+    return amendments
   }
 
+  /// PyTorch's name of the type that most plain elements of the part have now, if they had another one before.
+  private var changedType: String? {
+    let plain = [ElementType.bf16: "bfloat16", .f16: "float16", .f32: "float32"]
+    var (before, after): ([ElementType: Int], [ElementType: Int]) = ([:], [:])
+    for weight in weights where weight.shape.rank >= 2 && EngineModules.isLinear(weight, isStep3: true) {
+      if weight.source.scheme == nil {
+        before[weight.source.elementType, default: 0] += weight.shape.elementCount
+      }
+      if case .values(let type, _) = weight.storage { after[type, default: 0] += weight.shape.elementCount }
+    }
+    func most(_ counts: [ElementType: Int]) -> ElementType? {
+      counts.filter { plain[$0.key] != nil }.max {
+        ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue)
+      }?
+      .key
+    }
+    // Quantised weights are computed with in BF16 wherever they come from.
+    guard let now = most(after), now != most(before) ?? .bf16 else { return nil }
+    return plain[now]
+  }
+}
+
+extension PlacedTensor {
+  /// Whether it is stored as the source stores it, names included.
+  fileprivate var isKept: Bool {
+    switch storage {
+    case .values: isCopy
+    case .scheme(_, _, let isKept): isKept
+    }
+  }
+}
+
+// MARK: - Parts
+
+extension OutputPart {
   /// What the part is, and which boxes of the model's tensors it holds, where it does not hold all of one.
   private func partition(_ part: ShardPlan.Part) -> String {
     func position(_ position: ShardPlan.Position) -> String {
@@ -61,15 +153,49 @@ extension OutputPart {
       #""tensor_parallel": \#(position(part.tensorParallel))"#,
       #""router": "\#(request.router.rawValue)""#,
     ]
-    // Scales are cut with their weights, which say how.
-    let slices = part.tensors.filter { !$0.source.isWhole && $0.derivation != .blockFP8Scales }.map {
-      tensor in
-      let name = ConfigurationText.quoted(tensor.name)
-      return "      \(name): {\"shape\": \(tensor.source.shape), \"origin\": \(tensor.source.origin), "
-        + "\"extent\": \(tensor.source.extent)}"
+    // Codes are counted in the elements that they stand for, all else in its own.
+    let boxes = Dictionary(
+      weights.compactMap { weight in weight.isWhole ? nil : (weight.slice, weight) },
+      uniquingKeysWith: { first, _ in first })
+    let slices = part.tensors.compactMap { tensor -> String? in
+      guard let box = boxes[tensor.source]?.box(of: tensor) else { return nil }
+      return "      \(ConfigurationText.quoted(tensor.name)): {\"shape\": \(box.shape), "
+        + "\"origin\": \(box.origin), \"extent\": \(box.extent)}"
     }
     lines.append(
       slices.isEmpty ? #""slices": {}"# : "\"slices\": {\n" + slices.joined(separator: ",\n") + "\n    }")
     return "{\n" + lines.map { "    \($0)" }.joined(separator: ",\n") + "\n  }"
+  }
+}
+
+extension PlacedTensor {
+  /// Which part of the unpartitioned model's tensor one of its tensors is; `nil` if it is all of it.
+  fileprivate func box(of tensor: ShardPlan.Tensor) -> (shape: [Int], origin: [Int], extent: [Int])? {
+    var shape = source.shape.dimensions
+    var (origin, extent) = (origin, extent)
+    let rank = shape.count
+    func divide(_ axis: Int, by unit: Int) {
+      shape[axis] = (shape[axis] + unit - 1) / unit
+      origin[axis] /= unit
+      extent[axis] = (extent[axis] + unit - 1) / unit
+    }
+    switch tensor.derivation {
+    case .values where tensor.role == source.role, .codes: return (shape, origin, extent)
+    case .values, .shape: return nil
+    case .scales:
+      guard let scheme = tensor.scheme?.scheme else { return nil }
+      if case .fp8Block(let rows, let columns) = scheme {
+        divide(rank - 2, by: rows)
+        divide(rank - 1, by: columns)
+      } else if let length = scheme.groupLength {
+        divide(rank - 1, by: length)
+      } else {
+        (shape[rank - 1], origin[rank - 1], extent[rank - 1]) = (1, 0, 1)
+      }
+    case .matrixScales:
+      guard rank == 3 else { return nil }
+      (shape, origin, extent) = ([shape[0]], [origin[0]], [extent[0]])
+    }
+    return extent == tensor.shape.dimensions && extent != shape ? (shape, origin, extent) : nil
   }
 }

@@ -9,8 +9,8 @@ extension OutputPart {
   func ggufFiles(
     _ part: ShardPlan.Part, headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.File] {
-    let language = tensors.filter { !$0.source.isVision }
-    let vision = tensors.filter(\.source.isVision)
+    let language = tensors.filter { !$0.isVision }
+    let vision = tensors.filter(\.isVision)
     var files: [ShardPlan.File] = []
     if !language.isEmpty {
       files += try pack(language, "model", languageMetadata(part), part, &headers)
@@ -45,23 +45,23 @@ extension OutputPart {
     return metadata
   }
 
-  private func visionMetadata(_ tensor: PlacedTensor) throws(CheckpointError) -> GGUFMetadata {
+  private func visionMetadata(_ tensor: OutputTensor) throws(CheckpointError) -> GGUFMetadata {
     if let own = model.checkpoint.files.first(where: \.isVisionCompanion)?.ggufMetadata { return own }
     guard let metadata = model.step3?.visionGGUFMetadata(name: "Step-3 vision", fileType: nil) else {
       throw CheckpointError(
         .malformed, "the checkpoint has vision tensors, but its configuration has no vision_config",
-        path: model.checkpoint.path, tensor: tensor.source.tensor.name)
+        path: model.checkpoint.path, tensor: tensor.sources[0].tensor)
     }
     return metadata
   }
 
   private func pack(
-    _ tensors: [PlacedTensor], _ name: String, _ metadata: GGUFMetadata, _ part: ShardPlan.Part,
+    _ tensors: [OutputTensor], _ name: String, _ metadata: GGUFMetadata, _ part: ShardPlan.Part,
     _ headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.File] {
     var metadata = metadata
     for key in [GGUFSplitKey.index, GGUFSplitKey.count, GGUFSplitKey.tensorCount] { metadata.remove(key) }
-    let isCopy = model.checkpoint.format == .gguf && tensors.allSatisfy(\.isCopy)
+    let isCopy = model.checkpoint.format == .gguf && tensors.allSatisfy { $0.making == .copy }
     if let type = fileType(tensors) {
       if !isCopy || metadata[GGUFFileType.key] == nil {
         metadata.set(GGUFFileType.key, .uint32(type.rawValue))
@@ -71,29 +71,22 @@ extension OutputPart {
     }
     return try GGUFPacking.pack(
       tensors, fileName: name, metadata: metadata, directory: part.directory,
-      maximumBytes: tensors.contains(where: \.source.isVision) ? nil : request.maximumShardBytes,
+      maximumBytes: tensors.contains(where: \.isVision) ? nil : request.maximumShardBytes,
       headers: &headers)
   }
 
   /// The recipe's name where GGUF has a number for it, otherwise what most of the matrices' elements are stored as.
-  private func fileType(_ tensors: [PlacedTensor]) -> GGUFFileType? {
+  private func fileType(_ tensors: [OutputTensor]) -> GGUFFileType? {
     var counts: [ElementType: Int] = [:]
     for tensor in tensors where tensor.shape.rank >= 2 {
       counts[tensor.elementType, default: 0] += tensor.shape.elementCount
     }
     let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue
     // The vision side is not stored as the recipe is called.
-    let isVision = tensors.first?.source.isVision == true
+    let isVision = tensors.first?.isVision == true
     if !isVision, let type = GGUFFileType(name: request.recipe) { return type }
     guard let most else { return nil }
     // Of the K formats only mixtures have numbers; the small one is nearly all of that format.
     return GGUFFileType(name: most) ?? GGUFFileType(name: "\(most)_S")
-  }
-}
-
-extension PlacedTensor {
-  /// Whether its bytes are the source's.
-  fileprivate var isCopy: Bool {
-    elementType == source.tensor.elementType && source.scale == nil && derivation == .values
   }
 }

@@ -9,12 +9,19 @@ struct OutputPart {
   let request: ShardPlan.Request
   /// The tokenizer, if the output's format states it otherwise than the source's.
   let tokenizer: Step3Tokenizer?
-  let tensors: [PlacedTensor]
+  /// The weights, and how they are stored.
+  let weights: [PlacedTensor]
+  /// The tensors that they become.
+  let tensors: [OutputTensor]
 
   /// Adds files, documents and copies to `part`, and the files' headers to `headers`.
   ///
-  /// - Throws: What the formats' layouts throw, and `.malformed` for a broken configuration or tokenizer.
-  func fill(_ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]) throws(CheckpointError) {
+  /// - Returns: What the configuration says otherwise than the source's.
+  /// - Throws: What the formats' layouts throw, `.malformed` for a broken configuration or tokenizer, and
+  ///   `.invalidRequest` for what no configuration can describe.
+  func fill(
+    _ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]
+  ) throws(CheckpointError) -> [ShardPlan.Amendment] {
     switch request.format {
     case .safetensors:
       let (files, index) = try SafetensorsPacking.pack(
@@ -26,12 +33,12 @@ struct OutputPart {
     case .gguf:
       part.files = try ggufFiles(part, headers: &headers)
     }
-    if let text = try configuration(for: part) {
-      part.documents.append(ShardPlan.Document(path: path("config.json", in: part), text: text))
-    }
-    guard servesText(part) else { return }
+    let (text, amendments) = try configuration(for: part)
+    if let text { part.documents.append(ShardPlan.Document(path: path("config.json", in: part), text: text)) }
+    guard servesText(part) else { return amendments }
     part.copies = try companions(for: part)
     try addTokenizerFiles(to: &part)
+    return amendments
   }
 
   /// The vision part and the experts serve no text by themselves.

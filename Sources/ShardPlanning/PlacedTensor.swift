@@ -1,13 +1,19 @@
 internal import Checkpoint
+internal import ModelWeights
+internal import Quantization
 internal import QuantizationRecipes
 internal import TensorFormats
 
-/// A source tensor as the planner sees it: what it is, and how its values are read.
+/// A weight of the source as the planner sees it: what it is, and how it is stored.
 struct SourceTensor {
-  /// The tensor in the source.
-  let tensor: Checkpoint.Tensor
-  /// The scales to multiply with, for block-FP8.
-  var scale: Checkpoint.Tensor?
+  /// What messages call it: its tensor's name, or the published one where several weights are stored as one tensor.
+  let name: String
+  /// The tensors that hold it.
+  let stored: StoredWeight
+  /// Its values, row-major.
+  let shape: TensorShape
+  /// The row of the stored matrix with which it begins: not 0 where several weights are stored as one.
+  let firstRow: Int
   let role: TensorRole
   let layer: Int?
   /// Its name in a safetensors output; the source's own for other architectures.
@@ -22,11 +28,20 @@ struct SourceTensor {
   let isExpertStack: Bool
   /// The dimension that tensor parallelism cuts; `nil` for tensors that every rank needs whole.
   let tensorParallelAxis: Int?
+
+  /// How its elements, or its codes, are stored.
+  var elementType: ElementType { stored.codes.elementType }
+  /// The scheme, where codes and scales are tensors of their own.
+  var scheme: StoredScheme? { stored.scheme }
+  /// Whether its stored tensor holds other weights too.
+  var isFused: Bool { shape != stored.shape }
+  /// Whether its values are more than the elements of its tensor.
+  var isScaled: Bool { stored.scheme != nil || stored.matrixScales != nil }
 }
 
-/// A tensor, or a box of it, in one part of the output, with the format it will have.
+/// A weight, or a box of it, in one part of the output, with the format it will have.
 struct PlacedTensor {
-  var source: SourceTensor
+  let source: SourceTensor
   /// The index of the part.
   let part: Int
   /// The box, in each dimension.
@@ -34,66 +49,58 @@ struct PlacedTensor {
   var extent: [Int]
   /// Which option cut it, and where; `nil` if none did.
   var cut: Cut?
-  /// How it is stored, once the recipe has decided.
-  var elementType: ElementType
-  /// What of the box's elements it holds.
-  var derivation = ShardPlan.Derivation.values
-  /// Whether it is a block-FP8 weight with scales beside it.
-  var isBlockFP8 = false
+  /// How it is stored.
+  var storage: Storage
+  /// How the scales of its scheme are chosen, if it is encoded in one.
+  var search: ScaleSearch?
   /// Its name in the importance matrix, if that is used.
   var importance: String?
 
-  /// Row-major, of what is stored.
-  var shape: TensorShape {
-    let box = TensorShape(extent)
-    return derivation == .blockFP8Scales ? StorageFormat.tileScaleShape(of: box) ?? box : box
+  /// The values, row-major.
+  var shape: TensorShape { TensorShape(extent) }
+
+  /// Whether the box is all of the weight.
+  var isWhole: Bool { extent == source.shape.dimensions }
+
+  /// The scheme it is stored in.
+  var scheme: StoredScheme? { if case .scheme(let scheme, _, _) = storage { scheme } else { nil } }
+
+  /// Whether its bytes are the source's.
+  var isCopy: Bool {
+    switch storage {
+    case .values(_, let making), .scheme(_, let making, _): making == .copy
+    }
   }
 
-  /// What it is for: scales are scales, whatever their weight is for.
-  var role: TensorRole { derivation == .blockFP8Scales ? .scale : source.role }
-
-  /// Its name in a safetensors output.
-  var safetensorsName: String {
-    derivation == .blockFP8Scales ? source.safetensorsName + SourceModel.scaleSuffix : source.safetensorsName
-  }
-
-  /// Whether the box is all of the tensor.
-  var isWhole: Bool { extent == source.tensor.shape.dimensions }
-
-  /// The whole tensor.
+  /// The whole weight.
   init(_ source: SourceTensor, part: Int) {
     self.source = source
     self.part = part
-    let dimensions = source.tensor.shape.dimensions
+    let dimensions = source.shape.dimensions
     origin = dimensions.map { _ in 0 }
     extent = dimensions
-    elementType = source.tensor.elementType
+    storage = .values(source.elementType, .copy)
   }
 
-  /// The box as the plan describes it.
+  /// The box as the plan describes it: in the stored tensor, which may hold more than this weight.
   var slice: ShardPlan.Slice {
-    ShardPlan.Slice(
-      tensor: source.tensor.name, file: source.tensor.file, offset: source.tensor.byteRange.lowerBound,
-      elementType: source.tensor.elementType, shape: source.tensor.shape, origin: origin, extent: extent,
-      scale: source.scale.map {
-        ShardPlan.Scale(
-          tensor: $0.name, file: $0.file, offset: $0.byteRange.lowerBound, elementType: $0.elementType,
-          shape: $0.shape, tile: [StorageFormat.tileSide, StorageFormat.tileSide])
-      })
+    let stored = source.stored
+    var origin = origin
+    if source.firstRow > 0 { origin[origin.count - 2] += source.firstRow }
+    return ShardPlan.Slice(
+      tensor: stored.codes.name, file: stored.codes.file, offset: stored.codes.byteRange.lowerBound,
+      elementType: stored.codes.elementType, shape: stored.shape, origin: origin, extent: extent,
+      scaling: source.isScaled
+        ? ShardPlan.Scaling(
+          scheme: stored.scheme, scales: stored.scales.map(ShardPlan.Scales.init),
+          matrixScales: stored.matrixScales.map(ShardPlan.Scales.init)) : nil)
   }
+}
 
-  /// The output tensor, at the place that a file's layout gives it.
-  func tensor(named name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
-    ShardPlan.Tensor(
-      name: name, role: role, layer: source.layer, elementType: elementType, shape: shape,
-      offset: bytes.lowerBound, bytes: bytes.count, source: slice, derivation: derivation,
-      importance: importance)
-  }
-
-  /// Whether the output is read in the order of the source: by file, then by offset, then by where the box starts.
-  static func inSourceOrder(_ a: PlacedTensor, _ b: PlacedTensor) -> Bool {
-    let left = (a.source.tensor.file, a.source.tensor.byteRange.lowerBound)
-    let right = (b.source.tensor.file, b.source.tensor.byteRange.lowerBound)
-    return left != right ? left < right : a.safetensorsName < b.safetensorsName
+extension ShardPlan.Scales {
+  init(_ tensor: Checkpoint.Tensor) {
+    self.init(
+      tensor: tensor.name, file: tensor.file, offset: tensor.byteRange.lowerBound,
+      elementType: tensor.elementType, shape: tensor.shape)
   }
 }

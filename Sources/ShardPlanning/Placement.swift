@@ -1,3 +1,4 @@
+internal import ModelWeights
 internal import Checkpoint
 internal import TensorFormats
 
@@ -73,11 +74,12 @@ extension Placement {
           throw refusal
         }
       }
-      if placed.count > 1, placed.allSatisfy(\.isWhole) {
+      let tensor = source.stored.codes.name
+      // Weights that are stored as one tensor go together.
+      if placed.count > 1, placed.allSatisfy(\.isWhole), replicated.last?.tensor != tensor {
         replicated.append(
           ShardPlan.Replication(
-            tensor: source.tensor.name, parts: placed.map { parts[$0.part].directory },
-            reason: Self.reason(for: source)))
+            tensor: tensor, parts: placed.map { parts[$0.part].directory }, reason: Self.reason(for: source)))
       }
       tensors += placed
     }
@@ -131,22 +133,22 @@ extension Placement {
   private static func experts(
     _ source: SourceTensor, over parts: Range<Int>, _ layout: ShardPlan.AFDLayout, _ choices: FFNChoices
   ) throws(CheckpointError) -> [PlacedTensor] {
-    let experts = source.tensor.shape.dimensions.first ?? 0
-    guard source.tensor.shape.rank == 3, experts >= layout.ffnEP else {
+    let experts = source.shape.dimensions.first ?? 0
+    guard source.shape.rank == 3, experts >= layout.ffnEP else {
       throw CheckpointError(
         .invalidRequest,
-        "\(experts) experts (shape \(source.tensor.shape)) cannot be divided between \(layout.ffnEP) instances",
-        tensor: source.tensor.name, remedy: choices.remedy(instead: layout))
+        "\(experts) experts (shape \(source.shape)) cannot be divided between \(layout.ffnEP) instances",
+        tensor: source.name, remedy: choices.remedy(instead: layout))
     }
-    guard let axis = source.tensorParallelAxis, source.tensor.shape.dimensions[axis] % layout.ffnTP == 0
+    guard let axis = source.tensorParallelAxis, source.shape.dimensions[axis] % layout.ffnTP == 0
     else {
       throw CheckpointError(
         .invalidRequest,
-        "the experts' intermediate dimension in \(source.tensor.shape) cannot be divided evenly between "
+        "the experts' intermediate dimension in \(source.shape) cannot be divided evenly between "
           + "\(layout.ffnTP) ranks",
-        tensor: source.tensor.name, remedy: choices.remedy(instead: layout))
+        tensor: source.name, remedy: choices.remedy(instead: layout))
     }
-    let length = source.tensor.shape.dimensions[axis] / layout.ffnTP
+    let length = source.shape.dimensions[axis] / layout.ffnTP
     let (share, rest) = experts.quotientAndRemainder(dividingBy: layout.ffnEP)
     return parts.map { part in
       let (instance, rank) = (part - parts.lowerBound).quotientAndRemainder(dividingBy: layout.ffnTP)
@@ -166,16 +168,16 @@ extension Placement {
   private static func slices(
     _ source: SourceTensor, over parts: Range<Int>, _ option: Cut.Option
   ) throws(CheckpointError) -> [PlacedTensor] {
-    guard parts.count > 1, let axis = source.tensorParallelAxis, axis < source.tensor.shape.rank else {
+    guard parts.count > 1, let axis = source.tensorParallelAxis, axis < source.shape.rank else {
       return parts.map { PlacedTensor(source, part: $0) }
     }
-    let length = source.tensor.shape.dimensions[axis]
+    let length = source.shape.dimensions[axis]
     let cut = Cut(axis: axis, option: option)
     guard length % parts.count == 0 else {
       throw CheckpointError(
         .invalidRequest,
-        "dimension \(axis) of \(source.tensor.shape) cannot be divided evenly between \(parts.count) ranks",
-        tensor: source.tensor.name, remedy: cut.choices(length: length, unit: 1))
+        "dimension \(axis) of \(source.shape) cannot be divided evenly between \(parts.count) ranks",
+        tensor: source.name, remedy: cut.choices(length: length, unit: 1))
     }
     return parts.map { part in
       var placed = PlacedTensor(source, part: part)

@@ -23,8 +23,11 @@ public enum RecipeCatalogue {
   public static var entries: [Entry] {
     let subjects = publishedSubjects
     return Recipe.builtIns.map { recipe in
-      let safetensors = try? recipe.bitsPerWeight(over: subjects, container: .safetensors)
-      let gguf = try? recipe.bitsPerWeight(over: subjects, container: .gguf)
+      func bits(_ container: Container) -> Double? {
+        if let own = recipe.container, own != container { return nil }
+        return try? recipe.bitsPerWeight(over: subjects, container: container)
+      }
+      let (safetensors, gguf) = (bits(.safetensors), bits(.gguf))
       return Entry(
         name: recipe.name, summary: recipe.summary, format: gguf == nil ? .safetensors : .gguf,
         bitsPerWeight: gguf ?? safetensors)

@@ -15,7 +15,7 @@ enum SafetensorsPacking {
   static let dataAlignment = 4096
 
   static func pack(
-    _ tensors: [PlacedTensor], directory: String, maximumBytes: Int?, metadata: [String: String],
+    _ tensors: [OutputTensor], directory: String, maximumBytes: Int?, metadata: [String: String],
     headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> (files: [ShardPlan.File], index: ShardPlan.Document?) {
     let shards = cut(tensors, maximumBytes: maximumBytes)
@@ -29,7 +29,7 @@ enum SafetensorsPacking {
       let layout = try SafetensorsLayout(
         shard.map {
           SafetensorsLayout.Item(
-            name: $0.safetensorsName, elementType: $0.elementType, shape: $0.shape)
+            name: $0.name, elementType: $0.elementType, shape: $0.shape)
         }, metadata: metadata, order: .asGiven, alignment: dataAlignment)
       headers[path] = layout.headerBytes
       files.append(
@@ -39,7 +39,7 @@ enum SafetensorsPacking {
           tensors: zip(shard, layout.header.tensors).map { placed, tensor in
             placed.tensor(named: tensor.name, at: tensor.byteRange)
           }))
-      for placed in shard { weightMap[placed.safetensorsName] = name }
+      for placed in shard { weightMap[placed.name] = name }
     }
     guard files.count > 1 else { return (files, nil) }
     let total = files.reduce(0) { $0 + $1.bytes - $1.dataOffset }
@@ -51,7 +51,7 @@ enum SafetensorsPacking {
     return (files, document)
   }
 
-  private static func cut(_ tensors: [PlacedTensor], maximumBytes: Int?) -> [[PlacedTensor]] {
+  private static func cut(_ tensors: [OutputTensor], maximumBytes: Int?) -> [[OutputTensor]] {
     let total = tensors.reduce(0) { $0 + $1.byteCount }
     let limit = maximumBytes ?? .max
     if total <= limit {
@@ -59,16 +59,16 @@ enum SafetensorsPacking {
         tensors.sorted {
           let (left, right) = ($0.rank, $1.rank)
           return left != right
-            ? left > right : $0.safetensorsName.precedesBytewise($1.safetensorsName)
+            ? left > right : $0.name.precedesBytewise($1.name)
         }
       ]
     }
-    var shards: [[PlacedTensor]] = []
+    var shards: [[OutputTensor]] = []
     let widths = Set(tensors.map(\.width)).sorted(by: >)
     for width in widths {
-      var shard: [PlacedTensor] = []
+      var shard: [OutputTensor] = []
       var bytes = 0
-      for tensor in tensors.filter({ $0.width == width }).sorted(by: PlacedTensor.inSourceOrder) {
+      for tensor in tensors.filter({ $0.width == width }).sorted(by: OutputTensor.inSourceOrder) {
         if !shard.isEmpty, bytes + tensor.byteCount > limit {
           shards.append(shard)
           (shard, bytes) = ([], 0)
@@ -87,7 +87,7 @@ enum SafetensorsPacking {
   }
 }
 
-extension PlacedTensor {
+extension OutputTensor {
   fileprivate var byteCount: Int { shape.byteCount(as: elementType) ?? 0 }
   fileprivate var rank: Int { elementType.safetensorsRank ?? 0 }
   fileprivate var width: Int { elementType.safetensorsAlignment ?? 1 }

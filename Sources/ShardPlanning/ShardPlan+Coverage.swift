@@ -3,44 +3,50 @@ package import TensorFormats
 
 extension ShardPlan {
   /// Checks that every element of every source tensor is in the output exactly once, plus what the plan lists as
-  /// replicated or absorbed, and that codes and scales of block-FP8 belong together. The planner asks this of its own
-  /// work.
+  /// replicated or absorbed, and that codes and scales belong together. The planner asks this of its own work.
   ///
   /// - Throws: `.invalidRequest` naming the first tensor that is lost or doubled.
   /// - Complexity: O(*n* log *n*) in the number of output tensors.
   package func checkCoverage(of checkpoint: Checkpoint) throws(CheckpointError) {
-    let copies = Dictionary(replicated.map { ($0.tensor, $0.parts) }, uniquingKeysWith: +)
+    func mistake(_ message: String, _ tensor: String) -> CheckpointError {
+      CheckpointError(
+        .invalidRequest, "the plan \(message)", path: checkpoint.path, tensor: tensor,
+        remedy: "this is a mistake in the planner; please report it")
+    }
+    let copies = Dictionary(replicated.map { ($0.tensor, $0.parts) }, uniquingKeysWith: { first, _ in first })
     let absorbed = Set(absorbed.map(\.tensor))
     var placed: [String: Boxes] = [:]
+    var carried: Set<String> = []
     for part in parts {
-      for file in part.files {
-        for tensor in file.tensors {
-          placed[tensor.source.tensor, default: Boxes()].add(tensor, in: part.directory)
+      for tensor in part.tensors {
+        carried.formUnion(tensor.carriedScales)
+        for slice in tensor.sources {
+          placed[slice.tensor, default: Boxes()].add(slice, tensor.derivation, in: part.directory)
         }
       }
     }
     for tensor in checkpoint.tensors where !absorbed.contains(tensor.name) {
+      if carried.remove(tensor.name) != nil { continue }
       let boxes = placed.removeValue(forKey: tensor.name) ?? Boxes()
-      func mistake(_ message: String) -> CheckpointError {
-        CheckpointError(
-          .invalidRequest, "the plan \(message)", path: checkpoint.path, tensor: tensor.name,
-          remedy: "this is a mistake in the planner; please report it")
-      }
       if !boxes.scales.isEmpty, boxes.scales != boxes.codes {
-        throw mistake("has block-FP8 codes and scales of different boxes")
+        throw mistake("has codes and scales of different boxes", tensor.name)
       }
       if let parts = copies[tensor.name] {
-        guard boxes.values.allSatisfy(\.isWhole), boxes.parts.sorted() == parts.sorted() else {
-          throw mistake("does not place all of it in each of the parts that it lists")
+        guard boxes.values.keys.sorted() == parts.sorted(), boxes.values.values.allSatisfy(Self.areWhole)
+        else {
+          throw mistake("does not place all of it in each of the parts that it lists", tensor.name)
         }
         continue
       }
-      let covered = boxes.values.reduce(0) { $0 + $1.extent.reduce(1, *) }
-      guard !boxes.values.isEmpty, covered == tensor.shape.elementCount, Self.areDisjoint(boxes.values) else {
-        throw mistake("places \(covered) of its \(tensor.shape.elementCount) elements, or some twice")
+      let values = boxes.values.values.flatMap { $0 }
+      guard Self.areWhole(values) else {
+        let covered = values.reduce(0) { $0 + $1.elementCount }
+        throw mistake(
+          "places \(covered) of its \(values.first?.shape.elementCount ?? tensor.shape.elementCount) elements, "
+            + "or some twice", tensor.name)
       }
     }
-    if let stranger = placed.keys.min() {
+    if let stranger = placed.keys.min() ?? carried.min() {
       throw CheckpointError(
         .invalidRequest, "the plan places a tensor that the source does not have", path: checkpoint.path,
         tensor: stranger, remedy: "this is a mistake in the planner; please report it")
@@ -49,20 +55,22 @@ extension ShardPlan {
 
   /// The boxes of one source tensor. Scales are a second form of elements that their codes cover.
   private struct Boxes {
-    var values: [Slice] = []
-    var parts: [String] = []
+    /// By part.
+    var values: [String: [Slice]] = [:]
     var codes: Set<PlacedSlice> = []
     var scales: Set<PlacedSlice> = []
 
-    mutating func add(_ tensor: Tensor, in part: String) {
-      let place = PlacedSlice(part: part, origin: tensor.source.origin, extent: tensor.source.extent)
-      if tensor.derivation == .blockFP8Scales {
-        scales.insert(place)
-        return
+    mutating func add(_ slice: Slice, _ derivation: Derivation, in part: String) {
+      let place = PlacedSlice(part: part, origin: slice.origin, extent: slice.extent)
+      switch derivation {
+      case .scales: scales.insert(place)
+      // One for each matrix: those of a module of several weights are listed with the first.
+      case .matrixScales, .shape: break
+      case .codes:
+        codes.insert(place)
+        values[part, default: []].append(slice)
+      case .values: values[part, default: []].append(slice)
       }
-      if tensor.derivation == .blockFP8Codes { codes.insert(place) }
-      values.append(tensor.source)
-      parts.append(part)
     }
   }
 
@@ -70,6 +78,12 @@ extension ShardPlan {
     let part: String
     let origin: [Int]
     let extent: [Int]
+  }
+
+  /// Whether the boxes are all of a tensor, and no element twice.
+  private static func areWhole(_ slices: [Slice]) -> Bool {
+    guard let shape = slices.first?.shape, slices.allSatisfy({ $0.shape == shape }) else { return false }
+    return slices.reduce(0) { $0 + $1.elementCount } == shape.elementCount && areDisjoint(slices)
   }
 
   /// Whether no two boxes have an element in common.
@@ -91,7 +105,24 @@ extension ShardPlan {
   }
 }
 
+extension ShardPlan.Tensor {
+  /// The source's tensors of scales that it is made of.
+  fileprivate var carriedScales: [String] {
+    guard making != .encode else { return [] }
+    let scaling = sources.compactMap(\.scaling)
+    return switch derivation {
+    case .codes, .shape: []
+    // Blocks hold the scales as well.
+    case .values: making == .repack ? scaling.compactMap { $0.scales?.tensor } : []
+    case .scales: scaling.compactMap { $0.scales?.tensor }
+    case .matrixScales: scaling.compactMap { $0.matrixScales?.tensor }
+    }
+  }
+}
+
 extension ShardPlan.Slice {
+  fileprivate var elementCount: Int { extent.reduce(1, *) }
+
   fileprivate func overlaps(_ other: Self) -> Bool {
     origin.indices.allSatisfy {
       origin[$0] < other.origin[$0] + other.extent[$0] && other.origin[$0] < origin[$0] + extent[$0]

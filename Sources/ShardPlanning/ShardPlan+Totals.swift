@@ -27,7 +27,7 @@ extension ShardPlan.Part {
 
   /// The part's parameters, scales not counted.
   public var parameters: Int {
-    files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + ($1.role == .scale ? 0 : $1.shape.elementCount) } }
+    files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.parameters } }
   }
 
   /// Storage per parameter, over all of its tensors, in bits.
@@ -38,6 +38,23 @@ extension ShardPlan.Part {
 
   /// The size of its weight files.
   public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
+}
+
+extension ShardPlan.Tensor {
+  /// Where its elements come from; the first box, where there are several.
+  public var source: ShardPlan.Slice {
+    get { sources[0] }
+    set { sources[0] = newValue }
+  }
+
+  /// How many weights it stands for: what packed codes were before packing; 0 for scales and shapes.
+  public var parameters: Int {
+    switch derivation {
+    case .values where role == .scale: 0
+    case .values, .codes: sources.reduce(0) { $0 + $1.extent.reduce(1, *) }
+    case .scales, .matrixScales, .shape: 0
+    }
+  }
 }
 
 extension ShardPlan.Slice {
@@ -55,7 +72,7 @@ extension ShardPlan {
     for index in alone.files.indices { alone.files[index].path = strip(alone.files[index].path) }
     for index in alone.documents.indices { alone.documents[index].path = strip(alone.documents[index].path) }
     for index in alone.copies.indices { alone.copies[index].path = strip(alone.copies[index].path) }
-    let names = Set(part.tensors.map(\.source.tensor))
+    let names = Set(part.tensors.flatMap { $0.sources.map(\.tensor) })
     var result = self
     result.parts = [alone]
     result.replicated = replicated.filter { $0.parts.contains(part.directory) }

@@ -1,4 +1,5 @@
 public import Checkpoint
+public import Quantization
 public import Step3Model
 public import TensorFormats
 
@@ -9,7 +10,7 @@ public import TensorFormats
 /// that are equal give equal output, byte for byte.
 public struct ShardPlan: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 1
+  public static let currentVersion = 2
 
   /// ``currentVersion`` at the time of planning.
   public var version: Int = ShardPlan.currentVersion
@@ -27,6 +28,10 @@ public struct ShardPlan: Codable, Hashable, Sendable {
   public var fallbacks: [Fallback]
   /// Source tensors that are no output tensors by themselves, and why.
   public var absorbed: [Absorption]
+  /// Which matrices share a scale, for schemes that have one for each matrix.
+  public var scaleGroups: [ScaleGroup]
+  /// What the output's configuration says otherwise than the source's, besides quantisation.
+  public var amendments: [Amendment]
   /// The importance matrix that weights the encoders' errors; `nil` without one.
   public var importance: Importance?
 }
@@ -72,15 +77,20 @@ extension ShardPlan {
     public var partition: Partition
     /// No output file grows beyond this, unless a single tensor does; `nil` for no limit.
     public var maximumShardBytes: Int?
+    /// How the scales of schemes are chosen; `nil` for what is usual: ``ScaleSearch/mse`` for codes of four bits,
+    /// ``ScaleSearch/absmax`` for longer ones.
+    public var scaleSearch: ScaleSearch?
 
     /// Describes what is wanted.
     public init(
-      format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil
+      format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
+      scaleSearch: ScaleSearch? = nil
     ) {
       self.format = format
       self.recipe = recipe
       self.partition = partition
       self.maximumShardBytes = maximumShardBytes
+      self.scaleSearch = scaleSearch
     }
 
     /// The side of the router; without a partition it does not matter.
@@ -195,10 +205,19 @@ extension ShardPlan {
     public var offset: Int
     /// Its size.
     public var bytes: Int
-    /// Where its elements come from.
-    public var source: Slice
+    /// Where its elements come from: nearly always one box. Several are joined along the rows, for the modules that
+    /// engines fuse and want as one tensor.
+    public var sources: [Slice]
     /// What of them it holds.
     public var derivation: Derivation
+    /// What has to be done for it.
+    public var making: Making
+    /// The scheme that it is a part of; `nil` for a tensor that holds the values itself.
+    public var scheme: StoredScheme?
+    /// How the scales are chosen, where the scheme is encoded.
+    public var search: ScaleSearch?
+    /// The number of its matrices' group among ``ShardPlan/scaleGroups``, where a scale per matrix is needed.
+    public var scaleGroup: Int?
     /// The name under which the importance matrix has weights for its columns; `nil` where it has none, or the
     /// encoder has no use for them.
     public var importance: String?
@@ -206,19 +225,33 @@ extension ShardPlan {
 
   /// What an output tensor holds of its source elements.
   ///
-  /// Two tensors are made of the same elements where a format keeps its scales apart.
+  /// Several tensors are made of the same elements where a scheme keeps codes and scales apart.
   public enum Derivation: String, Codable, Hashable, Sendable {
-    /// The elements themselves, copied or converted.
+    /// The elements themselves.
     case values
-    /// The F8_E4M3 codes of block-FP8.
-    case blockFP8Codes
-    /// The F32 scales of block-FP8, one for each tile of 128 x 128 elements.
-    case blockFP8Scales
+    /// The codes of a scheme.
+    case codes
+    /// The scales of its tiles, rows or groups.
+    case scales
+    /// The scales of its matrices.
+    case matrixScales
+    /// The shape before packing.
+    case shape
+  }
+
+  /// What has to be done to make an output tensor.
+  public enum Making: String, Codable, Hashable, Sendable {
+    /// Nothing: the bytes are the source's, or the boxes of them.
+    case copy
+    /// The source's codes and scales stay what they are, in another order or under another convention.
+    case repack
+    /// The values are converted to another element type, or encoded.
+    case encode
   }
 
   /// A box of a source tensor.
   public struct Slice: Codable, Hashable, Sendable {
-    /// The source tensor's name.
+    /// The source tensor's name: of the values, or of their codes.
     public var tensor: String
     /// The index of its file in the source.
     public var file: Int
@@ -226,30 +259,45 @@ extension ShardPlan {
     public var offset: Int
     /// How the source stores it.
     public var elementType: ElementType
-    /// The whole source tensor, row-major.
+    /// The values of the whole source tensor, row-major: what packed codes stand for.
     public var shape: TensorShape
     /// The box's first element in each dimension.
     public var origin: [Int]
     /// The box's size in each dimension.
     public var extent: [Int]
-    /// For block-FP8: the tensor of scales that the elements are multiplied with.
-    public var scale: Scale?
+    /// The scales that belong to it; `nil` for a tensor that holds the values itself.
+    public var scaling: Scaling?
   }
 
-  /// The scales of a block-FP8 source tensor.
-  public struct Scale: Codable, Hashable, Sendable {
-    /// The scale tensor's name.
+  /// How the codes of a source tensor become values.
+  public struct Scaling: Codable, Hashable, Sendable {
+    /// The scheme; `nil` for GGML blocks that have a scale for the whole matrix beside them.
+    public var scheme: StoredScheme?
+    /// The scales of tiles, rows or groups.
+    public var scales: Scales?
+    /// The scales of matrices, one for each.
+    public var matrixScales: Scales?
+  }
+
+  /// A tensor of scales in the source.
+  public struct Scales: Codable, Hashable, Sendable {
+    /// The tensor's name.
     public var tensor: String
     /// The index of its file in the source.
     public var file: Int
     /// From the start of that file.
     public var offset: Int
-    /// F32 or BF16.
+    /// How they are stored.
     public var elementType: ElementType
-    /// `[rows of tiles, columns of tiles]`, stacked like the weight.
+    /// Row-major, stacked like the weight.
     public var shape: TensorShape
-    /// Rows and columns of a tile.
-    public var tile: [Int]
+  }
+
+  /// Matrices of which those with the same number in their stacks share one scale, because engines keep one for all of
+  /// them: an expert's gate and up, the queries, keys and values of a layer.
+  public struct ScaleGroup: Codable, Hashable, Sendable {
+    /// Whole weights: the largest magnitude over all of them decides.
+    public var members: [Slice]
   }
 
   /// A small text file that is made rather than copied.
@@ -292,6 +340,14 @@ extension ShardPlan {
     public var wanted: String
     /// The format it gets.
     public var stored: String
+    /// Why.
+    public var reason: String
+  }
+
+  /// A member of the configuration that had to be put right.
+  public struct Amendment: Codable, Hashable, Sendable {
+    /// Which: `text_config.moe_layers_enum`.
+    public var key: String
     /// Why.
     public var reason: String
   }

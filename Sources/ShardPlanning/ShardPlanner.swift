@@ -29,25 +29,27 @@ public enum ShardPlanner {
     let choice = FormatChoice(
       recipe: recipe, container: Container(request.format),
       sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
-      expertCount: model.expertCount, importance: importance?.matrix)
+      expertCount: model.expertCount, importance: importance?.matrix, scaleSearch: request.scaleSearch)
     let decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
-
-    // Scales of block-FP8 weights that stay FP8 are tensors of the output; of all others they become part of the values.
-    let (settled, absorbed) = try model.settleScales(decisions.tensors)
-    try BlockFP8Modules.check(settled, of: model)
+    let outputs = try OutputTensors(
+      decisions.tensors, parts: placement.parts.count, of: model, format: request.format)
     let tokenizer = try model.tokenizer(for: request)
     var headers: [String: [UInt8]] = [:]
     var parts = placement.parts
-    let byPart = Dictionary(grouping: settled, by: \.part)
+    let placed = Dictionary(grouping: decisions.tensors, by: \.part)
+    var amendments: [ShardPlan.Amendment] = []
     for index in parts.indices {
-      try OutputPart(model: model, request: request, tokenizer: tokenizer, tensors: byPart[index] ?? [])
-        .fill(&parts[index], headers: &headers)
+      let amended = try OutputPart(
+        model: model, request: request, tokenizer: tokenizer, weights: placed[index] ?? [],
+        tensors: outputs.parts[index]
+      ).fill(&parts[index], headers: &headers)
+      for amendment in amended where !amendments.contains(amendment) { amendments.append(amendment) }
     }
     let plan = ShardPlan(
       tool: toolkitVersion, source: try describe(checkpoint, model), request: request, parts: parts,
-      replicated: model.withScales(placement.replicated, absorbed: absorbed),
-      fallbacks: decisions.fallbacks, absorbed: absorbed,
-      importance: importance?.described(for: settled, unweighted: decisions.unweighted))
+      replicated: outputs.withScales(placement.replicated), fallbacks: decisions.fallbacks,
+      absorbed: outputs.absorbed, scaleGroups: outputs.scaleGroups, amendments: amendments,
+      importance: importance?.described(for: decisions.tensors, unweighted: decisions.unweighted))
     try plan.checkCoverage(of: checkpoint)
     return PlannedConversion(plan: plan, headers: headers, importance: importance?.matrix)
   }

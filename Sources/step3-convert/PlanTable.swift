@@ -1,5 +1,6 @@
 import Checkpoint
 import CommandSupport
+import Quantization
 import ShardPlanning
 import TensorFormats
 
@@ -54,7 +55,7 @@ extension PlanTable {
   private func rows(of part: ShardPlan.Part) -> [[String]] {
     struct Kind: Hashable {
       let role: TensorRole
-      let type: ElementType
+      let type: String
     }
     struct Sum {
       var (tensors, parameters, bytes) = (0, 0, 0)
@@ -62,18 +63,18 @@ extension PlanTable {
     var sums: [Kind: Sum] = [:]
     for file in part.files {
       for tensor in file.tensors {
-        let kind = Kind(role: tensor.role, type: tensor.elementType)
+        let kind = Kind(role: tensor.role, type: tensor.typeInWords)
         sums[kind, default: Sum()].tensors += 1
-        sums[kind, default: Sum()].parameters += tensor.shape.elementCount
+        sums[kind, default: Sum()].parameters += tensor.parameters
         sums[kind, default: Sum()].bytes += tensor.bytes
       }
     }
     let order = Dictionary(uniqueKeysWithValues: TensorRole.allCases.enumerated().map { ($1, $0) })
     return sums.sorted {
-      (order[$0.key.role] ?? 0, $0.key.type.rawValue) < (order[$1.key.role] ?? 0, $1.key.type.rawValue)
+      (order[$0.key.role] ?? 0, $0.key.type) < (order[$1.key.role] ?? 0, $1.key.type)
     }.map { kind, sum in
       [
-        kind.role.rawValue, kind.type.rawValue, "\(sum.tensors)", "\(sum.parameters)",
+        kind.role.rawValue, kind.type, "\(sum.tensors)", "\(sum.parameters)",
         ByteSize(bytes: sum.bytes).decimal,
       ]
     }
@@ -140,9 +141,22 @@ extension PlanTable {
       }
     }
     if !plan.absorbed.isEmpty {
-      let reason = plan.absorbed[0].reason
       text += "\nNot stored by themselves:\n"
-      text += wrapped("\(reason) (\(examples(plan.absorbed.map(\.tensor))))", width: width)
+      let groups = Dictionary(grouping: plan.absorbed, by: \.reason)
+      for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
+        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
+      }
+    }
+    let repacked = plan.repacked
+    if !repacked.isEmpty {
+      text += "\nCodes of four bits that stay what they are, in another order:\n"
+      text += wrapped(examples(repacked), width: width)
+    }
+    if !plan.amendments.isEmpty {
+      text += "\nPut right in config.json:\n"
+      for amendment in plan.amendments {
+        text += wrapped("\(amendment.key) \(amendment.reason)", width: width)
+      }
     }
     if let importance = plan.importance {
       text += "\nImportance matrix \(importance.file.printable):\n"
@@ -169,6 +183,23 @@ extension PlanTable {
       line += " " + word
     }
     return lines + line + "\n"
+  }
+}
+
+extension ShardPlan.Tensor {
+  /// The element type, with the scheme that it belongs to: `U8 (NVFP4)`.
+  fileprivate var typeInWords: String {
+    scheme.map { "\(elementType) (\($0.scheme))" } ?? "\(elementType)"
+  }
+}
+
+extension ShardPlan {
+  /// The source tensors whose codes are moved between GGML blocks and schemes.
+  fileprivate var repacked: [String] {
+    files.flatMap(\.tensors).filter {
+      $0.making == .repack
+        && ($0.derivation == .values || ($0.derivation == .codes && $0.source.scaling?.scheme == nil))
+    }.map(\.source.tensor)
   }
 }
 

@@ -1,13 +1,16 @@
 public import ArgumentParser
 public import Checkpoint
 import CommandSupport
-import QuantizationRecipes
+public import Quantization
+public import QuantizationRecipes
 import ShardPlanning
 public import Step3Model
 import TensorFormats
 
 extension Checkpoint.Format: ExpressibleByArgument {}
 extension Step3Placement.RouterSide: ExpressibleByArgument {}
+extension SchemeRecipe.Scope: ExpressibleByArgument {}
+extension ScaleSearch: ExpressibleByArgument {}
 
 /// How a model may be cut, as the command line says it.
 enum PartitionKind: String, CaseIterable, ExpressibleByArgument {
@@ -32,6 +35,25 @@ struct PlanningOptions: ParsableArguments {
       "Store tensors whose name contains this regular expression as TYPE. May be given more than once.",
       valueName: "pattern=type"))
   var tensorType: [String] = []
+
+  @Option(
+    name: .long,
+    help: "The linear layers that a scheme such as W4A16 is for (default: experts; linear for FP8_BLOCK).")
+  var scope: SchemeRecipe.Scope?
+
+  @Option(
+    name: .customLong("group-size"),
+    help: ArgumentHelp(
+      "The weights that share a scale in W4A16: 128, 64 or 32 (default: 128).", valueName: "n"))
+  var groupSize: Int?
+
+  @Option(
+    name: .customLong("scale-search"),
+    help: ArgumentHelp(
+      "How scales are chosen: as a scheme's own library does, or for the least error (default: mse for four bits)."
+    )
+  )
+  var scaleSearch: ScaleSearch?
 
   @Option(name: .long, help: "Cut the model for attention-FFN disaggregated serving.")
   var partition: PartitionKind = .none
@@ -90,7 +112,9 @@ struct PlanningOptions: ParsableArguments {
   func plan(_ checkpoint: Checkpoint) throws(CheckpointError) -> PlannedConversion {
     var overrides: [TensorTypeOverride] = []
     for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
-    let recipe = try Recipe.named(quantize).overriding(with: overrides)
+    let recipe = try Recipe.named(
+      quantize, for: to == .gguf ? .gguf : .safetensors, scope: scope, groupSize: groupSize
+    ).overriding(with: overrides)
     let layout = ShardPlan.AFDLayout(ffnEP: ffnEP, ffnTP: ffnTP, attentionTP: attentionTP, router: router)
     var importance: ImportanceFile?
     if let imatrix { importance = try ImportanceFile(imatrix) }
@@ -98,7 +122,7 @@ struct PlanningOptions: ParsableArguments {
       checkpoint,
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
-        maximumShardBytes: maximumShardSize.bytes),
+        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch),
       recipe: recipe, importance: importance)
   }
 }

@@ -23,6 +23,8 @@ struct ConversionHarness {
     var recipe = "keep"
     var partition = ShardPlan.Partition.none
     var maximumShardBytes: Int?
+    var scope: SchemeRecipe.Scope?
+    var scaleSearch: ScaleSearch?
   }
 
   func plan(_ source: String, _ request: Request) throws -> PlannedConversion {
@@ -30,8 +32,9 @@ struct ConversionHarness {
       Checkpoint.open(source),
       request: ShardPlan.Request(
         format: request.format, recipe: request.recipe, partition: request.partition,
-        maximumShardBytes: request.maximumShardBytes),
-      recipe: Recipe.named(request.recipe))
+        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch),
+      recipe: Recipe.named(
+        request.recipe, for: request.format == .gguf ? .gguf : .safetensors, scope: request.scope))
   }
 
   @discardableResult

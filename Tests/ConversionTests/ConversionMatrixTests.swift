@@ -73,14 +73,16 @@ import Testing
       let sums = ErrorSums.reference(original: original.span, restored: restored.span)
       // A BF16 source loses nothing in BF16; FP8 multiplied out does.
       let isExact =
-        tensor.elementType == .bf16 && tensor.source.scale == nil
-        || tensor.elementType == .f8E4M3 && tensor.derivation == .values
+        tensor.elementType == .bf16 && tensor.source.scaling == nil
+        || tensor.elementType == .f8E4M3 && tensor.making == .copy
       let bound = isExact ? 0 : try #require(Self.bounds[tensor.elementType], "\(tensor.elementType)")
       #expect(sums.relativeRMSE <= bound, "\(tensor.name) as \(tensor.elementType)")
     }
     let absorbed = Set(manifest.plan.absorbed.map(\.tensor))
-    let sources = Set(manifest.plan.files.flatMap(\.tensors).map(\.source.tensor))
-    #expect(sources.union(absorbed) == Set(source.tensors.map(\.name)))
+    let tensors = manifest.plan.files.flatMap(\.tensors)
+    let sources = Set(tensors.map(\.source.tensor))
+    let carried = Set(tensors.filter { $0.making != .encode }.compactMap(\.source.scaling?.scales?.tensor))
+    #expect(sources.union(absorbed).union(carried) == Set(source.tensors.map(\.name)))
   }
 
   /// Whether the slices of FP8 weights that stay FP8 begin and end with tiles. The odd model's never do; the tiny one's

@@ -39,7 +39,10 @@ import Testing
   }
 
   private static func source(of tensor: ShardPlan.Tensor, in source: Checkpoint) throws -> [Float] {
-    // A kept FP8 weight is a tensor of codes by itself.
+    // A kept FP8 weight is a tensor of codes by itself, with scales beside it.
+    if tensor.derivation == .scales {
+      return try decoded(try #require(tensor.source.scaling?.scales).tensor, source)
+    }
     if tensor.elementType == .f8E4M3 { return try decoded(tensor.source.tensor, source) }
     return try ConversionTestsValues(of: tensor.source.tensor, in: source)
   }
@@ -105,15 +108,24 @@ import Testing
       let checkpoint = try #require(parts[part.directory])
       for tensor in part.tensors {
         let found = try ConversionTests.decoded(tensor.name, checkpoint)
-        let shape = tensor.source.shape
-        var whole = merged[tensor.source.tensor] ?? Array(repeating: nil, count: shape.elementCount)
+        // Scales are counted in tiles, in the last two dimensions.
+        let rank = tensor.source.extent.count
+        func scaled(_ numbers: [Int]) -> [Int] {
+          guard tensor.derivation == .scales else { return numbers }
+          return numbers.enumerated().map { $0 >= rank - 2 ? ($1 + 127) / 128 : $1 }
+        }
+        let name = tensor.derivation == .scales ? tensor.source.scaling?.scales?.tensor : tensor.source.tensor
+        let sourceName = try #require(name)
+        let shape = TensorShape(scaled(tensor.source.shape.dimensions))
+        let (origin, extent) = (scaled(tensor.source.origin), scaled(tensor.source.extent))
+        var whole = merged[sourceName] ?? Array(repeating: nil, count: shape.elementCount)
         var doubled = 0
         for (position, value) in found.enumerated() {
           // The box's coordinates, innermost last.
           var (rest, index, stride) = (position, 0, 1)
           for axis in shape.dimensions.indices.reversed() {
-            let (quotient, coordinate) = rest.quotientAndRemainder(dividingBy: tensor.source.extent[axis])
-            index += (coordinate + tensor.source.origin[axis]) * stride
+            let (quotient, coordinate) = rest.quotientAndRemainder(dividingBy: extent[axis])
+            index += (coordinate + origin[axis]) * stride
             stride *= shape.dimensions[axis]
             rest = quotient
           }
@@ -121,7 +133,7 @@ import Testing
           whole[index] = value
         }
         #expect(doubled == 0, "\(tensor.name) holds elements twice")
-        merged[tensor.source.tensor] = whole
+        merged[sourceName] = whole
       }
     }
     let absorbed = Set(manifest.plan.absorbed.map(\.tensor))

@@ -29,7 +29,8 @@ struct MergedPartition {
       let path = part.directory.isEmpty ? directory : "\(directory)/\(part.directory)"
       let checkpoint = try Checkpoint.open(path)
       for tensor in part.tensors {
-        if asValues, tensor.role == .scale { continue }
+        // A slice's shape is its own.
+        if tensor.derivation == .shape || (asValues && tensor.role == .scale) { continue }
         let content: [UInt8]
         if asValues {
           content = try values(of: tensor.name, in: checkpoint).withUnsafeBytes { Array($0) }
@@ -46,15 +47,10 @@ struct MergedPartition {
   private mutating func add(
     _ tensor: ShardPlan.Tensor, _ content: [UInt8], as type: ElementType, isCopy: Bool
   ) throws {
-    // Scales are counted in tiles, in the last two dimensions.
-    let rank = tensor.source.extent.count
-    func scaled(_ numbers: [Int]) -> [Int] {
-      guard tensor.derivation == .blockFP8Scales else { return numbers }
-      return numbers.enumerated().map { $0 >= rank - 2 ? ($1 + 127) / 128 : $1 }
-    }
-    let (shape, origin, extent) = (
-      scaled(tensor.source.shape.dimensions), scaled(tensor.source.origin), scaled(tensor.source.extent)
-    )
+    let (shape, origin, extent) = try box(of: tensor, asValues: type != tensor.elementType)
+    let rank = shape.count
+    // What several slices of a matrix have is compared.
+    let isCopy = isCopy || tensor.derivation == .matrixScales || isReplicated(tensor)
     let block = type.block
     let size = try #require(TensorShape(shape).byteCount(as: type))
     var whole =
@@ -63,10 +59,6 @@ struct MergedPartition {
         elementType: type, shape: shape, bytes: [UInt8](repeating: 0, count: size),
         writes: [UInt8](repeating: 0, count: size))
     #expect(whole.elementType == type, "\(tensor.name) has different types in different parts")
-    if isCopy, whole.writes.first == 1 {
-      #expect(whole.bytes == content, "copies of \(tensor.name) differ")
-      return
-    }
     guard rank > 0, size > 0 else {
       whole.bytes = content
       whole.writes = content.map { _ in 1 }
@@ -85,10 +77,57 @@ struct MergedPartition {
         rest = quotient
       }
       let target = index * rowBytes + start
+      if isCopy, whole.writes[target] == 1 {
+        #expect(
+          whole.bytes[target..<target + length] == content[row * length..<(row + 1) * length],
+          "copies of \(tensor.name) differ")
+        continue
+      }
       whole.bytes.replaceSubrange(target..<target + length, with: content[row * length..<(row + 1) * length])
       for byte in target..<target + length { whole.writes[byte] += 1 }
     }
     tensors[tensor.name] = whole
+  }
+
+  /// The tensor's box in the units of what it holds: packed codes, groups, tiles, matrices.
+  private func box(
+    of tensor: ShardPlan.Tensor, asValues: Bool
+  ) throws -> (shape: [Int], origin: [Int], extent: [Int]) {
+    let source = tensor.source
+    var (shape, origin, extent) = (source.shape.dimensions, source.origin, source.extent)
+    guard let scheme = tensor.scheme?.scheme, !asValues else { return (shape, origin, extent) }
+    let rank = shape.count
+    func divide(_ axis: Int, by unit: Int) {
+      shape[axis] = (shape[axis] + unit - 1) / unit
+      origin[axis] /= unit
+      extent[axis] = (extent[axis] + unit - 1) / unit
+    }
+    func reduce() {
+      shape = rank == 3 ? [shape[0]] : [1]
+      origin = rank == 3 ? [origin[0]] : [0]
+      extent = rank == 3 ? [extent[0]] : [1]
+    }
+    switch tensor.derivation {
+    case .values: break
+    case .codes: divide(rank - 1, by: scheme.codesPerElement)
+    case .scales:
+      switch scheme {
+      case .fp8Block(let rows, let columns):
+        divide(rank - 2, by: rows)
+        divide(rank - 1, by: columns)
+      case .fp8Channel, .int8Channel: (shape[rank - 1], origin[rank - 1], extent[rank - 1]) = (1, 0, 1)
+      case .int4Group, .nvfp4, .mxfp4: divide(rank - 1, by: scheme.groupLength ?? 1)
+      }
+    case .matrixScales: reduce()
+    case .shape: break
+    }
+    return (shape, origin, extent)
+  }
+
+  /// Whether the scales of whole rows are those of a piece of these rows.
+  private func isReplicated(_ tensor: ShardPlan.Tensor) -> Bool {
+    tensor.derivation == .scales && tensor.scheme?.scheme.scalesWholeRows == true
+      && tensor.source.extent.last != tensor.source.shape.dimensions.last
   }
 
   /// Whether every byte of every tensor was written exactly once.

@@ -41,6 +41,15 @@ import Testing
       cases.append(Case(fixture: "tiny", format: .safetensors, recipe: "FP8_BLOCK", layout: layout))
       cases.append(Case(fixture: "tiny-fp8", format: .safetensors, recipe: "keep", layout: layout))
     }
+    // Groups of 32 fit slices of 64 columns, scales of whole rows are those of the whole rows.
+    for recipe in SchemeOutputTests.names where recipe != "FP8_BLOCK" && !recipe.hasPrefix("W4A16") {
+      let layout = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 2)
+      cases.append(Case(fixture: "tiny", format: .safetensors, recipe: recipe, layout: layout))
+    }
+    cases.append(
+      Case(
+        fixture: "tiny", format: .safetensors, recipe: "W4A16",
+        layout: .init(ffnEP: 4, ffnTP: 2, attentionTP: 2)))
     // What is multiplied out can be cut anywhere.
     let four = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 4)
     cases.append(Case(fixture: "tiny-fp8", format: .gguf, recipe: "BF16", layout: four))
@@ -64,9 +73,10 @@ import Testing
     let merged = try MergedPartition(parts.plan, at: harness.directory.path("parts"))
     #expect(merged.isExact)
     let checkpoint = try Checkpoint.open(harness.directory.path("whole"))
-    #expect(Set(merged.tensors.keys) == Set(checkpoint.tensors.map(\.name)))
+    let tensors = checkpoint.tensors.filter { !$0.name.hasSuffix(".weight_shape") }
+    #expect(Set(merged.tensors.keys) == Set(tensors.map(\.name)))
     let fellBack = Set(parts.plan.fallbacks.map(\.tensor)).subtracting(whole.plan.fallbacks.map(\.tensor))
-    let compared = checkpoint.tensors.filter { !isAffected($0.name, fellBack, in: parts.plan) }
+    let compared = tensors.filter { !isAffected($0.name, fellBack, in: parts.plan) }
     for tensor in compared {
       let found = try #require(merged.tensors[tensor.name])
       #expect(found.elementType == tensor.elementType)
@@ -180,6 +190,26 @@ import Testing
     }
     #expect(refusal?.code == .unsupported)
     #expect(refusal?.remedy?.contains("1 or 2 would fit") == true, "\(refusal?.remedy ?? "")")
+  }
+
+  @Test("a cut inside a group falls back, or is refused with what fits") func groups() throws {
+    // 256 columns between 4 ranks are 64: half a group of 128.
+    let tiny = Fixtures.path("checkpoints/tiny")
+    let layout = ShardPlan.AFDLayout(ffnTP: 4)
+    var strict = try Recipe.named("W4A16", for: .safetensors)
+    strict.onMisfit = .error
+    let recipe = strict
+    let refusal = #expect(throws: CheckpointError.self) {
+      try ShardPlanner.plan(
+        Checkpoint.open(tiny),
+        request: .init(format: .safetensors, recipe: recipe.name, partition: .afd(layout)),
+        recipe: recipe)
+    }
+    #expect(
+      refusal?.code == .unsupported && refusal?.message.contains("64") == true, "\(refusal?.message ?? "")")
+    #expect(refusal?.remedy?.contains("--ffn-tp 1") == true, "\(refusal?.remedy ?? "")")
+    let plan = try harness.plan(tiny, .init(recipe: "W4A16_G64", partition: .afd(layout))).plan
+    #expect(plan.fallbacks.isEmpty)
   }
 
   @Test("a part is not partitioned again, a set is not converted") func partsAsSources() async throws {

@@ -59,6 +59,39 @@ import Testing
     }
   }
 
+  /// Scopes: the routed experts, or every linear layer of the language model; never embedding, norms, router, lm_head
+  /// and vision.
+  @Test(arguments: SchemeRecipe.all.map(\.name), SchemeRecipe.Scope.allCases)
+  func schemesHaveScopes(name: String, scope: SchemeRecipe.Scope) throws {
+    if name == "MXFP4", scope == .linear {
+      let error = #expect(throws: CheckpointError.self) {
+        try Recipe.named(name, for: .safetensors, scope: scope)
+      }
+      #expect(error?.code == .invalidRequest && error?.remedy?.contains("MXFP4A16") == true)
+      return
+    }
+    let recipe = try Recipe.named(name, for: .safetensors, scope: scope)
+    let roles: Set<TensorRole> =
+      scope == .experts ? [.routedExperts] : [.attention, .denseFFN, .sharedExpert, .routedExperts]
+    for subject in Inventory.step3.subjects {
+      let format = try recipe.decide(subject, in: .safetensors).format
+      let isLinear = subject.shape.rank >= 2 && roles.contains(subject.role)
+      #expect((format.spelling == name) == isLinear, "\(subject.name): \(format)")
+    }
+  }
+
+  @Test func groupSizesAreNames() throws {
+    #expect(try Recipe.named("W4A16", for: .safetensors, groupSize: 64).name == "W4A16_G64")
+    #expect(try Recipe.named("W4A16", for: .safetensors, groupSize: 128).name == "W4A16")
+    for (name, size) in [("W4A16", 48), ("NVFP4A16", 32), ("Q4_K", 32)] {
+      let error = #expect(throws: CheckpointError.self) {
+        try Recipe.named(name, for: .safetensors, groupSize: size)
+      }
+      #expect(error?.code == .invalidRequest)
+    }
+    #expect(throws: CheckpointError.self) { try Recipe.named("W4A16", for: .gguf, scope: .linear) }
+  }
+
   /// llama.cpp's exceptions for models with exactly eight experts, and only for those.
   @Test(arguments: [
     ("Q4_K_M", "Q8_0 Q8_0 Q5_K"), ("Q4_K_S", "Q8_0 Q8_0 Q5_K"), ("Q3_K_S", "Q8_0 Q8_0 Q5_K"),
@@ -88,7 +121,11 @@ import Testing
   /// that decides nothing.
   @Test(arguments: Recipe.builtIns)
   func coversStep3(recipe: Recipe) throws {
-    let container: Container = recipe.name == "FP8_BLOCK" ? .safetensors : .gguf
+    let isScheme = SchemeRecipe.all.contains { $0.name == recipe.name } && recipe.container != nil
+    let hasScheme = StorageFormat.all.contains {
+      if case .scheme = $0 { $0.spelling == recipe.name } else { false }
+    }
+    let container: Container = isScheme || hasScheme ? .safetensors : .gguf
     var used: Set<Int> = []
     for subject in Inventory.step3.subjects {
       let decision = try recipe.decide(subject, in: container)
@@ -102,11 +139,15 @@ import Testing
 
   @Test func namesAreUniqueAndComplete() {
     let names = Recipe.builtIns.map(\.name)
-    #expect(Set(names).count == names.count)
+    // Only MXFP4 means one thing in safetensors and another in GGUF.
+    #expect(Set(names).count == names.count - 1)
+    #expect(names.filter { $0 == "MXFP4" }.count == 2)
     let promised = [
       "keep", "BF16", "F16", "F32", "FP8_BLOCK", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S",
       "Q3_K_L",
       "Q3_K_M", "Q3_K_S", "IQ4_XS", "IQ4_NL", "MXFP4_MOE", "Q4_0", "Q4_K", "Q2_K", "TQ1_0", "NVFP4",
+      "FP8_DYNAMIC", "W8A8_INT8", "W4A16", "W4A16_G64", "W4A16_G32", "NVFP4A16", "NVFP4A16_MODELOPT",
+      "MXFP4A16",
     ]
     #expect(Set(promised).subtracting(names) == [])
     #expect(Recipe.builtIn(named: "q4_k_m")?.name == "Q4_K_M")

@@ -1,4 +1,5 @@
 import Foundation
+import Quantization
 import QuantizationRecipes
 import TensorFormats
 import Testing
@@ -28,7 +29,7 @@ import Testing
   ])
   func blockFP8HasOneScalePerTile(shape: [Int], scales: [Int]) {
     let shape = TensorShape(shape)
-    #expect(StorageFormat.tileScaleShape(of: shape) == TensorShape(scales))
+    #expect(WeightScheme.fp8Tiles.scales(of: shape)?.shape == TensorShape(scales))
     #expect(
       StorageFormat.blockFP8.byteCount(shape, source: .bf16)
         == shape.elementCount + 4 * TensorShape(scales).elementCount)
@@ -50,12 +51,46 @@ import Testing
     #expect(q4K.misfit(TensorShape([4, 256]), source: .bf16, in: .gguf) == nil)
     #expect(
       q4K.misfit(TensorShape([4, 256]), source: .bf16, in: .safetensors) == "safetensors has no type Q4_K")
-    #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .gguf) == "GGUF has no type F8_E4M3")
+    #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .gguf) == "GGUF has no block-FP8")
     #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .safetensors) == nil)
     #expect(StorageFormat.blockFP8.misfit(TensorShape([192]), source: .bf16, in: .safetensors) != nil)
     #expect(StorageFormat.keep.misfit(shape, source: .f8E4M3, in: .gguf) == "GGUF has no type F8_E4M3")
     #expect(
       StorageFormat.keep.misfit(shape, source: .q8_0, in: .safetensors) == "safetensors has no type Q8_0")
+  }
+
+  /// Codes, scales, one F32 per matrix, two I64 of shape per matrix: what LOADERS.md 4.5 lists for stacks of two.
+  @Test(arguments: [
+    ("FP8_DYNAMIC", 2 * 4 * 256 + 2 * 4 * 4), ("W8A8_INT8", 2 * 4 * 256 + 2 * 4 * 4),
+    ("W8A8_INT8_SGLANG", 2 * 4 * 256 + 2 * 4 * 4), ("W4A16", 2 * 4 * 128 + 2 * 4 * 2 * 2 + 2 * 16),
+    ("W4A16_G64", 2 * 4 * 128 + 2 * 4 * 4 * 2 + 2 * 16), ("W4A16_G32", 2 * 4 * 128 + 2 * 4 * 8 * 2 + 2 * 16),
+    ("NVFP4A16", 2 * 4 * 128 + 2 * 4 * 16 + 2 * 4), ("NVFP4A16_MODELOPT", 2 * 4 * 128 + 2 * 4 * 16 + 2 * 4),
+    ("MXFP4A16", 2 * 4 * 128 + 2 * 4 * 8),
+  ])
+  func schemesCountAllTheirTensors(spelling: String, bytes: Int) throws {
+    let format = try StorageFormat(spelling: spelling)
+    #expect(format.byteCount(TensorShape([2, 4, 256]), source: .bf16) == bytes)
+    #expect(
+      format.misfit(TensorShape([2, 4, 256]), source: .bf16, in: .gguf)?.hasPrefix("GGUF has no") == true)
+    let isGrouped = !["FP8_DYNAMIC", "W8A8_INT8", "W8A8_INT8_SGLANG"].contains(spelling)
+    #expect((format.misfit(TensorShape([4, 250]), source: .bf16, in: .safetensors) != nil) == isGrouped)
+  }
+
+  @Test func mxfp4IsAnotherThingInEachContainer() throws {
+    let format = try StorageFormat(spelling: "MXFP4")
+    #expect(format.resolved(in: .gguf) == .element(.mxfp4))
+    #expect(format.resolved(in: .safetensors) == .scheme(StoredScheme(.mxfp4, .mxfp4)))
+    #expect(format.resolved(in: .safetensors).spelling == "MXFP4")
+    #expect(Recipe.builtIn(named: "MXFP4", for: .gguf)?.container == nil)
+    #expect(Recipe.builtIn(named: "MXFP4", for: .safetensors)?.container == .safetensors)
+  }
+
+  @Test func aSchemeKeptInGGUFIsRefused() {
+    let scheme = StoredScheme(.int8Channel, .compressedTensors)
+    let shape = TensorShape([4, 8])
+    #expect(StorageFormat.keep.misfit(shape, source: .i8, in: .gguf) == nil)
+    #expect(StorageFormat.keep.misfit(shape, source: .i8, scheme: scheme, in: .gguf) != nil)
+    #expect(StorageFormat.keep.misfit(shape, source: .i8, scheme: scheme, in: .safetensors) == nil)
   }
 
   @Test func containersHoldWhatTheirFormatsDefine() {

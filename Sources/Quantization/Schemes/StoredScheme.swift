@@ -1,3 +1,5 @@
+public import TensorFormats
+
 /// A scheme under the names of one library: what a safetensors checkpoint calls the tensors of a weight.
 ///
 /// A weight `X.weight` is stored as `X.<codesSuffix>`, `X.<scalesSuffix>` and so on.
@@ -53,5 +55,43 @@ public struct StoredScheme: Hashable, Sendable {
   public var shapeSuffix: String? {
     guard method == .compressedTensors, case .int4Group = scheme else { return nil }
     return "weight_shape"
+  }
+}
+
+// MARK: - Components
+
+extension StoredScheme {
+  /// What one of a weight's tensors holds.
+  public enum Part: String, Hashable, Sendable, Codable {
+    /// The codes.
+    case codes
+    /// The scales of tiles, rows or groups.
+    case scales
+    /// The scales of whole matrices.
+    case matrixScales
+    /// The shape before packing.
+    case shape
+  }
+
+  /// The tensors that a weight of this shape is written as, codes first.
+  ///
+  /// - Returns: `nil` where ``WeightScheme/misfit(_:)`` has something to say.
+  public func components(
+    of shape: TensorShape
+  ) -> [(part: Part, suffix: String, component: WeightScheme.Component)]? {
+    guard let codes = scheme.codes(of: shape), let scales = scheme.scales(of: shape) else { return nil }
+    var list = [(Part.codes, codesSuffix, codes), (.scales, scalesSuffix, scales)]
+    // One element for each matrix; a single matrix has a vector of one.
+    let matrices = shape.rank == 3 ? shape.dimensions[0] : 1
+    if let suffix = matrixScaleSuffix {
+      list.append(
+        (.matrixScales, suffix, WeightScheme.Component(elementType: .f32, shape: TensorShape([matrices]))))
+    }
+    if let suffix = shapeSuffix {
+      let dimensions = shape.rank == 3 ? [matrices, 2] : [2]
+      list.append(
+        (.shape, suffix, WeightScheme.Component(elementType: .i64, shape: TensorShape(dimensions))))
+    }
+    return list
   }
 }

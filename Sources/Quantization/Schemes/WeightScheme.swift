@@ -45,6 +45,12 @@ extension WeightScheme {
     public let elementType: ElementType
     /// Row-major.
     public let shape: TensorShape
+
+    /// Describes one.
+    public init(elementType: ElementType, shape: TensorShape) {
+      self.elementType = elementType
+      self.shape = shape
+    }
   }
 
   /// The elements of a row that share a scale; `nil` where all of a row do, or where tiles do.
@@ -57,6 +63,16 @@ extension WeightScheme {
     }
   }
 
+  /// How codes are stored.
+  public var codesType: ElementType {
+    switch self {
+    case .fp8Block, .fp8Channel: .f8E4M3
+    case .int8Channel: .i8
+    case .int4Group: .i32
+    case .nvfp4, .mxfp4: .u8
+    }
+  }
+
   /// Whether each matrix has a scale that all its rows share.
   public var hasMatrixScale: Bool { self == .nvfp4 }
 
@@ -65,12 +81,8 @@ extension WeightScheme {
   /// - Returns: `nil` where ``misfit(_:)`` has something to say.
   public func codes(of shape: TensorShape) -> Component? {
     guard misfit(shape) == nil else { return nil }
-    return switch self {
-    case .fp8Block, .fp8Channel: Component(elementType: .f8E4M3, shape: shape)
-    case .int8Channel: Component(elementType: .i8, shape: shape)
-    case .int4Group: Component(elementType: .i32, shape: shape.replacingColumns(shape.columns / 8))
-    case .nvfp4, .mxfp4: Component(elementType: .u8, shape: shape.replacingColumns(shape.columns / 2))
-    }
+    return Component(
+      elementType: codesType, shape: shape.replacingColumns(shape.columns / codesPerElement))
   }
 
   /// The scales of a weight, without those of whole matrices.

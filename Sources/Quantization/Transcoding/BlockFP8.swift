@@ -21,23 +21,37 @@ public struct BlockFP8: Hashable, Sendable {
   public let rows: Int
   /// The columns of one matrix.
   public let columns: Int
+  /// The rows of a tile.
+  public let tileRows: Int
+  /// The columns of a tile.
+  public let tileColumns: Int
 
   /// Describes matrices of one size.
   ///
+  /// - Parameters:
+  ///   - tileRows: The rows of a tile. Tiles of other sizes than the format's own are decoded, not encoded.
+  ///   - tileColumns: Its columns.
   /// - Throws: `.malformed` if a dimension is not positive or their product overflows.
-  public init(rows: Int, columns: Int) throws(CheckpointError) {
-    guard rows > 0, columns > 0, TensorShape(checking: [rows, columns]) != nil else {
+  public init(
+    rows: Int, columns: Int, tileRows: Int = BlockFP8.side, tileColumns: Int = BlockFP8.side
+  ) throws(CheckpointError) {
+    guard rows > 0, columns > 0, TensorShape(checking: [rows, columns]) != nil, tileRows > 0, tileColumns > 0
+    else {
       throw CheckpointError(
-        .malformed, "a matrix of \(rows) x \(columns) elements cannot be divided into tiles")
+        .malformed,
+        "a matrix of \(rows) x \(columns) elements cannot be divided into tiles of \(tileRows) x \(tileColumns)"
+      )
     }
     self.rows = rows
     self.columns = columns
+    self.tileRows = tileRows
+    self.tileColumns = tileColumns
   }
 
   /// Tiles above each other.
-  public var scaleRows: Int { (rows - 1) / Self.side + 1 }
+  public var scaleRows: Int { (rows - 1) / tileRows + 1 }
   /// Tiles beside each other.
-  public var scaleColumns: Int { (columns - 1) / Self.side + 1 }
+  public var scaleColumns: Int { (columns - 1) / tileColumns + 1 }
   /// Scales of one matrix.
   public var scaleCount: Int { scaleRows * scaleColumns }
 

@@ -26,11 +26,11 @@ extension BlockFP8 {
         for row in 0..<count {
           let firstScale = firstScale(ofRow: firstRow + row)
           for tile in 0..<scaleColumns {
-            let start = tile * Self.side
+            let start = tile * tileColumns
             let offset = row * columns + start
             unsafe cbk_decode_scaled_f8_e4m3(
               tier.kernelValue, from + offset, scales[firstScale + tile], to + offset,
-              min(Self.side, columns - start))
+              min(tileColumns, columns - start))
           }
         }
       }
@@ -49,14 +49,14 @@ extension BlockFP8 {
         let at = row * columns + column
         values[at] =
           EightBitFloat.e4m3.value(codes.byte(at))
-          * scales[firstScale(ofRow: firstRow + row) + column / Self.side]
+          * scales[firstScale(ofRow: firstRow + row) + column / tileColumns]
       }
     }
   }
 
   private func firstScale(ofRow row: Int) -> Int {
     let (matrix, inside) = row.quotientAndRemainder(dividingBy: rows)
-    return matrix * scaleCount + inside / Self.side * scaleColumns
+    return matrix * scaleCount + inside / tileRows * scaleColumns
   }
 
   private func checkRows(codes: Int, scales: Int, firstRow: Int, _ values: Int) throws(CheckpointError) -> Int

@@ -27,6 +27,7 @@ extension BlockFP8 {
         .unsupported, "block-FP8 is encoded from plain floating-point elements, not from \(type)")
     }
     let bytes = type.block.bytes
+    try checkTiles()
     let matrices = try checkSizes(codes: codes.byteCount, scales: scales.count)
     guard source.byteCount == codes.byteCount * bytes else {
       throw CheckpointError(
@@ -79,6 +80,7 @@ extension BlockFP8 {
   public func encodeReference(
     _ values: Span<Float>, codes: inout MutableRawSpan, scales: inout MutableSpan<Float>
   ) throws(CheckpointError) {
+    try checkTiles()
     let matrices = try checkSizes(codes: codes.byteCount, scales: scales.count)
     guard values.count == codes.byteCount else {
       throw CheckpointError(.malformed, "\(values.count) values for \(codes.byteCount) codes")
@@ -99,6 +101,14 @@ extension BlockFP8 {
           codes.storeBytes(of: EightBitFloat.e4m3.code(values[at] / scale), toByteOffset: at, as: UInt8.self)
         }
       }
+    }
+  }
+
+  private func checkTiles() throws(CheckpointError) {
+    guard tileRows == Self.side, tileColumns == Self.side else {
+      throw CheckpointError(
+        .unsupported, "tiles of \(tileRows) x \(tileColumns) are read and not written",
+        remedy: "tiles of \(Self.side) x \(Self.side) are written")
     }
   }
 

@@ -1,0 +1,188 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Quantization
+internal import ShardPlanning
+internal import TensorFormats
+
+// MARK: - Between blocks and schemes
+
+extension UnitRecoder {
+  /// Codes and scales of GGML blocks of four bits.
+  func unpack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> (codes: Made, scales: Made) {
+    let run = run(of: form)
+    let (input, range) = input(run, form.columns, of: stored)
+    let columns = form.columns.count
+    let group = form.scheme?.scheme.groupLength ?? columns
+    let codes = processor.pool.take(run.count * columns / 2)
+    let scales = processor.pool.take(run.count * columns / group)
+    try codes.fill { (codeSpan) throws(CheckpointError) in
+      try scales.fill { (scaleSpan) throws(CheckpointError) in
+        try FourBitRepacking.unpack(
+          input.bytes.extracting(range), type: view.elementType, columns: columns, codes: &codeSpan,
+          scales: &scaleSpan)
+      }
+    }
+    var made = Made(payload: .recoded(codes))
+    if movesScale {
+      made.errors = try errorsOfMovedScale(form, codes: codes.bytes, scales: scales.bytes)
+    }
+    return (made, Made(payload: .recoded(scales)))
+  }
+
+  /// GGML blocks of codes and scales of four bits.
+  func pack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> Made {
+    let run = run(of: form)
+    let (codes, range) = input(run, form.columns, of: stored)
+    let (first, scales) = (self.firstRow(of: run), try sourceScales())
+    let wanted = try scales.read(
+      rows: first..<first + run.count, columns: scales.columns(of: form.columns), matrix: matrix,
+      of: processor)
+    let columns = form.columns.count
+    let block = form.elementType.block
+    let output = processor.pool.take(run.count * columns / block.elements * block.bytes)
+    try output.fill { (span) throws(CheckpointError) in
+      try unsafe FourBitRepacking.pack(
+        codes: codes.bytes.extracting(range), scales: wanted.span.bytes, type: form.elementType,
+        columns: columns,
+        into: &span)
+    }
+    var made = Made(payload: .recoded(output))
+    if movesScale {
+      made.errors = try unsafe errorsOfMovedScale(
+        form, codes: codes.bytes.extracting(range), scales: wanted.span.bytes)
+    }
+    return made
+  }
+
+  /// What rounding the reciprocal of the matrix's scale changes, of codes that stay in a scheme.
+  func errorsOfMovedScale(_ form: Form) throws(CheckpointError) -> RecodingErrors {
+    let run = run(of: form)
+    let (codes, range) = input(run, form.columns, of: stored)
+    let (first, scales) = (self.firstRow(of: run), try sourceScales())
+    let wanted = try scales.read(
+      rows: first..<first + run.count, columns: scales.columns(of: form.columns), matrix: matrix,
+      of: processor)
+    return try unsafe errorsOfMovedScale(
+      form, codes: codes.bytes.extracting(range), scales: wanted.span.bytes)
+  }
+
+  /// Decodes NVFP4 under both conventions.
+  private func errorsOfMovedScale(
+    _ form: Form, codes: RawSpan, scales: RawSpan
+  ) throws(CheckpointError) -> RecodingErrors {
+    guard let matrixScales = view.scaling?.matrixScales else { return RecodingErrors() }
+    let columns = form.columns.count
+    let rows = columns == 0 ? 0 : codes.byteCount * 2 / columns
+    let (from, to) = (
+      view.scaling?.scheme?.matrixScaleForm ?? .factor, form.scheme?.matrixScaleForm ?? .factor
+    )
+    let scale = try processor.matrixScale(matrixScales, matrix)
+    guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
+      throw CheckpointError(
+        .malformed, "the scale of matrix \(matrix) is \(scale), which is no scale",
+        tensor: matrixScales.tensor)
+    }
+    func values(
+      _ form: FourBitRepacking.MatrixScaleForm, _ scale: Float
+    ) throws(CheckpointError) -> [Float] {
+      let decoder = try SchemeDecoder(
+        StoredScheme(.nvfp4, form == .divisor ? .compressedTensors : .modelOpt), rows: rows, columns: columns,
+        scalesType: .f8E4M3)
+      var values = [Float](repeating: 0, count: rows * columns)
+      var span = values.mutableSpan
+      try decoder.decode(codes, scales: scales, rows: 0..<rows, matrixScale: scale, into: &span)
+      return values
+    }
+    let (before, after) = (try values(from, scale), try values(to, moved.scale))
+    return RecodingErrors(try ErrorSums(original: before.span, restored: after.span))
+  }
+
+  /// The first row of a run, counted in its matrix.
+  private func firstRow(of run: Range<Int>) -> Int {
+    unit.firstRow + run.lowerBound - matrix * view.matrixRows
+  }
+}
+
+// MARK: - Scales that are carried over
+
+extension UnitRecoder {
+  /// The scales of the box, in the type that the output wants.
+  func carryScales(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
+    let scales = try sourceScales()
+    let run = run(of: form)
+    // Rows of scales that begin in this run, counted from the box's first.
+    let inBox = firstRow(of: run) - delivery.firstRow
+    let rows =
+      (inBox + scales.height - 1) / scales.height..<(inBox + run.count + scales.height - 1) / scales.height
+    let top = delivery.firstRow / scales.height
+    let bytes = try scales.read(
+      rows: top + rows.lowerBound..<top + rows.upperBound, columns: scales.columns(of: form.columns),
+      matrix: matrix,
+      of: processor)
+    let result: BufferPool.Buffer
+    if form.elementType == .f32, scales.elementType != .f32 {
+      guard let codec = BlockCodec.codec(for: scales.elementType) else {
+        throw CheckpointError(.unsupported, "scales cannot be \(scales.elementType)", tensor: scales.tensor)
+      }
+      var values = [Float](repeating: 0, count: bytes.count / scales.elementType.block.bytes)
+      do {
+        var span = values.mutableSpan
+        try unsafe codec.decode(bytes.span.bytes, into: &span)
+      }
+      result = buffer(littleEndian: values)
+    } else {
+      result = processor.pool.take(bytes.count)
+      result.fill { span in span.copy(unsafe bytes.span.bytes, to: 0) }
+    }
+    precondition(result.byteCount == delivery.byteCount, "the plan's scales are as many as the source's")
+    return Made(payload: .recoded(result))
+  }
+
+  fileprivate func sourceScales() throws(CheckpointError) -> SourceScales {
+    guard let scheme = view.scaling?.scheme, let scales = view.scaling?.scales else {
+      preconditionFailure("only schemes have scales")
+    }
+    let decoder = try SchemeDecoder(
+      scheme, rows: view.matrixRows, columns: view.columns, scalesType: scales.elementType)
+    return SourceScales(scales: scales, decoder: decoder)
+  }
+}
+
+/// The scales of a source tensor, of which rows and columns can be taken out.
+private struct SourceScales {
+  let scales: ShardPlan.Scales
+  let decoder: SchemeDecoder
+
+  var elementType: ElementType { scales.elementType }
+  var tensor: String { scales.tensor }
+
+  /// The rows of the weight that a row of scales stands for.
+  var height: Int { if case .fp8Block(let rows, _) = decoder.stored.scheme { rows } else { 1 } }
+
+  /// The columns of scales that belong to columns of the weight.
+  func columns(of columns: Range<Int>) -> Range<Int> {
+    let width: Int
+    switch decoder.stored.scheme {
+    case .fp8Block(_, let tile): width = tile
+    case .fp8Channel, .int8Channel: return 0..<1
+    case .int4Group, .nvfp4, .mxfp4: width = decoder.stored.scheme.groupLength ?? 1
+    }
+    return columns.lowerBound / width..<(columns.upperBound + width - 1) / width
+  }
+
+  func read(
+    rows: Range<Int>, columns: Range<Int>, matrix: Int, of processor: UnitProcessor
+  ) throws(CheckpointError) -> [UInt8] {
+    let start = scales.offset + (matrix * decoder.scaleRows + rows.lowerBound) * decoder.scaleRowBytes
+    let bytes = try processor.checkpoint.files[scales.file].source.readBytes(
+      start..<start + rows.count * decoder.scaleRowBytes)
+    guard columns.count < decoder.scaleColumns else { return bytes }
+    let size = scales.elementType.block.bytes
+    var result: [UInt8] = []
+    for row in 0..<rows.count {
+      let first = row * decoder.scaleRowBytes + columns.lowerBound * size
+      result += bytes[first..<first + columns.count * size]
+    }
+    return result
+  }
+}

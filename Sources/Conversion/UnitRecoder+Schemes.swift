@@ -1,0 +1,140 @@
+internal import ByteStreams
+internal import Quantization
+internal import ShardPlanning
+internal import TensorFormats
+
+// MARK: - Encoding
+
+extension UnitRecoder {
+  /// Makes codes and scales of a run of rows.
+  func encode(_ form: Form) throws(CheckpointError) -> (codes: Made, scales: Made) {
+    guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
+    return scheme.scheme == .fp8Tiles ? try encodeTiles(form) : try encodeRows(form, scheme)
+  }
+
+  private func encodeTiles(_ form: Form) throws(CheckpointError) -> (codes: Made, scales: Made) {
+    let run = run(of: form)
+    let tiles = try BlockFP8(rows: run.count, columns: form.columns.count)
+    let (input, range) = input(run, form.columns, of: rows.packed)
+    var scratch = BlockFP8.Scratch()
+    var scales = [Float](repeating: 0, count: tiles.scaleCount)
+    let codes = processor.pool.take(run.count * form.columns.count)
+    let sums = try codes.fill { (span) throws(CheckpointError) -> ErrorSums in
+      var scaleSpan = scales.mutableSpan
+      return try tiles.encode(
+        input.bytes.extracting(range), from: rows.elementType, codes: &span, scales: &scaleSpan,
+        scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
+    }
+    return (
+      Made(payload: .recoded(codes), errors: RecodingErrors(sums)),
+      Made(payload: .recoded(buffer(littleEndian: scales)))
+    )
+  }
+
+  private func encodeRows(
+    _ form: Form, _ scheme: StoredScheme
+  ) throws(CheckpointError) -> (codes: Made, scales: Made) {
+    let run = run(of: form)
+    // A scale of a whole row is that of its pieces, so that ranks have what one of them alone would have.
+    let wholeRows = scheme.scheme.scalesWholeRows
+    let (input, range) = input(run, wholeRows ? 0..<view.columns : form.columns, of: rows.packed)
+    let transcoder = try SchemeTranscoder(
+      from: rows.elementType, to: scheme, columns: wholeRows ? view.columns : form.columns.count,
+      wanted: wholeRows ? form.columns : nil, importance: try weights(form, wholeRows: wholeRows),
+      matrixScale: try encodingScale(form, scheme), search: form.search ?? .absmax)
+    var scratch = transcoder.makeScratch()
+    let codes = processor.pool.take(run.count * transcoder.codeRowBytes)
+    let scales = processor.pool.take(run.count * transcoder.scaleRowBytes)
+    let errors = try codes.fill { (codeSpan) throws(CheckpointError) in
+      try scales.fill { (scaleSpan) throws(CheckpointError) in
+        try transcoder.transcode(
+          input.bytes.extracting(range), rows: run.count, codes: &codeSpan, scales: &scaleSpan,
+          scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
+      }
+    }
+    return (Made(payload: .recoded(codes), errors: errors), Made(payload: .recoded(scales)))
+  }
+
+  /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.
+  private func encodingScale(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> Float {
+    guard scheme.scheme.hasMatrixScale else { return 1 }
+    guard let group = form.scaleGroup else {
+      preconditionFailure("the plan names the group of every matrix that gets a scale")
+    }
+    return try RowScheme(scheme).matrixScale(
+      amax: processor.maxima.maximum(ofGroup: group, matrix: matrix, of: processor))
+  }
+
+  /// The number of the unit's matrix in its stack.
+  var matrix: Int { view.matrixRows == 0 ? 0 : unit.firstRow / view.matrixRows }
+}
+
+// MARK: - Scales of matrices, shapes
+
+extension UnitRecoder {
+  /// The scales of the matrices that begin in this unit: one at the most.
+  func matrixScales(
+    _ form: Form, _ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor
+  ) throws(CheckpointError) -> BufferPool.Buffer {
+    let scale =
+      if form.making == .encode, let scheme = form.scheme {
+        try encodingScale(form, scheme)
+      } else {
+        try carriedScale(form, target)
+      }
+    return buffer(littleEndian: [Float](repeating: scale, count: delivery.byteCount / 4))
+  }
+
+  /// A scale of the source, as the output means it. Engines use one for a whole group, so all of a group must agree.
+  private func carriedScale(_ form: Form, _ target: ShardPlan.Tensor) throws(CheckpointError) -> Float {
+    let own = try stored(target.source.scaling, form.scheme)
+    guard let group = form.scaleGroup else { return own }
+    for member in processor.maxima.groups[group].members {
+      let other = try stored(member.scaling, form.scheme)
+      guard other.bitPattern == own.bitPattern else {
+        throw CheckpointError(
+          .unsupported,
+          "matrix \(matrix) has another scale than that of \(member.tensor) (\(own) and \(other)), and engines use one for "
+            + "both", tensor: target.source.tensor,
+          remedy: "convert to BF16 first, and that to \(form.scheme.map { "\($0.scheme)" } ?? "this format")")
+      }
+    }
+    return own
+  }
+
+  private func stored(_ scaling: ShardPlan.Scaling?, _ target: StoredScheme?) throws(CheckpointError) -> Float
+  {
+    guard let scales = scaling?.matrixScales else { return 1 }
+    let scale = try processor.matrixScale(scales, matrix)
+    let (from, to) = (scaling?.scheme?.matrixScaleForm ?? .factor, target?.matrixScaleForm ?? .factor)
+    guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
+      throw CheckpointError(
+        .malformed, "the scale of matrix \(matrix) is \(scale), which is no scale", tensor: scales.tensor)
+    }
+    return moved.scale
+  }
+
+  /// Rows and columns before packing, once for each matrix that begins in this unit.
+  func shapes(_ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor) -> BufferPool.Buffer {
+    let rows = target.sources.reduce(0) { $0 + $1.extent[$1.extent.count - 2] }
+    let shape = [rows, delivery.columns.count]
+    let result = processor.pool.take(delivery.byteCount)
+    result.fill { span in
+      for index in 0..<delivery.byteCount / 8 {
+        span.storeBytes(of: shape[index % 2].littleEndian, toByteOffset: 8 * index, as: Int.self)
+      }
+    }
+    return result
+  }
+
+  /// Files hold little-endian numbers, whatever the machine.
+  func buffer(littleEndian values: [Float]) -> BufferPool.Buffer {
+    let result = processor.pool.take(values.count * 4)
+    result.fill { span in
+      for (index, value) in values.enumerated() {
+        span.storeBytes(of: value.bitPattern.littleEndian, toByteOffset: 4 * index, as: UInt32.self)
+      }
+    }
+    return result
+  }
+}

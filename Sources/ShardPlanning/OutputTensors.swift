@@ -1,0 +1,183 @@
+internal import ModelWeights
+internal import Checkpoint
+internal import Quantization
+internal import TensorFormats
+
+/// Makes the tensors of the output of the weights that were placed: one of each, or the components of its scheme.
+struct OutputTensors {
+  private let model: SourceModel
+  private let format: Checkpoint.Format
+  /// The tensors of each part.
+  private(set) var parts: [[OutputTensor]]
+  /// Which matrices share a scale.
+  private(set) var scaleGroups: [ShardPlan.ScaleGroup] = []
+  /// The tensors of scales that are carried over, by the weight's tensor.
+  private(set) var carried: [String: [String]] = [:]
+
+  private var groupNumbers: [String: Int] = [:]
+
+  /// - Throws: `.invalidRequest` where weights that must be one tensor are not stored alike.
+  init(
+    _ tensors: [PlacedTensor], parts count: Int, of model: SourceModel, format: Checkpoint.Format
+  ) throws(CheckpointError) {
+    self.model = model
+    self.format = format
+    parts = Array(repeating: [], count: count)
+    groupScales(tensors)
+    var joined: [Joined: [PlacedTensor]] = [:]
+    for tensor in tensors {
+      note(tensor)
+      switch tensor.storage {
+      case .values(let type, let making):
+        let blocks = OutputTensor(tensor, as: type, making)
+        parts[tensor.part].append(blocks)
+        if format == .gguf, let scales = OutputTensor.matrixScales(beside: blocks) {
+          parts[tensor.part].append(scales)
+        }
+      case .scheme(let scheme, let making, let isKept):
+        let module = try module(of: tensor, scheme, isKept: isKept)
+        if module.count == 1 {
+          parts[tensor.part] += OutputTensor.components(
+            of: module.name, [tensor], scheme, making, isKept: isKept, scaleGroup: group(of: tensor, scheme),
+            statesShape: statesShape(module.name, isKept: isKept))
+          continue
+        }
+        let key = Joined(part: tensor.part, module: module.name)
+        joined[key, default: []].append(tensor)
+        guard joined[key]?.count == module.count, let members = joined.removeValue(forKey: key) else {
+          continue
+        }
+        parts[tensor.part] += try join(members, scheme, making, isKept: isKept, module: module.name)
+      }
+    }
+    if let lonely = joined.values.first?.first {
+      throw CheckpointError(
+        .invalidRequest,
+        "engines need it and its neighbours as one tensor, and not all of them are stored in one scheme",
+        tensor: lonely.source.name, remedy: "store queries, keys and values of a layer alike")
+    }
+  }
+
+  private struct Joined: Hashable {
+    let part: Int
+    let module: String
+  }
+
+  private func join(
+    _ members: [PlacedTensor], _ scheme: StoredScheme, _ making: ShardPlan.Making, isKept: Bool,
+    module: String
+  ) throws(CheckpointError) -> [OutputTensor] {
+    if let odd = members.first(where: { !$0.isWhole || $0.storage != members[0].storage }) {
+      throw CheckpointError(
+        .invalidRequest, "engines need it and its neighbours as one tensor, and they are not stored alike",
+        tensor: odd.source.name, remedy: "store queries, keys and values of a layer alike")
+    }
+    let ordered = members.sorted { place(of: $0, isKept: isKept) < place(of: $1, isKept: isKept) }
+    return OutputTensor.components(
+      of: module, ordered, scheme, making, isKept: isKept, scaleGroup: group(of: ordered[0], scheme),
+      statesShape: statesShape(module, isKept: isKept))
+  }
+
+  /// What is kept gets no tensor that it did not have.
+  private func statesShape(_ module: String, isKept: Bool) -> Bool {
+    !isKept || model.checkpoint["\(module).weight_shape"] != nil
+  }
+
+  /// The module whose tensors a weight becomes, and how many weights it has.
+  private func module(
+    of tensor: PlacedTensor, _ scheme: StoredScheme, isKept: Bool
+  ) throws(CheckpointError) -> (name: String, count: Int) {
+    let source = tensor.source
+    if isKept, source.isFused {
+      let codes = source.stored.codes.name
+      return (
+        String(codes.dropLast(scheme.codesSuffix.count + 1)),
+        model.tensors.count { $0.stored.codes.name == codes }
+      )
+    }
+    guard let module = EngineModules.module(of: source.safetensorsName) else {
+      throw CheckpointError(
+        .unsupported, "a weight of a scheme is one whose name ends in .weight", tensor: source.name)
+    }
+    guard !isKept, model.step3 != nil, scheme.fusesQueries, let fused = EngineModules.fusedQuery(module)
+    else {
+      return (module, 1)
+    }
+    return (fused.module, 3)
+  }
+
+  private func place(of tensor: PlacedTensor, isKept: Bool) -> Int {
+    if isKept { return tensor.source.firstRow }
+    return EngineModules.module(of: tensor.source.safetensorsName).flatMap(EngineModules.fusedQuery)?.place
+      ?? 0
+  }
+}
+
+// MARK: - Scales
+
+extension OutputTensors {
+  /// Numbers the groups in the order of the source, and lists whole weights as their members.
+  private mutating func groupScales(_ tensors: [PlacedTensor]) {
+    var seen: Set<String> = []
+    for tensor in tensors {
+      guard case .scheme(let scheme, _, false) = tensor.storage, scheme.scheme.hasMatrixScale,
+        let module = EngineModules.module(of: tensor.source.safetensorsName), seen.insert(module).inserted
+      else { continue }
+      let key = EngineModules.scaleGroup(module)
+      let whole = PlacedTensor(tensor.source, part: 0).slice
+      if let number = groupNumbers[key] {
+        scaleGroups[number].members.append(whole)
+      } else {
+        groupNumbers[key] = scaleGroups.count
+        scaleGroups.append(ShardPlan.ScaleGroup(members: [whole]))
+      }
+    }
+  }
+
+  private func group(of tensor: PlacedTensor, _ scheme: StoredScheme) -> Int? {
+    guard scheme.scheme.hasMatrixScale else { return nil }
+    return EngineModules.module(of: tensor.source.safetensorsName).flatMap {
+      groupNumbers[EngineModules.scaleGroup($0)]
+    }
+  }
+
+  /// Notes which scales of the source are scales of the output.
+  private mutating func note(_ tensor: PlacedTensor) {
+    let stored = tensor.source.stored
+    let names: [String]
+    switch tensor.storage {
+    case .values(_, .encode), .scheme(_, .encode, _): names = []
+    case .values(_, .copy), .values(_, .repack), .scheme(_, _, _):
+      names = [stored.scales, stored.matrixScales].compactMap { $0?.name }
+    }
+    if !names.isEmpty { carried[stored.codes.name] = names }
+  }
+
+  /// The source tensors that are no part of the output by themselves.
+  var absorbed: [ShardPlan.Absorption] {
+    let kept = Set(carried.values.joined())
+    var schemes: [String: String] = [:]
+    for tensor in model.tensors {
+      let what = tensor.scheme.map { "\($0.scheme)" } ?? "\(tensor.elementType)"
+      for scales in [tensor.stored.scales, tensor.stored.matrixScales] {
+        if let scales { schemes[scales.name] = what }
+      }
+    }
+    return model.companions.filter { !kept.contains($0.name) }.map { companion in
+      ShardPlan.Absorption(
+        tensor: companion.name,
+        reason: schemes[companion.name].map { "\($0) scales are multiplied into the weights" }
+          ?? "it only says how codes are packed")
+    }.sorted { $0.tensor < $1.tensor }
+  }
+
+  /// Scales that stay tensors are replicated with their weights.
+  func withScales(_ replicated: [ShardPlan.Replication]) -> [ShardPlan.Replication] {
+    replicated.flatMap { weight in
+      [weight]
+        + (carried[weight.tensor] ?? []).map {
+          ShardPlan.Replication(tensor: $0, parts: weight.parts, reason: "it is where its weight is")
+        }
+    }
+  }
+}
