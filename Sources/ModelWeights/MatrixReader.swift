@@ -237,7 +237,9 @@ extension ModelWeights {
     var values = [Float](repeating: 0, count: weight.shape.elementCount)
     var scratch = MatrixReader.Scratch()
     // Small matrices of a stack, such as the kernels of a convolution, are rows of one matrix as well.
-    if let piece = weight.pieces.first, weight.pieces.count == 1, piece.stored.scheme == nil {
+    if let piece = weight.pieces.first, weight.pieces.count == 1, piece.stored.scheme == nil,
+      piece.stored.matrixScales == nil
+    {
       let decoder = try RowDecoder(
         piece.stored, in: checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank)
       var span = values.mutableSpan
