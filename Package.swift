@@ -161,8 +161,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "CommandSupport", "Conversion", "ShardPlanning", "Checkpoint", "Quantization", "QuantizationRecipes",
-        "Step3Model", "TensorFormats", argumentParser,
+        "CommandSupport", "Conversion", "ShardPlanning", "EngineRules", "Checkpoint", "Quantization",
+        "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

@@ -20,6 +20,8 @@ struct ConversionSummary: Encodable {
   let seconds: Double
   let peakMemoryBytes: Int
   let worst: [Worst]
+  /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
+  let engines: PlannedEngines?
 
   struct Worst: Encodable {
     let tensor: String
@@ -28,7 +30,8 @@ struct ConversionSummary: Encodable {
     let maximumAbsoluteError: Double
   }
 
-  init(_ outcome: ConversionOutcome, output: String?, seconds: Double) {
+  init(_ outcome: ConversionOutcome, output: String?, engines: PlannedEngines?, seconds: Double) {
+    self.engines = engines
     let manifest = outcome.manifest
     self.output = output
     sourceBytes = manifest.plan.sourceBytes
@@ -74,6 +77,9 @@ struct ConversionSummary: Encodable {
       for tensor in worst {
         text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
+    }
+    if let engines {
+      text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }
     if let output { text += "  check it with: step3-verify checksums \(output)\n" }
     return text

@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import Conversion
+import EngineRules
 import Quantization
 import ShardPlanning
 import TensorFormats
@@ -44,6 +45,11 @@ struct Convert: ToolCommand {
   @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
   var overwrite = false
 
+  @Option(
+    name: .customLong("for-engine"), help: "Refuse to write what this engine would not load, or load wrongly."
+  )
+  var forEngine: Engine?
+
   @Flag(name: .customLong("dry-run"), help: "Plan and check everything, write nothing.")
   var dryRun = false
 
@@ -72,7 +78,11 @@ struct Convert: ToolCommand {
     let checkpoint = try Checkpoint.open(source)
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
-    if dryRun { return try report(planned.plan) }
+    // The loaders' rules need the plan only, so they are asked before hours of work.
+    if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }
+    let engines = try PlannedEngines(planned.plan)
+    CommonOptions.warn("step3-convert", engines?.warnings ?? [])
+    if dryRun { return try report(planned.plan, engines) }
 
     let conversion = Conversion(
       checkpoint, planned,
@@ -87,7 +97,7 @@ struct Convert: ToolCommand {
     progress.finish()
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))
-    try ConversionSummary(outcome, output: discardOutput ? nil : output, seconds: seconds)
+    try ConversionSummary(outcome, output: discardOutput ? nil : output, engines: engines, seconds: seconds)
       .print(json: common.json)
   }
 
@@ -114,11 +124,12 @@ struct Convert: ToolCommand {
     }
   }
 
-  private func report(_ plan: ShardPlan) throws {
+  private func report(_ plan: ShardPlan, _ engines: PlannedEngines?) throws {
     if common.json {
       try StandardStream.output.write(json: plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
+      if let engines { try StandardStream.output.write("\n\(engines.text)\n") }
     }
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoint
 import CommandSupport
+import EngineRules
 import ShardPlanning
 
 /// `step3-convert plan`: what a conversion would do.
@@ -13,16 +14,24 @@ struct Plan: ToolCommand {
   var source: String
 
   @OptionGroup var planning: PlanningOptions
+
+  @Option(
+    name: .customLong("for-engine"),
+    help: "Fail if this engine would not load the output, or load it wrongly.")
+  var forEngine: Engine?
+
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
     let checkpoint = try Checkpoint.open(source)
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let plan = try planning.plan(checkpoint).plan
+    if let forEngine { try PlannedEngines.require(forEngine, of: plan) }
     if common.json {
       try StandardStream.output.write(json: plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
+      if let engines = try PlannedEngines(plan) { try StandardStream.output.write("\n\(engines.text)\n") }
     }
   }
 }

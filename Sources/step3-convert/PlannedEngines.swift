@@ -1,0 +1,106 @@
+public import ArgumentParser
+import Checkpoint
+import CommandSupport
+public import EngineRules
+import ShardPlanning
+import TensorFormats
+
+extension Engine: ExpressibleByArgument {}
+
+/// What vLLM and SGLang would make of an output, by their loaders' rules on the plan alone: before a byte is written.
+struct PlannedEngines: Encodable {
+  /// One engine's answer.
+  struct Verdict: Encodable {
+    let engine: String
+    let version: String
+    /// Whether it would load the output, and load it right.
+    let ok: Bool
+    /// The largest tensor-parallel degree; `nil` where none fits.
+    let largestTP: Int?
+    /// The worst that it would stumble over, and how to mend it.
+    let problem: String?
+    let remedy: String?
+    /// Whether it would take the output and compute something else.
+    let loadsWrongly: Bool
+  }
+
+  let verdicts: [Verdict]
+
+  func encode(to encoder: any Encoder) throws { try verdicts.encode(to: encoder) }
+
+  /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are no Step-3.
+  init?(_ plan: ShardPlan) throws(CheckpointError) {
+    guard plan.request.format == .safetensors, plan.request.partition == .none, let part = plan.parts.first,
+      plan.parts.count == 1, plan.source.architecture.map({ $0.hasPrefix("step3") }) ?? false
+    else { return nil }
+    var tensors: [EngineSubject.Tensor] = []
+    var weightMap: [String: String] = [:]
+    for file in part.files {
+      for tensor in file.tensors {
+        weightMap[tensor.name] = file.path
+        tensors.append(
+          EngineSubject.Tensor(
+            name: tensor.name, elementType: tensor.elementType, shape: tensor.shape, file: file.path))
+      }
+    }
+    let total = part.files.reduce(0) { $0 + $1.bytes - $1.dataOffset }
+    let subject = EngineSubject(
+      path: "the planned output", tensors: tensors,
+      files: part.files.map { EngineSubject.File(name: $0.path, headerByteCount: $0.dataOffset) },
+      configuration: part.documents.first { $0.path == "config.json" }.map { Array($0.text.utf8) },
+      index: part.files.count > 1 ? EngineSubject.Index(weightMap: weightMap, totalSize: total) : nil)
+    var verdicts: [Verdict] = []
+    for engine in Engine.allCases {
+      let report = try EngineReport(subject, engine: engine)
+      let worst = report.findings.first { $0.severity.isFatal }
+      verdicts.append(
+        Verdict(
+          engine: engine.name, version: report.version, ok: report.ok, largestTP: report.largestTP,
+          problem: worst.map { finding in (finding.tensor.map { "\($0): " } ?? "") + finding.message },
+          remedy: worst?.remedy, loadsWrongly: worst?.severity == .silent))
+    }
+    self.verdicts = verdicts
+  }
+
+  /// One line for each engine.
+  var text: String {
+    verdicts.map { verdict in
+      let name = "\(verdict.engine) \(verdict.version)"
+      guard !verdict.ok else {
+        return "\(name) would load it"
+          + (verdict.largestTP.map { ", on up to \($0) tensor-parallel ranks" } ?? "")
+      }
+      return "\(name) would \(verdict.loadsWrongly ? "load it WRONGLY" : "not load it"): "
+        + (verdict.problem ?? "").printable
+    }.joined(separator: "\n")
+  }
+
+  /// What deserves a word before hours of work: that one engine would load it wrongly, or that neither would load it.
+  var warnings: [String] {
+    guard verdicts.contains(where: \.loadsWrongly) || !verdicts.contains(where: \.ok) else { return [] }
+    return verdicts.filter { !$0.ok }.map { verdict in
+      "\(verdict.engine) would \(verdict.loadsWrongly ? "load this output wrongly" : "not load this output"): "
+        + (verdict.problem ?? "") + (verdict.remedy.map { "; \($0)" } ?? "")
+    }
+  }
+
+  /// Refuses an output that an engine was asked for and would not serve.
+  ///
+  /// - Throws: `.invalidRequest` with what it would stumble over.
+  static func require(_ engine: Engine, of plan: ShardPlan) throws(CheckpointError) {
+    guard let engines = try PlannedEngines(plan) else {
+      throw CheckpointError(
+        .invalidRequest, "\(engine.name) loads whole Step-3 models in safetensors only",
+        remedy: "give --to safetensors without --partition, or leave --for-engine out")
+    }
+    try engines.require(engine)
+  }
+
+  private func require(_ engine: Engine) throws(CheckpointError) {
+    guard let verdict = verdicts.first(where: { $0.engine == engine.name }), !verdict.ok else { return }
+    throw CheckpointError(
+      .invalidRequest,
+      "\(verdict.engine) \(verdict.version) would \(verdict.loadsWrongly ? "load this output wrongly" : "not load this output"): "
+        + (verdict.problem ?? "nothing is known"), remedy: verdict.remedy)
+  }
+}
