@@ -155,27 +155,6 @@ public struct MatrixReader: Sendable {
     ]
   }
 
-  /// Prepares a matrix of one piece of a weight, whose rows and columns are counted from where the piece begins.
-  ///
-  /// - Parameters:
-  ///   - matrix: Its number in the piece; 0 for a piece that is no stack.
-  /// - Throws: As ``init(_:_:matrix:)``.
-  public init(
-    _ weights: ModelWeights, _ weight: ModelWeights.Weight, piece: ModelWeights.Piece, matrix: Int = 0
-  ) throws(CheckpointError) {
-    let extent = piece.box.extent
-    precondition((0..<max(1, extent.dropLast(2).reduce(1, *))).contains(matrix), "no such matrix")
-    name = weight.name
-    rows = extent.count < 2 ? 1 : extent[extent.count - 2]
-    columns = extent.last ?? 1
-    blocks = [
-      Block(
-        rows: 0..<rows, columns: 0..<columns,
-        rowDecoder: try RowDecoder(
-          piece.stored, in: weights.checkpoint, matrix: matrix, firstRow: piece.firstRow))
-    ]
-  }
-
   /// Where a matrix of the stack is in a box; `nil` if it is not there.
   private static func position(of matrix: Int, outer: [Int], in box: TensorBox) -> Int? {
     var rest = matrix
