@@ -240,7 +240,8 @@ let package = Package(
     .testTarget(
       name: "Step3RuntimeTests",
       dependencies: [
-        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization", "Step3Model",
+        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization",
+        "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
       ],
@@ -256,8 +257,9 @@ let package = Package(
     .testTarget(
       name: "VerificationTests",
       dependencies: [
-        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model", "Quantization",
-        "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats", "ByteStreams",
+        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
+        "Step3Runtime",
+        "Quantization", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats", "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
