@@ -260,8 +260,8 @@ let package = Package(
       name: "VerificationTests",
       dependencies: [
         "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
-        "Quantization",
-        "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats", "ByteStreams",
+        "Step3Runtime", "Quantization", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
+        "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),

@@ -1,7 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import Quantization
-internal import ShardPlanning
+package import ShardPlanning
 public import TensorFormats
 
 #if canImport(FoundationEssentials)
@@ -58,7 +58,7 @@ extension Manifest {
   }
 
   /// One part's share, with paths below that part's directory.
-  func restricted(to part: ShardPlan.Part) -> Manifest {
+  package func restricted(to part: ShardPlan.Part) -> Manifest {
     let prefix = part.directory + "/"
     func strip(_ path: String) -> String { String(path.dropFirst(prefix.count)) }
     var result = self

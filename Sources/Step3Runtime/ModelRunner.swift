@@ -71,6 +71,17 @@ public struct ModelRunner: Sendable {
     return try model.finalNorm(hidden)
   }
 
+  /// Says whether a batch fits the budget together with copies of the residual stream that the caller keeps.
+  ///
+  /// - Throws: `.invalidRequest` with what would fit.
+  public func checkMemory(_ batch: TokenBatch, extraStreams: Int) throws(CheckpointError) {
+    try MemoryNeed(model.text, threads: options.threads, extraStreams: extraStreams).check(
+      batch, budget: options.memory)
+  }
+
+  /// The bytes of weights that computing logits of some tokens reads.
+  public var bytesPerLogitChunk: Int { outputBytes }
+
   /// Computes logits for as many tokens at a time as the budget allows.
   ///
   /// - Parameters:

@@ -129,7 +129,26 @@ extension ChecksumVerification {
       }
     }
     findings += try extras(manifest)
+    findings += manifest.plan.parts.compactMap { part in
+      part.directory.isEmpty ? nil : finding(manifestOf: part, manifest)
+    }
     return (stretches, findings)
+  }
+
+  /// Parts have manifests of their own, which say what the whole one says of them.
+  private func finding(manifestOf part: ShardPlan.Part, _ whole: Manifest) -> ChecksumReport.Finding? {
+    let file = "\(part.directory)/\(OutputMarkers.manifest)"
+    func finding(_ kind: ChecksumReport.Finding.Kind, _ message: String) -> ChecksumReport.Finding {
+      ChecksumReport.Finding(kind: kind, file: file, message: message, fatal: true)
+    }
+    do throws(CheckpointError) {
+      let own = try Manifest.read(from: "\(directory)/\(part.directory)")
+      return own == whole.restricted(to: part)
+        ? nil : finding(.changed, "does not say what the manifest of the whole output says of this part")
+    } catch {
+      return error.code == .notFound
+        ? finding(.missing, "the file is not there") : finding(.changed, error.message)
+    }
   }
 
   private struct Key: Hashable {

@@ -13,7 +13,8 @@ struct Logits: ToolCommand {
     discussion: """
       The reference is another checkpoint, of any format, or a file of logits (.safetensors with input_ids and logits, \
       or .npy). Limits turn figures into checks: the exit code is 1 if one does not hold. Then, or with --bisect, the \
-      first layer and in it the first tensor are named at which the candidate leaves the error that its formats have.
+      first layer and in it the first tensor are named at which the candidate leaves the error that its formats have; \
+      with --bisect such a fault alone makes the exit code 1.
 
       Weights are read once per model and pass through; memory is what --memory says.
 
@@ -90,10 +91,10 @@ struct Logits: ToolCommand {
       prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
     var candidateSetup = setup
     candidateSetup.afd = afd
+    let source = try open(setup)
     let opened = try candidateSetup.open(candidate)
     defer { opened.close() }
     let runner = opened.runner
-    let source = try open(setup)
     // What a file's logits are of need not be said again.
     let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
     let input = try setup.input(for: runner, fallback: fallback)
@@ -101,7 +102,8 @@ struct Logits: ToolCommand {
     let outcome = try await Interruption.cancelling { try compare(runner, source, input) }
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let document = LogitsDocument(
-      report: outcome.report, bisection: outcome.bisection, bytesRead: outcome.bytesRead, seconds: seconds)
+      ok: outcome.ok, report: outcome.report, failure: outcome.failure, bisection: outcome.bisection,
+      bytesRead: outcome.bytesRead, seconds: seconds)
     if common.json {
       try StandardStream.output.write(json: document)
     } else {
@@ -109,19 +111,29 @@ struct Logits: ToolCommand {
         LogitsText(document, candidate: candidate, reference: reference).text(
           width: StandardStream.output.columns))
     }
-    if !outcome.report.ok { throw CommandLineTool.end(.checkFailed) }
+    if !outcome.ok { throw CommandLineTool.end(.checkFailed) }
   }
 
   private func open(_ setup: ForwardSetup) throws -> LogitsVerification.Reference {
-    if reference.hasSuffix(".npy") { return .file(try LogitsFile(reference)) }
-    if reference.hasSuffix(".safetensors"), let file = try? LogitsFile(reference) { return .file(file) }
-    return .model(try setup.runner(reference))
+    guard LogitsFile.isMeant(by: reference) else { return .model(try setup.runner(reference)) }
+    if bisect {
+      throw ValidationError(
+        "--bisect compares weights; a file of logits has none. Give a checkpoint as --reference.")
+    }
+    if minExpertAgreement != nil {
+      throw ValidationError(
+        "--min-expert-agreement needs a checkpoint as --reference; a file has no experts.")
+    }
+    return .file(try LogitsFile(reference))
   }
 
   private struct Outcome: Sendable {
-    let report: LogitsReport
-    let bisection: BisectionReport?
-    let bytesRead: Int
+    var report: LogitsReport?
+    var failure: String?
+    var bisection: BisectionReport?
+    var bytesRead = 0
+
+    var ok: Bool { report?.ok ?? false && bisection?.ok ?? true }
   }
 
   private func compare(
@@ -131,28 +143,31 @@ struct Logits: ToolCommand {
     let file = try dump.map {
       try LogitsDump($0, tokens: input.batch.tokens, vocabulary: runner.model.text.vocabularySize)
     }
-    var report = try reporting("comparing", verification.byteCount) { monitor in
-      try verification.run(
-        limits: LogitsLimits(
-          maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
-          minExpertAgreement: minExpertAgreement), monitor: monitor
-      ) { row, logits in try file?.writeLogits(logits, row: row) }
-    }
-    try file?.finish()
-    var bisection: BisectionReport?
-    var bytes = runner.model.products.bytesRead
-    if case .model(let other) = source {
-      if !afd.afd, bisect || !report.ok {
-        let search = Bisection(reference: other, candidate: runner, input: input)
-        bisection = try reporting("looking for the first fault", search.byteCount) {
-          try search.run(monitor: $0)
-        }
+    var outcome = Outcome()
+    do {
+      outcome.report = try reporting("comparing", verification.byteCount) { monitor in
+        try verification.run(
+          limits: LogitsLimits(
+            maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
+            minExpertAgreement: minExpertAgreement), monitor: monitor
+        ) { row, logits in try file?.writeLogits(logits, row: row) }
       }
-      bytes = runner.model.products.bytesRead + other.model.products.bytesRead
+      try file?.finish()
+    } catch let error as CheckpointError where Bisection.canExplain(error) {
+      // A candidate that cannot be run has failed, and where is the question. The search throws if it is the reference.
+      guard case .model = source, !afd.afd else { throw error }
+      outcome.failure = "\(error)"
     }
-    // A fault that the logits hardly show is one all the same.
-    if let bisection { report.add(bisection.check) }
-    return Outcome(report: report, bisection: bisection, bytesRead: bytes)
+    outcome.bytesRead = runner.model.products.bytesRead
+    guard case .model(let other) = source else { return outcome }
+    if !afd.afd, bisect || !outcome.ok {
+      let search = Bisection(reference: other, candidate: runner, input: input)
+      outcome.bisection = try reporting("looking for the first fault", search.byteCount) {
+        try search.run(monitor: $0)
+      }
+    }
+    outcome.bytesRead = runner.model.products.bytesRead + other.model.products.bytesRead
+    return outcome
   }
 
   private func reporting<Result>(

@@ -82,19 +82,21 @@ struct Run: ToolCommand {
   private func forward(_ runner: ModelRunner, _ input: ForwardInput) throws -> RunOutcome {
     let batch = input.batch
     let layers = runner.model.text.layerCount
-    let recorder = HiddenStateRecorder(layerCount: layers)
-    let watched = hiddenStates ? try runner.observed(by: recorder) : runner
     let file = try dump.map {
       try LogitsDump(
         $0, tokens: batch.tokens, vocabulary: runner.model.text.vocabularySize,
-        hiddenStates: hiddenStates ? Array(0...layers + 1) : [], hiddenSize: runner.model.text.hiddenSize)
+        hiddenStates: hiddenStates ? HiddenStateRecorder.numbers(layerCount: layers) : [],
+        hiddenSize: runner.model.text.hiddenSize)
     }
+    let recorder = hiddenStates ? file.map { HiddenStateRecorder(layerCount: layers, dump: $0) } : nil
+    let watched = try recorder.map { try runner.observed(by: $0) } ?? runner
     let chunks = runner.logitChunks(batch, sides: 1).count
     let progress = common.progressReporter(
       "running", total: runner.estimatedBytes(tokens: batch.tokens.count, logitChunks: chunks))
     defer { progress.finish() }
     let embedded = try input.embedded(in: watched)
-    let normalised = try watched.run(batch, embedded: embedded.copy(rows: 0..<embedded.rows)) { step in
+    let start = generate > 0 ? embedded.copy(rows: 0..<embedded.rows) : embedded
+    let normalised = try watched.run(batch, embedded: start) { step in
       guard case .layer(let layer, let count, let bytes) = step else { return }
       progress.advance(by: bytes)
       progress.setItem("layer \(layer + 1) of \(count)")
@@ -112,10 +114,7 @@ struct Run: ToolCommand {
       }
     }
     outcome.prompts = summary.prompts
-    for number in recorder.numbers {
-      guard let states = recorder[number] else { continue }
-      for row in 0..<states.rows { try file?.writeHiddenState(number, states[row], row: row) }
-    }
+    try recorder?.check()
     try file?.finish()
     progress.finish()
     if generate > 0 { try continuePrompts(runner, input, embedded, &outcome) }

@@ -112,12 +112,12 @@ convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-
 
 heading "7. For vLLM and SGLang: every scheme, and whether they would load it"
 limits='--max-mean-kl 1'
-for scheme in FP8_DYNAMIC W8A8_INT8 W4A16 NVFP4A16 NVFP4A16_MODELOPT MXFP4 MXFP4A16; do
+for scheme in FP8_DYNAMIC W8A8_INT8 W8A8_INT8_SGLANG W4A16 NVFP4A16 NVFP4A16_MODELOPT MXFP4 MXFP4A16; do
   convert "tiny Step-3 to $scheme" "$tiny" "$work/tiny-$scheme" --to safetensors --quantize "$scheme"
   engine=both
   case $scheme in
-    MXFP4 | MXFP4A16) engine=vllm ;;
-    W8A8_INT8) engine=sglang ;;
+    W8A8_INT8 | MXFP4 | MXFP4A16) engine=vllm ;;
+    W8A8_INT8_SGLANG) engine=sglang ;;
   esac
   run step3-verify engine "$work/tiny-$scheme" --engine "$engine"
 done

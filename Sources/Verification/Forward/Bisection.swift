@@ -3,13 +3,18 @@ public import Inspection
 internal import ModelWeights
 internal import Step3Model
 public import Step3Runtime
+public import TensorFormats
 
 /// Finds where a candidate leaves the error that its formats have: the first layer, and in it the first tensor.
 ///
-/// Layers are judged by hidden states: each of the candidate's gets the reference's input and the reference's choice of
-/// experts, so that one layer's errors do not count against the next. Then the weights of the first layer that is out of line are
-/// compared value by value. Where no layer stands out, because a fault is too small for the tokens at hand to show, the
-/// weights of all layers are compared in the order of the forward pass.
+/// Stages (the embedding, the vision side, each layer, the output) are judged by hidden states: each of the candidate's
+/// gets the reference's input and the reference's choice of experts, so that one stage's errors do not count against the
+/// next. Then the weights of stages that stand out are compared value by value, in the order of the forward pass. Where that
+/// finds nothing, because a fault is too small for the tokens at hand to show, or in a router, which is not asked here,
+/// the weights of the other stages are compared in the same order.
+///
+/// A stage that stands out is no fault by itself: both models are run by the same code, so that weights that are in line
+/// and equal settings leave nothing that could be wrong but the formats' own errors.
 public struct Bisection: Sendable {
   private let reference: ModelRunner
   private let candidate: ModelRunner
@@ -22,10 +27,21 @@ public struct Bisection: Sendable {
     self.input = input
   }
 
-  /// The bytes that judging the layers reads, about; comparing weights comes on top.
+  /// Whether an error of running a model is one of its weights: one is missing, has another shape or makes something that
+  /// is no number. A search says which, and throws the error if it is the reference's.
+  public static func canExplain(_ error: CheckpointError) -> Bool {
+    switch error.code {
+    case .nonFinite: true
+    case .notFound, .malformed: error.tensor != nil
+    default: false
+    }
+  }
+
+  /// The bytes that judging the stages reads, about; comparing weights comes on top.
   public var byteCount: Int {
-    [reference, candidate].reduce(0) {
-      $0 + $1.estimatedBytes(tokens: input.batch.tokens.count, logitChunks: 0)
+    let chunks = candidate.logitChunks(input.batch, sides: 2).count
+    return [reference, candidate].reduce(0) {
+      $0 + $1.estimatedBytes(tokens: input.batch.tokens.count, logitChunks: chunks)
     }
   }
 
@@ -37,135 +53,81 @@ public struct Bisection: Sendable {
     report.configuration = Self.differences(reference.model.text, candidate.model.text)
     // Layers that differ in shape cannot be compared one by one.
     guard reference.model.text.hasSameShape(as: candidate.model.text) else { return report }
-    try compareLayers(&report, monitor)
-    let flagged = report.layers.filter { !$0.ok }.map(\.layer)
-    report.firstLayer = flagged.first
-    for layer in flagged {
-      report.tensors = try compareTensors(Self.names(layer: layer), monitor)
-      if !report.tensors.isEmpty {
-        report.firstLayer = layer
-        return report
-      }
-    }
-    // Nothing in the layers that stand out: everything else, in the order of the forward pass.
-    let others: [[Step3TensorName]] =
-      [[Step3TensorName(.tokenEmbedding)]]
-      + (0..<reference.model.text.layerCount).filter { !flagged.contains($0) }.map(Self.names(layer:))
-      + [[Step3TensorName(.outputNorm)], [Step3TensorName(.lmHead)]]
-    for names in others {
-      report.tensors = try compareTensors(names, monitor)
+    // The stream before a layer, the candidate's, and what norms and embeddings make of it.
+    try candidate.checkMemory(input.batch, extraStreams: 3)
+    let stages = try compareStages(&report, monitor)
+    var order = stages.filter { !$0.ok }
+    // Other settings explain what the weights need not.
+    if report.configuration.isEmpty { order += stages.filter(\.ok) }
+    for stage in order {
+      report.tensors = try compareTensors(stage.names, monitor)
       guard report.tensors.isEmpty else {
-        report.firstLayer = report.firstLayer ?? names.first?.layer
+        report.firstLayer = stage.layer
         return report
       }
     }
+    if !report.configuration.isEmpty { report.firstLayer = report.layers.first { !$0.ok }?.layer }
     return report
   }
 
-  private func compareLayers(_ report: inout BisectionReport, _ monitor: WorkMonitor) throws {
+  /// A part of the forward pass whose weights are looked at together.
+  private struct Stage {
+    var layer: Int?
+    let names: [Step3TensorName]
+    let ok: Bool
+  }
+
+  private func compareStages(
+    _ report: inout BisectionReport, _ monitor: WorkMonitor
+  ) throws -> [Stage] {
+    let batch = input.batch
     let recorder = RoutingRecorder()
     let watched = try reference.observed(by: recorder)
-    let comparison = LayerComparison(reference: watched.model, candidate: candidate.model)
-    var layers: [LayerFigures] = []
-    try comparison.run(input.embedded(in: watched), input.batch, experts: recorder) { figures in
-      layers.append(figures)
-      monitor.item("layer \(figures.layer)")
-      for runner in [reference, candidate] {
-        monitor.advance(runner.estimatedBytes(layer: figures.layer, tokens: input.batch.tokens.count))
-      }
-      return true
+    let comparison = StageComparison(reference: watched, candidate: candidate)
+    let embedding = try comparison.embedding(batch)
+    report.embedding = embedding
+    var stages = [Stage(names: [Step3TensorName(.tokenEmbedding)], ok: embedding.ok)]
+    if let pixels = input.pixels {
+      let names = visionNames
+      let vision = try comparison.vision(pixels, names)
+      report.vision = vision
+      stages.append(Stage(names: names, ok: vision.ok))
     }
-    report.layers = layers
+    let hidden = try input.embedded(in: watched)
+    for layer in 0..<reference.model.text.layerCount {
+      try Task.checkCancellation()
+      let figures = try comparison.layer(layer, hidden, batch, experts: recorder)
+      report.layers.append(LayerFigures(layer: layer, figures: figures))
+      stages.append(
+        Stage(layer: layer, names: StageComparison.names(layer: layer), ok: figures.ok))
+      monitor.item("layer \(layer)")
+      for runner in [reference, candidate] {
+        monitor.advance(runner.estimatedBytes(layer: layer, tokens: batch.tokens.count))
+      }
+    }
+    let output = try comparison.output(hidden, batch)
+    report.output = output
+    stages.append(
+      Stage(names: [Step3TensorName(.outputNorm), Step3TensorName(.lmHead)], ok: output.ok))
+    return stages
+  }
+
+  /// The weights of the vision side in the order in which they are stored.
+  private var visionNames: [Step3TensorName] {
+    reference.visionWeights.names.compactMap { Step3TensorName(huggingFace: $0) }.filter {
+      $0.module.isVision
+    }
   }
 
   private func compareTensors(
     _ names: [Step3TensorName], _ monitor: WorkMonitor
   ) throws -> [TensorReport.Finding] {
-    let order = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1.huggingFace, $0) })
+    let order = Dictionary(
+      names.enumerated().map { ($1.huggingFace, $0) }, uniquingKeysWith: { first, _ in first })
     let verification = try TensorVerification(
       candidate.model.weights.checkpoint, source: reference.model.weights.checkpoint,
       filter: { order[$0] != nil })
     let found = try verification.run(threads: candidate.options.threads, monitor: monitor).findings
     return found.sorted { order[$0.tensor] ?? 0 < order[$1.tensor] ?? 0 }
-  }
-
-  /// The weights of a layer in the order in which they are used.
-  private static func names(layer: Int) -> [Step3TensorName] {
-    Step3Module.allCases.filter { $0.scope == .textLayer }.map { Step3TensorName($0, layer: layer) }
-  }
-}
-
-/// What a search for the first fault found.
-public struct BisectionReport: Encodable, Sendable {
-  /// Every layer's errors.
-  public internal(set) var layers: [LayerFigures] = []
-  /// The first layer that is out of line, or whose weights are; `nil` if there is none.
-  public internal(set) var firstLayer: Int?
-  /// What is wrong with the weights there, in the order in which they are used.
-  public internal(set) var tensors: [TensorReport.Finding] = []
-  /// Settings of `config.json` that change what is computed and are not the same.
-  public internal(set) var configuration: [String] = []
-
-  /// Whether anything is out of line: that no weight and no setting is.
-  public var check: LogitsReport.Check {
-    let faults = tensors.count + configuration.count
-    return LogitsReport.Check(name: "bisect", limit: 0, value: Double(faults), ok: faults == 0)
-  }
-
-  /// The first tensor that is out of line.
-  public var firstTensor: String? { tensors.first?.tensor }
-}
-
-// MARK: - Settings
-
-extension Bisection {
-  /// The settings that change what is computed, where they differ.
-  static func differences(
-    _ reference: Step3Configuration.Text, _ candidate: Step3Configuration.Text
-  ) -> [String] {
-    var differences: [String] = []
-    func compare<Value: Equatable>(_ name: String, _ path: KeyPath<Step3Configuration.Text, Value>) {
-      let (a, b) = (reference[keyPath: path], candidate[keyPath: path])
-      if a != b { differences.append("\(name): \(a) in the reference, \(b) in the candidate") }
-    }
-    /// GGUF keeps such numbers in 32 bits.
-    func compareNumber(_ name: String, _ path: KeyPath<Step3Configuration.Text, Double>) {
-      let (a, b) = (reference[keyPath: path], candidate[keyPath: path])
-      if Float(a) != Float(b) { differences.append("\(name): \(a) in the reference, \(b) in the candidate") }
-    }
-    compare("hidden_size", \.hiddenSize)
-    compare("num_hidden_layers", \.layerCount)
-    compare("num_attention_heads", \.headCount)
-    compare("num_attention_groups", \.keyValueHeadCount)
-    compare("head_dim", \.headDimension)
-    compare("share_q_dim", \.sharedQueryDimension)
-    compare("vocab_size", \.vocabularySize)
-    compare("moe_layers_enum", \.moeLayers)
-    compare("moe_num_experts", \.expertCount)
-    compare("moe_top_k", \.expertsPerToken)
-    compare("norm_expert_weight", \.normalizesExpertWeights)
-    compareNumber("rms_norm_eps", \.rmsNormEpsilon)
-    compareNumber("rope_theta", \.ropeTheta)
-    if reference.ropeScaling?.rounded != candidate.ropeScaling?.rounded {
-      differences.append("rope_scaling is not the same")
-    }
-    return differences
-  }
-}
-
-extension Step3Configuration.Text {
-  /// Whether hidden states of both can be compared layer by layer.
-  fileprivate func hasSameShape(as other: Self) -> Bool {
-    hiddenSize == other.hiddenSize && layerCount == other.layerCount && moeLayers == other.moeLayers
-      && expertCount == other.expertCount
-  }
-}
-
-extension Step3Configuration.RopeScaling {
-  /// The same with its numbers in 32 bits, as GGUF keeps them.
-  fileprivate var rounded: Self {
-    Self(
-      kind: kind, factor: Double(Float(factor)), originalContextLength: originalContextLength,
-      parameters: parameters.mapValues { Double(Float($0)) })
   }
 }

@@ -1,16 +1,26 @@
 public import Step3Runtime
 internal import Synchronization
 
-/// Keeps the residual stream after each layer, numbered as `hidden_states.N`: 0 is the embedded tokens, N the stream
-/// after N layers, and the last is what the final norm makes of it, as transformers numbers them.
+/// Writes the residual stream after each layer into a dump, numbered as `hidden_states.N`: 0 is the embedded tokens, N
+/// the stream after N layers, and the last is what the final norm makes of it. Nothing is kept.
 public final class HiddenStateRecorder: ForwardObserver {
-  private let states = Mutex<[Int: Activations]>([:])
+  private let dump: LogitsDump
   private let layerCount: Int
+  /// The first thing that went wrong: observers have nobody to tell.
+  private let failure = Mutex<(any Error)?>(nil)
 
   /// Prepares for a model of so many layers.
-  public init(layerCount: Int) { self.layerCount = layerCount }
+  ///
+  /// - Parameter dump: A file with the hidden states ``numbers(layerCount:)``.
+  public init(layerCount: Int, dump: LogitsDump) {
+    self.layerCount = layerCount
+    self.dump = dump
+  }
 
-  /// Keeps a copy of what is numbered.
+  /// The states that a model of so many layers has.
+  public static func numbers(layerCount: Int) -> [Int] { Array(0...layerCount + 1) }
+
+  /// Writes what is numbered.
   public func note(_ stage: ForwardStage, layer: Int?, _ values: Activations) {
     let number: Int? =
       switch stage {
@@ -20,13 +30,17 @@ public final class HiddenStateRecorder: ForwardObserver {
       default: nil
       }
     guard let number else { return }
-    let copy = values.copy(rows: 0..<values.rows)
-    states.withLock { $0[number] = copy }
+    do {
+      for row in 0..<values.rows { try dump.writeHiddenState(number, values[row], row: row) }
+    } catch {
+      failure.withLock { $0 = $0 ?? error }
+    }
   }
 
-  /// The states by number.
-  public var numbers: [Int] { states.withLock { $0.keys.sorted() } }
-
-  /// One of the states; `nil` if it was not seen.
-  public subscript(number: Int) -> Activations? { states.withLock { $0[number] } }
+  /// Says what went wrong, if anything did.
+  ///
+  /// - Throws: The first error of writing.
+  public func check() throws {
+    if let error = failure.withLock({ $0 }) { throw error }
+  }
 }

@@ -38,7 +38,10 @@ public struct LogitsVerification: Sendable {
         throw CheckpointError(
           .invalidRequest,
           "has logits of \(file.rows) tokens, and they are not the \(input.batch.tokens.count) given",
-          path: file.path, remedy: "leave the tokens out: those in the file are taken")
+          path: file.path,
+          remedy: file.tokens == nil
+            ? "give the tokens that were fed when the logits were computed"
+            : "leave the tokens out: those in the file are taken")
       }
     }
   }
@@ -78,6 +81,8 @@ public struct LogitsVerification: Sendable {
     each: (_ row: Int, _ logits: Span<Float>) throws -> Void = { _, _ in }
   ) throws -> LogitsReport {
     var comparison = LogitsComparison()
+    // What the first model gave is kept while the second runs.
+    for runner in runners { try runner.checkMemory(input.batch, extraStreams: runners.count) }
     let (mine, experts) = try normalised(candidate, "candidate", monitor)
     let next = input.nextTokens
     switch reference {
@@ -94,6 +99,7 @@ public struct LogitsVerification: Sendable {
             reference: row.span, candidate: logits[token - tokens.lowerBound], next: next[token])
           try each(token, logits[token - tokens.lowerBound])
         }
+        monitor.advance(candidate.bytesPerLogitChunk)
       }
       return comparison.report(limits: limits)
     case .model(let runner):
@@ -106,6 +112,7 @@ public struct LogitsVerification: Sendable {
           try comparison.add(reference: expected[row], candidate: logits[row], next: next[token])
           try each(token, logits[row])
         }
+        monitor.advance(candidate.bytesPerLogitChunk + runner.bytesPerLogitChunk)
       }
       return comparison.report(limits: limits, expertAgreement: choices.agreement(of: experts))
     }

@@ -16,8 +16,10 @@ public enum TokenFile {
     let file = try InputFile(path)
     do throws(CheckpointError) {
       let prompts = path.hasSuffix(".safetensors") ? try tensors(file) : try json(file)
-      guard prompts.contains(where: { !$0.isEmpty }) else {
-        throw CheckpointError(.malformed, "there are no tokens in it")
+      guard !prompts.isEmpty else { throw CheckpointError(.malformed, "there are no tokens in it") }
+      if let empty = prompts.firstIndex(where: \.isEmpty) {
+        throw CheckpointError(
+          .malformed, "there are no tokens in \(prompts.count == 1 ? "it" : "prompt \(empty + 1)")")
       }
       return prompts
     } catch {

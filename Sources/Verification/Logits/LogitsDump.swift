@@ -7,7 +7,7 @@ public import TensorFormats
 /// `hidden_states.N` [T, H] F32.
 ///
 /// Rows may come in any order and from any thread. The file has its name once it is complete; until then `.unfinished`
-/// follows the name.
+/// follows the name, and what is given up before goes.
 public final class LogitsDump: Sendable {
   private let path: String
   private let writer: SafetensorsWriter
@@ -53,6 +53,12 @@ public final class LogitsDump: Sendable {
       (0..<8).map { UInt8(truncatingIfNeeded: token >> ($0 * 8)) }
     }
     try unsafe writer.write(tensor: "input_ids", bytes: bytes.span.bytes)
+  }
+
+  deinit {
+    // After finish() there is no such file any more.
+    let unfinished = path + Self.suffix
+    if FileSystem.kind(of: unfinished) == .file { try? FileSystem.removeFile(unfinished) }
   }
 
   private static let suffix = ".unfinished"

@@ -52,6 +52,15 @@ public struct LogitsFile: Sendable {
       tokens: try Self.tokens(ids, in: source))
   }
 
+  /// Whether a path is of a file of logits, sound or not, and not of a checkpoint: by its suffix, or the tensor `logits`.
+  public static func isMeant(by path: String) -> Bool {
+    if path.hasSuffix(".npy") { return true }
+    guard path.hasSuffix(".safetensors"), let source = try? InputFile(path),
+      let header = try? SafetensorsHeader.read(from: source)
+    else { return false }
+    return header.tensor(named: "logits") != nil
+  }
+
   private init(
     _ source: any ByteSource, _ elementType: ElementType, _ shape: TensorShape, _ dataOffset: Int,
     tokens: [Int]?

@@ -19,12 +19,6 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
   /// The limits, and whether they were kept.
   public var checks: [Check]
 
-  /// Adds a check that is not about the measures.
-  public mutating func add(_ check: Check) {
-    checks.append(check)
-    ok = ok && check.ok
-  }
-
   /// KL(reference || candidate) over the positions, in nats.
   public struct Divergence: Encodable, Hashable, Sendable {
     public var mean: Double
