@@ -30,8 +30,8 @@ def tensor(stored):
 
 def quantised(tensors):
     """The components of each quantised module by their own names: {module: {"weight_packed": (type, shape, bytes)}}."""
-    suffix = ".weight_scale"
-    names = [name.removesuffix(suffix) for name in tensors if name.endswith(suffix)]
+    scales = (".weight_scale", ".weight_scale_inv")
+    names = [name.rpartition(".")[0] for name in tensors if name.endswith(scales)]
     return {
         module: {
             name.removeprefix(f"{module}."): stored
