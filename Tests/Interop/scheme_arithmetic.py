@@ -11,6 +11,9 @@ from compressed_tensors.quantization.utils import calculate_qparams, generate_gp
 
 from arithmetic import array
 
+# The matrices are small: more threads would wait for each other longer than they compute.
+torch.set_num_threads(1)
+
 TORCH_TYPES = {
     "BF16": torch.bfloat16, "F32": torch.float32, "F8_E4M3": torch.float8_e4m3fn, "U8": torch.uint8,
     "I8": torch.int8, "I32": torch.int32, "I64": torch.int64,

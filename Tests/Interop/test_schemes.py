@@ -29,22 +29,29 @@ PLAIN = {
     "W8A8_INT8_SGLANG": scheme_arithmetic.decoded_rows,
 }  # fmt: skip
 GROUPS = {recipe: group for recipe, (_, group) in COMPRESSED.items()} | {"NVFP4A16_MODELOPT": 16, "MXFP4": 32}
-# Quantised modules of tiny: three stacks of experts in each of two layers, and with all linear layers in each of four
-# layers q, k, v, wq and o, and in each three of either the shared expert or the dense layer. q, k and v may be one.
-EXPERTS, LINEAR, LINEAR_FUSED = 2 * 3, 2 * 3 + 4 * (5 + 3), 2 * 3 + 4 * (3 + 3)
+LAYERS, EXPERTS = {"tiny": 4, "odd": 3}, {"tiny": 8, "odd": 5}
 FUSES = ["W4A16", "W4A16_G64", "W4A16_G32", "NVFP4A16", "NVFP4A16_MODELOPT"]
 SCOPES = ["experts", "linear"]
+# Rows of odd are no multiples of 64; those of its o_proj are none of 32 either, so that it stays as it is.
+CASES = [
+    (checkpoint, recipe, scope)
+    for checkpoint in LAYERS
+    for recipe, (_, group) in COMPRESSED.items()
+    for scope in SCOPES
+    if checkpoint == "tiny" or group not in (64, 128)
+]
 
 
 @pytest.fixture(scope="module")
 def convert(tools, tmp_path_factory):
-    """Conversions of tiny by recipe, scope and search, each made once."""
+    """Conversions by recipe, scope, search and checkpoint, each made once."""
 
     @functools.cache
-    def convert(recipe, scope, search=None):
+    def convert(recipe, scope, search=None, checkpoint="tiny"):
         output = tmp_path_factory.mktemp(recipe) / scope
         searching = ["--scale-search", search] if search else []
-        tools.convert(TINY, output, "--to", "safetensors", "--quantize", recipe, "--scope", scope, *searching)
+        source = FIXTURES / "checkpoints" / checkpoint
+        tools.convert(source, output, "--to", "safetensors", "--quantize", recipe, "--scope", scope, *searching)
         return output
 
     return convert
@@ -74,25 +81,33 @@ def scheme_of(path):
     return configuration(path).config_groups["group_0"]
 
 
-def expected_modules(recipe, scope):
-    return EXPERTS if scope == "experts" else LINEAR_FUSED if recipe in FUSES else LINEAR
+def stays(checkpoint, recipe, module):
+    return checkpoint == "odd" and COMPRESSED[recipe][1] == 32 and module.endswith("self_attn.o_proj")
+
+
+def expected_modules(recipe, scope, checkpoint="tiny"):
+    """How many modules have codes: three stacks of experts in each of two layers; of all layers q, k, v (which may be
+    one), wq and o, and gate, up and down of either the shared expert or the dense layer."""
+    attention = 3 if recipe in FUSES else 5
+    if (checkpoint, GROUPS.get(recipe)) == ("odd", 32):
+        attention -= 1
+    return 2 * 3 + (LAYERS[checkpoint] * (attention + 3) if scope == "linear" else 0)
 
 
 # What is in the files
 
 
 @pytest.mark.parametrize("search", ["absmax", "mse"])
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("recipe", COMPRESSED)
-def test_the_package_decompresses_what_we_decode(convert, decode, recipe, scope, search):
+@pytest.mark.parametrize("checkpoint, recipe, scope", CASES)
+def test_the_package_decompresses_what_we_decode(convert, decode, checkpoint, recipe, scope, search):
     """Of each matrix: what the package makes of it, and the same without rounding to BF16 on the way."""
-    output = convert(recipe, scope, search)
+    output = convert(recipe, scope, search, checkpoint)
     modules, scheme = quantised(read_checkpoint(output)), scheme_of(output)
-    assert len(modules) == expected_modules(recipe, scope)
+    assert len(modules) == expected_modules(recipe, scope, checkpoint)
     ours = {torch.float32: decode(output, "F32"), torch.bfloat16: decode(output, "BF16")}
     for module, components in modules.items():
         single = matrices(components)
-        assert len(single) == (8 if ".moe." in module else 1)
+        assert len(single) == (EXPERTS[checkpoint] if ".moe." in module else 1)
         for index, state in enumerate(single):
             theirs = scheme_arithmetic.decompressed(state, scheme)
             assert same_bits(weights_of(ours[theirs.dtype], module)[index], theirs), (module, index)
@@ -107,13 +122,13 @@ def engines_share(module):
     return [f"{parent}.{name}" for name in ("gate_proj", "up_proj")] if last != "down_proj" else [module]
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("recipe", COMPRESSED)
-def test_the_package_compresses_to_our_bytes(convert, recipe, scope):
+@pytest.mark.parametrize("checkpoint, recipe, scope", CASES)
+def test_the_package_compresses_to_our_bytes(convert, checkpoint, recipe, scope):
     """Every component of every matrix, from the same weights in BF16."""
-    output = convert(recipe, scope, "absmax")
-    modules, scheme, source = quantised(read_checkpoint(output)), scheme_of(output), read_checkpoint(TINY)
-    assert len(modules) == expected_modules(recipe, scope)
+    output = convert(recipe, scope, "absmax", checkpoint)
+    modules, scheme = quantised(read_checkpoint(output)), scheme_of(output)
+    source = read_checkpoint(FIXTURES / "checkpoints" / checkpoint)
+    assert len(modules) == expected_modules(recipe, scope, checkpoint)
     for module, components in modules.items():
         weights = weights_of(source, module)
         together = [module] if "self_attn" in module else engines_share(module)
@@ -163,7 +178,7 @@ def test_a_search_is_never_worse(convert, decode, recipe):
     assert read_checkpoint(default) == read_checkpoint(expected)
 
     modules = quantised(read_checkpoint(searched))
-    assert len(modules) == EXPERTS
+    assert len(modules) == expected_modules(recipe, "experts")
     ours = {"mse": decode(searched, "F32"), "absmax": decode(convert(recipe, "experts", "absmax"), "F32")}
     totals = dict.fromkeys(ours, 0.0)
     for module in modules:
@@ -180,11 +195,12 @@ def test_a_search_is_never_worse(convert, decode, recipe):
 # What the configuration says
 
 
-def named_modules(source):
+def named_modules(checkpoint):
     """Modules under the names of the files, of vLLM (fused only) and of SGLang, with the kind of their weights."""
-    layers = load_json(TINY / "config.json")["text_config"]["moe_layers_enum"]
+    path = FIXTURES / "checkpoints" / checkpoint
+    layers = load_json(path / "config.json")["text_config"]["moe_layers_enum"]
     experts = {int(layer) for layer in layers.split(",")}
-    for layer in range(4):
+    for layer in range(LAYERS[checkpoint]):
         attention = ["self_attn.wq", "self_attn.o_proj"]
         kinds = dict.fromkeys([*attention, "self_attn.qkv_proj"], "linear")
         if layer in experts:
@@ -195,18 +211,17 @@ def named_modules(source):
         for name, kind in kinds.items():
             yield f"language_model.model.layers.{layer}.{name}", kind
             yield f"model.layers.{layer}.{name.replace('moe.experts', 'mlp.experts')}", kind
-    for name, (_, shape, _) in source.items():
+    for name, (_, shape, _) in read_checkpoint(path).items():
         if name.endswith(".weight") and len(shape) > 1 and "embed" not in name:
             is_plain = name.startswith(("vision_model.", "vit_", "lm_head")) or name.endswith("moe.gate.weight")
             kind = "plain" if is_plain else "experts" if ".moe." in name else "linear"
             yield name.removesuffix(".weight"), kind
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("recipe", COMPRESSED)
-def test_the_package_reads_our_configuration(convert, recipe, scope):
+@pytest.mark.parametrize("checkpoint, recipe, scope", CASES)
+def test_the_package_reads_our_configuration(convert, checkpoint, recipe, scope):
     """The scheme is the package's own of that name, and is asked for exactly where there are codes."""
-    output = convert(recipe, scope, "absmax")
+    output = convert(recipe, scope, "absmax", checkpoint)
     config, scheme = configuration(output), scheme_of(output)
     assert config.quant_method == "compressed-tensors"
     assert config.quantization_status == QuantizationStatus.COMPRESSED
@@ -227,10 +242,12 @@ def test_the_package_reads_our_configuration(convert, recipe, scope):
             assert [getattr(ours, field) for field in fields] == [getattr(theirs, field) for field in fields]
     assert scheme.weights.group_size == group
 
-    modules = dict(named_modules(read_checkpoint(TINY)))
+    modules = dict(named_modules(checkpoint))
     kinds = ["experts"] if scope == "experts" else ["experts", "linear"]
     found = {module: is_match(module, linear, scheme.targets, config.ignore) for module in modules}
-    assert found == {module: kind in kinds for module, kind in modules.items()}
+    assert found == {
+        module: kind in kinds and not stays(checkpoint, recipe, module) for module, kind in modules.items()
+    }
     assert all(found.get(module, True) for module in quantised(read_checkpoint(output)))
 
 
