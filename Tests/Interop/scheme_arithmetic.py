@@ -1,4 +1,4 @@
-"""What compressed-tensors makes of our matrices and of their sources, and numpy's own decoding of what it does not have."""
+"""What compressed-tensors makes of our matrices and their sources, and numpy of the schemes that it does not have."""
 
 import numpy
 import torch

@@ -170,7 +170,7 @@ def test_mxfp4_is_for_experts(tools, tmp_path):
 
 @pytest.mark.parametrize("recipe", GROUPS)
 def test_a_search_is_never_worse(convert, decode, recipe):
-    """Squared errors of every group of every matrix, in F64; and a search is what four bits get unless told otherwise."""
+    """Squared errors of every group of every matrix, in F64. Four bits are searched unless told otherwise."""
     source = read_checkpoint(TINY)
     searched = convert(recipe, "experts", "mse")
     default = convert(recipe, "experts")
