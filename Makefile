@@ -54,7 +54,7 @@ fuzz: setup
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
 
-# The generator comes with swift-argument-parser.
+# The generator comes with swift-argument-parser. It knows no hidden subcommands, so the one there is goes out again.
 manual: build
 	swift build $(SWIFT_FLAGS) --product generate-manual
 	mkdir -p Manuals/man
@@ -62,6 +62,8 @@ manual: build
 	  "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/generate-manual" \
 	    "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/$$tool" \
 	    --date $(MANUAL_DATE) --output-directory Manuals/man || exit 1; \
+	  sed '/^\.It Em ffn-worker$$/,/^\.El$$/d' Manuals/man/$$tool.1 >Manuals/man/$$tool.new; \
+	  mv Manuals/man/$$tool.new Manuals/man/$$tool.1; \
 	done
 
 format:
