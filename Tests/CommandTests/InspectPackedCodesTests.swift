@@ -4,31 +4,33 @@ import Testing
 
 /// `step3-inspect` on codes and scales that are written here byte by byte, damaged ones among them.
 @Suite("step3-inspect on codes with scales") struct InspectPackedCodesTests {
-  /// A file of one matrix of INT4 codes, 2 x 16 in groups of 8: code `i % 16 - 8` at element `i` of a row.
+  /// A file of one matrix of INT4 codes, 2 x 64 in groups of 32: code `i % 16 - 8` at element `i` of a row.
   private func packed(
-    words: [UInt32] = [0x7654_3210, 0xFEDC_BA98, 0x7654_3210, 0xFEDC_BA98], scales: [Float] = [1, 2, 0.5, 4],
-    shape: [Int64] = [2, 16], zeroPoint: UInt32? = nil
+    fourteenthWord: UInt32 = 0xFEDC_BA98, scales: [Float] = [1, 2, 0.5, 4],
+    shape: [Int64] = [2, 64], zeroPoint: UInt32? = nil
   ) -> WeightFile {
+    var words = (0..<16).map { UInt32($0 % 2 == 0 ? 0x7654_3210 : 0xFEDC_BA98) }
+    words[13] = fourteenthWord
     var file = WeightFile()
-    file.add("x.weight_packed", "I32", [2, 2], words.withUnsafeBytes { Data($0) })
+    file.add("x.weight_packed", "I32", [2, 8], words.withUnsafeBytes { Data($0) })
     file.add(
       "x.weight_scale", "BF16", [2, 2], WeightFile.bfloat16(scales).withUnsafeBytes { Data($0) })
     file.add("x.weight_shape", "I64", [2], shape.withUnsafeBytes { Data($0) })
     if let zeroPoint {
-      file.add("x.weight_zero_point", "I32", [1, 2], [zeroPoint, 0].withUnsafeBytes { Data($0) })
+      file.add("x.weight_zero_point", "I32", [1, 2], [zeroPoint, UInt32(0)].withUnsafeBytes { Data($0) })
     }
     return file
   }
 
   private func plain(_ values: [Float]) -> WeightFile {
     var file = WeightFile()
-    file.add("x.weight", "F32", [2, 16], values.withUnsafeBytes { Data($0) })
+    file.add("x.weight", "F32", [2, 64], values.withUnsafeBytes { Data($0) })
     return file
   }
 
-  private let values: [Float] = (0..<32).map { index in
+  private let values: [Float] = (0..<128).map { index in
     let scales: [Float] = [1, 2, 0.5, 4]
-    return Float(index % 16 - 8) * scales[index / 8]
+    return Float(index % 16 - 8) * scales[index / 32]
   }
 
   private func diff(_ a: WeightFile, _ b: WeightFile, _ arguments: [String] = []) throws
@@ -53,25 +55,25 @@ import Testing
     #expect(status == 0)
     #expect((json["summary"] as? [String: Int])?["sameValues"] == 1)
     var changed = values
-    changed[21] += 3
+    changed[85] += 3
     let (again, difference) = try diff(packed(), plain(changed))
     #expect(again == 1)
-    #expect(try errors(difference)["firstIndex"] as? Int == 21)
+    #expect(try errors(difference)["firstIndex"] as? Int == 85)
     #expect(try errors(difference)["maxAbs"] as? Double == 3)
   }
 
   @Test func aChangedCodeIsOneElementAndAChangedScaleIsItsGroup() throws {
-    // The fourth code of the second row's second group: 11 - 8 becomes 10 - 8, times 4.
+    // The fourth code of a word in the second row's second group: 11 - 8 becomes 10 - 8, times 4.
     let code = try errors(
-      diff(packed(), packed(words: [0x7654_3210, 0xFEDC_BA98, 0x7654_3210, 0xFEDC_AA98])).json)
+      diff(packed(), packed(fourteenthWord: 0xFEDC_AA98)).json)
     #expect(code["count"] as? Int == 1)
-    #expect(code["firstIndex"] as? Int == 27)
+    #expect(code["firstIndex"] as? Int == 107)
     #expect(code["maxAbs"] as? Double == 4)
     let scale = try errors(diff(packed(), packed(scales: [1, 2, 0.5, 5])).json)
-    // The codes 0 ... 7 times one more: the first is the same.
-    #expect(scale["count"] as? Int == 7)
-    #expect(scale["firstIndex"] as? Int == 25)
-    #expect(scale["maxAbs"] as? Double == 7)
+    // The numbers -8 ... 7, twice, one time more: those of 0 are the same.
+    #expect(scale["count"] as? Int == 30)
+    #expect(scale["firstIndex"] as? Int == 96)
+    #expect(scale["maxAbs"] as? Double == 8)
   }
 
   @Test func otherBytesOfTheSameValuesAreFound() throws {
@@ -95,7 +97,7 @@ import Testing
     let file = packed(zeroPoint: 1)
     let (status, json) = try diff(file, file, ["--exact"])
     #expect(status == 0)
-    #expect((json["summary"] as? [String: Int])?["identical"] == 4)
+    #expect((json["summary"] as? [String: Int])?["identical"] == 3)
     let (changed, difference) = try diff(file, packed(zeroPoint: 2))
     #expect(changed == 1)
     #expect((difference["summary"] as? [String: Int])?["different"] == 1)
@@ -108,7 +110,8 @@ import Testing
   @Test(
     "counts packed codes, whether or not their scheme is read",
     arguments: [
-      (Int64(16), UInt32?.none, 32), (16, 1, 32), (15, nil, 30), (8, nil, 16), (1 << 40, nil, 4), (0, nil, 4),
+      (Int64(64), UInt32?.none, 128), (64, 1, 128), (63, nil, 126), (32, nil, 64), (1 << 40, nil, 16),
+      (0, nil, 16),
     ])
   func elements(columns: Int64, zeroPoint: UInt32?, expected: Int) throws {
     let directory = try TemporaryDirectory()
@@ -118,6 +121,6 @@ import Testing
     #expect(result.error.isEmpty)
     let tensors = try #require(try result.json()["tensors"] as? [[String: Any]])
     #expect(tensors.first?["elements"] as? Int == expected)
-    #expect(tensors.first?["shape"] as? [Int] == [2, 2])
+    #expect(tensors.first?["shape"] as? [Int] == [2, 8])
   }
 }
