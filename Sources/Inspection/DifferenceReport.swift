@@ -1,5 +1,6 @@
 internal import ByteStreams
 public import Checkpoint
+internal import ModelWeights
 internal import Synchronization
 public import TensorFormats
 
@@ -7,7 +8,7 @@ public import TensorFormats
 public struct DifferenceReport: Encodable, Sendable {
   /// What became of a tensor that both have.
   public enum Outcome: String, Encodable, Sendable, CaseIterable {
-    /// Same type, same bytes.
+    /// Same type, same bytes, those of the scales too.
     case identical
     /// Stored differently, every value equal.
     case sameValues
@@ -21,8 +22,11 @@ public struct DifferenceReport: Encodable, Sendable {
 
   /// One side of a pair.
   public struct Side: Encodable, Sendable {
+    /// The tensor of its values, or of its codes where scales are in tensors of their own.
     public let name: String
+    /// How that tensor's elements are stored.
     public let dtype: ElementType
+    /// As it is stored: words of packed codes, rows of a fused module.
     public let shape: TensorShape
     /// The file that holds it, below the checkpoint's directory.
     public let file: String
@@ -65,6 +69,9 @@ public struct DifferenceReport: Encodable, Sendable {
   public struct Pair: Encodable, Sendable {
     public let a: Side
     public let b: Side
+    /// The published name of the weight where a side stores several weights as one tensor, as engines fuse queries, keys
+    /// and values; `nil` elsewhere.
+    public let weight: String?
     /// What was compared; `nil` for all of the tensor.
     public let slice: Slice?
     public let outcome: Outcome
@@ -119,15 +126,16 @@ extension DifferenceReport {
   public init(
     _ a: Checkpoint, _ b: Checkpoint, exact: Bool = false, threads: Int, monitor: WorkMonitor = WorkMonitor()
   ) throws {
-    let (piecesA, piecesB) = (try CheckpointPieces(a), try CheckpointPieces(b))
-    let pairing = TensorPairing(piecesA, piecesB)
-    let comparisons = try pairing.pairs.map { try PairComparison($0, piecesA, piecesB) }
+    let weightsA = try ModelWeights(a, unread: .asStored)
+    let weightsB = try ModelWeights(b, unread: .asStored)
+    let pairing = TensorPairing(weightsA, weightsB)
+    let comparisons = pairing.pairs.map { PairComparison($0, weightsA, weightsB) }
     let collected = Mutex(comparisons.map { _ in ElementDifferences() })
     let work = OrderedWork<ElementRange, PairScratch, ElementDifferences>(
       makeScratch: { PairScratch() },
       compute: { unit, scratch in
         let comparison = comparisons[unit.pair]
-        if unit.range.lowerBound == 0 { monitor.item(comparison.a.tensor.name) }
+        if unit.range.lowerBound == 0 { monitor.item(comparison.a.stored.codes.name) }
         let differences = try comparison.compare(unit.range, using: &scratch)
         monitor.advance(comparison.byteCount(of: unit.range.count))
         return differences

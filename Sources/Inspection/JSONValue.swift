@@ -96,24 +96,6 @@ extension JSONValue {
       self = .object(members)
     }
   }
-
-  /// The value of a member; `nil` if this is no object or has no such member. Of several the last counts, as for most
-  /// readers.
-  subscript(key: String) -> JSONValue? {
-    guard case .object(let members) = self else { return nil }
-    return members.last { $0.key == key }?.value
-  }
-
-  /// The elements of an array of whole numbers that fit; `nil` if it is anything else.
-  var integers: [Int]? {
-    guard case .array(let values) = self else { return nil }
-    var numbers: [Int] = []
-    for value in values {
-      guard case .spelled(let number) = value, let integer = Int(number.text) else { return nil }
-      numbers.append(integer)
-    }
-    return numbers
-  }
 }
 
 extension JSONValue {

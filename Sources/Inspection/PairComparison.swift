@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import ModelWeights
+internal import Quantization
 internal import TensorFormats
 
 /// Some elements of one pair.
@@ -21,7 +22,7 @@ struct ElementRanges: IteratorProtocol, Sendable {
     while pair < comparisons.count {
       let count = comparisons[pair].elementCount
       if start < count {
-        let end = min(count, start + PairScratch.elementCount)
+        let end = min(count, start + comparisons[pair].unitLength)
         defer { start = end }
         return ElementRange(pair: pair, range: start..<end)
       }
@@ -39,6 +40,12 @@ struct PairScratch {
 
   fileprivate var a = PairOperand.Scratch(elementCount: elementCount)
   fileprivate var b = PairOperand.Scratch(elementCount: elementCount)
+
+  /// To be called before another pair is read.
+  fileprivate mutating func forget() {
+    a.forget()
+    b.forget()
+  }
 }
 
 /// How one pair of tensors is compared.
@@ -57,33 +64,43 @@ struct PairComparison: Sendable {
 
   let a: PairOperand
   let b: PairOperand
+  private let weight: String?
   /// What is compared; nothing if the shapes differ.
   private let box: TensorBox?
   private let runLength: Int
+  /// The elements that are compared at a time: whole rows where rows are read.
+  let unitLength: Int
   private let method: Method
   /// Whether equal bytes are equal values.
   private let sameEncoding: Bool
 
-  /// Prepares a comparison; reads the scales of block-FP8 weights, and nothing else.
-  init(_ pair: TensorPairing.Pair, _ piecesA: CheckpointPieces, _ piecesB: CheckpointPieces)
-    throws(CheckpointError)
-  {
-    a = try PairOperand(pair.a, in: piecesA)
-    b = try PairOperand(pair.b, in: piecesB)
+  /// Prepares a comparison; reads nothing.
+  init(_ pair: TensorPairing.Pair, _ weightsA: ModelWeights, _ weightsB: ModelWeights) {
+    a = PairOperand(pair.a, in: weightsA)
+    b = PairOperand(pair.b, in: weightsB)
+    weight = pair.weight
     box = pair.box
-    runLength = pair.box?.runLength(in: [pair.a.box, pair.b.box]) ?? 0
-    let types = [a.tensor.elementType, b.tensor.elementType]
-    let sameType = types[0] == types[1]
-    sameEncoding = sameType && a.isScaled == b.isScaled
+    let run = pair.box?.runLength(in: [pair.a.box, pair.b.box]) ?? 0
+    if let extent = pair.box?.extent, a.isScaled || b.isScaled {
+      // A run of several axes is a multiple of a matrix.
+      runLength = min(run, extent.suffix(2).reduce(1, *))
+      let row = max(1, extent.last ?? 1)
+      unitLength = max(1, PairScratch.elementCount / row) * row
+    } else {
+      runLength = run
+      unitLength = PairScratch.elementCount
+    }
+    let types = [a.stored.codes.elementType, b.stored.codes.elementType]
+    sameEncoding = a.isStored(like: b)
     if pair.box == nil {
       method = .none(.shape, nil)
-    } else if types.allSatisfy(\.isInteger) {
+    } else if a.isInteger, b.isInteger {
       method = .integer
     } else if types.contains(.f64), a.isReal, b.isReal {
       method = .double
     } else if a.isReal, b.isReal {
       method = .real
-    } else if sameType {
+    } else if sameEncoding {
       method = .bytes
     } else {
       method = .none(.notCompared, "values of \(types[0]) and \(types[1]) cannot be compared")
@@ -102,6 +119,7 @@ struct PairComparison: Sendable {
   {
     var result = ElementDifferences()
     guard let box else { return result }
+    scratch.forget()
     var start = elements.lowerBound
     while start < elements.upperBound {
       // To the end of the run, beyond which one of the tensors has something else.
@@ -136,8 +154,8 @@ struct PairComparison: Sendable {
       result.compare(a.integers(left), b.integers(right), from: start)
     case .bytes, .none: break
     }
-    // Blocks that reach beyond the common elements may differ there.
-    result.bytesDiffer = !sameEncoding || left.isWholeBlocks && right.isWholeBlocks || result.count > 0
+    // Blocks and rows that reach beyond the common elements may differ there.
+    result.bytesDiffer = !sameEncoding || left.isWhole && right.isWhole || result.count > 0
     return result
   }
 
@@ -151,14 +169,12 @@ struct PairComparison: Sendable {
       note = text
     case .bytes where differences.bytesDiffer:
       outcome = .different
-      note = "bytes differ; the values of \(a.tensor.elementType) cannot be compared"
+      note = "bytes differ; the values of \(a.stored.codes.elementType) cannot be compared"
     default:
       outcome =
         differences.count > 0
         ? .different : differences.bytesDiffer || !sameEncoding ? .sameValues : .identical
-      if outcome != .identical, a.isScaled != b.isScaled {
-        note = "compared after multiplication with the block scales"
-      }
+      if outcome != .identical, !sameEncoding { note = decodingNote }
     }
     var errors = differences.count > 0 ? differences.errors : nil
     if let box, let first = errors?.firstIndex {
@@ -168,12 +184,25 @@ struct PairComparison: Sendable {
       $0.isWhole ? nil : DifferenceReport.Slice(origin: $0.origin, extent: $0.extent)
     }
     return DifferenceReport.Pair(
-      a: side(a), b: side(b), slice: slice, outcome: outcome, errors: errors, note: note)
+      a: side(a), b: side(b), weight: weight, slice: slice, outcome: outcome, errors: errors, note: note)
+  }
+
+  /// How the values of schemes were compared.
+  private var decodingNote: String? {
+    let schemes = [a, b].compactMap(\.stored.scheme?.scheme)
+    guard let first = schemes.first else {
+      return a.isScaled || b.isScaled ? "compared after multiplication with the scales of matrices" : nil
+    }
+    if schemes.allSatisfy({ if case .fp8Block = $0 { true } else { false } }) {
+      return "compared after multiplication with the block scales"
+    }
+    let all = schemes.dropFirst().reduce("\(first)") { $1 == first ? $0 : "\($0) and \($1)" }
+    return "compared after decoding \(all)"
   }
 
   private func side(_ operand: PairOperand) -> DifferenceReport.Side {
     DifferenceReport.Side(
-      name: operand.tensor.name, dtype: operand.tensor.elementType, shape: operand.tensor.shape,
-      file: operand.file)
+      name: operand.stored.codes.name, dtype: operand.stored.codes.elementType,
+      shape: operand.stored.codes.shape, file: operand.file)
   }
 }

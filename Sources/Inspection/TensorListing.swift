@@ -16,7 +16,7 @@ public struct TensorListing: Sendable {
   public struct Totals: Encodable, Hashable, Sendable {
     /// How many there are.
     public internal(set) var tensors = 0
-    /// Their elements; none for scales, which belong to the weights they scale, and none for the second copy of a
+    /// Their elements, packed codes one by one; none for scales, which belong to the weights they scale, and none for the second copy of a
     /// tensor that several parts of a partition set hold.
     public internal(set) var parameters = 0
     /// Their stored bytes.
@@ -27,8 +27,9 @@ public struct TensorListing: Sendable {
   public struct Tensor: Encodable, Sendable {
     public let name: String
     public let dtype: ElementType
-    /// Row-major, outermost first.
+    /// As it is stored, row-major, outermost first.
     public let shape: TensorShape
+    /// The values that it holds: more than the product of the shape where codes of four bits are packed.
     public let elements: Int
     public let bytes: Int
     /// The file that holds it.
@@ -63,17 +64,17 @@ extension TensorListing {
   ///
   /// What several parts of a partition set hold counts once as parameters, and every time as bytes.
   /// - Throws: `.malformed` if a part of a partition set states a slice that its tensor does not have.
-  /// - Complexity: O(*n* log *n*) in the number of tensors; reads nothing.
+  /// - Complexity: O(*n* log *n*) in the number of tensors; reads nothing but the shapes that packed codes had before packing.
   public init(of checkpoint: Checkpoint, selection: TensorSelection = TensorSelection())
     throws(CheckpointError)
   {
-    let copies = try CheckpointPieces.copies(in: checkpoint)
+    let counts = try ParameterCounts(checkpoint)
     var sums: [TensorRole: Totals] = [:]
     var total = Totals()
     let chosen = selection.choose(from: checkpoint)
     tensors = chosen.map { tensor, role, layer in
-      let elements = tensor.shape.elementCount
-      let parameters = role == .scale || copies.contains(tensor) ? 0 : elements
+      let elements = counts.elements(of: tensor)
+      let parameters = role == .scale || counts.isCopy(tensor) ? 0 : elements
       sums[role, default: Totals()].add(parameters, tensor.byteRange.count)
       total.add(parameters, tensor.byteRange.count)
       return Tensor(

@@ -1,4 +1,5 @@
 public import Checkpoint
+internal import Step3Model
 internal import TensorFormats
 
 /// Which tensors of a checkpoint are wanted, and in what order.
@@ -31,13 +32,12 @@ public struct TensorSelection: Sendable {
 
   /// The chosen tensors with what a model description says of them.
   func choose(from checkpoint: Checkpoint) -> [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] {
-    let names = ModelNames(checkpoint)
     var chosen: [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] = []
     for tensor in checkpoint.tensors {
       if let matches, !matches(tensor.name) { continue }
-      let (found, layer) = names.role(tensor.name)
-      if let role, role != found { continue }
-      chosen.append((tensor, found, layer))
+      let description = TensorDescription(name: tensor.name)
+      if let role, role != description.role { continue }
+      chosen.append((tensor, description.role, description.layer))
     }
     switch order {
     case .file: break

@@ -20,7 +20,7 @@ public struct MatrixReader: Sendable {
 
   /// What one thread needs to read rows. Grows to the largest band and is used again.
   public struct Scratch: Sendable {
-    var bytes: [UInt8] = []
+    var stored = StoredRows()
     var values: [Float] = []
 
     /// Makes an empty one.
@@ -197,7 +197,7 @@ public struct MatrixReader: Sendable {
       let first = (band.lowerBound - wanted.lowerBound) * columns
       if block.columns.count == columns {
         var target = values._mutatingExtracting(first..<first + band.count * columns)
-        try block.rowDecoder.read(local, into: &target, &scratch.bytes)
+        try block.rowDecoder.read(local, into: &target, &scratch.stored)
         continue
       }
       // Taken out for as long as it is lent, so that the scratch is borrowed once.
@@ -209,7 +209,7 @@ public struct MatrixReader: Sendable {
       do {
         var all = narrow.mutableSpan
         var target = all._mutatingExtracting(..<(band.count * width))
-        try block.rowDecoder.read(local, into: &target, &scratch.bytes)
+        try block.rowDecoder.read(local, into: &target, &scratch.stored)
       }
       for row in 0..<band.count {
         let start = first + row * columns + block.columns.lowerBound
@@ -243,7 +243,7 @@ extension ModelWeights {
       let decoder = try RowDecoder(
         piece.stored, in: checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank)
       var span = values.mutableSpan
-      try decoder.read(0..<1, into: &span, &scratch.bytes)
+      try decoder.read(0..<1, into: &span, &scratch.stored)
       return values
     }
     let count = weight.rows * weight.columns

@@ -19,14 +19,24 @@ public struct ModelWeights: Sendable {
   public let names: [String]
   private let weights: [String: Weight]
 
+  /// What becomes of what cannot be read as a weight.
+  public enum Unread: Sendable {
+    /// Schemes that are not read are an error, and what belongs to no weight is left out.
+    case refused
+    /// Every tensor that belongs to no weight that is read is a weight of its own, under its own name and with what is
+    /// stored as its values; a configuration that cannot be read says nothing. For those who look at files of any
+    /// origin.
+    case asStored
+  }
+
   /// Finds out how each weight is stored.
   ///
   /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
-  ///   `.unsupported` for schemes that are not read.
+  ///   `.unsupported` for schemes that are not read, unless they are to be held as stored.
   /// - Complexity: O(number of tensors).
-  public init(_ checkpoint: Checkpoint) throws(CheckpointError) {
+  public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
     self.checkpoint = checkpoint
-    configuration = try Step3Configuration(of: checkpoint)
+    configuration = try Self.configuration(of: checkpoint, unread)
     isPart = PartitionSlices.describes(checkpoint)
     var names: [String] = []
     var weights: [String: Weight] = [:]
@@ -34,7 +44,7 @@ public struct ModelWeights: Sendable {
       checkpoint.parts.isEmpty
       ? [Holder(checkpoint: checkpoint, firstFile: 0)] : Holder.parts(of: checkpoint)
     for holder in holders {
-      for piece in try holder.pieces(configuration) {
+      for piece in try holder.pieces(configuration, unread) {
         if weights[piece.name] == nil { names.append(piece.name) }
         try weights[piece.name, default: Weight(name: piece.name, shape: piece.box.shape)].add(
           piece.box, piece.stored, firstRow: piece.firstRow, of: checkpoint)
@@ -42,6 +52,17 @@ public struct ModelWeights: Sendable {
     }
     self.names = names
     self.weights = weights
+  }
+
+  private static func configuration(
+    of checkpoint: Checkpoint, _ unread: Unread
+  ) throws(CheckpointError) -> Step3Configuration? {
+    do throws(CheckpointError) {
+      return try Step3Configuration(of: checkpoint)
+    } catch {
+      guard unread == .asStored else { throw error }
+      return nil
+    }
   }
 
   /// The weight of that published name; `nil` if the checkpoint has none.
@@ -65,6 +86,8 @@ extension ModelWeights {
     /// Where its elements are: all in one place, except in a partition set. Copies of what is there already are left
     /// out.
     public private(set) var pieces: [Piece] = []
+    /// What several parts of a partition set hold, but for the first of each.
+    public private(set) var copies: [Piece] = []
 
     init(name: String, shape: TensorShape) {
       self.name = name
@@ -94,14 +117,18 @@ extension ModelWeights {
           .malformed, "two parts state the shapes \(shape) and \(box.shape) for it", path: checkpoint.path,
           tensor: name)
       }
+      let added = Piece(box: box, stored: stored, firstRow: firstRow)
       for piece in pieces {
-        if piece.box == box { return }
+        guard piece.box != box else {
+          copies.append(added)
+          return
+        }
         guard piece.box.intersection(box) == nil else {
           throw CheckpointError(
             .malformed, "two parts hold boxes of it that overlap", path: checkpoint.path, tensor: name)
         }
       }
-      pieces.append(Piece(box: box, stored: stored, firstRow: firstRow))
+      pieces.append(added)
     }
   }
 
@@ -141,12 +168,14 @@ private struct Holder {
     return holders
   }
 
-  func pieces(_ configuration: Step3Configuration?) throws(CheckpointError) -> [Found] {
+  func pieces(
+    _ configuration: Step3Configuration?, _ unread: ModelWeights.Unread
+  ) throws(CheckpointError) -> [Found] {
     let settings = try QuantizationSettings(checkpoint)
     let slices = try PartitionSlices.read(checkpoint)
     var found: [Found] = []
     for tensor in checkpoint.tensors {
-      guard let stem = stem(of: tensor), let stored = try StoredWeight(stem, in: checkpoint, settings) else {
+      guard let stem = stem(of: tensor), let stored = try recognised(stem, settings, unread) else {
         if isCompanion(tensor) { continue }
         let name = canonical(tensor.name)
         found.append(try piece(name, StoredWeight(values: tensor), slices[tensor.name], of: tensor))
@@ -169,7 +198,35 @@ private struct Holder {
       }
       found.append(try piece(canonical(stem + ".weight"), stored, slices[tensor.name], of: tensor))
     }
-    return found
+    return unread == .asStored ? found + unused(found) : found
+  }
+
+  private func recognised(
+    _ stem: String, _ settings: QuantizationSettings, _ unread: ModelWeights.Unread
+  ) throws(CheckpointError) -> StoredWeight? {
+    do throws(CheckpointError) {
+      return try StoredWeight(stem, in: checkpoint, settings)
+    } catch {
+      guard unread == .asStored, error.code == .unsupported else { throw error }
+      return nil
+    }
+  }
+
+  /// The tensors that belong to nothing that was found.
+  private func unused(_ found: [Found]) -> [Found] {
+    let used = Set(found.flatMap { $0.stored.components.map(\.name) })
+    return checkpoint.tensors.compactMap { tensor in
+      guard !used.contains(tensor.name) else { return nil }
+      // The shape before packing was held against that of the codes.
+      if tensor.name.hasSuffix(StoredWeight.shapeSuffix),
+        used.contains(tensor.name.dropLast(StoredWeight.shapeSuffix.count) + ".weight_packed")
+      {
+        return nil
+      }
+      let stored = renumbered(StoredWeight(values: tensor))
+      return Found(
+        name: canonical(tensor.name), box: TensorBox(wholeOf: tensor.shape), stored: stored, firstRow: 0)
+    }
   }
 
   private func stem(of tensor: Checkpoint.Tensor) -> String? {

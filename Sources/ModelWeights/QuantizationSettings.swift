@@ -10,6 +10,9 @@ struct QuantizationSettings {
   /// The method that names the tensors; `nil` where nothing says it.
   var method: String?
 
+  /// Nothing said.
+  init() {}
+
   /// - Throws: `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
   ///   in other ways says nothing: it is no reason not to look at the weights.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {

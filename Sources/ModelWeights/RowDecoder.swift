@@ -1,11 +1,13 @@
 internal import ByteStreams
-internal import Checkpoint
+public import Checkpoint
 internal import GGUF
 internal import Quantization
-internal import TensorFormats
+public import TensorFormats
 
 /// Reads rows of one stored matrix and makes F32 of them.
-struct RowDecoder: Sendable {
+///
+/// The value is immutable; any number of threads may share it, each with ``StoredRows`` of its own.
+public struct RowDecoder: Sendable {
   /// How bytes become values.
   private enum Form: Sendable {
     /// The bytes hold values; all are multiplied with a factor, which is nearly always 1.
@@ -24,12 +26,15 @@ struct RowDecoder: Sendable {
   private let firstRow: Int
   private let form: Form
 
+  /// Prepares a matrix; reads its scale, if it has one, and nothing else.
+  ///
   /// - Parameters:
   ///   - matrix: The number of the stored matrix in its stack.
   ///   - firstRow: The stored row that is row 0 here.
   ///   - rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such as the
   ///     kernels of a convolution.
-  init(
+  /// - Throws: `.unsupported` for types that hold no real numbers and for scales that are not read.
+  public init(
     _ stored: StoredWeight, in checkpoint: Checkpoint, matrix: Int, firstRow: Int, rowAxes: Int = 1
   ) throws(CheckpointError) {
     let codes = stored.codes
@@ -93,29 +98,61 @@ struct RowDecoder: Sendable {
 
   /// Reads and decodes rows into `values`, which holds just them.
   func read(
-    _ rows: Range<Int>, into values: inout MutableSpan<Float>, _ bytes: inout [UInt8]
+    _ rows: Range<Int>, into values: inout MutableSpan<Float>, _ stored: inout StoredRows
   ) throws(CheckpointError) {
+    try read(rows, into: &stored)
+    try decode(stored, into: &values)
+  }
+
+  /// Reads rows as they are stored, and the scales that they need.
+  ///
+  /// - Throws: `.truncated` and `.inputOutput` if reading fails.
+  public func read(_ rows: Range<Int>, into stored: inout StoredRows) throws(CheckpointError) {
     let count = rows.count * bytesPerRow
-    if bytes.count < count { bytes = [UInt8](repeating: 0, count: count) }
+    stored.rows = firstRow + rows.lowerBound..<firstRow + rows.upperBound
+    stored.codeCount = count
+    if stored.codes.count < count { stored.codes = [UInt8](repeating: 0, count: count) }
     do {
-      var span = bytes.mutableSpan
+      var span = stored.codes.mutableSpan
       var all = unsafe span.mutableBytes
       var target = all._mutatingExtracting(..<count)
       try source.read(into: &target, at: start + rows.lowerBound * bytesPerRow)
       if order == .big { GGUFByteOrder.swapPayload(elementType, &target) }
     }
-    let codes = unsafe bytes.span.bytes.extracting(..<count)
+    switch form {
+    case .values(_, let factor):
+      stored.scales = []
+      stored.matrixScale = factor
+      stored.phase = 0
+    case .codes(let decoder, let source, let first, let matrixScale):
+      let needed = decoder.scaleRows(for: stored.rows)
+      stored.scales = try source.readBytes(
+        first + needed.lowerBound * decoder.scaleRowBytes..<first + needed.upperBound * decoder.scaleRowBytes)
+      stored.matrixScale = matrixScale
+      stored.phase =
+        if case .fp8Block(let tileRows, _) = decoder.stored.scheme { stored.rows.lowerBound % tileRows } else
+        {
+          0
+        }
+    }
+  }
+
+  /// Decodes rows that ``read(_:into:)`` of this decoder read.
+  ///
+  /// - Parameter values: Receives just them, row-major.
+  /// - Throws: `.malformed` for blocks that no encoder writes.
+  public func decode(
+    _ stored: StoredRows, into values: inout MutableSpan<Float>
+  ) throws(CheckpointError) {
+    let codes = unsafe stored.codes.span.bytes.extracting(..<stored.codeCount)
     switch form {
     case .values(let codec, let factor):
       try codec.decode(codes, into: &values)
       if factor != 1 { for index in values.indices { values[index] *= factor } }
-    case .codes(let decoder, let source, let first, let matrixScale):
-      let stored = firstRow + rows.lowerBound..<firstRow + rows.upperBound
-      let needed = decoder.scaleRows(for: stored)
-      let raw = try source.readBytes(
-        first + needed.lowerBound * decoder.scaleRowBytes..<first + needed.upperBound * decoder.scaleRowBytes)
+    case .codes(let decoder, _, _, let matrixScale):
       try decoder.decode(
-        codes, scales: unsafe raw.span.bytes, rows: stored, matrixScale: matrixScale, into: &values)
+        codes, scales: unsafe stored.scales.span.bytes, rows: stored.rows, matrixScale: matrixScale,
+        into: &values)
     }
   }
 }

@@ -59,9 +59,11 @@ extension StoredWeight {
   static let codesSuffixes = [".weight_packed", ".weight"]
   /// The names of everything that only says how to read codes.
   static let companionSuffixes = [
-    ".weight_scale_inv", ".weight_scale", ".weight_global_scale", ".weight_scale_2", ".weight_shape",
+    ".weight_scale_inv", ".weight_scale", ".weight_global_scale", ".weight_scale_2", shapeSuffix,
     ".weight_zero_point",
   ]
+  /// The name of the shape before packing.
+  static let shapeSuffix = ".weight_shape"
 
   /// The name of the scales of whole matrices beside NVFP4 blocks in GGUF.
   static let blockScaleSuffix = ".scale"
@@ -85,6 +87,25 @@ extension StoredWeight {
     }
   }
 
+  /// The shape of the values that a tensor holds: its own, unless it packs several codes into one element.
+  ///
+  /// Asks nothing but names, types and shapes, and the shape before packing where one is stated: what does not add up
+  /// is taken as it is stored.
+  ///
+  /// - Parameter holder: The checkpoint, or the part of a partition set, that has the tensor.
+  /// - Complexity: O(1).
+  public static func valuesShape(of tensor: Checkpoint.Tensor, in holder: Checkpoint) -> TensorShape {
+    guard let suffix = codesSuffixes.first(where: { tensor.name.hasSuffix($0) }),
+      let codes = holder[tensor.name]
+    else { return tensor.shape }
+    let module = Module(stem: String(tensor.name.dropLast(suffix.count)), codes: codes, holder: holder)
+    do throws(CheckpointError) {
+      return try module.valuesShape() ?? tensor.shape
+    } catch {
+      return tensor.shape
+    }
+  }
+
   /// A module's tensors, being recognised.
   private struct Module {
     let stem: String
@@ -92,6 +113,21 @@ extension StoredWeight {
     let holder: Checkpoint
 
     func companion(_ suffix: String) -> Checkpoint.Tensor? { holder[stem + suffix] }
+
+    /// The shape of the values of packed codes, whether or not their scheme is read; `nil` for codes that are not
+    /// packed.
+    func valuesShape() throws(CheckpointError) -> TensorShape? {
+      guard [.i32, .u8].contains(codes.elementType) else { return nil }
+      if codes.elementType == .i32, let stated = companion(StoredWeight.shapeSuffix),
+        stated.elementType == .i64, let columns = try integers(stated).last,
+        let words = codes.shape.dimensions.last, words > 0, columns >= words, columns / words <= 32,
+        let shape = TensorShape(checking: codes.shape.dimensions.dropLast() + [columns])
+      {
+        // Words of any number of codes, the last word of a row perhaps not full.
+        return shape
+      }
+      return try recognised(QuantizationSettings())?.shape
+    }
 
     func recognised(_ settings: QuantizationSettings) throws(CheckpointError) -> StoredWeight? {
       let scales = companion(".weight_scale")
@@ -148,7 +184,7 @@ extension StoredWeight {
         throw unsupported("its zero points make it asymmetric, which is not read")
       }
       let shape = unpacked(by: 8)
-      if let stated = companion(".weight_shape"), stated.elementType == .i64 {
+      if let stated = companion(StoredWeight.shapeSuffix), stated.elementType == .i64 {
         let numbers = try integers(stated)
         guard numbers.suffix(2) == shape.dimensions.suffix(2) else {
           throw unsupported(
@@ -188,7 +224,11 @@ extension StoredWeight {
     ) throws(CheckpointError) -> StoredWeight {
       if let reason = stored.scheme.misfit(shape) { throw unsupported(reason) }
       guard let expected = stored.scheme.scales(of: shape), expected.shape == scales.shape else {
-        throw misfit(scales, stored.scheme.scales(of: shape)?.shape.description)
+        var error = misfit(scales, stored.scheme.scales(of: shape)?.shape.description)
+        if case .fp8Block = stored.scheme {
+          error.remedy = "quantization_config.weight_block_size in config.json gives the size of the tiles"
+        }
+        throw error
       }
       guard stored.scheme.canHaveScales(of: scales.elementType) else {
         throw unsupported("its scales are \(scales.elementType), which \(stored.scheme) does not have")

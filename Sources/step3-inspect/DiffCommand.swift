@@ -82,7 +82,7 @@ struct DiffCommand: ToolCommand {
         pair.outcome == .shape
         ? [shapeText(pair.a.shape), shapeText(pair.b.shape)] : [pair.a.dtype.rawValue, pair.b.dtype.rawValue]
       var row =
-        [pair.a.name] + (showsSlices ? [pair.slice.map(sliceText) ?? "all"] : []) + sides + [
+        [pair.weight ?? pair.a.name] + (showsSlices ? [pair.slice.map(sliceText) ?? "all"] : []) + sides + [
           word(for: pair.outcome)
         ]
       if let errors = pair.errors {
