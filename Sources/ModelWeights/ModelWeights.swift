@@ -215,11 +215,12 @@ private struct Holder {
   /// The tensors that belong to nothing that was found.
   private func unused(_ found: [Found]) -> [Found] {
     let used = Set(found.flatMap { $0.stored.components.map(\.name) })
+    let packed = Set(found.compactMap { $0.stored.scheme == nil ? nil : $0.stored.codes.name })
     return checkpoint.tensors.compactMap { tensor in
       guard !used.contains(tensor.name) else { return nil }
       // The shape before packing was held against that of the codes.
       if tensor.name.hasSuffix(StoredWeight.shapeSuffix),
-        used.contains(tensor.name.dropLast(StoredWeight.shapeSuffix.count) + ".weight_packed")
+        packed.contains(tensor.name.dropLast(StoredWeight.shapeSuffix.count) + ".weight_packed")
       {
         return nil
       }

@@ -194,8 +194,13 @@ extension StoredWeight {
       }
       let groups = scales.shape.columns
       guard groups > 0, shape.columns % groups == 0 else { throw misfit(scales, nil) }
+      let length = shape.columns / groups
+      guard length % 16 == 0, (16...256).contains(length) else {
+        throw unsupported(
+          "groups of \(length) elements share a scale, which is not read; 32, 64 and 128 are usual")
+      }
       return try weight(
-        StoredScheme(.int4Group(shape.columns / groups), .compressedTensors), shape, scales)
+        StoredScheme(.int4Group(length), .compressedTensors), shape, scales)
     }
 
     private func packedFloats(_ scales: Checkpoint.Tensor) throws(CheckpointError) -> StoredWeight {

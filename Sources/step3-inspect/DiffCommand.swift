@@ -10,7 +10,7 @@ struct DiffCommand: ToolCommand {
     abstract: "Compare two checkpoints: names, shapes, types, bytes, and values where they differ.",
     discussion: """
       Formats and types may differ: Step-3's GGUF names are matched with the published ones, values are compared after \
-      decoding, and block-FP8 weights are multiplied with their scales. The slices and copies in the parts of a \
+      decoding, and codes are multiplied with their scales, whatever the scheme. The slices and copies in the parts of a \
       partition set are compared with what they are slices of. Ends with 0 if every tensor has its counterpart with \
       the same shape and values, and with 1 otherwise.
       """)

@@ -97,7 +97,7 @@ import Testing
     let file = packed(zeroPoint: 1)
     let (status, json) = try diff(file, file, ["--exact"])
     #expect(status == 0)
-    #expect((json["summary"] as? [String: Int])?["identical"] == 3)
+    #expect((json["summary"] as? [String: Int])?["identical"] == 4)
     let (changed, difference) = try diff(file, packed(zeroPoint: 2))
     #expect(changed == 1)
     #expect((difference["summary"] as? [String: Int])?["different"] == 1)
