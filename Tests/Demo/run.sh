@@ -103,11 +103,12 @@ run step3-inspect list "$work/tiny-afd/ffn-ep1-tp0" --summary
 run=''
 
 heading "6. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
+echo "(tiny's key and value have 64 rows, half a tile: engines take the published model's 256, not these, and say so)"
 limits='--max-mean-kl 0.2'
 convert "tiny Step-3 to FP8_BLOCK" "$tiny" "$work/tiny-fp8" --to safetensors --quantize FP8_BLOCK
 show step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8
 step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8 | tail -n 1
-limits='--max-abs 0.0001'
+limits='--max-mean-kl 0.01'
 convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-bf16" --to safetensors --quantize BF16
 
 heading "7. For vLLM and SGLang: every scheme, and whether they would load it"
