@@ -37,6 +37,7 @@ let package = Package(
     .library(name: "Step3Runtime", targets: ["Step3Runtime"]),
     .library(name: "ShardPlanning", targets: ["ShardPlanning"]),
     .library(name: "Conversion", targets: ["Conversion"]),
+    .library(name: "Tokenization", targets: ["Tokenization"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
