@@ -8,9 +8,10 @@ extension Checkpoint {
       files: files.map {
         File(
           name: $0.name, source: transform($0.source), dataOffset: $0.dataOffset,
-          safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder)
+          safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder,
+          derivations: $0.derivations)
       },
       tensors: tensors, configuration: configuration, ggufMetadata: ggufMetadata, parts: parts,
-      warnings: warnings)
+      warnings: warnings, namesOnDisk: namesOnDisk)
   }
 }

@@ -30,14 +30,18 @@ public struct Checkpoint: Sendable {
   public let parts: [Part]
   /// What is odd but does not keep the checkpoint from being used.
   public let warnings: [String]
+  /// The names on disk of tensors that are called otherwise here, by their names here.
+  public let namesOnDisk: [String: String]
 
   private let positions: [String: Int]
 
   init(
     path: String, directory: String, format: Format, files: [File], tensors: [Tensor],
     configuration: [UInt8]?,
-    ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [], warnings: [String] = []
+    ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [], warnings: [String] = [],
+    namesOnDisk: [String: String] = [:]
   ) {
+    self.namesOnDisk = namesOnDisk
     self.path = path
     self.directory = directory
     self.format = format
@@ -69,6 +73,21 @@ extension Checkpoint {
     public let ggufMetadata: GGUFMetadata?
     /// The byte order of the tensor data.
     public let byteOrder: GGUFByteOrder
+    /// What its tensors were made of, if it is not on disk: see ``Derivation``. Empty for every real file.
+    public let derivations: [Derivation]
+
+    init(
+      name: String, source: any ByteSource, dataOffset: Int, safetensorsMetadata: [String: String],
+      ggufMetadata: GGUFMetadata?, byteOrder: GGUFByteOrder, derivations: [Derivation] = []
+    ) {
+      self.name = name
+      self.source = source
+      self.dataOffset = dataOffset
+      self.safetensorsMetadata = safetensorsMetadata
+      self.ggufMetadata = ggufMetadata
+      self.byteOrder = byteOrder
+      self.derivations = derivations
+    }
   }
 
   /// One tensor.
@@ -83,6 +102,14 @@ extension Checkpoint {
     public let file: Int
     /// Its bytes, from the start of that file.
     public let byteRange: Range<Int>
+
+    /// The same bytes under other dimensions.
+    ///
+    /// - Precondition: `shape` has as many elements.
+    package func viewed(as shape: TensorShape) -> Tensor {
+      precondition(shape.elementCount == self.shape.elementCount)
+      return Tensor(name: name, elementType: elementType, shape: shape, file: file, byteRange: byteRange)
+    }
 
     /// The same tensor, its file counted in a checkpoint that has so many files before it.
     package func shiftingFile(by count: Int) -> Tensor {

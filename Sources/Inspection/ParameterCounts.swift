@@ -5,7 +5,7 @@ internal import TensorFormats
 /// What the tensors of a checkpoint add to the parameters of the model.
 struct ParameterCounts {
   /// The checkpoint, or the part of a partition set, that each file belongs to.
-  private let owners: [Checkpoint]
+  private let owners: [WeightShapes]
   /// The tensors of a partition set whose elements an earlier part holds already; none of other checkpoints, whose
   /// names are unique.
   private let copies: Set<Checkpoint.Tensor>
@@ -15,11 +15,15 @@ struct ParameterCounts {
   /// - Throws: `.malformed` if a part states a box that its tensor does not have.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     guard !checkpoint.parts.isEmpty else {
-      owners = checkpoint.files.map { _ in checkpoint }
+      let shapes = WeightShapes(checkpoint)
+      owners = checkpoint.files.map { _ in shapes }
       copies = []
       return
     }
-    owners = checkpoint.parts.flatMap { part in part.checkpoint.files.map { _ in part.checkpoint } }
+    owners = checkpoint.parts.flatMap { part in
+      let shapes = WeightShapes(part.checkpoint)
+      return part.checkpoint.files.map { _ in shapes }
+    }
     let weights = try ModelWeights(checkpoint, unread: .asStored)
     copies = Set(
       weights.names.flatMap { name in
@@ -29,7 +33,7 @@ struct ParameterCounts {
 
   /// The values that a tensor holds: codes of four bits are several to a stored element.
   func elements(of tensor: Checkpoint.Tensor) -> Int {
-    StoredWeight.valuesShape(of: tensor, in: owners[tensor.file]).elementCount
+    owners[tensor.file].valuesShape(of: tensor).elementCount
   }
 
   /// Whether a part before has the same elements of the same tensor.

@@ -9,7 +9,8 @@ public import TensorFormats
 /// Who reads weights through this type does not know how they are stored. Opening reads headers and `config.json`,
 /// and no weights.
 public struct ModelWeights: Sendable {
-  /// The files.
+  /// The files. Weights that are not on disk as they are read are in a file of their own behind the others; see
+  /// ``Checkpoint/Checkpoint/File/derivations``.
   public let checkpoint: Checkpoint
   /// The configuration, if the model is a Step-3.
   public let configuration: Step3Configuration?
@@ -21,11 +22,10 @@ public struct ModelWeights: Sendable {
 
   /// What becomes of what cannot be read as a weight.
   public enum Unread: Sendable {
-    /// Schemes that are not read are an error, and what belongs to no weight is left out.
+    /// Codes that are not understood are an error.
     case refused
-    /// Every tensor that belongs to no weight that is read is a weight of its own, under its own name and with what is
-    /// stored as its values; a configuration that cannot be read says nothing. For those who look at files of any
-    /// origin.
+    /// Codes that are not understood are weights of their own, under their own names and with what is stored as their
+    /// values; a configuration that cannot be read says nothing. For those who look at files of any origin.
     case asStored
   }
 
@@ -35,9 +35,10 @@ public struct ModelWeights: Sendable {
   ///   `.unsupported` for schemes that are not read, unless they are to be held as stored.
   /// - Complexity: O(number of tensors).
   public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
-    self.checkpoint = checkpoint
     configuration = try Self.configuration(of: checkpoint, unread)
     isPart = PartitionSlices.describes(checkpoint)
+    let checkpoint = try Self.readable(checkpoint, configuration, isPart: isPart, unread)
+    self.checkpoint = checkpoint
     var names: [String] = []
     var weights: [String: Weight] = [:]
     let holders =
@@ -52,6 +53,30 @@ public struct ModelWeights: Sendable {
     }
     self.names = names
     self.weights = weights
+  }
+
+  /// The checkpoint with what is only another form of a weight put into a form that is read row by row: other names,
+  /// experts that were saved one by one, codes of schemes that are only read. What `step3-convert` writes has no such
+  /// forms, so parts of its partition sets stay as they are.
+  private static func readable(
+    _ checkpoint: Checkpoint, _ configuration: Step3Configuration?, isPart: Bool, _ unread: Unread
+  ) throws(CheckpointError) -> Checkpoint {
+    guard checkpoint.parts.isEmpty, !isPart else { return checkpoint }
+    var published = checkpoint
+    if let configuration {
+      do throws(CheckpointError) {
+        published = try PublishedForm.of(checkpoint, configuration)
+      } catch {
+        guard unread == .asStored else { throw error }
+      }
+    }
+    return try DecodedForm.of(published, isTolerant: unread == .asStored)
+  }
+
+  /// Whether a tensor, by its name, is about what a module is given or gives, not about its weight: `input_scale` and
+  /// its kind.
+  public static func isAboutActivations(_ name: String) -> Bool {
+    CodeRecognition.isAboutActivations(name)
   }
 
   private static func configuration(
@@ -171,19 +196,30 @@ private struct Holder {
   func pieces(
     _ configuration: Step3Configuration?, _ unread: ModelWeights.Unread
   ) throws(CheckpointError) -> [Found] {
-    let settings = try QuantizationSettings(checkpoint)
+    let recognition = try CodeRecognition(checkpoint)
     let slices = try PartitionSlices.read(checkpoint)
-    var found: [Found] = []
+    var stored: [String: StoredWeight] = [:]
+    // What only says how to read another tensor.
+    var companions: Set<String> = []
     for tensor in checkpoint.tensors {
-      guard let stem = stem(of: tensor), let stored = try recognised(stem, settings, unread) else {
-        if isCompanion(tensor) { continue }
-        let name = canonical(tensor.name)
-        found.append(try piece(name, StoredWeight(values: tensor), slices[tensor.name], of: tensor))
+      guard let stem = CodeRecognition.module(ofCodes: tensor.name),
+        let weight = try scaled(stem, recognition, unread), weight.codes.name == tensor.name
+      else { continue }
+      stored[tensor.name] = weight
+      companions.formUnion(weight.components.dropFirst().map(\.name))
+      // The shape before packing was held against that of the codes.
+      companions.insert("\(stem).weight_shape")
+    }
+    var found: [Found] = []
+    for tensor in checkpoint.tensors where !companions.contains(tensor.name) {
+      guard let weight = stored[tensor.name], let stem = CodeRecognition.module(ofCodes: tensor.name) else {
+        if unread == .refused { try recognition.check(plain: tensor) }
+        found.append(
+          try piece(
+            canonical(tensor.name), StoredWeight(values: tensor), slices[tensor.name], of: tensor))
         continue
       }
-      // A module with both spellings is one weight, found by its codes.
-      guard stored.codes.name == tensor.name else { continue }
-      if let fused = FusedModule(stem, stored.shape, configuration) {
+      if let fused = FusedModule(stem, weight.shape, configuration) {
         guard slices[tensor.name] == nil else {
           throw CheckpointError(
             .unsupported, "parts of fused modules are not read", path: checkpoint.path, tensor: tensor.name)
@@ -191,62 +227,33 @@ private struct Holder {
         for member in fused.members {
           found.append(
             Found(
-              name: member.name, box: TensorBox(wholeOf: member.shape), stored: renumbered(stored),
+              name: member.name, box: TensorBox(wholeOf: member.shape), stored: renumbered(weight),
               firstRow: member.firstRow))
         }
         continue
       }
-      found.append(try piece(canonical(stem + ".weight"), stored, slices[tensor.name], of: tensor))
+      found.append(try piece(canonical(stem + ".weight"), weight, slices[tensor.name], of: tensor))
     }
-    return unread == .asStored ? found + unused(found) : found
+    return found
   }
 
-  private func recognised(
-    _ stem: String, _ settings: QuantizationSettings, _ unread: ModelWeights.Unread
+  /// A module's weight, if it has scales in tensors of their own.
+  private func scaled(
+    _ stem: String, _ recognition: CodeRecognition, _ unread: ModelWeights.Unread
   ) throws(CheckpointError) -> StoredWeight? {
     do throws(CheckpointError) {
-      return try StoredWeight(stem, in: checkpoint, settings)
+      switch try recognition.weight(of: stem) {
+      case nil, .values?: return nil
+      case .stored(let weight)?: return weight
+      case .decoded(let codes)?:
+        throw CheckpointError(
+          .unsupported, "\(codes.name) is not read in a part of a partition set",
+          path: checkpoint.path(of: codes.codes), tensor: codes.codes.name)
+      }
     } catch {
       guard unread == .asStored, error.code == .unsupported else { throw error }
       return nil
     }
-  }
-
-  /// The tensors that belong to nothing that was found.
-  private func unused(_ found: [Found]) -> [Found] {
-    let used = Set(found.flatMap { $0.stored.components.map(\.name) })
-    let packed = Set(found.compactMap { $0.stored.scheme == nil ? nil : $0.stored.codes.name })
-    return checkpoint.tensors.compactMap { tensor in
-      guard !used.contains(tensor.name) else { return nil }
-      // The shape before packing was held against that of the codes.
-      if tensor.name.hasSuffix(StoredWeight.shapeSuffix),
-        packed.contains(tensor.name.dropLast(StoredWeight.shapeSuffix.count) + ".weight_packed")
-      {
-        return nil
-      }
-      let stored = renumbered(StoredWeight(values: tensor))
-      return Found(
-        name: canonical(tensor.name), box: TensorBox(wholeOf: tensor.shape), stored: stored, firstRow: 0)
-    }
-  }
-
-  private func stem(of tensor: Checkpoint.Tensor) -> String? {
-    StoredWeight.codesSuffixes.first { tensor.name.hasSuffix($0) }.map {
-      String(tensor.name.dropLast($0.count))
-    }
-  }
-
-  /// Whether a tensor only says how to read another that is there.
-  private func isCompanion(_ tensor: Checkpoint.Tensor) -> Bool {
-    if tensor.name.hasSuffix(StoredWeight.blockScaleSuffix) {
-      let stem = tensor.name.dropLast(StoredWeight.blockScaleSuffix.count)
-      return checkpoint[stem + ".weight"]?.elementType == .nvfp4
-    }
-    guard let suffix = StoredWeight.companionSuffixes.first(where: { tensor.name.hasSuffix($0) }) else {
-      return false
-    }
-    let stem = tensor.name.dropLast(suffix.count)
-    return StoredWeight.codesSuffixes.contains { checkpoint[stem + $0] != nil }
   }
 
   private func piece(

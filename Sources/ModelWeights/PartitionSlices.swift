@@ -1,13 +1,13 @@
-internal import Checkpoint
+package import Checkpoint
 internal import Step3Model
-internal import TensorFormats
+package import TensorFormats
 
 /// Which elements of the model's tensors a part of a partition set holds.
-enum PartitionSlices {
+package enum PartitionSlices {
   /// `step3_partition.slices` of a part's `config.json`, by the name in the part's files; empty for what is no part.
   ///
   /// - Throws: `.malformed` if a part states a box that its tensor does not have.
-  static func read(_ checkpoint: Checkpoint) throws(CheckpointError) -> [String: TensorBox] {
+  package static func read(_ checkpoint: Checkpoint) throws(CheckpointError) -> [String: TensorBox] {
     guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
       case .object(let members) = root, case .object(let partition)? = members["step3_partition"],
       case .object(let slices)? = partition["slices"]
@@ -29,7 +29,7 @@ enum PartitionSlices {
   }
 
   /// Whether the checkpoint is one part of a partition set.
-  static func describes(_ checkpoint: Checkpoint) -> Bool {
+  package static func describes(_ checkpoint: Checkpoint) -> Bool {
     guard checkpoint.parts.isEmpty, let text = checkpoint.configuration,
       case .object(let members)? = try? JSONValue.parse(text, name: "config.json"),
       case .object? = members["step3_partition"]

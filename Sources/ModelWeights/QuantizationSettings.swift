@@ -1,32 +1,96 @@
+internal import ByteStreams
 internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
-/// What `quantization_config` of `config.json` says about how weights are stored, as far as names, types and shapes do
-/// not tell.
+/// What a checkpoint's configuration says about how its weights are stored.
+///
+/// Names, types and shapes of tensors tell most of it; this tells the rest, and above all whether somebody says that
+/// weights are quantised at all. Sources: `quantization_config` (at the top of `config.json` or in `text_config`),
+/// `compression_config`, MLX's `quantization`, and ModelOpt's `hf_quant_config.json`.
 struct QuantizationSettings {
+  /// Where it stands, for messages; `nil` where nothing says anything.
+  var place: String?
+  /// `quant_method`, in small letters.
+  var method: String?
   /// Rows and columns of an FP8 tile.
   var tile = (rows: 128, columns: 128)
-  /// The method that names the tensors; `nil` where nothing says it.
-  var method: String?
+  /// The bits of a weight's code; several where groups of modules differ.
+  var bits: Set<Int> = []
+  /// The elements of a row that share a scale, as far as stated: -1 for a whole row.
+  var groupLengths: Set<Int> = []
+  /// Whether codes have zero points, as far as stated and the same everywhere.
+  var isSymmetric: Bool?
+  /// Whether GPTQ's zero points are stored less one: in all but its second version.
+  var storesZerosLessOne = true
+  /// Why these weights are not read, whatever their tensors look like; `nil` if they may be.
+  var refusal: String?
 
   /// Nothing said.
   init() {}
 
+  /// Whether the configuration says that weights are quantised.
+  var isStated: Bool { place != nil }
+
+  /// The methods whose tensors are read: under each, what names, types and shapes say is what they mean.
+  private static let readMethods: Set<String> = [
+    "fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "modelopt_fp4", "modelopt_fp8", "modelopt_mxfp8",
+    "mxfp4", "mxfp8", "w8a8_int8", "w8a8_fp8", "awq", "gptq", "quark",
+  ]
+
+  /// What messages call the scheme: `quant_method gptq`.
+  var description: String { method.map { "quant_method \($0.printable)" } ?? "no quant_method" }
+
   /// - Throws: `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
   ///   in other ways says nothing: it is no reason not to look at the weights.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
-    guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
-      case .object(let members) = root
-    else { return }
-    let inner: [String: JSONValue] = if case .object(let text)? = members["text_config"] { text } else { [:] }
-    let stated = [
-      members["quantization_config"], inner["quantization_config"], members["compression_config"],
-    ]
-    guard case .object(let settings)? = stated.compactMap({ $0 }).first(where: { $0 != .null }) else {
-      return
+    guard checkpoint.format == .safetensors, let (settings, place) = Self.find(checkpoint) else { return }
+    self.place = place
+    if case .string(let method)? = settings["quant_method"] {
+      self.method = method.lowercased()
+    } else if settings["config_groups"] != nil {
+      method = "compressed-tensors"
+    } else if settings["quant_algo"] != nil {
+      method = "modelopt"
+    } else if settings["weight_block_size"] != nil {
+      method = "fp8"
     }
-    if case .string(let method)? = settings["quant_method"] { self.method = method }
+    try readTile(settings, checkpoint)
+    readNumbers(settings)
+    refusal = refusal(settings)
+  }
+
+  private static func find(_ checkpoint: Checkpoint) -> (settings: [String: JSONValue], place: String)? {
+    let root = checkpoint.configuration.flatMap { text in
+      (try? JSONValue.parse(text, name: "config.json"))?.members
+    }
+    if let root {
+      let inner = root["text_config"]?.members
+      let stated: [(JSONValue?, String)] = [
+        (root["quantization_config"], "quantization_config of config.json"),
+        (inner?["quantization_config"], "text_config.quantization_config of config.json"),
+        (root["compression_config"], "compression_config of config.json"),
+        (root["quantization"], "quantization of config.json"),
+      ]
+      for case (let value?, let place) in stated {
+        if let members = value.members { return (members, place) }
+      }
+    }
+    let path = "\(checkpoint.directory)/hf_quant_config.json"
+    guard FileSystem.kind(of: path) == .file, let file = try? InputFile(path),
+      file.byteCount <= JSONValue.largestDocument, let text = try? file.readBytes(0..<file.byteCount),
+      let members = (try? JSONValue.parse(text, name: "hf_quant_config.json"))?.members
+    else { return nil }
+    return (members["quantization"]?.members ?? members, "hf_quant_config.json")
+  }
+}
+
+// MARK: - Reading
+
+extension QuantizationSettings {
+  private mutating func readTile(
+    _ settings: [String: JSONValue], _ checkpoint: Checkpoint
+  ) throws(CheckpointError) {
     guard let sides = settings["weight_block_size"] ?? Self.blockStructure(settings), sides != .null else {
       return
     }
@@ -44,13 +108,58 @@ struct QuantizationSettings {
 
   /// Where compressed-tensors states the size of a tile.
   private static func blockStructure(_ settings: [String: JSONValue]) -> JSONValue? {
-    guard case .object(let groups)? = settings["config_groups"] else { return nil }
-    for name in groups.keys.sorted() {
-      guard case .object(let group)? = groups[name], case .object(let weights)? = group["weights"],
-        let structure = weights["block_structure"], structure != .null
-      else { continue }
-      return structure
-    }
-    return nil
+    weights(settings).lazy.compactMap { $0["block_structure"] }.first { $0 != .null }
   }
+
+  /// What compressed-tensors says of weights, for each group of modules, by the groups' names.
+  private static func weights(_ settings: [String: JSONValue]) -> [[String: JSONValue]] {
+    guard let groups = settings["config_groups"]?.members else { return [] }
+    return groups.keys.sorted().compactMap { groups[$0]?.members?["weights"]?.members }
+  }
+
+  private mutating func readNumbers(_ settings: [String: JSONValue]) {
+    var symmetries: Set<Bool> = []
+    for weights in Self.weights(settings) {
+      if case .integer(let bits)? = weights["num_bits"] { self.bits.insert(bits) }
+      if case .integer(let length)? = weights["group_size"] { groupLengths.insert(length) }
+      if case .bool(let isSymmetric)? = weights["symmetric"] { symmetries.insert(isSymmetric) }
+    }
+    if case .integer(let bits)? = settings["bits"] ?? settings["w_bit"] { self.bits.insert(bits) }
+    if case .integer(let length)? = settings["group_size"] ?? settings["q_group_size"] {
+      groupLengths.insert(length)
+    }
+    isSymmetric = symmetries.count == 1 ? symmetries.first : nil
+    storesZerosLessOne = settings["checkpoint_format"] != .string("gptq_v2")
+  }
+
+  /// Why weights of this method are not read, if they are not.
+  private func refusal(_ settings: [String: JSONValue]) -> String? {
+    guard let method, Self.readMethods.contains(method) else {
+      return "it is quantised (\(description)) in a way that is not read"
+    }
+    func text(_ key: String) -> String? {
+      if case .string(let value)? = settings[key] { value.lowercased() } else { nil }
+    }
+    switch method {
+    case "awq":
+      // Other versions order codes otherwise.
+      guard let version = text("version"), version != "gemm" else { return nil }
+      return "its AWQ codes are of version \(version.printable), and only gemm is read"
+    case "gptq":
+      if settings["is_marlin_format"] == .bool(true) { return "its GPTQ codes are in Marlin's order" }
+      if let format = text("checkpoint_format"), !["gptq", "gptq_v2"].contains(format) {
+        return "its GPTQ codes are of the checkpoint_format \(format.printable), which is not read"
+      }
+      if let rules = settings["dynamic"]?.members, !rules.isEmpty {
+        return "its GPTQ configuration has rules for single modules (dynamic), which are not read"
+      }
+      return nil
+    default: return nil
+    }
+  }
+}
+
+extension JSONValue {
+  /// The members of an object; `nil` for anything else.
+  var members: [String: JSONValue]? { if case .object(let members) = self { members } else { nil } }
 }

@@ -16,11 +16,17 @@ public struct Step3TensorName: Hashable, Sendable {
     case weightShape = "weight_shape"
     case inputScale = "input_scale"
     case inputGlobalScale = "input_global_scale"
+    case weightGroupIndex = "weight_g_idx"
+    /// AWQ's and GPTQ's codes, and what belongs to them.
+    case quantizedWeight = "qweight"
+    case quantizedZeros = "qzeros"
+    case scales
+    case groupIndex = "g_idx"
 
     /// Whether the tensor only says how to read another.
     public var isScale: Bool {
       switch self {
-      case .none, .weight, .bias, .weightPacked: false
+      case .none, .weight, .bias, .weightPacked, .quantizedWeight: false
       default: true
       }
     }

@@ -23,5 +23,5 @@ func convert(
   let plan = try ShardPlanner.plan(
     source, request: ShardPlan.Request(format: format, recipe: recipe, partition: partition),
     recipe: Recipe.named(recipe, for: format == .gguf ? .gguf : .safetensors, scope: scope))
-  _ = try await Conversion(source, plan, options: ConversionOptions(threads: 2)).run(into: output)
+  _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(into: output)
 }

@@ -1,12 +1,15 @@
-import Foundation
+public import Foundation
 
 /// Writes safetensors files for tests, without any code of the product.
-struct WeightFile {
+public struct WeightFile {
   private var header: [(String, String)] = []
   private var data = Data()
 
+  /// Makes an empty one.
+  public init() {}
+
   /// Appends a tensor of little-endian bytes.
-  mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ bytes: Data) {
+  public mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ bytes: Data) {
     header.append(
       (
         name,
@@ -16,12 +19,18 @@ struct WeightFile {
   }
 
   /// Appends a tensor of numbers.
-  mutating func add<T: BitwiseCopyable>(_ name: String, _ dtype: String, _ values: [T]) {
+  public mutating func add<T: BitwiseCopyable>(_ name: String, _ dtype: String, _ values: [T]) {
     add(name, dtype, [values.count], values.withUnsafeBytes { Data($0) })
   }
 
+  /// Appends a tensor of numbers in some shape.
+  public mutating func add<T: BitwiseCopyable>(_ name: String, _ dtype: String, _ shape: [Int], _ values: [T])
+  {
+    add(name, dtype, shape, values.withUnsafeBytes { Data($0) })
+  }
+
   /// Writes the file.
-  func write(to path: String) throws {
+  public func write(to path: String) throws {
     let text = "{" + header.map { "\"\($0.0)\":\($0.1)" }.joined(separator: ",") + "}"
     var length = UInt64(text.utf8.count).littleEndian
     let bytes = withUnsafeBytes(of: &length) { Data($0) } + Data(text.utf8) + data
@@ -29,5 +38,5 @@ struct WeightFile {
   }
 
   /// The upper half of each float: BF16, for values that it holds exactly.
-  static func bfloat16(_ values: [Float]) -> [UInt16] { values.map { UInt16($0.bitPattern >> 16) } }
+  public static func bfloat16(_ values: [Float]) -> [UInt16] { values.map { UInt16($0.bitPattern >> 16) } }
 }

@@ -1,0 +1,101 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Step3Model
+internal import TensorFormats
+
+/// A Step-3's tensors under their published names, whatever wrapped them: prefixes are taken off, and experts that were
+/// saved one by one are stacked.
+enum PublishedForm {
+  /// The checkpoint as it was published; the same one if its names are published ones.
+  ///
+  /// - Throws: `.malformed` if two tensors come to one name, or the experts of a stack are not all there and alike.
+  /// - Complexity: O(number of tensors); reads nothing.
+  static func of(
+    _ checkpoint: Checkpoint, _ configuration: Step3Configuration
+  ) throws(CheckpointError) -> Checkpoint {
+    guard checkpoint.format == .safetensors else { return checkpoint }
+    var names: [String: String] = [:]
+    var stacks: [String: [Int: Checkpoint.Tensor]] = [:]
+    var order: [String] = []
+    for tensor in checkpoint.tensors {
+      guard let variant = Step3NameVariant(tensor.name) else { continue }
+      let name = variant.published.huggingFace
+      guard let expert = variant.expert else {
+        names[tensor.name] = name
+        continue
+      }
+      if stacks[name] == nil { order.append(name) }
+      if let other = stacks[name, default: [:]].updateValue(tensor, forKey: expert) {
+        throw clash(tensor, other, name, checkpoint)
+      }
+    }
+    guard !names.isEmpty || !stacks.isEmpty else { return checkpoint }
+    var owners: [String: Checkpoint.Tensor] = [:]
+    for tensor in checkpoint.tensors {
+      let name = names[tensor.name] ?? tensor.name
+      if let other = owners.updateValue(tensor, forKey: name) { throw clash(tensor, other, name, checkpoint) }
+    }
+    var derived: [Checkpoint.Derived] = []
+    for name in order {
+      guard let experts = stacks[name] else { continue }
+      if let other = owners[name], let first = experts.values.min(by: { $0.name < $1.name }) {
+        throw clash(first, other, name, checkpoint)
+      }
+      derived.append(try stack(name, experts, count: configuration.text.expertCount, checkpoint))
+    }
+    let hidden = Set(stacks.values.flatMap { $0.values.map(\.name) })
+    return checkpoint.replacing(hidden, with: derived).renaming(names)
+  }
+
+  private static func clash(
+    _ a: Checkpoint.Tensor, _ b: Checkpoint.Tensor, _ name: String, _ checkpoint: Checkpoint
+  ) -> CheckpointError {
+    CheckpointError(
+      .malformed, "is \(name) under another name, and so is \(b.name.printable)",
+      path: checkpoint.path(of: a), tensor: a.name, remedy: "leave one of them out with --exclude")
+  }
+
+  /// One tensor of all experts', the first dimension counting them. A scale that is a single number becomes a vector.
+  private static func stack(
+    _ name: String, _ experts: [Int: Checkpoint.Tensor], count: Int, _ checkpoint: Checkpoint
+  ) throws(CheckpointError) -> Checkpoint.Derived {
+    var tensors: [Checkpoint.Tensor] = []
+    var missing: [Int] = []
+    for expert in 0..<count {
+      if let tensor = experts[expert] { tensors.append(tensor) } else { missing.append(expert) }
+    }
+    guard missing.isEmpty, let first = tensors.first, experts.count == count else {
+      let named = missing.prefix(4).map(String.init).joined(separator: ", ")
+      throw CheckpointError(
+        .malformed,
+        missing.isEmpty
+          ? "there are \(experts.count) experts, and the configuration says \(count)"
+          : "\(missing.count) of its \(count) experts are missing: \(named)\(missing.count > 4 ? ", ..." : "")",
+        path: checkpoint.path, tensor: name, remedy: "the download may be incomplete")
+    }
+    if let odd = tensors.first(where: { $0.shape != first.shape || $0.elementType != first.elementType }) {
+      throw CheckpointError(
+        .malformed,
+        "is \(odd.elementType) \(odd.shape), and \(first.name.printable) is \(first.elementType) "
+          + "\(first.shape): they cannot be stacked", path: checkpoint.path(of: odd), tensor: odd.name)
+    }
+    let bytes = first.byteRange.count
+    let dimensions = [count] + (first.shape.elementCount == 1 ? [] : first.shape.dimensions)
+    let pieces = tensors.enumerated().map { expert, tensor in
+      GatheredSource.Piece(
+        checkpoint.files[tensor.file].source, offset: tensor.byteRange.lowerBound,
+        matrices: expert..<expert + 1, rows: 0..<1, columns: 0..<bytes)
+    }
+    guard let shape = TensorShape(checking: dimensions),
+      let source = GatheredSource(
+        path: checkpoint.path, matrices: count, rows: 1, rowBytes: bytes, pieces: pieces)
+    else {
+      throw CheckpointError(
+        .malformed, "all of its experts together have more elements than can be counted",
+        path: checkpoint.path, tensor: name)
+    }
+    return Checkpoint.Derived(
+      name: name, elementType: first.elementType, shape: shape, source: source, origins: tensors,
+      operation: "stacked")
+  }
+}

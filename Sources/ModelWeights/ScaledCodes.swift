@@ -1,0 +1,82 @@
+internal import Checkpoint
+internal import Quantization
+internal import TensorFormats
+
+/// A weight whose codes are read, but never written: every way of storing integers or short floats with scales that is
+/// not one of ``WeightScheme``.
+///
+/// The element of row *r* and column *c* is `(code - zero) · scale`, computed in F32, where zero and scale belong to the
+/// group of *c*: its number is `c / groupLength`, or what the index of columns says (act-order). Sources: the
+/// decompression of compressed-tensors 0.20, AutoGPTQ's and AutoAWQ's packing, the OCP Microscaling Formats
+/// specification 1.0 for MXFP8.
+struct ScaledCodes: Hashable, Sendable {
+  /// How codes, and zero points that are packed like them, lie in their tensor.
+  enum Packing: Hashable, Sendable {
+    /// One to an element, row-major like the weight.
+    case elements
+    /// `32 / bits` to a word, lowest bits first, along the rows of a row-major matrix (compressed-tensors).
+    case words(bits: Int)
+    /// The weight is stored as its transpose `[columns, rows]`. Codes follow each other down the first axis without
+    /// gaps, lowest bits first: 32 of them are `bits` words (GPTQ).
+    case transposed(bits: Int)
+    /// The transpose again, four bits each, eight neighbours of a row in a word in the order 0 2 4 6 1 3 5 7 (AWQ).
+    case awq
+  }
+
+  /// Where zero points come from.
+  enum Zeros: Hashable, Sendable {
+    /// The same for all codes.
+    case constant(Int)
+    /// One for each scale, laid out like them, one to an element.
+    case elements(Checkpoint.Tensor)
+    /// One for each scale of `[rows, groups]`, `32 / bits` to a word down the first axis (compressed-tensors).
+    case wordsOfRows(Checkpoint.Tensor, bits: Int)
+    /// One for each scale of `[groups, rows]`, packed along the second axis as GPTQ's codes are down the first; `added`
+    /// to what is stored.
+    case transposed(Checkpoint.Tensor, bits: Int, added: Int)
+    /// Likewise in AWQ's order.
+    case awq(Checkpoint.Tensor)
+  }
+
+  /// What messages call it: `GPTQ of 4 bits`.
+  let name: String
+  let codes: Checkpoint.Tensor
+  let packing: Packing
+  let scales: Checkpoint.Tensor
+  let zeros: Zeros
+  /// The group of each column, `[C]` or `[E, C]` of I32; `nil` where groups are neighbours.
+  let groupIndex: Checkpoint.Tensor?
+  /// Of the values, row-major: `[R, C]` or `[E, R, C]`.
+  let shape: TensorShape
+  /// How many rows share a scale.
+  let scaleHeight: Int
+  /// How many neighbours in a row share a scale, where no index of columns says it.
+  let groupLength: Int
+  /// Scales beside each other.
+  let groups: Int
+
+  /// Every tensor it is made of.
+  var components: [Checkpoint.Tensor] {
+    let zeros: Checkpoint.Tensor? =
+      switch self.zeros {
+      case .constant: nil
+      case .elements(let tensor), .wordsOfRows(let tensor, _), .transposed(let tensor, _, _),
+        .awq(let tensor):
+        tensor
+      }
+    return [codes, scales] + [zeros, groupIndex].compactMap { $0 }
+  }
+
+  var matrixCount: Int { shape.rank == 3 ? shape.dimensions[0] : 1 }
+  var rows: Int { shape.dimensions[shape.rank - 2] }
+  var columns: Int { shape.columns }
+  /// Scales above each other in one matrix of `[rows, groups]`.
+  var scaleRows: Int { (rows + scaleHeight - 1) / scaleHeight }
+  /// Whether the weight, its scales and its zero points are stored as their transposes.
+  var isTransposed: Bool {
+    switch packing {
+    case .elements, .words: false
+    case .transposed, .awq: true
+    }
+  }
+}

@@ -1,0 +1,33 @@
+public import Checkpoint
+internal import Quantization
+public import TensorFormats
+
+/// The shapes of the values that a checkpoint's tensors hold, which packed codes do not show.
+public struct WeightShapes: Sendable {
+  private let shapes: [String: TensorShape]
+
+  /// Looks through a checkpoint, or a part of a partition set, for packed codes. What does not add up is taken as it
+  /// is stored.
+  ///
+  /// - Complexity: O(number of tensors); reads nothing but the shapes before packing where they are stated.
+  public init(_ checkpoint: Checkpoint) {
+    var shapes: [String: TensorShape] = [:]
+    if let recognition = try? CodeRecognition(checkpoint) {
+      for tensor in checkpoint.tensors where [.i32, .u8].contains(tensor.elementType) {
+        guard let stem = CodeRecognition.module(ofCodes: tensor.name) else { continue }
+        switch try? recognition.weight(of: stem) {
+        case .stored(let weight)?: shapes[weight.codes.name] = weight.shape
+        case .decoded(let codes)?: shapes[codes.codes.name] = codes.shape
+        case .values?: break
+        case nil: shapes[tensor.name] = recognition.statedShape(ofCodes: tensor, stem)
+        }
+      }
+    }
+    self.shapes = shapes
+  }
+
+  /// The shape of the values that a tensor holds: its own, unless it packs several codes into one element.
+  ///
+  /// - Complexity: O(1).
+  public func valuesShape(of tensor: Checkpoint.Tensor) -> TensorShape { shapes[tensor.name] ?? tensor.shape }
+}
