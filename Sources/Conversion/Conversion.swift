@@ -1,5 +1,5 @@
 internal import ByteStreams
-public import Checkpoint
+internal import Checkpoint
 internal import Quantization
 public import ShardPlanning
 internal import TensorFormats
@@ -7,13 +7,13 @@ internal import TensorFormats
 /// Runs a plan: streams the source once, from the first byte to the last, and leaves a complete output or one that
 /// says that it is not.
 public struct Conversion: Sendable {
-  private let checkpoint: Checkpoint
   private let planned: PlannedConversion
   private let options: ConversionOptions
 
-  /// Prepares the conversion of `checkpoint` as planned.
-  public init(_ checkpoint: Checkpoint, _ planned: PlannedConversion, options: ConversionOptions) {
-    self.checkpoint = checkpoint
+  private var checkpoint: Checkpoint { planned.checkpoint }
+
+  /// Prepares a conversion as planned.
+  public init(_ planned: PlannedConversion, options: ConversionOptions) {
     self.planned = planned
     self.options = options
   }
@@ -131,7 +131,9 @@ public struct Conversion: Sendable {
     let metered = checkpoint.mappingSources { MeteredSource($0, meter: meters.read) }
     let (names, expected) = (planned.plan.source.files.map(\.path), options.expectedDigests)
     let sources = metered.files.map {
-      SourceLane(path: $0.source.path, byteCount: $0.source.byteCount, meter: meters.hashSource)
+      SourceLane(
+        path: $0.source.path, byteCount: $0.source.byteCount, meter: meters.hashSource,
+        isOnDisk: !$0.isDerived)
     }
     return ConversionPipeline(
       runner: UnitRunner(
@@ -166,15 +168,20 @@ extension Manifest {
       FileRecord(path: path, bytes: bytes, xxh3: "\(digests.xxh3)", sha256: "\(digests.sha256)")
     }
     let files = plan.files
+    // Manifests name what is on disk.
+    let onDisk = Dictionary(
+      plan.source.derived.map { ($0.tensor, $0.origins) }, uniquingKeysWith: { first, _ in first })
     self.init(
       version: Manifest.currentVersion, tool: plan.tool, plan: plan,
-      sources: zip(plan.source.files, report.sources).map { record($0.path, $0.bytes, $1.digests) },
+      sources: zip(plan.source.files, report.sources).compactMap {
+        $0.isDerived ? nil : record($0.path, $0.bytes, $1.digests)
+      },
       files: zip(files, report.outputs).map { record($0.path, $0.bytes, $1.digests) } + documents,
       tensors: zip(files, report.outputs).flatMap { file, lane in
         zip(file.tensors, lane.tensors).map { tensor, report in
           TensorRecord(
             name: tensor.name, file: file.path, xxh3: "\(report.xxh3)",
-            sources: tensor.sources.flatMap(\.tensors).uniqued,
+            sources: tensor.sources.flatMap(\.tensors).flatMap { onDisk[$0] ?? [$0] }.uniqued,
             error: tensor.isLossless ? nil : QuantizationError(report.errors, searched: tensor.search == .mse)
           )
         }

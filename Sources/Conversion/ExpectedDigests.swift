@@ -83,7 +83,7 @@ extension ExpectedDigests {
   ///
   /// - Throws: `.notFound` if it names a weight file that is not there, or none that is.
   func check(_ source: ShardPlan.Source) throws(CheckpointError) {
-    let names = Set(source.files.map(\.path))
+    let names = Set(source.files.filter { !$0.isDerived }.map(\.path))
     let missing = digests.keys.filter {
       !names.contains($0) && ($0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf"))
     }

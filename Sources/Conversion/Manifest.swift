@@ -5,7 +5,7 @@ public import ShardPlanning
 /// It holds nothing that differs between two runs of the same conversion: no time, no host, no absolute path.
 public struct Manifest: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 2
+  public static let currentVersion = 3
 
   /// ``currentVersion`` at the time of writing.
   public var version: Int
@@ -40,7 +40,7 @@ public struct Manifest: Codable, Hashable, Sendable {
     public var file: String
     /// XXH3-128 of its bytes.
     public var xxh3: String
-    /// The source tensors it was made from.
+    /// The source tensors it was made from, by their names on disk.
     public var sources: [String]
     /// What was lost; `nil` for tensors whose values are unchanged.
     public var error: QuantizationError?

@@ -19,7 +19,8 @@ struct WorkList: Sendable {
   let files: [ShardPlan.File]
   /// All output tensors, file by file.
   let targets: [Target]
-  /// The source, from the first byte of the first file to the last byte of the last.
+  /// The source, from the first byte of the first file to the last byte of the last, with tensors that are made of
+  /// others in between.
   let segments: [WorkSegment]
 
   init(_ plan: ShardPlan) {
@@ -42,24 +43,60 @@ struct WorkList: Sendable {
         rowsBefore += slice.extent.count < 2 ? 0 : slice.extent[slice.extent.count - 2]
       }
     }
+    segments = Self.segments(plan.source.files, users)
+  }
+
+  /// The source in the order in which it is read.
+  private static func segments(
+    _ files: [ShardPlan.SourceFile], _ users: [Origin: [SourceView.Use]]
+  ) -> [WorkSegment] {
+    // Tensors that are made of others follow as soon as what they are made of has been read, so that it is still in the
+    // page cache when they read it once more.
+    var derived: [(last: ShardPlan.SourceFile.Origin, origin: Origin)] = []
+    for (file, description) in files.enumerated() {
+      for last in description.origins {
+        let origin = Origin(file: file, offset: last.offset)
+        if users[origin] != nil { derived.append((last, origin)) }
+      }
+    }
+    derived.sort {
+      ($0.last.file, $0.last.end, $0.origin.file, $0.origin.offset)
+        < ($1.last.file, $1.last.end, $1.origin.file, $1.origin.offset)
+    }
+    var pending = derived[...]
     var segments: [WorkSegment] = []
-    for (file, description) in plan.source.files.enumerated() {
+    func append(_ origin: Origin, _ uses: [SourceView.Use]) -> Int {
+      let view = SourceView(uses)
+      let range = origin.offset..<origin.offset + view.byteCount
+      segments.append(WorkSegment(file: origin.file, byteRange: range, view: view))
+      return range.upperBound
+    }
+    for (file, description) in files.enumerated() where !description.isDerived {
       var position = 0
+      // Bytes that are only hashed, cut where something can be made of them.
+      func hash(upTo end: Int) {
+        while let (last, origin) = pending.first, (last.file, last.end) <= (file, end) {
+          if last.file == file, position < last.end {
+            segments.append(WorkSegment(file: file, byteRange: position..<last.end, view: nil))
+            position = last.end
+          }
+          pending.removeFirst()
+          if let uses = users[origin] { _ = append(origin, uses) }
+        }
+        if position < end {
+          segments.append(WorkSegment(file: file, byteRange: position..<end, view: nil))
+          position = end
+        }
+      }
       let origins = users.keys.filter { $0.file == file }.sorted { $0.offset < $1.offset }
       for origin in origins {
         guard let uses = users[origin] else { continue }
-        let view = SourceView(uses)
-        if position < origin.offset {
-          segments.append(WorkSegment(file: file, byteRange: position..<origin.offset, view: nil))
-        }
-        position = origin.offset + view.byteCount
-        segments.append(WorkSegment(file: file, byteRange: origin.offset..<position, view: view))
+        hash(upTo: origin.offset)
+        position = append(origin, uses)
       }
-      if position < description.bytes {
-        segments.append(WorkSegment(file: file, byteRange: position..<description.bytes, view: nil))
-      }
+      hash(upTo: description.bytes)
     }
-    self.segments = segments
+    return segments
   }
 
   /// The steps, made one at a time: a list of all of them would grow with the model.

@@ -132,6 +132,11 @@ extension StorageFormat {
   fileprivate var isScheme: Bool { if case .scheme = self { true } else { false } }
 }
 
+extension Recipe {
+  /// Whether it leaves every tensor as it is, so that nothing has to be known of any.
+  public var isCopy: Bool { self == .keep }
+}
+
 // MARK: - Rules that decide nothing
 
 extension Recipe {

@@ -22,6 +22,8 @@ struct FormatChoice {
     var fallbacks: [ShardPlan.Fallback] = []
     /// The source tensors that could have used an importance matrix's weights and have none.
     var unweighted: Set<String> = []
+    /// Whether the importance matrix has something about any tensor.
+    var isCovered = false
   }
 
   /// Decides for all tensors.
@@ -35,7 +37,6 @@ struct FormatChoice {
     result.tensors.reserveCapacity(tensors.count)
     // Boxes of one size from one tensor are alike, and 64 ranks have 64 of them.
     var settled: [Box: Settled] = [:]
-    var noted: Set<String> = []
     for placed in tensors where settled[Box(placed)] == nil {
       let choice = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: false)
       settled[Box(placed)] = choice
@@ -44,6 +45,7 @@ struct FormatChoice {
     for placed in Self.lackingNeighbours(tensors.map { ($0, settled[Box($0)]?.storage) }) {
       settled[Box(placed)] = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: true)
     }
+    var positions: [String: Int] = [:]
     for var placed in tensors {
       let name = placed.source.name
       guard let choice = settled[Box(placed)] else { continue }
@@ -51,7 +53,16 @@ struct FormatChoice {
       placed.search = choice.search
       placed.importance = choice.importance
       if choice.lacksImportance { result.unweighted.insert(name) }
-      if let fallback = choice.fallback, noted.insert(name).inserted { result.fallbacks.append(fallback) }
+      if choice.hasImportance { result.isCovered = true }
+      if var fallback = choice.fallback {
+        fallback.parameters = placed.shape.elementCount
+        if let position = positions[name] {
+          result.fallbacks[position].parameters += fallback.parameters
+        } else {
+          positions[name] = result.fallbacks.count
+          result.fallbacks.append(fallback)
+        }
+      }
       result.tensors.append(placed)
     }
     try recipe.requireAllUsed(used)
@@ -73,6 +84,8 @@ struct FormatChoice {
     let search: ScaleSearch?
     let importance: String?
     let lacksImportance: Bool
+    /// Whether the importance matrix has something about it, used or not.
+    let hasImportance: Bool
     let fallback: ShardPlan.Fallback?
     let rule: Int?
   }
@@ -134,12 +147,20 @@ extension FormatChoice {
     let uses = usesImportance(storage, search)
     return Settled(
       storage: storage, search: search, importance: uses ? weights : nil,
-      lacksImportance: uses && weights == nil && importance != nil,
+      lacksImportance: uses && weights == nil && importance != nil, hasImportance: weights != nil,
       fallback: decision.reason.map {
         ShardPlan.Fallback(
           tensor: placed.source.name, wanted: decision.wanted.spelling, stored: decision.format.spelling,
-          reason: $0)
+          reason: $0, parameters: 0, isForeseen: isForeseen(decision))
       }, rule: decision.rule)
+  }
+
+  /// Whether the recipe itself says what a tensor gets instead of what it asked: its rule has a list, or no rule is
+  /// about it.
+  private func isForeseen(_ decision: RecipeDecision) -> Bool {
+    guard let rule = decision.rule else { return true }
+    if case .chain = recipe.rules[rule].fallback ?? recipe.onMisfit { return true }
+    return false
   }
 
   private func subject(_ placed: PlacedTensor, hasTiedEmbedding: Bool) -> RecipeSubject {
@@ -188,6 +209,9 @@ extension FormatChoice {
   ) throws(CheckpointError) -> String? {
     switch format {
     case .keep:
+      if let decoded = placed.source.decoded {
+        return "it is \(decoded), and such codes are only copied whole, within one format"
+      }
       // A module of several weights is kept as it is, all of it.
       if !(placed.source.isFused && placed.isWhole), let scheme = placed.source.scheme,
         let inside = placed.cutInside(scheme.scheme)

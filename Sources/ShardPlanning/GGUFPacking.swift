@@ -19,7 +19,7 @@ enum GGUFPacking {
         throw CheckpointError(
           .unsupported, "GGUF has no name for this tensor in this architecture",
           tensor: placed.sources[0].tensor,
-          remedy: "convert to safetensors instead")
+          remedy: "leave it out with --exclude, or convert to safetensors")
       }
       items.append(GGUFLayout.Tensor(name: name, elementType: placed.elementType, shape: placed.shape))
     }

@@ -23,6 +23,8 @@ extension OutputPart {
     } else {
       return (nil, [])
     }
+    // A copy says what its source says, to the byte.
+    if model.isRaw { return (String(decoding: source, as: UTF8.self), []) }
     var text = try ConfigurationText(source)
     let original = text
     try setQuantization(&text)

@@ -16,12 +16,12 @@ struct OutputPart {
 
   /// Adds files, documents and copies to `part`, and the files' headers to `headers`.
   ///
-  /// - Returns: What the configuration says otherwise than the source's.
+  /// - Returns: What the configuration says otherwise than the source's, and what the part lacks.
   /// - Throws: What the formats' layouts throw, `.malformed` for a broken configuration or tokenizer, and
   ///   `.invalidRequest` for what no configuration can describe.
   func fill(
     _ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]
-  ) throws(CheckpointError) -> [ShardPlan.Amendment] {
+  ) throws(CheckpointError) -> (amendments: [ShardPlan.Amendment], omissions: [ShardPlan.Omission]) {
     switch request.format {
     case .safetensors:
       let (files, index) = try SafetensorsPacking.pack(
@@ -35,10 +35,13 @@ struct OutputPart {
     }
     let (text, amendments) = try configuration(for: part)
     if let text { part.documents.append(ShardPlan.Document(path: path("config.json", in: part), text: text)) }
-    guard servesText(part) else { return amendments }
-    part.copies = try companions(for: part)
+    guard servesText(part) else { return (amendments, []) }
+    let side = try sideFiles()
+    part.copies = side.files.map {
+      ShardPlan.Copy(from: $0.from, path: path($0.name, in: part), bytes: $0.bytes)
+    }
     try addTokenizerFiles(to: &part)
-    return amendments
+    return (amendments, side.omissions)
   }
 
   /// The vision part and the experts serve no text by themselves.
@@ -52,42 +55,27 @@ struct OutputPart {
 // MARK: - Companions
 
 extension OutputPart {
-  /// The small files beside the weights that an engine needs: tokenizer, generation settings, chat template, and the
-  /// code of models that bring their own.
-  private func companions(for part: ShardPlan.Part) throws(CheckpointError) -> [ShardPlan.Copy] {
-    let directory = model.checkpoint.directory
-    return try FileSystem.names(in: directory).filter(Self.isCompanion).compactMap { name in
-      let path = "\(directory)/\(name)"
-      guard FileSystem.kind(of: path) == .file, let bytes = FileSystem.size(of: path),
-        bytes <= OutputMarkers.largestTextFile
-      else { return nil }
-      return ShardPlan.Copy(from: name, path: self.path(name, in: part), bytes: bytes)
-    }
-  }
-
-  private static func isCompanion(_ name: String) -> Bool {
-    let prefixes = [
-      "tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "generation_config", "chat_template",
-    ]
-    let suffixes = ["preprocessor_config.json", "processor_config.json", ".jinja", ".py", ".tiktoken"]
-    return !name.hasPrefix(".") && !name.hasSuffix(".safetensors") && !name.hasSuffix(".gguf")
-      && (prefixes.contains { name.hasPrefix($0) } || suffixes.contains { name.hasSuffix($0) })
+  /// The small files beside the weights: all of them beside a copy, otherwise what an engine needs.
+  private func sideFiles() throws(CheckpointError) -> SideFiles {
+    let (checkpoint, directory) = (model.checkpoint, model.sideDirectory)
+    return model.isRaw
+      ? try .all(beside: checkpoint, in: directory) : try .needed(beside: checkpoint, in: directory)
   }
 
   /// What a GGUF source says about its tokenizer, as the files that Hugging Face's readers look for. Files that lie
   /// beside the source say more, and win.
   private func addTokenizerFiles(to part: inout ShardPlan.Part) throws(CheckpointError) {
     guard request.format == .safetensors, let tokenizer, let step3 = model.step3 else { return }
-    let copied = Set(part.copies.map(\.from))
-    if !copied.contains("tokenizer.json") {
+    let copied = Set(part.copies.map(\.path))
+    if !copied.contains(path("tokenizer.json", in: part)) {
       let text = try tokenizer.tokenizerJSON()
       part.documents.append(document("tokenizer.json", text, in: part))
     }
-    if !copied.contains("tokenizer_config.json") {
+    if !copied.contains(path("tokenizer_config.json", in: part)) {
       let text = try tokenizer.tokenizerConfigJSON(contextLength: step3.text.contextLength)
       part.documents.append(document("tokenizer_config.json", text, in: part))
     }
-    if !copied.contains("generation_config.json") {
+    if !copied.contains(path("generation_config.json", in: part)) {
       part.documents.append(
         document("generation_config.json", try tokenizer.generationConfigJSON(), in: part))
     }

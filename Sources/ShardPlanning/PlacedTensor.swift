@@ -28,6 +28,8 @@ struct SourceTensor {
   let isExpertStack: Bool
   /// The dimension that tensor parallelism cuts; `nil` for tensors that every rank needs whole.
   let tensorParallelAxis: Int?
+  /// How it is stored on disk, if its values are decoded from codes that are only read: ``Checkpoint/Checkpoint/Derived``.
+  var decoded: String?
 
   /// How its elements, or its codes, are stored.
   var elementType: ElementType { stored.codes.elementType }

@@ -1,3 +1,4 @@
+public import Checkpoint
 public import QuantizationRecipes
 
 /// A plan together with what is derived from it and too large to print: the headers of its files, and the importance
@@ -12,4 +13,7 @@ public struct PlannedConversion: Sendable {
   public let headers: [String: [UInt8]]
   /// The matrix that ``ShardPlan/Tensor/importance`` names entries of; `nil` without one.
   public let importance: ImportanceMatrix?
+  /// The source as the plan speaks of it: with tensors that are not on disk like that (stacked experts, merged parts,
+  /// decoded codes) in files of their own.
+  public let checkpoint: Checkpoint
 }

@@ -1,12 +1,47 @@
 internal import Checkpoint
-internal import TensorFormats
+public import TensorFormats
 
 extension ShardPlan {
   /// All files of all parts, in the order in which the manifest lists them.
   public var files: [File] { parts.flatMap(\.files) }
 
-  /// The size of the source's weight files.
-  public var sourceBytes: Int { source.files.reduce(0) { $0 + $1.bytes } }
+  /// The size of the source's weight files on disk.
+  public var sourceBytes: Int { source.files.reduce(0) { $0 + ($1.isDerived ? 0 : $1.bytes) } }
+
+  /// The bytes that a conversion reads: those of the source, and of tensors that are made of others once more.
+  public var workBytes: Int { source.files.reduce(0) { $0 + $1.bytes } }
+
+  /// The share of the output's parameters that are stored otherwise than the recipe asked, without its having said what
+  /// to do instead.
+  public var fallbackShare: Double {
+    let surprising = fallbacks.reduce(0) { $0 + ($1.isForeseen ? 0 : $1.parameters) }
+    return parameters == 0 ? 0 : Double(surprising) / Double(parameters)
+  }
+
+  /// The most of a recipe's parameters that may be stored otherwise than it asks without a word from the user.
+  public static let tolerableFallbackShare = 0.05
+
+  /// Checks that the output is what its recipe is called.
+  ///
+  /// - Throws: `.invalidRequest` with the commonest reason, if more than ``tolerableFallbackShare`` falls back.
+  public func requireRecipe() throws(CheckpointError) {
+    guard fallbackShare > Self.tolerableFallbackShare else { return }
+    let groups = Dictionary(grouping: fallbacks.filter { !$0.isForeseen }) {
+      "\($0.wanted) -> \($0.stored): \($0.reason)"
+    }
+    let largest = groups.max {
+      ($0.value.reduce(0) { $0 + $1.parameters }, $1.key) < (
+        $1.value.reduce(0) { $0 + $1.parameters }, $0.key
+      )
+    }
+    let percent = (fallbackShare * 1000).rounded() / 10
+    throw CheckpointError(
+      .invalidRequest,
+      "\(percent) % of the parameters would not be stored as \(request.recipe.printable) says"
+        + (largest.map { ": \($0.key) (\($0.value.count) tensors, \($0.value[0].tensor.printable) is one)" }
+          ?? ""),
+      remedy: "choose a recipe or a cut that fits, or give --allow-fallback")
+  }
 
   /// The size of all output weight files, headers included.
   public var outputBytes: Int { files.reduce(0) { $0 + $1.bytes } }

@@ -10,7 +10,7 @@ public import TensorFormats
 /// that are equal give equal output, byte for byte.
 public struct ShardPlan: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 2
+  public static let currentVersion = 3
 
   /// ``currentVersion`` at the time of planning.
   public var version: Int = ShardPlan.currentVersion
@@ -28,6 +28,12 @@ public struct ShardPlan: Codable, Hashable, Sendable {
   public var fallbacks: [Fallback]
   /// Source tensors that are no output tensors by themselves, and why.
   public var absorbed: [Absorption]
+  /// Source tensors that were left out because they were asked to be.
+  public var excluded: [Exclusion] = []
+  /// What the output lacks that the source has or a reader may look for, besides tensors.
+  public var omissions: [Omission] = []
+  /// What is odd about the source and does not keep it from being converted.
+  public var warnings: [String] = []
   /// Which matrices share a scale, for schemes that have one for each matrix.
   public var scaleGroups: [ScaleGroup]
   /// What the output's configuration says otherwise than the source's, besides quantisation.
@@ -45,10 +51,22 @@ extension ShardPlan {
     public var format: Checkpoint.Format
     /// `model_type` or `general.architecture`; `nil` where nothing says it.
     public var architecture: String?
-    /// The weight files in the order in which they are read.
+    /// The weight files in the order in which they are read; see ``SourceFile/isDerived``.
     public var files: [SourceFile]
     /// The number of tensors.
     public var tensorCount: Int
+    /// Tensors that are not on disk as the plan speaks of them: renamed, stacked, merged or decoded ones.
+    public var derived: [DerivedTensor] = []
+  }
+
+  /// A tensor that is made of others whenever it is read.
+  public struct DerivedTensor: Codable, Hashable, Sendable {
+    /// Its name in the plan.
+    public var tensor: String
+    /// What is done: `renamed`, `stacked`, `merged`, `decoded from ...`.
+    public var operation: String
+    /// The tensors on disk.
+    public var origins: [String]
   }
 
   /// One weight file of the source.
@@ -61,6 +79,21 @@ extension ShardPlan {
     public var dataOffset: Int
     /// XXH3-128 of everything before ``dataOffset``: a plan of another header is another plan.
     public var headerXXH3: String
+    /// Whether it is not on disk, but stands for tensors that are made of others: ``Source/derived``.
+    public var isDerived: Bool = false
+    /// Where the tensors of such a file end that its tensors are made of, in the order of the file: whoever reads the
+    /// source in order has just read them there.
+    public var origins: [Origin] = []
+
+    /// Where what one derived tensor is made of ends.
+    public struct Origin: Codable, Hashable, Sendable {
+      /// The derived tensor's first byte in its file.
+      public var offset: Int
+      /// The last file on disk that has something of it.
+      public var file: Int
+      /// The first byte there that it does not need.
+      public var end: Int
+    }
   }
 }
 
@@ -80,12 +113,18 @@ extension ShardPlan {
     /// How the scales of schemes are chosen; `nil` for what is usual: ``ScaleSearch/mse`` for codes of four bits,
     /// ``ScaleSearch/absmax`` for longer ones.
     public var scaleSearch: ScaleSearch?
+    /// Regular expressions: tensors whose names, or whose weights' names, contain one are left out.
+    public var exclude: [String] = []
+    /// Whether a copy of a Step-3 gets its published names, experts stacked; every other conversion does that anyway.
+    public var publishedNames = false
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
-      scaleSearch: ScaleSearch? = nil
+      scaleSearch: ScaleSearch? = nil, exclude: [String] = [], publishedNames: Bool = false
     ) {
+      self.exclude = exclude
+      self.publishedNames = publishedNames
       self.format = format
       self.recipe = recipe
       self.partition = partition
@@ -342,6 +381,32 @@ extension ShardPlan {
     public var stored: String
     /// Why.
     public var reason: String
+    /// How many weights it has, as often as they are stored.
+    public var parameters: Int
+    /// Whether the recipe itself says what to do instead; nobody is surprised then.
+    public var isForeseen: Bool
+  }
+
+  /// A source tensor that was left out on purpose.
+  public struct Exclusion: Codable, Hashable, Sendable {
+    /// The source tensor's name.
+    public var tensor: String
+    /// The pattern that it matched.
+    public var pattern: String
+  }
+
+  /// Something that the output lacks.
+  public struct Omission: Codable, Hashable, Sendable {
+    /// What: a file's name, or what it would have said.
+    public var what: String
+    /// Why.
+    public var reason: String
+
+    /// Describes what is missing.
+    public init(what: String, reason: String) {
+      self.what = what
+      self.reason = reason
+    }
   }
 
   /// A member of the configuration that had to be put right.

@@ -2,6 +2,7 @@ internal import ByteStreams
 public import Checkpoint
 internal import GGUF
 public import QuantizationRecipes
+internal import Safetensors
 internal import Step3Model
 public import TensorFormats
 
@@ -17,20 +18,42 @@ public enum ShardPlanner {
   public static func plan(
     _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile? = nil
   ) throws(CheckpointError) -> PlannedConversion {
-    guard checkpoint.parts.isEmpty else {
-      throw CheckpointError(
-        .unsupported, "this is a partition set of \(checkpoint.parts.count) parts", path: checkpoint.path,
-        remedy: "convert the checkpoint it was made from, or one of its parts")
+    do throws(CheckpointError) {
+      return try plan(PlannedSource(checkpoint, request, recipe), request, recipe, importance)
+    } catch {
+      // Whoever names a tensor names where it is.
+      throw error.tensor == nil ? error : error.at(path: checkpoint.path)
     }
-    let model = try SourceModel(checkpoint, router: request.router)
+  }
+
+  private static func plan(
+    _ source: PlannedSource, _ request: ShardPlan.Request, _ recipe: Recipe, _ importance: ImportanceFile?
+  ) throws(CheckpointError) -> PlannedConversion {
+    let model = source.model
+    let checkpoint = model.checkpoint
     try model.check(request)
+    let completeness = try Completeness(model) { name throws(CheckpointError) in
+      try source.exclusions.pattern(for: name) != nil
+    }
+    if request.partition != .none {
+      try completeness.require("cut for attention and FFN", path: checkpoint.path)
+    } else if request.format == .gguf {
+      try completeness.require("written as GGUF", path: checkpoint.path)
+    }
     let placement = try Placement(
       model.tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
     let choice = FormatChoice(
       recipe: recipe, container: Container(request.format),
       sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
       expertCount: model.expertCount, importance: importance?.matrix, scaleSearch: request.scaleSearch)
-    let decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
+    var decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
+    if let importance, !decisions.isCovered {
+      throw CheckpointError(
+        .invalidRequest,
+        "the importance matrix \(importance.name.printable) has something about none of the tensors",
+        path: checkpoint.path, remedy: "give the one that was made of this model")
+    }
+    let obsolete = ObsoleteScales(&decisions.tensors)
     let outputs = try OutputTensors(
       decisions.tensors, parts: placement.parts.count, of: model, format: request.format)
     let tokenizer = try model.tokenizer(for: request)
@@ -38,36 +61,62 @@ public enum ShardPlanner {
     var parts = placement.parts
     let placed = Dictionary(grouping: decisions.tensors, by: \.part)
     var amendments: [ShardPlan.Amendment] = []
+    var omissions = source.omissions
     for index in parts.indices {
-      let amended = try OutputPart(
+      let filled = try OutputPart(
         model: model, request: request, tokenizer: tokenizer, weights: placed[index] ?? [],
         tensors: outputs.parts[index]
       ).fill(&parts[index], headers: &headers)
-      for amendment in amended where !amendments.contains(amendment) { amendments.append(amendment) }
+      for amendment in filled.amendments where !amendments.contains(amendment) {
+        amendments.append(amendment)
+      }
+      for omission in filled.omissions where !omissions.contains(omission) { omissions.append(omission) }
     }
-    let plan = ShardPlan(
-      tool: toolkitVersion, source: try describe(checkpoint, model), request: request, parts: parts,
+    var plan = ShardPlan(
+      tool: toolkitVersion, source: try describe(model.checkpoint), request: request, parts: parts,
       replicated: outputs.withScales(placement.replicated), fallbacks: decisions.fallbacks,
-      absorbed: outputs.absorbed, scaleGroups: outputs.scaleGroups, amendments: amendments,
+      absorbed: (outputs.absorbed + obsolete.absorbed).sorted { $0.tensor < $1.tensor },
+      excluded: source.excluded, omissions: omissions, scaleGroups: outputs.scaleGroups,
+      amendments: amendments,
       importance: importance?.described(for: decisions.tensors, unweighted: decisions.unweighted))
-    try plan.checkCoverage(of: checkpoint)
-    return PlannedConversion(plan: plan, headers: headers, importance: importance?.matrix)
+    plan.warnings = source.warnings
+    if !completeness.issues.isEmpty {
+      plan.warnings.append("this Step-3 is not what its configuration describes: \(completeness.summary)")
+    }
+    try plan.checkCoverage(of: model.checkpoint)
+    return PlannedConversion(
+      plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint)
   }
 
-  private static func describe(
-    _ checkpoint: Checkpoint, _ model: SourceModel
-  ) throws(CheckpointError) -> ShardPlan.Source {
+  private static func describe(_ checkpoint: Checkpoint) throws(CheckpointError) -> ShardPlan.Source {
     var files: [ShardPlan.SourceFile] = []
+    var derived = checkpoint.namesOnDisk.sorted { $0.key.precedesBytewise($1.key) }.map {
+      ShardPlan.DerivedTensor(tensor: $0.key, operation: "renamed", origins: [$0.value])
+    }
+    let inUse = Set(checkpoint.tensors.map(\.name))
     for file in checkpoint.files {
       let header = try file.source.readBytes(0..<file.dataOffset)
+      var position = 0
+      var origins: [ShardPlan.SourceFile.Origin] = []
+      for derivation in file.derivations {
+        origins.append(
+          ShardPlan.SourceFile.Origin(
+            offset: position, file: derivation.lastOrigin.file, end: derivation.lastOrigin.end))
+        position += derivation.bytes
+      }
+      derived += file.derivations.compactMap { derivation in
+        guard inUse.contains(derivation.name) else { return nil }
+        return ShardPlan.DerivedTensor(
+          tensor: derivation.name, operation: derivation.operation, origins: derivation.origins)
+      }
       files.append(
         ShardPlan.SourceFile(
           path: file.name, bytes: file.source.byteCount, dataOffset: file.dataOffset,
-          headerXXH3: digest(of: header)))
+          headerXXH3: digest(of: header), isDerived: file.isDerived, origins: origins))
     }
     return ShardPlan.Source(
       format: checkpoint.format, architecture: checkpoint.architecture, files: files,
-      tensorCount: checkpoint.tensors.count)
+      tensorCount: checkpoint.tensors.count, derived: derived)
   }
 }
 

@@ -18,15 +18,55 @@ struct SourceModel {
   /// The tensors that only say how to read weights: scales, shapes.
   let companions: [Checkpoint.Tensor]
 
+  /// Whether its tensors are copied without a look at what they mean.
+  let isRaw: Bool
+  /// Whether this is one part of a partition set.
+  let isPart: Bool
+  /// Where the files beside the weights are, below the source's directory; empty for there.
+  let sideDirectory: String
+
   var layerCount: Int { step3?.text.layerCount ?? (tensors.compactMap(\.layer).max() ?? -1) + 1 }
   var expertCount: Int { step3?.text.expertCount ?? 0 }
   var hasTiedEmbedding: Bool { !tensors.contains { $0.role == .lmHead } }
-  /// Whether some of its weights have scales in tensors of their own.
-  var isQuantized: Bool { tensors.contains { $0.scheme != nil } }
+  /// Whether some of its weights have scales in tensors of their own, or had on disk.
+  var isQuantized: Bool { tensors.contains { $0.scheme != nil || $0.decoded != nil } }
+  /// Whether the configuration says that the output projection is the embedding.
+  var saysTied: Bool {
+    checkpoint.configuration.flatMap { try? ConfigurationText($0)["tie_word_embeddings"] } == "true"
+  }
 
-  init(_ checkpoint: Checkpoint, router: Step3Placement.RouterSide) throws(CheckpointError) {
+  /// Takes every tensor for what it is stored as, under its own name: nothing has to be understood to copy it.
+  init(raw checkpoint: Checkpoint, sideDirectory: String) {
     self.checkpoint = checkpoint
-    let weights = try ModelWeights(checkpoint)
+    self.sideDirectory = sideDirectory
+    isRaw = true
+    isPart = false
+    step3 = nil
+    let isGGUF = checkpoint.format == .gguf
+    tensors = checkpoint.tensors.map { tensor in
+      let description = TensorDescription(name: tensor.name)
+      return SourceTensor(
+        name: tensor.name, stored: StoredWeight(values: tensor), shape: tensor.shape, firstRow: 0,
+        role: description.role, layer: description.layer, safetensorsName: tensor.name,
+        ggufName: isGGUF ? tensor.name : nil, side: .model,
+        isVision: checkpoint.files[tensor.file].isVisionCompanion, isExpertStack: false,
+        tensorParallelAxis: nil)
+    }
+    companions = []
+  }
+
+  /// Finds out what every weight is.
+  ///
+  /// - Throws: `.unsupported` for codes that are not understood, `.malformed` for a broken configuration.
+  init(
+    _ source: Checkpoint, router: Step3Placement.RouterSide, sideDirectory: String
+  ) throws(CheckpointError) {
+    let weights = try ModelWeights(source)
+    let checkpoint = weights.checkpoint
+    self.checkpoint = checkpoint
+    self.sideDirectory = sideDirectory
+    isRaw = false
+    isPart = weights.isPart
     step3 = weights.configuration
     let placement = Step3Placement(router: router)
     var tensors: [SourceTensor] = []
@@ -49,13 +89,16 @@ struct SourceModel {
     // In a part of a partition this is the part's share.
     let shape = TensorShape(piece.box.extent)
     let own = shape == piece.stored.shape ? codes.name : name
+    let decoded = checkpoint.files[codes.file].derivations.first {
+      $0.name == codes.name && $0.operation.hasPrefix("decoded")
+    }?.operation
     guard step3 != nil, let known = Step3TensorName(huggingFace: name) else {
       let description = TensorDescription(name: name)
       return SourceTensor(
         name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: description.role,
         layer: description.layer, safetensorsName: name, ggufName: isGGUF ? codes.name : nil, side: .model,
         isVision: checkpoint.files[codes.file].isVisionCompanion, isExpertStack: false,
-        tensorParallelAxis: nil)
+        tensorParallelAxis: nil, decoded: decoded)
     }
     let side: ShardPlan.Part.Role =
       switch placement.side(of: known) {
@@ -68,14 +111,14 @@ struct SourceModel {
       layer: known.layer, safetensorsName: known.huggingFace, ggufName: known.gguf, side: side,
       isVision: known.module.isVision,
       isExpertStack: Step3Placement.expertParallelAxis(of: known.module) != nil,
-      tensorParallelAxis: Step3Placement.tensorParallelAxis(of: known.module))
+      tensorParallelAxis: Step3Placement.tensorParallelAxis(of: known.module), decoded: decoded)
   }
 }
 
 // MARK: - What can be asked of it
 
 extension SourceModel {
-  /// Refuses requests that need knowledge of a model that is not known.
+  /// Refuses requests that need knowledge of a model that is not known, or of tensors that are not.
   func check(_ request: ShardPlan.Request) throws(CheckpointError) {
     if request.partition != .none, let text = checkpoint.configuration,
       try ConfigurationText(text)[OutputPart.partitionKey] != nil
@@ -84,8 +127,9 @@ extension SourceModel {
         .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")
     }
-    guard step3 == nil else { return }
-    let name = checkpoint.architecture ?? "this model"
+    guard step3 == nil else { return try checkPlaces(request) }
+    guard !isRaw else { return }
+    let name = checkpoint.architecture?.printable ?? "this model"
     if request.partition != .none {
       throw CheckpointError(
         .unsupported,
@@ -98,6 +142,21 @@ extension SourceModel {
         "\(name) is not a Step-3: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
         path: checkpoint.path, remedy: "convert it to \(checkpoint.format.rawValue)")
     }
+  }
+
+  /// A tensor whose side of the cut is not known is never put on one by default.
+  private func checkPlaces(_ request: ShardPlan.Request) throws(CheckpointError) {
+    guard request.partition != .none else { return }
+    let strangers = tensors.filter { Step3TensorName(huggingFace: $0.safetensorsName) == nil }
+    guard let first = strangers.first else { return }
+    let names = strangers.prefix(4).map(\.name.printable).joined(separator: ", ")
+    throw CheckpointError(
+      .unsupported,
+      "which side of the cut \(strangers.count == 1 ? "it lives" : "\(strangers.count) tensors live") on is not known"
+        + (strangers.count == 1 ? "" : ": \(names)\(strangers.count > 4 ? ", ..." : "")"),
+      path: checkpoint.path(of: first.stored.codes), tensor: first.name,
+      remedy:
+        "leave \(strangers.count == 1 ? "it" : "them") out with --exclude, or convert without --partition")
   }
 }
 

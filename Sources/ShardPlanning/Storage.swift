@@ -86,7 +86,7 @@ extension PlacedTensor {
     else { return false }
     let type = scales.elementType
     return type == written.elementType || (type == .f8E8M0 && written.elementType == .u8)
-      || ([.bf16, .f16].contains(type) && written.elementType == .f32)
+      || ([.bf16, .f16, .f8E8M0].contains(type) && written.elementType == .f32)
   }
 }
 

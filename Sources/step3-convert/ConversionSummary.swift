@@ -20,6 +20,8 @@ struct ConversionSummary: Encodable {
   let seconds: Double
   let peakMemoryBytes: Int
   let worst: [Worst]
+  /// What is stored otherwise than asked, and what is not in the output.
+  let notes: PlanNotes
   /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
   let engines: PlannedEngines?
 
@@ -34,6 +36,7 @@ struct ConversionSummary: Encodable {
     self.engines = engines
     let manifest = outcome.manifest
     self.output = output
+    notes = PlanNotes(manifest.plan)
     sourceBytes = manifest.plan.sourceBytes
     outputBytes = manifest.plan.outputBytes
     bitsPerWeight = manifest.plan.bitsPerWeight
@@ -78,6 +81,9 @@ struct ConversionSummary: Encodable {
         text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
     }
+    // The lines that follow are indented like the rest.
+    let said = notes.text(width: (StandardStream.output.columns ?? 80) - 2)
+    text += said.split(separator: "\n").map { "  \($0)\n" }.joined()
     if let engines {
       text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }

@@ -78,6 +78,8 @@ struct Convert: ToolCommand {
     let checkpoint = try Checkpoint.open(source)
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
+    try planning.require(planned.plan)
+    CommonOptions.warn("step3-convert", planned.plan.warnings)
     // The loaders' rules need the plan only, so they are asked before hours of work.
     if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }
     let engines = try PlannedEngines(planned.plan)
@@ -85,12 +87,12 @@ struct Convert: ToolCommand {
     if dryRun { return try report(planned.plan, engines) }
 
     let conversion = Conversion(
-      checkpoint, planned,
+      planned,
       options: ConversionOptions(
         threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
         overwrite: overwrite, resume: resume, syncEvery: syncEvery.bytes,
         expectedDigests: try expectSHA256.map(ExpectedDigests.init(path:))))
-    let progress = common.progressReporter("converting", total: planned.plan.sourceBytes)
+    let progress = common.progressReporter("converting", total: planned.plan.workBytes)
     defer { progress.finish() }
     let start = ContinuousClock.now
     let outcome = try await run(conversion, progress)

@@ -26,6 +26,7 @@ struct Plan: ToolCommand {
     let checkpoint = try Checkpoint.open(source)
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let plan = try planning.plan(checkpoint).plan
+    CommonOptions.warn("step3-convert", plan.warnings)
     if let forEngine { try PlannedEngines.require(forEngine, of: plan) }
     if common.json {
       try StandardStream.output.write(json: plan)
@@ -33,5 +34,7 @@ struct Plan: ToolCommand {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
       if let engines = try PlannedEngines(plan) { try StandardStream.output.write("\n\(engines.text)\n") }
     }
+    // The plan is there to be looked at; what convert would refuse it refuses too.
+    try planning.require(plan)
   }
 }

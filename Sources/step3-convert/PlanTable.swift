@@ -125,64 +125,22 @@ extension PlanTable {
 extension PlanTable {
   /// What a reader should know before starting: stored twice, stored otherwise than asked, not stored.
   private func notes(width: Int) -> String {
-    var text = ""
-    if !plan.fallbacks.isEmpty {
-      text += "\nStored otherwise than the recipe asked:\n"
-      let groups = Dictionary(grouping: plan.fallbacks) { "\($0.wanted) -> \($0.stored): \($0.reason)" }
-      for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
-        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
-      }
+    var text = PlanNotes(plan).text(width: width)
+    let replicated = PlanNotes.Group.grouping(plan.replicated) {
+      ("\($0.parts.count) parts: \($0.reason)", $0.tensor)
     }
-    if !plan.replicated.isEmpty {
-      text += "\nIn several parts:\n"
-      let groups = Dictionary(grouping: plan.replicated) { "\($0.parts.count) parts: \($0.reason)" }
-      for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
-        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
-      }
-    }
-    if !plan.absorbed.isEmpty {
-      text += "\nNot stored by themselves:\n"
-      let groups = Dictionary(grouping: plan.absorbed, by: \.reason)
-      for (reason, tensors) in groups.sorted(by: { $0.key < $1.key }) {
-        text += wrapped("\(reason) (\(examples(tensors.map(\.tensor))))", width: width)
-      }
-    }
+    text += PlanNotes.section("In several parts", replicated, width: width)
     let repacked = plan.repacked
     if !repacked.isEmpty {
-      text += "\nCodes of four bits that stay what they are, in another order:\n"
-      text += wrapped(examples(repacked), width: width)
+      text += PlanNotes.section(
+        "Codes of four bits that stay what they are, in another order",
+        [PlanNotes.Group(reason: nil, names: repacked)], width: width)
     }
-    if !plan.amendments.isEmpty {
-      text += "\nPut right in config.json:\n"
-      for amendment in plan.amendments {
-        text += wrapped("\(amendment.key) \(amendment.reason)", width: width)
-      }
+    let amendments = plan.amendments.map {
+      PlanNotes.Group(reason: "\($0.key) \($0.reason)", names: [])
     }
-    if let importance = plan.importance {
-      text += "\nImportance matrix \(importance.file.printable):\n"
-      text += wrapped("\(importance.weighted) tensors are encoded with weights from it", width: width)
-      if !importance.unweighted.isEmpty {
-        text += wrapped("without weights: \(examples(importance.unweighted))", width: width)
-      }
-    }
+    text += PlanNotes.section("Put right in config.json", amendments, width: width)
     return text
-  }
-
-  private func examples(_ tensors: [String]) -> String {
-    tensors.count == 1 ? tensors[0].printable : "\(tensors.count): \(tensors[0].printable), ..."
-  }
-
-  /// Indented lines of words; a word longer than a line stays whole.
-  private func wrapped(_ sentence: String, width: Int) -> String {
-    var (lines, line) = ("", " ")
-    for word in sentence.split(separator: " ") {
-      if line.count > 3, line.count + 1 + word.count > width {
-        lines += line + "\n"
-        line = "   "
-      }
-      line += " " + word
-    }
-    return lines + line + "\n"
   }
 }
 

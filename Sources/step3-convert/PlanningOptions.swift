@@ -92,6 +92,28 @@ struct PlanningOptions: ParsableArguments {
     completion: .file())
   var imatrix: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Leave out tensors whose name contains this regular expression. May be given more than once.",
+      valueName: "pattern"))
+  var exclude: [String] = []
+
+  @Flag(
+    name: .customLong("published-names"),
+    help: "With --quantize keep: store a wrapped Step-3, or one of single experts, under its published names."
+  )
+  var publishedNames = false
+
+  @Flag(
+    name: .customLong("allow-fallback"),
+    help: "Go on where more than 5 % of the parameters would be stored otherwise than the recipe says.")
+  var allowFallback = false
+
+  @Flag(
+    name: .long, help: "Refuse to store anything otherwise than asked, and to leave anything out unasked.")
+  var strict = false
+
   func validate() throws {
     for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
       if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
@@ -102,6 +124,7 @@ struct PlanningOptions: ParsableArguments {
     guard ffnEP * ffnTP <= 4096 else {
       throw ValidationError("--ffn-ep times --ffn-tp must be 4096 at most; got \(ffnEP * ffnTP).")
     }
+    if strict, allowFallback { throw ValidationError("--strict and --allow-fallback exclude each other.") }
     if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }
     guard maximumShardSize.bytes >= 1 << 10 else {
       throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
@@ -122,7 +145,14 @@ struct PlanningOptions: ParsableArguments {
       checkpoint,
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
-        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch),
+        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, exclude: exclude,
+        publishedNames: publishedNames),
       recipe: recipe, importance: importance)
+  }
+
+  /// Checks that a plan is what was asked for, as far as the user insists.
+  func require(_ plan: ShardPlan) throws(CheckpointError) {
+    if !allowFallback { try plan.requireRecipe() }
+    if strict { try PlanNotes(plan).requireNone() }
   }
 }

@@ -42,7 +42,7 @@ struct ConversionHarness {
     _ source: String, _ request: Request, into name: String = "output",
     options: ConversionOptions = ConversionOptions(threads: 4)
   ) async throws -> Manifest {
-    try await Conversion(Checkpoint.open(source), plan(source, request), options: options)
+    try await Conversion(plan(source, request), options: options)
       .run(into: directory.path(name)).manifest
   }
 }

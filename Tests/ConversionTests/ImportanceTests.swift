@@ -66,7 +66,7 @@ import Testing
   }
 
   private func convert(_ planned: PlannedConversion, into name: String) async throws -> Checkpoint {
-    _ = try await Conversion(Checkpoint.open(tiny), planned, options: ConversionOptions(threads: 4))
+    _ = try await Conversion(planned, options: ConversionOptions(threads: 4))
       .run(into: harness.directory.path(name))
     return try Checkpoint.open(harness.directory.path(name))
   }
@@ -153,7 +153,7 @@ import Testing
     // The error of a K block is weighted within the row, so a slice is compared with its own definition.
     let path = try write(everything)
     let planned = try plan("Q5_0", path, partition: .afd(.init(ffnEP: 2, ffnTP: 2)))
-    _ = try await Conversion(Checkpoint.open(tiny), planned, options: ConversionOptions(threads: 2))
+    _ = try await Conversion(planned, options: ConversionOptions(threads: 2))
       .run(into: harness.directory.path("output"))
     let part = try Checkpoint.open(harness.directory.path("output/ffn-ep1-tp1"))
     let source = try values(of: "model.layers.1.moe.down_proj.weight", in: Checkpoint.open(tiny))

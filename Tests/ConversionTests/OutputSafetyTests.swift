@@ -47,9 +47,9 @@ import Testing
 
   @Test("a cancelled run leaves a directory that says it is unfinished") func cancellation() async throws {
     let directory = harness.directory.path("output")
-    let checkpoint = try Checkpoint.open(tiny)
+    _ = try Checkpoint.open(tiny)
     let conversion = Conversion(
-      checkpoint, try harness.plan(tiny, .init(partition: .afd(ShardPlan.AFDLayout()))),
+      try harness.plan(tiny, .init(partition: .afd(ShardPlan.AFDLayout()))),
       options: ConversionOptions(threads: 1))
     let task = Task {
       try await conversion.run(into: directory) { _ in
@@ -93,13 +93,13 @@ import Testing
   @Test("a source that shrinks while it is read ends in an error") func truncatedSource() async throws {
     let copy = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
-    let checkpoint = try Checkpoint.open(copy)
+    _ = try Checkpoint.open(copy)
     let planned = try harness.plan(copy, .init())
     let shard = "\(copy)/model-00003-of-00004.safetensors"
     let handle = try #require(FileHandle(forWritingAtPath: shard))
     try handle.truncate(atOffset: 100_000)
     let error = await #expect(throws: CheckpointError.self) {
-      try await Conversion(checkpoint, planned, options: ConversionOptions(threads: 2))
+      try await Conversion(planned, options: ConversionOptions(threads: 2))
         .run(into: harness.directory.path("output"))
     }
     #expect(error?.code == .truncated)
@@ -109,7 +109,7 @@ import Testing
   @Test func whatCannotBeDoneIsSaidBeforeAnythingIsWritten() async throws {
     let minimum = harness.directory.path("nowhere/output")
     let error = await #expect(throws: CheckpointError.self) {
-      try await Conversion(Checkpoint.open(tiny), harness.plan(tiny, .init()), options: .init(threads: 1))
+      try await Conversion(harness.plan(tiny, .init()), options: .init(threads: 1))
         .run(into: minimum)
     }
     #expect(error?.code == .cannotCreate)

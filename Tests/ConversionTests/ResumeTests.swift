@@ -28,7 +28,7 @@ import Testing
   ) async throws -> ConversionOutcome {
     let source = source ?? tiny
     return try await Conversion(
-      Checkpoint.open(source), harness.plan(source, request), options: options
+      harness.plan(source, request), options: options
     ).run(into: harness.directory.path(name), progress: progress)
   }
 

@@ -112,7 +112,7 @@ import Testing
       let planned = try ShardPlanner.plan(
         source, request: .init(format: .safetensors, recipe: recipe.name), recipe: recipe,
         importance: importance)
-      let manifest = try await Conversion(source, planned, options: ConversionOptions(threads: 3))
+      let manifest = try await Conversion(planned, options: ConversionOptions(threads: 3))
         .run(into: harness.directory.path(output)).manifest
       return (try Checkpoint.open(harness.directory.path(output)), manifest)
     }

@@ -27,7 +27,7 @@ struct VisionStorageTests {
       Checkpoint.open(source),
       request: ShardPlan.Request(format: format, recipe: recipe.name, partition: partition), recipe: recipe)
     let path = directory.path("output")
-    _ = try await Conversion(Checkpoint.open(source), plan, options: ConversionOptions(threads: 2)).run(
+    _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(
       into: path)
     return path
   }

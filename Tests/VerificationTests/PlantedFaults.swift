@@ -60,7 +60,7 @@ func convert(
   let plan = try ShardPlanner.plan(
     source, request: ShardPlan.Request(format: format, recipe: recipe, partition: partition),
     recipe: Recipe.named(recipe))
-  _ = try await Conversion(source, plan, options: ConversionOptions(threads: 2)).run(into: output)
+  _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(into: output)
 }
 
 /// A checkpoint on disk that is about to be spoilt.

@@ -37,7 +37,7 @@ struct PartitionFixture {
     let plan = try ShardPlanner.plan(
       source, request: ShardPlan.Request(format: format, recipe: recipe, partition: partition),
       recipe: Recipe.named(recipe))
-    _ = try await Conversion(source, plan, options: ConversionOptions(threads: 2)).run(into: output)
+    _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(into: output)
   }
 
   /// Two prompts at once.

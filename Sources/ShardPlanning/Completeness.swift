@@ -1,0 +1,57 @@
+internal import Checkpoint
+internal import QuantizationRecipes
+internal import Step3Model
+internal import TensorFormats
+
+/// Compares the weights of a Step-3 with those that its configuration asks for.
+struct Completeness {
+  /// What is wrong, missing tensors first.
+  let issues: [Step3Inventory.Issue]
+  private let expected: Int
+
+  /// - Parameter excluded: Whether a tensor of that name is left out on purpose.
+  /// - Throws: What a configuration of impossible dimensions throws.
+  init(_ model: SourceModel, excluded: (String) throws(CheckpointError) -> Bool) throws(CheckpointError) {
+    guard var configuration = model.step3, !model.isPart else {
+      (issues, expected) = ([], 0)
+      return
+    }
+    // Names and shapes are those of weights, however they are stored.
+    configuration.quantization = nil
+    let inventory = try Step3Inventory(configuration)
+    let found = model.tensors.filter { $0.role != .scale }.map { ($0.safetensorsName, $0.shape) }
+    var issues: [Step3Inventory.Issue] = []
+    for issue in inventory.issues(with: found.map { (name: $0.0, shape: $0.1) }) {
+      if case .missing(let name, _) = issue {
+        if try excluded(name) { continue }
+        // What is tied is stored once.
+        if name == Step3TensorName(.lmHead).huggingFace, model.saysTied { continue }
+        if model.checkpoint.format == .gguf, Step3TensorName(huggingFace: name)?.module.isVision == true {
+          // The vision side of a GGUF model is a file of its own, which need not be there.
+          if !model.tensors.contains(where: \.isVision) { continue }
+        }
+      }
+      issues.append(issue)
+    }
+    self.issues = issues
+    expected = inventory.tensors.count
+  }
+
+  /// Refuses a model that is not whole.
+  ///
+  /// - Throws: `.malformed` with the first few things that are wrong.
+  func require(_ purpose: String, path: String) throws(CheckpointError) {
+    guard !issues.isEmpty else { return }
+    throw CheckpointError(
+      .malformed,
+      "this Step-3 is not what its configuration describes, so it cannot be \(purpose): \(summary)",
+      path: path,
+      remedy: "complete the checkpoint, or leave tensors out on purpose with --exclude PATTERN")
+  }
+
+  /// What is wrong, in one line.
+  var summary: String {
+    let named = issues.prefix(4).map(\.description).joined(separator: "; ")
+    return issues.count > 4 ? "\(named); and \(issues.count - 4) more of \(expected) tensors" : named
+  }
+}

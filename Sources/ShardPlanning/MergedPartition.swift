@@ -1,0 +1,241 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import GGUF
+internal import ModelWeights
+internal import Step3Model
+internal import TensorFormats
+
+/// A partition set put together again: every tensor of the model once and whole, byte for byte.
+///
+/// What several parts hold is taken from the first of them; what is cut is gathered from its boxes when it is read. No
+/// scheme has to be understood for that, because each part states the boxes of its tensors, scales included.
+struct MergedPartition {
+  /// The model, as one checkpoint. Its side files lie in the directory of the part that serves text.
+  let checkpoint: Checkpoint
+  /// The directory of the part that has the tokenizer, below the set.
+  let textPart: String
+
+  /// Puts a set together.
+  ///
+  /// - Throws: `.malformed` if a part is missing, or the parts contradict each other or leave out elements.
+  /// - Complexity: O(number of tensors × parts); reads no weights.
+  init(_ set: Checkpoint) throws(CheckpointError) {
+    let marks = try set.parts.map { (part) throws(CheckpointError) in try Mark(part) }
+    try Self.checkRanks(marks, set)
+    guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first else {
+      throw CheckpointError(.malformed, "there are no parts", path: set.path)
+    }
+    textPart = first.part.name
+    var held: [String: [Held]] = [:]
+    var order: [String] = []
+    var firstFile = 0
+    for mark in marks {
+      let slices = try PartitionSlices.read(mark.part.checkpoint)
+      for tensor in mark.part.checkpoint.tensors {
+        if held[tensor.name] == nil { order.append(tensor.name) }
+        held[tensor.name, default: []].append(
+          Held(
+            tensor: tensor.shiftingFile(by: firstFile), box: slices[tensor.name], part: mark.part.name))
+      }
+      firstFile += mark.part.checkpoint.files.count
+    }
+    var whole: [Checkpoint.Tensor] = []
+    var derived: [Checkpoint.Derived] = []
+    for name in order {
+      guard let pieces = held[name] else { continue }
+      if pieces.allSatisfy({ $0.box == nil }) {
+        whole.append(try Self.copy(pieces, set))
+      } else {
+        derived.append(try Self.gather(name, pieces, set))
+      }
+    }
+    checkpoint = set.merged(
+      whole, derived, configuration: try Self.configuration(marks, set),
+      ggufMetadata: Self.metadata(first.part.checkpoint))
+  }
+
+  /// What one part holds of a tensor.
+  private struct Held {
+    let tensor: Checkpoint.Tensor
+    /// `nil` for all of it.
+    let box: TensorBox?
+    let part: String
+  }
+}
+
+// MARK: - Parts
+
+extension MergedPartition {
+  /// What a part says of itself.
+  private struct Mark {
+    let part: Checkpoint.Part
+    let members: [String: JSONValue]
+    let role: String
+    let rank: Int
+    let ranks: Int
+
+    init(_ part: Checkpoint.Part) throws(CheckpointError) {
+      let path = "\(part.checkpoint.directory)/config.json"
+      guard let text = part.checkpoint.configuration else {
+        throw CheckpointError(.malformed, "a part without a configuration", path: path)
+      }
+      do throws(CheckpointError) {
+        guard case .object(let members) = try JSONValue.parse(text, name: "config.json"),
+          case .object(let partition)? = members["step3_partition"],
+          case .string(let role)? = partition["role"], case .integer(let rank)? = partition["rank"],
+          case .integer(let ranks)? = partition["ranks"], (1...65_536).contains(ranks),
+          (0..<ranks).contains(rank)
+        else {
+          throw CheckpointError(.malformed, "step3_partition does not say role, rank and ranks", path: path)
+        }
+        (self.part, self.members, self.role, self.rank, self.ranks) = (part, members, role, rank, ranks)
+      } catch {
+        throw error.at(path: path)
+      }
+    }
+  }
+
+  private static func checkRanks(_ marks: [Mark], _ set: Checkpoint) throws(CheckpointError) {
+    for (role, parts) in Dictionary(grouping: marks, by: \.role).sorted(by: { $0.key < $1.key }) {
+      let ranks = parts[0].ranks
+      if let odd = parts.first(where: { $0.ranks != ranks }) {
+        throw CheckpointError(
+          .malformed,
+          "says that there are \(odd.ranks) parts of its kind, and \(parts[0].part.name) says \(ranks)",
+          path: "\(set.path)/\(odd.part.name)")
+      }
+      let found = Set(parts.map(\.rank))
+      let missing = (0..<ranks).filter { !found.contains($0) }
+      guard missing.isEmpty, parts.count == ranks else {
+        throw CheckpointError(
+          .malformed,
+          missing.isEmpty
+            ? "there are \(parts.count) \(role.printable) parts for \(ranks) ranks"
+            : "of \(ranks) \(role.printable) parts the ranks \(missing.prefix(8).map(String.init).joined(separator: ", ")) are missing",
+          path: set.path, remedy: "bring all parts together in one directory")
+      }
+    }
+    for role in ["attention", "ffn"] where !marks.contains(where: { $0.role == role }) {
+      throw CheckpointError(
+        .malformed, "there is no \(role) part", path: set.path,
+        remedy: "bring all parts together in one directory")
+    }
+  }
+}
+
+// MARK: - Tensors
+
+extension MergedPartition {
+  private static func copy(_ pieces: [Held], _ set: Checkpoint) throws(CheckpointError) -> Checkpoint.Tensor {
+    let first = pieces[0]
+    if let odd = pieces.first(where: {
+      $0.tensor.shape != first.tensor.shape || $0.tensor.elementType != first.tensor.elementType
+    }) {
+      throw CheckpointError(
+        .malformed,
+        "is \(odd.tensor.elementType) \(odd.tensor.shape) in \(odd.part.printable) and "
+          + "\(first.tensor.elementType) \(first.tensor.shape) in \(first.part.printable)",
+        path: set.path, tensor: first.tensor.name)
+    }
+    return first.tensor
+  }
+
+  private static func gather(
+    _ name: String, _ pieces: [Held], _ set: Checkpoint
+  ) throws(CheckpointError) -> Checkpoint.Derived {
+    func malformed(_ message: String) -> CheckpointError {
+      CheckpointError(.malformed, message, path: set.path, tensor: name)
+    }
+    let type = pieces[0].tensor.elementType
+    var seen: Set<TensorBox> = []
+    var kept: [(held: Held, box: TensorBox)] = []
+    for piece in pieces {
+      guard let box = piece.box else {
+        throw malformed("\(piece.part.printable) holds all of it, and others hold boxes")
+      }
+      guard box.shape == pieces[0].box?.shape, piece.tensor.elementType == type else {
+        throw malformed(
+          "\(pieces[0].part.printable) and \(piece.part.printable) contradict each other about it")
+      }
+      if seen.insert(box).inserted { kept.append((piece, box)) }
+    }
+    guard let whole = kept.first?.box.shape, (1...3).contains(whole.rank),
+      let stored = kept.first?.held.tensor,
+      let boxColumns = kept.first?.box.extent.last, stored.shape.rank == whole.rank
+    else { throw malformed("its boxes have no dimensions that can be put together") }
+    // Boxes of packed codes are counted in the values that they stand for.
+    let packed = stored.shape.columns
+    guard packed > 0, boxColumns % packed == 0 else { throw malformed("its box is not whole elements") }
+    let factor = boxColumns / packed
+    func bytes(_ columns: Int) throws(CheckpointError) -> Int {
+      guard columns % factor == 0, let count = type.block.byteCount(ofElements: columns / factor) else {
+        throw malformed("columns of its boxes end inside an element or a block")
+      }
+      return count
+    }
+    let rank = whole.rank
+    var gathered: [GatheredSource.Piece] = []
+    for (held, box) in kept {
+      let extent = box.extent.dropLast() + [box.extent[rank - 1] / factor]
+      guard held.tensor.shape.dimensions == Array(extent) else {
+        throw malformed("\(held.part.printable) holds \(held.tensor.shape), and its box is \(box.extent)")
+      }
+      func range(_ axis: Int) -> Range<Int> {
+        axis < 0 ? 0..<1 : box.origin[axis]..<box.origin[axis] + box.extent[axis]
+      }
+      let columns = range(rank - 1)
+      gathered.append(
+        GatheredSource.Piece(
+          set.files[held.tensor.file].source, offset: held.tensor.byteRange.lowerBound,
+          matrices: range(rank - 3), rows: range(rank - 2),
+          columns: try bytes(columns.lowerBound)..<bytes(columns.upperBound)))
+    }
+    let dimensions = Array(whole.dimensions.dropLast()) + [whole.columns / factor]
+    guard
+      let source = GatheredSource(
+        path: set.path, matrices: rank < 3 ? 1 : whole.dimensions[0],
+        rows: rank < 2 ? 1 : whole.dimensions[rank - 2], rowBytes: try bytes(whole.columns), pieces: gathered)
+    else { throw malformed("the parts do not hold every element of it once") }
+    return Checkpoint.Derived(
+      name: name, elementType: type, shape: TensorShape(dimensions), source: source,
+      origins: kept.map(\.held.tensor), operation: "merged")
+  }
+}
+
+// MARK: - What is said about the model
+
+extension MergedPartition {
+  /// The configuration of the part that serves text, without what makes it a part's. What quantisation it names must
+  /// be what every part that has one names.
+  private static func configuration(_ marks: [Mark], _ set: Checkpoint) throws(CheckpointError) -> [UInt8]? {
+    guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first,
+      let text = first.part.checkpoint.configuration
+    else { return nil }
+    let keys = ["quantization_config", "compression_config"]
+    var texts = try ConfigurationText(text)
+    texts["step3_partition"] = nil
+    for key in keys {
+      var stated: (value: JSONValue, text: String, part: String)?
+      for mark in marks {
+        guard let value = mark.members[key], value != .null, let own = mark.part.checkpoint.configuration,
+          let spelled = try ConfigurationText(own)[key]
+        else { continue }
+        if let stated, stated.value != value {
+          throw CheckpointError(
+            .unsupported,
+            "\(key) of \(mark.part.name.printable) is not that of \(stated.part.printable): the parts are stored in several schemes",
+            path: set.path, remedy: "convert the parts to BF16 first")
+        }
+        stated = stated ?? (value, spelled, mark.part.name)
+      }
+      texts[key] = stated?.text
+    }
+    return Array(texts.text().utf8)
+  }
+
+  private static func metadata(_ part: Checkpoint) -> GGUFMetadata? {
+    guard var metadata = part.ggufMetadata else { return nil }
+    for entry in metadata.entries where entry.key.hasPrefix("step3.partition.") { metadata.remove(entry.key) }
+    return metadata
+  }
+}

@@ -1,0 +1,126 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Safetensors
+internal import TensorFormats
+
+/// The files beside a source's weights, and which of them an output gets.
+struct SideFiles {
+  /// A file that is copied.
+  struct File {
+    /// The path below the source's directory.
+    let from: String
+    /// The path below the part.
+    let name: String
+    let bytes: Int
+  }
+
+  /// What is copied.
+  private(set) var files: [File] = []
+  /// What is not, and why.
+  private(set) var omissions: [ShardPlan.Omission] = []
+
+  /// Everything beside the weights: what a copy of the model has to have.
+  ///
+  /// - Parameters:
+  ///   - checkpoint: The source.
+  ///   - directory: Where its side files are, below its own directory; empty for there.
+  /// - Throws: What listing the directory throws.
+  static func all(beside checkpoint: Checkpoint, in directory: String) throws(CheckpointError) -> SideFiles {
+    try SideFiles(checkpoint, directory, isWanted: { _ in true })
+  }
+
+  /// What an engine needs whatever the weights are stored as: tokenizer, generation settings, chat template, processors
+  /// and the code of models that bring their own.
+  static func needed(beside checkpoint: Checkpoint, in directory: String) throws(CheckpointError) -> SideFiles
+  {
+    try SideFiles(checkpoint, directory, isWanted: isNeeded)
+  }
+
+  private init(
+    _ checkpoint: Checkpoint, _ directory: String, isWanted: (String) -> Bool
+  ) throws(CheckpointError) {
+    let base = directory.isEmpty ? checkpoint.directory : "\(checkpoint.directory)/\(directory)"
+    let prefix = directory.isEmpty ? "" : "\(directory)/"
+    let weights = Set(checkpoint.files.map(\.name))
+    // A model may have been named by one of its files: what lies beside it is then everybody's, not its own.
+    let isDirectory = FileSystem.kind(of: checkpoint.path) == .directory
+    for name in try FileSystem.names(in: base).sorted(by: { $0.precedesBytewise($1) }) {
+      guard !name.hasPrefix("."), !Self.isMade(name), !weights.contains(prefix + name) else { continue }
+      guard isDirectory || Self.isNeeded(name) else { continue }
+      let path = "\(base)/\(name)"
+      switch FileSystem.kind(of: path) {
+      case .directory?:
+        guard isWanted(name) || Self.textFolders.contains(name) else { continue }
+        try addFolder(name, path, prefix)
+      case .file?:
+        guard isWanted(name) else {
+          if name.hasSuffix(".json") {
+            omissions.append(
+              ShardPlan.Omission(
+                what: prefix + name, reason: "what it says is about the source's files, or is not known here")
+            )
+          }
+          continue
+        }
+        add(name, path, from: prefix + name)
+      default: continue
+      }
+    }
+  }
+
+  /// What the output gets anew: the configuration, the index, the manifest.
+  private static func isMade(_ name: String) -> Bool {
+    name == "config.json" || name.hasSuffix(".safetensors.index.json") || name == OutputMarkers.manifest
+      || name == OutputMarkers.journal
+  }
+
+  private mutating func add(_ name: String, _ path: String, from: String) {
+    guard let bytes = FileSystem.size(of: path) else { return }
+    if Self.weightSuffixes.contains(where: name.hasSuffix) {
+      omissions.append(
+        ShardPlan.Omission(what: from, reason: "it holds weights that are no part of this checkpoint"))
+    } else if bytes > OutputMarkers.largestTextFile {
+      omissions.append(
+        ShardPlan.Omission(
+          what: from, reason: "its \(bytes) bytes are too many for a file beside the weights"))
+    } else {
+      files.append(File(from: from, name: name, bytes: bytes))
+    }
+  }
+
+  /// Folders hold templates and code, but also other forms of the model and pictures of its card.
+  private mutating func addFolder(_ name: String, _ path: String, _ prefix: String) throws(CheckpointError) {
+    let members = try FileSystem.names(in: path).sorted { $0.precedesBytewise($1) }
+    let isText = members.allSatisfy { member in
+      FileSystem.kind(of: "\(path)/\(member)") == .file
+        && Self.textSuffixes.contains(where: member.hasSuffix)
+    }
+    guard isText, !members.isEmpty else {
+      omissions.append(
+        ShardPlan.Omission(
+          what: "\(prefix)\(name)/", reason: "folders that hold more than text are not copied"))
+      return
+    }
+    for member in members {
+      add("\(name)/\(member)", "\(path)/\(member)", from: "\(prefix)\(name)/\(member)")
+    }
+  }
+
+  private static let textSuffixes = [".json", ".jinja", ".py", ".txt", ".md", ".model", ".tiktoken"]
+  private static let textFolders: Set<String> = ["additional_chat_templates"]
+  private static let weightSuffixes = [
+    ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz",
+    ".unfinished",
+  ]
+
+  private static func isNeeded(_ name: String) -> Bool {
+    let prefixes = [
+      "tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "generation_config", "chat_template",
+      "tekken",
+    ]
+    let suffixes = [
+      "preprocessor_config.json", "processor_config.json", ".jinja", ".py", ".tiktoken", ".model",
+    ]
+    return prefixes.contains { name.hasPrefix($0) } || suffixes.contains { name.hasSuffix($0) }
+  }
+}

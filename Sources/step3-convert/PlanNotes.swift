@@ -1,0 +1,110 @@
+import ShardPlanning
+import TensorFormats
+
+/// Where an output differs from what was asked for, or lacks something: what nobody should learn from an engine.
+struct PlanNotes: Encodable {
+  let fallbacks: [ShardPlan.Fallback]
+  let absorbed: [ShardPlan.Absorption]
+  let excluded: [ShardPlan.Exclusion]
+  let omissions: [ShardPlan.Omission]
+  /// Tensors that could have been encoded with weights that the importance matrix does not have.
+  let unweighted: [String]
+  let warnings: [String]
+  /// Tensors that are not on disk as they were converted: renamed, stacked, merged or decoded ones.
+  let derived: [ShardPlan.DerivedTensor]
+  private let importance: ShardPlan.Importance?
+
+  private enum CodingKeys: CodingKey {
+    case fallbacks, absorbed, excluded, omissions, unweighted, warnings, derived
+  }
+
+  init(_ plan: ShardPlan) {
+    fallbacks = plan.fallbacks
+    absorbed = plan.absorbed
+    excluded = plan.excluded
+    omissions = plan.omissions
+    unweighted = plan.importance?.unweighted ?? []
+    warnings = plan.warnings
+    derived = plan.source.derived
+    importance = plan.importance
+  }
+
+  /// Refuses a plan with anything to say that was not asked for.
+  ///
+  /// - Throws: `.invalidRequest` with the first of it.
+  func requireNone() throws(CheckpointError) {
+    let first =
+      fallbacks.first.map { "\($0.tensor.printable) would be \($0.stored), not \($0.wanted): \($0.reason)" }
+      ?? omissions.first.map { "the output would lack \($0.what.printable): \($0.reason)" }
+      ?? unweighted.first.map { "\($0.printable) would be encoded without weights" } ?? warnings.first
+    guard let first else { return }
+    throw CheckpointError(
+      .invalidRequest, "--strict: \(first)", remedy: "step3-convert plan lists all of it")
+  }
+
+  // MARK: - For people
+
+  /// Names that one thing is to be said about.
+  struct Group {
+    let reason: String?
+    var names: [String]
+
+    /// One group for each reason, in the order of the reasons.
+    static func grouping<Item>(_ items: [Item], by key: (Item) -> (reason: String, name: String)) -> [Group] {
+      var groups: [String: Group] = [:]
+      for item in items {
+        let (reason, name) = key(item)
+        groups[reason, default: Group(reason: reason, names: [])].names.append(name)
+      }
+      return groups.sorted { $0.key < $1.key }.map(\.value)
+    }
+
+    var text: String {
+      guard let first = names.first else { return reason ?? "" }
+      let examples = names.count == 1 ? first.printable : "\(names.count): \(first.printable), ..."
+      return reason.map { "\($0) (\(examples))" } ?? examples
+    }
+  }
+
+  /// A section of a plan: a title and a line for each group; empty without groups.
+  static func section(_ title: String, _ groups: [Group], width: Int) -> String {
+    groups.isEmpty ? "" : "\n\(title):\n" + groups.map { wrapped($0.text, width: width) }.joined()
+  }
+
+  /// All of it in sections.
+  func text(width: Int) -> String {
+    var text = Self.section(
+      "Stored otherwise than the recipe asked",
+      Group.grouping(fallbacks) { ("\($0.wanted) -> \($0.stored): \($0.reason)", $0.tensor) }, width: width)
+    text += Self.section(
+      "Made of other tensors on the way", Group.grouping(derived) { ($0.operation, $0.tensor) },
+      width: width)
+    text += Self.section(
+      "Not stored by themselves", Group.grouping(absorbed) { ($0.reason, $0.tensor) }, width: width)
+    text += Self.section(
+      "Left out", Group.grouping(excluded) { ("--exclude \($0.pattern.printable)", $0.tensor) }, width: width)
+    text += Self.section(
+      "Not in the output", Group.grouping(omissions) { ($0.reason, $0.what) }, width: width)
+    if let importance {
+      var groups = [
+        Group(reason: "\(importance.weighted) tensors are encoded with weights from it", names: [])
+      ]
+      if !unweighted.isEmpty { groups.append(Group(reason: "without weights", names: unweighted)) }
+      text += Self.section("Importance matrix \(importance.file.printable)", groups, width: width)
+    }
+    return text
+  }
+
+  /// Indented lines of words; a word longer than a line stays whole.
+  private static func wrapped(_ sentence: String, width: Int) -> String {
+    var (lines, line) = ("", " ")
+    for word in sentence.split(separator: " ") {
+      if line.count > 3, line.count + 1 + word.count > width {
+        lines += line + "\n"
+        line = "   "
+      }
+      line += " " + word
+    }
+    return lines + line + "\n"
+  }
+}
