@@ -10,7 +10,7 @@ extension Checkpoint {
           name: $0.name, source: transform($0.source), dataOffset: $0.dataOffset,
           safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder)
       },
-      tensors: tensors, configuration: configuration, ggufMetadata: ggufMetadata, parts: parts,
+      tensors: tensors, configuration: configurationDocument, ggufMetadata: ggufMetadata, parts: parts,
       warnings: warnings)
   }
 }

@@ -22,18 +22,19 @@ struct OutputPart {
   func fill(
     _ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> [ShardPlan.Amendment] {
+    let (metadata, losses) = headerMetadata
     switch request.format {
     case .safetensors:
       let (files, index) = try SafetensorsPacking.pack(
-        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes,
-        metadata: ["format": "pt"],
+        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes, metadata: metadata,
         headers: &headers)
       part.files = files
       if let index { part.documents.append(index) }
     case .gguf:
       part.files = try ggufFiles(part, headers: &headers)
     }
-    let (text, amendments) = try configuration(for: part)
+    let (text, changes) = try configuration(for: part)
+    let amendments = changes + losses
     if let text { part.documents.append(ShardPlan.Document(path: path("config.json", in: part), text: text)) }
     guard servesText(part) else { return amendments }
     part.copies = try companions(for: part)
@@ -43,6 +44,31 @@ struct OutputPart {
 
   /// The vision part and the experts serve no text by themselves.
   func servesText(_ part: ShardPlan.Part) -> Bool { part.role == .model || part.role == .attention }
+
+  /// `__metadata__` of every safetensors file of the output: what the source's files say, as far as they agree, and
+  /// `format`, which transformers asks for. What is not carried comes with its reason.
+  private var headerMetadata: (metadata: [String: String], losses: [ShardPlan.Amendment]) {
+    var metadata: [String: String] = [:]
+    var contested: Set<String> = []
+    for file in model.checkpoint.files {
+      for (key, value) in file.safetensorsMetadata {
+        if let known = metadata[key], known != value { contested.insert(key) }
+        metadata[key] = metadata[key] ?? value
+      }
+    }
+    func loss(_ key: String, _ reason: String) -> ShardPlan.Amendment {
+      ShardPlan.Amendment(key: "\(ShardPlan.Amendment.headerMetadata).\(key)", reason: reason)
+    }
+    let format = "format"
+    guard request.format == .safetensors else {
+      let lost = metadata.keys.filter { $0 != format }.sorted()
+      return ([:], lost.map { loss($0, "is left out: GGUF has no place for it") })
+    }
+    let losses = contested.sorted().map { loss($0, "is left out: the source's files do not agree on it") }
+    for key in contested { metadata[key] = nil }
+    metadata[format] = metadata[format] ?? "pt"
+    return (metadata, losses)
+  }
 
   private func path(_ name: String, in part: ShardPlan.Part) -> String {
     part.directory.isEmpty ? name : "\(part.directory)/\(name)"

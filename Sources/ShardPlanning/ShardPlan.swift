@@ -344,12 +344,19 @@ extension ShardPlan {
     public var reason: String
   }
 
-  /// A member of the configuration that had to be put right.
+  /// A member of the configuration that had to be put right, or an entry of the source's `__metadata__` that is left
+  /// out.
   public struct Amendment: Codable, Hashable, Sendable {
-    /// Which: `text_config.moe_layers_enum`.
+    /// Which: `text_config.moe_layers_enum`, `__metadata__.license`.
     public var key: String
     /// Why.
     public var reason: String
+
+    /// How the keys of `__metadata__` begin.
+    static let headerMetadata = "__metadata__"
+
+    /// Whether it is about the headers of weight files, and not about the configuration.
+    public var isAboutHeaders: Bool { key.hasPrefix(Self.headerMetadata) }
   }
 
   /// A source tensor whose content goes into another output tensor.

@@ -12,10 +12,22 @@ public enum ShardPlanner {
   /// - Parameter importance: The importance matrix to encode with, if any.
   /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
   /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
-  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration.
+  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration. What is wrong with the source
+  ///   names its file.
   /// - Complexity: O(*n* log *n*) in the number of output tensors; reads no weights.
   public static func plan(
     _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile? = nil
+  ) throws(CheckpointError) -> PlannedConversion {
+    do throws(CheckpointError) {
+      return try make(checkpoint, request: request, recipe: recipe, importance: importance)
+    } catch {
+      // Of a request alone no file is at fault.
+      throw error.code == .invalidRequest && error.tensor == nil ? error : checkpoint.locating(error)
+    }
+  }
+
+  private static func make(
+    _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile?
   ) throws(CheckpointError) -> PlannedConversion {
     guard checkpoint.parts.isEmpty else {
       throw CheckpointError(
@@ -24,6 +36,7 @@ public enum ShardPlanner {
     }
     let model = try SourceModel(checkpoint, router: request.router)
     try model.check(request)
+    if model.step3 == nil { try recipe.requireNoKnownModel(called: checkpoint.architecture) }
     let placement = try Placement(
       model.tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
     let choice = FormatChoice(

@@ -152,10 +152,12 @@ extension PlanTable {
       text += "\nCodes of four bits that stay what they are, in another order:\n"
       text += wrapped(examples(repacked), width: width)
     }
-    if !plan.amendments.isEmpty {
-      text += "\nPut right in config.json:\n"
-      for amendment in plan.amendments {
-        text += wrapped("\(amendment.key) \(amendment.reason)", width: width)
+    for isAboutHeaders in [false, true] {
+      let amendments = plan.amendments.filter { $0.isAboutHeaders == isAboutHeaders }
+      guard !amendments.isEmpty else { continue }
+      text += isAboutHeaders ? "\nNot carried from the source's headers:\n" : "\nPut right in config.json:\n"
+      for amendment in amendments {
+        text += wrapped("\(amendment.key.printable) \(amendment.reason)", width: width)
       }
     }
     if let importance = plan.importance {
