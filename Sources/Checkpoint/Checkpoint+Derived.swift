@@ -107,7 +107,8 @@ extension Checkpoint {
   ///   - configuration: The model's.
   ///   - ggufMetadata: The model's, for GGUF.
   package func merged(
-    _ whole: [Tensor], _ derived: [Derived], configuration: [UInt8]?, ggufMetadata: GGUFMetadata?
+    _ whole: [Tensor], _ derived: [Derived], configuration: ConfigurationDocument?,
+    ggufMetadata: GGUFMetadata?
   ) -> Checkpoint {
     Checkpoint(
       path: path, directory: directory, format: format, files: files, tensors: whole,
@@ -142,7 +143,7 @@ extension Checkpoint {
   ) -> Checkpoint {
     Checkpoint(
       path: path, directory: directory, format: format, files: files, tensors: tensors,
-      configuration: configuration, ggufMetadata: ggufMetadata, parts: parts, warnings: warnings,
+      configuration: configurationDocument, ggufMetadata: ggufMetadata, parts: parts, warnings: warnings,
       namesOnDisk: namesOnDisk ?? self.namesOnDisk)
   }
 

@@ -5,16 +5,19 @@ public import TensorFormats
 
 extension Checkpoint {
   /// Opens whatever `path` names: a checkpoint directory, one `.safetensors` file, an `index.json`, one `.gguf` file,
-  /// the first shard of a split GGUF, or a partition set. Reads headers only.
+  /// the first shard of a split GGUF, a partition set, or the root of a model in Hugging Face's cache. Reads headers
+  /// only.
   ///
-  /// - Throws: `.notFound` if there is nothing to open, `.unfinished` for the remains of an interrupted conversion,
-  ///   `.malformed`, `.truncated` or `.unsupported` for what is wrong with the files.
+  /// - Throws: `.notFound` if there is nothing to open or shards are missing, `.unfinished` for the remains of an
+  ///   interrupted conversion, `.malformed`, `.truncated` or `.unsupported` for what is wrong with the files, and if it
+  ///   is not clear which files are the model.
   /// - Complexity: Proportional to the headers; no tensor data is read.
   public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
-    guard let kind = FileSystem.kind(of: path) else {
+    guard FileSystem.kind(of: path) != nil else {
       throw CheckpointError(.notFound, "there is no such file or directory", path: path)
     }
-    if kind == .directory { return try openDirectory(path) }
+    let path = try HuggingFaceCache.resolve(path)
+    if FileSystem.kind(of: path) == .directory { return try openDirectory(path) }
     let (directory, name) = splitPath(path)
     try refuseUnfinished(DirectoryListing(directory))
     if name.hasSuffix(".index.json") {
@@ -26,44 +29,52 @@ extension Checkpoint {
     // The content decides, not the name: blobs in Hugging Face's cache have none.
     let file = try InputFile(path)
     let start = try file.readBytes(0..<min(4, file.byteCount))
-    if start == Array("GGUF".utf8) {
-      return try openGGUF(path, in: directory, names: [name], listing: DirectoryListing(directory))
-    }
+    if start == Array("GGUF".utf8) { return try openGGUF(path, in: directory, names: [name]) }
     if name.hasSuffix(".gguf") {
       throw CheckpointError(
         .malformed, "does not start with the magic 'GGUF'", path: path, offset: 0,
-        remedy: "the file is not GGUF, or its download failed")
+        remedy: "the file is not GGUF, or its download failed"
+      ).explained(by: file, as: .gguf)
     }
-    return try openSafetensors(path, in: directory, shards: [name], warnings: [])
+    var warnings: [String] = []
+    if let part = NumberedName(name), part.family.count > 1 {
+      warnings.append("\(path): this is one of \(part.family.count) shards, and the others are not opened")
+    }
+    return try openSafetensors(path, in: directory, shards: [name], warnings: warnings)
   }
 
   private static func openDirectory(_ path: String) throws(CheckpointError) -> Checkpoint {
     let listing = try DirectoryListing(path)
     try refuseUnfinished(listing)
-    let indexes = listing.names(endingIn: ".safetensors.index.json")
-    if listing.contains("model.safetensors.index.json") {
-      return try openSafetensors(path, in: listing, index: "model.safetensors.index.json")
+    if let choice = try SafetensorsChoice(listing) {
+      if let index = choice.index {
+        return try openSafetensors(path, in: listing, index: index, warnings: choice.warnings)
+      }
+      return try openSafetensors(path, in: path, shards: choice.shards, warnings: choice.warnings)
     }
-    if indexes.count > 1 {
-      throw CheckpointError(
-        .unsupported, "there are several indexes: \(indexes.joined(separator: ", "))", path: path,
-        remedy: "name the one to open")
-    }
-    let shards = listing.names(endingIn: ".safetensors")
-    if let index = indexes.first ?? (shards.isEmpty ? nil : listing.names(endingIn: ".index.json").first) {
-      return try openSafetensors(path, in: listing, index: index)
-    }
-    if !shards.isEmpty {
-      let warnings = shards.count > 1 ? ["\(path): \(shards.count) safetensors files without an index"] : []
-      return try openSafetensors(path, in: path, shards: shards, warnings: warnings)
-    }
-    let ggufs = listing.names(endingIn: ".gguf")
-    if !ggufs.isEmpty {
-      return try openGGUF(path, in: path, names: mainGGUFs(ggufs, in: path), listing: listing)
+    if let choice = try GGUFChoice(listing) {
+      return try openGGUF(path, in: path, names: choice.names, warnings: choice.warnings)
     }
     if let set = try openPartitionSet(path, listing) { return set }
-    throw CheckpointError(
-      .notFound, "there are no .safetensors and no .gguf files in this directory", path: path)
+    throw nothingToOpen(listing)
+  }
+
+  /// The error for a directory without weights, with what is there instead.
+  private static func nothingToOpen(_ listing: DirectoryListing) -> CheckpointError {
+    var remedy: String?
+    let pickles = [".bin", ".pt", ".pth", ".ckpt"].flatMap { listing.names(endingIn: $0) }
+    let inner = listing.names.filter { name in
+      let names = (try? FileSystem.names(in: "\(listing.path)/\(name)")) ?? []
+      return names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") || $0 == "snapshots" }
+    }
+    if !inner.isEmpty {
+      remedy = "name a directory that has some: \(listed(inner.map { "\(listing.path)/\($0)" }))"
+    } else if !pickles.isEmpty {
+      remedy = "\(listed(pickles)) cannot be read: save the model as safetensors first"
+    }
+    return CheckpointError(
+      .notFound, "there are no .safetensors and no .gguf files in this directory", path: listing.path,
+      remedy: remedy)
   }
 
   private static func refuseUnfinished(_ listing: DirectoryListing) throws(CheckpointError) {
@@ -72,33 +83,30 @@ extension Checkpoint {
       .unfinished, "this is the unfinished output of an interrupted conversion", path: listing.path,
       remedy: "run the same step3-convert command again with --resume, or with --overwrite to start afresh")
   }
-
-  /// `config.json` beside the weights.
-  static func readConfiguration(in directory: String) throws(CheckpointError) -> [UInt8]? {
-    let path = "\(directory)/config.json"
-    guard FileSystem.kind(of: path) == .file else { return nil }
-    let file = try InputFile(path)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(
-        .malformed, "\(file.byteCount) bytes are too many for a configuration", path: path)
-    }
-    return try file.readBytes(0..<file.byteCount)
-  }
 }
 
 // MARK: - Safetensors
 
 extension Checkpoint {
   private static func openSafetensors(
-    _ path: String, in listing: DirectoryListing, index name: String
+    _ path: String, in listing: DirectoryListing, index name: String, warnings: [String] = []
   ) throws(CheckpointError) -> Checkpoint {
-    let index = try SafetensorsIndex.read(from: InputFile("\(listing.path)/\(name)"))
+    let file = "\(listing.path)/\(name)"
+    let index = try SafetensorsIndex.read(from: InputFile(file))
+    let missing = index.shardNames.filter { FileSystem.kind(of: "\(listing.path)/\($0)") == nil }
+    guard missing.isEmpty else {
+      let single = "model.safetensors"
+      let isThere = !index.shardNames.contains(single) && listing.contains(single)
+      throw SafetensorsChoice.missing(
+        missing, of: index.shardNames.count, path: file,
+        remedy: isThere ? "name \(listing.path)/\(single) to open it alone" : nil)
+    }
     let strays = listing.names(endingIn: ".safetensors").filter { !index.shardNames.contains($0) }
-    let warnings =
+    let ignored =
       strays.isEmpty
       ? [] : ["\(listing.path): not in the index and ignored: \(strays.joined(separator: ", "))"]
     return try openSafetensors(
-      path, in: listing.path, shards: index.shardNames, index: index, warnings: warnings)
+      path, in: listing.path, shards: index.shardNames, index: index, warnings: warnings + ignored)
   }
 
   private static func openSafetensors(
@@ -108,16 +116,7 @@ extension Checkpoint {
     var tensors: [Tensor] = []
     var headers: [String: SafetensorsHeader] = [:]
     for shard in shards {
-      let source: InputFile
-      do throws(CheckpointError) {
-        source = try InputFile("\(directory)/\(shard)")
-      } catch {
-        guard index != nil, error.code == .notFound else { throw error }
-        var missing = error
-        missing.message = "the index names this shard, but it \(error.message)"
-        missing.remedy = "the download may be incomplete"
-        throw missing
-      }
+      let source = try InputFile("\(directory)/\(shard)")
       let header = try SafetensorsHeader.read(from: source)
       tensors += header.tensors.map {
         Tensor(
@@ -133,7 +132,7 @@ extension Checkpoint {
     let warnings = try warnings + checkShards(directory, shards, headers, index)
     return Checkpoint(
       path: path, directory: directory, format: .safetensors, files: files, tensors: tensors,
-      configuration: try readConfiguration(in: directory), warnings: warnings)
+      configuration: .read(in: directory), warnings: warnings)
   }
 }
 
@@ -168,30 +167,8 @@ extension Checkpoint {
 // MARK: - GGUF
 
 extension Checkpoint {
-  /// Which of a directory's GGUF files make up one model: the only one, a split set's first, and a vision companion.
-  private static func mainGGUFs(_ names: [String], in path: String) throws(CheckpointError) -> [String] {
-    let companions = names.filter { $0.hasPrefix("mmproj") }
-    var mains = names.filter { !$0.hasPrefix("mmproj") }
-    if mains.count > 1 {
-      // Of a split set only the first file is named; it leads to the others.
-      mains = mains.filter { GGUFSplitName(path: $0)?.index ?? 0 == 0 }
-    }
-    guard mains.count <= 1 else {
-      throw CheckpointError(
-        .unsupported, "there are several models: \(mains.joined(separator: ", "))", path: path,
-        remedy: "name the one to open")
-    }
-    guard companions.count <= 1 || mains.isEmpty else {
-      throw CheckpointError(
-        .unsupported, "there are several vision companions: \(companions.joined(separator: ", "))",
-        path: path,
-        remedy: "name the file to open")
-    }
-    return mains + companions
-  }
-
   private static func openGGUF(
-    _ path: String, in directory: String, names: [String], listing: DirectoryListing
+    _ path: String, in directory: String, names: [String], warnings: [String] = []
   ) throws(CheckpointError) -> Checkpoint {
     var files: [File] = []
     var tensors: [Tensor] = []
@@ -220,6 +197,6 @@ extension Checkpoint {
     }
     return Checkpoint(
       path: path, directory: directory, format: .gguf, files: files, tensors: tensors,
-      configuration: try readConfiguration(in: directory), ggufMetadata: metadata)
+      configuration: .read(in: directory), ggufMetadata: metadata, warnings: warnings)
   }
 }

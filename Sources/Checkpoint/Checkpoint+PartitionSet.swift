@@ -1,12 +1,6 @@
 internal import ByteStreams
 public import TensorFormats
 
-#if canImport(FoundationEssentials)
-internal import FoundationEssentials
-#else
-internal import Foundation
-#endif
-
 extension Checkpoint {
   /// Opens some parts of a partition set as one checkpoint. Nothing of the others is opened.
   ///
@@ -34,9 +28,10 @@ extension Checkpoint {
     var parts: [Part] = []
     for name in listing.names where wanted?.contains(name) ?? true {
       guard FileSystem.kind(of: "\(path)/\(name)") == .directory else { continue }
-      guard let configuration = try readConfiguration(in: "\(path)/\(name)"),
-        isPart(configuration)
-      else { continue }
+      guard let configuration = ConfigurationDocument.read(in: "\(path)/\(name)") else { continue }
+      // A part that cannot say that it is one must not be left out.
+      if let fault = configuration.fault, isNamedLikePart(name) { throw fault }
+      guard configuration.isPart else { continue }
       parts.append(Part(name: name, checkpoint: try open("\(path)/\(name)")))
     }
     guard let first = parts.first else { return nil }
@@ -55,17 +50,12 @@ extension Checkpoint {
     }
     return Checkpoint(
       path: path, directory: path, format: first.checkpoint.format, files: files, tensors: tensors,
-      configuration: try readConfiguration(in: path) ?? first.checkpoint.configuration,
+      configuration: .read(in: path) ?? first.checkpoint.configurationDocument,
       ggufMetadata: first.checkpoint.ggufMetadata, parts: parts, warnings: warnings)
   }
 
-  /// Whether a configuration is that of one part.
-  private static func isPart(_ configuration: [UInt8]) -> Bool {
-    struct Marked: Decodable {
-      struct Anything: Decodable {}
-      let partition: Anything?
-      enum CodingKeys: String, CodingKey { case partition = "step3_partition" }
-    }
-    return (try? JSONDecoder().decode(Marked.self, from: Data(configuration)))?.partition != nil
+  /// Whether a directory has a name that `step3-convert` gives to parts.
+  private static func isNamedLikePart(_ name: String) -> Bool {
+    ["attention", "ffn", "vision"].contains { name == $0 || name.hasPrefix("\($0)-") }
   }
 }

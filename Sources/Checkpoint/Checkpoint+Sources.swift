@@ -11,7 +11,7 @@ extension Checkpoint {
           safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder,
           derivations: $0.derivations)
       },
-      tensors: tensors, configuration: configuration, ggufMetadata: ggufMetadata, parts: parts,
+      tensors: tensors, configuration: configurationDocument, ggufMetadata: ggufMetadata, parts: parts,
       warnings: warnings, namesOnDisk: namesOnDisk)
   }
 }

@@ -12,7 +12,7 @@ public struct Checkpoint: Sendable {
     case safetensors, gguf
   }
 
-  /// What the user named.
+  /// What the user named; for the root of a Hugging Face cache the snapshot that it led to.
   public let path: String
   /// The directory that holds the files.
   public let directory: String
@@ -22,8 +22,8 @@ public struct Checkpoint: Sendable {
   public let files: [File]
   /// All tensors, by file and rising offset. Names are unique, except between the parts of a partition set.
   public let tensors: [Tensor]
-  /// `config.json`, as its bytes; `nil` where there is none.
-  public let configuration: [UInt8]?
+  /// `config.json`, with what is wrong with it; `nil` where there is none.
+  public let configurationDocument: ConfigurationDocument?
   /// The key-values of a GGUF checkpoint's main file; `nil` for safetensors.
   public let ggufMetadata: GGUFMetadata?
   /// The parts, if this is a partition set; empty otherwise.
@@ -37,9 +37,8 @@ public struct Checkpoint: Sendable {
 
   init(
     path: String, directory: String, format: Format, files: [File], tensors: [Tensor],
-    configuration: [UInt8]?,
-    ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [], warnings: [String] = [],
-    namesOnDisk: [String: String] = [:]
+    configuration: ConfigurationDocument?, ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [],
+    warnings: [String] = [], namesOnDisk: [String: String] = [:]
   ) {
     self.namesOnDisk = namesOnDisk
     self.path = path
@@ -47,7 +46,7 @@ public struct Checkpoint: Sendable {
     self.format = format
     self.files = files
     self.tensors = tensors
-    self.configuration = configuration
+    configurationDocument = configuration
     self.ggufMetadata = ggufMetadata
     self.parts = parts
     self.warnings = warnings
@@ -149,8 +148,30 @@ extension Checkpoint {
   /// `general.architecture` of a GGUF file, or `model_type` of `config.json`.
   public var architecture: String? {
     if case .string(let name)? = ggufMetadata?["general.architecture"] { return name }
-    return ConfigurationSummary(configuration)?.modelType
+    return configurationDocument?.modelType
   }
+
+  /// `config.json` without a byte order mark; `nil` where there is none that can be read.
+  public var configuration: [UInt8]? {
+    guard let configurationDocument, configurationDocument.fault == nil else { return nil }
+    return configurationDocument.text
+  }
+
+  /// Makes a configuration that is there and cannot be read an error.
+  ///
+  /// - Throws: What is wrong with it, with the file and the way out.
+  public func requireReadableConfiguration() throws(CheckpointError) {
+    if let fault = configurationDocument?.fault { throw fault }
+  }
+
+  /// An error about this checkpoint, with the file filled in unless it is known: that of the tensor concerned, or what
+  /// the user named.
+  public func locating(_ error: CheckpointError) -> CheckpointError {
+    error.at(path: error.tensor.flatMap { self[$0] }.map { files[$0.file].source.path } ?? path)
+  }
+
+  /// The file whose metadata counts: the first. What the user named, if there is none.
+  public var mainFilePath: String { files.first?.source.path ?? path }
 
   /// The size of all weight files, headers included.
   public var byteCount: Int { files.reduce(0) { $0 + $1.source.byteCount } }

@@ -44,7 +44,20 @@ struct UnitProcessor: Sendable {
   let maxima: MatrixMaxima
 
   /// - Throws: `.inputOutput` or `.truncated` if a file fails, `.nonFinite` for weights that are no numbers.
+  ///   The error names the file and the tensor.
   func process(_ unit: WorkUnit) throws(CheckpointError) -> ProcessedUnit {
+    do throws(CheckpointError) {
+      return try make(unit)
+    } catch {
+      // What a file system says of the output has a path already.
+      var named = error.at(path: checkpoint.files[unit.file].source.path)
+      named.tensor =
+        error.tensor ?? unit.deliveries.first.map { work.targets[$0.target].tensor.source.tensor }
+      throw named
+    }
+  }
+
+  private func make(_ unit: WorkUnit) throws(CheckpointError) -> ProcessedUnit {
     let file = checkpoint.files[unit.file]
     let source = pool.take(unit.byteRange.count)
     try source.fill { (span) throws(CheckpointError) in

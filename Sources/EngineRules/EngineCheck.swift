@@ -111,7 +111,13 @@ extension EngineReport {
         path: subject.path,
         remedy: "put the model's config.json beside the weights")
     }
-    let root = try JSONValue.parse(text, name: "config.json")
+    let path = subject.configurationPath ?? subject.path
+    let root: JSONValue
+    do throws(CheckpointError) {
+      root = try JSONValue.parse(text, name: "config.json")
+    } catch {
+      throw error.at(path: path)
+    }
     guard Step3Configuration.isStep3(configJSON: text) else {
       throw Self.otherModel(subject, root["model_type"]?.text)
     }
@@ -123,7 +129,13 @@ extension EngineReport {
         remedy: "serve the unpartitioned checkpoint; step3-convert SOURCE OUTPUT merges the parts")
       return
     }
-    var check = EngineCheck(subject, engine, try Step3Configuration(configJSON: text), root)
+    let configuration: Step3Configuration
+    do throws(CheckpointError) {
+      configuration = try Step3Configuration(configJSON: text)
+    } catch {
+      throw error.at(path: path)
+    }
+    var check = EngineCheck(subject, engine, configuration, root)
     try check.run()
     self = check.report(tensorParallel: tensorParallel)
   }
@@ -132,7 +144,7 @@ extension EngineReport {
     CheckpointError(
       .unsupported,
       "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), and the rules are those for Step-3",
-      path: subject.path)
+      path: subject.path, remedy: "nothing is known here of what engines make of other models")
   }
 
   private static func whole(

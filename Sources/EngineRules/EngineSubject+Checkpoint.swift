@@ -7,9 +7,10 @@ public import TensorFormats
 extension EngineSubject {
   /// What a loader would see of a checkpoint on disk.
   ///
-  /// - Throws: What reading the index throws.
+  /// - Throws: What reading the index throws, and what is wrong with a configuration that cannot be read.
   /// - Complexity: Proportional to the headers and the index; no tensor is read.
   public init(_ checkpoint: Checkpoint) throws(CheckpointError) {
+    try checkpoint.requireReadableConfiguration()
     let names = checkpoint.files.map(\.name)
     let tensors = checkpoint.tensors.map {
       Tensor(name: $0.name, elementType: $0.elementType, shape: $0.shape, file: names[$0.file])
@@ -17,16 +18,19 @@ extension EngineSubject {
     self.init(
       path: checkpoint.path, isGGUF: checkpoint.format == .gguf,
       ggufArchitecture: checkpoint.format == .gguf ? checkpoint.architecture : nil,
-      isPartition: !checkpoint.parts.isEmpty || Self.isPart(checkpoint.configuration), tensors: tensors,
+      isPartition: !checkpoint.parts.isEmpty || checkpoint.configurationDocument?.isPart == true,
+      tensors: tensors,
       // The eight bytes in front say how long the header is.
       files: checkpoint.files.map { File(name: $0.name, headerByteCount: max(0, $0.dataOffset - 8)) },
       configuration: checkpoint.configuration,
       read: { tensor throws(CheckpointError) in
         guard let found = checkpoint[tensor.name] else {
-          throw CheckpointError(.notFound, "is not in the checkpoint", tensor: tensor.name)
+          throw CheckpointError(
+            .notFound, "is not in the checkpoint", path: checkpoint.path, tensor: tensor.name)
         }
         return try checkpoint.files[found.file].source.readBytes(found.byteRange)
       })
+    configurationPath = checkpoint.configurationDocument?.path
     guard checkpoint.format == .safetensors, checkpoint.parts.isEmpty else { return }
     let listing = try FileSystem.names(in: checkpoint.directory).sorted { $0.precedesBytewise($1) }
     guard let index = listing.first(where: { $0.hasSuffix(".safetensors.index.json") }) else { return }
@@ -37,13 +41,5 @@ extension EngineSubject {
     orphanShards = listing.filter {
       $0.hasSuffix(".safetensors") && !names.contains($0) && !$0.hasPrefix(".")
     }
-  }
-
-  /// Whether a configuration is that of one part of a partitioned model.
-  private static func isPart(_ configuration: [UInt8]?) -> Bool {
-    guard let configuration, let value = try? JSONValue.parse(configuration, name: "config.json"),
-      case .object(let members) = value
-    else { return false }
-    return members["step3_partition"] != nil
   }
 }

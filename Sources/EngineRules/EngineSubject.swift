@@ -67,6 +67,8 @@ public struct EngineSubject: Sendable {
   public var files: [File]
   /// `config.json`; `nil` where there is none.
   public var configuration: [UInt8]?
+  /// Where that is, for messages; `nil` for one that is not written yet.
+  public var configurationPath: String?
   /// The index; `nil` where there is none.
   public var index: Index?
   /// Weight files beside the index that it does not name.

@@ -16,7 +16,7 @@ extension GGUFHeader {
       var cursor = GGUFCursor(source)
       return try cursor.readHeader()
     } catch {
-      throw error.at(path: source.path)
+      throw error.explained(by: source, as: .gguf).at(path: source.path)
     }
   }
 }

@@ -54,11 +54,12 @@ extension CheckpointMetadata {
   }
 
   static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> JSONValue? {
-    guard let bytes = checkpoint.configuration else { return nil }
+    try checkpoint.requireReadableConfiguration()
+    guard let document = checkpoint.configurationDocument else { return nil }
     do throws(CheckpointError) {
-      return try JSONValue(parsing: bytes)
+      return try JSONValue(parsing: document.text)
     } catch {
-      throw error.at(path: "\(checkpoint.directory)/config.json")
+      throw error.at(path: document.path)
     }
   }
 

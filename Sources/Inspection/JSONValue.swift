@@ -63,12 +63,13 @@ extension JSONValue: Encodable {
 }
 
 extension JSONValue {
-  /// Reads a document; members keep their order and numbers their spelling.
+  /// Reads a document as Python's `json` writes it; members keep their order and numbers their spelling. `NaN` and
+  /// `Infinity`, which JSON has no numbers for, become strings.
   ///
   /// - Throws: `.malformed` with the byte offset.
   init(parsing text: [UInt8]) throws(CheckpointError) {
     let bytes = unsafe text.span.bytes
-    var scanner = JSONScanner(bytes)
+    var scanner = JSONScanner(bytes, dialect: .python)
     try self.init(from: &scanner)
     try scanner.finish()
   }
@@ -80,7 +81,9 @@ extension JSONValue {
       _ = try scanner.scanNull()
       self = .null
     case .bool: self = .bool(try scanner.scanBool("a value"))
-    case .number: self = .spelled(JSONNumber(try scanner.scanNumberText("a value")))
+    case .number:
+      let text = try scanner.scanNumberText("a value")
+      self = text.hasSuffix("N") || text.hasSuffix("y") ? .string(text) : .spelled(JSONNumber(text))
     case .string: self = .string(try scanner.scanString("a value"))
     case .array:
       var elements = try scanner.openArray("a value")

@@ -44,8 +44,12 @@ struct QuantizationSettings {
   /// - Throws: `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
   ///   in other ways says nothing: it is no reason not to look at the weights.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
-    guard checkpoint.format == .safetensors, let (settings, place) = Self.find(checkpoint) else { return }
+    guard checkpoint.format == .safetensors, let (value, place) = Self.find(checkpoint) else { return }
     self.place = place
+    guard let settings = value?.members else {
+      refusal = "\(place) cannot be read, so how it is quantised is not known"
+      return
+    }
     if case .string(let method)? = settings["quant_method"] {
       self.method = method.lowercased()
     } else if settings["config_groups"] != nil {
@@ -60,7 +64,8 @@ struct QuantizationSettings {
     refusal = refusal(settings)
   }
 
-  private static func find(_ checkpoint: Checkpoint) -> (settings: [String: JSONValue], place: String)? {
+  /// What says something first, and where; `nil` in place of its value if it cannot be read.
+  private static func find(_ checkpoint: Checkpoint) -> (value: JSONValue?, place: String)? {
     let root = checkpoint.configuration.flatMap { text in
       (try? JSONValue.parse(text, name: "config.json"))?.members
     }
@@ -72,16 +77,15 @@ struct QuantizationSettings {
         (root["compression_config"], "compression_config of config.json"),
         (root["quantization"], "quantization of config.json"),
       ]
-      for case (let value?, let place) in stated {
-        if let members = value.members { return (members, place) }
-      }
+      for case (let value?, let place) in stated where value != .null { return (value, place) }
     }
-    let path = "\(checkpoint.directory)/hf_quant_config.json"
-    guard FileSystem.kind(of: path) == .file, let file = try? InputFile(path),
-      file.byteCount <= JSONValue.largestDocument, let text = try? file.readBytes(0..<file.byteCount),
-      let members = (try? JSONValue.parse(text, name: "hf_quant_config.json"))?.members
-    else { return nil }
-    return (members["quantization"]?.members ?? members, "hf_quant_config.json")
+    let (name, path) = ("hf_quant_config.json", "\(checkpoint.directory)/hf_quant_config.json")
+    guard FileSystem.kind(of: path) != nil else { return nil }
+    guard let file = try? InputFile(path), file.byteCount <= JSONValue.largestDocument,
+      let text = try? file.readBytes(0..<file.byteCount),
+      let members = (try? JSONValue.parse(text, name: name))?.members
+    else { return (nil, name) }
+    return (members["quantization"] ?? .object(members), name)
   }
 }
 

@@ -55,7 +55,7 @@ extension Recipe {
       visionAsItIs,
       RecipeRule(isExpertStack: true, format: .element(.mxfp4)),
       RecipeRule(format: .element(.q8_0), isOptional: true),
-    ])
+    ], knownSubject: "the routed experts")
 }
 
 // MARK: - Pure formats

@@ -65,7 +65,7 @@ public struct ImportanceMatrix: Sendable {
       self = isGGUF ? try ImportanceMatrix.readGGUF(source) : try ImportanceMatrix.readLegacy(source)
       try checkValues()
     } catch {
-      throw error.at(path: source.path)
+      throw error.explained(by: source, as: .importanceMatrix).at(path: source.path)
     }
   }
 }

@@ -18,11 +18,14 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var precise: PreciseStorage
   /// The kind of files it is for, where its name means another recipe for the other kind; `nil` otherwise.
   public var container: Container?
+  /// What it is about that only a known model has, in words: `the routed experts`. `nil` for a recipe that goes by
+  /// names and shapes, which every model has.
+  public var knownSubject: String?
 
   /// Makes a recipe.
   public init(
     name: String, summary: String, rules: [RecipeRule], onMisfit: Fallback = .standard,
-    precise: PreciseStorage = PreciseStorage(), container: Container? = nil
+    precise: PreciseStorage = PreciseStorage(), container: Container? = nil, knownSubject: String? = nil
   ) {
     self.name = name
     self.summary = summary
@@ -30,6 +33,7 @@ public struct Recipe: Hashable, Sendable, Codable {
     self.onMisfit = onMisfit
     self.precise = precise
     self.container = container
+    self.knownSubject = knownSubject
   }
 }
 
@@ -148,6 +152,21 @@ extension Recipe {
     rules.indices.filter { !used.contains($0) && !rules[$0].isOptional }
   }
 
+  /// Refuses a recipe that is about something which is not known of a model.
+  ///
+  /// - Parameter model: What the model calls itself.
+  /// - Throws: `.invalidRequest` with what would do instead.
+  public func requireNoKnownModel(called model: String?) throws(CheckpointError) {
+    guard let knownSubject else { return }
+    let scheme = SchemeRecipe.named(String(name.prefix { $0 != "," }))
+    let instead =
+      scheme?.hasLinearScope == true ? "give --scope linear or a recipe file" : "give a recipe file"
+    throw CheckpointError(
+      .invalidRequest,
+      "\(name.printable) quantises \(knownSubject) of a Step-3; this model is "
+        + (model?.printable ?? "another, which does not say its name"), remedy: instead)
+  }
+
   /// Makes an unused rule an error.
   ///
   /// - Parameter used: The ``RecipeDecision/rule`` of every tensor of the model.
@@ -155,6 +174,12 @@ extension Recipe {
   public func requireAllUsed(_ used: Set<Int>) throws(CheckpointError) {
     let unused = unusedRules(used: used)
     guard !unused.isEmpty else { return }
+    if let knownSubject, unused.contains(where: { rules[$0].isExpertStack == true }) {
+      throw CheckpointError(
+        .invalidRequest,
+        "\(name.printable) quantises \(knownSubject), and none are left for it in this model",
+        remedy: "choose a recipe for all matrices, or leave out the --tensor-type that takes them all")
+    }
     let list = unused.map { "rule \($0 + 1) (\(rules[$0]))" }.joined(separator: ", ")
     throw CheckpointError(
       .invalidRequest, "the recipe '\(name.printable)' has rules that decide no tensor: \(list)",

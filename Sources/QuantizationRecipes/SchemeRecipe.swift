@@ -22,6 +22,9 @@ public struct SchemeRecipe: Sendable {
   /// Whether it is the MXFP4 that has no list of modules.
   private var isBareMXFP4: Bool { format == .element(.mxfp4) }
 
+  /// Whether it can be had for linear layers, which are known by shape and name.
+  var hasLinearScope: Bool { !isBareMXFP4 }
+
   /// The recipe as its name alone means it.
   var usual: Recipe { recipe(for: usualScope) }
 
@@ -60,23 +63,39 @@ public struct SchemeRecipe: Sendable {
     if scope != usualScope { name += scope == .linear ? ", linear layers" : ", experts" }
     return Recipe(
       name: name, summary: summary,
-      rules: [rule(scope), RecipeRule(format: .element(.bf16), isOptional: true)],
+      rules: rules(scope) + [RecipeRule(format: .element(.bf16), isOptional: true)],
       // The other MXFP4 is GGML's.
-      container: isBareMXFP4 ? .safetensors : nil)
+      container: isBareMXFP4 ? .safetensors : nil,
+      knownSubject: scope == .experts ? "the routed experts" : nil)
   }
 
-  /// Linear layers are recognised by name within their roles, so that the recipe also serves checkpoints whose tensors
-  /// have no role: Hugging Face calls a linear layer `*_proj` nearly everywhere.
-  private func rule(_ scope: Scope) -> RecipeRule {
+  private func rules(_ scope: Scope) -> [RecipeRule] {
     switch scope {
-    case .experts: RecipeRule(isExpertStack: true, format: format)
+    case .experts: [RecipeRule(isExpertStack: true, format: format)]
     case .linear:
-      RecipeRule(
-        roles: [.attention, .denseFFN, .sharedExpert, .routedExperts, .other],
-        names: ["*_proj.weight", "*.wq.weight", "*.attn_*.weight", "*.ffn_*.weight"].map(NamePattern.glob),
-        format: format)
+      [
+        // Matrices that are no linear layers, or that engines leave as they are, in models whose roles are not known.
+        RecipeRule(roles: [.other], names: Self.notLinear, format: .element(.bf16), isOptional: true),
+        RecipeRule(
+          roles: Self.linearRoles, names: Self.neverLinear, format: .element(.bf16), isOptional: true),
+        RecipeRule(roles: Self.linearRoles, names: [.glob("*.weight")], format: format),
+      ]
     }
   }
+
+  private static let linearRoles: [TensorRole] = [
+    .attention, .denseFFN, .sharedExpert, .routedExperts, .other,
+  ]
+
+  /// Kernels of convolutions, and the gates of shared experts, wherever they are.
+  private static let neverLinear = ["*conv*", "*expert_gate.weight"].map(NamePattern.glob)
+
+  /// Embeddings, output heads and gates by the field's usual words; norms and vectors are kept precise anyway.
+  private static let notLinear = [
+    "*embed*", "*wte.weight", "*wpe.weight", "*_emb.weight", "*.emb.weight", "*lm_head*", "*head.weight",
+    "output.weight", "*.score.weight", "score.weight", "*classifier*", "*gate.weight", "*router*", "*norm*",
+    "*.ln_*",
+  ].map(NamePattern.glob)
 }
 
 // MARK: - All of them

@@ -15,7 +15,7 @@ extension SafetensorsHeader {
       let bytes = try source.readBytes(0..<(lengthFieldByteCount + length))
       return try unsafe parse(bytes.span.bytes, fileByteCount: source.byteCount)
     } catch {
-      throw error.at(path: source.path)
+      throw error.explained(by: source, as: .safetensors).at(path: source.path)
     }
   }
 

@@ -73,16 +73,17 @@ extension SafetensorsIndex {
   /// - Throws: As ``parse(_:)``, `.unsupported` for a file longer than ``maximumByteCount``, and what reading throws.
   ///   The error names the file.
   public static func read(from source: some ByteSource) throws(CheckpointError) -> SafetensorsIndex {
+    guard source.byteCount <= maximumByteCount else {
+      throw CheckpointError(
+        .unsupported,
+        "the index has \(source.byteCount) bytes, more than the \(maximumByteCount) that are read",
+        path: source.path)
+    }
     do throws(CheckpointError) {
-      guard source.byteCount <= maximumByteCount else {
-        throw CheckpointError(
-          .unsupported,
-          "the index has \(source.byteCount) bytes, more than the \(maximumByteCount) that are read")
-      }
       let bytes = try source.readBytes(0..<source.byteCount)
       return try unsafe parse(bytes.span.bytes)
     } catch {
-      throw error.at(path: source.path)
+      throw error.explained(by: source, as: .json).at(path: source.path)
     }
   }
 

@@ -2,14 +2,14 @@ internal import Safetensors
 internal import TensorFormats
 
 /// A JSON object whose members can be taken out and put in while every other byte of them stays as it was: numbers
-/// keep their spelling, members their order.
+/// keep their spelling, Python's `NaN` and `Infinity` included, and members their order.
 struct ConfigurationText {
   private(set) var members: [(key: String, value: String)]
 
   /// - Throws: `.malformed` if the text is no JSON object.
   init(_ text: [UInt8]) throws(CheckpointError) {
     let bytes = unsafe text.span.bytes
-    var scanner = JSONScanner(bytes)
+    var scanner = JSONScanner(bytes, dialect: .python)
     var list = try scanner.openObject("the configuration")
     var members: [(key: String, value: String)] = []
     while let key = try scanner.nextKey(&list) {
@@ -34,6 +34,18 @@ struct ConfigurationText {
       case (nil, nil): break
       }
     }
+  }
+
+  /// The value of a member that says something: `nil` for one that is missing or null.
+  func stated(_ key: String) -> String? {
+    guard let value = self[key], value != "null" else { return nil }
+    return value
+  }
+
+  /// The object that a member is; `nil` for one that is missing or anything else.
+  func object(_ key: String) throws(CheckpointError) -> ConfigurationText? {
+    guard let value = self[key], value.hasPrefix("{") else { return nil }
+    return try ConfigurationText(Array(value.utf8))
   }
 
   /// The object's text, one member a line, as a file of its own.

@@ -207,7 +207,9 @@ extension MergedPartition {
 extension MergedPartition {
   /// The configuration of the part that serves text, without what makes it a part's. What quantisation it names must
   /// be what every part that has one names.
-  private static func configuration(_ marks: [Mark], _ set: Checkpoint) throws(CheckpointError) -> [UInt8]? {
+  private static func configuration(
+    _ marks: [Mark], _ set: Checkpoint
+  ) throws(CheckpointError) -> ConfigurationDocument? {
     guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first,
       let text = first.part.checkpoint.configuration
     else { return nil }
@@ -230,7 +232,8 @@ extension MergedPartition {
       }
       texts[key] = stated?.text
     }
-    return Array(texts.text().utf8)
+    return ConfigurationDocument(
+      Array(texts.text().utf8), path: "\(first.part.checkpoint.directory)/config.json")
   }
 
   private static func metadata(_ part: Checkpoint) -> GGUFMetadata? {

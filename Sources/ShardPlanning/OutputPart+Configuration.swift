@@ -12,26 +12,43 @@ extension OutputPart {
 
   /// The part's `config.json`: the source's, changed only where the output differs from it, or where engines could
   /// not read it.
+  ///
+  /// - Throws: What is wrong with a configuration that cannot be read, with its file.
   func configuration(
     for part: ShardPlan.Part
   ) throws(CheckpointError) -> (text: String?, amendments: [ShardPlan.Amendment]) {
+    try model.checkpoint.requireReadableConfiguration()
+    let document = model.checkpoint.configurationDocument
+    if request.format == .gguf, let document { try model.step3?.requireAllRead(path: document.path) }
     let source: [UInt8]
-    if let text = model.checkpoint.configuration {
-      source = text
+    if let document {
+      source = document.text
     } else if let step3 = model.step3 {
       source = try step3.configJSON()
     } else {
       return (nil, [])
     }
     // A copy says what its source says, to the byte.
-    if model.isRaw { return (String(decoding: source, as: UTF8.self), []) }
-    var text = try ConfigurationText(source)
-    let original = text
-    try setQuantization(&text)
-    if part.role != .model { text[Self.partitionKey] = partition(part) }
-    let amendments = try amend(&text)
-    // Nothing to change: the bytes stay as they are.
-    return (text == original ? String(decoding: source, as: UTF8.self) : text.text(), amendments)
+    if model.isRaw {
+      let mark = document?.hasByteOrderMark == true ? "\u{FEFF}" : ""
+      return (mark + String(decoding: source, as: UTF8.self), [])
+    }
+    do throws(CheckpointError) {
+      var text = try ConfigurationText(source)
+      let original = text
+      try setQuantization(&text)
+      if part.role != .model { text[Self.partitionKey] = partition(part) }
+      var amendments = try amend(&text)
+      if document?.hasByteOrderMark == true {
+        amendments.append(
+          ShardPlan.Amendment(
+            key: "the file", reason: "began with a byte order mark, which Python's json refuses"))
+      }
+      // Nothing to change: the bytes stay as they are.
+      return (text == original ? String(decoding: source, as: UTF8.self) : text.text(), amendments)
+    } catch {
+      throw error.at(path: document?.path ?? model.checkpoint.path)
+    }
   }
 }
 
@@ -41,7 +58,7 @@ extension OutputPart {
   private func setQuantization(_ text: inout ConfigurationText) throws(CheckpointError) {
     let isQuantized = weights.contains { $0.scheme != nil }
     // What the source says holds for the output if it did say something, and every weight is what it was.
-    let isStated = model.isQuantized && text[Self.quantizationKey] != nil
+    let isStated = model.isQuantized && text.stated(Self.quantizationKey) != nil
     if isQuantized, weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
       isStated || weights.allSatisfy(\.isKept)
     {
@@ -50,12 +67,9 @@ extension OutputPart {
     guard isQuantized || model.isQuantized else { return }
     // Engines look in these places too.
     text["compression_config"] = nil
-    if let nested = text[Self.textKey] {
-      var inner = try ConfigurationText(Array(nested.utf8))
-      if inner[Self.quantizationKey] != nil {
-        inner[Self.quantizationKey] = nil
-        text[Self.textKey] = inner.text(indentation: 2)
-      }
+    if var inner = try text.object(Self.textKey), inner[Self.quantizationKey] != nil {
+      inner[Self.quantizationKey] = nil
+      text[Self.textKey] = inner.text(indentation: 2)
     }
     // A part without quantised tensors, such as the vision side, must not claim any.
     let modules = try QuantizedModules(weights, of: model)
@@ -68,43 +82,55 @@ extension OutputPart {
 extension OutputPart {
   /// Puts right what is not quantisation's: the list of MoE layers, and the type that activations are computed in.
   private func amend(_ text: inout ConfigurationText) throws(CheckpointError) -> [ShardPlan.Amendment] {
-    guard request.format == .safetensors, let step3 = model.step3 else { return [] }
+    guard request.format == .safetensors else { return [] }
     var amendments: [ShardPlan.Amendment] = []
-    var inner = try text[Self.textKey].map { (text) throws(CheckpointError) in
-      try ConfigurationText(Array(text.utf8))
-    }
-    let place = inner == nil ? "" : "\(Self.textKey)."
-    let layersKey = "moe_layers_enum"
-    let layers = (inner ?? text)[layersKey]
-    if layers?.hasPrefix("\"") != true {
-      let list = ConfigurationText.quoted(step3.text.moeLayers.map(String.init).joined(separator: ","))
-      if inner == nil { text[layersKey] = list } else { inner?[layersKey] = list }
-      amendments.append(
-        ShardPlan.Amendment(
-          key: place + layersKey,
-          reason: layers == nil
-            ? "was missing, and vLLM and SGLang do not do without it"
-            : "was a list, and vLLM and SGLang read a string of numbers and commas"))
-    }
+    if let step3 = model.step3 { amendments += try amendLayers(&text, step3) }
     if let type = changedType {
-      let value = ConfigurationText.quoted(type)
-      for key in ["torch_dtype", "dtype"] {
-        for isInner in [false, true] {
-          guard let old = isInner ? inner?[key] : text[key], old != value else { continue }
-          if isInner { inner?[key] = value } else { text[key] = value }
-          amendments.append(
-            ShardPlan.Amendment(
-              key: (isInner ? place : "") + key, reason: "was \(old), and the weights are \(type) now"))
-        }
+      amendments += Self.amendType(&text, type, at: "")
+      for key in Self.languageKeys {
+        guard var inner = try text.object(key) else { continue }
+        let changes = Self.amendType(&inner, type, at: "\(key).")
+        guard !changes.isEmpty else { continue }
+        text[key] = inner.text(indentation: 2)
+        amendments += changes
       }
     }
-    if let inner,
-      inner
-        != (try text[Self.textKey].map { (text) throws(CheckpointError) in
-          try ConfigurationText(Array(text.utf8))
-        })
-    {
-      text[Self.textKey] = inner.text(indentation: 2)
+    return amendments
+  }
+
+  /// Where models that see or hear describe their language side.
+  private static let languageKeys = [textKey, "llm_config", "language_config"]
+
+  private func amendLayers(
+    _ text: inout ConfigurationText, _ step3: Step3Configuration
+  ) throws(CheckpointError) -> [ShardPlan.Amendment] {
+    let key = "moe_layers_enum"
+    var inner = try text.object(Self.textKey)
+    let layers = (inner ?? text).stated(key)
+    guard layers?.hasPrefix("\"") != true else { return [] }
+    let list = ConfigurationText.quoted(step3.text.moeLayers.map(String.init).joined(separator: ","))
+    let place = inner == nil ? "" : "\(Self.textKey)."
+    if inner == nil { text[key] = list } else { inner?[key] = list }
+    if let inner { text[Self.textKey] = inner.text(indentation: 2) }
+    return [
+      ShardPlan.Amendment(
+        key: place + key,
+        reason: layers == nil
+          ? "was missing, and vLLM and SGLang do not do without it"
+          : "was a list, and vLLM and SGLang read a string of numbers and commas")
+    ]
+  }
+
+  private static func amendType(
+    _ text: inout ConfigurationText, _ type: String, at place: String
+  ) -> [ShardPlan.Amendment] {
+    let value = ConfigurationText.quoted(type)
+    var amendments: [ShardPlan.Amendment] = []
+    for key in ["torch_dtype", "dtype"] {
+      guard let old = text.stated(key), old != value else { continue }
+      text[key] = value
+      amendments.append(
+        ShardPlan.Amendment(key: place + key, reason: "was \(old), and the weights are \(type) now"))
     }
     return amendments
   }
@@ -113,7 +139,8 @@ extension OutputPart {
   private var changedType: String? {
     let plain = [ElementType.bf16: "bfloat16", .f16: "float16", .f32: "float32"]
     var (before, after): ([ElementType: Int], [ElementType: Int]) = ([:], [:])
-    for weight in weights where weight.shape.rank >= 2 && EngineModules.isLinear(weight, isStep3: true) {
+    for weight in weights
+    where weight.shape.rank >= 2 && EngineModules.isLinear(weight, isStep3: model.step3 != nil) {
       if weight.source.scheme == nil {
         before[weight.source.elementType, default: 0] += weight.shape.elementCount
       }

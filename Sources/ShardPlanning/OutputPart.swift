@@ -22,11 +22,11 @@ struct OutputPart {
   func fill(
     _ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> (amendments: [ShardPlan.Amendment], omissions: [ShardPlan.Omission]) {
+    let (metadata, losses) = headerMetadata
     switch request.format {
     case .safetensors:
       let (files, index) = try SafetensorsPacking.pack(
-        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes,
-        metadata: ["format": "pt"],
+        tensors, directory: part.directory, maximumBytes: request.maximumShardBytes, metadata: metadata,
         headers: &headers)
       part.files = files
       if let index { part.documents.append(index) }
@@ -35,17 +35,42 @@ struct OutputPart {
     }
     let (text, amendments) = try configuration(for: part)
     if let text { part.documents.append(ShardPlan.Document(path: path("config.json", in: part), text: text)) }
-    guard servesText(part) else { return (amendments, []) }
+    guard servesText(part) else { return (amendments, losses) }
     let side = try sideFiles()
     part.copies = side.files.map {
       ShardPlan.Copy(from: $0.from, path: path($0.name, in: part), bytes: $0.bytes)
     }
     try addTokenizerFiles(to: &part)
-    return (amendments, side.omissions)
+    return (amendments, losses + side.omissions)
   }
 
   /// The vision part and the experts serve no text by themselves.
   func servesText(_ part: ShardPlan.Part) -> Bool { part.role == .model || part.role == .attention }
+
+  /// `__metadata__` of every safetensors file of the output: what the source's files say, as far as they agree, and
+  /// `format`, which transformers asks for. What is not carried comes with its reason.
+  private var headerMetadata: (metadata: [String: String], losses: [ShardPlan.Omission]) {
+    var metadata: [String: String] = [:]
+    var contested: Set<String> = []
+    for file in model.checkpoint.files {
+      for (key, value) in file.safetensorsMetadata {
+        if let known = metadata[key], known != value { contested.insert(key) }
+        metadata[key] = metadata[key] ?? value
+      }
+    }
+    func loss(_ key: String, _ reason: String) -> ShardPlan.Omission {
+      ShardPlan.Omission(what: "__metadata__.\(key)", reason: reason)
+    }
+    let format = "format"
+    guard request.format == .safetensors else {
+      let lost = metadata.keys.filter { $0 != format }.sorted()
+      return ([:], lost.map { loss($0, "GGUF has no place for what safetensors headers say") })
+    }
+    let losses = contested.sorted().map { loss($0, "the source's files do not agree on it") }
+    for key in contested { metadata[key] = nil }
+    metadata[format] = metadata[format] ?? "pt"
+    return (metadata, losses)
+  }
 
   private func path(_ name: String, in part: ShardPlan.Part) -> String {
     part.directory.isEmpty ? name : "\(part.directory)/\(name)"

@@ -13,7 +13,8 @@ public enum ShardPlanner {
   /// - Parameter importance: The importance matrix to encode with, if any.
   /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
   /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
-  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration.
+  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration. What is wrong with the source
+  ///   names its file.
   /// - Complexity: O(*n* log *n*) in the number of output tensors; reads no weights.
   public static func plan(
     _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile? = nil
@@ -21,8 +22,8 @@ public enum ShardPlanner {
     do throws(CheckpointError) {
       return try plan(PlannedSource(checkpoint, request, recipe), request, recipe, importance)
     } catch {
-      // Whoever names a tensor names where it is.
-      throw error.tensor == nil ? error : error.at(path: checkpoint.path)
+      // Of a request alone no file is at fault.
+      throw error.code == .invalidRequest && error.tensor == nil ? error : checkpoint.locating(error)
     }
   }
 
@@ -32,6 +33,9 @@ public enum ShardPlanner {
     let model = source.model
     let checkpoint = model.checkpoint
     try model.check(request)
+    if model.step3 == nil, !model.isRaw {
+      try recipe.requireNoKnownModel(called: checkpoint.architecture)
+    }
     let completeness = try Completeness(model) { name throws(CheckpointError) in
       try source.exclusions.pattern(for: name) != nil
     }

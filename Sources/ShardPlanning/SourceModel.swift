@@ -173,7 +173,10 @@ extension SourceModel {
         tokenizerJSON: text, tokenizerConfigJSON: try companion("tokenizer_config.json"),
         generationConfigJSON: try companion("generation_config.json"), configuration: step3)
     } catch {
-      throw error.at(path: "\(checkpoint.directory)/tokenizer.json")
+      // The message says which of the three it is about.
+      let names = ["tokenizer_config.json", "generation_config.json"]
+      let name = names.first { error.message.hasPrefix($0) } ?? "tokenizer.json"
+      throw error.at(path: "\(checkpoint.directory)/\(name)")
     }
   }
 

@@ -1,3 +1,4 @@
+internal import ByteStreams
 package import Safetensors
 package import TensorFormats
 
@@ -46,7 +47,8 @@ package indirect enum JSONValue: Hashable, Sendable, Encodable {
   /// The longest document that is parsed. Real ones have some kilobytes; one with a chat template in it some more.
   package static let largestDocument = 16 << 20
 
-  /// Parses a whole document; `name` is what a message calls it.
+  /// Parses a whole document, as Python's `json` writes it: with `NaN` and `Infinity` for numbers, and whatever an editor
+  /// put in front. `name` is what a message calls it.
   ///
   /// - Throws: `.malformed` with the byte offset for text that is not JSON, is nested more than 127 deep or is longer
   ///   than ``largestDocument``; also for a key that is there twice and a number beyond what a `Double` holds, because
@@ -57,16 +59,25 @@ package indirect enum JSONValue: Hashable, Sendable, Encodable {
         .malformed, "\(name): expected at most \(largestDocument) bytes, found \(bytes.count)")
     }
     do throws(CheckpointError) {
-      var scanner = unsafe JSONScanner(bytes.span.bytes)
+      var scanner = unsafe JSONScanner(bytes.span.bytes, dialect: .python)
       let value = try JSONValue(&scanner)
       try scanner.finish()
+      // A server's refusal is a sound JSON object too.
+      if case .object(let members) = value, members.count <= 4,
+        case .serverMessage? = ForeignContent(prefix: bytes, byteCount: bytes.count, expected: .json)
+      {
+        throw CheckpointError(.malformed, "this is a server's answer")
+      }
       return value
     } catch {
-      var named = error
-      named.message = "\(name): expected a JSON document: \(error.message)"
+      var named = error.explained(prefix: bytes, byteCount: bytes.count, as: .json)
+      named.message = "\(name): " + (named == error ? "expected a JSON document: " : "") + named.message
       throw named
     }
   }
+
+  /// The numbers that Python writes and JSON does not have.
+  private static let constants: Set<String> = ["NaN", "Infinity", "-Infinity"]
 
   /// Reads the next value. The scanner limits how deep this recurses.
   package init(_ scanner: inout JSONScanner) throws(CheckpointError) {
@@ -80,7 +91,7 @@ package indirect enum JSONValue: Hashable, Sendable, Encodable {
       let text = try scanner.scanNumberText("a value")
       if let integer = Int(text) {
         self = .integer(integer)
-      } else if let number = Double(text), number.isFinite {
+      } else if let number = Double(text), number.isFinite || Self.constants.contains(text) {
         self = .number(number)
       } else {
         throw scanner.errorAtToken("the number \(text.printable) is too large")
@@ -123,7 +134,8 @@ package struct JSONObject {
 
   package init(_ value: JSONValue, place: String) throws(CheckpointError) {
     guard case .object(let values) = value else {
-      throw CheckpointError(.malformed, "\(place) expected an object, found \(value.kind)")
+      throw CheckpointError(
+        .malformed, place + (place.hasSuffix(" ") ? "" : " ") + "expected an object, found \(value.kind)")
     }
     self.values = values
     self.place = place

@@ -6,11 +6,18 @@ public import TensorFormats
 extension Step3Configuration {
   /// The configuration of a checkpoint of either format; `nil` if its model is not a Step-3, or says nothing of itself.
   ///
-  /// - Throws: What is wrong with a configuration that says it is a Step-3's.
+  /// - Throws: What is wrong with a configuration that cannot be read, or that says it is a Step-3's. The error names
+  ///   the file.
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
+    try checkpoint.requireReadableConfiguration()
     if let metadata = checkpoint.ggufMetadata {
       guard metadata.string("general.architecture") == "step3" else { return nil }
-      var configuration = try Step3Configuration(ggufMetadata: metadata)
+      var configuration: Step3Configuration
+      do throws(CheckpointError) {
+        configuration = try Step3Configuration(ggufMetadata: metadata)
+      } catch {
+        throw error.at(path: checkpoint.mainFilePath)
+      }
       // The vision side describes itself in the file of its own.
       if let companion = checkpoint.files.first(where: \.isVisionCompanion), let own = companion.ggufMetadata
       {
@@ -29,7 +36,7 @@ extension Step3Configuration {
     do throws(CheckpointError) {
       try self.init(configJSON: text)
     } catch {
-      throw error.at(path: "\(checkpoint.directory)/config.json")
+      throw error.at(path: checkpoint.configurationDocument?.path ?? checkpoint.path)
     }
   }
 }

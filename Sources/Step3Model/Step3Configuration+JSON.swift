@@ -51,6 +51,7 @@ extension Step3Configuration {
     bosTokenID = try ids("bos_token_id").first
     eosTokenIDs = try ids("eos_token_id")
     padTokenID = try ids("pad_token_id").first
+    unread = try Self.unread(textObject)
   }
 }
 
@@ -81,19 +82,10 @@ extension Step3Configuration.Text {
       "share_expert_dim", in: dimensions, default: expertIntermediateSize)
     normalizesExpertWeights = try object.bool("norm_expert_weight", default: false)
     rmsNormEpsilon = try object.positive("rms_norm_eps", default: 1e-5)
-    ropeTheta = try object.positive("rope_theta", default: 500_000)
-    if let rope = try Self.rope(object) {
-      ropeTheta = try rope.positive("rope_theta", default: ropeTheta)
-      ropeScaling = try Step3Configuration.RopeScaling(rope)
-    }
+    let rope = try Step3Configuration.RopeDescription(object)
+    ropeTheta = rope.base
+    ropeScaling = rope.scaling
     contextLength = try Self.contextLength(object)
-  }
-
-  /// What is said about stretching the rotary embedding. Newer versions of transformers write `rope_parameters`, with
-  /// `rope_theta` in it; where a file has both, the older name counts, unless it is empty.
-  private static func rope(_ object: JSONObject) throws(CheckpointError) -> JSONObject? {
-    if let scaling = try object.object("rope_scaling"), !scaling.values.isEmpty { return scaling }
-    return try object.object("rope_parameters")
   }
 
   private static func moeLayers(_ object: JSONObject, layerCount: Int) throws(CheckpointError) -> [Int] {

@@ -12,6 +12,8 @@ public struct Step3Configuration: Hashable, Sendable {
   public var eosTokenIDs: [Int]
   /// The token that fills a batch.
   public var padTokenID: Int?
+  /// What `config.json` says that changes the arithmetic and that nothing here computes, each with its key and value.
+  public var unread: [String] = []
 
   /// The language model's dimensions.
   public struct Text: Hashable, Sendable {

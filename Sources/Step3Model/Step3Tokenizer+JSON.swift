@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Safetensors
 public import TensorFormats
 
@@ -147,8 +148,8 @@ private struct TokenizerFile {
       try scanner.finish()
       guard hasModel else { throw CheckpointError(.malformed, "expected a model, found none") }
     } catch {
-      var named = error
-      named.message = "tokenizer.json: \(error.message)"
+      var named = error.explained(prefix: bytes, byteCount: bytes.count, as: .json)
+      named.message = "tokenizer.json: \(named.message)"
       throw named
     }
   }

@@ -95,7 +95,13 @@ struct Convert: ToolCommand {
     let progress = common.progressReporter("converting", total: planned.plan.workBytes)
     defer { progress.finish() }
     let start = ContinuousClock.now
-    let outcome = try await run(conversion, progress)
+    let outcome: ConversionOutcome
+    do {
+      outcome = try await run(conversion, progress)
+    } catch let error as CheckpointError {
+      // What is found in the weights on the way is about the source.
+      throw checkpoint.locating(error)
+    }
     progress.finish()
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))

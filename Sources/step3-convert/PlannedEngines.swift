@@ -3,6 +3,7 @@ import Checkpoint
 import CommandSupport
 public import EngineRules
 import ShardPlanning
+import Step3Model
 import TensorFormats
 
 extension Engine: ExpressibleByArgument {}
@@ -30,8 +31,10 @@ struct PlannedEngines: Encodable {
 
   /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are no Step-3.
   init?(_ plan: ShardPlan) throws(CheckpointError) {
+    // Other models have names that begin the same way, and rules of their own.
     guard plan.request.format == .safetensors, plan.request.partition == .none, let part = plan.parts.first,
-      plan.parts.count == 1, plan.source.architecture.map({ $0.hasPrefix("step3") }) ?? false
+      plan.parts.count == 1, let configuration = Self.configuration(of: part),
+      Step3Configuration.isStep3(configJSON: configuration)
     else { return nil }
     var tensors: [EngineSubject.Tensor] = []
     var weightMap: [String: String] = [:]
@@ -47,7 +50,7 @@ struct PlannedEngines: Encodable {
     let subject = EngineSubject(
       path: "the planned output", tensors: tensors,
       files: part.files.map { EngineSubject.File(name: $0.path, headerByteCount: $0.dataOffset) },
-      configuration: part.documents.first { $0.path == "config.json" }.map { Array($0.text.utf8) },
+      configuration: configuration,
       index: part.files.count > 1 ? EngineSubject.Index(weightMap: weightMap, totalSize: total) : nil)
     var verdicts: [Verdict] = []
     for engine in Engine.allCases {
@@ -60,6 +63,12 @@ struct PlannedEngines: Encodable {
           remedy: worst?.remedy, loadsWrongly: worst?.severity == .silent))
     }
     self.verdicts = verdicts
+  }
+
+  private static func configuration(of part: ShardPlan.Part) -> [UInt8]? {
+    part.documents.first { $0.path == "config.json" || $0.path.hasSuffix("/config.json") }.map {
+      Array($0.text.utf8)
+    }
   }
 
   /// One line for each engine.
@@ -89,6 +98,14 @@ struct PlannedEngines: Encodable {
   /// - Throws: `.invalidRequest` with what it would stumble over.
   static func require(_ engine: Engine, of plan: ShardPlan) throws(CheckpointError) {
     guard let engines = try PlannedEngines(plan) else {
+      let part = plan.parts.first
+      guard part.flatMap(configuration(of:)).map({ Step3Configuration.isStep3(configJSON: $0) }) ?? false
+      else {
+        throw CheckpointError(
+          .invalidRequest,
+          "what \(engine.name) makes of \(plan.source.architecture?.printable ?? "a model without a name") is not known: "
+            + "its rules are known for Step-3 only", remedy: "leave --for-engine out")
+      }
       throw CheckpointError(
         .invalidRequest, "\(engine.name) loads whole Step-3 models in safetensors only",
         remedy: "give --to safetensors without --partition, or leave --for-engine out")

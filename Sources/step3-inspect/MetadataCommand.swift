@@ -13,7 +13,7 @@ struct MetadataCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let metadata = try CheckpointMetadata(of: try input.open(common))
+    let metadata = try CheckpointMetadata(of: try input.open(common, showsConfiguration: true))
     try common.printReport(metadata) { text(metadata) }
   }
 

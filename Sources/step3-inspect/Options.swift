@@ -15,16 +15,25 @@ struct CheckpointArgument: ParsableArguments {
   var path: String
 
   /// Opens it and prints its warnings.
-  func open(_ common: CommonOptions) throws -> Checkpoint { try openCheckpoint(path, common) }
+  ///
+  /// - Parameter showsConfiguration: Whether the configuration is what is looked at, and has to be readable.
+  func open(_ common: CommonOptions, showsConfiguration: Bool = false) throws -> Checkpoint {
+    try openCheckpoint(path, common, showsConfiguration: showsConfiguration)
+  }
 }
 
 /// Opens a checkpoint and prints its warnings.
-func openCheckpoint(_ path: String, _ common: CommonOptions) throws -> Checkpoint {
+func openCheckpoint(
+  _ path: String, _ common: CommonOptions, showsConfiguration: Bool = false
+) throws -> Checkpoint {
   let checkpoint = try Checkpoint.open(path)
+  if showsConfiguration { try checkpoint.requireReadableConfiguration() }
   common.note(
     Step3Inspect.name,
     "\(path): \(counted(checkpoint.tensors.count, "tensor")) in \(counted(checkpoint.files.count, "file"))")
-  CommonOptions.warn(Step3Inspect.name, checkpoint.warnings)
+  // What the model is need not be known to look at its tensors.
+  let fault = checkpoint.configurationDocument?.fault.map(\.description)
+  CommonOptions.warn(Step3Inspect.name, checkpoint.warnings + [fault].compactMap(\.self))
   return checkpoint
 }
 

@@ -49,10 +49,15 @@ struct EngineCommand: ToolCommand {
   }
 
   func run() async throws {
-    let subject = try EngineSubject(Checkpoint.open(path))
+    let checkpoint = try Checkpoint.open(path)
     var reports: [EngineReport] = []
-    for engine in engine.engines {
-      reports.append(try EngineReport(subject, engine: engine, tensorParallel: tensorParallel))
+    do throws(CheckpointError) {
+      let subject = try EngineSubject(checkpoint)
+      for engine in engine.engines {
+        reports.append(try EngineReport(subject, engine: engine, tensorParallel: tensorParallel))
+      }
+    } catch {
+      throw checkpoint.locating(error)
     }
     if common.json {
       try StandardStream.output.write(json: EngineReports(path: path, reports: reports))

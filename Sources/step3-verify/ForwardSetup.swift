@@ -18,7 +18,11 @@ struct ForwardSetup {
   func runner(_ path: String) throws -> ModelRunner {
     let checkpoint = try Checkpoint.open(path)
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
-    return try ModelRunner(ModelWeights(checkpoint), options: options)
+    do throws(CheckpointError) {
+      return try ModelRunner(ModelWeights(checkpoint), options: options)
+    } catch {
+      throw checkpoint.locating(error)
+    }
   }
 
   /// A model, and what has to live as long as it runs.
@@ -97,8 +101,12 @@ struct ForwardSetup {
 
   /// The checkpoint's tokenizer: the file beside the weights, or what a GGUF file says.
   static func tokenizer(of checkpoint: Checkpoint) throws(CheckpointError) -> Tokenizer {
-    if let metadata = checkpoint.ggufMetadata, let stated = try Step3Tokenizer(metadata: metadata) {
-      return try Tokenizer(stated)
+    if let metadata = checkpoint.ggufMetadata {
+      do throws(CheckpointError) {
+        if let stated = try Step3Tokenizer(metadata: metadata) { return try Tokenizer(stated) }
+      } catch {
+        throw error.at(path: checkpoint.mainFilePath)
+      }
     }
     // In a partition set it lies with the attention part.
     let directories = [checkpoint.directory] + checkpoint.parts.map(\.checkpoint.directory)

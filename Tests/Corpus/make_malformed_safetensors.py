@@ -78,7 +78,7 @@ def safetensors_cases(corpus):
     case("length-zero-with-data", pack("", b"{}", length=0), "malformed", "the JSON text ends", offset=8)
     case("length-only", struct.pack("<Q", 16), "truncated", "only 0 bytes follow", offset=0)
     case("length-cuts-header", pack({"a": tensor()}, bytes(8), length=20), "malformed", "the JSON text ends", tensor="a")
-    case("gguf-magic", b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "malformed", "the format allows", offset=0)
+    case("gguf-magic", b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "malformed", "the file is a GGUF file")
 
     # JSON.
     case("top-level-array", pack("[]"), "malformed", "the header: an object, found an array", offset=8)

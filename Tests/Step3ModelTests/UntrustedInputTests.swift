@@ -15,7 +15,10 @@ internal import Testing
   @Test(arguments: [
     ("\"rope_theta\": 500000.0", "\"rope_theta\": 1e999", "too large"),
     ("\"rope_theta\": 500000.0", "\"rope_theta\": 1e300", "rope_theta"),
-    ("\"rope_theta\": 500000.0", "\"rope_theta\": NaN", "JSON"),
+    ("\"rope_theta\": 500000.0", "\"rope_theta\": NaN", "rope_theta"),
+    ("\"rope_theta\": 500000.0", "\"rope_theta\": -Infinity", "rope_theta"),
+    ("\"rope_theta\": 500000.0", "\"rope_theta\": infinity", "JSON"),
+    ("\"head_dim\": 64", "\"head_dim\": Infinity", "head_dim"),
     ("\"rope_theta\": 500000.0", "\"rope_theta\": 1e-300", "rope_theta"),
     ("\"rope_theta\": 500000.0", "\"rope_theta\": 0", "rope_theta"),
     ("\"head_dim\": 64", "\"head_dim\": 63", "head_dim"),

@@ -55,11 +55,15 @@ extension JSONScanner {
 
   /// Steps over a number and returns where it lies in the text.
   ///
-  /// Source: RFC 8259, section 6.
+  /// Source: RFC 8259, section 6; for Python's dialect the documentation of its `json` module.
   mutating func scanNumber(_ what: String) throws(CheckpointError) -> Range<Int> {
     skipWhitespace()
     begin(at: position)
     let start = position
+    if let end = endOfConstant() {
+      position = end
+      return start..<end
+    }
     if position < bytes.count, bytes[position] == UInt8(ascii: "-") { position += 1 }
     let integer = position
     guard skipDigits() > 0 else {
@@ -82,6 +86,24 @@ extension JSONScanner {
       guard skipDigits() > 0 else { throw error("a number's exponent has no digits", at: start) }
     }
     return start..<position
+  }
+
+  /// The position after a constant that Python writes for a number that JSON does not have.
+  private func endOfConstant() -> Int? {
+    guard dialect == .python, position < bytes.count else { return nil }
+    let constant: StaticString
+    switch bytes[position] {
+    case UInt8(ascii: "N"): constant = "NaN"
+    case UInt8(ascii: "I"): constant = "Infinity"
+    case UInt8(ascii: "-"): constant = "-Infinity"
+    default: return nil
+    }
+    let end = position + constant.utf8CodeUnitCount
+    guard end <= bytes.count else { return nil }
+    for index in position..<end where unsafe bytes[index] != constant.utf8Start[index - position] {
+      return nil
+    }
+    return end
   }
 
   /// Steps over decimal digits and returns how many there were.

@@ -21,6 +21,8 @@ extension JSONScanner {
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return .number
     case UInt8(ascii: "t"), UInt8(ascii: "f"): return .bool
     case UInt8(ascii: "n"): return .null
+    case UInt8(ascii: "N") where dialect == .python: return .number
+    case UInt8(ascii: "I") where dialect == .python: return .number
     default: throw unexpected("a value")
     }
   }

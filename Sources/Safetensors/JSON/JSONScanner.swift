@@ -1,6 +1,7 @@
 package import TensorFormats
 
-/// A strict single-pass reader of JSON text (RFC 8259) for the two JSON documents of this format.
+/// A strict single-pass reader of JSON text (RFC 8259): for the two JSON documents of this format, and with
+/// ``Dialect/python`` for those that lie beside weights.
 ///
 /// It builds no tree: the caller asks for the value it expects next and gets that value or an error with its byte
 /// offset in the file. Nothing is allocated but the strings that the caller asks for, and nesting is limited, so that
@@ -13,6 +14,15 @@ package struct JSONScanner: ~Escapable {
   /// The nesting that serde_json, and so the reference reader, allows (tried: 127 levels pass, 128 do not).
   package static let maximumDepth = 127
 
+  /// Which texts are read.
+  package enum Dialect: Hashable, Sendable {
+    /// JSON and nothing else.
+    case strict
+    /// JSON as Python's `json` writes it and editors save it: `NaN`, `Infinity` and `-Infinity` are numbers, and a
+    /// byte order mark may stand at the start.
+    case python
+  }
+
   /// How far one object or array has been read.
   package struct Members {
     fileprivate var isFirst = true
@@ -24,6 +34,8 @@ package struct JSONScanner: ~Escapable {
   var position = 0
   /// Where the text starts in its file.
   private let fileOffset: Int
+  /// What is taken for JSON.
+  let dialect: Dialect
   private var depth = 0
   /// Where the next token will be looked for, in bytes from the start of the file.
   package var offset: Int { fileOffset + position }
@@ -32,10 +44,14 @@ package struct JSONScanner: ~Escapable {
 
   /// Starts at the first byte of `text`, which lies `fileOffset` bytes into its file.
   @_lifetime(copy text)
-  package init(_ text: RawSpan, fileOffset: Int = 0) {
+  package init(_ text: RawSpan, fileOffset: Int = 0, dialect: Dialect = .strict) {
     bytes = Span<UInt8>(_bytes: text)
     self.fileOffset = fileOffset
+    self.dialect = dialect
     tokenOffset = fileOffset
+    if dialect == .python, bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF {
+      position = 3
+    }
   }
 }
 

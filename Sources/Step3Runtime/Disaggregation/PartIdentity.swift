@@ -39,8 +39,13 @@ struct PartIdentity: Codable, Hashable, Sendable {
   /// - Returns: `nil` for what is no part.
   /// - Throws: `.malformed` if it says something that cannot be.
   init?(configuration text: [UInt8], path: String) throws(CheckpointError) {
-    guard case .object(let members) = try JSONValue.parse(text, name: "config.json"),
-      case .object(let partition)? = members["step3_partition"]
+    let document: JSONValue
+    do throws(CheckpointError) {
+      document = try JSONValue.parse(text, name: "config.json")
+    } catch {
+      throw error.at(path: path)
+    }
+    guard case .object(let members) = document, case .object(let partition)? = members["step3_partition"]
     else { return nil }
     func malformed(_ what: String) -> CheckpointError {
       CheckpointError(.malformed, "step3_partition: \(what)", path: path)

@@ -44,6 +44,8 @@ public struct TextModel: Sendable {
         "\(weights.checkpoint.architecture ?? "this model") is not a Step-3, and only that can be run",
         path: weights.checkpoint.path)
     }
+    let checkpoint = weights.checkpoint
+    try configuration.requireAllRead(path: checkpoint.configurationDocument?.path ?? checkpoint.path)
     text = configuration.text
     guard text.headCount % text.keyValueHeadCount == 0 else {
       throw CheckpointError(

@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Safetensors
 internal import Step3Model
 internal import TensorFormats
@@ -25,8 +26,8 @@ struct TokenizerDocument {
       var scanner = unsafe JSONScanner(bytes.span.bytes)
       try read(&scanner)
     } catch {
-      var named = error
-      named.message = "tokenizer.json: \(error.message)"
+      var named = error.explained(prefix: bytes, byteCount: bytes.count, as: .json)
+      named.message = "tokenizer.json: \(named.message)"
       throw named
     }
   }

@@ -1,0 +1,97 @@
+internal import ByteStreams
+internal import TensorFormats
+
+/// The directories in which Hugging Face's client keeps what it downloaded: `models--OWNER--NAME` with the files of all
+/// revisions in `blobs`, a directory of links into it for each revision in `snapshots`, and the revision that a branch
+/// stands at in `refs`.
+///
+/// Source: the documentation of `huggingface_hub`, "Understand caching".
+enum HuggingFaceCache {
+  /// What a path into such a cache stands for; every other path stays what it is.
+  ///
+  /// The root and its three directories stand for the snapshot that `refs/main` names, or the only one; a blob for the
+  /// link to it in a snapshot, beside which lies the rest of the model.
+  ///
+  /// - Throws: `.notFound` if there is no such snapshot, `.unsupported` if there are several and nothing says which.
+  static func resolve(_ path: String) throws(CheckpointError) -> String {
+    var trimmed = path[...]
+    while trimmed.count > 1, trimmed.last == "/" { trimmed = trimmed.dropLast() }
+    let (parent, name) = splitPath(String(trimmed))
+    switch FileSystem.kind(of: path) {
+    case .directory?:
+      if isRoot(path) { return try snapshot(of: String(trimmed)) }
+      if ["blobs", "snapshots", "refs"].contains(name), isRoot(parent) { return try snapshot(of: parent) }
+      return path
+    case .file?:
+      let (root, directory) = splitPath(parent)
+      guard directory == "blobs", isRoot(root) else { return path }
+      return link(to: name, in: root) ?? path
+    default: return path
+    }
+  }
+
+  private static func isRoot(_ path: String) -> Bool {
+    FileSystem.kind(of: "\(path)/snapshots") == .directory
+      && (FileSystem.kind(of: "\(path)/blobs") == .directory
+        || FileSystem.kind(of: "\(path)/refs") == .directory)
+  }
+
+  private static func revisions(_ root: String) -> [String] {
+    let names = (try? FileSystem.names(in: "\(root)/snapshots")) ?? []
+    return names.filter { !$0.hasPrefix(".") && FileSystem.kind(of: "\(root)/snapshots/\($0)") == .directory }
+  }
+
+  /// The revision of the main branch, as the client last saw it.
+  private static func main(_ root: String) -> String? {
+    guard let file = try? InputFile("\(root)/refs/main"), file.byteCount <= 1024,
+      let bytes = try? file.readBytes(0..<file.byteCount)
+    else { return nil }
+    let name = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+    return name.isEmpty || name.contains("/") || name.hasPrefix(".") ? nil : name
+  }
+
+  private static func snapshot(of root: String) throws(CheckpointError) -> String {
+    let revisions = revisions(root)
+    if let main = main(root) {
+      if revisions.contains(main) { return "\(root)/snapshots/\(main)" }
+      let others = revisions.isEmpty ? "" : ", only of \(listed(revisions))"
+      throw CheckpointError(
+        .notFound, "refs/main names revision \(main.printable), of which there is no snapshot\(others)",
+        path: root,
+        remedy: "download the model again" + (revisions.isEmpty ? "" : ", or name a directory in snapshots"))
+    }
+    guard revisions.count <= 1 else {
+      throw CheckpointError(
+        .unsupported,
+        "this cache has \(revisions.count) snapshots and no refs/main that names one: \(listed(revisions))",
+        path: root, remedy: "name one of them, such as \(root)/snapshots/\(revisions[0])")
+    }
+    guard let only = revisions.first else {
+      throw CheckpointError(
+        .notFound, "this cache has no snapshot", path: root, remedy: "download the model again")
+    }
+    return "\(root)/snapshots/\(only)"
+  }
+
+  /// The only link to a blob, or that of the main branch.
+  private static func link(to blob: String, in root: String) -> String? {
+    var links: [(revision: String, path: String)] = []
+    for revision in revisions(root) {
+      let directory = "\(root)/snapshots/\(revision)"
+      for name in (try? FileSystem.names(in: directory)) ?? [] {
+        guard let destination = FileSystem.linkDestination(of: "\(directory)/\(name)"),
+          splitPath(destination).name == blob
+        else { continue }
+        links.append((revision, "\(directory)/\(name)"))
+      }
+    }
+    if links.count == 1 { return links[0].path }
+    let main = main(root)
+    return links.first { $0.revision == main }?.path
+  }
+}
+
+/// The first few of many names.
+func listed(_ names: [String], most: Int = 4) -> String {
+  names.prefix(most).map(\.printable).joined(separator: ", ") + (names.count > most ? ", ..." : "")
+}

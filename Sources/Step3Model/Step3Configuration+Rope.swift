@@ -1,0 +1,54 @@
+internal import TensorFormats
+
+extension Step3Configuration {
+  /// What `config.json` says of the rotary embedding, under either of its names.
+  ///
+  /// Older files have `rope_theta` and `rope_scaling`; newer versions of transformers write `rope_parameters`, with
+  /// `rope_theta` in it, and one such object for each kind of layer where there are several. Where a file has both
+  /// objects, the older name counts, unless it is empty; a base inside the object that counts goes before one beside
+  /// it.
+  struct RopeDescription {
+    let base: Double
+    let scaling: RopeScaling?
+    /// The object that counts.
+    let object: JSONObject?
+
+    init(_ text: JSONObject) throws(CheckpointError) {
+      let older = try Self.object("rope_scaling", of: text)
+      let newer = try Self.object("rope_parameters", of: text)
+      object = older ?? newer
+      let places = [older ?? newer, text, newer].compactMap(\.self)
+      let place = places.first { $0.value("rope_theta") != nil } ?? text
+      base = try place.positive("rope_theta", default: 500_000)
+      if let object { scaling = try RopeScaling(object) } else { scaling = nil }
+    }
+
+    /// One of the two objects; `nil` where it says nothing.
+    private static func object(_ key: String, of text: JSONObject) throws(CheckpointError) -> JSONObject? {
+      guard let object = try text.object(key) else { return nil }
+      let members = object.values.filter { $0.value != .null }
+      guard !members.isEmpty else { return nil }
+      var kinds: [String: JSONValue] = [:]
+      for (kind, value) in members { if case .object = value { kinds[kind] = value } }
+      guard !kinds.isEmpty else { return object }
+      let names = kinds.keys.sorted()
+      if kinds.count == members.count {
+        if let only = onlyKind(of: text), kinds[only] != nil { return try object.object(only) }
+        if Set(kinds.values).count == 1 { return try object.object(names[0]) }
+      }
+      throw CheckpointError(
+        .unsupported,
+        "\(object.place.dropLast()): expected one description of the rotary embedding for all layers of a Step-3, "
+          + "found several: \(members.keys.sorted().map(\.printable).joined(separator: ", "))",
+        remedy: "say rope_theta and rope_type once, or leave the kinds out that no layer is of")
+    }
+
+    /// The kind that `layer_types` gives to all layers.
+    private static func onlyKind(of text: JSONObject) -> String? {
+      guard case .array(let kinds)? = text.value("layer_types"), case .string(let first)? = kinds.first,
+        kinds.allSatisfy({ $0 == .string(first) })
+      else { return nil }
+      return first
+    }
+  }
+}
