@@ -80,17 +80,20 @@ extension ShardPlan {
     /// How the scales of schemes are chosen; `nil` for what is usual: ``ScaleSearch/mse`` for codes of four bits,
     /// ``ScaleSearch/absmax`` for longer ones.
     public var scaleSearch: ScaleSearch?
+    /// What `tokenizer.ggml.pre` says; `nil` if the tokenizer shall be recognised.
+    public var tokenizerPre: String?
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
-      scaleSearch: ScaleSearch? = nil
+      scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil
     ) {
       self.format = format
       self.recipe = recipe
       self.partition = partition
       self.maximumShardBytes = maximumShardBytes
       self.scaleSearch = scaleSearch
+      self.tokenizerPre = tokenizerPre
     }
 
     /// The side of the router; without a partition it does not matter.

@@ -33,7 +33,7 @@ public enum ShardPlanner {
     let decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
     let outputs = try OutputTensors(
       decisions.tensors, parts: placement.parts.count, of: model, format: request.format)
-    let tokenizer = try model.tokenizer(for: request)
+    let tokenizer = try model.tokenizer(for: request).tokenizer
     var headers: [String: [UInt8]] = [:]
     var parts = placement.parts
     let placed = Dictionary(grouping: decisions.tensors, by: \.part)

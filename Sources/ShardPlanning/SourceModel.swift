@@ -1,4 +1,3 @@
-internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import ModelWeights
@@ -98,33 +97,5 @@ extension SourceModel {
         "\(name) is not a Step-3: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
         path: checkpoint.path, remedy: "convert it to \(checkpoint.format.rawValue)")
     }
-  }
-}
-
-// MARK: - What lies beside the weights
-
-extension SourceModel {
-  /// The tokenizer, where the output cannot just have the files that the source has: GGUF states it in its metadata.
-  func tokenizer(for request: ShardPlan.Request) throws(CheckpointError) -> Step3Tokenizer? {
-    guard let step3, request.format != checkpoint.format else { return nil }
-    if let metadata = checkpoint.ggufMetadata { return try Step3Tokenizer(metadata: metadata) }
-    guard let text = try companion("tokenizer.json") else { return nil }
-    do throws(CheckpointError) {
-      return try Step3Tokenizer(
-        tokenizerJSON: text, tokenizerConfigJSON: try companion("tokenizer_config.json"),
-        generationConfigJSON: try companion("generation_config.json"), configuration: step3)
-    } catch {
-      throw error.at(path: "\(checkpoint.directory)/tokenizer.json")
-    }
-  }
-
-  private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
-    let path = "\(checkpoint.directory)/\(name)"
-    guard FileSystem.kind(of: path) == .file else { return nil }
-    let file = try InputFile(path)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)
-    }
-    return try file.readBytes(0..<file.byteCount)
   }
 }

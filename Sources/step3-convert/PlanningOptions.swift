@@ -92,7 +92,15 @@ struct PlanningOptions: ParsableArguments {
     completion: .file())
   var imatrix: String?
 
+  @Option(
+    name: .customLong("tokenizer-pre"),
+    help: ArgumentHelp(
+      "What readers of GGUF call the pre-tokenizer (default: recognised by what tokenizer.json does to texts).",
+      valueName: "name"))
+  var tokenizerPre: String?
+
   func validate() throws {
+    if tokenizerPre != nil, to != .gguf { throw ValidationError("--tokenizer-pre needs --to gguf.") }
     for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
       if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
       guard (1...4096).contains(count) else {
@@ -122,7 +130,7 @@ struct PlanningOptions: ParsableArguments {
       checkpoint,
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
-        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch),
+        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre),
       recipe: recipe, importance: importance)
   }
 }
