@@ -124,7 +124,7 @@ let package = Package(
       name: "ShardPlanning",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "ModelWeights",
+        "QuantizationRecipes", "Step3Model", "ModelWeights", "Tokenization",
       ],
       swiftSettings: strict),
     .target(

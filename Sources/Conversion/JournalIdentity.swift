@@ -92,6 +92,7 @@ extension JournalIdentity {
     if request.scaleSearch != current.request.scaleSearch { options.append("--scale-search") }
     if request.partition != current.request.partition { options.append("the partition") }
     if request.maximumShardBytes != current.request.maximumShardBytes { options.append("--max-shard-size") }
+    if request.tokenizerPre != current.request.tokenizerPre { options.append("--tokenizer-pre") }
     if request.exclude != current.request.exclude { options.append("--exclude") }
     if request.publishedNames != current.request.publishedNames { options.append("--published-names") }
     // What was refused so far may be let through from here on, but not the other way round.

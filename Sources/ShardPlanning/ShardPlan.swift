@@ -117,11 +117,14 @@ extension ShardPlan {
     public var exclude: [String] = []
     /// Whether a copy of a Step-3 gets its published names, experts stacked; every other conversion does that anyway.
     public var publishedNames = false
+    /// What `tokenizer.ggml.pre` says; `nil` if the tokenizer shall be recognised.
+    public var tokenizerPre: String?
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
-      scaleSearch: ScaleSearch? = nil, exclude: [String] = [], publishedNames: Bool = false
+      scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil, exclude: [String] = [],
+      publishedNames: Bool = false
     ) {
       self.exclude = exclude
       self.publishedNames = publishedNames
@@ -130,6 +133,7 @@ extension ShardPlan {
       self.partition = partition
       self.maximumShardBytes = maximumShardBytes
       self.scaleSearch = scaleSearch
+      self.tokenizerPre = tokenizerPre
     }
 
     /// The side of the router; without a partition it does not matter.

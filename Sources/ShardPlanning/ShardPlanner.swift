@@ -60,12 +60,12 @@ public enum ShardPlanner {
     let obsolete = ObsoleteScales(&decisions.tensors)
     let outputs = try OutputTensors(
       decisions.tensors, parts: placement.parts.count, of: model, format: request.format)
-    let tokenizer = try model.tokenizer(for: request)
+    let (tokenizer, notes) = try model.tokenizer(for: request)
     var headers: [String: [UInt8]] = [:]
     var parts = placement.parts
     let placed = Dictionary(grouping: decisions.tensors, by: \.part)
     var amendments: [ShardPlan.Amendment] = []
-    var omissions = source.omissions
+    var omissions = source.omissions + notes.map { ShardPlan.Omission(what: $0.what, reason: $0.reason) }
     for index in parts.indices {
       let filled = try OutputPart(
         model: model, request: request, tokenizer: tokenizer, weights: placed[index] ?? [],

@@ -1,4 +1,3 @@
-internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import ModelWeights
@@ -24,6 +23,11 @@ struct SourceModel {
   let isPart: Bool
   /// Where the files beside the weights are, below the source's directory; empty for there.
   let sideDirectory: String
+
+  /// Where the tokenizer is.
+  var textDirectory: String {
+    sideDirectory.isEmpty ? checkpoint.directory : "\(checkpoint.directory)/\(sideDirectory)"
+  }
 
   var layerCount: Int { step3?.text.layerCount ?? (tensors.compactMap(\.layer).max() ?? -1) + 1 }
   var expertCount: Int { step3?.text.expertCount ?? 0 }
@@ -157,36 +161,5 @@ extension SourceModel {
       path: checkpoint.path(of: first.stored.codes), tensor: first.name,
       remedy:
         "leave \(strangers.count == 1 ? "it" : "them") out with --exclude, or convert without --partition")
-  }
-}
-
-// MARK: - What lies beside the weights
-
-extension SourceModel {
-  /// The tokenizer, where the output cannot just have the files that the source has: GGUF states it in its metadata.
-  func tokenizer(for request: ShardPlan.Request) throws(CheckpointError) -> Step3Tokenizer? {
-    guard let step3, request.format != checkpoint.format else { return nil }
-    if let metadata = checkpoint.ggufMetadata { return try Step3Tokenizer(metadata: metadata) }
-    guard let text = try companion("tokenizer.json") else { return nil }
-    do throws(CheckpointError) {
-      return try Step3Tokenizer(
-        tokenizerJSON: text, tokenizerConfigJSON: try companion("tokenizer_config.json"),
-        generationConfigJSON: try companion("generation_config.json"), configuration: step3)
-    } catch {
-      // The message says which of the three it is about.
-      let names = ["tokenizer_config.json", "generation_config.json"]
-      let name = names.first { error.message.hasPrefix($0) } ?? "tokenizer.json"
-      throw error.at(path: "\(checkpoint.directory)/\(name)")
-    }
-  }
-
-  private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
-    let path = "\(checkpoint.directory)/\(name)"
-    guard FileSystem.kind(of: path) == .file else { return nil }
-    let file = try InputFile(path)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)
-    }
-    return try file.readBytes(0..<file.byteCount)
   }
 }

@@ -80,10 +80,28 @@ struct GGUFKeys {
     return number
   }
 
-  /// The tokens that end a text: GGUF has a place for the end of the text and one for the end of a turn.
+  /// The keys of the tokens that end something, in the order in which they are filled: a text, a turn, a message.
+  static let endTokens = [
+    "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+  ]
+
+  /// The tokens that end a text, each once.
   func endTokenIDs(in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
-    let end = try optionalInteger("tokenizer.ggml.eos_token_id", in: range)
-    let turn = try optionalInteger("tokenizer.ggml.eot_token_id", in: range)
-    return [end, turn == end ? nil : turn].compactMap(\.self)
+    var ids: [Int] = []
+    for key in Self.endTokens {
+      if let id = try tokenID(key, in: range), !ids.contains(id) { ids.append(id) }
+    }
+    return ids
+  }
+
+  /// The id of a token; `nil` where the key is missing or holds -1, which means none, however it was stored.
+  func tokenID(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
+    if let number = metadata.integer(key), number < 0 || number == Int(UInt32.max) { return nil }
+    return try optionalInteger(key, in: range)
+  }
+
+  /// A truth value; `nil` where the key is missing.
+  func optionalFlag(_ key: String) throws(CheckpointError) -> Bool? {
+    metadata[key] == nil ? nil : try flag(key)
   }
 }

@@ -208,4 +208,15 @@ package struct JSONObject {
     }
     return numbers
   }
+
+  /// The ids of tokens. A negative one means none, as in `transformers` and llama.cpp.
+  package func tokenIDs(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
+    try integers(key, in: Int.min...range.upperBound).filter { $0 >= 0 }
+  }
+
+  /// The text of a token that is named by its text, or by an object with its `content`.
+  package func tokenText(_ key: String) throws(CheckpointError) -> String? {
+    guard case .object? = value(key) else { return try string(key) }
+    return try object(key)?.string("content")
+  }
 }

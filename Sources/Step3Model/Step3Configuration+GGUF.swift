@@ -106,9 +106,9 @@ extension Step3Configuration {
     }
     let ids = 0...(text.vocabularySize - 1)
     self.init(
-      text: text, vision: nil, bosTokenID: try keys.optionalInteger("tokenizer.ggml.bos_token_id", in: ids),
+      text: text, vision: nil, bosTokenID: try keys.tokenID("tokenizer.ggml.bos_token_id", in: ids),
       eosTokenIDs: try keys.endTokenIDs(in: ids),
-      padTokenID: try keys.optionalInteger("tokenizer.ggml.padding_token_id", in: ids))
+      padTokenID: try keys.tokenID("tokenizer.ggml.padding_token_id", in: ids))
   }
 
   private static func moeLayers(_ metadata: GGUFMetadata, layerCount: Int) throws(CheckpointError) -> [Int] {

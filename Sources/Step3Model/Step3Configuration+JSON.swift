@@ -44,9 +44,7 @@ extension Step3Configuration {
     if let quantized { quantization = try Quantization(quantized) } else { quantization = nil }
     let tokens = 0...(text.vocabularySize - 1)
     func ids(_ key: String) throws(CheckpointError) -> [Int] {
-      let outer = try root.integers(key, in: tokens)
-      if !outer.isEmpty { return outer }
-      return try textObject.integers(key, in: tokens)
+      try (root.value(key) == nil ? textObject : root).tokenIDs(key, in: tokens)
     }
     bosTokenID = try ids("bos_token_id").first
     eosTokenIDs = try ids("eos_token_id")

@@ -8,21 +8,17 @@ extension Step3Tokenizer {
   /// Control and user-defined tokens stand in the vocabulary too: the `tokenizers` library numbers added tokens that
   /// it does not find there anew.
   ///
-  /// - Throws: `.unsupported` for another pre-tokenizer than DeepSeek-V3's; `.malformed` for a text that two ids have
+  /// - Throws: `.unsupported` for a pre-tokenizer that is not known here; `.malformed` for a text that two ids have
   ///   and for a merge that is no pair.
   public func tokenizerJSON() throws(CheckpointError) -> [UInt8] {
-    guard preTokenizer == Self.deepSeekV3 else {
-      throw CheckpointError(
-        .unsupported,
-        "tokenizer.ggml.pre: expected '\(Self.deepSeekV3)', found '\(preTokenizer.printable)'",
-        remedy: "take tokenizer.json from the original model")
-    }
+    let preTokenizer = try knownPreTokenizer
     var text: [UInt8] = []
     text.reserveCapacity(tokens.count * 64)
     text += Array(#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":["#.utf8)
     appendAddedTokens(to: &text)
-    text += Array(#"],"normalizer":null,"pre_tokenizer":"#.utf8)
-    text += Array(Self.preTokenizerJSON.utf8)
+    let normalizer = preTokenizer.normalizes ? #"{"type":"NFC"}"# : "null"
+    text += Array(#"],"normalizer":\#(normalizer),"pre_tokenizer":"#.utf8)
+    text += Array(preTokenizer.json.utf8)
     text += Array(#","post_processor":"#.utf8)
     appendPostProcessor(to: &text)
     text += Array(#","decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"#.utf8)
@@ -33,7 +29,9 @@ extension Step3Tokenizer {
       text += Array("null".utf8)
     }
     text += Array(#","continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,"#.utf8)
-    text += Array(#""byte_fallback":\#(types.contains(.byte)),"ignore_merges":false,"vocab":{"#.utf8)
+    text += Array(
+      #""byte_fallback":\#(types.contains(.byte)),"ignore_merges":\#(preTokenizer.ignoresMerges),"#.utf8)
+    text += Array(#""vocab":{"#.utf8)
     try appendVocabulary(to: &text)
     text += Array(#"},"merges":["#.utf8)
     for (index, merge) in merges.enumerated() {
@@ -46,6 +44,22 @@ extension Step3Tokenizer {
     }
     text += Array("]}}\n".utf8)
     return text
+  }
+
+  /// How text is divided.
+  ///
+  /// - Throws: `.unsupported` for a name that is not known here.
+  package var knownPreTokenizer: KnownPreTokenizer {
+    get throws(CheckpointError) {
+      guard let known = KnownPreTokenizer.named(preTokenizer) else {
+        let names = KnownPreTokenizer.all.map { $0.names[0] }
+        throw CheckpointError(
+          .unsupported,
+          "tokenizer.ggml.pre: expected \(names.joined(separator: ", ")) or another name for one of them, found '\(preTokenizer.printable)'",
+          remedy: "put the tokenizer.json of the original model beside the file")
+      }
+      return known
+    }
   }
 
   private func appendAddedTokens(to text: inout [UInt8]) {
@@ -63,7 +77,7 @@ extension Step3Tokenizer {
   private func appendVocabulary(to text: inout [UInt8]) throws(CheckpointError) {
     var seen = Set<Bytewise>(minimumCapacity: tokens.count)
     for (id, token) in tokens.enumerated() {
-      if types[id] == .unused, token == Self.padding(id) { continue }
+      if isPadding(id) { continue }
       guard seen.insert(Bytewise(text: token)).inserted else {
         throw CheckpointError(
           .malformed,
@@ -75,22 +89,33 @@ extension Step3Tokenizer {
     }
   }
 
-  /// Byte-level offsets; and, if texts start with a token, that token in front.
+  /// Byte-level offsets; and, if tokens are put around texts, the template that does.
   private func appendPostProcessor(to text: inout [UInt8]) {
-    guard addsBosToken, let bos = token(bosTokenID) else {
+    let first = addsBosToken ? bosTokenID : nil
+    let last = addsEosToken == true ? eosTokenIDs.first : nil
+    guard token(first) != nil || token(last) != nil else {
       text += Array(
         #"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}"#.utf8)
       return
     }
-    var quoted: [UInt8] = []
-    JSONText.append(bos, to: &quoted, style: .minimal)
-    let name = String(decoding: quoted, as: UTF8.self)
-    func special(_ type: Int) -> String { #"{"SpecialToken":{"id":\#(name),"type_id":\#(type)}}"# }
-    func sequence(_ id: String, _ type: Int) -> String { #"{"Sequence":{"id":"\#(id)","type_id":\#(type)}}"# }
-    let single = "\(special(0)),\(sequence("A", 0))"
-    text += Array(#"{"type":"TemplateProcessing","single":[\#(single)],"#.utf8)
-    text += Array(#""pair":[\#(single),\#(special(1)),\#(sequence("B", 1))],"special_tokens":{"#.utf8)
-    text += Array(#"\#(name):{"id":\#(name),"ids":[\#(bosTokenID ?? 0)],"tokens":[\#(name)]}}}"#.utf8)
+    func name(_ id: Int) -> String {
+      var quoted: [UInt8] = []
+      JSONText.append(token(id) ?? "", to: &quoted, style: .minimal)
+      return String(decoding: quoted, as: UTF8.self)
+    }
+    func special(_ id: Int?, _ type: Int) -> [String] {
+      id.map { [#"{"SpecialToken":{"id":\#(name($0)),"type_id":\#(type)}}"#] } ?? []
+    }
+    func around(_ sequence: String, _ type: Int) -> [String] {
+      special(first, type) + [#"{"Sequence":{"id":"\#(sequence)","type_id":\#(type)}}"#] + special(last, type)
+    }
+    let single = around("A", 0)
+    let table = Set([first, last].compactMap(\.self)).sorted().map { id in
+      #"\#(name(id)):{"id":\#(name(id)),"ids":[\#(id)],"tokens":[\#(name(id))]}"#
+    }
+    text += Array(#"{"type":"TemplateProcessing","single":[\#(single.joined(separator: ","))],"#.utf8)
+    text += Array(#""pair":[\#((single + around("B", 1)).joined(separator: ","))],"#.utf8)
+    text += Array(#""special_tokens":{\#(table.joined(separator: ","))}}"#.utf8)
   }
 
   private func token(_ id: Int?) -> String? {
@@ -109,7 +134,20 @@ extension Step3Tokenizer {
     object["bos_token"] = token(bosTokenID).map { .string($0) }
     object["eos_token"] = token(eosTokenIDs.first).map { .string($0) }
     object["pad_token"] = token(padTokenID).map { .string($0) }
-    object["chat_template"] = chatTemplate.map { .string($0) }
+    object["add_eos_token"] = addsEosToken.map { .bool($0) }
+    object["add_sep_token"] = addsSeparatorToken.map { .bool($0) }
+    for special in SpecialToken.allCases {
+      object["\(special.rawValue)_token"] = token(specialTokenIDs[special]).map { .string($0) }
+    }
+    if namedChatTemplates.isEmpty {
+      object["chat_template"] = chatTemplate.map { .string($0) }
+    } else {
+      let usual = chatTemplate.map { [ChatTemplate(name: "default", text: $0)] } ?? []
+      object["chat_template"] = .array(
+        (usual + namedChatTemplates).map {
+          .object(["name": .string($0.name), "template": .string($0.text)])
+        })
+    }
     return try JSONValue.object(object).serialized()
   }
 
@@ -125,16 +163,4 @@ extension Step3Tokenizer {
     }
     return try JSONValue.object(object).serialized()
   }
-
-  /// How DeepSeek-V3 divides text: digits by three, runs of Chinese characters and kana, then words, punctuation and
-  /// white space.
-  ///
-  /// Source: the `pre_tokenizer` of DeepSeek-V3's `tokenizer.json`.
-  package static let preTokenizerJSON = ##"""
-    {"type":"Sequence","pretokenizers":[
-    {"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"behavior":"Isolated","invert":false},
-    {"type":"Split","pattern":{"Regex":"[一-龥぀-ゟ゠-ヿ]+"},"behavior":"Isolated","invert":false},
-    {"type":"Split","pattern":{"Regex":"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},"behavior":"Isolated","invert":false},
-    {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]}
-    """##
 }

@@ -1,5 +1,4 @@
-public import GGUF
-public import TensorFormats
+internal import TensorFormats
 
 /// A byte-level BPE tokenizer as GGUF states it: what `tokenizer.json` and its two companions say, by token id.
 public struct Step3Tokenizer: Hashable, Sendable {
@@ -17,16 +16,55 @@ public struct Step3Tokenizer: Hashable, Sendable {
   public var merges: [String]
   /// The token that starts a text.
   public var bosTokenID: Int?
-  /// The tokens that end one; GGUF has room for two.
+  /// The tokens that end one, the one that is written behind a text first. GGUF has room for three: the end of the
+  /// text, of a turn and of a message.
   public var eosTokenIDs: [Int]
   /// The token that fills a batch.
   public var padTokenID: Int?
   /// Whether the start token is put in front of a text.
   public var addsBosToken: Bool
+  /// Whether the first end token is put behind a text; `nil` where nothing is said of it.
+  public var addsEosToken: Bool?
+  /// Whether the separator is put between two texts; `nil` where nothing is said of it.
+  public var addsSeparatorToken: Bool?
+  /// What is said of further special tokens.
+  public var specialTokenIDs: [SpecialToken: Int] = [:]
   /// The chat template, in Jinja.
   public var chatTemplate: String?
+  /// Further templates, for other occasions than the usual one.
+  public var namedChatTemplates: [ChatTemplate] = []
   /// What divides text before pairs are joined, as `tokenizer.ggml.pre` names it.
   public var preTokenizer: String
+  /// What of the source is not stated here, or not as it stands there.
+  var readingNotes: [Note] = []
+
+  /// Something of the source that a GGUF file has no place for, or that is stated otherwise there.
+  public struct Note: Hashable, Sendable {
+    /// What it is about, for example `end token 7`.
+    public var what: String
+    /// What becomes of it, and why.
+    public var reason: String
+
+    /// Makes a note.
+    public init(_ what: String, _ reason: String) {
+      self.what = what
+      self.reason = reason
+    }
+  }
+
+  /// A chat template that is asked for by its name.
+  public struct ChatTemplate: Hashable, Sendable {
+    /// For example `tool_use`.
+    public var name: String
+    /// The template, in Jinja.
+    public var text: String
+
+    /// Makes a template.
+    public init(name: String, text: String) {
+      self.name = name
+      self.text = text
+    }
+  }
 
   /// The name of DeepSeek-V3's, which Step-3 uses.
   public static let deepSeekV3 = "deepseek-v3"
@@ -36,7 +74,8 @@ public struct Step3Tokenizer: Hashable, Sendable {
   /// - Precondition: `types` is as long as `tokens`.
   public init(
     tokens: [String], types: [TokenType], merges: [String], bosTokenID: Int? = nil, eosTokenIDs: [Int] = [],
-    padTokenID: Int? = nil, addsBosToken: Bool = false, chatTemplate: String? = nil,
+    padTokenID: Int? = nil, addsBosToken: Bool = false, addsEosToken: Bool? = nil,
+    chatTemplate: String? = nil,
     preTokenizer: String = deepSeekV3
   ) {
     precondition(tokens.count == types.count, "every token has a type")
@@ -47,62 +86,20 @@ public struct Step3Tokenizer: Hashable, Sendable {
     self.eosTokenIDs = eosTokenIDs
     self.padTokenID = padTokenID
     self.addsBosToken = addsBosToken
+    self.addsEosToken = addsEosToken
     self.chatTemplate = chatTemplate
     self.preTokenizer = preTokenizer
   }
 
-  /// Adds the `tokenizer.*` keys.
-  public func write(to metadata: inout GGUFMetadata) {
-    metadata.set("tokenizer.ggml.model", .string("gpt2"))
-    metadata.set("tokenizer.ggml.pre", .string(preTokenizer))
-    metadata.set("tokenizer.ggml.tokens", .array(.string(tokens)))
-    metadata.set("tokenizer.ggml.token_type", .array(.int32(types.map(\.rawValue))))
-    metadata.set("tokenizer.ggml.merges", .array(.string(merges)))
-    if let bosTokenID { metadata.set("tokenizer.ggml.bos_token_id", .uint32(UInt32(bosTokenID))) }
-    if let eos = eosTokenIDs.first { metadata.set("tokenizer.ggml.eos_token_id", .uint32(UInt32(eos))) }
-    if eosTokenIDs.count > 1 {
-      metadata.set("tokenizer.ggml.eot_token_id", .uint32(UInt32(eosTokenIDs[1])))
-    }
-    if let padTokenID { metadata.set("tokenizer.ggml.padding_token_id", .uint32(UInt32(padTokenID))) }
-    metadata.set("tokenizer.ggml.add_bos_token", .bool(addsBosToken))
-    if let chatTemplate { metadata.set("tokenizer.chat_template", .string(chatTemplate)) }
-  }
-
-  /// Reads the tokenizer back from a GGUF file's metadata; `nil` if it has none.
-  ///
-  /// - Throws: `.malformed` for lists of different lengths, an unknown token type or a special id outside the list;
-  ///   `.unsupported` for a tokenizer that is not byte-level BPE.
-  public init?(metadata: GGUFMetadata) throws(CheckpointError) {
-    guard let tokens = metadata.strings("tokenizer.ggml.tokens"), !tokens.isEmpty else { return nil }
-    guard metadata["tokenizer.ggml.model"] == .string("gpt2") else {
-      throw CheckpointError(
-        .unsupported, "tokenizer.ggml.model: expected 'gpt2' (byte-level BPE), found another")
-    }
-    var types: [TokenType] = []
-    types.reserveCapacity(tokens.count)
-    if let numbers = metadata.integers("tokenizer.ggml.token_type") {
-      for number in numbers {
-        guard let type = Int32(exactly: number).flatMap(TokenType.init(rawValue:)) else {
-          throw CheckpointError(.malformed, "tokenizer.ggml.token_type: expected 1 to 6, found \(number)")
-        }
-        types.append(type)
-      }
-    } else {
-      types = Array(repeating: .normal, count: tokens.count)
-    }
-    guard types.count == tokens.count else {
-      throw CheckpointError(
-        .malformed, "tokenizer.ggml.token_type: expected \(tokens.count) entries, found \(types.count)")
-    }
-    let keys = GGUFKeys(metadata)
-    let ids = 0...(tokens.count - 1)
-    self.init(
-      tokens: tokens, types: types, merges: metadata.strings("tokenizer.ggml.merges") ?? [],
-      bosTokenID: try keys.optionalInteger("tokenizer.ggml.bos_token_id", in: ids),
-      eosTokenIDs: try keys.endTokenIDs(in: ids),
-      padTokenID: try keys.optionalInteger("tokenizer.ggml.padding_token_id", in: ids),
-      addsBosToken: try keys.flag("tokenizer.ggml.add_bos_token"),
-      chatTemplate: metadata.string("tokenizer.chat_template"),
-      preTokenizer: metadata.string("tokenizer.ggml.pre") ?? "default")
+  /// What a GGUF file will not say of the source's tokenizer, or will say otherwise, for people to read.
+  public var notes: [Note] {
+    let beyond = eosTokenIDs.dropFirst(GGUFKeys.endTokens.count)
+    guard !beyond.isEmpty else { return readingNotes }
+    let names = beyond.map { "\($0) ('\(tokens.indices.contains($0) ? tokens[$0].printable : "")')" }
+    return readingNotes + [
+      Note(
+        "end token \(names.joined(separator: ", "))",
+        "a GGUF has room for three tokens that end a text (eos, eot, eom), and generation will not stop here")
+    ]
   }
 }

@@ -114,7 +114,15 @@ struct PlanningOptions: ParsableArguments {
     name: .long, help: "Refuse to store anything otherwise than asked, and to leave anything out unasked.")
   var strict = false
 
+  @Option(
+    name: .customLong("tokenizer-pre"),
+    help: ArgumentHelp(
+      "What readers of GGUF call the pre-tokenizer (default: recognised by what tokenizer.json does to texts).",
+      valueName: "name"))
+  var tokenizerPre: String?
+
   func validate() throws {
+    if tokenizerPre != nil, to != .gguf { throw ValidationError("--tokenizer-pre needs --to gguf.") }
     for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
       if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
       guard (1...4096).contains(count) else {
@@ -145,8 +153,8 @@ struct PlanningOptions: ParsableArguments {
       checkpoint,
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
-        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, exclude: exclude,
-        publishedNames: publishedNames),
+        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
+        exclude: exclude, publishedNames: publishedNames),
       recipe: recipe, importance: importance)
   }
 

@@ -49,7 +49,8 @@ internal import Testing
     let tokenizer = try Step3Tokenizer(
       tokenizerJSON: file(directory.path("tokenizer.json")),
       tokenizerConfigJSON: file(directory.path("tokenizer_config.json")),
-      generationConfigJSON: file(directory.path("generation_config.json")), configuration: configuration)
+      generationConfigJSON: file(directory.path("generation_config.json")), configuration: configuration,
+      preTokenizer: Step3Tokenizer.deepSeekV3)
     #expect(tokenizer.tokens.count == 128_815)
     #expect(tokenizer.bosTokenID == 0 && tokenizer.eosTokenIDs == [1] && tokenizer.padTokenID == 2)
   }

@@ -20,7 +20,8 @@ private func bytes(_ path: String) throws -> [UInt8] {
     text.vision = nil
     let tokenizer = try Step3Tokenizer(
       tokenizerJSON: bytes("\(preset)/tokenizer.json"),
-      tokenizerConfigJSON: bytes("\(preset)/tokenizer_config.json"), configuration: configuration)
+      tokenizerConfigJSON: bytes("\(preset)/tokenizer_config.json"), configuration: configuration,
+      preTokenizer: Step3Tokenizer.deepSeekV3)
     let metadata = configuration.ggufMetadata(name: "x", fileType: 1, tokenizer: tokenizer)
     #expect(try Step3Configuration(ggufMetadata: metadata) == text)
     #expect(try Step3Tokenizer(metadata: metadata) == tokenizer)

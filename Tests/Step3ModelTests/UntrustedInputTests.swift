@@ -51,13 +51,13 @@ internal import Testing
       #expect(!Step3Configuration.isStep3(configJSON: deep))
       let tokenizer = Array("{\"x\":".utf8) + deep
       #expect(throws: CheckpointError.self) {
-        try Step3Tokenizer(tokenizerJSON: tokenizer, configuration: .published)
+        try Step3Tokenizer(tokenizerJSON: tokenizer, configuration: .published, preTokenizer: "deepseek-v3")
       }
     }
     let long = [UInt8](repeating: 0x20, count: 200_000_000)
     #expect(throws: CheckpointError.self) { try Step3Configuration(configJSON: long) }
     #expect(throws: CheckpointError.self) {
-      try Step3Tokenizer(tokenizerJSON: long, configuration: .published)
+      try Step3Tokenizer(tokenizerJSON: long, configuration: .published, preTokenizer: "deepseek-v3")
     }
   }
 

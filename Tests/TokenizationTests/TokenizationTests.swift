@@ -67,7 +67,8 @@ internal import Tokenization
       let path = "checkpoints/\(name)/tokenizer.json"
       var configuration = Step3Configuration(vision: nil)
       configuration.text.vocabularySize = name == "tiny" ? 512 : 500
-      var stated = try Step3Tokenizer(tokenizerJSON: fixture(path), configuration: configuration)
+      var stated = try Step3Tokenizer(
+        tokenizerJSON: fixture(path), configuration: configuration, preTokenizer: Step3Tokenizer.deepSeekV3)
       let tokenizer = try Tokenizer(stated)
       let reference = try fixtureTokenizer(name)
       #expect(tokenizer.tokenCount == reference.tokenCount)

@@ -14,9 +14,11 @@ struct TokenizerDocument {
   /// `truncation` and `padding` are not looked at: they are about batches, and those who load tokenizers for language
   /// models switch them off.
   ///
+  /// - Parameter isForText: Whether only what happens to text is of interest: what is put around it, and decoding, are
+  ///   not looked at then.
   /// - Throws: `.malformed` for what breaks the format's rules, `.unsupported` for a part of the pipeline that is not
   ///   known here, by its name.
-  init(_ bytes: [UInt8]) throws(CheckpointError) {
+  init(_ bytes: [UInt8], isForText: Bool = false) throws(CheckpointError) {
     guard bytes.count <= Step3Tokenizer.largestDocument else {
       throw CheckpointError(
         .unsupported,
@@ -24,7 +26,7 @@ struct TokenizerDocument {
     }
     do throws(CheckpointError) {
       var scanner = unsafe JSONScanner(bytes.span.bytes)
-      try read(&scanner)
+      try read(&scanner, isForText: isForText)
     } catch {
       var named = error.explained(prefix: bytes, byteCount: bytes.count, as: .json)
       named.message = "tokenizer.json: \(named.message)"
@@ -32,7 +34,7 @@ struct TokenizerDocument {
     }
   }
 
-  private mutating func read(_ scanner: inout JSONScanner) throws(CheckpointError) {
+  private mutating func read(_ scanner: inout JSONScanner, isForText: Bool) throws(CheckpointError) {
     var seen: Set<String> = []
     var members = try scanner.openObject("the document")
     while let key = try scanner.nextKey(&members) {
@@ -57,6 +59,7 @@ struct TokenizerDocument {
     guard seen.contains("model") else { throw CheckpointError(.malformed, "expected a model, found none") }
     definition.normalizer = try Normalizer(steps["normalizer"] ?? .null)
     definition.preTokenizer = try PreTokenizer(steps["pre_tokenizer"] ?? .null)
+    guard !isForText else { return }
     try readPostProcessor(steps["post_processor"] ?? .null)
     definition.decodesBytes = try Self.isByteLevelDecoder(steps["decoder"] ?? .null)
   }

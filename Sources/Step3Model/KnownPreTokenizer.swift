@@ -1,0 +1,152 @@
+internal import Safetensors
+
+/// A way to divide text before pairs are joined, that GGUF has names for in `tokenizer.ggml.pre`.
+///
+/// A file of that format does not say how text is divided; it gives a name, and readers know the rest. The names below
+/// are those whose division is known here. Several names may stand for the same: models that were published with it.
+///
+/// Sources: the names, and which of them divide text alike, from llama.cpp (`llama-vocab.cpp`); the expressions as the
+/// `tokenizer.json` files of the models have them.
+package struct KnownPreTokenizer: Hashable, Sendable {
+  /// What it is called; the first is the one that is written.
+  package let names: [String]
+  /// Regular expressions whose matches become pieces, one after the other.
+  let patterns: [String]
+  /// Whether pieces are divided as GPT-2 does in the end.
+  let dividesLikeGPT2: Bool
+  /// Whether text is brought into form NFC first. Readers of GGUF leave that out.
+  package let normalizes: Bool
+  /// Whether a word that is a token is taken whole, without joining pairs.
+  package let ignoresMerges: Bool
+
+  private init(
+    _ names: String..., patterns: [String], dividesLikeGPT2: Bool = false, normalizes: Bool = false,
+    ignoresMerges: Bool = false
+  ) {
+    self.names = names
+    self.patterns = patterns
+    self.dividesLikeGPT2 = dividesLikeGPT2
+    self.normalizes = normalizes
+    self.ignoresMerges = ignoresMerges
+  }
+
+  /// The one of a name.
+  package static func named(_ name: String) -> KnownPreTokenizer? { all.first { $0.names.contains(name) } }
+
+  /// The `pre_tokenizer` of a `tokenizer.json`.
+  package var json: String {
+    let bytes =
+      #"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":\#(dividesLikeGPT2)}"#
+    guard !patterns.isEmpty else { return bytes }
+    let splits = patterns.map { pattern in
+      var quoted: [UInt8] = []
+      JSONText.append(pattern, to: &quoted, style: .minimal)
+      let expression = String(decoding: quoted, as: UTF8.self)
+      return #"{"type":"Split","pattern":{"Regex":\#(expression)},"behavior":"Isolated","invert":false}"#
+    }
+    return #"{"type":"Sequence","pretokenizers":[\#(splits.joined(separator: ",")),\#(bytes)]}"#
+  }
+
+  // MARK: The table
+
+  /// English endings, in letters of both cases.
+  private static let endings = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+  private static let spaces = #"\s*[\r\n]+|\s+(?!\S)|\s+"#
+  private static let symbols = #" ?[^\s\p{L}\p{N}]+[\r\n]*"#
+  private static let word = #"[^\r\n\p{L}\p{N}]?\p{L}+"#
+  /// Words that begin anew at a capital, as GPT-4o's tokenizer has them.
+  private static func cased(_ ending: String) -> String {
+    let start = #"[^\r\n\p{L}\p{N}]?"#
+    let (upper, lower) = (#"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#, #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#)
+    return "\(start)\(upper)*\(lower)+\(ending)|\(start)\(upper)+\(lower)*\(ending)"
+  }
+  private static let punctuatedWords =
+    ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##
+
+  /// All, those that are told apart by whole words before their likes without them.
+  package static let all: [KnownPreTokenizer] = [
+    KnownPreTokenizer(
+      "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4",
+      patterns: [
+        #"\p{N}{1,3}"#, "[一-龥぀-ゟ゠-ヿ]+", #"\#(punctuatedWords)| ?[\p{P}\p{S}]+[\r\n]*|\#(spaces)"#,
+      ]),
+    KnownPreTokenizer(
+      "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+      "jina-v5-nano", "glm4", "glm5",
+      patterns: [#"\#(endings)|\#(word)|\p{N}{1,3}|\#(symbols)|\#(spaces)"#], ignoresMerges: true),
+    KnownPreTokenizer(
+      "smaug-bpe", "dbrx", "chatglm-bpe",
+      patterns: [#"\#(endings)|\#(word)|\p{N}{1,3}|\#(symbols)|\#(spaces)"#]),
+    KnownPreTokenizer(
+      "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open",
+      "grok-2",
+      patterns: [#"\#(endings)|\#(word)|\p{N}|\#(symbols)|\#(spaces)"#], normalizes: true),
+    KnownPreTokenizer(
+      "qwen35",
+      patterns: [
+        #"\#(endings)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\#(spaces)"#
+      ], normalizes: true),
+    KnownPreTokenizer(
+      "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
+      "modern-bert", "exaone4", "mpt", "olmo", "jais", "trillion", "granite-docling", patterns: [],
+      dividesLikeGPT2: true),
+    KnownPreTokenizer(
+      "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2",
+      patterns: [#"\p{N}"#], dividesLikeGPT2: true),
+    KnownPreTokenizer(
+      "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2",
+      patterns: [#"\#(cased("\(endings)?"))|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\#(spaces)"#]),
+    KnownPreTokenizer(
+      "tekken", patterns: [#"\#(cased(""))|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\#(spaces)"#],
+      ignoresMerges: true),
+    KnownPreTokenizer(
+      "seed-coder",
+      patterns: [#"\#(endings)|\#(word)|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\#(spaces)"#]),
+    KnownPreTokenizer(
+      "bailingmoe", "bailingmoe2", "llada-moe",
+      patterns: [#"'(?i:[sdmt]|ll|ve|re)|\#(word)|\p{N}|\#(symbols)|\s*[\r\n]|\s+(?!\S)|\s+"#]),
+    KnownPreTokenizer("ufakzeka", patterns: [#"\#(word)|\p{N}|\#(symbols)|\#(spaces)"#]),
+    KnownPreTokenizer(
+      "minicpm5", patterns: [#"\p{N}{1,3}"#, #"\#(endings)|\#(word)|\p{N}+|\#(symbols)|\#(spaces)"#],
+      ignoresMerges: true),
+    KnownPreTokenizer(
+      "laguna",
+      patterns: [#"[^\n]+|[\n]+"#, #"\#(endings)|\#(word)|\p{N}|\#(symbols)|\#(spaces)"#]),
+    KnownPreTokenizer(
+      "jais-2",
+      patterns: [
+        #"\#(endings)|\#(word)|\p{N}{1,3}|\#(symbols)|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"#
+      ]),
+    KnownPreTokenizer(
+      "deepseek-coder",
+      patterns: [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[一-龥ࠀ-一가-퟿]+", #"\p{N}"#]),
+  ]
+
+  /// Every name that readers of GGUF know for byte-level byte-pair encoding, also those whose division is not known
+  /// here.
+  package static let readersNames: [String] =
+    (all.flatMap(\.names) + [
+      "afmoe", "bloom", "chameleon", "cohere2moe", "deepseek-llm", "default", "exaone-moe", "falcon",
+      "gpt3-finnish", "granite-embed-multi-97m", "jina-v1-en", "jina-v2-code", "kimi-k2", "poro-chat",
+      "roberta-bpe", "spark2_5", "superbpe", "tiny_aya", "viking", "youtu",
+    ]).sorted()
+
+  /// The name that is most like a wrong one, by the letters that have to change.
+  package static func nearestName(to name: String) -> String? {
+    func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
+      var row = Array(0...b.count)
+      for (i, left) in a.enumerated() {
+        var diagonal = row[0]
+        row[0] = i + 1
+        for (j, right) in b.enumerated() {
+          let changed = diagonal + (left == right ? 0 : 1)
+          diagonal = row[j + 1]
+          row[j + 1] = min(changed, row[j] + 1, row[j + 1] + 1)
+        }
+      }
+      return row[b.count]
+    }
+    let wanted = Array(name.lowercased().utf8.prefix(64))
+    return readersNames.min { distance(wanted, Array($0.utf8)) < distance(wanted, Array($1.utf8)) }
+  }
+}
