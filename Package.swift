@@ -130,7 +130,8 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "QuantizationRecipes",
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "QuantizationRecipes",
         "ShardPlanning", asyncAlgorithms,
       ],
       swiftSettings: strict),

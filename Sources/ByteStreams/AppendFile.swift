@@ -1,4 +1,5 @@
 internal import CFileShims
+internal import Synchronization
 public import TensorFormats
 
 #if canImport(Glibc)
@@ -14,6 +15,7 @@ public final class AppendFile: Sendable {
   /// Where the file is.
   public let path: String
   private let descriptor: CInt
+  private let isLost = Atomic<Bool>(false)
 
   /// Opens a file that is there, and keeps other processes from doing the same for as long as this object lives.
   ///
@@ -21,20 +23,76 @@ public final class AppendFile: Sendable {
   ///
   /// - Throws: `.notFound` if there is no such file, `.cannotCreate` if it may not be written or another process
   ///   holds it.
-  public init(_ path: String) throws(CheckpointError) {
-    let descriptor = unsafe open(path, O_RDWR | O_APPEND | O_CLOEXEC)
+  public convenience init(_ path: String) throws(CheckpointError) {
+    let descriptor = unsafe open(path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     guard descriptor >= 0 else {
       throw CheckpointError(
         errno == ENOENT ? .notFound : .cannotCreate, "cannot be opened: \(systemMessage(errno))", path: path)
     }
-    let failure = cfs_lock(descriptor)
-    guard failure != EWOULDBLOCK else {
+    try self.init(locking: descriptor, path: path)
+  }
+
+  /// The same below a directory that is held open. Nothing on the way may be a symbolic link.
+  ///
+  /// - Throws: As ``init(_:)``; `.cannotCreate` also if the file has lost its name while it was waited for.
+  public convenience init(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
+    let descriptor = try directory.openDescriptor(
+      name, O_RDWR | O_APPEND | O_NONBLOCK, failing: "cannot be opened")
+    try self.init(locking: descriptor, path: directory.path(of: name))
+    try check(name, in: directory)
+  }
+
+  /// Makes a file that holds `bytes`, and gives it its name once it is locked and they are on the device: nobody ever
+  /// sees it otherwise.
+  ///
+  /// - Parameter replacing: The file of that name, held by this process, whose place it takes; `nil` if there must be
+  ///   none.
+  /// - Throws: `.cannotCreate` if another process was faster, or nothing can be created; `.inputOutput`.
+  public convenience init(
+    creating name: String, in directory: HeldDirectory, bytes: [UInt8], replacing: AppendFile? = nil
+  ) throws(CheckpointError) {
+    let temporary = name + temporarySuffix
+    try directory.removeFile(temporary)
+    let descriptor = try directory.openDescriptor(
+      temporary, O_RDWR | O_APPEND | O_CREAT | O_EXCL, failing: "cannot be created")
+    try self.init(locking: descriptor, path: directory.path(of: name))
+    try append(bytes)
+    try synchronize()
+    guard try directory.rename(temporary, to: name, replacing: replacing != nil) else {
+      throw Self.busy(path)
+    }
+    withExtendedLifetime(replacing) {}
+    try check(name, in: directory)
+  }
+
+  /// Takes over an open descriptor.
+  private init(locking descriptor: CInt, path: String) throws(CheckpointError) {
+    guard cfs_lock(descriptor) != EWOULDBLOCK else {
+      close(descriptor)
+      throw Self.busy(path)
+    }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1
+    else {
       close(descriptor)
       throw CheckpointError(
-        .cannotCreate, "another process is writing here", path: path, remedy: "wait for it, or stop it")
+        .cannotCreate, "is not a regular file with this name alone", path: path,
+        remedy: "remove it, or choose another output")
     }
     self.path = path
     self.descriptor = descriptor
+  }
+
+  package static func busy(_ path: String) -> CheckpointError {
+    CheckpointError(
+      .cannotCreate, "another process is writing here", path: path, remedy: "wait for it, or stop it")
+  }
+
+  /// A lock on a file that has been replaced meanwhile keeps nobody away.
+  private func check(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, try directory.entry(name)?.identity == FileIdentity(status)
+    else { throw Self.busy(path) }
   }
 
   deinit { close(descriptor) }
@@ -70,8 +128,10 @@ public final class AppendFile: Sendable {
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
-    let failure = cfs_synchronize(descriptor)
+    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
     guard failure == 0 else {
+      // The system may have dropped what it could not write, and calls the next attempt a success.
+      isLost.store(true, ordering: .relaxed)
       throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
     }
   }

@@ -39,17 +39,37 @@ public enum FileSystem {
     guard let stream = unsafe opendir(directory) else {
       throw CheckpointError(.notFound, "cannot be listed: \(systemMessage(errno))", path: directory)
     }
-    defer { unsafe closedir(stream) }
-    var names: [String] = []
-    while let entry = unsafe readdir(stream) {
-      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { start in
-        unsafe start.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: start.pointee)) {
-          unsafe String(cString: $0)
-        }
-      }
-      if name != "." && name != ".." { names.append(name) }
+    return unsafe readNames(closing: stream)
+  }
+
+  /// What tells the thing at a path from all others, whatever they are called; symbolic links are followed. `nil` if
+  /// there is nothing, or nothing that may be seen.
+  public static func identity(of path: String) -> FileIdentity? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    return FileIdentity(status)
+  }
+
+  /// Whether anything bears this name, a symbolic link that leads nowhere included.
+  public static func isTaken(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0
+  }
+
+  /// What is at a path once all symbolic links are followed, and every directory that it lies in, up to the root;
+  /// empty if there is nothing.
+  ///
+  /// - Complexity: O(*n*) system calls for a path of *n* components.
+  public static func ancestry(of path: String) -> [FileIdentity] {
+    guard let resolved = unsafe realpath(path, nil) else { return [] }
+    defer { unsafe free(resolved) }
+    var rest = unsafe String(cString: resolved)[...]
+    var result: [FileIdentity] = []
+    while true {
+      if let identity = identity(of: rest.isEmpty ? "/" : String(rest)) { result.append(identity) }
+      guard let slash = rest.lastIndex(of: "/") else { return result }
+      rest = rest[..<slash]
     }
-    return names.sorted()
   }
 
   /// Makes a directory; one that is there already is fine.
@@ -126,4 +146,38 @@ public enum FileSystem {
     try file.synchronize()
     try rename(temporary, to: path)
   }
+}
+
+/// What tells a file or directory from all others, whatever names and links lead to it.
+public struct FileIdentity: Hashable, Sendable {
+  /// The file system.
+  public let device: UInt64
+  /// Its number there.
+  public let inode: UInt64
+
+  init(_ status: stat) {
+    device = UInt64(truncatingIfNeeded: status.st_dev)
+    inode = UInt64(truncatingIfNeeded: status.st_ino)
+  }
+}
+
+#if canImport(Glibc)
+typealias DirectoryStream = OpaquePointer
+#else
+typealias DirectoryStream = UnsafeMutablePointer<DIR>
+#endif
+
+/// The names that are left to read in an open directory, sorted, without `.` and `..`.
+func readNames(closing stream: DirectoryStream) -> [String] {
+  defer { unsafe closedir(stream) }
+  var names: [String] = []
+  while let entry = unsafe readdir(stream) {
+    let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { start in
+      unsafe start.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: start.pointee)) {
+        unsafe String(cString: $0)
+      }
+    }
+    if name != "." && name != ".." { names.append(name) }
+  }
+  return names.sorted()
 }

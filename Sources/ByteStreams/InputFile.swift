@@ -19,11 +19,24 @@ public final class InputFile: ByteSource {
   ///
   /// - Throws: `.notFound` if there is no readable regular file at `path`. Pipes, devices and directories are
   ///   refused without waiting for them.
-  public init(_ path: String) throws(CheckpointError) {
+  public convenience init(_ path: String) throws(CheckpointError) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       throw CheckpointError(.notFound, "cannot be opened: \(systemMessage(errno))", path: path)
     }
+    try self.init(descriptor, path: path)
+  }
+
+  /// Opens a file below a directory that is held open. Nothing on the way may be a symbolic link.
+  ///
+  /// - Throws: `.notFound` if there is no readable regular file of that name, `.cannotCreate` if there is a link.
+  public convenience init(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
+    let descriptor = try directory.openDescriptor(name, O_RDONLY | O_NONBLOCK, failing: "cannot be opened")
+    try self.init(descriptor, path: directory.path(of: name))
+  }
+
+  /// Takes over an open descriptor.
+  private init(_ descriptor: CInt, path: String) throws(CheckpointError) {
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0 else {
       let code = errno

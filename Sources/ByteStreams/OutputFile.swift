@@ -1,4 +1,5 @@
 internal import CFileShims
+internal import Synchronization
 public import TensorFormats
 
 #if canImport(Glibc)
@@ -18,6 +19,10 @@ public final class OutputFile: Sendable {
   /// `nil` if everything is thrown away.
   private let descriptor: CInt?
   private let meter: Meter?
+  private let isLost = Atomic<Bool>(false)
+
+  /// Whether anything is kept of what is written.
+  public var isKept: Bool { descriptor != nil }
 
   /// Stands for a file of `byteCount` bytes that is not there: what is written is thrown away, for a rehearsal.
   public init(discarding path: String, byteCount: Int) {
@@ -29,20 +34,44 @@ public final class OutputFile: Sendable {
 
   /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk shows now.
   ///
-  /// - Parameters:
-  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it.
-  ///   - meter: Counts the time spent in writing.
-  /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not) or may not be written, `.inputOutput`
-  ///   if there is no room for it.
-  public init(_ path: String, byteCount: Int, reopening: Bool = false, meter: Meter? = nil)
-    throws(CheckpointError)
-  {
-    let flags = O_RDWR | O_CLOEXEC | (reopening ? 0 : O_CREAT | O_EXCL)
+  /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not, or is no regular file with one name) or may
+  ///   not be written, `.inputOutput` if there is no room for it.
+  public convenience init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
+    let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL)
     let descriptor = unsafe open(path, flags, 0o644)
-    guard descriptor >= 0 else {
+    guard descriptor >= 0 else { throw creationError(errno, "cannot be created", path: path) }
+    try self.init(descriptor, path: path, byteCount: byteCount, meter: nil)
+  }
+
+  /// Creates a file below a directory that is held open, or goes on with one. Nothing on the way may be a symbolic
+  /// link.
+  ///
+  /// - Parameters:
+  ///   - name: The path below `directory`.
+  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it. It must be a regular file
+  ///     that has no other name: what others see is never written through.
+  ///   - meter: Counts the time spent in writing.
+  /// - Throws: As ``init(_:byteCount:reopening:)``.
+  public convenience init(
+    _ name: String, in directory: HeldDirectory, byteCount: Int, reopening: Bool = false, meter: Meter? = nil
+  ) throws(CheckpointError) {
+    let descriptor = try directory.openDescriptor(
+      name, O_RDWR | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL), failing: "cannot be created")
+    try self.init(descriptor, path: directory.path(of: name), byteCount: byteCount, meter: meter)
+  }
+
+  /// Takes over an open descriptor.
+  private init(
+    _ descriptor: CInt, path: String, byteCount: Int, meter: Meter?
+  ) throws(CheckpointError) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1
+    else {
+      close(descriptor)
       throw CheckpointError(
-        errno == ENOSPC ? .inputOutput : .cannotCreate, "cannot be created: \(systemMessage(errno))",
-        path: path)
+        .cannotCreate, "is not a regular file with this name alone", path: path,
+        remedy: "remove it, or choose another output")
     }
     let failure = cfs_reserve(descriptor, Int64(byteCount))
     guard failure == 0 else {
@@ -100,13 +129,28 @@ public final class OutputFile: Sendable {
     try readFully(descriptor, path: path, into: &buffer, at: offset)
   }
 
+  /// What the file holds in a range.
+  ///
+  /// - Throws: As ``read(into:at:)``.
+  public func readBytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: range.count)
+    var span = bytes.mutableSpan
+    var raw = unsafe span.mutableBytes
+    try read(into: &raw, at: range.lowerBound)
+    return bytes
+  }
+
   /// Makes sure that everything written so far survives a power cut.
+  ///
+  /// Once this has failed it fails for good: the system may have dropped what it could not write, and calls the next
+  /// attempt a success.
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
     guard let descriptor else { return }
-    let failure = cfs_synchronize(descriptor)
+    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
     guard failure == 0 else {
+      isLost.store(true, ordering: .relaxed)
       throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
     }
   }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -21,15 +22,29 @@ int cfs_reserve(int descriptor, int64_t bytes) {
     return ftruncate(descriptor, (off_t)bytes) == 0 ? 0 : errno;
 }
 
-int cfs_rename_exclusive(const char *from, const char *to) {
+int cfs_rename_exclusive(int from_directory, const char *from, int to_directory, const char *to) {
 #if defined(__linux__)
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
-    if (errno != EINVAL && errno != ENOSYS) return errno;
-    if (access(to, F_OK) == 0) return EEXIST;
-    return rename(from, to) == 0 ? 0 : errno;
+    if (renameat2(from_directory, from, to_directory, to, RENAME_NOREPLACE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) return errno;
 #elif defined(__APPLE__)
-    return renamex_np(from, to, RENAME_EXCL) == 0 ? 0 : errno;
+    if (renameatx_np(from_directory, from, to_directory, to, RENAME_EXCL) == 0) return 0;
+    if (errno != EINVAL && errno != ENOTSUP) return errno;
 #endif
+    // A second name is never given where there is one already, so of two processes one fails.
+    if (linkat(from_directory, from, to_directory, to, 0) == 0) return unlinkat(from_directory, from, 0) == 0 ? 0 : errno;
+    if (errno == EEXIST) return EEXIST;
+    // Neither: a file system like FAT, where looking first is all that can be done.
+    struct stat status;
+    if (fstatat(to_directory, to, &status, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+    return renameat(from_directory, from, to_directory, to) == 0 ? 0 : errno;
+}
+
+int cfs_open_at(int directory, const char *name, int flags, unsigned mode) {
+    int descriptor;
+    do {
+        descriptor = openat(directory, name, flags | O_NOFOLLOW | O_CLOEXEC, (mode_t)mode);
+    } while (descriptor < 0 && errno == EINTR);
+    return descriptor >= 0 ? descriptor : -errno;
 }
 
 void cfs_prefetch(int descriptor, int64_t offset, int64_t bytes) {

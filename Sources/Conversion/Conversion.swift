@@ -22,40 +22,56 @@ public struct Conversion: Sendable {
   ///
   /// Memory: about `options.memory`, whatever the size of the model.
   ///
-  /// - Parameter progress: Called from any thread after each step.
+  /// - Parameters:
+  ///   - progress: Called from any thread after each step.
+  ///   - warn: Called with what the user should know about what stood in the output: what is left in place, and what
+  ///     has to be removed beforehand for lack of room.
   /// - Returns: The manifest, as it was written, and how it went.
   /// - Throws: ``CheckpointError``: `.cannotCreate` if the output is in the way, `.inputOutput` for a full disk or a
   ///   failing read, `.nonFinite` for weights that are no numbers, `.digestMismatch` if the source is not what was
   ///   published, `.sourceChanged`, `.invalidRequest` or `.unsupported` if an output cannot be resumed like this;
   ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
+  ///   An output that is being replaced stays complete until the new one is.
   public func run(
-    into output: String, progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
+    into output: String, progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in },
+    warn: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws -> ConversionOutcome {
     let plan = planned.plan
     let meters = StageMeters()
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
-    let directory = OutputDirectory(path: output, plan: plan)
-    if options.resume, try directory.state() == .finished { return try finished(directory) }
+    let opening = OutputOpening(
+      checkpoint: checkpoint, planned: planned,
+      identity: JournalIdentity(plan, nonFinite: options.nonFinite), options: options, meter: meters.write,
+      warn: warn)
+    let target: OutputOpening.Target
+    do throws(CheckpointError) {
+      switch try opening.open(output) {
+      case .complete(let manifest): return try finished(manifest)
+      case .writing(let opened): target = opened
+      }
+    } catch {
+      throw OutputOpening.isBegun(output) ? error.resumable : error
+    }
 
+    let (directory, opened) = (target.directory, target.opened)
     do {
-      let opened = try open(directory, meters)
       let journal = Journal(
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
       let tally = UnitRunner.Tally()
-      let pipeline = pipeline(
-        opened.outputs, paths: plan.files.map(directory.unfinishedPath), journal, meters, tally, progress)
+      let pipeline = pipeline(opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
-      try directory.finish(opened.outputs)
+      try directory.finish(opened.outputs, opened.journal)
       let documents = try directory.writeDocuments(from: checkpoint.directory)
       let manifest = Manifest(plan: plan, report: report, documents: documents)
       try directory.complete(manifest)
+      if target.isReplacement { try opening.finish(target.output, with: manifest) }
       return ConversionOutcome(
         manifest: manifest, units: tally.total, reusedUnits: tally.reused, wasComplete: false,
         usage: meters.usage)
     } catch let error as CheckpointError {
-      throw FileSystem.kind(of: directory.journalPath) == nil ? error : error.resumable
+      throw target.abandoned(error, options) ?? error.resumable
     }
   }
 
@@ -72,46 +88,21 @@ public struct Conversion: Sendable {
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
-    let paths = [String?](repeating: nil, count: outputs.count)
-    let report = try await pipeline(outputs, paths: paths, nil, meters, tally, progress).run()
+    let report = try await pipeline(outputs, nil, meters, tally, progress).run()
     return ConversionOutcome(
       manifest: Manifest(plan: plan, report: report, documents: []),
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
-  private func open(_ directory: OutputDirectory, _ meters: StageMeters) throws -> OutputDirectory.Opened {
-    let identity = JournalIdentity(planned.plan, nonFinite: options.nonFinite)
-    guard options.resume else {
-      return try directory.begin(
-        identity, headers: planned.headers, overwrite: options.overwrite, meter: meters.write)
-    }
-    switch try directory.state() {
-    case .absent:
-      return try directory.begin(identity, headers: planned.headers, overwrite: true, meter: meters.write)
-    case .unfinished: return try directory.reopen(identity, headers: planned.headers, meter: meters.write)
-    case .finished, .foreign:
-      throw CheckpointError(
-        .cannotCreate, "exists and is no unfinished conversion", path: directory.path,
-        remedy: "choose another output")
-    }
-  }
-
-  /// An output that is complete already: nothing to do, if it is the one that is asked for.
-  private func finished(_ directory: OutputDirectory) throws -> ConversionOutcome {
-    let manifest = try Manifest.read(from: directory.path)
-    guard manifest.plan == planned.plan else {
-      throw CheckpointError(
-        .cannotCreate, "holds a finished conversion of another source or with other options",
-        path: directory.path, remedy: "choose another output, or give --overwrite to replace it")
-    }
-    try directory.tidyFinished()
+  /// An output that is complete already: nothing to do.
+  private func finished(_ manifest: Manifest) throws(CheckpointError) -> ConversionOutcome {
     try options.expectedDigests?.check(manifest, in: checkpoint.directory)
     return ConversionOutcome(
       manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
   private func pipeline(
-    _ outputs: [OutputFile], paths: [String?], _ journal: Journal?, _ meters: StageMeters,
+    _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters,
     _ tally: UnitRunner.Tally, _ progress: @escaping @Sendable (ConversionProgress) -> Void
   ) -> ConversionPipeline {
     let work = WorkList(planned.plan)
@@ -121,10 +112,10 @@ public struct Conversion: Sendable {
       2, min(options.threads * 2 + 2, max(options.memory, ConversionOptions.minimumMemory) / unitBytes))
     var firstTarget = 0
     var lanes: [OutputLane] = []
-    for (file, path) in zip(work.files, paths) {
+    for (file, output) in zip(work.files, outputs) {
       lanes.append(
         OutputLane(
-          file: file, path: path, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
+          file: file, output: output, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
           meter: meters.hashOutput))
       firstTarget += file.tensors.count
     }

@@ -16,10 +16,17 @@ struct FileDigester: ~Copyable {
   /// Ranges that are in the file but came before their turn; their starts are unique.
   private var early: [Int: Int] = [:]
   private let path: String?
+  /// What came early is read back from here.
+  private let written: OutputFile?
 
-  /// - Parameter path: Where the file is; `nil` if it is not kept. Bytes are then taken as they come, and the digests
-  ///   are of no use except for the time that they take.
-  init(path: String?) { self.path = path }
+  /// - Parameters:
+  ///   - path: Where the file is; `nil` if it is not kept. Bytes are then taken as they come, and the digests are of no
+  ///     use except for the time that they take.
+  ///   - written: The file itself, if it is being written.
+  init(path: String?, written: OutputFile? = nil) {
+    self.path = path
+    self.written = written
+  }
 
   /// How much has been taken in without a gap.
   var byteCount: Int { position }
@@ -48,11 +55,13 @@ struct FileDigester: ~Copyable {
 
   private mutating func catchUp() throws(CheckpointError) {
     guard let path, !early.isEmpty, early[position] != nil else { return }
-    let file = try InputFile(path)
+    var input: InputFile?
+    if written == nil { input = try InputFile(path) }
     while let end = early.removeValue(forKey: position) {
       while position < end {
-        let bytes = try file.readBytes(position..<min(end, position + 1 << 20))
-        unsafe advance(bytes.span.bytes)
+        let range = position..<min(end, position + 1 << 20)
+        if let bytes = try written?.readBytes(range) { unsafe advance(bytes.span.bytes) }
+        if let bytes = try input?.readBytes(range) { unsafe advance(bytes.span.bytes) }
       }
     }
   }

@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import Quantization
 internal import TensorFormats
 
 /// What an earlier run left in its journal.
@@ -8,30 +9,64 @@ struct JournalContents: Sendable {
   private(set) var identity: [UInt8]?
   /// Whether weights that are no numbers were let through at some point.
   private(set) var letsNonFiniteThrough = false
+  /// Whether everything had been written, so that files may have their final names.
+  private(set) var isFinishing = false
   /// The finished units.
   private(set) var units = FinishedUnits()
   /// Everything from here on is torn.
   private(set) var intactByteCount: Int
 
-  /// Reads a journal.
+  /// Reads the journal in a directory.
   ///
   /// - Throws: `.malformed` if this is no journal, or one whose intact frames make no sense; `.notFound`,
   ///   `.inputOutput` if it cannot be read.
-  init(path: String) throws(CheckpointError) {
-    let file = try InputFile(path)
+  init(in directory: HeldDirectory) throws(CheckpointError) {
+    try self.init(Self.read(in: directory), path: directory.path(of: OutputMarkers.journal))
+  }
+
+  private static func read(in directory: HeldDirectory) throws(CheckpointError) -> [UInt8] {
+    let file = try InputFile(OutputMarkers.journal, in: directory)
     guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a journal", path: path)
+      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a journal", path: file.path)
     }
-    try self.init(file.readBytes(0..<file.byteCount), path: path)
+    return try file.readBytes(0..<file.byteCount)
+  }
+
+  /// What the conversion of a journal writes, and which of these names are certainly its own; `nil` if the journal is
+  /// damaged where it says so. What comes behind may be damaged.
+  ///
+  /// - Throws: `.inputOutput`.
+  static func ours(in directory: HeldDirectory) throws(CheckpointError) -> (OutputListing, [String])? {
+    let bytes: [UInt8]
+    do throws(CheckpointError) {
+      bytes = try read(in: directory)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      return nil
+    }
+    guard bytes.starts(with: JournalFormat.title),
+      let first = payload(at: JournalFormat.title.count, of: bytes),
+      bytes[first.lowerBound] == JournalFormat.Kind.identity.rawValue,
+      let listing = JournalIdentity.listing(reading: Array(bytes[(first.lowerBound + 1)..<first.upperBound]))
+    else { return nil }
+    let contents = try? JournalContents(bytes, path: "")
+    // Before that, a finished name is somebody else's.
+    let finished = contents?.isFinishing ?? false ? listing.finished : []
+    return (listing, listing.temporary + finished)
   }
 
   init(_ bytes: [UInt8], path: String) throws(CheckpointError) {
-    func malformed(_ message: String, at offset: Int) -> CheckpointError {
-      CheckpointError(
-        .malformed, message, path: path, offset: offset, remedy: "start afresh with --overwrite")
+    func malformed(
+      _ message: String, at offset: Int, remedy: String = "start afresh with --overwrite"
+    ) -> CheckpointError {
+      CheckpointError(.malformed, message, path: path, offset: offset, remedy: remedy)
     }
+    // What says which files are ours is damaged, so --overwrite would not know what to remove.
+    let removal = "remove the directory yourself and start afresh"
     let title = JournalFormat.title
-    guard bytes.starts(with: title) else { throw malformed("is no journal of step3-convert", at: 0) }
+    guard bytes.starts(with: title) else {
+      throw malformed("is no journal of this version of step3-convert", at: 0, remedy: removal)
+    }
     intactByteCount = title.count
     while let payload = Self.payload(at: intactByteCount, of: bytes) {
       let body = payload.lowerBound + 1..<payload.upperBound
@@ -43,14 +78,17 @@ struct JournalContents: Sendable {
           throw malformed("the records are not what the format says", at: payload.lowerBound)
         }
       case (.nonFinite, .some) where body.isEmpty: letsNonFiniteThrough = true
+      case (.finishing, .some) where body.isEmpty: isFinishing = true
       default:
         throw malformed(
-          "a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound)
+          "a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound,
+          remedy: identity == nil ? removal : "start afresh with --overwrite")
       }
       intactByteCount = payload.upperBound
     }
     guard identity != nil || bytes.count == title.count else {
-      throw malformed("the journal is damaged where it says what is converted", at: title.count)
+      throw malformed(
+        "the journal is damaged where it says what is converted", at: title.count, remedy: removal)
     }
   }
 
@@ -65,6 +103,17 @@ struct JournalContents: Sendable {
       return nil
     }
     return payload..<cursor.position
+  }
+}
+
+extension RecodingErrors {
+  /// Whether these can be the sums of some differences.
+  fileprivate var isPlausible: Bool {
+    let positive = [
+      sums.squaredErrors, sums.originalSquares, sums.restoredSquares, Double(sums.maximumAbsoluteError),
+      search.before, search.after,
+    ]
+    return sums.count >= 0 && sums.products.isFinite && positive.allSatisfy { $0.isFinite && $0 >= 0 }
   }
 }
 
@@ -84,8 +133,9 @@ struct FinishedUnits: Sendable {
     var cursor = JournalCursor(source, range)
     while !cursor.isAtEnd {
       let start = cursor.position
-      guard let (unit, _) = cursor.record() else { return false }
-      offsets[unit] = start + shift
+      guard let (unit, record) = cursor.record() else { return false }
+      // Sums that cannot be are not carried on into a manifest: the unit is done again.
+      if record.deliveries.allSatisfy(\.errors.isPlausible) { offsets[unit] = start + shift }
     }
     bytes.append(contentsOf: source[range])
     return true

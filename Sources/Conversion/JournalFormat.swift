@@ -6,7 +6,7 @@ internal import TensorFormats
 ///
 ///     frame    u32 length of the payload, u64 checksum of the payload (the first half of its XXH3-128), payload
 ///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
-///              that are no numbers are let through (nothing follows)
+///              that are no numbers are let through (nothing follows); 4 from here on files may have their final names
 ///     record   u64 unit, 16 bytes XXH3-128 of its source bytes, u32 deliveries, then for each delivery:
 ///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors; two f64: the
 ///              errors before and after a search for scales
@@ -15,7 +15,7 @@ internal import TensorFormats
 /// first frame that is cut short or does not match its checksum.
 enum JournalFormat {
   static let title = Array(
-    "step3-convert journal 2: this directory is unfinished; the same command with --resume goes on.\n".utf8)
+    "step3-convert journal 3: this directory is unfinished; the same command with --resume goes on.\n".utf8)
   static let frameHeaderBytes = 12
   /// No frame is longer, written or read.
   static let largestPayload = 1 << 27
@@ -24,6 +24,7 @@ enum JournalFormat {
     case identity = 1
     case units = 2
     case nonFinite = 3
+    case finishing = 4
   }
 
   static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {

@@ -26,6 +26,8 @@ struct JournalIdentity: Codable, Equatable {
   let request: ShardPlan.Request
   /// Whether weights that are no numbers were let through.
   let allowsNonFinite: Bool
+  /// Every name that is written: what may be removed again.
+  let listing: OutputListing
   /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
   /// rules of a recipe file.
   let plan: String
@@ -35,6 +37,7 @@ struct JournalIdentity: Codable, Equatable {
     sources = plan.source.files
     request = plan.request
     allowsNonFinite = nonFinite == .pass
+    listing = OutputListing(plan)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     do {
@@ -63,8 +66,15 @@ struct JournalIdentity: Codable, Equatable {
     } catch {
       throw CheckpointError(
         .malformed, "the journal does not say what is converted", path: path,
-        remedy: "start afresh with --overwrite")
+        remedy: "remove the directory yourself and start afresh")
     }
+  }
+
+  /// What the conversion of an identity writes, whatever version of the toolkit wrote it; `nil` if that cannot be told.
+  static func listing(reading text: [UInt8]) -> OutputListing? {
+    struct Written: Decodable { let listing: OutputListing }
+    let listing = try? JSONDecoder().decode(Written.self, from: Data(text)).listing
+    return listing.flatMap { $0.isSound ? $0 : nil }
   }
 
   var text: [UInt8] {

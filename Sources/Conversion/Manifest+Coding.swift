@@ -1,8 +1,6 @@
-internal import ByteStreams
-internal import Checkpoint
 internal import Quantization
 package import ShardPlanning
-public import TensorFormats
+internal import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -19,41 +17,6 @@ extension Manifest {
       return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
     } catch {
       preconditionFailure("a manifest of finite numbers can always be encoded: \(error)")
-    }
-  }
-
-  /// Reads the manifest of an output directory.
-  ///
-  /// - Throws: `.notFound` if there is none, `.unfinished` if the directory is not complete, `.malformed` if it is
-  ///   no manifest, `.unsupported` if a later version of the toolkit wrote it.
-  public static func read(from directory: String) throws(CheckpointError) -> Manifest {
-    let path = "\(directory)/\(OutputMarkers.manifest)"
-    guard FileSystem.kind(of: path) == .file else {
-      if FileSystem.kind(of: "\(directory)/\(OutputMarkers.journal)") == .file {
-        throw CheckpointError(
-          .unfinished, "this is the unfinished output of an interrupted conversion", path: directory,
-          remedy: "run the same step3-convert command again")
-      }
-      throw CheckpointError(.notFound, "there is no manifest.json", path: directory)
-    }
-    let file = try InputFile(path)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a manifest", path: path)
-    }
-    let bytes = Data(try file.readBytes(0..<file.byteCount))
-    struct Version: Decodable { let version: Int }
-    do {
-      let version = try JSONDecoder().decode(Version.self, from: bytes).version
-      guard version == currentVersion else {
-        throw CheckpointError(
-          .unsupported, "the manifest has version \(version), this tool knows \(currentVersion)", path: path,
-          remedy: "use the version of step3-toolkit that wrote it")
-      }
-      return try JSONDecoder().decode(Manifest.self, from: bytes)
-    } catch let error as CheckpointError {
-      throw error
-    } catch {
-      throw CheckpointError(.malformed, "is no manifest: \(error)", path: path)
     }
   }
 

@@ -7,52 +7,56 @@ internal import TensorFormats
 ///
 /// While it is being written, a journal lies in it (and a marker in each part), and weight files bear the suffix
 /// `.unfinished`: neither this toolkit nor an engine takes it for a checkpoint. Finishing syncs and renames the files,
-/// then writes the manifests, the root's last. Nothing that was there before is touched without permission.
+/// then writes the manifests, the root's last. Nothing is written over that this conversion did not make.
 struct OutputDirectory {
-  let path: String
+  /// OUTPUT itself, or the directory in it where its replacement grows.
+  let root: HeldDirectory
   let plan: ShardPlan
+  let listing: OutputListing
 
-  /// Where the parts are; none for an unpartitioned model, which is the output itself.
-  var partPaths: [String] { plan.parts.filter { !$0.directory.isEmpty }.map { "\(path)/\($0.directory)" } }
-
-  var journalPath: String { "\(path)/\(OutputMarkers.journal)" }
-
-  /// Where a file of the plan is while it is being written.
-  func unfinishedPath(of file: ShardPlan.File) -> String {
-    "\(path)/\(file.path)\(OutputMarkers.unfinishedSuffix)"
+  init(_ root: HeldDirectory, _ plan: ShardPlan) {
+    self.root = root
+    self.plan = plan
+    listing = OutputListing(plan)
   }
 
-  func finishedPath(of file: ShardPlan.File) -> String { "\(path)/\(file.path)" }
+  /// The name of a file of the plan while it is being written.
+  func unfinished(_ file: ShardPlan.File) -> String { file.path + OutputMarkers.unfinishedSuffix }
 }
 
 // MARK: - Finishing
 
 extension OutputDirectory {
-  /// Makes weight files durable and gives them their names.
-  func finish(_ outputs: [OutputFile]) throws(CheckpointError) {
-    for (file, output) in zip(plan.files, outputs) {
-      try output.synchronize()
-      try FileSystem.rename(unfinishedPath(of: file), to: finishedPath(of: file))
-    }
+  /// Makes weight files durable and gives them their names. The journal says before that they are given.
+  ///
+  /// - Throws: `.inputOutput`.
+  func finish(_ outputs: [OutputFile], _ journal: AppendFile) throws(CheckpointError) {
+    for output in outputs { try output.synchronize() }
+    try journal.append(JournalFormat.frame(.finishing))
+    try journal.synchronize()
+    for file in plan.files { try root.give(unfinished(file), file.path) }
   }
 
   /// Writes the documents and copies of the plan, and says what is in them.
+  ///
+  /// - Throws: `.inputOutput`; of a copy's source also `.notFound`.
   func writeDocuments(from source: String) throws(CheckpointError) -> [Manifest.FileRecord] {
     var records: [Manifest.FileRecord] = []
     for part in plan.parts {
       for document in part.documents {
         records.append(try write(Array(document.text.utf8), to: document.path))
       }
-      for copy in part.copies {
-        let file = try InputFile("\(source)/\(copy.from)")
-        records.append(try write(file.readBytes(0..<copy.bytes), to: copy.path))
-      }
+      for copy in part.copies { records.append(try write(Self.read(copy, from: source), to: copy.path)) }
     }
     return records
   }
 
+  static func read(_ copy: ShardPlan.Copy, from source: String) throws(CheckpointError) -> [UInt8] {
+    try InputFile("\(source)/\(copy.from)").readBytes(0..<copy.bytes)
+  }
+
   private func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) -> Manifest.FileRecord {
-    try FileSystem.writeAtomically(bytes, to: "\(path)/\(name)")
+    try root.writeAtomically(bytes, to: name, replacing: false)
     var xxh3 = XXH3Digester()
     var sha256 = SHA256Digester()
     xxh3.update(bytes)
@@ -62,18 +66,21 @@ extension OutputDirectory {
   }
 
   /// Writes the manifests, the root's last, and takes the journals away: the output is complete.
+  ///
+  /// - Throws: `.inputOutput`.
   func complete(_ manifest: Manifest) throws(CheckpointError) {
     for part in plan.parts where !part.directory.isEmpty {
-      try seal("\(path)/\(part.directory)", manifest.restricted(to: part))
+      guard let directory = try root.directory(part.directory) else { continue }
+      try seal(directory, manifest.restricted(to: part))
     }
-    try seal(path, manifest)
+    try seal(root, manifest)
   }
 
-  private func seal(_ directory: String, _ manifest: Manifest) throws(CheckpointError) {
-    try FileSystem.synchronizeDirectory(directory)
-    try FileSystem.writeAtomically(manifest.text, to: "\(directory)/\(OutputMarkers.manifest)")
-    try FileSystem.synchronizeDirectory(directory)
-    try FileSystem.removeFile("\(directory)/\(OutputMarkers.journal)")
-    try FileSystem.synchronizeDirectory(directory)
+  private func seal(_ directory: HeldDirectory, _ manifest: Manifest) throws(CheckpointError) {
+    try directory.synchronize()
+    try directory.writeAtomically(manifest.text, to: OutputMarkers.manifest, replacing: false)
+    try directory.synchronize()
+    try directory.removeFile(OutputMarkers.journal)
+    try directory.synchronize()
   }
 }

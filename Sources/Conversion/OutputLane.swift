@@ -14,8 +14,8 @@ struct OutputLane: Sendable {
   }
 
   let file: ShardPlan.File
-  /// Where the file is while it is being written; `nil` if it is not kept.
-  let path: String?
+  /// The file; what is written to it may be thrown away.
+  let output: OutputFile
   let header: [UInt8]
   /// The index of the file's first tensor among all targets.
   let firstTarget: Int
@@ -24,7 +24,7 @@ struct OutputLane: Sendable {
 
   /// Runs until the channel is finished.
   func run() async throws -> LaneReport {
-    var digester = FileDigester(path: path)
+    var digester = FileDigester(path: output.isKept ? output.path : nil, written: output)
     try unsafe digester.add(header.span.bytes, at: 0)
     // Every stretch that no tensor covers is padding, known beforehand.
     var end = header.count
@@ -34,7 +34,7 @@ struct OutputLane: Sendable {
     }
     if file.bytes > end { try digester.addZeros(file.bytes - end, at: end) }
 
-    var tensors = TensorTable(file, path: path)
+    var tensors = TensorTable(file, output)
     for await piece in pieces {
       try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
     }
@@ -71,11 +71,11 @@ private struct TensorTable {
 
   private var open: [Int: Open] = [:]
   private let file: ShardPlan.File
-  private let path: String?
+  private let output: OutputFile
 
-  init(_ file: ShardPlan.File, path: String?) {
+  init(_ file: ShardPlan.File, _ output: OutputFile) {
     self.file = file
-    self.path = path
+    self.output = output
   }
 
   mutating func add(
@@ -84,17 +84,16 @@ private struct TensorTable {
     let entry = open[index] ?? Open(position: file.tensors[index].offset)
     open[index] = entry
     entry.errors.merge(errors)
-    guard offset == entry.position || path == nil else {
+    guard offset == entry.position || !output.isKept else {
       entry.early[offset] = offset + bytes.byteCount
       return
     }
     entry.digester.update(bytes)
     entry.position += bytes.byteCount
-    guard let path, entry.early[entry.position] != nil else { return }
-    let written = try InputFile(path)
+    guard output.isKept, entry.early[entry.position] != nil else { return }
     while let end = entry.early.removeValue(forKey: entry.position) {
       while entry.position < end {
-        let some = try written.readBytes(entry.position..<min(end, entry.position + 1 << 20))
+        let some = try output.readBytes(entry.position..<min(end, entry.position + 1 << 20))
         entry.digester.update(some)
         entry.position += some.count
       }
@@ -105,7 +104,7 @@ private struct TensorTable {
     file.tensors.indices.map { index in
       let entry = open[index] ?? Open(position: file.tensors[index].offset)
       precondition(
-        path == nil || entry.position == file.tensors[index].offset + file.tensors[index].bytes,
+        !output.isKept || entry.position == file.tensors[index].offset + file.tensors[index].bytes,
         "\(file.tensors[index].name) was not hashed to its end")
       return TensorReport(xxh3: entry.digester.finalize(), errors: entry.errors)
     }

@@ -120,7 +120,8 @@ struct Convert: ToolCommand {
     do {
       return try await Interruption.cancelling {
         guard let destination else { return try await conversion.rehearse(progress: advance) }
-        return try await conversion.run(into: destination, progress: advance)
+        return try await conversion.run(
+          into: destination, progress: advance, warn: { CommonOptions.warn("step3-convert", [$0]) })
       }
     } catch let error as CancellationError {
       progress.finish()

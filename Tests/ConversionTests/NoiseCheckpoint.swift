@@ -67,7 +67,7 @@ struct ConvertProcess {
   }
 
   /// The tool lies beside the test bundle.
-  private static func path() throws -> String {
+  static func path() throws -> String {
     #if os(macOS)
     let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }
     let directory = bundle?.bundleURL.deletingLastPathComponent()

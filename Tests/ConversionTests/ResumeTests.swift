@@ -215,7 +215,7 @@ import Testing
         #expect(try await run(quantized).manifest == reference.manifest)
         #expect(try contents(of: output) == expected)
       } catch let error as CheckpointError {
-        #expect(error.code == .malformed && error.remedy?.contains("--overwrite") == true, "\(error)")
+        #expect(error.code == .malformed && error.remedy?.contains("start afresh") == true, "\(error)")
         refused += 1
       }
     }

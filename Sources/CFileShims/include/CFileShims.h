@@ -11,8 +11,13 @@
 /// Returns 0 or an errno value.
 int cfs_reserve(int descriptor, int64_t bytes);
 
-/// Renames without replacing. Returns 0 or an errno value (EEXIST if `to` is there).
-int cfs_rename_exclusive(const char *from, const char *to);
+/// Renames between two open directories without replacing anything. Returns 0 or an errno value (EEXIST if `to` is
+/// there).
+int cfs_rename_exclusive(int from_directory, const char *from, int to_directory, const char *to);
+
+/// Opens a name in an open directory; a symbolic link of that name is an error (ELOOP, or ENOTDIR with O_DIRECTORY).
+/// Programs that are started later do not inherit the descriptor. Returns it, or a negative errno value.
+int cfs_open_at(int directory, const char *name, int flags, unsigned mode);
 
 /// Tells the kernel that a range will be read soon, so that it starts fetching. A hint: failure means nothing.
 void cfs_prefetch(int descriptor, int64_t offset, int64_t bytes);

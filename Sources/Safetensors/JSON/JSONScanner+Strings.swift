@@ -19,7 +19,7 @@ extension JSONScanner {
   }
 
   /// Steps over a string and returns where its bytes lie between the quotes, checked in every respect.
-  private mutating func scanStringContent(
+  mutating func scanStringContent(
     _ what: String
   ) throws(CheckpointError) -> (content: Range<Int>, hasEscapes: Bool) {
     skipWhitespace()
@@ -100,7 +100,7 @@ extension JSONScanner {
   }
 
   /// Decodes the checked content of a string that has escapes.
-  private static func unescape(_ content: Span<UInt8>) -> String {
+  static func unescape(_ content: Span<UInt8>) -> String {
     var text: [UInt8] = []
     text.reserveCapacity(content.count)
     var index = 0

@@ -94,7 +94,7 @@ extension JSONScanner {
   }
 
   /// Steps over the comma before the next member. `false` once the closing bracket has been read.
-  private mutating func advance(
+  mutating func advance(
     _ members: inout Members, closing: UInt8, _ container: String
   ) throws(CheckpointError) -> Bool {
     skipWhitespace()

@@ -1,0 +1,309 @@
+internal import CFileShims
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// A directory that is held open, and everything below it by relative path: `config.json`, `attention/config.json`.
+///
+/// Each step down is taken from an open directory and never along a symbolic link, so whatever others do to names
+/// meanwhile, nothing outside of the directory is reached. (Linux could do a whole path in one call, `openat2`; steps
+/// give the same and exist everywhere.)
+///
+/// `Sendable`: the descriptor is immutable.
+public final class HeldDirectory: Sendable {
+  /// Where it is, for messages.
+  public let path: String
+  /// What tells it from other directories.
+  public let identity: FileIdentity
+  private let descriptor: CInt
+
+  /// What stands at a name.
+  public struct Entry: Hashable, Sendable {
+    /// What stands at a name; links are not followed.
+    public enum Kind: Hashable, Sendable {
+      case file, directory, link, other
+    }
+
+    /// What it is.
+    public let kind: Kind
+    /// Its size.
+    public let bytes: Int
+    /// What it takes on the device; less than its size for a file with holes.
+    public let allocatedBytes: Int
+    /// How many names it has.
+    public let names: Int
+    /// What tells it from others.
+    public let identity: FileIdentity
+  }
+
+  /// Opens a directory; that path may lead through symbolic links.
+  ///
+  /// - Returns: `nil` if nothing is there, or something else.
+  /// - Throws: `.cannotCreate` if it is a directory that may not be opened.
+  public static func open(_ path: String) throws(CheckpointError) -> HeldDirectory? {
+    let descriptor = Self.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor < 0 else { return try HeldDirectory(descriptor, path: path) }
+    guard errno != ENOENT, errno != ENOTDIR, errno != ELOOP else { return nil }
+    throw creationError(errno, "cannot be opened", path: path)
+  }
+
+  private static func open(_ path: String, _ flags: CInt) -> CInt {
+    #if canImport(Glibc)
+    unsafe Glibc.open(path, flags)
+    #else
+    unsafe Darwin.open(path, flags)
+    #endif
+  }
+
+  /// Takes over an open descriptor.
+  private init(_ descriptor: CInt, path: String) throws(CheckpointError) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      let code = errno
+      close(descriptor)
+      throw CheckpointError(.inputOutput, "cannot be examined: \(systemMessage(code))", path: path)
+    }
+    self.path = path
+    self.descriptor = descriptor
+    identity = FileIdentity(status)
+  }
+
+  deinit { close(descriptor) }
+
+  /// The path of something below it, for messages.
+  public func path(of name: String) -> String { path.hasSuffix("/") ? path + name : "\(path)/\(name)" }
+
+  /// Keeps other processes from locking it for as long as this object lives.
+  ///
+  /// File systems that cannot lock directories (NFS) are taken at their word.
+  ///
+  /// - Throws: `.cannotCreate` if another process holds it.
+  public func lock() throws(CheckpointError) {
+    guard cfs_lock(descriptor) != EWOULDBLOCK else { throw AppendFile.busy(path) }
+  }
+}
+
+// MARK: - Looking
+
+extension HeldDirectory {
+  /// What stands at a path below it; `nil` if there is nothing.
+  ///
+  /// - Throws: `.cannotCreate` if the way there leads along a symbolic link, `.inputOutput`.
+  public func entry(_ name: String) throws(CheckpointError) -> Entry? {
+    guard let (directory, last) = try step(towards: name) else { return nil }
+    var status = stat()
+    guard unsafe fstatat(directory.descriptor, last, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
+      if errno == ENOENT { return nil }
+      throw CheckpointError(
+        .inputOutput, "cannot be examined: \(systemMessage(errno))", path: path(of: name))
+    }
+    let kind: Entry.Kind =
+      switch status.st_mode & S_IFMT {
+      case S_IFREG: .file
+      case S_IFDIR: .directory
+      case S_IFLNK: .link
+      default: .other
+      }
+    return Entry(
+      kind: kind, bytes: Int(status.st_size), allocatedBytes: Int(status.st_blocks) * 512,
+      names: Int(status.st_nlink), identity: FileIdentity(status))
+  }
+
+  /// The names in it, sorted, without `.` and `..`.
+  ///
+  /// - Throws: `.inputOutput`.
+  public func names() throws(CheckpointError) -> [String] {
+    let copy = unsafe cfs_open_at(descriptor, ".", O_RDONLY | O_DIRECTORY, 0)
+    guard copy >= 0, let stream = unsafe fdopendir(copy) else {
+      let code = copy < 0 ? -copy : errno
+      if copy >= 0 { close(copy) }
+      throw CheckpointError(.inputOutput, "cannot be listed: \(systemMessage(code))", path: path)
+    }
+    return unsafe readNames(closing: stream)
+  }
+
+  /// A directory below it, held open; `nil` if there is nothing of that name.
+  ///
+  /// - Throws: `.cannotCreate` if something else, a symbolic link for instance, is in the way.
+  public func directory(_ name: String) throws(CheckpointError) -> HeldDirectory? {
+    var current = self
+    for component in try components(of: name) {
+      let next = unsafe cfs_open_at(current.descriptor, component, O_RDONLY | O_DIRECTORY, 0)
+      guard next >= 0 else {
+        if next == -ENOENT { return nil }
+        throw current.obstacle(component, -next, "cannot be opened")
+      }
+      current = try HeldDirectory(next, path: current.path(of: component))
+    }
+    return current
+  }
+
+  /// Bytes that may still be written to its file system; `nil` if the system does not say.
+  public var freeSpace: Int? {
+    var status = statvfs()
+    guard unsafe fstatvfs(descriptor, &status) == 0 else { return nil }
+    return Int(
+      clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
+  }
+
+  /// The components of a relative path.
+  private func components(of name: String) throws(CheckpointError) -> [String] {
+    let components = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    guard !components.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." || $0.utf8.contains(0) }) else {
+      throw CheckpointError(
+        .cannotCreate, "the name '\(name.printable)' does not stay below this directory", path: path)
+    }
+    return components
+  }
+
+  /// The directory that a path's last component is in; `nil` if it is not there.
+  private func step(towards name: String) throws(CheckpointError) -> (HeldDirectory, String)? {
+    let components = try components(of: name)
+    guard components.count > 1 else { return (self, name) }
+    guard let parent = try directory(components.dropLast().joined(separator: "/")) else { return nil }
+    return (parent, components[components.count - 1])
+  }
+
+  /// The same, where it has to be there.
+  private func parent(of name: String) throws(CheckpointError) -> (HeldDirectory, String) {
+    guard let step = try step(towards: name) else {
+      throw CheckpointError(.cannotCreate, "there is no directory to create it in", path: path(of: name))
+    }
+    return step
+  }
+
+  /// The error for a name that cannot be opened, saying what stands there where that is the reason.
+  private func obstacle(_ name: String, _ code: CInt, _ failure: String) -> CheckpointError {
+    let kind = try? entry(name)?.kind
+    guard kind == .link else { return creationError(code, failure, path: path(of: name)) }
+    return CheckpointError(
+      .cannotCreate, "is a symbolic link, and nothing is written through one", path: path(of: name),
+      remedy: "remove it, or choose another output")
+  }
+
+  /// Opens a file below it.
+  ///
+  /// - Throws: `.notFound` if it is not there, `.cannotCreate` and `.inputOutput` as `errno` tells.
+  func openDescriptor(_ name: String, _ flags: CInt, failing: String) throws(CheckpointError) -> CInt {
+    let (directory, last) = try parent(of: name)
+    let descriptor = unsafe cfs_open_at(directory.descriptor, last, flags, 0o644)
+    guard descriptor < 0 else { return descriptor }
+    guard descriptor != -ENOENT || flags & O_CREAT != 0 else {
+      throw CheckpointError(.notFound, "\(failing): \(systemMessage(ENOENT))", path: path(of: name))
+    }
+    throw directory.obstacle(last, -descriptor, failing)
+  }
+}
+
+// MARK: - Changing
+
+extension HeldDirectory {
+  /// Makes a directory below it; one that is there already is fine.
+  ///
+  /// - Returns: Whether it was not there.
+  /// - Throws: `.cannotCreate` if something else is there, `.inputOutput` for a full disk.
+  @discardableResult
+  public func createDirectory(_ name: String) throws(CheckpointError) -> Bool {
+    let (directory, last) = try parent(of: name)
+    if unsafe mkdirat(directory.descriptor, last, 0o755) == 0 { return true }
+    let code = errno
+    if code == EEXIST, try entry(name)?.kind == .directory { return false }
+    throw directory.obstacle(last, code, "the directory cannot be created")
+  }
+
+  /// Renames something below it, atomically.
+  ///
+  /// - Returns: `false` if something has that name already and is not to be replaced.
+  /// - Throws: `.inputOutput`.
+  @discardableResult
+  public func rename(
+    _ from: String, to: String, in target: HeldDirectory? = nil, replacing: Bool
+  ) throws(CheckpointError) -> Bool {
+    let (source, old) = try parent(of: from)
+    let (destination, new) = try (target ?? self).parent(of: to)
+    let failure: CInt
+    if replacing {
+      failure = unsafe renameat(source.descriptor, old, destination.descriptor, new) == 0 ? 0 : errno
+    } else {
+      failure = unsafe cfs_rename_exclusive(source.descriptor, old, destination.descriptor, new)
+      if failure == EEXIST { return false }
+    }
+    guard failure == 0 else {
+      throw CheckpointError(
+        .inputOutput, "cannot be renamed to \((target ?? self).path(of: to)): \(systemMessage(failure))",
+        path: path(of: from))
+    }
+    return true
+  }
+
+  /// Removes a file, or a symbolic link itself; one that is not there is fine.
+  ///
+  /// - Throws: `.inputOutput`.
+  public func removeFile(_ name: String) throws(CheckpointError) {
+    guard let (directory, last) = try step(towards: name),
+      unsafe unlinkat(directory.descriptor, last, 0) != 0, errno != ENOENT
+    else { return }
+    throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(errno))", path: path(of: name))
+  }
+
+  /// Removes an empty directory; one that is not there or not empty stays as it is.
+  ///
+  /// - Returns: Whether nothing has that name now.
+  @discardableResult
+  public func removeDirectoryIfEmpty(_ name: String) throws(CheckpointError) -> Bool {
+    guard let (directory, last) = try step(towards: name) else { return true }
+    return unsafe unlinkat(directory.descriptor, last, AT_REMOVEDIR) == 0 || errno == ENOENT
+  }
+
+  /// Makes the names in it survive a power cut, after files were created or renamed.
+  ///
+  /// - Throws: `.inputOutput`.
+  public func synchronize() throws(CheckpointError) {
+    let failure = cfs_synchronize(descriptor)
+    // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
+    guard failure == 0 || failure == EINVAL else {
+      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+    }
+  }
+
+  /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
+  ///
+  /// - Parameter replacing: Whether a file of that name may be there; a symbolic link of that name is then replaced
+  ///   itself, not what it leads to.
+  /// - Throws: `.cannotCreate`, `.inputOutput`; of the latter kind if the name is taken.
+  public func writeAtomically(
+    _ bytes: [UInt8], to name: String, replacing: Bool
+  ) throws(CheckpointError) {
+    let temporary = name + temporarySuffix
+    try removeFile(temporary)
+    let file = try OutputFile(temporary, in: self, byteCount: bytes.count)
+    try file.write(bytes, at: 0)
+    try file.synchronize()
+    try give(temporary, name, replacing: replacing)
+  }
+
+  /// Renames a file to a name that should be free.
+  ///
+  /// - Throws: `.inputOutput`, also if the name is taken: whoever took it meanwhile may know why.
+  public func give(_ from: String, _ name: String, replacing: Bool = false) throws(CheckpointError) {
+    guard try !rename(from, to: name, replacing: replacing) else { return }
+    throw CheckpointError(
+      .inputOutput, "something of that name is there already", path: path(of: name), remedy: "remove it")
+  }
+}
+
+/// Ends the name of a small file until it is complete.
+package let temporarySuffix = ".writing"
+
+/// The error for something that cannot be created: a full disk and a failing one are no obstacles that the user put
+/// there.
+func creationError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
+  let isFault = [ENOSPC, EDQUOT, EIO, ENFILE, EMFILE, ENOMEM].contains(code)
+  return CheckpointError(
+    isFault ? .inputOutput : .cannotCreate, "\(message): \(systemMessage(code))", path: path,
+    remedy: code == ENOSPC || code == EDQUOT ? "free some space and run the command again" : nil)
+}

@@ -1,0 +1,156 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Every name that a conversion gives to what it writes, by path below its output. What is not listed is not ours.
+struct OutputListing: Codable, Equatable, Sendable {
+  /// The directories; none for an unpartitioned model.
+  let parts: [String]
+  /// The weight files.
+  let weights: [String]
+  /// Documents and copies.
+  let texts: [String]
+
+  init(_ plan: ShardPlan) {
+    parts = plan.parts.map(\.directory).filter { !$0.isEmpty }
+    weights = plan.files.map(\.path)
+    texts = plan.parts.flatMap { $0.documents.map(\.path) + $0.copies.map(\.path) }
+  }
+
+  /// The directories with a manifest or a journal of their own, the output itself last.
+  private var directories: [String] { parts.map { $0 + "/" } + [""] }
+
+  /// The manifests, that of the whole output last.
+  var manifests: [String] { directories.map { $0 + OutputMarkers.manifest } }
+
+  /// The journals, that of the whole output last.
+  var journals: [String] { directories.map { $0 + OutputMarkers.journal } }
+
+  /// What a complete output holds, its manifests last.
+  var finished: [String] { weights + texts + manifests }
+
+  /// What exists only while an output is being written, its journals last.
+  var temporary: [String] {
+    weights.map { $0 + OutputMarkers.unfinishedSuffix }
+      + (texts + manifests + journals).map { $0 + temporarySuffix }
+      + journals
+  }
+
+  /// Whether no name leads out of the output, is there twice, or is one that marks directories.
+  var isSound: Bool {
+    let names = weights + texts
+    guard parts.allSatisfy({ OutputPath.isPlain($0, components: 1) }), Set(parts).count == parts.count,
+      names.allSatisfy({ OutputPath.isPlain($0, components: 2) })
+    else { return false }
+    let all = parts + finished + temporary
+    let known = Set(parts)
+    return Set(all).count == all.count
+      && names.allSatisfy { name in
+        guard let slash = name.firstIndex(of: "/") else { return true }
+        return known.contains(String(name[..<slash]))
+      }
+  }
+}
+
+/// Names that come from files.
+enum OutputPath {
+  /// Whether a path is relative and leads down only, by at most so many steps, to nothing that marks or replaces
+  /// outputs.
+  static func isPlain(_ path: String, components limit: Int) -> Bool {
+    let components = path.split(separator: "/", omittingEmptySubsequences: false)
+    return components.count <= limit
+      && components.allSatisfy { component in
+        !component.isEmpty && component != "." && component != ".." && !component.utf8.contains(0)
+          && component != OutputReplacement.newName && component != OutputReplacement.oldName
+      }
+  }
+}
+
+// MARK: - Comparing with a directory
+
+extension OutputListing {
+  /// What is in an output, and in its parts, that is not ours.
+  ///
+  /// - Parameter ours: The names that are; `nil` for all that are listed.
+  /// - Throws: `.inputOutput`.
+  func strangers(in root: HeldDirectory, ours: [String]? = nil) throws(CheckpointError) -> [String] {
+    let known = Set(
+      (ours ?? finished + temporary) + parts + [OutputReplacement.newName, OutputReplacement.oldName])
+    var names = try root.names()
+    for part in parts {
+      guard let entry = try root.entry(part), entry.kind == .directory else { continue }
+      names += try root.directory(part)?.names().map { "\(part)/\($0)" } ?? []
+    }
+    var strangers = names.filter { !known.contains($0) }
+    for part in parts where try root.entry(part).map({ $0.kind != .directory }) ?? false {
+      strangers.append(part)
+    }
+    return strangers
+  }
+
+  /// Checks that nothing but what is ours stands where this is going to be written.
+  ///
+  /// - Parameters:
+  ///   - root: The output.
+  ///   - names: The files that are ours.
+  ///   - directories: The directories that are.
+  /// - Throws: `.cannotCreate` naming what is in the way.
+  func checkWay(
+    in root: HeldDirectory, over names: Set<String>, _ directories: Set<String>
+  ) throws(CheckpointError) {
+    for part in parts {
+      guard let entry = try root.entry(part) else { continue }
+      guard entry.kind == .directory, directories.contains(part),
+        entry.identity.device == root.identity.device
+      else { throw Self.inTheWay(part, entry, in: root) }
+    }
+    for name in finished + temporary {
+      guard let entry = try root.entry(name) else { continue }
+      guard entry.kind == .file, names.contains(name) else { throw Self.inTheWay(name, entry, in: root) }
+    }
+  }
+
+  static func inTheWay(
+    _ name: String, _ entry: HeldDirectory.Entry, in root: HeldDirectory
+  ) -> CheckpointError {
+    let what =
+      switch entry.kind {
+      case .link: "is a symbolic link where this conversion would write, and nothing is written through one"
+      case .directory: "is a directory where this conversion would write, and none of step3-convert's"
+      case .file: "stands where this conversion would write, and was not written by step3-convert"
+      case .other: "is neither file nor directory, and stands where this conversion would write"
+      }
+    return CheckpointError(
+      .cannotCreate, what, path: root.path(of: name),
+      remedy: "move it away yourself, or choose another output")
+  }
+}
+
+extension HeldDirectory {
+  /// Whether a regular file has that name; nothing that lies behind a symbolic link counts.
+  func holdsFile(_ name: String) -> Bool { (try? entry(name))??.kind == .file }
+
+  /// Removes the files among those names, and nothing else of these names.
+  ///
+  /// - Throws: `.inputOutput`.
+  func removeFiles(_ names: [String]) throws(CheckpointError) {
+    for name in names where holdsFile(name) { try removeFile(name) }
+  }
+
+  /// Syncs a directory's names and those of the directories in it.
+  ///
+  /// - Throws: `.inputOutput`.
+  func synchronize(with parts: [String]) throws(CheckpointError) {
+    for part in parts where (try? entry(part))??.kind == .directory { try directory(part)?.synchronize() }
+    try synchronize()
+  }
+
+  /// Has a directory say that it is unfinished.
+  ///
+  /// - Throws: `.cannotCreate`, `.inputOutput`.
+  func mark() throws(CheckpointError) {
+    try writeAtomically(JournalFormat.title, to: OutputMarkers.journal, replacing: true)
+    try synchronize()
+  }
+}

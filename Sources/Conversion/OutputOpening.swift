@@ -1,0 +1,280 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Decides what becomes of OUTPUT, by what stands there and what is allowed. Everything that can be refused is
+/// refused before anything is touched.
+struct OutputOpening {
+  let checkpoint: Checkpoint
+  let planned: PlannedConversion
+  let identity: JournalIdentity
+  let options: ConversionOptions
+  let meter: Meter
+  /// Tells the user what is about to happen.
+  let warn: @Sendable (String) -> Void
+
+  private var plan: ShardPlan { planned.plan }
+  private var listing: OutputListing { OutputListing(planned.plan) }
+
+  enum Result {
+    /// To be written.
+    case writing(Target)
+    /// The output is there already.
+    case complete(Manifest)
+  }
+
+  /// An output that can be written.
+  struct Target {
+    /// OUTPUT.
+    let output: HeldDirectory
+    /// Where it is written: OUTPUT, or the replacement in it.
+    let directory: OutputDirectory
+    let opened: OutputDirectory.Opened
+    /// Whether it takes the place of an output that is still there.
+    let isReplacement: Bool
+
+    /// The error to report where going on would end in the same one for ever; `nil` elsewhere.
+    ///
+    /// What was begun of another source is of no use to --overwrite, which would go on with it otherwise.
+    func abandoned(_ error: CheckpointError, _ options: ConversionOptions) -> CheckpointError? {
+      guard error.code == .sourceChanged, isReplacement, options.overwrite,
+        (try? OutputReplacement(output: output).discard(holding: opened.journal)) != nil
+      else { return nil }
+      var error = error
+      error.remedy = "what was begun has been given up: the same command starts afresh"
+      return error
+    }
+  }
+
+  /// Whether a conversion has been begun in a directory, so that it can go on.
+  static func isBegun(_ path: String) -> Bool {
+    [OutputMarkers.journal, "\(OutputReplacement.newName)/\(OutputMarkers.journal)"]
+      .contains { FileSystem.isTaken("\(path)/\($0)") }
+  }
+
+  /// - Throws: `.cannotCreate` if something is in the way, the source included, or another process is writing here;
+  ///   `.inputOutput` if there is not enough room; `.malformed` for a damaged journal; `.sourceChanged`,
+  ///   `.invalidRequest` or `.unsupported` if it is about another conversion.
+  func open(_ path: String) throws(CheckpointError) -> Result {
+    let place = try OutputPlace(path)
+    guard listing.isSound else {
+      throw CheckpointError(
+        .invalidRequest, "two files of this output would have one name, or a name that marks directories",
+        path: path, remedy: "rename the file in the source")
+    }
+    let overlap = SourceOverlap(checkpoint, plan)
+    try overlap.check(place)
+    if let there = place.directory, !options.resume, !options.overwrite { throw Self.exists(there) }
+    let output = try place.acquire(bytes: plan.outputBytes)
+    switch try OutputState(output) {
+    case .foreign(let error): throw error
+    case .empty: return try writing(output, try begin(in: output, replacing: nil))
+    case .finished(let manifest):
+      try overlap.check(contentsOf: output)
+      return try finished(output, manifest)
+    case .unfinished:
+      try overlap.check(contentsOf: output)
+      return try unfinished(output)
+    }
+  }
+
+  private static func exists(_ output: HeldDirectory) -> CheckpointError {
+    let names = (try? output.names()) ?? []
+    let isUnfinished = names.contains(OutputMarkers.journal) && !names.contains(OutputMarkers.manifest)
+    return CheckpointError(
+      .cannotCreate, isUnfinished ? "holds an unfinished conversion" : "exists already", path: output.path,
+      remedy: isUnfinished
+        ? "give --resume to go on with it, or --overwrite to replace it"
+        : "choose another output, or give --overwrite to replace what step3-convert wrote there")
+  }
+
+  private func begin(
+    in root: HeldDirectory, replacing journal: AppendFile?
+  ) throws(CheckpointError) -> OutputDirectory.Opened {
+    try OutputDirectory(root, plan).begin(
+      identity, headers: planned.headers, replacing: journal, meter: meter)
+  }
+
+  private func reopen(
+    in root: HeldDirectory, _ journal: AppendFile, _ contents: JournalContents
+  ) throws(CheckpointError) -> OutputDirectory.Opened {
+    try OutputDirectory(root, plan).reopen(
+      journal, contents, identity, headers: planned.headers, source: checkpoint.directory, meter: meter)
+  }
+
+  private func writing(
+    _ output: HeldDirectory, _ opened: OutputDirectory.Opened
+  ) throws(CheckpointError) -> Result {
+    .writing(
+      Target(
+        output: output, directory: OutputDirectory(output, plan), opened: opened, isReplacement: false))
+  }
+}
+
+// MARK: - Unfinished outputs
+
+extension OutputOpening {
+  private func unfinished(_ output: HeldDirectory) throws(CheckpointError) -> Result {
+    let journal = try AppendFile(OutputMarkers.journal, in: output)
+    let replacement = OutputReplacement(output: output)
+    let contents = try? JournalContents(in: output)
+    if contents.map({ $0.identity == nil }) ?? false {
+      // Marked only: two outputs were being exchanged, or an old one was being removed to make room.
+      if let new = try replacement.completed() {
+        try replacement.exchange(with: new)
+        return try finished(output, new, isReplaced: true)
+      }
+      if replacement.isClearing { try replacement.clear() }
+      try listing.checkWay(
+        in: output, over: [OutputMarkers.journal, OutputMarkers.journal + temporarySuffix],
+        Set(listing.parts))
+      return try writing(output, try begin(in: output, replacing: journal))
+    }
+    guard options.overwrite else {
+      return try writing(output, try reopen(in: output, journal, try JournalContents(in: output)))
+    }
+    guard let (old, ours) = try JournalContents.ours(in: output) else {
+      throw CheckpointError(
+        .cannotCreate, "the journal is damaged where it says what was written here", path: journal.path,
+        remedy: "remove the directory yourself, or choose another output")
+    }
+    try listing.checkWay(in: output, over: Set(ours), Set(old.parts))
+    let freed = output.bytes(of: ours)
+    try checkRoom(for: plan.outputBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
+    tell(try old.strangers(in: output, ours: ours), output)
+    // The journal goes last, by being replaced: until then it says what remains to be removed.
+    try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
+    for part in old.parts where (try? output.entry(part))??.kind == .directory {
+      try output.removeDirectoryIfEmpty(part)
+    }
+    return try writing(output, try begin(in: output, replacing: journal))
+  }
+
+  private func tell(_ strangers: [String], _ output: HeldDirectory) {
+    guard !strangers.isEmpty else { return }
+    let shown = strangers.prefix(5).map(\.printable).joined(separator: ", ")
+    let more = strangers.count > 5 ? " and \(strangers.count - 5) more" : ""
+    warn(
+      "\(output.path): left in place, because step3-convert did not write it (\(strangers.count) in all): "
+        + "\(shown)\(more)")
+  }
+}
+
+// MARK: - Finished outputs
+
+extension OutputOpening {
+  private func finished(
+    _ output: HeldDirectory, _ manifest: Manifest, isReplaced: Bool = false
+  ) throws(CheckpointError) -> Result {
+    let replacement = OutputReplacement(output: output)
+    // What a crash right before the end of an earlier exchange left.
+    try replacement.tidy(OutputListing(manifest.plan))
+    let isWanted = manifest.plan == plan
+    if isReplaced, isWanted { return .complete(manifest) }
+    if options.overwrite { return try replace(manifest, replacement) }
+    if let new = try replacement.begun() {
+      if let completed = try replacement.completed() {
+        if completed.plan == plan { return try exchange(manifest, with: completed, replacement) }
+      } else if try new.entry(OutputMarkers.journal) != nil {
+        do throws(CheckpointError) {
+          return try goOn(in: new, manifest, replacement)
+        } catch  where isWanted && [.invalidRequest, .unsupported].contains(error.code) {
+          // Another conversion was to replace this one, which is what is asked for.
+        }
+      }
+    }
+    guard isWanted else {
+      throw CheckpointError(
+        .cannotCreate, "holds a finished conversion of another source or with other options",
+        path: output.path, remedy: "choose another output, or give --overwrite to replace it")
+    }
+    try OutputDirectory(output, plan).tidyFinished()
+    return .complete(manifest)
+  }
+
+  /// Replaces a finished output.
+  private func replace(
+    _ old: Manifest, _ replacement: OutputReplacement
+  ) throws(CheckpointError) -> Result {
+    let output = replacement.output
+    let outgoing = OutputListing(old.plan)
+    try checkWay(over: outgoing, in: output)
+    if let new = try replacement.begun() {
+      if try replacement.completed()?.plan == plan, let completed = try replacement.completed() {
+        return try exchange(old, with: completed, replacement)
+      }
+      let contents = try? JournalContents(in: new)
+      if let contents, (try? OutputDirectory(new, plan).check(contents, against: identity)) != nil {
+        return try goOn(in: new, old, replacement)
+      }
+      try replacement.discard()
+    }
+    let needed = plan.outputBytes
+    let free = output.freeSpace
+    if let free, free < needed {
+      try checkRoom(for: needed, in: free + output.bytes(of: outgoing.finished), path: output.path)
+      warn(
+        "\(output.path): \(needed) bytes are needed and \(free) are free: there is no room for the new output "
+          + "beside the old one, which is removed first")
+      tell(try outgoing.strangers(in: output), output)
+      try replacement.clear()
+      let journal = try AppendFile(OutputMarkers.journal, in: output)
+      return try writing(output, try begin(in: output, replacing: journal))
+    }
+    let new = try replacement.begin()
+    return .writing(
+      Target(
+        output: output, directory: OutputDirectory(new, plan), opened: try begin(in: new, replacing: nil),
+        isReplacement: true))
+  }
+
+  /// Goes on with a replacement that was interrupted while it was written.
+  private func goOn(
+    in new: HeldDirectory, _ old: Manifest, _ replacement: OutputReplacement
+  ) throws(CheckpointError) -> Result {
+    let journal = try AppendFile(OutputMarkers.journal, in: new)
+    let contents = try JournalContents(in: new)
+    try OutputDirectory(new, plan).check(contents, against: identity)
+    try checkWay(over: OutputListing(old.plan), in: replacement.output)
+    return .writing(
+      Target(
+        output: replacement.output, directory: OutputDirectory(new, plan),
+        opened: try reopen(in: new, journal, contents), isReplacement: true))
+  }
+
+  private func exchange(
+    _ old: Manifest, with new: Manifest, _ replacement: OutputReplacement
+  ) throws(CheckpointError) -> Result {
+    try checkWay(over: OutputListing(old.plan), in: replacement.output)
+    try finish(replacement.output, with: new)
+    return .complete(new)
+  }
+
+  private func checkWay(over old: OutputListing, in output: HeldDirectory) throws(CheckpointError) {
+    try listing.checkWay(in: output, over: Set(old.finished + old.journals + old.temporary), Set(old.parts))
+    if let entry = try output.entry(OutputReplacement.oldName) {
+      throw OutputListing.inTheWay(OutputReplacement.oldName, entry, in: output)
+    }
+  }
+
+  /// Exchanges the old output for its complete replacement.
+  ///
+  /// - Throws: `.inputOutput`; OUTPUT then says that it is unfinished.
+  func finish(_ output: HeldDirectory, with manifest: Manifest) throws(CheckpointError) {
+    if let old = try? Manifest.read(in: output) {
+      tell(try OutputListing(old.plan).strangers(in: output), output)
+    }
+    try OutputReplacement(output: output).exchange(with: manifest)
+  }
+}
+
+extension HeldDirectory {
+  /// The room that removing those files gives.
+  fileprivate func bytes(of names: [String]) -> Int {
+    names.reduce(0) { sum, name in
+      guard let entry = (try? entry(name)) ?? nil, entry.kind == .file, entry.names == 1 else { return sum }
+      return sum + entry.allocatedBytes
+    }
+  }
+}

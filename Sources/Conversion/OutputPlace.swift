@@ -1,0 +1,76 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import TensorFormats
+
+/// OUTPUT as the user named it: a directory that is there and held open, or the place for one.
+///
+/// The path is followed once. From then on everything goes by the open directory.
+struct OutputPlace {
+  /// What the user named, without slashes at its end.
+  let path: String
+  /// The directory, if it is there.
+  let directory: HeldDirectory?
+  /// The directory that it will be made in, if it is not.
+  private let parent: HeldDirectory?
+
+  /// Looks at a path and touches nothing.
+  ///
+  /// - Throws: `.cannotCreate` if something else is there, or nothing to make it in.
+  init(_ named: String) throws(CheckpointError) {
+    var path = named
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    self.path = path
+    directory = try HeldDirectory.open(path)
+    guard directory == nil else {
+      parent = nil
+      return
+    }
+    guard !FileSystem.isTaken(path) else {
+      let isLink = FileSystem.kind(of: path) == nil
+      throw CheckpointError(
+        .cannotCreate,
+        isLink ? "is a symbolic link that leads nowhere" : "exists already, and is no directory", path: path,
+        remedy: "choose another output")
+    }
+    guard let parent = try HeldDirectory.open(splitPath(path).directory) else {
+      throw CheckpointError(.cannotCreate, "there is no directory to create it in", path: path)
+    }
+    self.parent = parent
+  }
+
+  /// The directory itself (if it is there) and all that it lies in.
+  var ancestry: [FileIdentity] {
+    FileSystem.ancestry(of: directory == nil ? splitPath(path).directory : path)
+  }
+
+  /// The directory, locked, made if it is not there.
+  ///
+  /// - Parameter bytes: The room that a new one will need.
+  /// - Throws: `.cannotCreate` if another process is writing there, `.inputOutput` without room.
+  func acquire(bytes: Int) throws(CheckpointError) -> HeldDirectory {
+    let acquired: HeldDirectory
+    if let directory {
+      acquired = directory
+    } else {
+      guard let parent else { preconditionFailure("nowhere to make a directory") }
+      try checkRoom(for: bytes, in: parent.freeSpace, path: path)
+      let name = splitPath(path).name
+      try parent.createDirectory(name)
+      try parent.synchronize()
+      guard let made = try parent.directory(name) else { throw AppendFile.busy(path) }
+      acquired = made
+    }
+    try acquired.lock()
+    // A lock on a directory that has been replaced meanwhile keeps nobody away.
+    guard FileSystem.identity(of: path) == acquired.identity else { throw AppendFile.busy(path) }
+    return acquired
+  }
+}
+
+/// - Throws: `.inputOutput` if there is less room than needed.
+func checkRoom(for needed: Int, in free: Int?, path: String) throws(CheckpointError) {
+  guard let free, free < needed else { return }
+  throw CheckpointError(
+    .inputOutput, "\(needed) bytes are needed, \(free) are free", path: path,
+    remedy: "free \(needed - free) bytes or choose another disk")
+}

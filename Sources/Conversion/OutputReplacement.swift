@@ -1,0 +1,217 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Puts a new output in the place of an old one, in the same directory.
+///
+/// The new one grows in ``newName`` inside of the old one, which stays complete until then. The exchange is renames
+/// alone: a journal marks the directory as unfinished, the old manifests and files move to ``oldName``, the new files
+/// take their places, the new manifest comes last. What has moved tells how far an interrupted exchange came, so it
+/// can go on from any point. Then the old files are removed, those that the old manifest lists and nothing else. The
+/// directory itself, with its permissions and whatever else is in it, stays what it was.
+package struct OutputReplacement {
+  /// Where the new output grows.
+  package static let newName = ".step3-convert.new"
+  /// Where the old one is until it has been removed, or, where both had no room, its manifest is.
+  package static let oldName = ".step3-convert.old"
+
+  /// OUTPUT.
+  let output: HeldDirectory
+
+  /// The new output, if one was begun.
+  ///
+  /// - Throws: `.cannotCreate` if something else has its name.
+  func begun() throws(CheckpointError) -> HeldDirectory? { try output.directory(Self.newName) }
+
+  /// The manifest of the new output, if it is complete.
+  ///
+  /// - Throws: As `Manifest.read`.
+  func completed() throws(CheckpointError) -> Manifest? {
+    guard let new = try begun(), try new.entry(OutputMarkers.manifest) != nil else { return nil }
+    return try Manifest.read(in: new)
+  }
+
+  /// Makes the directory that a new output grows in.
+  ///
+  /// - Throws: `.cannotCreate`, `.inputOutput`.
+  func begin() throws(CheckpointError) -> HeldDirectory {
+    try output.createDirectory(Self.newName)
+    try output.synchronize()
+    guard let new = try begun() else { throw AppendFile.busy(output.path) }
+    return new
+  }
+}
+
+// MARK: - The exchange
+
+extension OutputReplacement {
+  /// Puts the complete new output into the place of the old one, or goes on with that.
+  ///
+  /// - Throws: `.inputOutput`; the directory then says that it is unfinished.
+  func exchange(with manifest: Manifest) throws(CheckpointError) {
+    guard let new = try begun() else { return }
+    let incoming = OutputListing(manifest.plan)
+    try new.removeFiles(incoming.journals)
+    let old = try setAside()
+    let outgoing = try old.map { (directory) throws(CheckpointError) in
+      try Self.listing(of: directory)
+    }
+    if let old, let outgoing {
+      for name in outgoing.finished where name != OutputMarkers.manifest {
+        // Where the new file has moved already, the old one has before.
+        guard output.holdsFile(name), !incoming.finished.contains(name) || new.holdsFile(name) else {
+          continue
+        }
+        try makeParent(of: name, in: old)
+        try output.give(name, name, in: old)
+      }
+      try old.synchronize(with: outgoing.parts)
+      for part in outgoing.parts where !incoming.parts.contains(part) { try dissolve(part) }
+    }
+    for part in incoming.parts {
+      try output.createDirectory(part)
+      try output.directory(part)?.mark()
+    }
+    for name in incoming.weights + incoming.texts where new.holdsFile(name) {
+      try new.give(name, name, in: output)
+    }
+    try output.synchronize(with: incoming.parts)
+    // A part's manifest and then its journal, the root's last.
+    for (name, journal) in zip(incoming.manifests, incoming.journals) {
+      if new.holdsFile(name) { try new.give(name, name, in: output) }
+      try output.synchronize(with: incoming.parts)
+      try output.removeFiles([journal])
+    }
+    try output.synchronize(with: incoming.parts)
+    try tidy(incoming)
+  }
+
+  /// Marks the directory and its parts as unfinished, then takes the old manifests away.
+  ///
+  /// - Returns: Where the old output is to go; `nil` if there is none to be moved.
+  private func setAside() throws(CheckpointError) -> HeldDirectory? {
+    // Until the old manifest goes, a journal beside it may be another one's.
+    if try output.entry(OutputMarkers.journal) == nil || output.holdsFile(OutputMarkers.manifest) {
+      try output.mark()
+    }
+    try output.createDirectory(Self.oldName)
+    try output.synchronize()
+    guard let old = try output.directory(Self.oldName) else { throw AppendFile.busy(output.path) }
+    guard output.holdsFile(OutputMarkers.manifest) else {
+      return old.holdsFile(OutputMarkers.manifest) ? old : nil
+    }
+    for part in try Self.listing(of: output).parts {
+      if (try? output.entry(part))??.kind == .directory { try output.directory(part)?.mark() }
+    }
+    try output.give(OutputMarkers.manifest, OutputMarkers.manifest, in: old)
+    try old.synchronize()
+    try output.synchronize()
+    return old
+  }
+
+  private static func listing(of directory: HeldDirectory) throws(CheckpointError) -> OutputListing {
+    OutputListing(try Manifest.read(in: directory).plan)
+  }
+
+  private func makeParent(of name: String, in directory: HeldDirectory) throws(CheckpointError) {
+    guard let slash = name.firstIndex(of: "/") else { return }
+    try directory.createDirectory(String(name[..<slash]))
+  }
+
+  /// Removes a part's marker, and the part if nothing else is in it.
+  private func dissolve(_ part: String) throws(CheckpointError) {
+    try output.removeFiles(["\(part)/\(OutputMarkers.journal)"])
+    if (try? output.entry(part))??.kind == .directory { try output.removeDirectoryIfEmpty(part) }
+  }
+
+  /// Removes what an exchange leaves: the old output's files, and the empty directories.
+  ///
+  /// - Parameter current: The output that is there now.
+  /// - Throws: `.inputOutput`.
+  func tidy(_ current: OutputListing) throws(CheckpointError) {
+    if let old = try output.directory(Self.oldName) {
+      if old.holdsFile(OutputMarkers.manifest) {
+        let listing = try Self.listing(of: old)
+        try old.removeFiles(listing.finished.filter { $0 != OutputMarkers.manifest })
+        for part in listing.parts { try old.removeDirectoryIfEmpty(part) }
+        try old.removeFile(OutputMarkers.manifest)
+      }
+      try output.removeDirectoryIfEmpty(Self.oldName)
+    }
+    if let new = try begun(), try new.entry(OutputMarkers.manifest) == nil,
+      try new.entry(OutputMarkers.journal) == nil
+    {
+      for part in current.parts { try new.removeDirectoryIfEmpty(part) }
+      try output.removeDirectoryIfEmpty(Self.newName)
+    }
+    try output.synchronize()
+  }
+}
+
+// MARK: - Where there is no room for both
+
+extension OutputReplacement {
+  /// Removes the old output first, or goes on with that. The directory says that it is unfinished afterwards.
+  ///
+  /// - Throws: `.inputOutput`, `.cannotCreate`.
+  func clear() throws(CheckpointError) {
+    if let old = try setAside() {
+      let listing = try Self.listing(of: old)
+      try output.removeFiles(listing.finished)
+      for part in listing.parts { try dissolve(part) }
+      try output.synchronize()
+      // Until here it says what remains to be removed.
+      try old.removeFile(OutputMarkers.manifest)
+    }
+    try output.removeDirectoryIfEmpty(Self.oldName)
+    try output.synchronize()
+  }
+
+  /// Whether ``clear()`` was begun and not finished.
+  var isClearing: Bool { output.holdsFile("\(Self.oldName)/\(OutputMarkers.manifest)") }
+
+  /// Removes a new output that is not wanted any more.
+  ///
+  /// - Parameter held: Its journal, if this process holds it.
+  /// - Throws: `.cannotCreate` if something is in it that was not written by a conversion.
+  func discard(holding held: AppendFile? = nil) throws(CheckpointError) {
+    guard let new = try begun() else { return }
+    var journal = held
+    if journal == nil, try new.entry(OutputMarkers.journal) != nil {
+      journal = try AppendFile(OutputMarkers.journal, in: new)
+    }
+    let listing: OutputListing?
+    if new.holdsFile(OutputMarkers.manifest) {
+      listing = try Self.listing(of: new)
+    } else {
+      listing = journal == nil ? nil : try JournalContents.ours(in: new)?.0
+    }
+    if let listing {
+      // Nobody but this toolkit writes in there, so finished names are ours as well.
+      try new.removeFiles(listing.finished + listing.temporary.filter { $0 != OutputMarkers.journal })
+      for part in listing.parts { try new.removeDirectoryIfEmpty(part) }
+    }
+    try new.removeFiles([OutputMarkers.journal, OutputMarkers.journal + temporarySuffix])
+    withExtendedLifetime(journal) {}
+    guard try output.removeDirectoryIfEmpty(Self.newName) else {
+      throw CheckpointError(
+        .cannotCreate, "holds something that was not written by step3-convert", path: new.path,
+        remedy: "remove it yourself, or choose another output")
+    }
+  }
+}
+
+extension HeldDirectory {
+  /// Moves a file to another directory, where nothing may have that name.
+  ///
+  /// - Throws: `.inputOutput`.
+  fileprivate func give(
+    _ from: String, _ name: String, in target: HeldDirectory
+  ) throws(CheckpointError) {
+    guard try !rename(from, to: name, in: target, replacing: false) else { return }
+    throw CheckpointError(
+      .inputOutput, "something of that name is there already", path: target.path(of: name),
+      remedy: "move it away yourself")
+  }
+}

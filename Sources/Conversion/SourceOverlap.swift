@@ -1,0 +1,78 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Keeps a conversion from writing where it reads.
+///
+/// Source and output are compared by what they are, not by what they are called: device and inode, all links followed.
+/// The source may be a directory, a single file, a part of a partition set, or links to such.
+struct SourceOverlap {
+  /// What the user named.
+  private let source: String
+  /// The directories that are the source as a whole; none if it is a file.
+  private let directories: [String]
+  /// The files that are read: weights, configuration, what is copied.
+  private let files: [String]
+
+  init(_ checkpoint: Checkpoint, _ plan: ShardPlan) {
+    source = checkpoint.path
+    let isDirectory = FileSystem.kind(of: checkpoint.path) == .directory
+    directories =
+      isDirectory ? [checkpoint.path] + checkpoint.parts.map(\.checkpoint.directory) : []
+    let copies = plan.parts.flatMap { $0.copies.map { "\(checkpoint.directory)/\($0.from)" } }
+    let weights = checkpoint.files.filter { !$0.isDerived }.map(\.source.path)
+    let besides = Set(
+      copies + [checkpoint.path]
+        + [checkpoint.directory].map { "\($0)/config.json" })
+    files = weights + besides.filter { FileSystem.kind(of: $0) == .file }.sorted()
+  }
+
+  /// Checks that the output is neither the source, nor in it, nor around it.
+  ///
+  /// - Throws: `.cannotCreate` naming both.
+  func check(_ output: OutputPlace) throws(CheckpointError) {
+    let around = output.ancestry
+    for directory in directories {
+      guard let identity = FileSystem.identity(of: directory), around.contains(identity) else { continue }
+      throw overlap(
+        identity == output.directory?.identity
+          ? "is the source itself, \(directory)" : "lies in the source, \(directory)", output.path)
+    }
+    guard let output = output.directory else { return }
+    var seen: Set<String> = []
+    for path in directories + files {
+      // Both where a file's name is and where the file itself is, should the name be a link.
+      let places = [path, splitPath(path).directory].filter { seen.insert($0).inserted }
+      for place in places where FileSystem.ancestry(of: place).contains(output.identity) {
+        throw overlap("holds the source's \(path)", output.path)
+      }
+    }
+  }
+
+  /// Checks that nothing in an output that is there is one of the source's files under another name.
+  ///
+  /// - Throws: `.cannotCreate` naming both, `.inputOutput`.
+  func check(contentsOf output: HeldDirectory) throws(CheckpointError) {
+    var read: [FileIdentity: String] = [:]
+    for path in directories + files {
+      if let identity = FileSystem.identity(of: path) { read[identity] = path }
+    }
+    func check(_ name: String) throws(CheckpointError) {
+      let path = output.path(of: name)
+      guard let identity = FileSystem.identity(of: path), let file = read[identity] else { return }
+      throw overlap("is the source's \(file) under another name", path)
+    }
+    for name in try output.names() {
+      try check(name)
+      guard let entry = try output.entry(name), entry.kind == .directory else { continue }
+      for inner in try output.directory(name)?.names() ?? [] { try check("\(name)/\(inner)") }
+    }
+  }
+
+  private func overlap(_ what: String, _ path: String) -> CheckpointError {
+    CheckpointError(
+      .cannotCreate, "\(what): nothing is written where the source is read", path: path,
+      remedy: "choose another output")
+  }
+}

@@ -1,0 +1,97 @@
+import ByteStreams
+import CheckpointTesting
+import Foundation
+import TensorFormats
+import Testing
+
+/// Whatever is done below a held directory stays there.
+@Suite struct HeldDirectoryTests {
+  private let directory: TemporaryDirectory
+  private let held: HeldDirectory
+
+  init() throws {
+    directory = try TemporaryDirectory()
+    try FileSystem.createDirectory(directory.path("root"))
+    try FileSystem.createDirectory(directory.path("outside"))
+    try FileSystem.writeAtomically([1, 2, 3], to: directory.path("outside/file"))
+    held = try #require(try HeldDirectory.open(directory.path("root")))
+  }
+
+  @Test func aRoundTrip() throws {
+    #expect(try held.createDirectory("part"))
+    #expect(try !held.createDirectory("part"))
+    try held.writeAtomically([1, 2], to: "part/a", replacing: false)
+    #expect(try held.entry("part/a")?.kind == .file && held.entry("part/a")?.bytes == 2)
+    #expect(try held.entry("part/b") == nil && held.entry("nowhere/b") == nil)
+    #expect(try held.names() == ["part"] && held.directory("part")?.names() == ["a"])
+    #expect(try InputFile("part/a", in: held).readBytes(0..<2) == [1, 2])
+    #expect(throws: CheckpointError.self) { try held.writeAtomically([3], to: "part/a", replacing: false) }
+    try held.writeAtomically([3], to: "part/a", replacing: true)
+    #expect(try InputFile("part/a", in: held).byteCount == 1)
+    try held.rename("part/a", to: "c", replacing: false)
+    try held.writeAtomically([4, 4], to: "part/a", replacing: true)
+    #expect(try !held.rename("part/a", to: "c", replacing: false))
+    #expect(try InputFile("c", in: held).byteCount == 1)
+    #expect(try !held.removeDirectoryIfEmpty("part"))
+    for name in ["part/a", "part/a.writing", "nowhere/x"] { try held.removeFile(name) }
+    #expect(try held.removeDirectoryIfEmpty("part"))
+    #expect(held.freeSpace ?? 0 > 0)
+  }
+
+  @Test(
+    "names that lead out are refused",
+    arguments: ["../outside/file", "/etc/passwd", "a/../../b", "", ".", "a//b"])
+  func namesThatLeadOut(name: String) throws {
+    #expect(throws: CheckpointError.self) { try held.entry(name) }
+    #expect(throws: CheckpointError.self) { try OutputFile(name, in: held, byteCount: 1) }
+    #expect(throws: CheckpointError.self) { try held.removeFile(name) }
+    #expect(throws: CheckpointError.self) { try held.createDirectory(name) }
+  }
+
+  @Test("links are not followed, last or on the way") func links() throws {
+    let files = FileManager.default
+    try files.createSymbolicLink(atPath: directory.path("root/file"), withDestinationPath: "../outside/file")
+    try files.createSymbolicLink(atPath: directory.path("root/part"), withDestinationPath: "../outside")
+    #expect(try held.entry("file")?.kind == .link && held.entry("part")?.kind == .link)
+    for name in ["file", "part/file"] {
+      for attempt in [
+        { _ = try InputFile(name, in: self.held) },
+        { _ = try OutputFile(name, in: self.held, byteCount: 1, reopening: true) },
+        { _ = try OutputFile(name, in: self.held, byteCount: 1) },
+        { _ = try AppendFile(name, in: self.held) },
+      ] as [() throws -> Void] {
+        let error = #expect(throws: CheckpointError.self) { try attempt() }
+        #expect(error?.code == .cannotCreate)
+      }
+    }
+    #expect(throws: CheckpointError.self) { try held.createDirectory("part") }
+    #expect(throws: CheckpointError.self) { try held.removeFile("part/file") }
+    #expect(throws: CheckpointError.self) { try held.rename("part/file", to: "x", replacing: true) }
+    // A small file takes the place of the link, not of what it leads to.
+    try held.writeAtomically([9], to: "file", replacing: true)
+    #expect(try InputFile(directory.path("outside/file")).readBytes(0..<3) == [1, 2, 3])
+    // A file with two names is not gone on with.
+    try files.linkItem(atPath: directory.path("outside/file"), toPath: directory.path("root/hard"))
+    let error = #expect(throws: CheckpointError.self) {
+      try OutputFile("hard", in: held, byteCount: 1, reopening: true)
+    }
+    #expect(error?.code == .cannotCreate)
+    #expect(try InputFile(directory.path("outside/file")).byteCount == 3)
+  }
+
+  @Test("one process at a time, also where a name changes hands") func locks() throws {
+    let other = try #require(try HeldDirectory.open(directory.path("root")))
+    try held.lock()
+    let busy = #expect(throws: CheckpointError.self) { try other.lock() }
+    #expect(busy?.message == "another process is writing here")
+    let journal = try AppendFile(creating: "journal", in: held, bytes: [1])
+    #expect(throws: CheckpointError.self) { try AppendFile("journal", in: other) }
+    #expect(throws: CheckpointError.self) { try AppendFile(creating: "journal", in: other, bytes: [2]) }
+    try journal.append([5])
+    let next = try AppendFile(creating: "journal", in: held, bytes: [3], replacing: journal)
+    try next.append([4])
+    #expect(try InputFile("journal", in: held).readBytes(0..<2) == [3, 4])
+    #expect(try held.names() == ["journal", "journal.writing"] || held.names() == ["journal"])
+    withExtendedLifetime(journal) {}
+  }
+}
