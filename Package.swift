@@ -51,9 +51,6 @@ let package = Package(
       name: "CXXHash", pkgConfig: "libxxhash",
       providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
     .systemLibrary(
-      name: "COpenBLAS", pkgConfig: "openblas",
-      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
-    .systemLibrary(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
@@ -120,7 +117,6 @@ let package = Package(
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "ImageInput", "CFileShims",
-        .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: strict,
       linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
