@@ -51,13 +51,13 @@ let package = Package(
       name: "CXXHash", pkgConfig: "libxxhash",
       providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
     .systemLibrary(
-      name: "COpenBLAS", pkgConfig: "openblas",
-      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
-    .systemLibrary(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
       providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),
+    .systemLibrary(
+      name: "CPCRE2", pkgConfig: "libpcre2-8",
+      providers: [.apt(["libpcre2-dev"]), .brew(["pcre2"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -71,6 +71,7 @@ let package = Package(
     .target(
       name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto],
       swiftSettings: strict),
+    .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
     .target(name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
@@ -82,7 +83,9 @@ let package = Package(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
-      dependencies: ["TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", yams],
+      dependencies: [
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "Patterns", yams,
+      ],
       swiftSettings: strict),
 
     // MARK: The model
@@ -114,7 +117,6 @@ let package = Package(
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "ImageInput", "CFileShims",
-        .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
       ],
       swiftSettings: strict,
       linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
@@ -157,7 +159,8 @@ let package = Package(
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "CommandSupport", "Inspection", "Checkpoint", "Step3Model", "TensorFormats", argumentParser,
+        "CommandSupport", "Inspection", "Checkpoint", "Step3Model", "TensorFormats", "Patterns",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -172,7 +175,7 @@ let package = Package(
       dependencies: [
         "CommandSupport", "Verification", "EngineRules", "Inspection", "ShardPlanning", "Checkpoint",
         "TensorFormats", "Step3Model", "ModelWeights", "Step3Runtime", "Tokenization", "ImageInput",
-        argumentParser,
+        "Patterns", argumentParser,
       ],
       swiftSettings: strict),
 
@@ -186,6 +189,8 @@ let package = Package(
       dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
       path: "Tests/checkpoint-generator", swiftSettings: testing),
     .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
+    .testTarget(
+      name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(
       name: "ByteStreamsTests", dependencies: ["ByteStreams", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
@@ -210,7 +215,7 @@ let package = Package(
       name: "QuantizationRecipesTests",
       dependencies: [
         "QuantizationRecipes", "Quantization", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF",
-        "Step3Model", "CheckpointTesting",
+        "Step3Model", "Patterns", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -2,7 +2,8 @@
 // Schemes/SchemeSearch.swift.
 //
 // Sixteen groups are searched at once, one in each lane, so that every lane adds in the order of the definition; a row
-// that is one group lies across the lanes, and is added up in F64.
+// that is one group lies across the lanes, and is added up in F64. Differences and weights are brought near 1 by exact
+// powers of two first, so that no sum of finite values leaves F32's range.
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_scheme.h"
@@ -21,12 +22,30 @@ enum { SHRINK_STEPS = 12 };
 /// The multipliers that candidates may have.
 CBK_INLINE i32x16 is_usable(f32x16 multiplier) { return (multiplier >= 0x1p-126f) & (multiplier <= 0x1p126f); }
 
+// MARK: Units
+
+/// The power of two that brings numbers of up to this magnitude (as bits) below 4; 2^127 at the most, 2^-126 at the
+/// least.
+CBK_INLINE u32x16 unit_bits(u32x16 most) {
+    const u32x16 exponent = most >> 23;
+    return (exponent > 252 ? (u32x16)1 : 254 - exponent) << 23;
+}
+
+/// What the sum of scaled terms is multiplied with: the inverses of the units, twice that of the differences.
+CBK_INLINE double unscaled(double sum, float unit, float weight_unit) {
+    if (sum != sum) sum = __builtin_inf();
+    const double inverse = 1.0 / (double)unit;
+    return sum * inverse * inverse * (1.0 / (double)weight_unit);
+}
+
 // MARK: Groups
 
 /// Element i of sixteen groups, one per lane (magnitudes for floats), with its weight.
 typedef struct {
     f32x16 x[LARGEST_GROUP];
-    f32x16 w[LARGEST_GROUP];
+    f32x16 w[LARGEST_GROUP]; // in units of its own
+    f32x16 unit;             // of x
+    f32x16 weight_unit;
 } lanes;
 
 /// The best choice of each lane so far.
@@ -40,8 +59,9 @@ typedef struct {
 
 /// Transposes up to sixteen groups through memory; lanes without a group get zeros. `start` is the index of the first
 /// element in its row, `columns` the length of a row.
-CBK_INLINE void fill(lanes *b, cbk_codes kind, bool weighted, const float *x, const float *importance, size_t start,
-                     size_t columns, size_t some, size_t group) {
+CBK_INLINE void fill(lanes *b, cbk_codes kind, bool weighted, const float *x, const float *importance, f32x16 amax,
+                     size_t start, size_t columns, size_t some, size_t group) {
+    uint32_t most[16] = {0};
     float *to = (float *)b->x, *weights = (float *)b->w;
     if (some < 16) {
         memset(b->x, 0, group * sizeof(f32x16));
@@ -52,6 +72,15 @@ CBK_INLINE void fill(lanes *b, cbk_codes kind, bool weighted, const float *x, co
         if (!weighted) continue;
         const float *from = importance + (start + lane * group) % columns;
         for (size_t i = 0; i < group; i++) weights[16 * i + lane] = from[i];
+        most[lane] = amax_bits(from, group);
+    }
+    b->unit = (f32x16)unit_bits((u32x16)amax);
+    b->weight_unit = 1;
+    if (weighted) {
+        u32x16 bits;
+        memcpy(&bits, most, sizeof bits);
+        b->weight_unit = (f32x16)unit_bits(bits);
+        for (size_t i = 0; i < group; i++) b->w[i] *= b->weight_unit;
     }
     if (has_signs(kind)) {
         for (size_t i = 0; i < group; i++) b->x[i] = magnitudes(b->x[i]);
@@ -61,8 +90,9 @@ CBK_INLINE void fill(lanes *b, cbk_codes kind, bool weighted, const float *x, co
 CBK_INLINE f32x16 in_order_of_four(const f32x16 *sums) { return (sums[0] + sums[1]) + (sums[2] + sums[3]); }
 
 /// The error of x against its level under quotient q.
-CBK_INLINE f32x16 squared_error(cbk_codes kind, bool weighted, f32x16 x, f32x16 w, f32x16 q, f32x16 multiplier) {
-    const f32x16 e = x - levels_of(kind, 0, q) * multiplier;
+CBK_INLINE f32x16 squared_error(cbk_codes kind, bool weighted, f32x16 x, f32x16 w, f32x16 q, f32x16 multiplier,
+                                f32x16 unit) {
+    const f32x16 e = (x - levels_of(kind, 0, q) * multiplier) * unit;
     return weighted ? w * e * e : e * e;
 }
 
@@ -74,7 +104,7 @@ CBK_INLINE f32x16 error_of(const lanes *b, cbk_codes kind, bool weighted, size_t
 #pragma clang loop unroll(full)
         for (size_t k = 0; k < 4; k++) {
             const f32x16 x = b->x[i + k];
-            sums[k] += squared_error(kind, weighted, x, b->w[i + k], x * inverse, multiplier);
+            sums[k] += squared_error(kind, weighted, x, b->w[i + k], x * inverse, multiplier, b->unit);
         }
     }
     return in_order_of_four(sums);
@@ -90,7 +120,7 @@ CBK_INLINE f32x16 absmax_error(const lanes *b, cbk_codes kind, bool rounds, bool
         for (size_t k = 0; k < 4; k++) {
             const f32x16 x = b->x[i + k];
             const f32x16 q = rounds ? rounded_to_bf16(x / divisor) : x / divisor;
-            sums[k] += squared_error(kind, weighted, x, b->w[i + k], q, multiplier);
+            sums[k] += squared_error(kind, weighted, x, b->w[i + k], q, multiplier, b->unit);
         }
     }
     return in_order_of_four(sums);
@@ -127,11 +157,12 @@ CBK_INLINE void refit(choice *best, const lanes *b, cbk_codes kind, bool weighte
         for (size_t k = 0; k < 4; k++) {
             const f32x16 x = b->x[i + k], w = b->w[i + k];
             const f32x16 y = levels_of(kind, 0, x * inverse);
-            products[k] += weighted ? w * x * y : x * y;
+            const f32x16 scaled = x * b->unit;
+            products[k] += weighted ? w * scaled * y : scaled * y;
             squares[k] += weighted ? w * y * y : y * y;
         }
     }
-    const f32x16 scale = in_order_of_four(products) / in_order_of_four(squares);
+    const f32x16 scale = in_order_of_four(products) / in_order_of_four(squares) * (1.0f / b->unit);
     const i32x16 positive = (scale > 0) & (scale < __builtin_inff());
     attempt(best, b, kind, weighted, s, group, stored_scales(s, positive ? scale : (f32x16)1), usable & positive);
 }
@@ -144,11 +175,12 @@ CBK_INLINE void search_groups(cbk_codes kind, bool rounds, bool weighted, const 
         const size_t some = groups - first < 16 ? groups - first : 16;
         const float *from = x + first * group;
         lanes b;
-        fill(&b, kind, weighted, from, importance, first * group, columns, some, group);
         const f32x16 amax = amax_of_groups(from, some, group);
+        fill(&b, kind, weighted, from, importance, amax, first * group, columns, some, group);
         const u32x16 absmax = absmax_scales(s, amax);
         choice best = {.scale = absmax, .multiplier = multipliers_of(s, absmax), .inverse = 0, .multiplies = 0};
-        best.error = absmax_error(&b, kind, rounds, weighted, group, best.multiplier);
+        const f32x16 found = absmax_error(&b, kind, rounds, weighted, group, best.multiplier);
+        best.error = found == found ? found : (f32x16)__builtin_inff();
         const f32x16 first_error = best.error;
         const i32x16 all = (i32x16)-1;
         if (kind == CBK_CODES_INT4) {
@@ -170,17 +202,19 @@ CBK_INLINE void search_groups(cbk_codes kind, bool rounds, bool weighted, const 
             }
         }
         store_scales(s, best.scale, some, scales + first * scale_bytes(s));
-        float factor[16], error[16], absmax_errors[16];
+        float factor[16], error[16], absmax_errors[16], units[16], weight_units[16];
         store_f32(factor, best.multiplies ? best.inverse : divisors_of(best.multiplier));
         store_f32(error, best.error);
         store_f32(absmax_errors, first_error);
+        store_f32(units, b.unit);
+        store_f32(weight_units, b.weight_unit);
         const uint32_t multiplies = lane_mask(best.multiplies);
         for (size_t lane = 0; lane < some; lane++) {
             const bool searched = multiplies >> lane & 1;
             const quotients by = {factor[lane], searched, rounds && !searched};
             encode_group(kind, s, by, from + lane * group, group, codes + (first + lane) * group / 2);
-            before += (double)absmax_errors[lane];
-            after += (double)error[lane];
+            before += unscaled((double)absmax_errors[lane], units[lane], weight_units[lane]);
+            after += unscaled((double)error[lane], units[lane], weight_units[lane]);
         }
     }
     errors->before = before;
@@ -194,6 +228,8 @@ typedef struct {
     const float *w; // or NULL
     size_t columns;
     float lowest;
+    float unit; // of x
+    float weight_unit;
 } row;
 
 CBK_INLINE double in_order(f64x16 lanes) {
@@ -204,18 +240,18 @@ CBK_INLINE double in_order(f64x16 lanes) {
 
 CBK_INLINE f64x16 wide(f32x16 v) { return __builtin_convertvector(v, f64x16); }
 
-/// Sixteen values and weights from i on; zeros beyond the end.
+/// Sixteen values and weights (in units of theirs) from i on; zeros beyond the end.
 CBK_INLINE void load_row(const row *r, size_t i, f32x16 *x, f32x16 *w) {
     if (r->columns - i >= 16) {
         *x = load_f32(r->x + i);
-        *w = r->w ? load_f32(r->w + i) : (f32x16)1;
+        *w = r->w ? load_f32(r->w + i) * r->weight_unit : (f32x16)1;
         return;
     }
     float rest[32] = {0};
     memcpy(rest, r->x + i, (r->columns - i) * sizeof(float));
     if (r->w) memcpy(rest + 16, r->w + i, (r->columns - i) * sizeof(float));
     *x = load_f32(rest);
-    *w = r->w ? load_f32(rest + 16) : (f32x16)1;
+    *w = r->w ? load_f32(rest + 16) * r->weight_unit : (f32x16)1;
 }
 
 CBK_INLINE double row_error(const row *r, cbk_codes kind, quotients by, float multiplier) {
@@ -224,10 +260,11 @@ CBK_INLINE double row_error(const row *r, cbk_codes kind, quotients by, float mu
         f32x16 x, w;
         load_row(r, i, &x, &w);
         if (has_signs(kind)) x = magnitudes(x);
-        const f32x16 e = x - levels_of(kind, r->lowest, quotient_of(by, x)) * multiplier;
+        const f32x16 e = (x - levels_of(kind, r->lowest, quotient_of(by, x)) * multiplier) * r->unit;
         sum += wide(w * e * e);
     }
-    return in_order(sum);
+    const double error = in_order(sum);
+    return error == error ? error : __builtin_inf();
 }
 
 /// The scale of least squares, or 0.
@@ -240,10 +277,10 @@ CBK_INLINE float row_refit(const row *r, cbk_codes kind, float multiplier) {
         load_row(r, i, &x, &w);
         if (has_signs(kind)) x = magnitudes(x);
         const f32x16 y = levels_of(kind, r->lowest, x * inverse);
-        products += wide(w * x * y);
+        products += wide(w * (x * r->unit) * y);
         squares += wide(w * y * y);
     }
-    const float scale = (float)(in_order(products) / in_order(squares));
+    const float scale = (float)(in_order(products) / in_order(squares)) * (1.0f / r->unit);
     return scale > 0 && scale < __builtin_inff() ? scale : 0;
 }
 
@@ -267,16 +304,19 @@ CBK_INLINE void search_row(const row *r, cbk_codes kind, const cbk_scheme *s, ui
     }
     memcpy(scales, &best, sizeof best);
     encode_row(kind, s, by, r->x, r->columns, codes);
-    errors->before += before;
-    errors->after += least;
+    errors->before += unscaled(before, r->unit, r->weight_unit);
+    errors->after += unscaled(least, r->unit, r->weight_unit);
 }
 
 CBK_INLINE void search_rows(cbk_codes kind, const cbk_scheme *s, const float *x, const float *importance,
                             size_t rows, size_t columns, uint8_t *codes, uint8_t *scales,
                             cbk_search_errors *errors) {
     errors->before = errors->after = 0;
+    const uint32_t heaviest = importance ? amax_bits(importance, columns) : 0;
+    const float weight_unit = importance ? ((f32x16)unit_bits((u32x16)heaviest))[0] : 1;
     for (size_t i = 0; i < rows; i++) {
-        const row r = {x + i * columns, importance, columns, s->lowest};
+        const u32x16 most = (u32x16)amax_bits(x + i * columns, columns);
+        const row r = {x + i * columns, importance, columns, s->lowest, ((f32x16)unit_bits(most))[0], weight_unit};
         search_row(&r, kind, s, codes + i * columns, scales + i * sizeof(float), errors);
     }
 }

@@ -11,6 +11,9 @@ internal import TensorFormats
 ///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors; two f64: the
 ///              errors before and after a search for scales
 ///
+/// Sums that no comparison of finite values gives make a record unreadable: NaN, infinity (but for the error before a
+/// search: a scale may overflow that is not kept), negative sums of squares, sums that contradict each other.
+///
 /// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
 /// first frame that is cut short or does not match its checksum.
 enum JournalFormat {
@@ -124,7 +127,9 @@ struct JournalCursor {
   }
 
   private mutating func errors() -> RecodingErrors? {
-    guard let sums = errorSums(), let before = double(), let after = double() else { return nil }
+    guard let sums = errorSums(), let before = double(), let after = double(), before >= after,
+      after >= 0, after.isFinite
+    else { return nil }
     var search = SearchErrors()
     search.before = before
     search.after = after
@@ -143,8 +148,23 @@ struct JournalCursor {
     sums.restoredSquares = third
     sums.products = fourth
     sums.maximumAbsoluteError = Float(bitPattern: largest)
-    return sums
+    return sums.isPlausible ? sums : nil
   }
 
   private mutating func double() -> Double? { integer(UInt64.self).map(Double.init(bitPattern:)) }
+}
+
+extension ErrorSums {
+  /// Whether a comparison of finite values can have given them.
+  fileprivate var isPlausible: Bool {
+    let squares = [squaredErrors, originalSquares, restoredSquares]
+    guard squares.allSatisfy({ $0 >= 0 && $0.isFinite }), products.isFinite, maximumAbsoluteError >= 0,
+      maximumAbsoluteError.isFinite
+    else { return false }
+    // A millionth is for the rounding of the sums.
+    let slack = 1.000_001
+    let largest = Double(maximumAbsoluteError) * Double(maximumAbsoluteError)
+    return squaredErrors <= Double(count) * largest * slack && largest <= squaredErrors * slack
+      && products.magnitude <= originalSquares.squareRoot() * restoredSquares.squareRoot() * slack
+  }
 }

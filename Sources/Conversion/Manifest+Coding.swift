@@ -16,7 +16,7 @@ extension Manifest {
     do {
       return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
     } catch {
-      preconditionFailure("a manifest of finite numbers can always be encoded: \(error)")
+      preconditionFailure("a manifest has no number that JSON has not: \(error)")
     }
   }
 

@@ -47,6 +47,8 @@ public struct Manifest: Codable, Hashable, Sendable {
   }
 
   /// The difference between a tensor's source values and what its stored bytes decode to.
+  ///
+  /// A figure that is no finite number is infinity here and `null` in the file.
   public struct QuantizationError: Codable, Hashable, Sendable {
     /// Root of the mean squared difference.
     public var rmse: Double

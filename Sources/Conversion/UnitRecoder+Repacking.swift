@@ -93,7 +93,11 @@ extension UnitRecoder {
       try decoder.decode(codes, scales: scales, rows: 0..<rows, matrixScale: scale, into: &span)
       return values
     }
-    let (before, after) = (try values(from, scale), try values(to, moved.scale))
+    var (before, after) = (try values(from, scale), try values(to, moved.scale))
+    // Scales that are no numbers stay so, and products beyond F32's range are not what is measured here.
+    for index in before.indices where !before[index].isFinite || !after[index].isFinite {
+      (before[index], after[index]) = (0, 0)
+    }
     return RecodingErrors(try ErrorSums(original: before.span, restored: after.span))
   }
 

@@ -71,7 +71,7 @@ extension TensorListing {
     let counts = try ParameterCounts(checkpoint)
     var sums: [TensorRole: Totals] = [:]
     var total = Totals()
-    let chosen = selection.choose(from: checkpoint)
+    let chosen = try selection.choose(from: checkpoint)
     tensors = chosen.map { tensor, role, layer in
       let elements = counts.elements(of: tensor)
       let parameters = role == .scale || counts.isCopy(tensor) ? 0 : elements

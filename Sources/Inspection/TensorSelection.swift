@@ -1,6 +1,6 @@
 public import Checkpoint
 internal import Step3Model
-internal import TensorFormats
+public import TensorFormats
 
 /// Which tensors of a checkpoint are wanted, and in what order.
 public struct TensorSelection: Sendable {
@@ -14,8 +14,8 @@ public struct TensorSelection: Sendable {
     case file
   }
 
-  /// Whether a name is wanted; `nil` for all.
-  public var matches: (@Sendable (String) -> Bool)?
+  /// Whether a name is wanted; `nil` for all. It throws what a pattern does that takes too long.
+  public var matches: (@Sendable (String) throws(CheckpointError) -> Bool)?
   /// The role that is wanted; `nil` for all.
   public var role: TensorRole?
   /// The order.
@@ -23,7 +23,8 @@ public struct TensorSelection: Sendable {
 
   /// Everything in the order of the files, unless said otherwise.
   public init(
-    matches: (@Sendable (String) -> Bool)? = nil, role: TensorRole? = nil, order: Order = .file
+    matches: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil, role: TensorRole? = nil,
+    order: Order = .file
   ) {
     self.matches = matches
     self.role = role
@@ -31,10 +32,14 @@ public struct TensorSelection: Sendable {
   }
 
   /// The chosen tensors with what a model description says of them.
-  func choose(from checkpoint: Checkpoint) -> [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] {
+  ///
+  /// - Throws: What ``matches`` does.
+  func choose(
+    from checkpoint: Checkpoint
+  ) throws(CheckpointError) -> [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] {
     var chosen: [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] = []
     for tensor in checkpoint.tensors {
-      if let matches, !matches(tensor.name) { continue }
+      if let matches, try !matches(tensor.name) { continue }
       let description = TensorDescription(name: tensor.name)
       if let role, role != description.role { continue }
       chosen.append((tensor, description.role, description.layer))
@@ -54,8 +59,10 @@ public struct TensorSelection: Sendable {
   }
 
   /// The tensors alone.
-  public func tensors(of checkpoint: Checkpoint) -> [Checkpoint.Tensor] {
-    choose(from: checkpoint).map(\.tensor)
+  ///
+  /// - Throws: What ``matches`` does.
+  public func tensors(of checkpoint: Checkpoint) throws(CheckpointError) -> [Checkpoint.Tensor] {
+    try choose(from: checkpoint).map(\.tensor)
   }
 }
 

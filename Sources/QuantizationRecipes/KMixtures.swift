@@ -1,3 +1,4 @@
+internal import Patterns
 internal import TensorFormats
 
 /// The mixtures of llama.cpp's K formats, as data.

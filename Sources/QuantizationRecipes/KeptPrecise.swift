@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Patterns
 internal import TensorFormats
 
 /// Why a tensor is never quantised, whatever a recipe's rules say: no rule is asked about it.
@@ -71,12 +72,12 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     return names.contains(where: weightName.matches) ? nil : .notAWeight
   }
 
-  private static let biasName = NamePattern.glob("*.bias")
-  private static let weightName = NamePattern.glob("*weight")
+  private static let biasName = Glob("*.bias")
+  private static let weightName = Glob("*weight")
 
   /// Source: the names that `tensor_allows_quantization` in llama.cpp's `src/llama-quant.cpp` refuses to quantise, and
   /// their counterparts in Hugging Face checkpoints.
-  private static let patterns: [(KeptPrecise, [NamePattern])] = [
+  private static let patterns: [(KeptPrecise, [Glob])] = [
     (.norm, globs("*norm.weight")),
     (.router, globs("*.gate.weight", "*.router.weight", "*.ffn_gate_inp.weight")),
     (.position, globs("*position_emb*", "*pos_embd*", "*rel_pos*", "*attn_rel_b*", "*token_types*")),
@@ -91,7 +92,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     ),
   ]
 
-  private static func globs(_ texts: String...) -> [NamePattern] { texts.map(NamePattern.glob) }
+  private static func globs(_ texts: String...) -> [Glob] { texts.map(Glob.init) }
 }
 
 /// How the tensors that are always kept precise are stored.

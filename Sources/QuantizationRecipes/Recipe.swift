@@ -1,4 +1,5 @@
 internal import Checkpoint
+public import Patterns
 public import TensorFormats
 
 /// Maps every tensor of a model to a storage format: an ordered list of rules, of which the first that applies decides.
@@ -71,7 +72,7 @@ extension Recipe {
   /// - Parameters:
   ///   - subject: The tensor.
   ///   - container: The files it is written to.
-  /// - Throws: `.invalidRequest` if no rule covers the tensor; `.unsupported` if nothing the recipe allows for it
+  /// - Throws: `.invalidRequest` if no rule covers the tensor or a pattern takes too long; `.unsupported` if nothing the recipe allows for it
   ///   fits.
   /// - Complexity: O(number of conditions).
   public func decide(
@@ -82,7 +83,7 @@ extension Recipe {
       let wanted = precise.format(for: subject, reason: kept, in: container)
       return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept)
     }
-    guard let index = rules.firstIndex(where: { $0.matches(subject, names: names) }) else {
+    guard let index = try firstRule(for: subject, names) else {
       throw CheckpointError(
         .invalidRequest,
         "no rule of the recipe '\(name.printable)' covers it (role \(subject.role.rawValue)"
@@ -92,6 +93,13 @@ extension Recipe {
     let rule = rules[index]
     return try fit(
       rule.format, fallback: rule.fallback ?? onMisfit, subject, container, rule: index, kept: nil)
+  }
+
+  private func firstRule(
+    for subject: RecipeSubject, _ names: [NameBytes]
+  ) throws(CheckpointError) -> Int? {
+    for (index, rule) in rules.enumerated() where try rule.matches(subject, names: names) { return index }
+    return nil
   }
 
   private func fit(
@@ -207,7 +215,7 @@ public struct TensorTypeOverride: Hashable, Sendable {
       throw CheckpointError(
         .invalidRequest, "'\(argument.printable)' is not PATTERN=TYPE", remedy: "for example 'attn_v=Q8_0'")
     }
-    self.pattern = try .regex(String(argument[..<equals]))
+    self.pattern = try NamePattern(option: String(argument[..<equals]))
     self.format = try StorageFormat(spelling: String(argument[argument.index(after: equals)...]))
   }
 }
@@ -220,6 +228,16 @@ extension Recipe {
     guard !overrides.isEmpty else { return self }
     var copy = self
     copy.rules = overrides.map { RecipeRule(names: [$0.pattern], format: $0.format) } + rules
+    return copy.withOneBudget()
+  }
+
+  /// This recipe with patterns whose steps are counted together.
+  func withOneBudget() -> Recipe {
+    let budget = PatternBudget()
+    var copy = self
+    for index in copy.rules.indices {
+      copy.rules[index].names = copy.rules[index].names.map { $0.drawing(on: budget) }
+    }
     return copy
   }
 }

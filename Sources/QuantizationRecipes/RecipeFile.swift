@@ -1,5 +1,6 @@
 public import ByteStreams
 internal import Checkpoint
+internal import Patterns
 internal import Quantization
 public import TensorFormats
 
@@ -76,8 +77,9 @@ extension Recipe {
   ///   roles, formats and bases, and layer ranges that make no sense.
   public init(yaml: String, path: String) throws(CheckpointError) {
     do throws(CheckpointError) {
-      try self.init(
-        document: YAMLReader(text: yaml), defaultName: path.split(separator: "/").last.map(String.init))
+      self = try Recipe(
+        document: YAMLReader(text: yaml), defaultName: path.split(separator: "/").last.map(String.init)
+      ).withOneBudget()
     } catch {
       throw error.at(path: path)
     }

@@ -1,4 +1,6 @@
 public import Checkpoint
+public import Patterns
+public import TensorFormats
 
 /// One line of a recipe: which tensors, and what becomes of them.
 ///
@@ -41,9 +43,15 @@ public struct RecipeRule: Hashable, Sendable, Codable {
   }
 
   /// Whether the rule applies to a tensor. The cheap conditions are looked at first.
-  public func matches(_ subject: RecipeSubject) -> Bool { matches(subject, names: subject.nameBytes) }
+  ///
+  /// - Throws: `.invalidRequest` for a pattern that takes too long.
+  public func matches(_ subject: RecipeSubject) throws(CheckpointError) -> Bool {
+    try matches(subject, names: subject.nameBytes)
+  }
 
-  func matches(_ subject: RecipeSubject, names subjectNames: [NameBytes]) -> Bool {
+  func matches(
+    _ subject: RecipeSubject, names subjectNames: [NameBytes]
+  ) throws(CheckpointError) -> Bool {
     if !roles.isEmpty, !roles.contains(subject.role) { return false }
     if let isExpertStack, isExpertStack != subject.isExpertStack { return false }
     if let expertCount, expertCount != subject.expertCount { return false }
@@ -53,7 +61,10 @@ public struct RecipeRule: Hashable, Sendable, Codable {
       else { return false }
     }
     if names.isEmpty { return true }
-    return names.contains { pattern in subjectNames.contains(where: pattern.matches) }
+    for pattern in names {
+      for name in subjectNames where try pattern.matches(name) { return true }
+    }
+    return false
   }
 }
 

@@ -1,4 +1,5 @@
 public import Checkpoint
+internal import Patterns
 public import Quantization
 public import TensorFormats
 

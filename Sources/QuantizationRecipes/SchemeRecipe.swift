@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import Quantization
+internal import Patterns
 internal import TensorFormats
 
 /// A built-in recipe that stores linear layers in one scheme, as serving engines read it, and all else in BF16.

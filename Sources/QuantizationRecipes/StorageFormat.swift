@@ -140,12 +140,18 @@ extension StorageFormat {
     case .element(let type):
       guard container.holds(type) else { return "\(container.displayName) has no type \(type)" }
       let block = type.block.elements
+      guard block == 1 || shape.elementCount > 0 else {
+        return "the shape \(shape) has no elements to put into blocks (\(type))"
+      }
       guard shape.columns % block == 0 else {
         return "rows of \(shape.columns) elements are not whole blocks of \(block) (\(type))"
       }
       return nil
     case .scheme(let scheme):
       guard container == .safetensors else { return "GGUF has no \(scheme.scheme)" }
+      guard shape.elementCount > 0 else {
+        return "the shape \(shape) has no elements to scale (\(scheme.scheme))"
+      }
       return scheme.scheme.misfit(shape)
     }
   }

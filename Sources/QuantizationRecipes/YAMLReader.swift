@@ -9,7 +9,11 @@ struct YAMLReader {
   private let label: String
 
   /// Parses a text that holds exactly one document.
+  ///
+  /// - Throws: `.malformed` with line and column. Aliases are refused before anything is made of them: a few hundred bytes
+  ///   of them stand for more than any memory holds.
   init(text: String) throws(CheckpointError) {
+    try Self.refuseAliases(text)
     do {
       guard let root = try Yams.compose(yaml: text) else {
         throw CheckpointError(.malformed, "the file is empty")
@@ -27,6 +31,36 @@ struct YAMLReader {
   private init(node: Node, label: String) {
     self.node = node
     self.label = label
+  }
+
+  /// Finds an alias, `*name`, of an anchor, `&name`, wherever they stand: in quotes or comments both together mean nothing
+  /// in a recipe either.
+  private static func refuseAliases(_ text: String) throws(CheckpointError) {
+    let bytes = Array(text.utf8)
+    func name(after index: Int) -> ArraySlice<UInt8> {
+      bytes[(index + 1)...].prefix {
+        switch $0 {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "_"), UInt8(ascii: "-"):
+          true
+        default: false
+        }
+      }
+    }
+    func names(marked mark: UInt8) -> [(name: ArraySlice<UInt8>, index: Int)] {
+      bytes.indices.filter { bytes[$0] == mark }.map { (name(after: $0), $0) }.filter { !$0.0.isEmpty }
+    }
+    let anchors = Set(names(marked: UInt8(ascii: "&")).map(\.name))
+    guard !anchors.isEmpty,
+      let alias = names(marked: UInt8(ascii: "*")).first(where: { anchors.contains($0.name) })
+    else { return }
+    let before = bytes[..<alias.index]
+    let line = before.count { $0 == UInt8(ascii: "\n") } + 1
+    let column = alias.index - (before.lastIndex(of: UInt8(ascii: "\n")) ?? -1)
+    throw CheckpointError(
+      .malformed,
+      "line \(line), column \(column): the alias *\(String(decoding: alias.name, as: UTF8.self)) is not supported",
+      remedy: "write out what it stands for")
   }
 
   private static func translate(_ error: YamlError) -> CheckpointError {

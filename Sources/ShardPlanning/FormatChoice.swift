@@ -128,7 +128,9 @@ extension FormatChoice {
     } catch {
       guard let cut = placed.cut, error.code == .unsupported else { throw error }
       var refusal = error
-      let wanted = recipe.rules.first { $0.matches(subject) }?.format.resolved(in: container)
+      var rules = recipe.rules[...]
+      while let rule = rules.first, try !rule.matches(subject) { rules = rules.dropFirst() }
+      let wanted = rules.first?.format.resolved(in: container)
       let unit = wanted.map { $0.cutUnit(along: cut.axis, of: placed.shape.rank) } ?? 1
       refusal.remedy = [error.remedy, placed.choices(cut, unit: unit)].compactMap { $0 }.joined(
         separator: "; or ")

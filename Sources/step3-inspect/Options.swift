@@ -2,6 +2,7 @@ public import ArgumentParser
 public import Checkpoint
 internal import CommandSupport
 public import Inspection
+internal import Patterns
 internal import TensorFormats
 
 extension TensorRole: ExpressibleByArgument {}
@@ -49,13 +50,13 @@ struct NameFilter: ParsableArguments {
   /// A test of names; `nil` if every name is wanted.
   ///
   /// - Throws: `ValidationError`, so that the process ends with the code for wrong usage.
-  func matcher() throws -> (@Sendable (String) -> Bool)? {
+  func matcher() throws -> (@Sendable (String) throws(CheckpointError) -> Bool)? {
     guard let filter else { return nil }
     do {
-      let pattern = try NamePattern(filter)
-      return { pattern.matches($0) }
+      let pattern = try NamePattern(option: filter)
+      return { (name) throws(CheckpointError) in try pattern.matches(name) }
     } catch {
-      throw ValidationError("--filter '\(filter)' is not a regular expression: \(error.message)")
+      throw ValidationError("--filter: \(error.message)")
     }
   }
 }

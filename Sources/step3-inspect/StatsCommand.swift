@@ -20,7 +20,7 @@ struct StatsCommand: ToolCommand {
 
   func run() async throws {
     let checkpoint = try input.open(common)
-    let tensors = TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
+    let tensors = try TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
     let reporter = common.progressReporter("reading", total: tensors.reduce(0) { $0 + $1.byteRange.count })
     defer { reporter.finish() }
     let report = try StatisticsReport(

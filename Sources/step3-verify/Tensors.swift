@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import Checkpoint
 internal import CommandSupport
 internal import Inspection
+internal import Patterns
 internal import TensorFormats
 internal import Verification
 
@@ -70,13 +71,13 @@ struct Tensors: ToolCommand {
     return checkpoint
   }
 
-  private func matcher() throws -> ((String) -> Bool)? {
+  private func matcher() throws -> ((String) throws(CheckpointError) -> Bool)? {
     guard let filter else { return nil }
     do {
-      let pattern = try NamePattern(filter)
-      return { pattern.matches($0) }
+      let pattern = try NamePattern(option: filter)
+      return { (name) throws(CheckpointError) in try pattern.matches(name) }
     } catch {
-      throw ValidationError("--filter '\(filter)' is not a regular expression: \(error.message)")
+      throw ValidationError("--filter: \(error.message)")
     }
   }
 }

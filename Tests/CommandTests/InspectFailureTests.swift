@@ -35,13 +35,16 @@ import Testing
 
   @Test(
     "a wrong regular expression is quoted, with what is wrong",
-    arguments: [("(a", "expected ')'"), ("*a", "quantifier '*'"), ("a[", "character class")])
+    arguments: [
+      ("(a", "missing closing parenthesis, at character 3"), ("*a", "nothing to repeat, at character 1"),
+      ("a[", "for character class"), ("[a-z&&[^b]]", "operations on sets"),
+    ])
   func wrongPattern(pattern: String, message: String) throws {
     for command in ["list", "stats"] {
       let result = try runTool(
         "step3-inspect", [command, Fixtures.path("checkpoints/tiny"), "--filter", pattern])
       #expect(result.status == 64)
-      #expect(result.error.contains("--filter '\(pattern)' is not a regular expression: "))
+      #expect(result.error.contains("--filter: '\(pattern)' is not a regular expression: "))
       #expect(result.error.contains(message), "\(result.error)")
     }
   }

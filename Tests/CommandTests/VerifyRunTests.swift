@@ -21,6 +21,35 @@ import Testing
     return try #require(try result.json()["prompts"] as? [[String: Any]])
   }
 
+  #if os(Linux)
+  /// The BLAS would look for room for ever.
+  @Test("without room for the products' buffers it says so") func addressSpace() throws {
+    func run(kilobytes: Int, threads: Int) throws -> ToolResult {
+      let process = Process()
+      process.executableURL = URL(filePath: "/bin/sh")
+      process.arguments = [
+        "-c", "ulimit -v \(kilobytes); exec \"$0\" \"$@\"", try toolPath("step3-verify"), "run", tiny,
+        "--tokens", "1,2,3", "--threads", "\(threads)",
+      ]
+      let (output, error) = (Pipe(), Pipe())
+      process.standardOutput = output
+      process.standardError = error
+      try process.run()
+      let texts = [output, error].map {
+        String(decoding: $0.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      }
+      process.waitUntilExit()
+      return ToolResult(status: process.terminationStatus, output: texts[0], error: texts[1])
+    }
+    // 64 buffers of 128 MiB.
+    let refused = try run(kilobytes: 4_000_000, threads: 64)
+    #expect(refused.status == 74)
+    #expect(refused.error.contains("no room for the buffers of matrix products"), "\(refused.error)")
+    #expect(refused.error.contains("--threads"))
+    #expect(try run(kilobytes: 4_000_000, threads: 2).status == 0)
+  }
+  #endif
+
   @Test(
     "the dump holds what the published modeling code computes", arguments: ["tiny", "odd", "tiny-fp8"])
   func dump(fixture: String) throws {

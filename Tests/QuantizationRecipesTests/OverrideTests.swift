@@ -1,4 +1,5 @@
 import Checkpoint
+import Patterns
 import QuantizationRecipes
 import TensorFormats
 import Testing

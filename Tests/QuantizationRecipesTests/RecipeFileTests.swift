@@ -1,6 +1,7 @@
 import ByteStreams
 import Checkpoint
 import Foundation
+import Patterns
 import QuantizationRecipes
 import TensorFormats
 import Testing
@@ -119,7 +120,15 @@ import Testing
     ("rules:\n- {format: Q4_K, layers: all}", "line 2, column 26: 'all' selects no layers"),
     ("rules:\n- {format: Q4_K, layers: 1.5}", "line 2, column 26: 'layers' must be a text, not '1.5'"),
     ("rules:\n- {format: Q4_K, layers: {}}", "line 2, column 26: 'layers' must be a text, not a mapping"),
-    ("rules:\n- {format: Q4_K, regex: 'a('}", "line 2, column 25: 'a(' is not a regular expression"),
+    (
+      "rules:\n- {format: Q4_K, regex: 'a('}",
+      "line 2, column 25: 'a(' is not a regular expression: missing closing parenthesis, at character 3"
+    ),
+    ("rules:\n- &one {format: Q4_K}\n- *one", "line 3, column 3: the alias *one is not supported"),
+    (
+      "a: &a0 [x]\n? [&a1 [*a0, *a0]]\n: 1\n? [*a1]\n: 2\nrules: []",
+      "line 2, column 10: the alias *a0 is not supported"
+    ),
     (
       "rules:\n- {format: Q4_K, optional: yes}",
       "line 2, column 28: 'optional' must be true or false, not 'yes'"
@@ -159,6 +168,33 @@ import Testing
       try Recipe(file: MemorySource([0xFF, 0xFE, 0x80]))
     }
     #expect(notText?.message == "is not UTF-8 text")
+  }
+
+  /// Nested, as keys: a parser that compares keys never ends.
+  @Test func aliasesThatMultiplyAreRefusedAtOnce() throws {
+    var text = "? &a0 [x]\n: 1\n"
+    for level in 1...40 { text += "? &a\(level) [*a\(level - 1), *a\(level - 1)]\n: 1\n" }
+    let error = #expect(throws: CheckpointError.self) { try Recipe(yaml: text, path: "bomb.yaml") }
+    #expect(error?.code == .malformed && error?.path == "bomb.yaml")
+    #expect(error?.message == "line 3, column 8: the alias *a0 is not supported")
+  }
+
+  /// What only looks like one is text.
+  @Test func starsAndAmpersandsAreText() throws {
+    let text = "rules:\n- {format: Q4_K, name: '*weight', regex: 'a&weights'}\n- &unused {format: BF16}"
+    let recipe = try Recipe(yaml: text, path: "r.yaml")
+    #expect(recipe.rules[0].names == [.glob("*weight"), try .regex("a&weights")])
+  }
+
+  @Test func aPatternThatTakesTooLongIsAnError() throws {
+    let recipe = try Recipe(
+      yaml: "rules: [{format: BF16, regex: '(a|a)*[bc]'}, {format: BF16}]", path: "r.yaml")
+    let subject = RecipeSubject(
+      name: String(repeating: "a", count: 200) + ".weight", role: .other, layer: nil, layerCount: 1,
+      shape: TensorShape([32, 32]), sourceType: .bf16)
+    let error = #expect(throws: CheckpointError.self) { try recipe.decide(subject, in: .safetensors) }
+    #expect(error?.code == .invalidRequest)
+    #expect(error?.message.contains("regex '(a|a)*[bc]' takes too long") == true)
   }
 
   @Test func namesOnTheCommandLine() throws {

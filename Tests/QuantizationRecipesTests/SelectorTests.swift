@@ -29,32 +29,3 @@ import Testing
     #expect(error?.code == .invalidRequest)
   }
 }
-
-@Suite struct NamePatternTests {
-  @Test(arguments: [
-    ("*", "", true), ("*", "a.b", true), ("a*c", "abc", true), ("a*c", "ac", true), ("a*c", "abcd", false),
-    ("?", "", false), ("?", "a", true), ("*.v_proj.weight", "model.layers.1.self_attn.v_proj.weight", true),
-    ("*.v_proj.weight", "v_proj.weight", false), ("a.b", "axb", false), ("*a*b*", "xxaxxbxx", true),
-    ("*ab", "aab", true), ("**", "x", true), ("", "", true), ("", "x", false), ("[a]", "a", false),
-  ])
-  func globs(pattern: String, name: String, matches: Bool) {
-    #expect(NamePattern.glob(pattern).matches(name) == matches)
-  }
-
-  /// A pattern that takes exponential time in a naive matcher.
-  @Test func globsDoNotBacktrackExponentially() {
-    let pattern = NamePattern.glob(String(repeating: "*a", count: 40) + "b")
-    #expect(!pattern.matches(String(repeating: "a", count: 2000)))
-  }
-
-  @Test func expressionsAreFoundAnywhere() throws {
-    let pattern = try NamePattern.regex(#"blk\.(\d|1\d)\.attn_(k|v)"#)
-    #expect(pattern.matches("blk.12.attn_v.weight"))
-    #expect(!pattern.matches("blk.22.attn_v.weight"))
-  }
-
-  @Test func badExpressionsAreRefused() {
-    let error = #expect(throws: CheckpointError.self) { try NamePattern.regex("a(b") }
-    #expect(error?.message == "'a(b' is not a regular expression")
-  }
-}

@@ -5,9 +5,11 @@ import Testing
 
 @Suite struct RowTranscoderTests {
   /// BF16 rows, as bytes and as values.
-  static func brainFloatRows(_ rows: Int, _ columns: Int) -> (bytes: [UInt8], values: [Float]) {
+  static func brainFloatRows(
+    _ rows: Int, _ columns: Int, within limit: Float = 1e4
+  ) -> (bytes: [UInt8], values: [Float]) {
     let values = RowKind.rows(rows, columns: columns, seed: 21).map {
-      Float(bitPattern: max(-1e4, min(1e4, $0)).bitPattern & 0xFFFF_0000)
+      Float(bitPattern: max(-limit, min(limit, $0)).bitPattern & 0xFFFF_0000)
     }
     let bytes = values.flatMap { [UInt8($0.bitPattern >> 16 & 255), UInt8($0.bitPattern >> 24)] }
     return (bytes, values)
@@ -35,7 +37,7 @@ import Testing
     let codec = try #require(BlockCodec.codec(for: type))
     // More than one tile of whole rows, and rows that are cut.
     for (rows, columns) in [(19, 1024), (2, 20_480)] {
-      let (bytes, values) = Self.brainFloatRows(rows, columns)
+      let (bytes, values) = Self.brainFloatRows(rows, columns, within: min(1e4, type.largestMagnitude ?? 1e4))
       let importance = codec.importanceUse == .ignored ? nil : RowKind.importance(columns)
       for weights in importance == nil ? [nil] : [nil, importance] {
         if weights == nil && codec.importanceUse == .required { continue }

@@ -9,7 +9,8 @@
 /// - F32 scales of rows: that of `absmax` times 1 - n/32, n = 1 ... 12;
 /// - and for the last two, twice, the scale of least squares for the codes that the best one gives.
 ///
-/// Candidates use x · (1 / multiplier) as the quotient; those outside 2^-126 ... 2^126 are passed over.
+/// Candidates use x · (1 / multiplier) as the quotient; those outside 2^-126 ... 2^126 are passed over, and so are those
+/// under which a value comes out as infinity.
 struct SchemeSearch {
   /// Of amax, for INT4.
   static let divisors: [Float] = [
@@ -72,7 +73,7 @@ struct SchemeSearch {
         if let scale = leastSquares(best) { attempt(rule.stored(scale)) }
       }
     }
-    return (best, before, least)
+    return (best, unscaled(before), unscaled(least))
   }
 
   private func candidates(_ absmax: Choice) -> [UInt32] {
@@ -91,32 +92,60 @@ struct SchemeSearch {
 
   // MARK: Sums
 
-  /// Σ w (x - y)², each product rounded to F32.
+  /// The power of two that brings numbers of up to this magnitude below 4; 2^127 at the most, 2^-126 at the least.
+  ///
+  /// Sums are taken in these units: they are exact, so that they change nothing but that no sum of finite values leaves
+  /// F32's range.
+  private static func unit(_ largest: Float) -> Float {
+    let exponent = largest.magnitude.bitPattern >> 23
+    return Float(bitPattern: (exponent > 252 ? 1 : 254 - exponent) << 23)
+  }
+
+  /// Of differences and values.
+  private var unit: Float { Self.unit(amax) }
+
+  /// Of weights; 1 without any.
+  private var weightUnit: Float {
+    weights.map { Self.unit($0.reduce(0) { max($0, $1) }) } ?? 1
+  }
+
+  /// Σ w (x - y)² in units, each product rounded to F32; infinite where a level under the scale is.
   private func error(_ choice: Choice) -> Double {
-    sum { i, weight in
-      let difference = x[i] - rule.level(choice.quotient(x[i], rule)) * choice.multiplier
+    let unit = unit
+    let error = sum { i, weight in
+      let difference = (x[i] - rule.level(choice.quotient(x[i], rule)) * choice.multiplier) * unit
       return weight * difference * difference
     }
+    return error.isNaN ? .infinity : error
+  }
+
+  /// The same without units.
+  private func unscaled(_ error: Double) -> Double {
+    let inverse = 1 / Double(unit)
+    return error * inverse * inverse * (1 / Double(weightUnit))
   }
 
   /// Σ w x l / Σ w l² for the levels l; `nil` where it is no positive number.
   private func leastSquares(_ choice: Choice) -> Float? {
     guard (0x1p-126...0x1p126).contains(choice.multiplier) else { return nil }
     let inverse = 1 / choice.multiplier
-    let products = sum { i, weight in weight * x[i] * rule.level(x[i] * inverse) }
+    let unit = unit
+    let products = sum { i, weight in weight * (x[i] * unit) * rule.level(x[i] * inverse) }
     let squares = sum { i, weight in
       let level = rule.level(x[i] * inverse)
       return weight * level * level
     }
     // Of a group, both are F32 numbers, and so is their quotient.
     let scale =
-      rule.groupLength == nil ? Float(products / squares) : Float(products) / Float(squares)
+      (rule.groupLength == nil ? Float(products / squares) : Float(products) / Float(squares)) * (1 / unit)
     return scale > 0 && scale.isFinite ? scale : nil
   }
 
   /// The sum of F32 terms. In a group, element *i* is added in lane *i* mod 4, in F32; in a row, in lane *i* mod 16,
   /// in F64.
   private func sum(_ term: (_ index: Int, _ weight: Float) -> Float) -> Double {
+    let weightUnit = weightUnit
+    let weights = weights.map { $0.map { $0 * weightUnit } }
     if rule.groupLength == nil {
       var lanes = [Double](repeating: 0, count: 16)
       for i in x.indices { lanes[i % 16] += Double(term(i, weights?[i] ?? 1)) }

@@ -15,7 +15,8 @@ extension BlockFP8 {
   ///   - tier: The kernels to use.
   /// - Returns: The error sums; empty where measuring was switched off.
   /// - Throws: `.malformed` if the sizes do not fit each other, `.unsupported` for other source types, `.nonFinite`
-  ///   for NaN or infinity: one of them would spoil the scale of 16,384 elements.
+  ///   for NaN or infinity: one of them would spoil the scale of 16,384 elements; and, when measuring, for a finite
+  ///   value that decodes to infinity.
   /// - Complexity: O(*n* × `rows` × `columns`); allocates nothing unless it throws.
   @discardableResult
   public func encode(
@@ -66,6 +67,13 @@ extension BlockFP8 {
       }
       guard measures else { continue }
       restore(place, codes.bytes, scale, &scratch.restored, tier)
+      try RangeCheck(.fp8Tiles).check(
+        scratch.values.span.extracting(0..<place.count),
+        restored: scratch.restored.span.extracting(0..<place.count),
+        group: place.columns,
+        at: RangeCheck.Place(
+          firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns),
+        tier: tier)
       sums.merge(
         try ErrorSums(
           original: scratch.values.span.extracting(0..<place.count),

@@ -116,8 +116,9 @@ extension RowTranscoder {
   ///   - measures: Whether to decode what was encoded and compare.
   /// - Returns: The error sums; exact without measuring where the target holds every value of the source, empty
   ///   (count 0) where measuring was switched off. A NaN or infinity that was passed on counts as exact.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the input, or a value that
-  ///   overflows to infinity in the target (found when measuring, and always for F16).
+  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the input, or a finite value
+  ///   beyond the target's range, whatever the policy: larger than ``TensorFormats/ElementType/largestMagnitude``, or
+  ///   one that decodes to infinity (found when measuring, and always for F16).
   /// - Complexity: O(*n*); allocates nothing unless it throws.
   @discardableResult
   public func transcode(
@@ -164,9 +165,12 @@ extension RowTranscoder {
       var values = span._mutatingExtracting(0..<count)
       try decoder.decode(input.extracting(sourceBytes), into: &values, tier: tier)
     }
+    let place = RangeCheck.Place(
+      firstRow: firstRow + part.row, firstColumn: part.column, stride: part.width)
     let hasNonFinite = try nonFinite.check(
-      scratch.values.span.extracting(0..<count), firstRow: firstRow + part.row, firstColumn: part.column,
-      stride: part.width, target: target, tier: tier)
+      scratch.values.span.extracting(0..<count), firstRow: place.firstRow, firstColumn: place.firstColumn,
+      stride: place.stride, target: target, tier: tier)
+    try RangeCheck(target).check(scratch.values.span.extracting(0..<count), at: place, tier: tier)
     do {
       var encoded = output._mutatingExtracting(targetBytes)
       try encoder.encode(
@@ -182,7 +186,7 @@ extension RowTranscoder {
       var restored = span._mutatingExtracting(0..<count)
       try encoder.decode(output.bytes.extracting(targetBytes), into: &restored, tier: tier)
     }
-    try checkRestored(part, count, &scratch, hasNonFinite: hasNonFinite, firstRow: firstRow)
+    try checkRestored(count, place, &scratch, hasNonFinite: hasNonFinite)
     guard measures else { return ErrorSums() }
     return try ErrorSums(
       original: scratch.values.span.extracting(0..<count),
@@ -192,21 +196,11 @@ extension RowTranscoder {
 
   /// Refuses finite values that have become infinite, and takes passed ones out of the comparison.
   private func checkRestored(
-    _ part: TilePart, _ count: Int, _ scratch: inout Scratch, hasNonFinite: Bool, firstRow: Int
+    _ count: Int, _ place: RangeCheck.Place, _ scratch: inout Scratch, hasNonFinite: Bool
   ) throws(CheckpointError) {
-    guard
-      let first = FiniteCheck.firstNonFinite(scratch.restored.span.extracting(0..<count), tier: tier)
-    else { return }
-    for index in first..<count where !scratch.restored[index].isFinite {
-      guard !scratch.values[index].isFinite else {
-        throw CheckpointError(
-          .nonFinite,
-          "the element in row \(firstRow + part.row + index / part.width), column "
-            + "\(part.column + index % part.width), or one in its block, is beyond the range of \(target) "
-            + "(the element is \(scratch.values[index]))",
-          remedy: "choose a format of wider range, such as BF16")
-      }
-    }
+    try RangeCheck(target).check(
+      scratch.values.span.extracting(0..<count), restored: scratch.restored.span.extracting(0..<count),
+      group: target.block.elements, at: place, tier: tier)
     guard hasNonFinite else { return }
     for index in 0..<count where !scratch.values[index].isFinite {
       scratch.values[index] = 0

@@ -103,7 +103,8 @@ extension SchemeTranscoder {
   ///   - scratch: Made by this transcoder.
   ///   - firstRow: The number of the first row in its tensor, for error messages.
   /// - Returns: What was lost, over the columns that are written.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity.
+  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity, and for a finite value that the
+  ///   scheme cannot hold: one that decodes to infinity, or is beyond its largest number.
   public func transcode(
     _ input: RawSpan, rows: Int, codes: inout MutableRawSpan, scales: inout MutableRawSpan,
     scratch: inout Scratch, firstRow: Int = 0
@@ -157,6 +158,9 @@ extension SchemeTranscoder {
     _ = try NonFinitePolicy.reject.check(
       scratch.values.span.extracting(0..<count), firstRow: firstRow, firstColumn: 0, stride: columns,
       target: stored.scheme.codesType, tier: .active)
+    let place = RangeCheck.Place(firstRow: firstRow, stride: columns)
+    let range = RangeCheck(stored.scheme)
+    try range.check(scratch.values.span.extracting(0..<count), at: place, tier: .active)
     let gained = try scheme.encode(
       scratch.values.span.extracting(0..<count), columns: columns, importance: importance?.span,
       matrixScale: matrixScale, search: search, codes: &codes, scales: &scales)
@@ -167,6 +171,9 @@ extension SchemeTranscoder {
       try scheme.decode(
         codes: codes.bytes, scales: scales.bytes, columns: columns, matrixScale: matrixScale, into: &restored)
     }
+    try range.check(
+      scratch.values.span.extracting(0..<count), restored: scratch.restored.span.extracting(0..<count),
+      group: stored.scheme.groupLength ?? columns, at: place, tier: .active)
     try measure(rows: rows, scratch, &errors)
   }
 

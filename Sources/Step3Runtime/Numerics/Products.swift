@@ -42,6 +42,7 @@ public final class Products: Sendable {
     precondition(input.columns == matrix.columns && input.rows == result.rows)
     precondition(first >= 0 && first + matrix.rows <= result.columns)
     try Task.checkCancellation()
+    try BLAS.prepare(threads: threads)
     let tokens = input.rows
     guard tokens > 0 else { return }
     let columns = matrix.columns

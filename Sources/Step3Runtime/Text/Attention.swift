@@ -29,6 +29,7 @@ struct Attention: Sendable {
   func mix(
     _ query: Activations, rows: Range<Int>, keys: [Float], values: [Float], into result: Activations
   ) throws {
+    try BLAS.prepare(threads: threads)
     let width = keyValueHeadCount * headDimension
     let keyCount = keys.count / width
     let earlier = keyCount - rows.count

@@ -31,6 +31,7 @@ struct VisionAttention: Sendable {
   ///   - pictures: The rows of each picture.
   /// - Returns: `[rows, heads · dimension]`.
   func mix(_ projected: Activations, _ pictures: [Range<Int>]) throws -> Activations {
+    try BLAS.prepare(threads: threads)
     let width = headCount * headDimension
     precondition(projected.columns == 3 * width)
     let result = Activations(rows: projected.rows, columns: width)

@@ -70,7 +70,8 @@ extension ErrorBound {
     .q1_0: ErrorBound(block: 128, relative: 0.998, absolute: halfStep, expected: (0.6013, 0.7681)),
     .q2_0: ErrorBound(
       block: 64, relative: 0.995, absolute: halfStep, typical: 0.88, expected: (0.7186, 0.6783)),
-    .mxfp4: fourBitFloats,
+    // Under 2^-125 there is no scale: the reference's wraps round, and everything is zero.
+    .mxfp4: fourBitFloats(absolute: 0x1p-125),
     // Without a scale for the tensor: scales below 2^-10 are zero, and with them up to six times as much.
     .nvfp4: ErrorBound(
       block: 16, relative: 0.20, ofLargest: 0.0012, absolute: 6 * 0x1p-10, typical: 0.70,
@@ -84,8 +85,13 @@ extension ErrorBound {
   /// Rounding to the nearest of three levels, zero among them, never misses by more than the value.
   private static let ternary = ErrorBound(
     block: 256, relative: 0.995, absolute: halfStep, typical: 0.95, expected: (0.8094, 0.8161))
-  private static let fourBitFloats = ErrorBound(
-    block: 32, relative: 0.31, typical: 0.60, expected: (0.1139, 0.1410))
+  private static func fourBitFloats(absolute: Double) -> ErrorBound {
+    ErrorBound(block: 32, relative: 0.31, absolute: absolute, typical: 0.60, expected: (0.1139, 0.1410))
+  }
+
+  /// BF16's smallest step, halved: what a scale in BF16 is off at most when it is that small. Scales of rows are rounded
+  /// to BF16 as well.
+  private static let brainHalfStep = 0x1p-134
 
   /// Codes with scales in tensors of their own.
   ///
@@ -99,25 +105,34 @@ extension ErrorBound {
       let reach = rows <= largestTile && columns <= largestTile
       return ErrorBound(
         block: reach ? columns : 128, reach: reach ? .tile(rows: rows, columns: columns) : .row,
-        relative: 0.0656, ofLargest: 1.1 * 0x1p-10 / 448, typical: 0.55, expected: (0.0265, 0.0260))
+        relative: 0.0656, ofLargest: 1.1 * 0x1p-10 / 448, absolute: 0x1p-10 * smallestTile / 448,
+        typical: 0.55, expected: (0.0265, 0.0260))
     case .fp8Channel:
       return ErrorBound(
-        block: 128, reach: .row, relative: 0.0656, ofLargest: 1.1 * 0x1p-10 / 448, typical: 0.55,
+        block: 128, reach: .row, relative: 0.0656, ofLargest: 1.1 * 0x1p-10 / 448,
+        absolute: 448 * brainHalfStep, typical: 0.55,
         expected: (0.0265, 0.0260))
     case .int8Channel:
       return ErrorBound(
-        block: 128, reach: .row, relative: 0.004, ofLargest: 1.1 / 254, typical: 0.66,
+        block: 128, reach: .row, relative: 0.004, ofLargest: 1.1 / 254, absolute: 128 * brainHalfStep,
+        typical: 0.66,
         expected: (0.0090, 0.0300))
     case .int4Group(let length):
       return ErrorBound(
         block: length, relative: 0.01, ofLargest: min(1.3 / 14, 0.94 / Double(length).squareRoot()),
-        typical: 0.75, expected: (0.1100, 0.1500))
+        absolute: 8 * brainHalfStep, typical: 0.75, expected: (0.1100, 0.1500))
     case .nvfp4:
+      // The product of the two scales is an F32 number, and so are values.
       return ErrorBound(
-        block: 16, relative: 0.25, ofLargest: 0.0012, typical: 0.60, expected: (0.0950, 0.0920))
-    case .mxfp4: return fourBitFloats
+        block: 16, relative: 0.25, ofLargest: 0.0012, absolute: 7 * 0x1p-150, typical: 0.60,
+        expected: (0.0950, 0.0920))
+    // The smallest scale is 2^-127, and the smallest step under it half of that.
+    case .mxfp4: return fourBitFloats(absolute: 0x1p-129)
     }
   }
+
+  /// No scale of a tile is made for a smaller magnitude.
+  private static let smallestTile = 1e-12
 
   /// The side up to which tiles are looked at whole.
   static let largestTile = 1024

@@ -53,7 +53,7 @@ package struct RowJudge {
         matrix: place.matrix, row: place.row, column: place.column + (column ?? 0))
     }
     errors.sums.merge(sums)
-    var boundSquares = 0.0
+    var (boundSquares, usualSquares) = (0.0, 0.0)
     // A row without any error needs no bound, and the tensor's bound without it is only tighter.
     if sums.maximumAbsoluteError > 0 {
       var bad = 0
@@ -63,7 +63,7 @@ package struct RowJudge {
         TensorErrors.Worst.keep(
           &errors.worstBlock, worst(sums.squaredErrors, sums.originalSquares, 0, place, source.count))
       } else {
-        (bad, boundSquares) = blocks(source, candidate, tiles, place, &errors)
+        (bad, boundSquares, usualSquares) = blocks(source, candidate, tiles, place, &errors)
       }
       if bad > 0 { errors.badRows += 1 }
       TensorErrors.Worst.keep(
@@ -71,6 +71,7 @@ package struct RowJudge {
         worst(sums.squaredErrors, sums.originalSquares, boundSquares, place, source.count))
     }
     errors.boundSquares += boundSquares
+    errors.usualSquares += usualSquares
     if isStack {
       errors.matrices[place.matrix, default: TensorErrors.Matrix()].add(
         TensorErrors.Matrix(
@@ -80,13 +81,13 @@ package struct RowJudge {
 
   /// Judges the blocks of a row.
   ///
-  /// - Returns: How many are beyond their bound, and the sum of the squares of the bounds.
+  /// - Returns: How many are beyond their bound, and the sums of the squares of the bounds and of what is usual.
   private func blocks(
     _ source: Span<Float>, _ candidate: Span<Float>, _ tiles: Tiles, _ place: TensorErrors.Place,
     _ errors: inout TensorErrors
-  ) -> (bad: Int, boundSquares: Double) {
+  ) -> (bad: Int, boundSquares: Double, usualSquares: Double) {
     var bad = 0
-    var boundSquares = 0.0
+    var (boundSquares, usualSquares) = (0.0, 0.0)
     let needsLargest = bound.ofLargest > 0
     let whole = needsLargest && bound.reach == .row ? BlockSums.largest(source, 0..<source.count) : 0
     var reachEnd = 0
@@ -108,10 +109,12 @@ package struct RowJudge {
       }
       let sums = BlockSums(source, candidate, start..<end)
       let count = end - start
+      let norm = sums.squares.squareRoot()
+      let fixed = min(norm, Double(count).squareRoot() * (bound.absolute + floor))
       let limit =
-        bound.limit(norm: sums.squares.squareRoot(), largest: largest, count: count)
-        + Double(count).squareRoot() * floor
+        bound.limit(norm: norm, largest: largest, count: count) + Double(count).squareRoot() * floor
       boundSquares += limit * limit
+      usualSquares += usual(sums, limit, fixed, source, start..<end)
       // A millionth is for the sums themselves.
       if sums.squaredErrors > limit * limit * 1.000_002 {
         bad += 1
@@ -142,7 +145,32 @@ package struct RowJudge {
       start = end
     }
     errors.badBlocks += bad
-    return (bad, boundSquares)
+    return (bad, boundSquares, usualSquares)
+  }
+
+  /// The square of what the error of a block comes to at most, if it is one of many.
+  ///
+  /// Errors of rounding average out: ``ErrorBound/typical`` times the bound. Two kinds do not. What the smallest step of
+  /// a scale loses (`fixed`) it loses of every value; and where all values of a block are one magnitude, or zeros beside
+  /// it, they all err by the same, which can be anything up to the bound.
+  private func usual(
+    _ sums: BlockSums, _ limit: Double, _ fixed: Double, _ source: Span<Float>, _ range: Range<Int>
+  ) -> Double {
+    let rounding = bound.typical * max(0, limit - fixed)
+    let usual = max(bound.typical * limit, (rounding * rounding + fixed * fixed).squareRoot())
+    guard usual < limit, sums.squaredErrors > usual * usual, Self.isOneMagnitude(source, range) else {
+      return min(usual, limit) * min(usual, limit)
+    }
+    return limit * limit
+  }
+
+  /// Whether every magnitude is within a hundredth of the largest, or below a hundredth of it.
+  private static func isOneMagnitude(_ values: Span<Float>, _ range: Range<Int>) -> Bool {
+    let largest = BlockSums.largest(values, range)
+    return range.allSatisfy { index in
+      let magnitude = values[index].magnitude
+      return magnitude >= largest * 0.99 || magnitude <= largest * 0.01
+    }
   }
 
   private func worst(

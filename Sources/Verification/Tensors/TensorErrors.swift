@@ -38,6 +38,8 @@ package struct TensorErrors: Sendable {
   package var sums = ErrorSums()
   /// Σ of the squared bounds of all blocks of rows that differ at all.
   package var boundSquares = 0.0
+  /// The same of what errors come to on the whole.
+  package var usualSquares = 0.0
   /// Where the largest absolute error is; `nil` if there is none.
   package var largestErrorPlace: Place?
   package var worstRow: Worst?
@@ -80,6 +82,7 @@ package struct TensorErrors: Sendable {
     }
     sums.merge(later.sums)
     boundSquares += later.boundSquares
+    usualSquares += later.usualSquares
     Worst.keep(&worstRow, later.worstRow)
     Worst.keep(&worstBlock, later.worstBlock)
     badRows += later.badRows

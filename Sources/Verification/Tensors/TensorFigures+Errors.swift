@@ -32,9 +32,9 @@ struct TensorOutcome {
 
   /// The largest that the relative RMSE may be.
   var limit: Double {
-    guard let bound, errors.sums.squaredErrors > 0, errors.sums.originalSquares > 0 else { return 0 }
-    return (elements >= Self.enoughForMeans ? bound.typical : 1)
-      * (errors.boundSquares / errors.sums.originalSquares).squareRoot()
+    guard bound != nil, errors.sums.squaredErrors > 0, errors.sums.originalSquares > 0 else { return 0 }
+    let squares = elements >= Self.enoughForMeans ? errors.usualSquares : errors.boundSquares
+    return (squares / errors.sums.originalSquares).squareRoot()
   }
 
   /// How bad it is, for sorting: beyond 1 something is out of line.

@@ -19,7 +19,7 @@ struct TensorPairing {
   /// - Parameter isWanted: Which names count.
   /// - Throws: As ``ModelWeights/ModelWeights/init(_:)``.
   init(
-    _ output: Checkpoint, _ source: Checkpoint, isWanted: (String) -> Bool
+    _ output: Checkpoint, _ source: Checkpoint, isWanted: (String) throws(CheckpointError) -> Bool
   ) throws(CheckpointError) {
     isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
     let source = try ModelWeights(source)
@@ -31,13 +31,13 @@ struct TensorPairing {
     }
     var found: [String: Set<TensorBox>] = [:]
     for (part, weights) in holders {
-      for name in weights.names where isWanted(name) {
+      for name in weights.names where try isWanted(name) {
         guard let weight = weights[name] else { continue }
         found[name, default: []].formUnion(weight.pieces.map(\.box))
         add(name, part, weight, in: weights, source)
       }
     }
-    for name in source.names where isWanted(name) {
+    for name in source.names where try isWanted(name) {
       guard let weight = source[name] else { continue }
       guard let boxes = found[name] else {
         if !isPart { report(.missing, name, nil, "the source has it, the output has not") }

@@ -22,7 +22,7 @@ public struct TensorVerification: Sendable {
   /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
   ///   `.unsupported` for schemes that are not read.
   public init(
-    _ output: Checkpoint, source: Checkpoint, filter: ((String) -> Bool)? = nil
+    _ output: Checkpoint, source: Checkpoint, filter: ((String) throws(CheckpointError) -> Bool)? = nil
   ) throws(CheckpointError) {
     let pairing = try TensorPairing(output, source, isWanted: filter ?? { _ in true })
     pairs = pairing.pairs

@@ -1,0 +1,129 @@
+public import TensorFormats
+
+/// A pattern for names: a glob that the whole name must match, or a regular expression found anywhere in it.
+///
+/// Regular expressions are PCRE2's, on Unicode text: `\w`, `\d` and `\b` know all scripts. What takes too many steps is an
+/// error and never a long wait: one match has a limit, and so has a job (``PatternBudget``).
+public struct NamePattern: Sendable {
+  /// Which of the two.
+  public enum Kind: String, Hashable, Sendable, Codable {
+    /// `*` stands for any characters (dots too), `?` for one; everything else for itself.
+    case glob
+    /// A regular expression, not anchored.
+    case regex
+  }
+
+  /// Glob or regular expression.
+  public var kind: Kind {
+    switch matcher {
+    case .glob: .glob
+    case .regex: .regex
+    }
+  }
+  /// The pattern as written.
+  public let text: String
+  private let matcher: Matcher
+  private var budget = PatternBudget()
+
+  private enum Matcher: Sendable {
+    case glob(Glob)
+    case regex(Expression)
+  }
+
+  private init(_ text: String, _ matcher: Matcher) {
+    self.text = text
+    self.matcher = matcher
+  }
+
+  /// A glob, such as `model.layers.*.moe.down_proj.weight`. Any text is one.
+  public static func glob(_ text: String) -> NamePattern { NamePattern(text, .glob(Glob(text))) }
+
+  /// A regular expression, such as `attn_(q|k)\.`.
+  ///
+  /// - Throws: `.invalidRequest` if it is none, with what is wrong and where.
+  public static func regex(_ text: String) throws(CheckpointError) -> NamePattern {
+    NamePattern(text, .regex(try Expression(text)))
+  }
+
+  /// A pattern as options of the command line mean it: a regular expression that is found anywhere in a name.
+  ///
+  /// - Throws: As ``regex(_:)``.
+  public init(option text: String) throws(CheckpointError) { self = try .regex(text) }
+
+  /// The same pattern, whose steps count towards those of a job.
+  public func drawing(on budget: PatternBudget) -> NamePattern {
+    var copy = self
+    copy.budget = budget
+    return copy
+  }
+
+  /// Whether a name matches.
+  ///
+  /// - Throws: `.invalidRequest`, naming the pattern, if it takes more steps than one match, or the job, has.
+  public func matches(_ name: String) throws(CheckpointError) -> Bool { try matches(NameBytes(name)) }
+
+  /// The same for a name that is looked at by many patterns.
+  ///
+  /// - Throws: As ``matches(_:)-(String)``.
+  public func matches(_ name: NameBytes) throws(CheckpointError) -> Bool {
+    let allowance = budget.allowance
+    var left = allowance
+    // Beginning costs something as well, so that nothing is free.
+    left -= 16
+    let result: Bool? =
+      switch matcher {
+      case .glob(let glob): glob.matches(name, steps: &left)
+      case .regex(let expression): expression.matches(name, steps: &left)
+      }
+    budget.use(allowance - left)
+    guard let result else { throw tooLong(name, allowance: allowance) }
+    return result
+  }
+
+  private func tooLong(_ name: NameBytes, allowance: Int) -> CheckpointError {
+    let shown =
+      name.text.count > 80 ? "\(name.text.prefix(80).description.printable)..." : name.text.printable
+    guard allowance == PatternBudget.largestMatch else {
+      return CheckpointError(
+        .invalidRequest,
+        "the patterns take too long: their steps were used up when \(self) was looked for in '\(shown)'",
+        remedy: "give fewer or simpler patterns")
+    }
+    return CheckpointError(
+      .invalidRequest, "\(self) takes too long on the name '\(shown)' (\(name.utf8.count) bytes)",
+      remedy: "write it without repetitions of repetitions, such as (a+)+ or (.*)*")
+  }
+}
+
+extension NamePattern: Hashable {
+  public static func == (a: NamePattern, b: NamePattern) -> Bool { a.kind == b.kind && a.text == b.text }
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(kind)
+    hasher.combine(text)
+  }
+}
+
+extension NamePattern: CustomStringConvertible {
+  /// `name '*.v_proj.weight'` or `regex 'attn_.'`
+  public var description: String { "\(kind == .glob ? "name" : "regex") '\(text.printable)'" }
+}
+
+extension NamePattern: Codable {
+  private enum CodingKeys: String, CodingKey { case glob, regex }
+
+  /// Reads `{"glob": "..."}` or `{"regex": "..."}`.
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    if let text = try values.decodeIfPresent(String.self, forKey: .glob) {
+      self = .glob(text)
+    } else {
+      self = try .regex(try values.decode(String.self, forKey: .regex))
+    }
+  }
+
+  /// Writes `{"glob": "..."}` or `{"regex": "..."}`.
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(text, forKey: kind == .glob ? .glob : .regex)
+  }
+}

@@ -1,0 +1,121 @@
+#if !os(macOS)
+internal import Synchronization
+internal import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#endif
+
+/// OpenBLAS, loaded when it is needed.
+///
+/// Where it finds no room for one of its buffers it tries again for ever, in the threads that it starts when it is loaded
+/// already. So it is loaded with a single thread, which needs no buffer, and the buffers of ours are made and given back
+/// at once, after it is certain that there is room: it keeps them.
+///
+/// Source: OpenBLAS 0.3.21, `driver/others/memory.c` (`blas_memory_alloc`) and `blas_server.c`; `cblas.h` for the
+/// interface.
+enum OpenBLAS {
+  /// `cblas_sgemm` with 32-bit sizes.
+  private typealias Multiply =
+    @convention(c) (
+      _ order: Int32, _ transposesA: Int32, _ transposesB: Int32, _ m: Int32, _ n: Int32, _ k: Int32,
+      _ factor: Float, _ a: UnsafePointer<Float>, _ aStride: Int32, _ b: UnsafePointer<Float>,
+      _ bStride: Int32,
+      _ kept: Float, _ c: UnsafeMutablePointer<Float>, _ cStride: Int32
+    ) -> Void
+
+  @safe private struct Library: @unchecked Sendable {
+    let multiply: Multiply
+    /// Make and give back a buffer; `nil` in builds that do not show them.
+    let takeBuffer: (@convention(c) (_ kind: Int32) -> UnsafeMutableRawPointer?)?
+    let returnBuffer: (@convention(c) (UnsafeMutableRawPointer?) -> Void)?
+  }
+
+  /// What one thread needs at the most: 128 MiB of address space, of which products touch little.
+  private static let bufferBytes = 1 << 27
+
+  private static let library: Result<Library, CheckpointError> = load()
+  /// Buffers are made for so many threads at the most. The library has no more in every build of it.
+  private static let mostBuffers = 64
+  /// For how many threads there are buffers.
+  private static let prepared = Mutex(0)
+
+  static func prepare(threads: Int) throws(CheckpointError) {
+    let library = try library.get()
+    let threads = min(threads, mostBuffers)
+    let error = prepared.withLock { prepared -> CheckpointError? in
+      guard threads > prepared else { return nil }
+      guard let take = unsafe library.takeBuffer, let giveBack = unsafe library.returnBuffer else {
+        prepared = threads
+        return nil
+      }
+      guard hasRoom(for: threads - prepared) else {
+        return CheckpointError(
+          .inputOutput,
+          "there is no room for the buffers of matrix products: \(threads - prepared) of "
+            + "\(bufferBytes >> 20) MiB of address space",
+          remedy: "give fewer --threads, or raise the limit of address space (ulimit -v)")
+      }
+      let buffers = unsafe (0..<threads).map { _ in unsafe take(0) }
+      unsafe buffers.forEach { unsafe giveBack($0) }
+      prepared = threads
+      return nil
+    }
+    if let error { throw error }
+  }
+
+  /// Whether so many buffers can be mapped, and something beside them.
+  private static func hasRoom(for count: Int) -> Bool {
+    let bytes = count * bufferBytes + bufferBytes / 8
+    let probe = unsafe mmap(
+      nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let probe = unsafe probe, unsafe probe != MAP_FAILED else { return false }
+    unsafe munmap(probe, bytes)
+    return true
+  }
+
+  private static func load() -> Result<Library, CheckpointError> {
+    _ = unsafe setenv("OPENBLAS_NUM_THREADS", "1", 1)
+    for name in ["libopenblas.so.0", "libopenblas.so"] {
+      guard let handle = unsafe dlopen(name, RTLD_NOW | RTLD_LOCAL) else { continue }
+      guard let multiply = unsafe dlsym(handle, "cblas_sgemm") else { continue }
+      // Builds with OpenMP look elsewhere for the number.
+      if let setThreads = unsafe dlsym(handle, "openblas_set_num_threads") {
+        unsafe unsafeBitCast(setThreads, to: (@convention(c) (Int32) -> Void).self)(1)
+      }
+      let take = unsafe dlsym(handle, "blas_memory_alloc")
+      let giveBack = unsafe dlsym(handle, "blas_memory_free")
+      return .success(
+        unsafe Library(
+          multiply: unsafeBitCast(multiply, to: Multiply.self),
+          takeBuffer: take.map {
+            unsafe unsafeBitCast($0, to: (@convention(c) (Int32) -> UnsafeMutableRawPointer?).self)
+          },
+          returnBuffer: giveBack.map {
+            unsafe unsafeBitCast($0, to: (@convention(c) (UnsafeMutableRawPointer?) -> Void).self)
+          }))
+    }
+    let reason = unsafe dlerror().map { unsafe String(cString: $0) } ?? "it has no cblas_sgemm"
+    return .failure(
+      CheckpointError(
+        .unsupported, "OpenBLAS cannot be loaded: \(reason.printable)",
+        remedy: "install it (Debian and Ubuntu: libopenblas0)"))
+  }
+
+  /// `c = factor · a · b`, or of the transpose of `b`. ``prepare(threads:)`` comes first.
+  @unsafe static func multiply(
+    transposesB: Bool, _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
+    _ c: UnsafeMutablePointer<Float>, _ cStride: Int, m: Int, n: Int, k: Int, factor: Float
+  ) {
+    guard case .success(let library) = library else {
+      preconditionFailure("products are prepared before they are computed")
+    }
+    let (rowMajor, asIs, transposed): (Int32, Int32, Int32) = (101, 111, 112)
+    unsafe library.multiply(
+      rowMajor, asIs, transposesB ? transposed : asIs, Int32(m), Int32(n), Int32(k), factor, a,
+      Int32(aStride), b, Int32(bStride), 0, c, Int32(cStride))
+  }
+}
+#endif
