@@ -67,6 +67,8 @@ public struct EngineSubject: Sendable {
   public var files: [File]
   /// `config.json`; `nil` where there is none.
   public var configuration: [UInt8]?
+  /// `hf_quant_config.json`, in which ModelOpt's older releases say what `config.json` does not; `nil` where there is none.
+  public var modelOptConfiguration: [UInt8]?
   /// The index; `nil` where there is none.
   public var index: Index?
   /// Weight files beside the index that it does not name.

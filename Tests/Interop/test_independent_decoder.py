@@ -6,8 +6,11 @@ import torch
 from compressed_tensors.compressors.base import BaseCompressor
 from compressed_tensors.quantization import QuantizationScheme
 
-from case_inputs import BF16, E4M3, E8M0, TYPE_NAMES
+from arithmetic import load_json, read_safetensors
+from case_inputs import BF16, E4M3, E8M0, TYPE_NAMES, write_safetensors
+from conftest import FIXTURES
 from independent_decoder import Decoded, Unclear, decode, first_difference, unpacked
+from make_definition_vectors import vectors
 from stored_forms import FORMS, words
 
 STEM = "model.layers.0.mlp.up_proj"
@@ -141,6 +144,15 @@ def test_the_package_decompresses_to_the_same(random, name):
     ours = meaning(parts, settings)
     assert numpy.count_nonzero(ours) > ours.size / 2
     assert first_difference(Decoded(ours, "?"), Decoded(theirs.double().numpy(), kind), name) is None
+
+
+def test_the_vectors_are_those_of_the_decoder(tmp_path):
+    """Fixtures/golden/definitions, to which the decoder of step3-verify is held."""
+    tensors, settings = vectors()
+    write_safetensors(tmp_path / "forms.safetensors", tensors, {"format": "pt"})
+    golden = FIXTURES / "golden" / "definitions"
+    assert read_safetensors(golden / "forms.safetensors") == read_safetensors(tmp_path / "forms.safetensors")
+    assert load_json(golden / "settings.json") == settings
 
 
 # What is not clear is not decoded
