@@ -126,7 +126,7 @@ let package = Package(
       name: "ShardPlanning",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "ModelWeights", "Tokenization",
+        "QuantizationRecipes", "Step3Model", "ModelWeights", "Patterns", "Tokenization",
       ],
       swiftSettings: strict),
     .target(

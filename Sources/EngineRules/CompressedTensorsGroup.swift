@@ -37,6 +37,8 @@ struct CompressedTensorsGroup {
     _ activations: JSONValue?, isStatic: Bool
   ) -> EngineLayout? {
     let group = weights["group_size"]?.whole
+    // Only packed integers have zero points in these engines.
+    if weights["symmetric"]?.isTrue == false, format != "pack-quantized" { return nil }
     switch (type, bits, strategy) {
     case ("float", 8, "channel") where format == "float-quantized": return .floatChannel(isStatic: isStatic)
     case ("float", 8, "tensor") where format == "float-quantized": return .floatTensor(isStatic: isStatic)

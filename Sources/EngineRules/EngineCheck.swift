@@ -12,8 +12,10 @@ struct EngineCheck {
   let isMultimodal: Bool
   /// What the engine makes of `quantization_config`; `nil` without one, and for one that is not understood.
   var quantization: EngineQuantization?
-  /// Whether there is a `quantization_config`.
-  let isQuantized: Bool
+  /// What engines find of a configuration of the quantisation; `nil` where there is none.
+  let settings: JSONValue?
+  /// Whether there is one.
+  var isQuantized: Bool { settings != nil }
 
   var findings = FindingCollector()
   var skipped: [String] = []
@@ -31,7 +33,7 @@ struct EngineCheck {
 
   init(
     _ subject: EngineSubject, _ engine: Engine, _ configuration: Step3Configuration, _ root: JSONValue
-  ) {
+  ) throws(CheckpointError) {
     self.engine = engine
     self.subject = subject
     self.configuration = configuration
@@ -39,7 +41,11 @@ struct EngineCheck {
     isMultimodal =
       root["architectures"]?.strings?.first.map { $0 != "Step3TextForCausalLM" }
       ?? (root["model_type"]?.text != "step3_text")
-    isQuantized = EngineQuantization.settings(in: root) != nil
+    var besides: JSONValue?
+    if let text = subject.modelOptConfiguration {
+      besides = try JSONValue.parse(text, name: "hf_quant_config.json")
+    }
+    settings = EngineQuantization.settings(in: root, besides: besides)
     for tensor in subject.tensors {
       let name = parameterName(tensor.name)
       tensors[name] = tensor
@@ -60,7 +66,7 @@ struct EngineCheck {
   mutating func run() throws(CheckpointError) {
     checkConfiguration()
     checkFiles()
-    if let settings = EngineQuantization.settings(in: root) {
+    if let settings {
       switch EngineQuantization.parse(settings, engine: engine, isMultimodal: isMultimodal, &findings) {
       case .quantization(let found): quantization = found
       case .unknown:
@@ -69,6 +75,7 @@ struct EngineCheck {
       }
     }
     for module in EngineModule.all(of: configuration.text) { try check(module) }
+    try checkOrder()
     try checkUnquantized()
     checkRemainingNames()
     checkLMHead()
@@ -126,18 +133,37 @@ extension EngineReport {
         engine, tensorParallel, .partition, file: "config.json",
         "this is a partitioned checkpoint, or a part of one",
         consequence: "\(engine.name) has no loader for parts: it misses the tensors of the others",
-        remedy: "serve the unpartitioned checkpoint; step3-convert SOURCE OUTPUT merges the parts")
+        remedy:
+          "serve the unpartitioned checkpoint: step3-convert SET OUTPUT --to safetensors puts a set together again"
+      )
       return
     }
-    let configuration: Step3Configuration
+    let dimensions: Step3Configuration
     do throws(CheckpointError) {
-      configuration = try Step3Configuration(configJSON: text)
+      dimensions = try Self.dimensions(of: root, text)
     } catch {
       throw error.at(path: path)
     }
-    var check = EngineCheck(subject, engine, configuration, root)
+    var check = try EngineCheck(subject, engine, dimensions, root)
     try check.run()
     self = check.report(tensorParallel: tensorParallel)
+  }
+
+  /// The model's dimensions. What is said of its quantisation is read by these rules alone, and is taken out first: what
+  /// keeps others from reading it is for a finding, and no reason to stop.
+  private static func dimensions(
+    of root: JSONValue, _ text: [UInt8]
+  ) throws(CheckpointError) -> Step3Configuration {
+    guard case .object(var members) = root else { return try Step3Configuration(configJSON: text) }
+    members["quantization_config"] = nil
+    if case .object(var inner)? = members["text_config"] {
+      inner["quantization_config"] = nil
+      members["text_config"] = .object(inner)
+    }
+    guard let bare = try? JSONValue.object(members).serialized() else {
+      return try Step3Configuration(configJSON: text)
+    }
+    return try Step3Configuration(configJSON: bare)
   }
 
   private static func otherModel(_ subject: EngineSubject, _ architecture: String?) -> CheckpointError {

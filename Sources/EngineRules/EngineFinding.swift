@@ -90,6 +90,7 @@ extension EngineFinding {
     case convertedType = "converted-type"
     case e8m0Scale = "e8m0-scale"
     case unequalGlobalScales = "unequal-global-scales"
+    case orderIgnored = "order-ignored"
     // Blocks and tensor parallelism.
     case blockMisaligned = "block-misaligned"
     case tensorParallel = "tensor-parallel"

@@ -29,7 +29,8 @@ enum EngineLayout: Hashable {
   /// MXFP8, under whose name the scales go.
   case mxfp8(scales: String)
   case awq(group: Int)
-  case gptq(bits: Int, group: Int)
+  /// GPTQ; `isReordered` is `desc_act`, without which engines do not look at `g_idx`.
+  case gptq(bits: Int, group: Int, isReordered: Bool)
 }
 
 extension EngineLayout: CustomStringConvertible {
@@ -54,7 +55,7 @@ extension EngineLayout: CustomStringConvertible {
     case .packedMXFP4: "MXFP4 (compressed-tensors)"
     case .mxfp8: "MXFP8"
     case .awq(let group): "AWQ in groups of \(group)"
-    case .gptq(let bits, let group): "GPTQ of \(bits) bits in groups of \(group)"
+    case .gptq(let bits, let group, _): "GPTQ of \(bits) bits in groups of \(group)"
     }
   }
 }
@@ -152,7 +153,7 @@ extension EngineLayout {
         EngineComponent("qzeros", .i32, shapes: extent.stacked(columns / group, rows / 8)),
         EngineComponent("scales", .f16, .bf16, shapes: extent.stacked(columns / group, rows)),
       ])
-    case .gptq(let bits, let group):
+    case .gptq(let bits, let group, _):
       let perWord = 32 / bits
       guard rows % perWord == 0, columns % perWord == 0 else {
         return .failure(Misfit("\(rows) x \(columns) are not whole words of \(perWord) codes"))
@@ -178,7 +179,7 @@ extension EngineLayout {
     case .packed(_, let group, _, _): group
     case .nvfp4, .modelOptNVFP4: 16
     case .mxfp4, .packedMXFP4, .mxfp8: 32
-    case .awq(let group), .gptq(_, let group): group
+    case .awq(let group), .gptq(_, let group, _): group
     default: nil
     }
   }

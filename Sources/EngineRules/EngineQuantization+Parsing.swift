@@ -9,9 +9,17 @@ extension EngineQuantization {
     case unknown
   }
 
-  /// The configuration in a `config.json`, where engines look for it.
-  static func settings(in root: JSONValue) -> JSONValue? {
-    root["quantization_config"] ?? root["text_config"]?["quantization_config"] ?? root["compression_config"]
+  /// The configuration where engines look for it: in `config.json`, and, where that has none, in ModelOpt's own file.
+  ///
+  /// - Parameter besides: `hf_quant_config.json`, parsed.
+  static func settings(in root: JSONValue, besides: JSONValue?) -> JSONValue? {
+    let stated =
+      root["quantization_config"] ?? root["text_config"]?["quantization_config"] ?? root["compression_config"]
+    guard stated == nil, case .object(var members)? = besides, members["quantization"] != nil else {
+      return stated
+    }
+    members["quant_method"] = .string("modelopt")
+    return .object(members)
   }
 
   /// Reads a configuration as an engine does.
@@ -208,7 +216,7 @@ extension EngineQuantization {
         skipped = dynamic.keys.filter { $0.hasPrefix("-:") }.sorted().map { String($0.dropFirst(2)) }
       }
       return uniform(
-        "gptq", .gptq(bits: bits, group: group),
+        "gptq", .gptq(bits: bits, group: group, isReordered: settings["desc_act"]?.isTrue ?? false),
         ModuleList(skipped, style: .patterns, engine: engine, isMultimodal: isMultimodal))
     }
 

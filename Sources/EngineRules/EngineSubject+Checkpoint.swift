@@ -32,6 +32,11 @@ extension EngineSubject {
       })
     configurationPath = checkpoint.configurationDocument?.path
     guard checkpoint.format == .safetensors, checkpoint.parts.isEmpty else { return }
+    if let file = try? InputFile("\(checkpoint.directory)/hf_quant_config.json"),
+      file.byteCount <= JSONValue.largestDocument
+    {
+      modelOptConfiguration = try file.readBytes(0..<file.byteCount)
+    }
     let listing = try FileSystem.names(in: checkpoint.directory).sorted { $0.precedesBytewise($1) }
     guard let index = listing.first(where: { $0.hasSuffix(".safetensors.index.json") }) else { return }
     let stated = try SafetensorsIndex.read(from: InputFile("\(checkpoint.directory)/\(index)"))

@@ -69,6 +69,8 @@ public struct EngineSubject: Sendable {
   public var configuration: [UInt8]?
   /// Where that is, for messages; `nil` for one that is not written yet.
   public var configurationPath: String?
+  /// `hf_quant_config.json`, in which ModelOpt's older releases say what `config.json` does not; `nil` where there is none.
+  public var modelOptConfiguration: [UInt8]?
   /// The index; `nil` where there is none.
   public var index: Index?
   /// Weight files beside the index that it does not name.

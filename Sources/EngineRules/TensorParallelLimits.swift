@@ -134,7 +134,7 @@ extension EngineLayout {
     switch self {
     case .packed(let bits, _, isSymmetric: false, _): 32 / bits
     case .awq: 8
-    case .gptq(let bits, _): 32 / bits
+    case .gptq(let bits, _, _): 32 / bits
     default: nil
     }
   }
@@ -142,7 +142,7 @@ extension EngineLayout {
   /// Columns whose codes share a word.
   fileprivate var columnsPerWord: Int? {
     switch self {
-    case .packed(let bits, _, _, _), .gptq(let bits, _): 32 / bits
+    case .packed(let bits, _, _, _), .gptq(let bits, _, _): 32 / bits
     case .nvfp4, .modelOptNVFP4, .mxfp4, .packedMXFP4: 2
     default: nil
     }

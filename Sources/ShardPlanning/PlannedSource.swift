@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import ModelWeights
+internal import Patterns
 internal import QuantizationRecipes
 internal import Step3Model
 internal import TensorFormats
@@ -69,13 +70,14 @@ struct Exclusions {
   /// - Throws: `.invalidRequest` for what is no regular expression.
   init(_ texts: [String]) throws(CheckpointError) {
     var patterns: [NamePattern] = []
-    for text in texts { patterns.append(try .regex(text)) }
+    for text in texts { patterns.append(try NamePattern(option: text)) }
     self.patterns = patterns
   }
 
   /// The pattern that a name matches; `nil` if none.
   func pattern(for name: String) throws(CheckpointError) -> String? {
-    patterns.first { $0.matches(name) }?.text
+    for pattern in patterns where try pattern.matches(name) { return pattern.text }
+    return nil
   }
 
   /// Leaves tensors out: those whose own name matches, and what belongs to a weight whose name does.
@@ -104,7 +106,8 @@ struct Exclusions {
     let used = Set(excluded.map(\.pattern))
     if let idle = patterns.first(where: { !used.contains($0.text) }) {
       // A pattern may be the second that matches a name.
-      let matches = checkpoint.tensors.contains { idle.matches($0.name) }
+      var matches = false
+      for tensor in checkpoint.tensors where try idle.matches(tensor.name) { matches = true }
       guard matches else {
         throw CheckpointError(
           .invalidRequest, "--exclude '\(idle.text.printable)' matches no tensor", path: checkpoint.path,

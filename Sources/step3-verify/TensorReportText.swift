@@ -36,6 +36,7 @@ struct TensorReportText {
       text += "\n"
     }
     if !report.formats.isEmpty { text += formats.rendered(width: width, heading: heading) + "\n" }
+    text += crossCheck
     let amount =
       "\(report.tensors.count) \(report.tensors.count == 1 ? "tensor" : "tensors"), \(report.elements) elements"
     if report.ok {
@@ -48,6 +49,29 @@ struct TensorReportText {
       text += "this is one part of a partition set; tensors of other parts were not looked for\n"
     }
     return text
+  }
+
+  /// How many weights were decoded a second way, and which could not be.
+  private var crossCheck: String {
+    var text = ""
+    if let unread = report.unread {
+      text += "compared as it is stored, because something is not read: \(unread.printable)\n"
+    }
+    let check = report.crossCheck
+    if check.checked > 0 {
+      text +=
+        "\(check.checked) \(check.checked == 1 ? "weight" : "weights") with scales decoded a second way, by "
+        + "configuration and definition: \(check.elements) elements\n"
+    }
+    let unchecked = check.modules.filter { $0.outcome == .notChecked }
+    for module in all ? unchecked[...] : unchecked.prefix(Self.worstCount) {
+      text += "not decoded a second way: \(module.name.printable) in the \(module.side.rawValue)"
+      text += (module.reason.map { ": \($0)" } ?? "") + "\n"
+    }
+    if !all, unchecked.count > Self.worstCount {
+      text += "and \(unchecked.count - Self.worstCount) more that were not (--all lists them)\n"
+    }
+    return text.isEmpty ? "" : text + "\n"
   }
 
   /// The share of the limit that the error is; more than 1 for what is out of line.

@@ -89,6 +89,23 @@ struct EngineFixtureTests {
     checkpoint.config.set(["step3_partition"], to: .object([:]))
     var subject = try checkpoint.subject()
     subject.isPartition = true
-    #expect(try EngineReport(subject, engine: .vllm).faults == [.partition])
+    for engine in Engine.allCases {
+      let report = try EngineReport(subject, engine: engine)
+      #expect(report.faults == [.partition])
+      // The advice is a command that there is.
+      #expect(report.findings.first?.remedy.contains("step3-convert SET OUTPUT --to safetensors") == true)
+    }
+  }
+
+  @Test("ModelOpt's own file says what config.json does not", arguments: Engine.allCases)
+  func modelOptFile(engine: Engine) throws {
+    let directory = try TemporaryDirectory()
+    let copy = "\(directory.path)/model"
+    try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: copy)
+    let text =
+      #"{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"W4A16_NVFP4","group_size":16,"kv_cache_quant_algo":null,"exclude_modules":["lm_head"]}}"#
+    try Data(text.utf8).write(to: URL(filePath: "\(copy)/hf_quant_config.json"))
+    let report = try EngineReport(EngineSubject(Checkpoint.open(copy)), engine: engine)
+    #expect(report.faults.contains(.moduleNotIgnored), "\(report.findings)")
   }
 }

@@ -111,7 +111,11 @@ struct SyntheticCheckpoint {
     var read: EngineSubject.Reader?
     if canRead {
       read = { (tensor: EngineSubject.Tensor) throws(CheckpointError) -> [UInt8] in
-        bytes[tensor.name] ?? [UInt8](repeating: 1, count: tensor.shape.elementCount * 4)
+        if let known = bytes[tensor.name] { return known }
+        guard tensor.name.hasSuffix(".g_idx") else {
+          return [UInt8](repeating: 1, count: tensor.shape.elementCount * 4)
+        }
+        return (0..<tensor.shape.elementCount).flatMap { [UInt8($0 % tensor.shape.columns / 128), 0, 0, 0] }
       }
     }
     return EngineSubject(

@@ -30,7 +30,7 @@ import Verification
   }
 
   private func verify(
-    _ output: String, _ source: String, threads: Int = 2, filter: ((String) -> Bool)? = nil
+    _ output: String, _ source: String, threads: Int = 2, filter: (@Sendable (String) -> Bool)? = nil
   ) throws -> TensorReport {
     try TensorVerification(
       Checkpoint.open(output), source: Checkpoint.open(Fixtures.path("checkpoints/\(source)")), filter: filter

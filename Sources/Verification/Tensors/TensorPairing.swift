@@ -11,6 +11,18 @@ struct TensorPairing {
   private(set) var findings: [TensorReport.Finding] = []
   /// Whether the output is one part of a partition set.
   let isPart: Bool
+  /// The weights of the source.
+  let source: ModelWeights
+  /// Those of the output, or of each of its parts.
+  let holders: [Holder]
+  /// Why tensors are compared as they are stored: what in one of the checkpoints is not read. `nil` if everything is.
+  let unread: String?
+
+  /// The output, or a part of it.
+  struct Holder {
+    let part: String?
+    let weights: ModelWeights
+  }
 
   /// Finds the counterpart of everything that `output` holds.
   ///
@@ -22,19 +34,15 @@ struct TensorPairing {
     _ output: Checkpoint, _ source: Checkpoint, isWanted: (String) throws(CheckpointError) -> Bool
   ) throws(CheckpointError) {
     isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
-    let source = try ModelWeights(source)
-    var holders: [(part: String?, weights: ModelWeights)] = []
-    if output.parts.isEmpty {
-      holders = [(nil, try ModelWeights(output))]
-    } else {
-      for part in output.parts { holders.append((part.name, try ModelWeights(part.checkpoint))) }
-    }
+    let opened = try Self.open(output, source)
+    (self.source, holders, unread) = opened
+    let source = opened.source
     var found: [String: Set<TensorBox>] = [:]
-    for (part, weights) in holders {
-      for name in weights.names where try isWanted(name) {
-        guard let weight = weights[name] else { continue }
+    for holder in holders {
+      for name in holder.weights.names where try isWanted(name) {
+        guard let weight = holder.weights[name] else { continue }
         found[name, default: []].formUnion(weight.pieces.map(\.box))
-        add(name, part, weight, in: weights, source)
+        add(name, holder.part, weight, in: holder.weights, source)
       }
     }
     for name in source.names where try isWanted(name) {
@@ -50,6 +58,34 @@ struct TensorPairing {
           "\(weight.shape.elementCount - held) of its \(weight.shape.elementCount) elements are in none of the parts"
         )
       }
+    }
+  }
+
+  /// Both sides, as weights. Where something in either is not read, every tensor of both is taken as it is stored: a copy
+  /// can be compared with what it is a copy of without being understood.
+  private static func open(
+    _ output: Checkpoint, _ source: Checkpoint
+  ) throws(CheckpointError) -> (source: ModelWeights, holders: [Holder], unread: String?) {
+    func open(_ unread: ModelWeights.Unread) throws(CheckpointError) -> (ModelWeights, [Holder]) {
+      var holders: [Holder] = []
+      if output.parts.isEmpty {
+        holders = [Holder(part: nil, weights: try ModelWeights(output, unread: unread))]
+      } else {
+        for part in output.parts {
+          holders.append(Holder(part: part.name, weights: try ModelWeights(part.checkpoint, unread: unread)))
+        }
+      }
+      return (try ModelWeights(source, unread: unread), holders)
+    }
+    do throws(CheckpointError) {
+      let (source, holders) = try open(.refused)
+      return (source, holders, nil)
+    } catch {
+      guard error.code == .unsupported, output.format == .safetensors, source.format == .safetensors else {
+        throw error
+      }
+      let (source, holders) = try open(.asStored)
+      return (source, holders, error.description)
     }
   }
 
@@ -80,7 +116,7 @@ struct TensorPairing {
           continue
         }
       }
-      guard let method = Self.method(piece, sourcePiece, counterpart) else {
+      guard let method = method(piece, sourcePiece, counterpart) else {
         report(
           .notComparable, name, part,
           "values of \(TensorStorage(piece.stored).name) and "
@@ -94,13 +130,17 @@ struct TensorPairing {
     }
   }
 
-  private static func method(
+  private func method(
     _ piece: ModelWeights.Piece, _ sourcePiece: ModelWeights.Piece?, _ source: ModelWeights.Weight
   ) -> TensorPair.Method? {
     let pieces = sourcePiece.map { [$0] } ?? source.pieces
     let mine = TensorStorage(piece.stored)
     let others = pieces.map { TensorStorage($0.stored) }
-    if mine.isReal, others.allSatisfy(\.isReal), let first = others.first {
+    // Codes of something that is not read have no values.
+    let mayBeCodes =
+      unread != nil
+      && ([mine] + others).contains { $0.scheme == nil && DeclaredReading.canBeCodes($0.elementType) }
+    if !mayBeCodes, mine.isReal, others.allSatisfy(\.isReal), let first = others.first {
       return .values(ErrorBound(mine, of: first))
     }
     // Without a decoder only whole tensors of one type can be laid beside each other.

@@ -19,6 +19,11 @@ public struct TensorReport: Encodable, Sendable {
   /// is there for each of them.
   public internal(set) var tensors: [TensorFigures] = []
 
+  /// What reading the weights in another way found.
+  public internal(set) var crossCheck = CrossCheckReport()
+  /// What in one of the checkpoints is not read, so that every tensor is compared as it is stored; `nil` if everything is.
+  public internal(set) var unread: String?
+
   init(output: String, source: String, partial: Bool) {
     self.output = output
     self.source = source
@@ -49,6 +54,12 @@ public struct TensorReport: Encodable, Sendable {
       case block
       /// The tensor on the whole is further away than its format makes it.
       case tensor
+      /// It is read otherwise than the configuration, or the tensors beside it, say.
+      case declaration
+      /// The output's configuration does not describe what is stored.
+      case undescribed
+      /// Elements are read otherwise than the definition of their format has it.
+      case crossCheck
     }
 
     public let kind: Kind

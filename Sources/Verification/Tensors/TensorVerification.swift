@@ -9,12 +9,14 @@ public import TensorFormats
 ///
 /// Both sides are decoded, whatever their formats, so anything can be compared with anything: GGUF with safetensors, a
 /// partition set or one part of it with the whole model. What each tensor may be off by follows from how it is stored; see
-/// ``ErrorBound``.
+/// ``ErrorBound``. What is stored as codes is moreover decoded a second way, by what its configuration says; see
+/// ``CrossCheckReport``.
 ///
 /// Memory depends on the number of threads and the length of rows only. The figures do not depend on the number of threads.
 public struct TensorVerification: Sendable {
   private let pairs: [TensorPair]
   private let empty: TensorReport
+  private let crossChecks: CrossChecks
 
   /// Finds out what is to be compared; reads headers only.
   ///
@@ -22,13 +24,16 @@ public struct TensorVerification: Sendable {
   /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
   ///   `.unsupported` for schemes that are not read.
   public init(
-    _ output: Checkpoint, source: Checkpoint, filter: ((String) throws(CheckpointError) -> Bool)? = nil
+    _ output: Checkpoint, source: Checkpoint,
+    filter: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil
   ) throws(CheckpointError) {
     let pairing = try TensorPairing(output, source, isWanted: filter ?? { _ in true })
     pairs = pairing.pairs
     var report = TensorReport(output: output.path, source: source.path, partial: pairing.isPart)
     report.findings = pairing.findings
+    report.unread = pairing.unread
     empty = report
+    crossChecks = CrossChecks(pairing, filter)
   }
 
   /// The bytes that ``run(threads:monitor:)`` reads, about.
@@ -38,6 +43,7 @@ public struct TensorVerification: Sendable {
   ///
   /// - Throws: `CheckpointError` if a file cannot be read or decoded, `CancellationError`. Differences are findings.
   public func run(threads: Int, monitor: WorkMonitor = WorkMonitor()) throws -> TensorReport {
+    let second = try crossChecks.run(isCancelled: monitor.isCancelled)
     let pairs = pairs
     let collected = Mutex(pairs.map { _ in TensorErrors() })
     let work = OrderedWork<PairUnit, PairComparison, TensorErrors>(
@@ -50,10 +56,10 @@ public struct TensorVerification: Sendable {
       },
       takeIn: { unit, errors, _ in collected.withLock { $0[unit.pair].merge(errors) } })
     try work.run(PairUnits(pairs), threads: threads, isCancelled: monitor.isCancelled)
-    return report(collected.withLock { $0 })
+    return report(collected.withLock { $0 }, second)
   }
 
-  private func report(_ results: [TensorErrors]) -> TensorReport {
+  private func report(_ results: [TensorErrors], _ second: CrossChecks.Outcome) -> TensorReport {
     var outcomes: [TensorOutcome] = []
     var start = 0
     while start < pairs.count {
@@ -73,6 +79,8 @@ public struct TensorVerification: Sendable {
     report.findings += outcomes.compactMap { outcome in
       outcome.finding.map { (outcome.severity, $0) }
     }.sorted { ($0.0, $1.1.tensor) > ($1.0, $0.1.tensor) }.map(\.1)
+    report.findings = second.findings + report.findings
+    report.crossCheck = second.report
     report.formats = Self.summaries(outcomes)
     report.ok = report.findings.isEmpty
     return report

@@ -1,0 +1,79 @@
+internal import Checkpoint
+internal import ModelWeights
+internal import TensorFormats
+
+/// The second readings of both sides of a comparison.
+struct CrossChecks: Sendable {
+  private let source: ModelWeights
+  private let holders: [TensorPairing.Holder]
+  private let isAsStored: Bool
+  private let isPart: Bool
+  private let filter: (@Sendable (String) throws(CheckpointError) -> Bool)?
+
+  /// What they found.
+  struct Outcome {
+    var report = CrossCheckReport()
+    var findings: [TensorReport.Finding] = []
+  }
+
+  /// - Parameter filter: Which published names count; `nil` for all.
+  init(_ pairing: TensorPairing, _ filter: (@Sendable (String) throws(CheckpointError) -> Bool)?) {
+    source = pairing.source
+    holders = pairing.holders
+    isAsStored = pairing.unread != nil
+    isPart = pairing.isPart
+    self.filter = filter
+  }
+
+  /// - Throws: What reading throws, `CancellationError`.
+  func run(isCancelled: @Sendable () -> Bool) throws -> Outcome {
+    let isWanted = filter ?? { _ in true }
+    var outcome = Outcome()
+    func add(_ check: CrossCheck) {
+      outcome.report.add(check.report)
+      outcome.findings += check.findings
+    }
+    var check = CrossCheck(source, .source, isAsStored: isAsStored, isCopied: { _ in true })
+    try check.run(isWanted: isWanted, isCancelled: isCancelled)
+    add(check)
+    reportForgotten(check.used, &outcome)
+    let original = DeclaredConfiguration(source.checkpoint).settings
+    for holder in holders {
+      let settings = DeclaredConfiguration(holder.weights.checkpoint).settings
+      var check = CrossCheck(
+        holder.weights, .output, part: holder.part, isAsStored: isAsStored,
+        isCopied: { codes in
+          settings == original && source.checkpoint[codes.name]?.elementType == codes.elementType
+        })
+      try check.run(isWanted: isWanted, isCancelled: isCancelled)
+      add(check)
+    }
+    return outcome
+  }
+
+  /// Tensors of the source of which no weight is made, and which the output has not either.
+  private func reportForgotten(_ used: Set<String>, _ outcome: inout Outcome) {
+    guard filter == nil, !isPart, source.checkpoint.format == .safetensors else { return }
+    var kept: Set<String> = []
+    for holder in holders { kept.formUnion(holder.weights.checkpoint.tensors.map(\.name)) }
+    // GGUF has names of its own; what has none there was refused.
+    guard holders.allSatisfy({ $0.weights.checkpoint.format == .safetensors }) else { return }
+    for tensor in source.checkpoint.tensors where !used.contains(tensor.name) && !kept.contains(tensor.name) {
+      guard !DeclaredModule.activations.contains(DeclaredModules.split(tensor.name).suffix) else { continue }
+      outcome.findings.append(
+        TensorReport.Finding(
+          kind: .missing, tensor: tensor.name, part: nil,
+          message: "the source has it, no weight is made of it, and the output has it not"))
+    }
+  }
+}
+
+extension CrossCheckReport {
+  mutating func add(_ other: CrossCheckReport) {
+    checked += other.checked
+    elements += other.elements
+    plain += other.plain
+    notChecked += other.notChecked
+    modules += other.modules
+  }
+}

@@ -1,0 +1,237 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Step3Model
+internal import TensorFormats
+
+/// What the configuration of a checkpoint says about how its weights are quantised.
+///
+/// Read here once more, apart from `ModelWeights`, through which converter and comparison read weights: a check that
+/// makes the same mistake as what it checks finds nothing.
+struct DeclaredConfiguration: Sendable {
+  /// What is said of one module.
+  enum Entry: Hashable, Sendable {
+    /// There is no configuration of a quantisation.
+    case nothing
+    /// There is one, and it leaves the module out.
+    case leftOut
+    case quantized(Weights)
+  }
+
+  /// How weights are quantised, as far as it is said.
+  struct Weights: Hashable, Sendable {
+    /// Bits of a code.
+    var bits: Int?
+    /// Whether codes are floating-point numbers.
+    var isFloat: Bool?
+    /// What shares a scale: `tensor`, `channel`, `group`, `block`, ...
+    var strategy: String?
+    /// The neighbours in a row that share a scale.
+    var group: Int?
+    /// The tile that shares one.
+    var tile: Tile?
+    /// Whether zero points are all zero and not stored.
+    var isSymmetric: Bool?
+  }
+
+  /// Rows and columns that share a scale.
+  struct Tile: Hashable, Sendable {
+    var rows: Int
+    var columns: Int
+  }
+
+  /// `quant_method`, in lower case; `nil` without a configuration.
+  let method: String?
+  /// The configuration as it is written.
+  let settings: JSONValue?
+  /// Whether GPTQ's zero points are stored as they are, not one less.
+  let hasPlainZeroPoints: Bool
+  private let uniform: Weights
+  private let groups: [Group]
+  private let layers: [String: Weights]
+  private let excluded: ModuleNames
+
+  private struct Group: Sendable {
+    let targets: ModuleNames
+    let namesClass: Bool
+    let weights: Weights
+  }
+
+  /// The methods whose meaning is known here.
+  private static let known: Set<String> = [
+    "fp8", "compressed-tensors", "gptq", "gptq_marlin", "awq", "awq_marlin", "modelopt", "modelopt_fp8",
+    "modelopt_fp4", "modelopt_mxfp8", "mxfp4", "mxfp8", "w8a8_int8",
+  ]
+
+  /// Whether the method is one of those that are known here.
+  var isKnown: Bool { method.map(Self.known.contains) ?? true }
+
+  /// Reads `config.json`, and `hf_quant_config.json` where that says nothing.
+  init(_ checkpoint: Checkpoint) {
+    var found: JSONValue?
+    if let bytes = checkpoint.configuration, let root = try? JSONValue.parse(bytes, name: "config.json") {
+      found =
+        root.member("quantization_config") ?? root.member("compression_config")
+        ?? root.member("text_config")?.member("quantization_config")
+    }
+    if found == nil { found = Self.besides(checkpoint.directory) }
+    self.init(found)
+  }
+
+  /// ModelOpt's own file.
+  private static func besides(_ directory: String) -> JSONValue? {
+    guard let file = try? InputFile("\(directory)/hf_quant_config.json"),
+      file.byteCount <= JSONValue.largestDocument, let bytes = try? file.readBytes(0..<file.byteCount),
+      let root = try? JSONValue.parse(bytes, name: "hf_quant_config.json"),
+      root.member("quantization") != nil,
+      case .object(var members) = root
+    else { return nil }
+    members["quant_method"] = .string("modelopt")
+    return .object(members)
+  }
+
+  /// - Parameter settings: `quantization_config`, or what stands for it.
+  init(_ settings: JSONValue?) {
+    self.settings = settings
+    guard let settings else {
+      method = nil
+      hasPlainZeroPoints = false
+      uniform = Weights()
+      groups = []
+      layers = [:]
+      excluded = ModuleNames([])
+      return
+    }
+    let method = settings.member("quant_method")?.asText?.lowercased() ?? ""
+    self.method = method
+    hasPlainZeroPoints = settings.member("checkpoint_format")?.asText == "gptq_v2"
+    let inner = settings.member("quantization") ?? settings
+    uniform = Self.uniform(method, settings, inner)
+    var groups: [Group] = []
+    if case .object(let members)? = settings.member("config_groups") {
+      for (_, group) in members.sorted(by: { $0.key < $1.key }) {
+        let targets = group.member("targets")?.asTexts ?? []
+        groups.append(
+          Group(
+            targets: ModuleNames(targets), namesClass: targets.contains("Linear"),
+            weights: Self.weights(of: group.member("weights"))))
+      }
+    }
+    self.groups = groups
+    var layers: [String: Weights] = [:]
+    if case .object(let members)? = inner.member("quantized_layers") {
+      for (name, layer) in members { layers[name] = Self.modelOpt(layer) }
+    }
+    self.layers = layers
+    var names: [String] = []
+    for key in ["ignore", "ignored_layers", "modules_to_not_convert", "exclude_modules"] {
+      names += settings.member(key)?.asTexts ?? inner.member(key)?.asTexts ?? []
+    }
+    if case .object(let dynamic)? = settings.member("dynamic") {
+      names += dynamic.keys.filter { $0.hasPrefix("-:") }.map { "re:" + $0.dropFirst(2) }
+    }
+    excluded = ModuleNames(names, areParts: method.hasPrefix("awq"))
+  }
+
+  /// What is said of a module.
+  ///
+  /// - Parameter module: The name without `.weight`.
+  func entry(for module: String) -> Entry {
+    guard let method else { return .nothing }
+    if excluded.contain(module) { return .leftOut }
+    if !layers.isEmpty { return layers[module].map(Entry.quantized) ?? .leftOut }
+    guard method == "compressed-tensors", !groups.isEmpty else { return .quantized(uniform) }
+    let group = groups.first { $0.targets.contain(module) } ?? groups.first(where: \.namesClass)
+    return group.map { .quantized($0.weights) } ?? .leftOut
+  }
+
+  // MARK: Keys of the methods
+
+  private static func uniform(_ method: String, _ settings: JSONValue, _ inner: JSONValue) -> Weights {
+    var weights = Weights()
+    switch method {
+    case "fp8":
+      // Experts may be MXFP4, which nothing but their types tells.
+      guard settings.member("store_dtype") == nil else { return weights }
+      (weights.bits, weights.isFloat) = (8, true)
+      weights.tile = settings.member("weight_block_size")?.asTile
+    case "mxfp4": (weights.bits, weights.isFloat, weights.group) = (4, true, 32)
+    case "mxfp8": (weights.bits, weights.isFloat, weights.group) = (8, true, 32)
+    case "w8a8_int8": (weights.bits, weights.isFloat, weights.strategy) = (8, false, "channel")
+    case "gptq", "gptq_marlin", "awq", "awq_marlin":
+      weights.bits = (settings.member("bits") ?? settings.member("w_bit"))?.asWhole
+      weights.isFloat = false
+      weights.group = (settings.member("group_size") ?? settings.member("q_group_size"))?.asWhole
+    case "modelopt", "modelopt_fp8", "modelopt_fp4", "modelopt_mxfp8": weights = modelOpt(inner)
+    default: break
+    }
+    return weights
+  }
+
+  private static func modelOpt(_ keys: JSONValue) -> Weights {
+    let algorithm = keys.member("quant_algo")?.asText?.uppercased() ?? ""
+    var weights = Weights()
+    if algorithm.contains("NVFP4") {
+      (weights.bits, weights.isFloat, weights.group) = (4, true, 16)
+    } else if algorithm == "MXFP8" {
+      (weights.bits, weights.isFloat, weights.group) = (8, true, 32)
+    } else if algorithm.hasPrefix("FP8") {
+      (weights.bits, weights.isFloat) = (8, true)
+    }
+    return weights
+  }
+
+  private static func weights(of value: JSONValue?) -> Weights {
+    guard let value else { return Weights() }
+    return Weights(
+      bits: value.member("num_bits")?.asWhole, isFloat: value.member("type")?.asText.map { $0 == "float" },
+      strategy: value.member("strategy")?.asText, group: value.member("group_size")?.asWhole,
+      tile: value.member("block_structure")?.asTile, isSymmetric: value.member("symmetric")?.asFlag)
+  }
+}
+
+extension DeclaredConfiguration {
+  /// What is said of a module, in words: `compressed-tensors, int of 4 bits, group 128, symmetric`.
+  func description(of module: String) -> String {
+    switch entry(for: module) {
+    case .nothing: return "nothing"
+    case .leftOut: return "\((method ?? "").printable), left out"
+    case .quantized(let weights):
+      var words = [(method ?? "").printable]
+      if let bits = weights.bits {
+        words.append("\(weights.isFloat == true ? "float" : "int") of \(bits) bits")
+      }
+      if let tile = weights.tile { words.append("tiles of \(tile.rows) x \(tile.columns)") }
+      if let group = weights.group, group > 0 {
+        words.append("group \(group)")
+      } else if let strategy = weights.strategy {
+        words.append(strategy.printable)
+      }
+      if let isSymmetric = weights.isSymmetric { words.append(isSymmetric ? "symmetric" : "asymmetric") }
+      return words.joined(separator: ", ")
+    }
+  }
+}
+
+extension JSONValue {
+  fileprivate func member(_ key: String) -> JSONValue? {
+    guard case .object(let members) = self, let value = members[key], value != .null else { return nil }
+    return value
+  }
+
+  fileprivate var asText: String? { if case .string(let text) = self { text } else { nil } }
+  fileprivate var asWhole: Int? { if case .integer(let number) = self { number } else { nil } }
+  fileprivate var asFlag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
+
+  fileprivate var asTexts: [String]? {
+    guard case .array(let items) = self else { return nil }
+    return items.compactMap(\.asText)
+  }
+
+  fileprivate var asTile: DeclaredConfiguration.Tile? {
+    guard case .array(let items) = self, items.count == 2, let rows = items[0].asWhole,
+      let columns = items[1].asWhole, (1...Int(Int32.max)).contains(rows),
+      (1...Int(Int32.max)).contains(columns)
+    else { return nil }
+    return DeclaredConfiguration.Tile(rows: rows, columns: columns)
+  }
+}

@@ -1,0 +1,38 @@
+internal import Inspection
+
+/// A list of modules as configurations write them: names, beginnings of names, `re:` patterns and wildcards.
+struct ModuleNames: Sendable {
+  private let names: Set<String>
+  private let patterns: [NamePattern]
+  private let areParts: Bool
+
+  /// - Parameter areParts: Whether an entry stands for every name that it is somewhere in.
+  init(_ entries: [String], areParts: Bool = false) {
+    self.areParts = areParts
+    var names: Set<String> = []
+    var patterns: [NamePattern] = []
+    for entry in entries {
+      if entry.hasPrefix("re:") {
+        if let pattern = try? NamePattern("^(?:\(entry.dropFirst(3)))") { patterns.append(pattern) }
+      } else if entry.contains("*") {
+        let text = entry.map { $0 == "*" ? ".*" : $0 == "." ? "\\." : String($0) }.joined()
+        if let pattern = try? NamePattern("^\(text)$") { patterns.append(pattern) }
+      } else {
+        names.insert(entry)
+      }
+    }
+    self.names = names
+    self.patterns = patterns
+  }
+
+  func contain(_ module: String) -> Bool {
+    if areParts, names.contains(where: { module.contains($0) }) { return true }
+    var name = module[...]
+    while true {
+      if names.contains(String(name)) { return true }
+      guard let dot = name.lastIndex(of: ".") else { break }
+      name = name[..<dot]
+    }
+    return patterns.contains { $0.matches(module) }
+  }
+}

@@ -1,0 +1,126 @@
+import Checkpoint
+import CheckpointTesting
+import Conversion
+import Foundation
+import QuantizationRecipes
+import ShardPlanning
+import Step3Model
+import TensorFormats
+import Testing
+
+import Verification
+
+/// Weights read a second time: what is sound is decoded twice with one result, what is misread is found.
+@Suite struct CrossCheckTests {
+  private let directory: TemporaryDirectory
+
+  init() throws { directory = try TemporaryDirectory() }
+
+  private func convert(
+    _ recipe: String, _ fixture: String = "tiny", _ partition: ShardPlan.Partition = .none
+  ) async throws -> String {
+    let source = try Checkpoint.open(Fixtures.path("checkpoints/\(fixture)"))
+    let plan = try ShardPlanner.plan(
+      source, request: ShardPlan.Request(format: .safetensors, recipe: recipe, partition: partition),
+      recipe: Recipe.named(recipe))
+    _ = try await Conversion(source, plan, options: ConversionOptions(threads: 2)).run(
+      into: directory.path("output"))
+    return directory.path("output")
+  }
+
+  private func verify(_ output: String, _ fixture: String = "tiny") throws -> TensorReport {
+    try TensorVerification(
+      Checkpoint.open(output), source: Checkpoint.open(Fixtures.path("checkpoints/\(fixture)"))
+    ).run(threads: 2)
+  }
+
+  /// Changes `config.json` of the output.
+  private func configure(_ output: String, _ body: (inout [String: Any]) -> Void) throws {
+    let url = URL(filePath: "\(output)/config.json")
+    var root = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+    body(&root)
+    try JSONSerialization.data(withJSONObject: root).write(to: url)
+  }
+
+  @Test(
+    "every scheme is decoded twice",
+    arguments: [
+      "FP8_BLOCK", "FP8_DYNAMIC", "W8A8_INT8", "W8A8_INT8_SGLANG", "W4A16", "W4A16_G32", "NVFP4A16",
+      "NVFP4A16_MODELOPT", "MXFP4A16",
+    ])
+  func schemes(recipe: String) async throws {
+    let report = try verify(try await convert(recipe))
+    #expect(report.ok, "\(report.findings)")
+    #expect(report.crossCheck.checked >= 6 && report.crossCheck.notChecked == 0)
+    #expect(report.crossCheck.elements >= 4000 * report.crossCheck.checked)
+    #expect(report.crossCheck.modules.allSatisfy { $0.outcome == .checked && $0.side == .output })
+    #expect(report.crossCheck.modules.allSatisfy { $0.declared != "nothing" && !$0.companions.isEmpty })
+  }
+
+  @Test("both sides, and every part") func parts() async throws {
+    let layout = ShardPlan.AFDLayout(ffnEP: 2)
+    let report = try verify(try await convert("keep", "tiny-fp8", .afd(layout)), "tiny-fp8")
+    #expect(report.ok && report.crossCheck.notChecked == 0, "\(report.findings)")
+    let modules = report.crossCheck.modules
+    #expect(modules.count { $0.side == .source } == 38)
+    #expect(Set(modules.compactMap(\.part)) == ["attention", "ffn-ep0", "ffn-ep1"])
+  }
+
+  @Test("a configuration that says nothing of what is stored, leaves it out, or says something else")
+  func misdescribed() async throws {
+    let output = try await convert("W4A16")
+    var original: Any?
+    try configure(output) { original = $0.removeValue(forKey: "quantization_config") }
+    let silent = try verify(output)
+    #expect(silent.findings.count == 6 && silent.findings.allSatisfy { $0.kind == .undescribed })
+    try configure(output) {
+      var settings = original as? [String: Any] ?? [:]
+      settings["ignore"] = ["re:.*moe.*"]
+      $0["quantization_config"] = settings
+    }
+    #expect(try verify(output).findings.count { $0.kind == .undescribed } == 6)
+    for (key, value) in [("num_bits", 8), ("group_size", 64)] {
+      try configure(output) { root in
+        var settings = original as? [String: Any] ?? [:]
+        var groups = settings["config_groups"] as? [String: Any] ?? [:]
+        var group = groups["group_0"] as? [String: Any] ?? [:]
+        var weights = group["weights"] as? [String: Any] ?? [:]
+        weights[key] = value
+        group["weights"] = weights
+        groups["group_0"] = group
+        settings["config_groups"] = groups
+        root["quantization_config"] = settings
+      }
+      let report = try? verify(output)
+      // Refused by the first reader, or found by the second.
+      if let report {
+        #expect(report.findings.count { $0.kind == .declaration } == 6, "\(key): \(report.findings)")
+      }
+    }
+  }
+
+  @Test("a filter holds for it as well") func filtered() async throws {
+    let output = try await convert("FP8_BLOCK")
+    let source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
+    let report = try TensorVerification(
+      Checkpoint.open(output), source: source, filter: { $0.hasSuffix("2.moe.up_proj.weight") }
+    ).run(threads: 1)
+    #expect(report.ok && report.crossCheck.modules.map(\.name) == ["model.layers.2.moe.up_proj"])
+  }
+
+  @Test("a broken order of groups is no crash") func malformed() throws {
+    let checkpoint = try Checkpoint.open(Fixtures.path("golden/definitions/forms.safetensors"))
+    let settings =
+      #"{"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": {"num_bits": 4}}}}"#
+    // The codes of a form under words that fit none.
+    for name in checkpoint.tensors.map(\.name)
+    where name.hasSuffix("weight_packed") || name.hasSuffix("qweight") {
+      do {
+        _ = try SecondReading.values(of: name, in: checkpoint, settings: Array(settings.utf8))
+      } catch let error {
+        #expect([.unsupported, .malformed].contains(error.code))
+      }
+    }
+  }
+}
