@@ -141,7 +141,7 @@ let package = Package(
       name: "Verification",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection",
+        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "Patterns",
       ],
       swiftSettings: strict),
     .target(

@@ -61,7 +61,9 @@ struct CrossCheck {
   /// - Parameter isWanted: Which published names count.
   /// - Throws: What reading throws, `CancellationError`.
   /// - Complexity: Some thousand elements of each weight are read.
-  mutating func run(isWanted: (String) throws(CheckpointError) -> Bool, isCancelled: () -> Bool = { false }) throws {
+  mutating func run(isWanted: (String) throws(CheckpointError) -> Bool, isCancelled: () -> Bool = { false })
+    throws
+  {
     guard weights.checkpoint.format == .safetensors else { return }
     for name in weights.names where try isWanted(name) {
       if isCancelled() { throw CancellationError() }

@@ -1,4 +1,4 @@
-internal import Inspection
+internal import Patterns
 
 /// A list of modules as configurations write them: names, beginnings of names, `re:` patterns and wildcards.
 struct ModuleNames: Sendable {
@@ -13,10 +13,10 @@ struct ModuleNames: Sendable {
     var patterns: [NamePattern] = []
     for entry in entries {
       if entry.hasPrefix("re:") {
-        if let pattern = try? NamePattern("^(?:\(entry.dropFirst(3)))") { patterns.append(pattern) }
+        if let pattern = try? NamePattern.regex("^(?:\(entry.dropFirst(3)))") { patterns.append(pattern) }
       } else if entry.contains("*") {
         let text = entry.map { $0 == "*" ? ".*" : $0 == "." ? "\\." : String($0) }.joined()
-        if let pattern = try? NamePattern("^\(text)$") { patterns.append(pattern) }
+        if let pattern = try? NamePattern.regex("^\(text)$") { patterns.append(pattern) }
       } else {
         names.insert(entry)
       }
@@ -33,6 +33,7 @@ struct ModuleNames: Sendable {
       guard let dot = name.lastIndex(of: ".") else { break }
       name = name[..<dot]
     }
-    return patterns.contains { $0.matches(module) }
+    // A pattern that takes too long names nothing.
+    return patterns.contains { (try? $0.matches(module)) ?? false }
   }
 }
