@@ -72,7 +72,7 @@ public final class AppendFile: Sendable {
       throw Self.busy(path)
     }
     var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
     else {
       close(descriptor)
       throw CheckpointError(

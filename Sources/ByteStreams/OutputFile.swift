@@ -66,7 +66,7 @@ public final class OutputFile: Sendable {
     _ descriptor: CInt, path: String, byteCount: Int, meter: Meter?
   ) throws(CheckpointError) {
     var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
     else {
       close(descriptor)
       throw CheckpointError(

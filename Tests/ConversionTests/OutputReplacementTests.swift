@@ -253,4 +253,23 @@ extension OutputReplacementTests {
       try files.removeItem(atPath: root)
     }
   }
+
+  @Test("where the old output had to go first, that goes on as well", arguments: [0, 3, 1000])
+  func removalInterrupted(count: Int) async throws {
+    try await harness.convert(tiny, packed, into: "reference")
+    let old = try await harness.convert(tiny, set)
+    let strangers = try addStrangers(to: "output")
+    for options in [resume, overwrite] {
+      let root = path("copy-\(options.resume)")
+      try files.copyItem(atPath: path("output"), toPath: root)
+      try Data(Exchange.title.utf8).write(to: URL(filePath: "\(root)/step3-convert.journal"))
+      try FileSystem.createDirectory("\(root)/.step3-convert.old")
+      try files.moveItem(atPath: "\(root)/manifest.json", toPath: "\(root)/.step3-convert.old/manifest.json")
+      for record in old.files.prefix(count) { try files.removeItem(atPath: "\(root)/\(record.path)") }
+      _ = try await Conversion(Checkpoint.open(tiny), harness.plan(tiny, packed), options: options).run(
+        into: root)
+      let expected = try contents(of: path("reference")).merging(strangers) { $1 }
+      #expect(try contents(of: root) == expected)
+    }
+  }
 }

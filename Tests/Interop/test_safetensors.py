@@ -132,7 +132,8 @@ def test_a_sharded_checkpoint(tools, tmp_path, random):
     assert document["parameters"] == sum(tensor.size for tensor in tensors.values())
     assert {t["name"]: pathlib.Path(t["file"]).name for t in document["tensors"]} == weight_map
 
-    output = tmp_path / "output"
+    # Not in tmp_path: that is the source, and nothing is written into one.
+    output = tmp_path.with_name(tmp_path.name + "-output")
     tools.convert(tmp_path, output, "--to", "safetensors", "--max-shard-size", "1KiB")
     ours = json.loads((output / "model.safetensors.index.json").read_text())
     assert ours["metadata"]["total_size"] == total
