@@ -49,7 +49,8 @@ extension SourceModel {
 
   private func check(tokenizerPre name: String, _ request: ShardPlan.Request) throws(CheckpointError) {
     guard KnownPreTokenizer.readersNames.contains(name) else {
-      let nearest = KnownPreTokenizer.nearestName(to: name).map { "did you mean \($0)? The names are: " } ?? ""
+      let nearest =
+        KnownPreTokenizer.nearestName(to: name).map { "did you mean \($0)? The names are: " } ?? ""
       throw CheckpointError(
         .invalidRequest, "--tokenizer-pre: no reader of GGUF knows '\(name.printable)'",
         remedy: nearest + KnownPreTokenizer.readersNames.joined(separator: ", "))
@@ -145,6 +146,8 @@ extension SourceModel {
       others.count > 1
       ? "\(others.dropLast().joined(separator: ", ")) and \(others[others.count - 1])" : others.first ?? ""
     let rest = others.isEmpty ? "" : "; of \(list) nothing is taken"
-    return ("tokenizer", "the GGUF will have none, and no chat template, because there is no tokenizer.json\(rest)")
+    return (
+      "tokenizer", "the GGUF will have none, and no chat template, because there is no tokenizer.json\(rest)"
+    )
   }
 }

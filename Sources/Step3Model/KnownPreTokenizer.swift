@@ -78,7 +78,8 @@ package struct KnownPreTokenizer: Hashable, Sendable {
       "smaug-bpe", "dbrx", "chatglm-bpe",
       patterns: [#"\#(endings)|\#(word)|\p{N}{1,3}|\#(symbols)|\#(spaces)"#]),
     KnownPreTokenizer(
-      "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2",
+      "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open",
+      "grok-2",
       patterns: [#"\#(endings)|\#(word)|\p{N}|\#(symbols)|\#(spaces)"#], normalizes: true),
     KnownPreTokenizer(
       "qwen35",

@@ -108,7 +108,8 @@ struct SpecialTokenNames {
     case let other:
       notes.append(
         Step3Tokenizer.Note(
-          "post_processor \(other?.printable ?? "without a type")", "what it puts around texts is not carried"))
+          "post_processor \(other?.printable ?? "without a type")", "what it puts around texts is not carried"
+        ))
     }
   }
 

@@ -70,7 +70,8 @@ extension Step3Tokenizer {
       for (index, item) in items.enumerated() {
         let entry = try JSONObject(item, place: "\(object.place)\(key)[\(index)].")
         guard let name = try entry.string("name"), let text = try entry.string("template") else {
-          throw CheckpointError(.malformed, "\(entry.place) expected name and template, found one of them at most")
+          throw CheckpointError(
+            .malformed, "\(entry.place) expected name and template, found one of them at most")
         }
         named.append(ChatTemplate(name: name, text: text))
       }

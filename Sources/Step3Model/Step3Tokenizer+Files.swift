@@ -29,7 +29,8 @@ extension Step3Tokenizer {
       text += Array("null".utf8)
     }
     text += Array(#","continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,"#.utf8)
-    text += Array(#""byte_fallback":\#(types.contains(.byte)),"ignore_merges":\#(preTokenizer.ignoresMerges),"#.utf8)
+    text += Array(
+      #""byte_fallback":\#(types.contains(.byte)),"ignore_merges":\#(preTokenizer.ignoresMerges),"#.utf8)
     text += Array(#""vocab":{"#.utf8)
     try appendVocabulary(to: &text)
     text += Array(#"},"merges":["#.utf8)

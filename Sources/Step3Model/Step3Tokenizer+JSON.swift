@@ -89,7 +89,9 @@ extension Step3Tokenizer {
     let generation = try Self.object(documents.generationConfiguration, "generation_config.json")
     let model = try Self.object(documents.modelConfiguration, "config.json")
     func named(_ kind: String) -> Int? { special.texts[kind].flatMap { ids[Bytewise(text: $0)] } }
-    func stated(_ key: String) throws(CheckpointError) -> [Int] { try generation?.tokenIDs(key, in: range) ?? [] }
+    func stated(_ key: String) throws(CheckpointError) -> [Int] {
+      try generation?.tokenIDs(key, in: range) ?? []
+    }
 
     let (start, filler) = (try stated("bos_token_id").first, try stated("pad_token_id").first)
     bosTokenID = named("bos") ?? start ?? configuration.bosTokenID
@@ -109,11 +111,14 @@ extension Step3Tokenizer {
       specialTokenIDs[token] = id
     }
     if let id = named("cls"), id != bosTokenID {
-      readingNotes.append(Note("cls token \(id)", "a GGUF has no place for it beside the token that starts a text"))
+      readingNotes.append(
+        Note("cls token \(id)", "a GGUF has no place for it beside the token that starts a text"))
     }
     for (kind, text) in special.texts.sorted(by: { $0.key < $1.key }) where ids[Bytewise(text: text)] == nil {
       readingNotes.append(
-        Note("\(kind) token '\(text.printable)'", "tokenizer_config.json names it, but tokenizer.json has no such token"))
+        Note(
+          "\(kind) token '\(text.printable)'",
+          "tokenizer_config.json names it, but tokenizer.json has no such token"))
     }
     for id in [bosTokenID, padTokenID].compactMap(\.self) + eosTokenIDs where types[id] == .unused {
       readingNotes.append(Note("special token \(id)", "the configurations name it, but no token has this id"))

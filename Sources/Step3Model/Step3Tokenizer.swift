@@ -74,7 +74,8 @@ public struct Step3Tokenizer: Hashable, Sendable {
   /// - Precondition: `types` is as long as `tokens`.
   public init(
     tokens: [String], types: [TokenType], merges: [String], bosTokenID: Int? = nil, eosTokenIDs: [Int] = [],
-    padTokenID: Int? = nil, addsBosToken: Bool = false, addsEosToken: Bool? = nil, chatTemplate: String? = nil,
+    padTokenID: Int? = nil, addsBosToken: Bool = false, addsEosToken: Bool? = nil,
+    chatTemplate: String? = nil,
     preTokenizer: String = deepSeekV3
   ) {
     precondition(tokens.count == types.count, "every token has a type")

@@ -104,7 +104,9 @@ struct TokenPlacement {
 
   /// Takes a token for a special one because it is named as one.
   mutating func markSpecial(_ text: String) {
-    guard let id = ids[Bytewise(text: text)], types[id] == .normal || types[id] == .userDefined else { return }
+    guard let id = ids[Bytewise(text: text)], types[id] == .normal || types[id] == .userDefined else {
+      return
+    }
     types[id] = .control
   }
 

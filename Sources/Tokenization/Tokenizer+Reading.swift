@@ -75,7 +75,9 @@ extension TokenizerDefinition {
 
   /// The id of a token that is named by its text, or by an object with its `content`.
   private func id(_ object: JSONObject, _ key: String) throws(CheckpointError) -> Int {
-    guard let content = try object.tokenText(key) else { throw object.mismatch(key, "a token", object.value(key)) }
+    guard let content = try object.tokenText(key) else {
+      throw object.mismatch(key, "a token", object.value(key))
+    }
     let wanted = Bytewise(text: content)
     if let token = addedTokens.first(where: { Bytewise(text: $0.content) == wanted }) { return token.id }
     guard let token = vocabulary.first(where: { Bytewise(text: $0.text) == wanted }) else {

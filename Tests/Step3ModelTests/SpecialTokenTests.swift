@@ -61,7 +61,9 @@ internal import Testing
       #expect(companion.contains(part), "\(part)")
     }
     #expect(
-      try read(config: #"{"sep_token_id": -1, "text_config": {"mask_token_id": 6}}"#).specialTokenIDs == [.mask: 6])
+      try read(config: #"{"sep_token_id": -1, "text_config": {"mask_token_id": 6}}"#).specialTokenIDs == [
+        .mask: 6
+      ])
   }
 
   @Test func endsBeyondThree() throws {
@@ -82,7 +84,8 @@ internal import Testing
     for (root, text) in [(#""\#(key)": -1,"#, ""), ("", #""\#(key)": -100,"#)] {
       let json = Step3ConfigurationText.nested(root: root, text: text)
       let configuration = try Step3Configuration(configJSON: Array(json.utf8))
-      #expect(configuration.bosTokenID == nil && configuration.eosTokenIDs == [] && configuration.padTokenID == nil)
+      #expect(
+        configuration.bosTokenID == nil && configuration.eosTokenIDs == [] && configuration.padTokenID == nil)
     }
     let tokenizer = try read(generation: #"{"\#(key)": -1}"#)
     #expect(tokenizer.bosTokenID == nil && tokenizer.eosTokenIDs == [] && tokenizer.padTokenID == nil)
@@ -101,7 +104,8 @@ internal import Testing
 
   @Test func namesWithoutTokens() throws {
     let tokenizer = try read(
-      companion: #"{"bos_token": "<none>", "cls_token": "<m>"}"#, generation: #"{"bos_token_id": 3, "eos_token_id": 9}"#)
+      companion: #"{"bos_token": "<none>", "cls_token": "<m>"}"#,
+      generation: #"{"bos_token_id": 3, "eos_token_id": 9}"#)
     #expect(tokenizer.bosTokenID == 3)
     #expect(
       tokenizer.notes.map(\.what) == ["cls token 6", "bos token '<none>'", "special token 9"])
@@ -113,7 +117,8 @@ internal import Testing
     func pieces(_ names: [String]) -> String {
       names.map { name in
         name.count == 1
-          ? #"{"Sequence": {"id": "\#(name)", "type_id": 0}}"# : #"{"SpecialToken": {"id": "\#(name)", "type_id": 0}}"#
+          ? #"{"Sequence": {"id": "\#(name)", "type_id": 0}}"#
+          : #"{"SpecialToken": {"id": "\#(name)", "type_id": 0}}"#
       }.joined(separator: ",")
     }
     return
@@ -130,11 +135,13 @@ internal import Testing
     #expect(start.addsBosToken && start.addsEosToken == nil)
     // What tokenizer_config.json says counts more.
     let stated = try read(
-      template(["<s>", "A"]), companion: #"{"bos_token": "<s>", "add_bos_token": false, "add_eos_token": false}"#)
+      template(["<s>", "A"]),
+      companion: #"{"bos_token": "<s>", "add_bos_token": false, "add_eos_token": false}"#)
     #expect(!stated.addsBosToken && stated.addsEosToken == false)
     // Without that file the template names the tokens.
     let alone = try read(template(["<s>", "A", "<e>"]))
-    #expect(alone.bosTokenID == 3 && alone.eosTokenIDs == [5] && alone.addsBosToken && alone.addsEosToken == true)
+    #expect(
+      alone.bosTokenID == 3 && alone.eosTokenIDs == [5] && alone.addsBosToken && alone.addsEosToken == true)
     // Another end than the named one: both end a text, and the template's is the one that is added.
     let other = try read(template(["A", "<e>"]), companion: Self.named)
     #expect(other.eosTokenIDs == [5, 4] && other.addsEosToken == true)
@@ -164,7 +171,8 @@ internal import Testing
     #expect(again == both)
     // Without the other file it is the template that says so.
     let alone = try read(String(decoding: written, as: UTF8.self))
-    #expect(alone.addsBosToken && alone.addsEosToken == true && alone.bosTokenID == 3 && alone.eosTokenIDs == [4])
+    #expect(
+      alone.addsBosToken && alone.addsEosToken == true && alone.bosTokenID == 3 && alone.eosTokenIDs == [4])
   }
 
   // MARK: Chat templates
@@ -192,7 +200,8 @@ internal import Testing
   @Test func filesOfTemplates() throws {
     let json = Array(#"{"chat_template": "J"}"#.utf8)
     #expect(try read { $0.chatTemplateJSON = json }.chatTemplate == "J")
-    #expect(try read(companion: #"{"chat_template": null}"#) { $0.chatTemplateJSON = json }.chatTemplate == "J")
+    #expect(
+      try read(companion: #"{"chat_template": null}"#) { $0.chatTemplateJSON = json }.chatTemplate == "J")
     let all = try read(companion: #"{"chat_template": "C"}"#) {
       $0.chatTemplate = Array("X".utf8)
       $0.chatTemplateJSON = json
@@ -211,7 +220,9 @@ internal import Testing
       try read(companion: #"{"chat_template": "C"}"#) { $0.chatTemplateJSON = json }.chatTemplate == "C")
   }
 
-  @Test(arguments: [#"{"chat_template": 1}"#, #"{"chat_template": [{"name": "x"}]}"#, #"{"chat_template": {"a": 1}}"#])
+  @Test(arguments: [
+    #"{"chat_template": 1}"#, #"{"chat_template": [{"name": "x"}]}"#, #"{"chat_template": {"a": 1}}"#,
+  ])
   func brokenTemplates(_ companion: String) {
     let error = #expect(throws: CheckpointError.self) { try read(companion: companion) }
     #expect(error?.message.hasPrefix("tokenizer_config.json: chat_template") == true)
@@ -231,17 +242,22 @@ internal import Testing
   @Test func addedTokensThatAreThereAlready() throws {
     func tokens(_ added: String, size: Int = 6) throws -> ([String], [String]) {
       let tokenizer = try read(
-        #"{"added_tokens": [\#(added)], "model": {"vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#, size: size)
+        #"{"added_tokens": [\#(added)], "model": {"vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#,
+        size: size)
       return (tokenizer.tokens, tokenizer.notes.map(\.what))
     }
     // At its own id: nothing but its type changes.
     #expect(try tokens(Self.added("b", 1), size: 3) == (["a", "b", "c"], []))
     // At another id: text becomes the id of the vocabulary.
     #expect(
-      try tokens(Self.added("b", 5)) == (["a", "b", "c", "[PAD3]", "[PAD4]", "[PAD5]"], ["token 'b' (5, now 1)"]))
+      try tokens(Self.added("b", 5)) == (
+        ["a", "b", "c", "[PAD3]", "[PAD4]", "[PAD5]"], ["token 'b' (5, now 1)"]
+      ))
     // At the id of another text, which keeps it.
     #expect(
-      try tokens(Self.added("<s>", 1)) == (["a", "b", "c", "<s>", "[PAD4]", "[PAD5]"], ["token '<s>' (1, now 3)"]))
+      try tokens(Self.added("<s>", 1)) == (
+        ["a", "b", "c", "<s>", "[PAD4]", "[PAD5]"], ["token '<s>' (1, now 3)"]
+      ))
     #expect(
       try tokens(Self.added("<s>", 3) + "," + Self.added("<s>", 4))
         == (["a", "b", "c", "<s>", "[PAD4]", "[PAD5]"], ["token '<s>' (4, now 3)"]))

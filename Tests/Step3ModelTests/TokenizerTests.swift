@@ -56,7 +56,8 @@ internal import Testing
       "{\"model\": {\"vocab\": {\"\u{E9}\": 0, \"e\u{301}\": 1}, \"merges\": []}}", size: 2)
     #expect(tokenizer.types == [.normal, .normal])
     #expect(tokenizer.tokens.map { Array($0.utf8) } == [[0xC3, 0xA9], [0x65, 0xCC, 0x81]])
-    let again = try Step3Tokenizer(tokenizerJSON: tokenizer.tokenizerJSON(), configuration: configuration(2),
+    let again = try Step3Tokenizer(
+      tokenizerJSON: tokenizer.tokenizerJSON(), configuration: configuration(2),
       preTokenizer: Step3Tokenizer.deepSeekV3)
     #expect(again.tokens.map { Array($0.utf8) } == [[0xC3, 0xA9], [0x65, 0xCC, 0x81]])
   }
@@ -179,7 +180,8 @@ internal import Testing
     let begin = clock.now
     let json = try tokenizer.tokenizerJSON()
     let written = clock.now
-    let read = try Step3Tokenizer(tokenizerJSON: json, configuration: configuration(size), preTokenizer: "deepseek-v3")
+    let read = try Step3Tokenizer(
+      tokenizerJSON: json, configuration: configuration(size), preTokenizer: "deepseek-v3")
     print(
       "tokenizer.json of \(json.count) bytes: written in \(written - begin), read in \(clock.now - written)")
     #expect(read.tokens == tokens)

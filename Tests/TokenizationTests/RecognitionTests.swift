@@ -14,7 +14,8 @@ internal import Tokenization
 
   /// A byte-level tokenizer with the 256 bytes, further tokens and their pairs.
   private func document(
-    _ preTokenizer: String, merges: [(String, String)] = [], further: [String] = [], ignoresMerges: Bool = false,
+    _ preTokenizer: String, merges: [(String, String)] = [], further: [String] = [],
+    ignoresMerges: Bool = false,
     normalizer: String = "null", without removed: Set<String> = []
   ) -> [UInt8] {
     var texts = Self.alphabet.filter { !removed.contains($0) }
@@ -22,7 +23,8 @@ internal import Tokenization
     var vocabulary: [String: Int] = [:]
     for (id, text) in texts.enumerated() { vocabulary[text] = id }
     let model: [String: Any] = [
-      "type": "BPE", "vocab": vocabulary, "merges": merges.map { [$0.0, $0.1] }, "ignore_merges": ignoresMerges,
+      "type": "BPE", "vocab": vocabulary, "merges": merges.map { [$0.0, $0.1] },
+      "ignore_merges": ignoresMerges,
     ]
     let data = (try? JSONSerialization.data(withJSONObject: model)) ?? Data()
     return Array(
@@ -30,11 +32,14 @@ internal import Tokenization
         .utf8)
   }
 
-  private func name(_ bytes: [UInt8]) throws -> String { try PreTokenizerRecognition(tokenizerJSON: bytes).name }
+  private func name(_ bytes: [UInt8]) throws -> String {
+    try PreTokenizerRecognition(tokenizerJSON: bytes).name
+  }
 
   /// Pairs over every boundary that some pre-tokenizer makes, so that the vocabulary shows all divisions.
   private static let revealing: [(String, String)] = [
-    ("1", "2"), ("12", "3"), ("123", "4"), ("a", "1"), ("a", "Z"), ("Ġ", "Ġ"), ("Ċ", "Ċ"), (".", "Ċ"), ("'", "S"), ("a", "'"),
+    ("1", "2"), ("12", "3"), ("123", "4"), ("a", "1"), ("a", "Z"), ("Ġ", "Ġ"), ("Ċ", "Ċ"), (".", "Ċ"),
+    ("'", "S"), ("a", "'"),
     ("Ġ", "a"), (".", "a"), ("Ġ", "."), ("Ġ", "1"), (".", "/"), ("a", "."),
   ]
 
@@ -71,7 +76,8 @@ internal import Tokenization
     }
     // Now a word has a token that no pairs lead to.
     let further = ["Ġwhole"]
-    #expect(try name(document(llama.json, merges: trained, further: further, ignoresMerges: true)) == "llama-bpe")
+    #expect(
+      try name(document(llama.json, merges: trained, further: further, ignoresMerges: true)) == "llama-bpe")
     #expect(try name(document(llama.json, merges: trained, further: further)) == "smaug-bpe")
     // A token of two words is never taken whole.
     #expect(try name(document(llama.json, merges: trained, further: ["aĠb"])) == "llama-bpe")
@@ -92,7 +98,8 @@ internal import Tokenization
   @Test func refusesWhatDividesOtherwise() throws {
     let known = try #require(KnownPreTokenizer.named("deepseek-v3")).json
     // One step is missing, one character is, and digits come by twos.
-    let oneStep = #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"#
+    let oneStep =
+      #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"#
       + #""behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]}"#
     for variant in [
       oneStep, known.replacingOccurrences(of: "{1,3}", with: "{1,2}"),
@@ -126,7 +133,7 @@ internal import Tokenization
   @Test func normalFormIsNoted() throws {
     let qwen = try #require(KnownPreTokenizer.named("qwen2")).json
     let plain = try PreTokenizerRecognition(tokenizerJSON: document(qwen, merges: Self.revealing))
-    #expect(plain.name == "qwen2" && plain.notes.isEmpty)
+    #expect(plain.name == "qwen2" && plain.notes.map(\.what) == ["normalizer"])
     let composed = try PreTokenizerRecognition(
       tokenizerJSON: document(qwen, merges: Self.revealing, normalizer: #"{"type":"NFC"}"#))
     #expect(composed.name == "qwen2" && composed.notes.map(\.what) == ["normalizer NFC"])

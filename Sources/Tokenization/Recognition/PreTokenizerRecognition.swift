@@ -29,12 +29,12 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
       let definition = try TokenizerDocument(tokenizerJSON, isForText: true).definition
       let digest = Self.digest(tokenizerJSON, tokenizerConfigJSON)
       if let digest, let published = PreTokenizerDigests.names[digest] {
-        (name, notes) = (published, Self.normalizerNotes(definition.normalizer))
+        (name, notes) = (published, Self.normalizerNotes(definition.normalizer, published))
       } else {
         let (name, isSameDivision) = try Self.name(of: definition)
         self.name = name
         notes =
-          Self.normalizerNotes(definition.normalizer)
+          Self.normalizerNotes(definition.normalizer, name)
           + (isSameDivision ? [] : [Self.divisionNote(name)])
       }
     } catch {
@@ -42,20 +42,29 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
     }
   }
 
-  private static func normalizerNotes(_ normalizer: Normalizer) -> [Step3Tokenizer.Note] {
-    guard !normalizer.isIdentity else { return [] }
+  private static func normalizerNotes(_ normalizer: Normalizer, _ name: String) -> [Step3Tokenizer.Note] {
+    if normalizer.isIdentity {
+      guard KnownPreTokenizer.named(name)?.normalizes == true else { return [] }
+      return [
+        Step3Tokenizer.Note(
+          "normalizer",
+          "there is none, as readers of GGUF have it; turned back into tokenizer.json, \(name) has NFC")
+      ]
+    }
     let forms = normalizer.forms.map(\.rawValue).joined(separator: ", ")
     return [
       Step3Tokenizer.Note(
         "normalizer \(forms)",
-        "readers of GGUF do not bring text into this form; it makes a difference for decomposed characters only")
+        "readers of GGUF do not bring text into this form; it makes a difference for decomposed characters only"
+      )
     ]
   }
 
   private static func divisionNote(_ name: String) -> Step3Tokenizer.Note {
     Step3Tokenizer.Note(
       "pre_tokenizer",
-      "stated as \(name), which divides text otherwise; no text that this vocabulary can write has other tokens then")
+      "stated as \(name), which divides text otherwise; no text that this vocabulary can write has other tokens then"
+    )
   }
 
   /// The same error with the way out.
@@ -144,7 +153,8 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
   }
 
   /// Whether some word that is a token is not what its pairs are joined to.
-  private static func ignoringMergesMatters(_ definition: TokenizerDefinition) throws(CheckpointError) -> Bool {
+  private static func ignoringMergesMatters(_ definition: TokenizerDefinition) throws(CheckpointError) -> Bool
+  {
     var plain = definition
     plain.ignoresMerges = false
     var ids: [Bytewise: Int32] = [:]
