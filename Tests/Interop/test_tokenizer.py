@@ -55,6 +55,8 @@ def train(pre):
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     if pre is None:
         pre = tokenizers.Tokenizer.from_file(str(SOURCE / "tokenizer.json")).pre_tokenizer
+    if pre is PRE["qwen2"]:
+        tokenizer.normalizer = tokenizers.normalizers.NFC()
     tokenizer.pre_tokenizer = pre
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(

@@ -29,12 +29,12 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
       let definition = try TokenizerDocument(tokenizerJSON, isForText: true).definition
       let digest = Self.digest(tokenizerJSON, tokenizerConfigJSON)
       if let digest, let published = PreTokenizerDigests.names[digest] {
-        (name, notes) = (published, Self.normalizerNotes(definition.normalizer))
+        (name, notes) = (published, Self.normalizerNotes(definition.normalizer, published))
       } else {
         let (name, isSameDivision) = try Self.name(of: definition)
         self.name = name
         notes =
-          Self.normalizerNotes(definition.normalizer)
+          Self.normalizerNotes(definition.normalizer, name)
           + (isSameDivision ? [] : [Self.divisionNote(name)])
       }
     } catch {
@@ -42,8 +42,15 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
     }
   }
 
-  private static func normalizerNotes(_ normalizer: Normalizer) -> [Step3Tokenizer.Note] {
-    guard !normalizer.isIdentity else { return [] }
+  private static func normalizerNotes(_ normalizer: Normalizer, _ name: String) -> [Step3Tokenizer.Note] {
+    if normalizer.isIdentity {
+      guard KnownPreTokenizer.named(name)?.normalizes == true else { return [] }
+      return [
+        Step3Tokenizer.Note(
+          "normalizer",
+          "there is none, as readers of GGUF have it; turned back into tokenizer.json, \(name) has NFC")
+      ]
+    }
     let forms = normalizer.forms.map(\.rawValue).joined(separator: ", ")
     return [
       Step3Tokenizer.Note(
