@@ -109,6 +109,31 @@ import Verification
     #expect(report.ok && report.crossCheck.modules.map(\.name) == ["model.layers.2.moe.up_proj"])
   }
 
+  @Test(
+    "codes that are not read: a whole copy is none the worse, one without a companion is",
+    arguments: [true, false])
+  func copies(isWhole: Bool) throws {
+    let settings = #"{"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}"#
+    func write(_ name: String, _ suffixes: [String]) throws -> Checkpoint {
+      let root = directory.path(name)
+      try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+      try Data(settings.utf8).write(to: URL(filePath: "\(root)/config.json"))
+      let entries = suffixes.enumerated().map { index, suffix in
+        #""a.\#(suffix)":{"dtype":"F8_E4M3","shape":[8,8],"data_offsets":[\#(64 * index),\#(64 * index + 64)]}"#
+      }
+      let header = Array("{\(entries.joined(separator: ","))}".utf8)
+      var bytes = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Array($0) } + header
+      bytes += [UInt8](repeating: 0x38, count: 64 * suffixes.count)
+      try Data(bytes).write(to: URL(filePath: "\(root)/model.safetensors"))
+      return try Checkpoint.open(root)
+    }
+    let source = try write("source", ["weight", "descale_table"])
+    let output = try write("copy", isWhole ? ["weight", "descale_table"] : ["weight"])
+    let report = try TensorVerification(output, source: source).run(threads: 1)
+    #expect(report.ok == isWhole, "\(report.findings)")
+    #expect(report.crossCheck.checked == 0)
+  }
+
   @Test("a broken order of groups is no crash") func malformed() throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("golden/definitions/forms.safetensors"))
     let settings =

@@ -14,6 +14,8 @@ struct CrossCheck {
   private let holders: [Holder]
   /// Whether codes are only copied, together with a configuration that may not describe them.
   private let isCopied: (Checkpoint.Tensor) -> Bool
+  /// The checkpoints of the other side.
+  private let counterparts: [Checkpoint]
   /// Whether tensors were taken as they are stored, because something in one of the checkpoints is not read.
   private let isAsStored: Bool
 
@@ -27,11 +29,13 @@ struct CrossCheck {
 
   /// - Parameters:
   ///   - part: The name of the part that `weights` are of.
+  ///   - counterparts: The checkpoints of the other side.
   ///   - isCopied: Whether codes, and what the configuration says of them, were there before.
   init(
     _ weights: ModelWeights, _ side: CrossCheckReport.Module.Side, part: String? = nil, isAsStored: Bool,
-    isCopied: @escaping (Checkpoint.Tensor) -> Bool
+    counterparts: [Checkpoint], isCopied: @escaping (Checkpoint.Tensor) -> Bool
   ) {
+    self.counterparts = counterparts
     self.weights = weights
     self.isAsStored = isAsStored
     self.side = side
@@ -93,7 +97,7 @@ struct CrossCheck {
         note(module, holder, piece, .notChecked, "it is read with scales, and nothing says that it has any")
       }
     case .unclear(let reason):
-      if isAsStored {
+      if isPlain, try isCopy(module) {
         note(module, holder, piece, .notChecked, "\(reason); its bytes are compared")
       } else if isPlain, DeclaredReading.canBeCodes(stored.codes.elementType) {
         fail(module, holder, piece, .declaration, "\(reason); it is read as if its codes were values")
@@ -107,7 +111,7 @@ struct CrossCheck {
     case .codes(let layout):
       used.formUnion(layout.tensors.map(\.name))
       used.insert("\(module.stem).weight_shape")
-      if isAsStored, isPlain {
+      if isPlain, try isCopy(module) {
         note(module, holder, piece, .notChecked, "its bytes are compared")
       } else if isPlain {
         fail(module, holder, piece, .declaration, "it has scales, and is read as if its codes were values")
@@ -117,6 +121,12 @@ struct CrossCheck {
         try compare(layout, module, holder, piece, weight)
       }
     }
+  }
+
+  /// Whether a module need not be understood, as its bytes are compared.
+  private func isCopy(_ module: DeclaredModule) throws(CheckpointError) -> Bool {
+    if isAsStored { return true }
+    return try module.isTheSame(in: counterparts)
   }
 
   /// Why the configuration would not lead a loader to what is stored; `nil` where it would.

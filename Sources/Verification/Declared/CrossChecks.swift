@@ -33,7 +33,9 @@ struct CrossChecks: Sendable {
       outcome.report.add(check.report)
       outcome.findings += check.findings
     }
-    var check = CrossCheck(source, .source, isAsStored: isAsStored, isCopied: { _ in true })
+    var check = CrossCheck(
+      source, .source, isAsStored: isAsStored, counterparts: holders.map(\.weights.checkpoint),
+      isCopied: { _ in true })
     try check.run(isWanted: isWanted, isCancelled: isCancelled)
     add(check)
     reportForgotten(check.used, &outcome)
@@ -41,7 +43,7 @@ struct CrossChecks: Sendable {
     for holder in holders {
       let settings = DeclaredConfiguration(holder.weights.checkpoint).settings
       var check = CrossCheck(
-        holder.weights, .output, part: holder.part, isAsStored: isAsStored,
+        holder.weights, .output, part: holder.part, isAsStored: isAsStored, counterparts: [source.checkpoint],
         isCopied: { codes in
           settings == original && source.checkpoint[codes.name]?.elementType == codes.elementType
         })

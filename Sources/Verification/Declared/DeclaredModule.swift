@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
@@ -30,6 +31,33 @@ struct DeclaredModule: Sendable {
 
   /// What lies beside the weight.
   var companions: [String] { parts.keys.filter { !Self.codes.contains($0) && $0 != "bias" }.sorted() }
+  /// Whether one of these checkpoints has the same tensors, byte for byte: what is copied with everything beside it needs
+  /// no understanding.
+  ///
+  /// - Throws: What reading throws.
+  /// - Complexity: O(bytes of the module).
+  func isTheSame(in others: [Checkpoint]) throws(CheckpointError) -> Bool {
+    for other in others where try isTheSame(in: other) { return true }
+    return false
+  }
+
+  private func isTheSame(in other: Checkpoint) throws(CheckpointError) -> Bool {
+    let chunk = 1 << 20
+    for tensor in parts.values {
+      guard let copy = other[tensor.name], copy.elementType == tensor.elementType, copy.shape == tensor.shape
+      else { return false }
+      let (mine, theirs) = (checkpoint.files[tensor.file].source, other.files[copy.file].source)
+      for start in stride(from: 0, to: tensor.byteRange.count, by: chunk) {
+        let end = min(start + chunk, tensor.byteRange.count)
+        let (a, b) = (tensor.byteRange.lowerBound, copy.byteRange.lowerBound)
+        guard try mine.readBytes(a + start..<a + end) == theirs.readBytes(b + start..<b + end) else {
+          return false
+        }
+      }
+    }
+    return true
+  }
+
   /// What is said of it.
   var entry: DeclaredConfiguration.Entry { configuration.entry(for: stem) }
 }
