@@ -73,6 +73,10 @@ extension OutputDirectory {
       guard let directory = try root.directory(part.directory) else { continue }
       try seal(directory, manifest.restricted(to: part))
     }
+    for folder in listing.folders {
+      try root.removeFiles(["\(folder)/\(OutputMarkers.journal)"])
+      try root.directory(folder)?.synchronize()
+    }
     try seal(root, manifest)
   }
 

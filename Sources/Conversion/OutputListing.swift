@@ -5,20 +5,30 @@ internal import TensorFormats
 
 /// Every name that a conversion gives to what it writes, by path below its output. What is not listed is not ours.
 struct OutputListing: Codable, Equatable, Sendable {
-  /// The directories; none for an unpartitioned model.
+  /// The directories: those of a partition's parts, and behind them the folders of side files.
   let parts: [String]
+  /// Which of them hold side files only, and get no manifest.
+  let folders: [String]
   /// The weight files.
   let weights: [String]
   /// Documents and copies.
   let texts: [String]
 
   init(_ plan: ShardPlan) {
-    parts = plan.parts.map(\.directory).filter { !$0.isEmpty }
     weights = plan.files.map(\.path)
     texts = plan.parts.flatMap { $0.documents.map(\.path) + $0.copies.map(\.path) }
+    let directories = plan.parts.map(\.directory).filter { !$0.isEmpty }
+    folders = Set(texts.compactMap { Self.directory(of: $0) }).subtracting(directories).sorted()
+    parts = directories + folders
   }
 
-  /// The directories with a manifest or a journal of their own, the output itself last.
+  /// The directory that a path says; `nil` for a name alone.
+  static func directory(of path: String) -> String? {
+    path.lastIndex(of: "/").map { String(path[..<$0]) }
+  }
+
+  /// The directories with a manifest or a journal of their own, the output itself last. (Folders of side files have a
+  /// journal while they are being written.)
   private var directories: [String] { parts.map { $0 + "/" } + [""] }
 
   /// The manifests, that of the whole output last.
@@ -40,16 +50,18 @@ struct OutputListing: Codable, Equatable, Sendable {
   /// Whether no name leads out of the output, is there twice, or is one that marks directories.
   var isSound: Bool {
     let names = weights + texts
-    guard parts.allSatisfy({ OutputPath.isPlain($0, components: 1) }), Set(parts).count == parts.count,
-      names.allSatisfy({ OutputPath.isPlain($0, components: 2) })
+    guard parts.allSatisfy({ OutputPath.isPlain($0, components: 2) }), Set(parts).count == parts.count,
+      names.allSatisfy({ OutputPath.isPlain($0, components: 3) })
     else { return false }
     let all = parts + finished + temporary
     let known = Set(parts)
     return Set(all).count == all.count
       && names.allSatisfy { name in
-        guard let slash = name.firstIndex(of: "/") else { return true }
-        return known.contains(String(name[..<slash]))
+        guard let directory = Self.directory(of: name) else { return true }
+        return known.contains(directory)
       }
+      // A folder lies in the output or in a part of it.
+      && folders.allSatisfy { Self.directory(of: $0).map(known.contains) ?? true }
   }
 }
 

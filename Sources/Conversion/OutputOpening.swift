@@ -145,7 +145,7 @@ extension OutputOpening {
     tell(try old.strangers(in: output, ours: ours), output)
     // The journal goes last, by being replaced: until then it says what remains to be removed.
     try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
-    for part in old.parts where (try? output.entry(part))??.kind == .directory {
+    for part in old.parts.reversed() where (try? output.entry(part))??.kind == .directory {
       try output.removeDirectoryIfEmpty(part)
     }
     return try writing(output, try begin(in: output, replacing: journal))

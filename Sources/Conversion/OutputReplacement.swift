@@ -67,7 +67,7 @@ extension OutputReplacement {
         try output.give(name, name, in: old)
       }
       try old.synchronize(with: outgoing.parts)
-      for part in outgoing.parts where !incoming.parts.contains(part) { try dissolve(part) }
+      for part in outgoing.parts.reversed() where !incoming.parts.contains(part) { try dissolve(part) }
     }
     for part in incoming.parts {
       try output.createDirectory(part)
@@ -115,8 +115,9 @@ extension OutputReplacement {
   }
 
   private func makeParent(of name: String, in directory: HeldDirectory) throws(CheckpointError) {
-    guard let slash = name.firstIndex(of: "/") else { return }
-    try directory.createDirectory(String(name[..<slash]))
+    guard let parent = OutputListing.directory(of: name) else { return }
+    try makeParent(of: parent, in: directory)
+    try directory.createDirectory(parent)
   }
 
   /// Removes a part's marker, and the part if nothing else is in it.
@@ -134,7 +135,7 @@ extension OutputReplacement {
       if old.holdsFile(OutputMarkers.manifest) {
         let listing = try Self.listing(of: old)
         try old.removeFiles(listing.finished.filter { $0 != OutputMarkers.manifest })
-        for part in listing.parts { try old.removeDirectoryIfEmpty(part) }
+        for part in listing.parts.reversed() { try old.removeDirectoryIfEmpty(part) }
         try old.removeFile(OutputMarkers.manifest)
       }
       try output.removeDirectoryIfEmpty(Self.oldName)
@@ -142,7 +143,7 @@ extension OutputReplacement {
     if let new = try begun(), try new.entry(OutputMarkers.manifest) == nil,
       try new.entry(OutputMarkers.journal) == nil
     {
-      for part in current.parts { try new.removeDirectoryIfEmpty(part) }
+      for part in current.parts.reversed() { try new.removeDirectoryIfEmpty(part) }
       try output.removeDirectoryIfEmpty(Self.newName)
     }
     try output.synchronize()
@@ -159,7 +160,7 @@ extension OutputReplacement {
     if let old = try setAside() {
       let listing = try Self.listing(of: old)
       try output.removeFiles(listing.finished)
-      for part in listing.parts { try dissolve(part) }
+      for part in listing.parts.reversed() { try dissolve(part) }
       try output.synchronize()
       // Until here it says what remains to be removed.
       try old.removeFile(OutputMarkers.manifest)
@@ -190,7 +191,7 @@ extension OutputReplacement {
     if let listing {
       // Nobody but this toolkit writes in there, so finished names are ours as well.
       try new.removeFiles(listing.finished + listing.temporary.filter { $0 != OutputMarkers.journal })
-      for part in listing.parts { try new.removeDirectoryIfEmpty(part) }
+      for part in listing.parts.reversed() { try new.removeDirectoryIfEmpty(part) }
     }
     try new.removeFiles([OutputMarkers.journal, OutputMarkers.journal + temporarySuffix])
     withExtendedLifetime(journal) {}

@@ -163,8 +163,13 @@ extension ChecksumVerification {
   /// Files that the manifest does not know. Weights among them are an error: engines load what they find.
   private func extras(_ manifest: Manifest) throws(CheckpointError) -> [ChecksumReport.Finding] {
     var known = Set(manifest.files.map(\.path))
-    let parts = manifest.plan.parts.map(\.directory)
+    var parts = manifest.plan.parts.map(\.directory)
     known.insert(OutputMarkers.manifest)
+    // Folders of side files.
+    for file in manifest.files {
+      let folder = splitPath(file.path).directory
+      if folder != ".", !parts.contains(folder) { parts.append(folder) }
+    }
     for part in parts where !part.isEmpty { known.insert("\(part)/\(OutputMarkers.manifest)") }
     var findings: [ChecksumReport.Finding] = []
     for folder in Set([""] + parts).sorted() {

@@ -48,7 +48,9 @@ struct TensorPairing {
     for name in source.names where try isWanted(name) {
       guard let weight = source[name] else { continue }
       guard let boxes = found[name] else {
-        if !isPart { report(.missing, name, nil, "the source has it, the output has not") }
+        if !isPart, !isObsolete(name) {
+          report(.missing, name, nil, "the source has it, the output has not")
+        }
         continue
       }
       let held = boxes.reduce(0) { $0 + $1.elementCount }
@@ -58,6 +60,19 @@ struct TensorPairing {
           "\(weight.shape.elementCount - held) of its \(weight.shape.elementCount) elements are in none of the parts"
         )
       }
+    }
+  }
+
+  /// Whether a tensor scales what is multiplied with codes that the output does not have: `input_scale` beside a weight
+  /// that was quantised and is stored otherwise now.
+  private func isObsolete(_ name: String) -> Bool {
+    guard let dot = name.lastIndex(of: "."), name[dot...].hasPrefix(".input_"),
+      let original = source["\(name[..<dot]).weight"]?.pieces.first?.stored,
+      original.scheme != nil || source.checkpoint.files[original.codes.file].isDerived
+    else { return false }
+    return holders.allSatisfy { holder in
+      holder.weights["\(name[..<dot]).weight"]?.pieces.first?.stored.scheme != original.scheme
+        || original.scheme == nil
     }
   }
 
