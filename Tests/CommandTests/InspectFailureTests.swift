@@ -36,7 +36,8 @@ import Testing
   @Test(
     "a wrong regular expression is quoted, with what is wrong",
     arguments: [
-      ("(a", "missing closing parenthesis, at character 3"), ("*a", "nothing to repeat, at character 1"),
+      ("(a", "missing closing parenthesis, at character 3"),
+      ("*a", "does not follow a repeatable item, at character 1"),
       ("a[", "for character class"), ("[a-z&&[^b]]", "operations on sets"),
     ])
   func wrongPattern(pattern: String, message: String) throws {

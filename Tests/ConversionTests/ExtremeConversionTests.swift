@@ -128,12 +128,16 @@ import Verification
       (6, 1e30),
     ] as [(Int, Double)])
   func sumsOfTheJournal(field: Int, value: Double) async throws {
-    try write([("a_proj.weight", [64, 256], (0..<16_384).map { Float($0 % 251) * 1e-4 })])
+    let values = (0..<16_384).map { Float($0 % 251) * 1e-4 }
+    try write((0..<24).map { ("layers.\($0).weight", [64, 256], values) })
     let journal = "\(output)/step3-convert.journal"
-    // A directory in the manifest's place stops the run when everything else is done.
+    // A directory in the manifest's place stops the run when everything else is done, if it comes in time.
     let obstacle = "\(output)/manifest.json.writing"
-    _ = try? await convert("F8_E4M3") { _ in
-      try? FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: false)
+    for _ in 0..<20 where FileSystem.kind(of: journal) == nil {
+      try? FileManager.default.removeItem(atPath: output)
+      _ = try? await convert("F8_E4M3") { _ in
+        try? FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: false)
+      }
     }
     var bytes = try Array(Data(contentsOf: URL(filePath: journal)))
     try JournalEdit.set(field, to: value, in: &bytes)
@@ -147,7 +151,7 @@ import Verification
   }
 }
 
-/// Changes the sums of a journal's first record, with its checksum.
+/// Changes the sums of the first delivery that a journal records, with the checksum.
 private enum JournalEdit {
   static func set(_ field: Int, to value: Double, in bytes: inout [UInt8]) throws {
     var position = try #require(bytes.firstIndex(of: UInt8(ascii: "\n"))) + 1
@@ -158,8 +162,11 @@ private enum JournalEdit {
         position = payload.upperBound
         continue
       }
-      // Kind, unit, digest, count of deliveries, digest, count of elements.
-      let sums = payload.lowerBound + 1 + 8 + 16 + 4 + 16 + 8
+      // Unit, digest, count of deliveries: none for the header of the source.
+      var record = payload.lowerBound + 1
+      while bytes[record + 24..<record + 28].allSatisfy({ $0 == 0 }) { record += 28 }
+      // And of the first delivery: digest, count of elements.
+      let sums = record + 28 + 16 + 8
       if field == 4 {
         put(UInt64(Float(value).bitPattern), 4, at: sums + 32, in: &bytes)
       } else {

@@ -127,7 +127,7 @@ import Testing
     ("rules:\n- &one {format: Q4_K}\n- *one", "line 3, column 3: the alias *one is not supported"),
     (
       "a: &a0 [x]\n? [&a1 [*a0, *a0]]\n: 1\n? [*a1]\n: 2\nrules: []",
-      "line 2, column 10: the alias *a0 is not supported"
+      "line 2, column 9: the alias *a0 is not supported"
     ),
     (
       "rules:\n- {format: Q4_K, optional: yes}",
