@@ -120,7 +120,8 @@ extension Step3Tokenizer {
           "\(kind) token '\(text.printable)'",
           "tokenizer_config.json names it, but tokenizer.json has no such token"))
     }
-    for id in [bosTokenID, padTokenID].compactMap(\.self) + eosTokenIDs where types[id] == .unused {
+    for id in [bosTokenID, padTokenID].compactMap(\.self) + eosTokenIDs
+    where !types.indices.contains(id) || types[id] == .unused {
       readingNotes.append(Note("special token \(id)", "the configurations name it, but no token has this id"))
     }
 

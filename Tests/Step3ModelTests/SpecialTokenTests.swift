@@ -163,7 +163,8 @@ internal import Testing
   }
 
   @Test func aroundTextsAndBack() throws {
-    let both = try read(template(["<s>", "A", "</s>"]), companion: Self.named)
+    let both = try read(
+      template(["<s>", "A", "</s>"], pair: ["<s>", "A", "</s>", "<s>", "B", "</s>"]), companion: Self.named)
     let written = try both.tokenizerJSON()
     let again = try read(
       String(decoding: written, as: UTF8.self),

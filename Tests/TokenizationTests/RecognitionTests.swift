@@ -45,8 +45,12 @@ internal import Tokenization
 
   @Test(arguments: KnownPreTokenizer.all)
   func knownOnesByTheirDivision(_ known: KnownPreTokenizer) throws {
-    let written = document(known.json, merges: Self.revealing, ignoresMerges: known.ignoresMerges)
-    #expect(try name(written) == known.names[0])
+    // A token that no pairs lead to shows whether words are taken whole.
+    let written = document(
+      known.json, merges: Self.revealing, further: ["Ġwhole"], ignoresMerges: known.ignoresMerges)
+    // `\s*[\r\n]` reaches as far as `\s*[\r\n]+`: these two divide alike.
+    let expected = known.names[0] == "bailingmoe" ? "qwen2" : known.names[0]
+    #expect(try name(written) == expected)
   }
 
   /// How the models themselves spell it: other steps, the same division.
