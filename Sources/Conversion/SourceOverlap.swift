@@ -18,8 +18,9 @@ struct SourceOverlap {
   init(_ checkpoint: Checkpoint, _ plan: ShardPlan) {
     source = checkpoint.path
     let isDirectory = FileSystem.kind(of: checkpoint.path) == .directory
-    directories =
-      isDirectory ? [checkpoint.path] + checkpoint.parts.map(\.checkpoint.directory) : []
+    // The parts of a set may lie elsewhere, and be reached through links.
+    let places = checkpoint.files.filter { !$0.isDerived }.map { splitPath($0.source.path).directory }
+    directories = isDirectory ? [checkpoint.path] + Set(places).subtracting([checkpoint.path]).sorted() : []
     let copies = plan.parts.flatMap { $0.copies.map { "\(checkpoint.directory)/\($0.from)" } }
     let weights = checkpoint.files.filter { !$0.isDerived }.map(\.source.path)
     let besides = Set(

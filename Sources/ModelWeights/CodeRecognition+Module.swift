@@ -30,6 +30,11 @@ extension CodeRecognition {
     func scaled() throws(CheckpointError) -> Found? {
       if codes.name.hasSuffix(".qweight") { return try transposedIntegers() }
       if codes.name.hasSuffix(".weight_packed") {
+        guard [nil, "compressed-tensors"].contains(settings.method) else {
+          throw unread(
+            "codes under this name are compressed-tensors', and the configuration says \(settings.description)"
+          )
+        }
         switch codes.elementType {
         case .i32: return try packedIntegers()
         case .u8: return try packedFloats()
@@ -134,6 +139,18 @@ extension CodeRecognition.Module {
     throw error
   }
 
+  /// What the configuration says of codes must be true of codes of eight bits.
+  private func checkEightBits() throws(CheckpointError) {
+    guard settings.bits.isEmpty || settings.bits.contains(8), !["awq", "gptq"].contains(settings.method)
+    else {
+      throw unread(
+        "its codes are \(codes.elementType), and the configuration says "
+          + (settings.bits.isEmpty
+            ? "" : settings.bits.sorted().map(String.init).joined(separator: " or ") + " bits, ")
+          + settings.description)
+    }
+  }
+
   private static func isExponent(_ scales: Checkpoint.Tensor) -> Bool {
     scales.elementType == .u8 || scales.elementType == .f8E8M0
   }
@@ -142,6 +159,7 @@ extension CodeRecognition.Module {
 
   private func smallFloats() throws(CheckpointError) -> Found? {
     guard let scales = try scale() else { return nil }
+    try checkEightBits()
     let grid = try grid(of: scales)
     let isExponent = Self.isExponent(scales)
     guard Self.plainScaleTypes.contains(scales.elementType) || isExponent else {
@@ -167,6 +185,7 @@ extension CodeRecognition.Module {
 
   private func smallIntegers() throws(CheckpointError) -> Found? {
     guard let scales = try scale() else { return nil }
+    try checkEightBits()
     guard Self.plainScaleTypes.contains(scales.elementType) else {
       throw unread("its scales are \(scales.elementType)")
     }
@@ -223,12 +242,13 @@ extension CodeRecognition.Module {
     guard [.bf16, .f16, .f32].contains(scales.elementType) else {
       throw unread("its scales are \(scales.elementType), which packed integers do not have")
     }
-    let (bits, shape) = try packedShape()
+    let (packing, shape) = try packedShape()
+    let bits = packing.bits
     guard let groups = scales.shape.dimensions.last, scales.shape.rank == shape.rank, groups > 0,
       scales.shape.dimensions.dropLast() == shape.dimensions.dropLast(), shape.columns % groups == 0
     else { throw misfit(scales, nil) }
     let length = shape.columns / groups
-    if !settings.groupLengths.isEmpty, groups > 1, !settings.groupLengths.contains(length) {
+    guard settings.allowsGroups(of: length, columns: shape.columns) else {
       throw unread(
         "its scales are one for \(length) elements, and the configuration says "
           + settings.groupLengths.sorted().map(String.init).joined(separator: " or "))
@@ -245,23 +265,22 @@ extension CodeRecognition.Module {
     }
     var zero = ScaledCodes.Zeros.constant(1 << (bits - 1))
     if let zeros {
-      let rows = shape.dimensions[shape.rank - 2]
-      let perWord = 32 / bits
       var expected = scales.shape.dimensions
-      expected[expected.count - 2] = (rows + perWord - 1) / perWord
+      let rows = expected[expected.count - 2]
+      expected[expected.count - 2] = packing.words(for: rows)
       guard zeros.elementType == .i32, zeros.shape.dimensions == expected else {
         throw misfit(zeros, "\(expected) of I32")
       }
-      zero = .wordsOfRows(zeros, bits: bits)
+      zero = .wordsOfRows(zeros, packing)
     }
     return .decoded(
       ScaledCodes(
-        name: "INT\(bits), packed", codes: codes, packing: .words(bits: bits), scales: scales, zeros: zero,
+        name: "INT\(bits), packed", codes: codes, packing: .words(packing), scales: scales, zeros: zero,
         groupIndex: index, shape: shape, scaleHeight: 1, groupLength: length, groups: groups))
   }
 
   /// The bits of a code and the shape before packing: stated by `weight_shape`, by the configuration, or both.
-  private func packedShape() throws(CheckpointError) -> (bits: Int, shape: TensorShape) {
+  private func packedShape() throws(CheckpointError) -> (packing: WordPacking, shape: TensorShape) {
     let words = codes.shape.columns
     guard (2...3).contains(codes.shape.rank) else {
       throw unread("packed codes have two or three dimensions")
@@ -274,12 +293,12 @@ extension CodeRecognition.Module {
       return shape
     }
     guard let companion = companion("weight_shape"), companion.elementType == .i64 else {
-      guard stated.count == 1, let bits = stated.first else {
+      guard stated.count == 1, let bits = stated.first, 32 % bits == 0 else {
         throw unread(
-          "how many bits its codes have is not said: there is no weight_shape, and no single num_bits in "
-            + "quantization_config")
+          "how many codes its words hold is not said: there is no weight_shape, and no single num_bits in "
+            + "quantization_config that divides 32")
       }
-      return (bits, try shape(words * (32 / bits)))
+      return (WordPacking(bits: bits, isDense: false), try shape(words * (32 / bits)))
     }
     let numbers = try integers(companion)
     guard let columns = numbers.last, numbers.count >= 2, columns > 0,
@@ -287,17 +306,19 @@ extension CodeRecognition.Module {
     else {
       throw unread("weight_shape says \(numbers.suffix(2)), and the codes are \(codes.shape)")
     }
-    let fitting = (2...8).filter { (columns - 1) / (32 / $0) + 1 == words }
-    let candidates = stated.isEmpty ? fitting : fitting.filter(stated.contains)
-    guard candidates.count == 1, let bits = candidates.first else {
+    let fitting = (2...8).flatMap { WordPacking.fitting(bits: $0, codes: columns, words: words) }
+    // Widths that few use are believed only if somebody states them.
+    let candidates = fitting.filter { stated.isEmpty ? [4, 8].contains($0.bits) : stated.contains($0.bits) }
+    guard candidates.count == 1, let packing = candidates.first else {
+      let bits = Set(fitting.map(\.bits)).sorted().map(String.init).joined(separator: " or ")
       throw unread(
         "weight_shape says rows of \(columns), which \(words) words a row hold in codes of "
-          + (fitting.isEmpty
-            ? "no number of bits" : "\(fitting.map(String.init).joined(separator: " or ")) bits")
+          + (fitting.isEmpty ? "no number of bits" : "\(bits) bits")
           + (stated.isEmpty
-            ? "" : "; the configuration says \(stated.sorted().map(String.init).joined(separator: ", "))"))
+            ? "" : "; the configuration says \(stated.sorted().map(String.init).joined(separator: ", "))")
+          + (candidates.count > 1 ? ", which fits in two ways" : ""))
     }
-    return (bits, try shape(columns))
+    return (packing, try shape(columns))
   }
 
   private func groupIndex(

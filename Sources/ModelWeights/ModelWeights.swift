@@ -12,6 +12,9 @@ public struct ModelWeights: Sendable {
   /// The files. Weights that are not on disk as they are read are in a file of their own behind the others; see
   /// ``Checkpoint/Checkpoint/File/derivations``.
   public let checkpoint: Checkpoint
+  /// The same before anything was decoded: codes, scales and all, under published names, experts stacked. For those who
+  /// read them a second time.
+  public let encoded: Checkpoint
   /// The configuration, if the model is a Step-3.
   public let configuration: Step3Configuration?
   /// Whether this is one part of a partition set, which has boxes of some weights and nothing of others.
@@ -37,7 +40,10 @@ public struct ModelWeights: Sendable {
   public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
     configuration = try Self.configuration(of: checkpoint, unread)
     isPart = PartitionSlices.describes(checkpoint)
-    let checkpoint = try Self.readable(checkpoint, configuration, isPart: isPart, unread)
+    encoded = try Self.published(checkpoint, configuration, isPart: isPart, unread)
+    let checkpoint =
+      encoded.parts.isEmpty && !isPart
+      ? try DecodedForm.of(encoded, isTolerant: unread == .asStored) : encoded
     self.checkpoint = checkpoint
     var names: [String] = []
     var weights: [String: Weight] = [:]
@@ -55,22 +61,18 @@ public struct ModelWeights: Sendable {
     self.weights = weights
   }
 
-  /// The checkpoint with what is only another form of a weight put into a form that is read row by row: other names,
-  /// experts that were saved one by one, codes of schemes that are only read. What `step3-convert` writes has no such
-  /// forms, so parts of its partition sets stay as they are.
-  private static func readable(
+  /// The checkpoint under published names, experts that were saved one by one stacked. What `step3-convert` writes has
+  /// no other names, so parts of its partition sets stay as they are.
+  private static func published(
     _ checkpoint: Checkpoint, _ configuration: Step3Configuration?, isPart: Bool, _ unread: Unread
   ) throws(CheckpointError) -> Checkpoint {
-    guard checkpoint.parts.isEmpty, !isPart else { return checkpoint }
-    var published = checkpoint
-    if let configuration {
-      do throws(CheckpointError) {
-        published = try PublishedForm.of(checkpoint, configuration)
-      } catch {
-        guard unread == .asStored else { throw error }
-      }
+    guard let configuration, checkpoint.parts.isEmpty, !isPart else { return checkpoint }
+    do throws(CheckpointError) {
+      return try PublishedForm.of(checkpoint, configuration)
+    } catch {
+      guard unread == .asStored else { throw error }
+      return checkpoint
     }
-    return try DecodedForm.of(published, isTolerant: unread == .asStored)
   }
 
   /// Whether a tensor, by its name, is about what a module is given or gives, not about its weight: `input_scale` and

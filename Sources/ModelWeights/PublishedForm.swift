@@ -30,6 +30,10 @@ enum PublishedForm {
       }
     }
     guard !names.isEmpty || !stacks.isEmpty else { return checkpoint }
+    // What lies beside them in the same wrapper is unwrapped with them.
+    for tensor in checkpoint.tensors where names[tensor.name] == nil && Step3NameVariant(tensor.name) == nil {
+      names[tensor.name] = Step3NameVariant.unwrappedStranger(tensor.name)
+    }
     var owners: [String: Checkpoint.Tensor] = [:]
     for tensor in checkpoint.tensors {
       let name = names[tensor.name] ?? tensor.name

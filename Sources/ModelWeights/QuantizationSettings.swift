@@ -125,7 +125,13 @@ extension QuantizationSettings {
     var symmetries: Set<Bool> = []
     for weights in Self.weights(settings) {
       if case .integer(let bits)? = weights["num_bits"] { self.bits.insert(bits) }
-      if case .integer(let length)? = weights["group_size"] { groupLengths.insert(length) }
+      if case .integer(let length)? = weights["group_size"] {
+        groupLengths.insert(length)
+      } else if let strategy = weights["strategy"],
+        [.string("channel"), .string("tensor")].contains(strategy)
+      {
+        groupLengths.insert(-1)
+      }
       if case .bool(let isSymmetric)? = weights["symmetric"] { symmetries.insert(isSymmetric) }
     }
     if case .integer(let bits)? = settings["bits"] ?? settings["w_bit"] { self.bits.insert(bits) }
@@ -134,6 +140,11 @@ extension QuantizationSettings {
     }
     isSymmetric = symmetries.count == 1 ? symmetries.first : nil
     storesZerosLessOne = settings["checkpoint_format"] != .string("gptq_v2")
+  }
+
+  /// Whether scales for so many neighbours, of rows of so many, are what is stated, if anything is.
+  func allowsGroups(of length: Int, columns: Int) -> Bool {
+    groupLengths.isEmpty || groupLengths.contains(length) || (length == columns && groupLengths.contains(-1))
   }
 
   /// Why weights of this method are not read, if they are not.

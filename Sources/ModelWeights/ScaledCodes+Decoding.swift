@@ -143,16 +143,18 @@ private struct ComponentReader {
         tensor, rows: scaleRows(of: rows), columns: 0..<groups, width: groups,
         bytes: tensor.elementType.block.bytes)
       return integers(bytes, tensor.elementType).map(Float.init)
-    case .wordsOfRows(let tensor, let bits):
-      let perWord = 32 / bits
-      let first = rows.lowerBound / perWord
-      let words = try words(
-        tensor, rows: first..<(rows.upperBound - 1) / perWord + 1, columns: 0..<groups, width: groups)
-      let mask = UInt32(1) << UInt32(bits) &- 1
+    case .wordsOfRows(let tensor, let packing):
+      let first = packing.start(of: rows.lowerBound) / 32
+      let last = (packing.start(of: rows.upperBound - 1) + packing.bits - 1) / 32
+      let words = try words(tensor, rows: first..<last + 1, columns: 0..<groups, width: groups)
       return rows.flatMap { row in
-        (0..<groups).map { group in
-          let word = words[(row / perWord - first) * groups + group]
-          return Float(word >> UInt32(row % perWord * bits) & mask)
+        let (word, shift) = packing.start(of: row).quotientAndRemainder(dividingBy: 32)
+        return (0..<groups).map { group in
+          Float(
+            DenseCodes.code(
+              words[(word - first) * groups + group],
+              shift + packing.bits > 32 ? words[(word + 1 - first) * groups + group] : 0, shift: shift,
+              bits: packing.bits))
         }
       }
     case .transposed(let tensor, let bits, let added):
@@ -219,10 +221,10 @@ private struct ComponentReader {
       let size = tensor.elementType.block.bytes
       let bytes = try box(tensor, rows: rows, columns: 0..<columns, width: columns, bytes: size)
       return CodeRows(columns: columns, content: .elements(bytes, tensor.elementType))
-    case .words(let bits):
-      let width = (columns + 32 / bits - 1) / (32 / bits)
+    case .words(let packing):
+      let width = packing.words(for: columns)
       let words = try words(tensor, rows: rows, columns: 0..<width, width: width)
-      return CodeRows(columns: columns, content: .words(words, width: width, bits: bits))
+      return CodeRows(columns: columns, content: .words(words, width: width, packing))
     case .transposed(let bits):
       let height = (columns * bits + 31) / 32
       let words = try words(tensor, rows: 0..<height, columns: rows, width: codes.rows)
@@ -243,7 +245,7 @@ private struct CodeRows {
   enum Content {
     case elements([UInt8], ElementType)
     /// Rows of `width` words.
-    case words([UInt32], width: Int, bits: Int)
+    case words([UInt32], width: Int, WordPacking)
     /// A column of words for each row.
     case transposed([UInt32], width: Int, bits: Int)
     /// A row of words for each column; the first row is that number in its word.
@@ -276,19 +278,19 @@ private struct CodeRows {
         var span = row.mutableSpan
         try codec.decode(stored, into: &span)
       }
-    case .words(let words, let width, let bits):
-      let perWord = 32 / bits
-      let mask = UInt32(1) << UInt32(bits) &- 1
+    case .words(let words, let width, let packing):
       for column in 0..<columns {
-        let word = words[index * width + column / perWord]
-        row[column] = Float(word >> UInt32(column % perWord * bits) & mask)
+        let (word, shift) = packing.start(of: column).quotientAndRemainder(dividingBy: 32)
+        let place = index * width + word
+        row[column] = Float(
+          DenseCodes.code(
+            words[place], shift + packing.bits > 32 ? words[place + 1] : 0, shift: shift, bits: packing.bits))
       }
     case .transposed(let words, let width, let bits):
       for column in 0..<columns {
         let (word, shift) = (column * bits).quotientAndRemainder(dividingBy: 32)
-        var code = words[word * width + index] >> UInt32(shift)
-        if shift + bits > 32 { code |= words[(word + 1) * width + index] << UInt32(32 - shift) }
-        row[column] = Float(code & (UInt32(1) << UInt32(bits) &- 1))
+        let next = shift + bits > 32 ? words[(word + 1) * width + index] : 0
+        row[column] = Float(DenseCodes.code(words[word * width + index], next, shift: shift, bits: bits))
       }
     case .awq(let words, let width, let first):
       let (word, place) = (first + index).quotientAndRemainder(dividingBy: 8)
@@ -301,8 +303,13 @@ private struct CodeRows {
 private enum DenseCodes {
   static func code(_ words: [UInt32], at bit: Int, bits: Int) -> Int {
     let (word, shift) = bit.quotientAndRemainder(dividingBy: 32)
-    var code = words[word] >> UInt32(shift)
-    if shift + bits > 32 { code |= words[word + 1] << UInt32(32 - shift) }
+    return code(words[word], shift + bits > 32 ? words[word + 1] : 0, shift: shift, bits: bits)
+  }
+
+  /// A code that begins in a word at some bit, and may end in the next.
+  static func code(_ word: UInt32, _ next: UInt32, shift: Int, bits: Int) -> Int {
+    var code = word >> UInt32(shift)
+    if shift + bits > 32 { code |= next << UInt32(32 - shift) }
     return Int(code & (UInt32(1) << UInt32(bits) &- 1))
   }
 }

@@ -2,6 +2,32 @@ internal import Checkpoint
 internal import Quantization
 internal import TensorFormats
 
+/// How codes of some bits lie in words of 32.
+///
+/// Where 32 is no multiple of the bits there are two ways: older versions of compressed-tensors leave the rest of a word
+/// empty, 0.20 goes on in the next.
+struct WordPacking: Hashable, Sendable {
+  let bits: Int
+  /// Whether a code may begin in one word and end in the next.
+  let isDense: Bool
+
+  /// The words that so many codes take.
+  func words(for codes: Int) -> Int {
+    isDense ? (codes * bits + 31) / 32 : (codes + 32 / bits - 1) / (32 / bits)
+  }
+
+  /// The bit with which a code begins, counted from the first word's lowest.
+  func start(of code: Int) -> Int {
+    isDense ? code * bits : code / (32 / bits) * 32 + code % (32 / bits) * bits
+  }
+
+  /// How that many codes may lie in so many words: one way, both or none. Where they are the same, they count as one.
+  static func fitting(bits: Int, codes: Int, words: Int) -> [WordPacking] {
+    let ways = 32 % bits == 0 ? [false] : [false, true]
+    return ways.map { WordPacking(bits: bits, isDense: $0) }.filter { $0.words(for: codes) == words }
+  }
+}
+
 /// A weight whose codes are read, but never written: every way of storing integers or short floats with scales that is
 /// not one of ``WeightScheme``.
 ///
@@ -14,8 +40,8 @@ struct ScaledCodes: Hashable, Sendable {
   enum Packing: Hashable, Sendable {
     /// One to an element, row-major like the weight.
     case elements
-    /// `32 / bits` to a word, lowest bits first, along the rows of a row-major matrix (compressed-tensors).
-    case words(bits: Int)
+    /// In words, lowest bits first, along the rows of a row-major matrix (compressed-tensors).
+    case words(WordPacking)
     /// The weight is stored as its transpose `[columns, rows]`. Codes follow each other down the first axis without
     /// gaps, lowest bits first: 32 of them are `bits` words (GPTQ).
     case transposed(bits: Int)
@@ -29,8 +55,8 @@ struct ScaledCodes: Hashable, Sendable {
     case constant(Int)
     /// One for each scale, laid out like them, one to an element.
     case elements(Checkpoint.Tensor)
-    /// One for each scale of `[rows, groups]`, `32 / bits` to a word down the first axis (compressed-tensors).
-    case wordsOfRows(Checkpoint.Tensor, bits: Int)
+    /// One for each scale of `[rows, groups]`, in words down the first axis (compressed-tensors).
+    case wordsOfRows(Checkpoint.Tensor, WordPacking)
     /// One for each scale of `[groups, rows]`, packed along the second axis as GPTQ's codes are down the first; `added`
     /// to what is stored.
     case transposed(Checkpoint.Tensor, bits: Int, added: Int)

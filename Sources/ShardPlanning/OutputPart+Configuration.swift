@@ -64,8 +64,12 @@ extension OutputPart {
     {
       return
     }
-    guard isQuantized || model.isQuantized else { return }
-    // Engines look in these places too.
+    // Engines look in these places too. What is said of weights that are not quantised is not true.
+    let inner = try text.object(Self.textKey)
+    let isClaimed =
+      [text, inner].contains { $0?.stated(Self.quantizationKey) != nil }
+      || text.stated("compression_config") != nil
+    guard isQuantized || model.isQuantized || isClaimed else { return }
     text["compression_config"] = nil
     if var inner = try text.object(Self.textKey), inner[Self.quantizationKey] != nil {
       inner[Self.quantizationKey] = nil

@@ -112,7 +112,9 @@ struct SourceModel {
       }
     return SourceTensor(
       name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: known.role,
-      layer: known.layer, safetensorsName: known.huggingFace, ggufName: known.gguf, side: side,
+      layer: known.layer, safetensorsName: known.huggingFace,
+      // GGUF has no names for scales that are tensors of their own; what it has from its own source it keeps.
+      ggufName: isGGUF ? codes.name : (known.suffix.isScale ? nil : known.gguf), side: side,
       isVision: known.module.isVision,
       isExpertStack: Step3Placement.expertParallelAxis(of: known.module) != nil,
       tensorParallelAxis: Step3Placement.tensorParallelAxis(of: known.module), decoded: decoded)

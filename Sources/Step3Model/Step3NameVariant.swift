@@ -45,6 +45,18 @@ public struct Step3NameVariant: Hashable, Sendable {
       }
   }
 
+  /// What a tensor that is no part of the model would be called without the wrapper that others of its file have; `nil`
+  /// if it has none. (`model.` alone is no wrapper: published names begin with it.)
+  public static func unwrappedStranger(_ name: String) -> String? {
+    for (prefix, replacement) in [
+      ("model.language_model.model.", "model."), ("model.language_model.", "model."),
+      ("language_model.model.", "model."),
+    ] where name.hasPrefix(prefix) {
+      return replacement + name.dropFirst(prefix.count)
+    }
+    return nil
+  }
+
   private static func expert(_ name: String) -> (Step3TensorName, Int)? {
     let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     guard parts.count >= 6, parts[0] == "model", parts[1] == "layers" else { return nil }

@@ -45,6 +45,11 @@ struct TensorReportText {
       let count = report.findings.count
       text += "\(report.output): \(count) \(count == 1 ? "finding" : "findings") in \(amount)\n"
     }
+    if let first = report.leftOut.first {
+      text +=
+        "\(report.leftOut.count) left out on purpose, as the manifest says: \(first.printable)"
+        + (report.leftOut.count > 1 ? ", ...\n" : "\n")
+    }
     if report.partial {
       text += "this is one part of a partition set; tensors of other parts were not looked for\n"
     }

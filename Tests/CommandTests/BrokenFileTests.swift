@@ -15,8 +15,8 @@ import Testing
   /// What each tool does with a checkpoint, first of all.
   private static let commands: [(tool: String, arguments: [String])] = [
     ("step3-inspect", ["list"]), ("step3-inspect", ["metadata"]),
-    ("step3-convert", ["plan", "--to", "safetensors"]),
-    ("step3-convert", ["plan", "--to", "gguf"]), ("step3-verify", ["engine"]),
+    ("step3-convert", ["plan", "--to", "safetensors", "--quantize", "BF16"]),
+    ("step3-convert", ["plan", "--to", "gguf", "--quantize", "BF16"]), ("step3-verify", ["engine"]),
     ("step3-verify", ["run", "--tokens", "1,2", "--generate", "1"]),
   ]
 

@@ -53,7 +53,7 @@ import Verification
         format: .safetensors, recipe: "r.yaml", scaleSearch: isSearched ? search : nil),
       recipe: recipe)
     return try await Conversion(
-      Checkpoint.open(source), planned, options: ConversionOptions(threads: 2, resume: resume)
+      planned, options: ConversionOptions(threads: 2, resume: resume)
     ).run(into: output, progress: progress).manifest
   }
 

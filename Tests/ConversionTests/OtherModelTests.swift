@@ -146,7 +146,7 @@ import Testing
       metadata: ["format": "pt", "license": "mit", "step": "6", "seed": "1"],
       file: "x-2.safetensors")
     let plan = try harness.plan(source, .init()).plan
-    #expect(plan.amendments.map(\.key) == ["__metadata__.step"])
+    #expect(plan.omissions.map(\.what) == ["__metadata__.step"])
     try await harness.convert(source, .init())
     let output = try Checkpoint.open(harness.directory.path("output"))
     #expect(output.files.map(\.safetensorsMetadata) == [["format": "pt", "license": "mit", "seed": "1"]])
@@ -183,9 +183,15 @@ import Testing
         + $0.replacing(
           "{\n", with: "{\n  \"router_aux_loss\": NaN, \"quantization_config\": null,\n", maxReplacements: 1)
     }
-    let plan = try harness.plan(source, .init(format: format, recipe: "keep")).plan
+    let plan = try harness.plan(source, .init(format: format, recipe: "BF16")).plan
     #expect(plan.amendments.contains { $0.reason.contains("byte order mark") })
-    try await harness.convert(source, .init(format: format, recipe: "keep"))
+    // A copy has it as it is.
+    let copy = try harness.plan(source, .init(recipe: "keep")).plan
+    #expect(copy.amendments.isEmpty)
+    #expect(
+      copy.parts[0].documents.first { $0.path == "config.json" }?.text
+        == String(decoding: try Data(contentsOf: URL(filePath: "\(source)/config.json")), as: UTF8.self))
+    try await harness.convert(source, .init(format: format, recipe: "BF16"))
     let output = try Data(contentsOf: URL(filePath: harness.directory.path("output/config.json")))
     #expect(output.first == UInt8(ascii: "{"))
     #expect(String(decoding: output, as: UTF8.self).contains("\"router_aux_loss\": NaN"))
@@ -203,7 +209,7 @@ import Testing
     flat["vision_config"] = object["vision_config"]
     try? FileManager.default.removeItem(atPath: path)
     try JSONSerialization.data(withJSONObject: flat).write(to: URL(filePath: path))
-    for recipe in ["keep", "FP8_BLOCK"] {
+    for recipe in ["BF16", "FP8_BLOCK"] {
       let plan = try harness.plan(source, .init(recipe: recipe)).plan
       #expect(plan.amendments.map(\.key) == ["moe_layers_enum"], "\(recipe)")
       try await harness.convert(source, .init(recipe: recipe), into: recipe)

@@ -143,7 +143,7 @@ import Verification
     let manifest = try String(contentsOfFile: path("output/manifest.json"), encoding: .utf8)
     let variants = [
       #"{"name": "a web app", "version": 3, "icons": [], "files": [{"path": "other.bin"}], "start_url": "/index.html"}"#,
-      "{}", "[]", "", "null", manifest.replacing("\"version\" : 2", with: "\"version\" : 99"),
+      "{}", "[]", "", "null", manifest.replacing("\"version\" : 3", with: "\"version\" : 99"),
       manifest.replacing("model-00001-of", with: "../model-00001-of"),
       manifest.replacing("model-00001-of", with: "/model-00001-of"),
       manifest.replacing("\"tool\" : ", with: "\"tool\" : \"0\", \"tool\" : "),
@@ -229,7 +229,6 @@ extension OutputReplacementTests {
     let root = path("output")
     let exchange = Exchange(root: root, old: before.plan, new: after.plan)
     let planned = try harness.plan(tiny, new)
-    let checkpoint = try Checkpoint.open(tiny)
     for count in 0...exchange.steps.count {
       try files.copyItem(atPath: path("old"), toPath: root)
       try files.copyItem(atPath: path("new"), toPath: "\(root)/.step3-convert.new")
@@ -266,7 +265,7 @@ extension OutputReplacementTests {
       try FileSystem.createDirectory("\(root)/.step3-convert.old")
       try files.moveItem(atPath: "\(root)/manifest.json", toPath: "\(root)/.step3-convert.old/manifest.json")
       for record in old.files.prefix(count) { try files.removeItem(atPath: "\(root)/\(record.path)") }
-      _ = try await Conversion(Checkpoint.open(tiny), harness.plan(tiny, packed), options: options).run(
+      _ = try await Conversion(harness.plan(tiny, packed), options: options).run(
         into: root)
       let expected = try contents(of: path("reference")).merging(strangers) { $1 }
       #expect(try contents(of: root) == expected)

@@ -422,7 +422,7 @@ for name, make, word in [
     case("incomplete-model-converts", name, make, *runs)
 case(
     "incomplete-model-converts", "a shard is not there", lose_a_shard,
-    (GGUF, refused("00002-of-00003")), (AFD, refused("00002-of-00003")))  # fmt: skip
+    (GGUF, refused("00002-of-00003", codes=(65, 66))), (AFD, refused("00002-of-00003", codes=(65, 66))))  # fmt: skip
 case(
     "incomplete-model-converts", "a shard of the index is not there",
     lambda d, r: lose_a_shard(d, r, index=True), (GGUF, refused("00002-of-00003", codes=(65, 66))))  # fmt: skip

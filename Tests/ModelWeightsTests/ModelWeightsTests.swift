@@ -33,7 +33,8 @@ import Testing
     var file = file
     file.add("model.norm.weight", "BF16", WeightFile.bfloat16([1, 1, 1, 1]))
     try file.write(to: directory.path("model.safetensors"))
-    try Data(#"{"model_type": "llama", \#(configuration.dropFirst())"#.utf8)
+    let rest = configuration == "{}" ? "}" : ", " + configuration.dropFirst()
+    try Data(#"{"model_type": "llama"\#(rest)"#.utf8)
       .write(to: URL(filePath: directory.path("config.json")))
     return try Checkpoint.open(directory.path)
   }
@@ -176,7 +177,16 @@ import Testing
 
   // MARK: Packed
 
-  private func words(_ codes: [Int], bits: Int) -> [UInt32] {
+  private func words(_ codes: [Int], bits: Int, isDense: Bool) -> [UInt32] {
+    if isDense {
+      var words = [UInt32](repeating: 0, count: (codes.count * bits + 31) / 32)
+      for (index, code) in codes.enumerated() {
+        for bit in 0..<bits where code >> bit & 1 == 1 {
+          words[(index * bits + bit) / 32] |= 1 << UInt32((index * bits + bit) % 32)
+        }
+      }
+      return words
+    }
     let perWord = 32 / bits
     return stride(from: 0, to: codes.count, by: perWord).map { start in
       codes[start..<min(start + perWord, codes.count)].enumerated().reduce(UInt32(0)) {
@@ -192,8 +202,10 @@ import Testing
     var isOrdered = false
     var statesShape = true
     var scaleType = "BF16"
+    /// Whether codes cross the ends of words.
+    var isDense = false
     var testDescription: String {
-      "\(bits) bits, \(groups) groups, zeros \(hasZeros), order \(isOrdered), shape \(statesShape), \(scaleType)"
+      "\(bits) bits, \(groups) groups, zeros \(hasZeros), order \(isOrdered), shape \(statesShape), \(scaleType), dense \(isDense)"
     }
   }
 
@@ -203,7 +215,7 @@ import Testing
       Packing(bits: 8, hasZeros: true, isOrdered: true), Packing(groups: 1),
       Packing(bits: 8, statesShape: false),
       Packing(statesShape: false), Packing(scaleType: "F16"), Packing(hasZeros: true, scaleType: "F32"),
-    ]
+    ] + [3, 5, 6, 7].map { Packing(bits: $0, hasZeros: true, isDense: true) }
 
   @Test("integers as compressed-tensors packs them", arguments: packings) func packed(_ packing: Packing)
     throws
@@ -218,7 +230,7 @@ import Testing
     }
     var file = WeightFile()
     let codes = (0..<Self.rows).flatMap { row in
-      words((0..<Self.columns).map { Self.code(row, $0, limit) }, bits: bits)
+      words((0..<Self.columns).map { Self.code(row, $0, limit) }, bits: bits, isDense: packing.isDense)
     }
     file.add("\(Self.module).weight_packed", "I32", [Self.rows, codes.count / Self.rows], codes)
     let scales = grid(Self.rows, packing.groups, Self.scale)
@@ -235,12 +247,11 @@ import Testing
     }
     if packing.hasZeros {
       // Down the rows.
-      let perWord = 32 / bits
-      let height = (Self.rows + perWord - 1) / perWord
-      let packed = grid(height, packing.groups) { block, group in
-        words(
-          (block * perWord..<min(Self.rows, (block + 1) * perWord)).map { zero($0, group) }, bits: bits)[0]
+      let columns = (0..<packing.groups).map { group in
+        words((0..<Self.rows).map { zero($0, group) }, bits: bits, isDense: packing.isDense)
       }
+      let height = columns[0].count
+      let packed = grid(height, packing.groups) { columns[$1][$0] }
       file.add("\(Self.module).weight_zero_point", "I32", [height, packing.groups], packed)
     }
     if packing.isOrdered {

@@ -23,7 +23,7 @@ import Verification
     let plan = try ShardPlanner.plan(
       source, request: ShardPlan.Request(format: .safetensors, recipe: recipe, partition: partition),
       recipe: Recipe.named(recipe))
-    _ = try await Conversion(source, plan, options: ConversionOptions(threads: 2)).run(
+    _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(
       into: directory.path("output"))
     return directory.path("output")
   }

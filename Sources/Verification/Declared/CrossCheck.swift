@@ -40,11 +40,13 @@ struct CrossCheck {
     self.isAsStored = isAsStored
     self.side = side
     self.isCopied = isCopied
-    let checkpoint = weights.checkpoint
+    let checkpoint = weights.encoded
     guard !checkpoint.parts.isEmpty else {
+      // Weights that were decoded lie in one more file.
       holders = [
         Holder(
-          firstFile: 0, fileCount: checkpoint.files.count, part: part, modules: DeclaredModules(checkpoint))
+          firstFile: 0, fileCount: weights.checkpoint.files.count, part: part,
+          modules: DeclaredModules(checkpoint))
       ]
       return
     }
@@ -88,8 +90,10 @@ struct CrossCheck {
     else { return }
     let module = holder.modules.module(of: stored.codes.name)
     used.formUnion(stored.components.map(\.name))
-    let isPlain = stored.components.count == 1 && stored.scheme == nil
-    switch try DeclaredReading(module, of: stored.codes) {
+    let isDecoded = weights.encoded[stored.codes.name] != stored.codes
+    let isPlain = stored.components.count == 1 && stored.scheme == nil && !isDecoded
+    let codes = isDecoded ? DeclaredModule.codes.lazy.compactMap { module.parts[$0] }.first : stored.codes
+    switch try DeclaredReading(module, of: codes ?? stored.codes) {
     case .values:
       if isPlain {
         report.plain += 1
@@ -133,7 +137,10 @@ struct CrossCheck {
   private func misdescription(of module: DeclaredModule, _ codes: Checkpoint.Tensor) -> String? {
     guard !isCopied(codes) else { return nil }
     switch module.entry {
-    case .nothing: return "it is stored as codes, and no quantization_config says so"
+    // Without a configuration nobody would look for the word.
+    case .nothing:
+      return weights.encoded.configuration == nil
+        ? nil : "it is stored as codes, and no quantization_config says so"
     case .leftOut: return "it is stored as codes, and quantization_config leaves it out"
     case .quantized: return nil
     }

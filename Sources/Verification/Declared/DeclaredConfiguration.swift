@@ -152,7 +152,8 @@ struct DeclaredConfiguration: Sendable {
     case "fp8":
       // Experts may be MXFP4, which nothing but their types tells.
       guard settings.member("store_dtype") == nil else { return weights }
-      (weights.bits, weights.isFloat) = (8, true)
+      // Integers of eight bits occur under the same name; the type of the codes says which they are.
+      weights.bits = 8
       weights.tile = settings.member("weight_block_size")?.asTile
     case "mxfp4": (weights.bits, weights.isFloat, weights.group) = (4, true, 32)
     case "mxfp8": (weights.bits, weights.isFloat, weights.group) = (8, true, 32)

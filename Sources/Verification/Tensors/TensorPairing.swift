@@ -7,6 +7,8 @@ internal import TensorFormats
 struct TensorPairing {
   /// The pairs, in the order of the output's files.
   private(set) var pairs: [TensorPair] = []
+  /// The weights that were left out on purpose.
+  private(set) var leftOut: [String] = []
   /// What is wrong before any value was read.
   private(set) var findings: [TensorReport.Finding] = []
   /// Whether the output is one part of a partition set.
@@ -28,10 +30,13 @@ struct TensorPairing {
   ///
   /// Every part of a partition set is looked at by itself, so that what several parts hold is compared in each.
   ///
-  /// - Parameter isWanted: Which names count.
+  /// - Parameters:
+  ///   - excluded: The tensors of the source, by their names on disk, that are left out on purpose.
+  ///   - isWanted: Which names count.
   /// - Throws: As ``ModelWeights/ModelWeights/init(_:)``.
   init(
-    _ output: Checkpoint, _ source: Checkpoint, isWanted: (String) throws(CheckpointError) -> Bool
+    _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [],
+    isWanted: (String) throws(CheckpointError) -> Bool
   ) throws(CheckpointError) {
     isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
     let opened = try Self.open(output, source)
@@ -48,7 +53,9 @@ struct TensorPairing {
     for name in source.names where try isWanted(name) {
       guard let weight = source[name] else { continue }
       guard let boxes = found[name] else {
-        if !isPart, !isObsolete(name) {
+        if weight.isAmong(excluded, in: source.checkpoint) {
+          leftOut.append(name)
+        } else if !isPart, !isObsolete(name) {
           report(.missing, name, nil, "the source has it, the output has not")
         }
         continue
@@ -171,5 +178,19 @@ struct TensorPairing {
       case .object(let members) = root, case .object? = members["step3_partition"]
     else { return false }
     return true
+  }
+}
+
+extension ModelWeights.Weight {
+  /// Whether the tensors that it is made of are among those names.
+  fileprivate func isAmong(_ names: Set<String>, in checkpoint: Checkpoint) -> Bool {
+    guard !names.isEmpty else { return false }
+    return pieces.allSatisfy { piece in
+      let codes = piece.stored.codes
+      let origins =
+        checkpoint.files[codes.file].derivations.first { $0.name == codes.name }?.origins
+        ?? [checkpoint.namesOnDisk[codes.name] ?? codes.name]
+      return origins.contains(where: names.contains)
+    }
   }
 }

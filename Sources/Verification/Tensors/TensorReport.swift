@@ -23,6 +23,8 @@ public struct TensorReport: Encodable, Sendable {
   public internal(set) var crossCheck = CrossCheckReport()
   /// What in one of the checkpoints is not read, so that every tensor is compared as it is stored; `nil` if everything is.
   public internal(set) var unread: String?
+  /// The weights that the output's manifest says were left out on purpose.
+  public internal(set) var leftOut: [String] = []
 
   init(output: String, source: String, partial: Bool) {
     self.output = output

@@ -1,3 +1,5 @@
+internal import ShardPlanning
+internal import Conversion
 internal import Quantization
 public import Checkpoint
 public import Inspection
@@ -27,13 +29,21 @@ public struct TensorVerification: Sendable {
     _ output: Checkpoint, source: Checkpoint,
     filter: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil
   ) throws(CheckpointError) {
-    let pairing = try TensorPairing(output, source, isWanted: filter ?? { _ in true })
+    let pairing = try TensorPairing(
+      output, source, excluded: Self.excluded(output), isWanted: filter ?? { _ in true })
     pairs = pairing.pairs
     var report = TensorReport(output: output.path, source: source.path, partial: pairing.isPart)
     report.findings = pairing.findings
     report.unread = pairing.unread
+    report.leftOut = pairing.leftOut
     empty = report
     crossChecks = CrossChecks(pairing, filter)
+  }
+
+  /// What the output's manifest says was left out on purpose. One that is not there or not sound says nothing: what is
+  /// missing then is missing.
+  private static func excluded(_ output: Checkpoint) -> Set<String> {
+    Set((try? Manifest.read(from: output.directory))?.plan.excluded.map(\.tensor) ?? [])
   }
 
   /// The bytes that ``run(threads:monitor:)`` reads, about.
