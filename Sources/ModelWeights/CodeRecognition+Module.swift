@@ -121,7 +121,14 @@ extension CodeRecognition.Module {
     {
       return .matrix
     }
-    if dimensions == outer + [rows, 1] || dimensions == outer + [rows] { return .row }
+    if dimensions == outer + [rows, 1] || dimensions == outer + [rows] {
+      guard settings.allowsGroups(of: columns, columns: columns) else {
+        throw unread(
+          "its scales are one for each row, and the configuration says groups of "
+            + settings.groupLengths.sorted().map(String.init).joined(separator: " or "))
+      }
+      return .row
+    }
     if dimensions == tiles { return .tile(rows: tile.rows, columns: tile.columns) }
     if dimensions.count == shape.rank, Array(dimensions.dropLast()) == outer + [rows],
       let groups = dimensions.last, groups > 0, columns % groups == 0

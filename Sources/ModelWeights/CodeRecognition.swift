@@ -89,6 +89,12 @@ struct CodeRecognition {
       CheckpointError(
         .unsupported, message, path: checkpoint.path(of: tensor), tensor: tensor.name, remedy: Self.wayOut)
     }
+    if [.i64, .u64, .bool].contains(tensor.elementType),
+      let scale = siblings.first(where: { $0.contains("scale") })
+    {
+      throw unread(
+        "is \(tensor.elementType), and how \(scale.printable) beside it makes values of it is not known")
+    }
     guard tensor.elementType.isCode else {
       // Values with a scale beside them: somebody thinks that they are codes.
       if settings.isStated, let scale = siblings.first(where: { $0.contains("scale") }) {

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Quantization
 public import Patterns
 public import TensorFormats
 
@@ -128,6 +129,15 @@ extension Recipe {
 
   private static func remedy(_ wanted: StorageFormat, in container: Container, kept: KeptPrecise?) -> String {
     if kept != nil { return "convert to the other kind of file, or leave the tensor out" }
+    // The same codes have a name of their own in either kind of file.
+    switch (wanted, container) {
+    case (.element(.nvfp4), .safetensors): return "choose NVFP4A16, its form in safetensors, or write GGUF"
+    case (.scheme(let stored), .gguf) where stored.scheme == .nvfp4:
+      return "choose NVFP4, its form in GGUF, or write safetensors"
+    case (.scheme(let stored), .gguf) where stored.scheme == .mxfp4:
+      return "choose MXFP4, its form in GGUF, or write safetensors"
+    default: break
+    }
     switch container {
     case .safetensors where wanted.isGGMLBlock: return "write GGUF, or choose FP8_BLOCK or BF16"
     case .gguf where wanted.isScheme: return "write safetensors, or choose Q8_0 or another of GGML's formats"

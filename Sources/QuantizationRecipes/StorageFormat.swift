@@ -148,7 +148,9 @@ extension StorageFormat {
       }
       return nil
     case .scheme(let scheme):
-      guard container == .safetensors else { return "GGUF has no \(scheme.scheme)" }
+      guard container == .safetensors else {
+        return "\(spelling) keeps scales in tensors of their own, and GGUF has no such schemes"
+      }
       guard shape.elementCount > 0 else {
         return "the shape \(shape) has no elements to scale (\(scheme.scheme))"
       }

@@ -101,6 +101,10 @@ limits='--max-abs 0.0002' run='--afd'
 convert "tiny Step-3 to AFD, EP 2 x TP 2" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2 --ffn-tp 2
 run step3-inspect list "$work/tiny-afd/ffn-ep1-tp0" --summary
 run=''
+echo "The parts are a source like any other: put together again they are the model, byte for byte."
+run step3-convert "$work/tiny-afd" "$work/tiny-whole" --to safetensors
+show step3-inspect diff "$work/tiny-whole" "$tiny" --exact
+step3-inspect diff "$work/tiny-whole" "$tiny" --exact | tail -n 1
 
 heading "6. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
 echo "(tiny's key and value have 64 rows, half a tile: engines take the published model's 256, not these, and say so)"

@@ -355,7 +355,7 @@ def names_something(message, source):
     """Whether a message says which tensor or file it is about."""
     names = [published(name).rpartition(".")[0] for name, _ in source.tensors] + [name for name, _ in source.tensors]
     parents = {name.rpartition(".")[0] for name in names if "." in name}
-    words = [*names, *parents, "config.json", ".safetensors", "quantization_config", "quant_method"]
+    words = [*names, *parents, "config.json", ".safetensors", "quantization_config", "quant_method", "' is missing"]
     return any(word and word in message for word in words)
 
 

@@ -401,7 +401,7 @@ import Testing
     Refusal(
       testDescription: "codes of no known width",
       tensors: [(".weight_packed", "I32", [64, 16]), (".weight_scale", "BF16", [64, 1])],
-      names: "how many bits"),
+      names: "how many codes"),
     Refusal(
       testDescription: "zero points that are declared and not there",
       tensors: [(".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 1])],
@@ -449,7 +449,7 @@ import Testing
   @Test("integers and masks of a model of floats are nobody's codes") func buffers() throws {
     var file = WeightFile()
     file.add("embeddings.position_ids", "I64", [1, 4], [0, 1, 2, 3] as [Int64])
-    file.add("embeddings.steps", "I32", [1], [7] as [Int32])
+    file.add("counters.steps", "I32", [1], [7] as [Int32])
     file.add("embeddings.weight", "F8_E4M3", [4, 4], [UInt8](repeating: 0x38, count: 16))
     let weights = try ModelWeights(open(file))
     #expect(weights.names.count == 4)
