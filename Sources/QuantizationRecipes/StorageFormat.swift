@@ -149,7 +149,7 @@ extension StorageFormat {
       return nil
     case .scheme(let scheme):
       guard container == .safetensors else {
-        return "\(spelling) keeps scales in tensors of their own, and GGUF has no such schemes"
+        return "GGUF has no \(spelling), whose scales are tensors of their own"
       }
       guard shape.elementCount > 0 else {
         return "the shape \(shape) has no elements to scale (\(scheme.scheme))"

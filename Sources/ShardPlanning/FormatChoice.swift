@@ -157,10 +157,11 @@ extension FormatChoice {
       }, rule: decision.rule)
   }
 
-  /// Whether the recipe itself says what a tensor gets instead of what it asked: its rule has a list, or no rule is
-  /// about it.
+  /// Whether the recipe itself says what a tensor gets instead of what it asked: its rule has a list, no rule is about
+  /// it, or everything is kept as far as the other kind of file has a type for it.
   private func isForeseen(_ decision: RecipeDecision) -> Bool {
     guard let rule = decision.rule else { return true }
+    if recipe.isCopy, container != sourceContainer { return true }
     if case .chain = recipe.rules[rule].fallback ?? recipe.onMisfit { return true }
     return false
   }
