@@ -52,7 +52,10 @@ struct PlannedSource {
       if !completeness.issues.isEmpty {
         warnings.append("this Step-3 is not what its configuration describes: \(completeness.summary)")
       }
-      if !model.checkpoint.namesOnDisk.isEmpty || model.checkpoint.files.contains(where: \.isDerived) {
+      let isStacked = model.checkpoint.files.contains {
+        $0.derivations.contains { $0.operation == "stacked" }
+      }
+      if isStacked || !model.checkpoint.namesOnDisk.isEmpty {
         warnings.append(
           "this Step-3 is not stored as it was published, and a copy of it is not either; --published-names "
             + "gives it its published names, experts stacked")
