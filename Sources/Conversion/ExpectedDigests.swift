@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import Checkpoint
+public import Checkpoint
 internal import ShardPlanning
 public import TensorFormats
 
@@ -44,6 +44,24 @@ public struct ExpectedDigests: Sendable {
       }
     }
     self.path = path
+    self.digests = digests
+  }
+
+  /// The digests that a partition set's manifest has of its files, so that parts of different conversions are not put
+  /// together.
+  ///
+  /// - Returns: `nil` for what is no set, or has no manifest.
+  /// - Throws: What is wrong with a manifest that is there.
+  public init?(ofSet checkpoint: Checkpoint) throws(CheckpointError) {
+    let manifest = "\(checkpoint.path)/\(OutputMarkers.manifest)"
+    guard !checkpoint.parts.isEmpty, FileSystem.kind(of: manifest) != nil else { return nil }
+    let names = Set(checkpoint.files.map(\.name))
+    var digests: [String: Digest] = [:]
+    for record in try Manifest.read(from: checkpoint.path).files where names.contains(record.path) {
+      digests[record.path] = Digest(hexadecimal: record.sha256)
+    }
+    guard !digests.isEmpty else { return nil }
+    path = manifest
     self.digests = digests
   }
 

@@ -72,10 +72,37 @@ struct OutputOpening {
     case .empty: return try writing(output, try begin(in: output, replacing: nil))
     case .finished(let manifest):
       try overlap.check(contentsOf: output)
+      try Self.checkFiles(of: manifest, in: output)
       return try finished(output, manifest)
     case .unfinished:
       try overlap.check(contentsOf: output)
       return try unfinished(output)
+    }
+  }
+
+  /// Checks that the files which a manifest lists are those that it describes, as far as sizes, headers and documents
+  /// tell: a manifest that was copied somewhere else is no licence to remove what lies there.
+  ///
+  /// - Throws: `.cannotCreate` naming the first that is not.
+  private static func checkFiles(of manifest: Manifest, in output: HeldDirectory) throws(CheckpointError) {
+    let weights = Dictionary(
+      manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    for record in manifest.files {
+      guard let entry = try output.entry(record.path), entry.kind == .file else { continue }
+      var isOurs = entry.bytes == record.bytes
+      if isOurs, let file = weights[record.path] {
+        let header = try InputFile(record.path, in: output).readBytes(0..<file.dataOffset)
+        isOurs = "\(Digest.xxh3(of: header))" == file.headerXXH3
+      } else if isOurs, record.bytes <= 16 << 20 {
+        let text = try InputFile(record.path, in: output).readBytes(0..<record.bytes)
+        isOurs = "\(Digest.xxh3(of: text))" == record.xxh3
+      }
+      guard isOurs else {
+        throw CheckpointError(
+          .cannotCreate,
+          "is not the file that manifest.json describes, so it was not written by step3-convert",
+          path: output.path(of: record.path), remedy: "move it away yourself, or choose another output")
+      }
     }
   }
 

@@ -21,7 +21,10 @@ extension EngineCheck {
       findings.add(
         .warning, .languageModelPrefix, tensor: tensor.name, file: tensor.file,
         "begins with language_model., which published names do not",
-        consequence: "vLLM takes it; SGLang does not", remedy: "write the name without language_model.")
+        consequence: "vLLM takes it; SGLang does not",
+        remedy:
+          "write the name without language_model.: step3-convert SOURCE OUTPUT --to safetensors --published-names"
+      )
     }
   }
 
@@ -93,7 +96,9 @@ extension EngineCheck {
     if stacks.contains(first), parts.count >= 2 { return suffixFault(parts[1...].joined(separator: ".")) }
     let rest = first == "experts" ? Array(parts.dropFirst()) : parts
     if let expert = rest.first, Int(expert) != nil, rest.count > 1, stacks.contains(rest[1]) {
-      return NameFault(.perExpertNames, "experts have names of their own", stack)
+      return NameFault(
+        .perExpertNames, "experts have names of their own",
+        "\(stack): step3-convert SOURCE OUTPUT --to safetensors --published-names does it")
     }
     if first == "gate_up_proj"
       || (first == "experts" && rest.first.map { stacks.contains($0) || $0 == "gate_up_proj" } == true)

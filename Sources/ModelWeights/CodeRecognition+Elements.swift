@@ -134,6 +134,9 @@ extension CodeRecognition.Module {
       return stored(StoredScheme(.int8Channel, method), scales)
     }
     if let zeros {
+      guard settings.isSymmetric != true else {
+        throw unread("it has zero points, and the configuration says that it has none")
+      }
       guard [.i8, .i32].contains(zeros.elementType), zeros.shape.elementCount == scales.shape.elementCount
       else { throw misfit(zeros, "\(scales.shape) of I8") }
     }

@@ -28,6 +28,12 @@ extension CodeRecognition.Module {
     if zeros == nil, settings.isSymmetric == false {
       throw unread("the configuration says that it has zero points, and there is no weight_zero_point")
     }
+    guard zeros == nil || settings.isSymmetric != true else {
+      throw unread("it has zero points, and the configuration says that it has none")
+    }
+    guard settings.isFloat != true else {
+      throw unread("its codes are integers, and the configuration says otherwise")
+    }
     let index = try groupIndex(companion("weight_g_idx"), columns: shape.columns)
     let isPlain = bits == 4 && zeros == nil && index == nil && shape.columns % 8 == 0
     if isPlain, length % 16 == 0, (16...256).contains(length) {
@@ -95,7 +101,13 @@ extension CodeRecognition.Module {
   func groupIndex(
     _ tensor: Checkpoint.Tensor?, columns: Int
   ) throws(CheckpointError) -> Checkpoint.Tensor? {
-    guard let tensor else { return nil }
+    guard let tensor else {
+      guard !settings.isOrdered else {
+        throw unread(
+          "the configuration says that its columns are in an order of their own, and no index says which")
+      }
+      return nil
+    }
     let (stack, one) = ([matrices(codes.shape), columns], [columns])
     guard tensor.elementType == .i32,
       tensor.shape.dimensions == one || (codes.shape.rank == 3 && tensor.shape.dimensions == stack)
@@ -106,6 +118,9 @@ extension CodeRecognition.Module {
   func packedFloats() throws(CheckpointError) -> Found {
     guard let scales = companion("weight_scale") else {
       throw unread("its scales, weight_scale, are not there")
+    }
+    guard settings.isFloat != false, settings.bits.isEmpty || settings.bits.contains(4) else {
+      throw unread("its codes are floating-point numbers of 4 bits, and the configuration says otherwise")
     }
     guard
       let shape = TensorShape(checking: codes.shape.dimensions.dropLast() + [codes.shape.columns * 2])

@@ -13,6 +13,8 @@ struct CodeRecognition {
   let settings: QuantizationSettings
   /// The last components of the names of each module's tensors.
   private let suffixes: [Substring: [Substring]]
+  /// Names that a first component stands before: `scales.X` for `X`.
+  private let behindFirst: [Substring: [String]]
 
   /// How a module's weight is stored.
   enum Found {
@@ -29,11 +31,16 @@ struct CodeRecognition {
     self.checkpoint = checkpoint
     settings = try QuantizationSettings(checkpoint)
     var suffixes: [Substring: [Substring]] = [:]
+    var behindFirst: [Substring: [String]] = [:]
     for tensor in checkpoint.tensors {
-      guard let dot = tensor.name.lastIndex(of: ".") else { continue }
+      guard let dot = tensor.name.lastIndex(of: "."), let first = tensor.name.firstIndex(of: ".") else {
+        continue
+      }
       suffixes[tensor.name[..<dot], default: []].append(tensor.name[tensor.name.index(after: dot)...])
+      behindFirst[tensor.name[tensor.name.index(after: first)...], default: []].append(tensor.name)
     }
     self.suffixes = suffixes
+    self.behindFirst = behindFirst
   }
 
   /// The ends of the names of codes, and of plain weights.
@@ -104,6 +111,11 @@ struct CodeRecognition {
       }
       return
     }
+    if siblings.isEmpty, !settings.isStated, tensor.elementType.isInteger, tensor.shape.rank >= 2,
+      tensor.name.hasSuffix(".weight")
+    {
+      throw unread("is a weight of \(tensor.elementType), and nothing says how to make real numbers of it")
+    }
     if let first = siblings.first {
       throw unread(
         "is codes of \(tensor.elementType), and how \(first.printable) beside it makes values of them is not known"
@@ -128,9 +140,25 @@ struct CodeRecognition {
       // `gate_up_proj_blocks` and `gate_up_proj_scales` have `gate_up_proj` in common.
       let base = Self.codeEndings.first { own.hasSuffix($0) }.map { own.dropLast($0.count) } ?? own
       for suffix in suffixes[stem] ?? [] where suffix != own {
-        let belongs = isWeight ? suffix != "bias" : suffix.hasPrefix("\(base)_") && suffix != "\(base)_bias"
+        let belongs =
+          isWeight
+          ? suffix != "bias"
+          : (suffix.hasPrefix("\(base)_") && suffix != "\(base)_bias")
+            || (tensor.shape.rank >= 2 && Self.tellingWords.contains(where: suffix.contains))
         if belongs { found.append("\(stem).\(suffix)") }
       }
+      if isWeight {
+        // `up_proj_scale` beside `up_proj.weight`.
+        if let outer = stem.lastIndex(of: ".") {
+          let (parent, module) = (stem[..<outer], stem[stem.index(after: outer)...])
+          for suffix in suffixes[parent] ?? []
+          where suffix.hasPrefix("\(module)_") && Self.tellingWords.contains(where: suffix.contains) {
+            found.append("\(parent).\(suffix)")
+          }
+        }
+        found += behindFirst[stem] ?? []
+      }
+      found += behindFirst[name[...]] ?? []
     }
     return found.filter { name in
       guard let type = checkpoint[name]?.elementType, type == .i64 || type == .bool else { return true }

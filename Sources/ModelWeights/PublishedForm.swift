@@ -18,9 +18,8 @@ enum PublishedForm {
     var stacks: [String: [Int: Checkpoint.Tensor]] = [:]
     var order: [String] = []
     for tensor in checkpoint.tensors {
-      guard let variant = Step3NameVariant(tensor.name) else { continue }
-      let name = variant.published.huggingFace
-      guard let expert = variant.expert else {
+      guard let (name, expert) = published(tensor.name) else { continue }
+      guard let expert else {
         names[tensor.name] = name
         continue
       }
@@ -31,7 +30,7 @@ enum PublishedForm {
     }
     guard !names.isEmpty || !stacks.isEmpty else { return checkpoint }
     // What lies beside them in the same wrapper is unwrapped with them.
-    for tensor in checkpoint.tensors where names[tensor.name] == nil && Step3NameVariant(tensor.name) == nil {
+    for tensor in checkpoint.tensors where names[tensor.name] == nil && published(tensor.name) == nil {
       names[tensor.name] = Step3NameVariant.unwrappedStranger(tensor.name)
     }
     var owners: [String: Checkpoint.Tensor] = [:]
@@ -49,6 +48,24 @@ enum PublishedForm {
     }
     let hidden = Set(stacks.values.flatMap { $0.values.map(\.name) })
     return checkpoint.replacing(hidden, with: derived).renaming(names)
+  }
+
+  /// The published name of a tensor that has another one, and its expert. What lies beside a weight, whatever it is, goes
+  /// where the weight goes.
+  private static func published(_ name: String) -> (name: String, expert: Int?)? {
+    if let variant = Step3NameVariant(name) { return (variant.published.huggingFace, variant.expert) }
+    guard let dot = name.lastIndex(of: "."), Step3TensorName(huggingFace: name) == nil else { return nil }
+    let (stem, last) = (name[..<dot], name[name.index(after: dot)...])
+    if let variant = Step3NameVariant("\(stem).weight") {
+      return ("\(variant.published.huggingFace.dropLast("weight".count))\(last)", variant.expert)
+    }
+    // `experts.7.up_proj_scale` lies beside `experts.7.up_proj.weight`.
+    for module in ["gate_proj", "up_proj", "down_proj"] where last.hasPrefix("\(module)_") {
+      guard let variant = Step3NameVariant("\(stem).\(module).weight") else { continue }
+      let weight = variant.published.huggingFace
+      return ("\(weight.dropLast("\(module).weight".count))\(last)", variant.expert)
+    }
+    return nil
   }
 
   private static func clash(

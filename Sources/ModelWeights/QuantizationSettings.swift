@@ -23,6 +23,10 @@ struct QuantizationSettings {
   var isSymmetric: Bool?
   /// Whether GPTQ's zero points are stored less one: in all but its second version.
   var storesZerosLessOne = true
+  /// Whether codes are floating-point numbers, as far as stated and the same everywhere.
+  var isFloat: Bool?
+  /// Whether columns are in an order that only an index tells.
+  var isOrdered = false
   /// Why these weights are not read, whatever their tensors look like; `nil` if they may be.
   var refusal: String?
 
@@ -139,7 +143,21 @@ extension QuantizationSettings {
       groupLengths.insert(length)
     }
     isSymmetric = symmetries.count == 1 ? symmetries.first : nil
-    storesZerosLessOne = settings["checkpoint_format"] != .string("gptq_v2")
+    let types = Set(Self.weights(settings).compactMap { $0["type"] })
+    isFloat = types.count == 1 ? types.first.map { $0 == .string("float") } : nil
+    // ModelOpt names what it made.
+    if case .string(let algorithm)? = settings["quant_algo"], bits.isEmpty {
+      bits = algorithm.uppercased().contains("FP4") ? [4] : algorithm.uppercased().contains("FP8") ? [8] : []
+    }
+    storesZerosLessOne =
+      settings["checkpoint_format"] != .string("gptq_v2") && settings["format"] != .string("gptq_v2")
+    isOrdered = settings["desc_act"] == .bool(true)
+    for weights in Self.weights(settings) {
+      if let order = weights["actorder"], [.string("group"), .string("dynamic"), .bool(true)].contains(order)
+      {
+        isOrdered = true
+      }
+    }
   }
 
   /// Whether scales for so many neighbours, of rows of so many, are what is stated, if anything is.
@@ -158,17 +176,35 @@ extension QuantizationSettings {
     switch method {
     case "awq":
       // Other versions order codes otherwise.
-      guard let version = text("version"), version != "gemm" else { return nil }
-      return "its AWQ codes are of version \(version.printable), and only gemm is read"
+      for key in ["version", "format"] {
+        if let version = text(key), version != "gemm" {
+          return "its AWQ codes are of version \(version.printable), and only gemm is read"
+        }
+      }
+      return nil
     case "gptq":
       if settings["is_marlin_format"] == .bool(true) { return "its GPTQ codes are in Marlin's order" }
-      if let format = text("checkpoint_format"), !["gptq", "gptq_v2"].contains(format) {
-        return "its GPTQ codes are of the checkpoint_format \(format.printable), which is not read"
+      // Newer tools say `format`, older ones `checkpoint_format`.
+      let formats = Set(["checkpoint_format", "format"].compactMap(text))
+      if let format = formats.sorted().first(where: { !["gptq", "gptq_v2"].contains($0) }) {
+        return "its GPTQ codes are of the format \(format.printable), which is not read"
       }
+      if formats.count > 1 { return "its format and its checkpoint_format contradict each other" }
       if let rules = settings["dynamic"]?.members, !rules.isEmpty {
         return "its GPTQ configuration has rules for single modules (dynamic), which are not read"
       }
       return nil
+    case "quark":
+      let weight = settings["global_quant_config"]?.members?["weight"]?.members
+      if case .string(let type)? = weight?["dtype"], !["int8", "fp8_e4m3"].contains(type.lowercased()) {
+        return "its codes are Quark's \(type.printable), which is not read"
+      }
+      return nil
+    case _ where method.hasPrefix("modelopt"):
+      guard let algorithm = text("quant_algo"), algorithm != "w4a16_nvfp4",
+        ["int4", "w4a8", "w4a16", "awq", "mixed"].contains(where: algorithm.contains)
+      else { return nil }
+      return "its quant_algo is \(algorithm.uppercased().printable), which is not read"
     default: return nil
     }
   }

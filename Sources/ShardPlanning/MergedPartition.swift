@@ -14,6 +14,9 @@ struct MergedPartition {
   let checkpoint: Checkpoint
   /// The directory of the part that has the tokenizer, below the set.
   let textPart: String
+  /// Whether `quantization_config` says the same in all parts that hold the language model; otherwise each says what its
+  /// own tensors need, and what the whole needs has to be made anew.
+  let isQuantizationStated: Bool
 
   /// Puts a set together.
   ///
@@ -43,15 +46,19 @@ struct MergedPartition {
     var derived: [Checkpoint.Derived] = []
     for name in order {
       guard let pieces = held[name] else { continue }
-      if pieces.allSatisfy({ $0.box == nil }) {
+      if let shape = Self.shapeBeforePacking(name, held) {
+        // Each part states its own.
+        derived.append(shape)
+      } else if pieces.allSatisfy({ $0.box == nil }) {
         whole.append(try Self.copy(pieces, set))
       } else {
         derived.append(try Self.gather(name, pieces, set))
       }
     }
+    let (configuration, isStated) = try Self.configuration(marks, set)
+    isQuantizationStated = isStated
     checkpoint = set.merged(
-      whole, derived, configuration: try Self.configuration(marks, set),
-      ggufMetadata: Self.metadata(first.part.checkpoint))
+      whole, derived, configuration: configuration, ggufMetadata: Self.metadata(first.part.checkpoint))
   }
 
   /// What one part holds of a tensor.
@@ -140,6 +147,24 @@ extension MergedPartition {
     return first.tensor
   }
 
+  /// The shape before packing of codes that are cut: `[rows, columns]`, once for each matrix of a stack. `nil` for all
+  /// other tensors.
+  private static func shapeBeforePacking(_ name: String, _ held: [String: [Held]]) -> Checkpoint.Derived? {
+    let suffix = ".weight_shape"
+    guard name.hasSuffix(suffix), let pieces = held[name], let own = pieces.first?.tensor,
+      let codes = held["\(name.dropLast(suffix.count)).weight_packed"]?.first, let whole = codes.box?.shape,
+      own.elementType == .i64, (2...3).contains(whole.rank), own.shape.rank == whole.rank - 1
+    else { return nil }
+    let matrix = Array(whole.dimensions.suffix(2))
+    let matrices = whole.rank == 3 ? whole.dimensions[0] : 1
+    let bytes = (0..<matrices).flatMap { _ in matrix }.flatMap { number in
+      (0..<8).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) }
+    }
+    return Checkpoint.Derived(
+      name: name, elementType: .i64, shape: TensorShape(whole.rank == 3 ? [matrices, 2] : [2]),
+      source: MemorySource(bytes, path: own.name), origins: pieces.map(\.tensor), operation: "merged")
+  }
+
   private static func gather(
     _ name: String, _ pieces: [Held], _ set: Checkpoint
   ) throws(CheckpointError) -> Checkpoint.Derived {
@@ -205,35 +230,49 @@ extension MergedPartition {
 // MARK: - What is said about the model
 
 extension MergedPartition {
-  /// The configuration of the part that serves text, without what makes it a part's. What quantisation it names must
-  /// be what every part that has one names.
+  /// What the parts' configurations may differ in: what each holds, and in what type.
+  private static let ownKeys: Set<String> = [
+    "step3_partition", "quantization_config", "compression_config", "torch_dtype", "dtype",
+  ]
+
+  /// The configuration of the part that serves text, without what makes it a part's.
+  ///
+  /// - Throws: `.malformed` if the parts are of different models.
   private static func configuration(
     _ marks: [Mark], _ set: Checkpoint
-  ) throws(CheckpointError) -> ConfigurationDocument? {
+  ) throws(CheckpointError) -> (document: ConfigurationDocument?, isStated: Bool) {
     guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first,
       let text = first.part.checkpoint.configuration
-    else { return nil }
-    let keys = ["quantization_config", "compression_config"]
-    var texts = try ConfigurationText(text)
-    texts["step3_partition"] = nil
-    for key in keys {
-      var stated: (value: JSONValue, text: String, part: String)?
-      for mark in marks {
-        guard let value = mark.members[key], value != .null, let own = mark.part.checkpoint.configuration,
-          let spelled = try ConfigurationText(own)[key]
-        else { continue }
-        if let stated, stated.value != value {
-          throw CheckpointError(
-            .unsupported,
-            "\(key) of \(mark.part.name.printable) is not that of \(stated.part.printable): the parts are stored in several schemes",
-            path: set.path, remedy: "convert the parts to BF16 first")
-        }
-        stated = stated ?? (value, spelled, mark.part.name)
+    else { return (nil, true) }
+    func model(_ mark: Mark) -> [String: JSONValue] {
+      var members = mark.members.filter { !ownKeys.contains($0.key) }
+      if case .object(let inner)? = members["text_config"] {
+        members["text_config"] = .object(inner.filter { !ownKeys.contains($0.key) })
       }
-      texts[key] = stated?.text
+      return members
     }
-    return ConfigurationDocument(
-      Array(texts.text().utf8), path: "\(first.part.checkpoint.directory)/config.json")
+    if let odd = marks.first(where: { model($0) != model(first) }) {
+      throw CheckpointError(
+        .malformed, "describes another model than that of \(first.part.name.printable)",
+        path: "\(odd.part.checkpoint.directory)/config.json",
+        remedy: "bring the parts of one conversion together")
+    }
+    var merged = try ConfigurationText(text)
+    merged["step3_partition"] = nil
+    var isStated = true
+    for key in ["quantization_config", "compression_config"] {
+      let stated = marks.filter { $0.role != "vision" }.map { $0.members[key] ?? .null }
+      guard let value = stated.first(where: { $0 != .null }) else { continue }
+      isStated = isStated && stated.allSatisfy { $0 == value }
+      for mark in marks where mark.members[key] == value {
+        guard let own = mark.part.checkpoint.configuration else { continue }
+        merged[key] = try ConfigurationText(own)[key]
+        break
+      }
+    }
+    let document = ConfigurationDocument(
+      Array(merged.text().utf8), path: "\(first.part.checkpoint.directory)/config.json")
+    return (document, isStated)
   }
 
   private static func metadata(_ part: Checkpoint) -> GGUFMetadata? {

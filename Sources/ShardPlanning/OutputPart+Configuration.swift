@@ -59,7 +59,8 @@ extension OutputPart {
     let isQuantized = weights.contains { $0.scheme != nil }
     // What the source says holds for the output if it did say something, and every weight is what it was.
     let isStated = model.isQuantized && text.stated(Self.quantizationKey) != nil
-    if isQuantized, weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
+    if isQuantized, model.isQuantizationStated,
+      weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
       isStated || weights.allSatisfy(\.isKept)
     {
       return

@@ -23,19 +23,23 @@ struct PlannedSource {
   ) throws(CheckpointError) {
     var source = checkpoint
     var sideDirectory = ""
+    var isQuantizationStated = true
     if !checkpoint.parts.isEmpty {
       let merged = try MergedPartition(checkpoint)
       (source, sideDirectory) = (merged.checkpoint, merged.textPart)
+      isQuantizationStated = merged.isQuantizationStated
     }
     exclusions = try Exclusions(request.exclude)
     (source, excluded) = try exclusions.apply(to: source)
     let isCopy =
       recipe.isCopy && request.format == source.format && request.partition == .none
-      && !request.publishedNames
+      && !request.publishedNames && isQuantizationStated
     model =
       isCopy
       ? SourceModel(raw: source, sideDirectory: sideDirectory)
-      : try SourceModel(source, router: request.router, sideDirectory: sideDirectory)
+      : try SourceModel(
+        source, router: request.router, sideDirectory: sideDirectory,
+        isQuantizationStated: isQuantizationStated)
     if isCopy { try warn(of: source, request, sideDirectory) }
   }
 
@@ -106,6 +110,7 @@ struct Exclusions {
       else { continue }
       excluded.append(ShardPlan.Exclusion(tensor: tensor.name, pattern: pattern))
     }
+    try checkCompanions(names, of: checkpoint)
     let used = Set(excluded.map(\.pattern))
     if let idle = patterns.first(where: { !used.contains($0.text) }) {
       // A pattern may be the second that matches a name.
@@ -118,6 +123,25 @@ struct Exclusions {
       }
     }
     return (checkpoint.excluding { names.contains($0.name) }, excluded)
+  }
+
+  /// Codes without what makes values of them would be taken for something else.
+  private func checkCompanions(_ names: Set<String>, of checkpoint: Checkpoint) throws(CheckpointError) {
+    let plain: Set<ElementType> = [.f64, .f32, .f16, .bf16]
+    for name in names.sorted() {
+      guard let (module, suffix) = Self.parts(name), suffix != "bias", !Self.codes.contains(suffix),
+        !ModelWeights.isAboutActivations(name)
+      else { continue }
+      for code in Self.codes.sorted() {
+        guard let codes = checkpoint["\(module).\(code)"], !names.contains(codes.name),
+          !plain.contains(codes.elementType)
+        else { continue }
+        throw CheckpointError(
+          .invalidRequest, "--exclude leaves out \(name.printable), without which these codes mean nothing",
+          path: checkpoint.path(of: codes), tensor: codes.name,
+          remedy: "leave out the weight as well, or neither")
+      }
+    }
   }
 
   private static let codes: Set<Substring> = ["weight", "weight_packed", "qweight"]
@@ -155,6 +179,36 @@ struct ObsoleteScales {
       }
       return true
     }
+  }
+
+  /// Takes scales of activations away from a model that is going to be cut: no rank has a place for them.
+  ///
+  /// - Throws: `.unsupported` if the codes that they belong to stay what they are.
+  static func beforeCutting(
+    _ tensors: [SourceTensor], _ request: ShardPlan.Request, _ recipe: Recipe
+  ) throws(CheckpointError) -> (kept: [SourceTensor], dropped: [ShardPlan.Absorption]) {
+    guard request.partition != .none else { return (tensors, []) }
+    let (scales, kept) = (tensors.filter(isActivationScale), tensors.filter { !isActivationScale($0) })
+    if let first = scales.first, recipe.isCopy {
+      throw CheckpointError(
+        .unsupported,
+        "it scales what is multiplied with codes, and parts of a cut model have no place for that",
+        tensor: first.name, remedy: "leave such scales out with --exclude 'input_', or give --quantize BF16")
+    }
+    return (
+      kept,
+      scales.map {
+        ShardPlan.Absorption(
+          tensor: $0.stored.codes.name, reason: "parts of a cut model have no place for scales of activations"
+        )
+      }
+    )
+  }
+
+  private static func isActivationScale(_ tensor: SourceTensor) -> Bool {
+    let name = tensor.safetensorsName
+    guard let dot = name.lastIndex(of: ".") else { return false }
+    return suffixes.contains(name[name.index(after: dot)...])
   }
 
   private static let suffixes: Set<Substring> = [

@@ -44,8 +44,9 @@ public enum ShardPlanner {
     } else if request.format == .gguf {
       try completeness.require("written as GGUF", path: checkpoint.path)
     }
+    let (tensors, dropped) = try ObsoleteScales.beforeCutting(model.tensors, request, recipe)
     let placement = try Placement(
-      model.tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
+      tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
     let choice = FormatChoice(
       recipe: recipe, container: Container(request.format),
       sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
@@ -79,7 +80,7 @@ public enum ShardPlanner {
     var plan = ShardPlan(
       tool: toolkitVersion, source: try describe(model.checkpoint), request: request, parts: parts,
       replicated: outputs.withScales(placement.replicated), fallbacks: decisions.fallbacks,
-      absorbed: (outputs.absorbed + obsolete.absorbed).sorted { $0.tensor < $1.tensor },
+      absorbed: (outputs.absorbed + obsolete.absorbed + dropped).sorted { $0.tensor < $1.tensor },
       excluded: source.excluded, omissions: omissions, scaleGroups: outputs.scaleGroups,
       amendments: amendments,
       importance: importance?.described(for: decisions.tensors, unweighted: decisions.unweighted))

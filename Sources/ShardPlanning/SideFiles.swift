@@ -62,8 +62,13 @@ struct SideFiles {
           }
           continue
         }
-        add(name, path, from: prefix + name)
-      default: continue
+        try add(name, path, from: prefix + name)
+      default:
+        if isWanted(name) {
+          omissions.append(
+            ShardPlan.Omission(
+              what: prefix + name, reason: "it is a link that leads nowhere, or no regular file"))
+        }
       }
     }
   }
@@ -74,8 +79,10 @@ struct SideFiles {
       || name == OutputMarkers.journal
   }
 
-  private mutating func add(_ name: String, _ path: String, from: String) {
+  /// - Throws: `.malformed` for a pointer of Git LFS in place of a file.
+  private mutating func add(_ name: String, _ path: String, from: String) throws(CheckpointError) {
     guard let bytes = FileSystem.size(of: path) else { return }
+    try Self.checkContent(path)
     if Self.weightSuffixes.contains(where: name.hasSuffix) {
       omissions.append(
         ShardPlan.Omission(what: from, reason: "it holds weights that are no part of this checkpoint"))
@@ -86,6 +93,21 @@ struct SideFiles {
     } else {
       files.append(File(from: from, name: name, bytes: bytes))
     }
+  }
+
+  /// What a failed download leaves in place of a file is no file of the model.
+  static func checkContent(_ path: String) throws(CheckpointError) {
+    let file = try InputFile(path)
+    let prefix = try file.readBytes(0..<min(file.byteCount, ForeignContent.prefixByteCount))
+    let content = ForeignContent(prefix: prefix, byteCount: file.byteCount, expected: .json)
+    let isPage = [".json", ".jinja", ".py", ".txt", ".model"].contains(where: path.hasSuffix)
+    switch content {
+    case .gitLFSPointer, .gitAnnexPointer: break
+    case .webPage where isPage: break
+    default: return
+    }
+    throw CheckpointError(.malformed, "is not what its name says", path: path)
+      .explained(prefix: prefix, byteCount: file.byteCount, as: .json)
   }
 
   /// Folders hold templates and code, but also other forms of the model and pictures of its card.
@@ -102,7 +124,7 @@ struct SideFiles {
       return
     }
     for member in members {
-      add("\(name)/\(member)", "\(path)/\(member)", from: "\(prefix)\(name)/\(member)")
+      try add("\(name)/\(member)", "\(path)/\(member)", from: "\(prefix)\(name)/\(member)")
     }
   }
 

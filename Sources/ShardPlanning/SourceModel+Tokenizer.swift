@@ -114,6 +114,7 @@ extension SourceModel {
   private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
     let path = "\(textDirectory)/\(name)"
     guard FileSystem.kind(of: path) == .file else { return nil }
+    try SideFiles.checkContent(path)
     let file = try InputFile(path)
     guard file.byteCount <= OutputMarkers.largestTextFile else {
       throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)

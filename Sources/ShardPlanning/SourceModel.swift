@@ -23,6 +23,8 @@ struct SourceModel {
   let isPart: Bool
   /// Where the files beside the weights are, below the source's directory; empty for there.
   let sideDirectory: String
+  /// Whether what the configuration says of quantisation is about all of the source.
+  let isQuantizationStated: Bool
 
   /// Where the tokenizer is.
   var textDirectory: String {
@@ -44,6 +46,7 @@ struct SourceModel {
     self.checkpoint = checkpoint
     self.sideDirectory = sideDirectory
     isRaw = true
+    isQuantizationStated = true
     isPart = false
     step3 = nil
     let isGGUF = checkpoint.format == .gguf
@@ -63,8 +66,10 @@ struct SourceModel {
   ///
   /// - Throws: `.unsupported` for codes that are not understood, `.malformed` for a broken configuration.
   init(
-    _ source: Checkpoint, router: Step3Placement.RouterSide, sideDirectory: String
+    _ source: Checkpoint, router: Step3Placement.RouterSide, sideDirectory: String,
+    isQuantizationStated: Bool = true
   ) throws(CheckpointError) {
+    self.isQuantizationStated = isQuantizationStated
     let weights = try ModelWeights(source)
     let checkpoint = weights.checkpoint
     self.checkpoint = checkpoint

@@ -91,7 +91,8 @@ struct Convert: ToolCommand {
       options: ConversionOptions(
         threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
         overwrite: overwrite, resume: resume, syncEvery: syncEvery.bytes,
-        expectedDigests: try expectSHA256.map(ExpectedDigests.init(path:))))
+        expectedDigests: try expectSHA256.map(ExpectedDigests.init(path:))
+          ?? ExpectedDigests(ofSet: checkpoint)))
     let progress = common.progressReporter("converting", total: planned.plan.workBytes)
     defer { progress.finish() }
     let start = ContinuousClock.now

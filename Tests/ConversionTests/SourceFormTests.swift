@@ -80,6 +80,43 @@ import Testing
     #expect(FileSystem.kind(of: harness.directory.path("merged/tokenizer.json")) == .file)
   }
 
+  @Test(
+    "a set in a scheme, whose parts say different things of it",
+    arguments: ["FP8_BLOCK", "W4A16_G32", "NVFP4A16", "FP8_DYNAMIC", "MXFP4A16"],
+    [SchemeRecipe.Scope.experts, .linear])
+  func mergingSchemes(recipe: String, scope: SchemeRecipe.Scope) async throws {
+    // Tiles of FP8 do not fit the cuts of the small model.
+    let cut = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: recipe == "FP8_BLOCK" || scope == .linear ? 1 : 2)
+    try await harness.convert(tiny, .init(recipe: recipe, scope: scope), into: "whole")
+    try await harness.convert(tiny, .init(recipe: recipe, partition: .afd(cut), scope: scope), into: "set")
+    try await harness.convert(harness.directory.path("set"), .init(), into: "merged")
+    #expect(try tensors(of: harness.directory.path("merged")) == tensors(of: harness.directory.path("whole")))
+    func configuration(_ name: String) throws -> Data {
+      try Data(contentsOf: URL(filePath: harness.directory.path("\(name)/config.json")))
+    }
+    #expect(try configuration("merged") == configuration("whole"))
+  }
+
+  @Test("a part of another conversion is not put together with a set") func foreignPart() async throws {
+    let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2))
+    try await harness.convert(tiny, .init(partition: layout), into: "set")
+    let other = try rewrite(tiny, as: "other") { name, shape, bytes in
+      [(name, shape, name.contains(".moe.up_proj") ? Data(bytes.reversed()) : bytes)]
+    }
+    try await harness.convert(other, .init(partition: layout), into: "other-set")
+    let part = harness.directory.path("set/ffn-ep1")
+    try FileManager.default.removeItem(atPath: part)
+    try FileManager.default.copyItem(atPath: harness.directory.path("other-set/ffn-ep1"), toPath: part)
+    let set = try Checkpoint.open(harness.directory.path("set"))
+    let conversion = Conversion(
+      try harness.plan(set.path, .init()),
+      options: ConversionOptions(threads: 2, expectedDigests: try ExpectedDigests(ofSet: set)))
+    let error = await #expect(throws: CheckpointError.self) {
+      try await conversion.run(into: harness.directory.path("merged"))
+    }
+    #expect(error?.code == .digestMismatch && error?.path?.contains("ffn-ep1") == true)
+  }
+
   @Test("a set in GGUF blocks too, and encoded anew as the whole model is") func mergingGGUF() async throws {
     let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 2))
     try await harness.convert(tiny, .init(format: .gguf, recipe: "Q8_0"), into: "whole")
@@ -211,6 +248,24 @@ import Testing
     #expect(try refused { $0 == victim ? "model.layers.1.moe.1.up_proj.weight" : $0 }.contains("and so is"))
   }
 
+  @Test(
+    "what lies beside a single expert's codes is not left behind",
+    arguments: [".pre_quant_scale", ".zeros", "_scale", "_scale_inv"])
+  func expertSiblings(suffix: String) throws {
+    let single = try perExpert(tinyFP8, experts: "moe.experts", as: "single")
+    let source = try rewrite(single, as: "beside") { name, shape, bytes in
+      guard name.contains(".experts."), name.hasSuffix(".weight_scale_inv") else {
+        return [(name, shape, bytes)]
+      }
+      let module = name.dropLast(".weight_scale_inv".count)
+      return suffix.hasPrefix("_")
+        ? [("\(module)\(suffix)", shape, bytes)]
+        : [(name, shape, bytes), ("\(module)\(suffix)", shape, bytes)]
+    }
+    let error = #expect(throws: CheckpointError.self) { try harness.plan(source, .init(recipe: "BF16")) }
+    #expect(error?.tensor?.contains("moe") == true, "\(error?.description ?? "")")
+  }
+
   // MARK: Copies
 
   @Test("keep copies what nobody understands: tensors, configuration, side files") func copying() async throws
@@ -316,7 +371,7 @@ import Testing
     #expect(try plan(["vision_model|vit_"], .gguf).files.map(\.path) == ["model.gguf"])
     let idle = #expect(throws: CheckpointError.self) { try plan(["nothing"]) }
     #expect(idle?.code == .invalidRequest)
-    // Codes without their scales are no weights.
+    // Codes without their scales are no weights, with or without a configuration that says so.
     #expect(throws: CheckpointError.self) { try plan(["up_proj.weight_scale_inv"]) }
   }
 

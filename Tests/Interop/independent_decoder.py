@@ -360,7 +360,7 @@ class Module:
             number, point = plain(array(codes), rows), plain(array(points), rows)
         else:
             number, point = unpacked(array(codes), bits, columns, -2), unpacked(array(points), bits, rows)
-            if settings.raw.get("checkpoint_format") != "gptq_v2":
+            if "gptq_v2" not in (settings.raw.get("checkpoint_format"), settings.raw.get("format")):
                 point = point + 1
         index = numpy.arange(columns) // -(-columns // groups)
         if self.has("g_idx"):

@@ -284,7 +284,9 @@ import Testing
   func gptq(bits: Int, isOrdered: Bool) throws {
     let (groups, limit) = (4, 1 << bits)
     func group(_ column: Int) -> Int { isOrdered ? column * 5 % groups : column * groups / Self.columns }
-    for version in ["gptq", "gptq_v2"] {
+    for (key, version) in [
+      ("checkpoint_format", "gptq"), ("checkpoint_format", "gptq_v2"), ("format", "gptq_v2"),
+    ] {
       let added = version == "gptq" ? 1 : 0
       var file = WeightFile()
       let columns = (0..<Self.rows).map { row in
@@ -303,7 +305,7 @@ import Testing
         grid(groups, Self.rows) { Self.half(Self.scale($1, $0)) })
       file.add("\(Self.module).g_idx", "I32", (0..<Self.columns).map { Int32(group($0)) })
       let settings =
-        #"{"quant_method": "gptq", "bits": \#(bits), "group_size": \#(Self.columns / groups), "checkpoint_format": "\#(version)"}"#
+        #"{"quant_method": "gptq", "bits": \#(bits), "group_size": \#(Self.columns / groups), "\#(key)": "\#(version)"}"#
       try expect(file, #"{"quantization_config": \#(settings)}"#) { row, column in
         Float(Self.code(row, column, limit) - Self.code(row, group(column) + 500, limit) - added)
           * Self.scale(row, group(column))
@@ -365,6 +367,29 @@ import Testing
   }
 
   static let refusals: [Refusal] = [
+    Refusal(
+      testDescription: "a scale under the module's name",
+      tensors: [(".weight", "F8_E4M3", [64, 64]), ("_scale_inv", "F32", [1, 1])], names: "_scale_inv"),
+    Refusal(
+      testDescription: "an order that is stated and lost",
+      tensors: [(".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2])],
+      configuration:
+        #"{"quantization_config": {"config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 32, "actorder": "group"}}}}}"#,
+      names: "no index says which"),
+    Refusal(
+      testDescription: "zero points that are denied",
+      tensors: [
+        (".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2]),
+        (".weight_zero_point", "I32", [8, 2]),
+      ],
+      configuration:
+        #"{"quantization_config": {"config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 32, "symmetric": true}}}}}"#,
+      names: "says that it has none"),
+    Refusal(
+      testDescription: "GPTQ in Marlin's order",
+      tensors: [(".qweight", "I32", [8, 64]), (".qzeros", "I32", [1, 8]), (".scales", "F16", [1, 64])],
+      configuration: #"{"quantization_config": {"quant_method": "gptq", "bits": 4, "format": "marlin"}}"#,
+      names: "marlin"),
     Refusal(
       testDescription: "a scale under another name",
       tensors: [(".weight", "F8_E4M3", [64, 64]), (".scale", "F32", [1])],

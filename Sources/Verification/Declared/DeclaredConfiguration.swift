@@ -103,7 +103,9 @@ struct DeclaredConfiguration: Sendable {
     }
     let method = settings.member("quant_method")?.asText?.lowercased() ?? ""
     self.method = method
-    hasPlainZeroPoints = settings.member("checkpoint_format")?.asText == "gptq_v2"
+    hasPlainZeroPoints = ["checkpoint_format", "format"].contains {
+      settings.member($0)?.asText == "gptq_v2"
+    }
     let inner = settings.member("quantization") ?? settings
     uniform = Self.uniform(method, settings, inner)
     var groups: [Group] = []
