@@ -82,7 +82,7 @@ struct Convert: ToolCommand {
     CommonOptions.warn("step3-convert", planned.plan.warnings)
     // The loaders' rules need the plan only, so they are asked before hours of work.
     if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }
-    let engines = try PlannedEngines(planned.plan)
+    let engines = PlannedEngines(planned.plan)
     CommonOptions.warn("step3-convert", engines?.warnings ?? [])
     if dryRun { return try report(planned.plan, engines) }
 

@@ -30,7 +30,7 @@ struct PlannedEngines: Encodable {
   func encode(to encoder: any Encoder) throws { try verdicts.encode(to: encoder) }
 
   /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are no Step-3.
-  init?(_ plan: ShardPlan) throws(CheckpointError) {
+  init?(_ plan: ShardPlan) {
     // Other models have names that begin the same way, and rules of their own.
     guard plan.request.format == .safetensors, plan.request.partition == .none, let part = plan.parts.first,
       plan.parts.count == 1, let configuration = Self.configuration(of: part),
@@ -52,17 +52,23 @@ struct PlannedEngines: Encodable {
       files: part.files.map { EngineSubject.File(name: $0.path, headerByteCount: $0.dataOffset) },
       configuration: configuration,
       index: part.files.count > 1 ? EngineSubject.Index(weightMap: weightMap, totalSize: total) : nil)
-    var verdicts: [Verdict] = []
-    for engine in Engine.allCases {
+    verdicts = Engine.allCases.map { Self.verdict(of: $0, on: subject) }
+  }
+
+  /// What cannot be read is the engine's verdict too: a copy of it needs no understanding and goes on.
+  private static func verdict(of engine: Engine, on subject: EngineSubject) -> Verdict {
+    do {
       let report = try EngineReport(subject, engine: engine)
       let worst = report.findings.first { $0.severity.isFatal }
-      verdicts.append(
-        Verdict(
-          engine: engine.name, version: report.version, ok: report.ok, largestTP: report.largestTP,
-          problem: worst.map { finding in (finding.tensor.map { "\($0): " } ?? "") + finding.message },
-          remedy: worst?.remedy, loadsWrongly: worst?.severity == .silent))
+      return Verdict(
+        engine: engine.name, version: report.version, ok: report.ok, largestTP: report.largestTP,
+        problem: worst.map { finding in (finding.tensor.map { "\($0): " } ?? "") + finding.message },
+        remedy: worst?.remedy, loadsWrongly: worst?.severity == .silent)
+    } catch {
+      return Verdict(
+        engine: engine.name, version: engine.version, ok: false, largestTP: nil, problem: error.message,
+        remedy: error.remedy, loadsWrongly: false)
     }
-    self.verdicts = verdicts
   }
 
   private static func configuration(of part: ShardPlan.Part) -> [UInt8]? {
@@ -97,7 +103,7 @@ struct PlannedEngines: Encodable {
   ///
   /// - Throws: `.invalidRequest` with what it would stumble over.
   static func require(_ engine: Engine, of plan: ShardPlan) throws(CheckpointError) {
-    guard let engines = try PlannedEngines(plan) else {
+    guard let engines = PlannedEngines(plan) else {
       let part = plan.parts.first
       guard part.flatMap(configuration(of:)).map({ Step3Configuration.isStep3(configJSON: $0) }) ?? false
       else {

@@ -77,6 +77,11 @@ import Testing
     try replace("\(path)/config.json", with: Array(changed.utf8))
     try expectNamed(
       "\(path)/config.json", opening: path, succeeding: ["step3-inspect list", "step3-inspect metadata"])
+    // A copy understands nothing, and needs not.
+    let output = directory.path(UUID().uuidString)
+    let result = try runTool("step3-convert", [path, output, "--to", "safetensors"])
+    #expect(result.status == 0 && result.error.contains("\(path)/config.json"), "\(result.error)")
+    #expect(try Data(contentsOf: URL(filePath: "\(output)/config.json")) == Data(changed.utf8))
   }
 
   @Test("a shard", arguments: texts) func shard(text: String, words: String) throws {
