@@ -403,8 +403,16 @@ import Testing
     Refusal(
       testDescription: "a quantity that smooths the inputs",
       tensors: [
-        (".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2]), (".weight_shape", "I64", [2]),
+        (".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2]),
         (".pre_quant_scale", "BF16", [64]),
+      ],
+      configuration:
+        #"{"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4}}}}}"#,
+      names: "pre_quant_scale"),
+    Refusal(
+      testDescription: "a shape before packing that cannot be",
+      tensors: [
+        (".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2]), (".weight_shape", "I64", [2]),
       ],
       configuration:
         #"{"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4}}}}}"#,
