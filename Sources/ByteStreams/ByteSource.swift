@@ -30,6 +30,17 @@ extension ByteSource {
   /// Does nothing: a source that caches nothing ignores the hint.
   public func discardCached(_ range: Range<Int>) {}
 
+  /// Checks that there are `count` bytes from `offset` on.
+  ///
+  /// - Throws: `.truncated` if there are not.
+  func check(_ count: Int, at offset: Int) throws(CheckpointError) {
+    guard offset >= 0, count <= byteCount - offset else {
+      throw CheckpointError(
+        .truncated, "\(count) bytes are wanted, \(max(0, byteCount - offset)) are left", path: path,
+        offset: offset)
+    }
+  }
+
   /// The bytes of `range` as an array.
   ///
   /// The range is compared with ``byteCount`` before anything is allocated, so a length that a file only claims
@@ -72,11 +83,7 @@ public struct MemorySource: ByteSource {
 
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
     let wanted = buffer.byteCount
-    guard offset >= 0, offset <= bytes.count, wanted <= bytes.count - offset else {
-      throw CheckpointError(
-        .truncated, "\(wanted) bytes are wanted, \(max(0, bytes.count - offset)) are left", path: path,
-        offset: offset)
-    }
+    try check(wanted, at: offset)
     unsafe buffer.withUnsafeMutableBytes { target in
       unsafe bytes.withUnsafeBytes { all in
         unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: all[offset..<(offset + wanted)]))

@@ -85,11 +85,7 @@ public struct GatheredSource: ByteSource {
   public var byteCount: Int { matrixCount * rowCount * rowBytes }
 
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
-    guard offset >= 0, buffer.byteCount <= byteCount - offset else {
-      throw CheckpointError(
-        .truncated, "\(buffer.byteCount) bytes are wanted, \(max(0, byteCount - offset)) are left",
-        path: path, offset: offset)
-    }
+    try check(buffer.byteCount, at: offset)
     var done = 0
     while done < buffer.byteCount {
       let (row, column) = (offset + done).quotientAndRemainder(dividingBy: rowBytes)
@@ -171,11 +167,7 @@ public struct ConcatenatedSource: ByteSource {
   }
 
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
-    guard offset >= 0, buffer.byteCount <= byteCount - offset else {
-      throw CheckpointError(
-        .truncated, "\(buffer.byteCount) bytes are wanted, \(max(0, byteCount - offset)) are left",
-        path: path, offset: offset)
-    }
+    try check(buffer.byteCount, at: offset)
     var done = 0
     var index = self.index(of: offset)
     while done < buffer.byteCount {
