@@ -14,7 +14,6 @@ let testing: [SwiftSetting] = [
 let strict: [SwiftSetting] = testing + [.strictMemorySafety()]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
-let asyncAlgorithms = Target.Dependency.product(name: "AsyncAlgorithms", package: "swift-async-algorithms")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
@@ -41,7 +40,6 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
@@ -133,8 +131,7 @@ let package = Package(
       name: "Conversion",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes",
-        "ShardPlanning", asyncAlgorithms,
+        "QuantizationRecipes", "ModelWeights", "ShardPlanning",
       ],
       swiftSettings: strict),
     .target(

@@ -102,6 +102,17 @@ extension Checkpoint {
     /// Its bytes, from the start of that file.
     public let byteRange: Range<Int>
 
+    /// Describes a tensor that is where it is said to be.
+    package init(
+      name: String, elementType: ElementType, shape: TensorShape, file: Int, byteRange: Range<Int>
+    ) {
+      self.name = name
+      self.elementType = elementType
+      self.shape = shape
+      self.file = file
+      self.byteRange = byteRange
+    }
+
     /// The same bytes under other dimensions.
     ///
     /// - Precondition: `shape` has as many elements.

@@ -28,7 +28,7 @@ struct PairOperand: Sendable {
     /// The rows of codes, instead of bytes.
     fileprivate var rows = StoredRows()
     /// The matrix whose rows were read last.
-    fileprivate var matrix: (index: Int, decoder: RowDecoder)?
+    fileprivate var matrix: (index: Int, stored: StoredMatrix)?
     fileprivate var values: [Float]
     /// The elements that were read: whole blocks or rows.
     fileprivate var readCount = 0
@@ -142,10 +142,10 @@ struct PairOperand: Sendable {
     scratch.offset = position - rows.lowerBound * columns
     if scratch.matrix?.index != matrix {
       scratch.matrix = (
-        matrix, try RowDecoder(stored, in: checkpoint, matrix: matrix, firstRow: firstRow)
+        matrix, try StoredMatrix(stored, in: checkpoint, matrix: matrix, firstRow: firstRow)
       )
     }
-    try scratch.matrix?.decoder.read(rows, into: &scratch.rows)
+    try scratch.matrix?.stored.read(rows, into: &scratch.rows)
   }
 
   /// Decodes what was read, scales applied.
@@ -157,7 +157,7 @@ struct PairOperand: Sendable {
     var all = scratch.values.mutableSpan
     var target = all._mutatingExtracting(..<readCount)
     if let matrix {
-      try matrix.decoder.decode(rows, into: &target)
+      try matrix.stored.decode(rows, into: &target)
     } else {
       try values.decode(unsafe bytes.span.bytes.extracting(..<byteCount), into: &target)
     }

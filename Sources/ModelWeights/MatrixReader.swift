@@ -32,7 +32,7 @@ public struct MatrixReader: Sendable {
     /// Rows and columns of the matrix that it covers.
     let rows: Range<Int>
     let columns: Range<Int>
-    let rowDecoder: RowDecoder
+    let stored: StoredMatrix
   }
 
   /// Prepares a matrix of a weight.
@@ -75,7 +75,7 @@ public struct MatrixReader: Sendable {
       blocks: blocks.map {
         Block(
           rows: $0.rows.lowerBound - top..<$0.rows.upperBound - top,
-          columns: $0.columns.lowerBound - left..<$0.columns.upperBound - left, rowDecoder: $0.rowDecoder)
+          columns: $0.columns.lowerBound - left..<$0.columns.upperBound - left, stored: $0.stored)
       })
   }
 
@@ -93,12 +93,12 @@ public struct MatrixReader: Sendable {
         .unsupported, "a convolution's weight that has scales or is cut into parts is not read",
         path: weights.checkpoint.path, tensor: weight.name)
     }
-    let decoder = try RowDecoder(
+    let matrix = try StoredMatrix(
       piece.stored, in: weights.checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank - 1)
     let columns = weight.shape.dimensions.dropFirst().reduce(1, *)
     self.init(
       name: weight.name, rows: rows, columns: columns,
-      blocks: [Block(rows: 0..<rows, columns: 0..<columns, rowDecoder: decoder)])
+      blocks: [Block(rows: 0..<rows, columns: 0..<columns, stored: matrix)])
   }
 
   private init(name: String, rows: Int, columns: Int, blocks: [Block]) {
@@ -124,7 +124,7 @@ public struct MatrixReader: Sendable {
       blocks.append(
         Block(
           rows: top..<(top + height), columns: left..<(left + width),
-          rowDecoder: try RowDecoder(
+          stored: try StoredMatrix(
             piece.stored, in: weights.checkpoint, matrix: inside, firstRow: piece.firstRow)))
     }
     return blocks
@@ -150,7 +150,7 @@ public struct MatrixReader: Sendable {
     blocks = [
       Block(
         rows: 0..<rows, columns: 0..<columns,
-        rowDecoder: try RowDecoder(
+        stored: try StoredMatrix(
           piece.stored, in: weights.checkpoint, matrix: matrix, firstRow: piece.firstRow))
     ]
   }
@@ -174,7 +174,7 @@ public struct MatrixReader: Sendable {
   }
 
   /// The bytes that reading a row takes, scales left out.
-  public var bytesPerRow: Int { blocks.reduce(0) { $0 + $1.rowDecoder.bytesPerRow } / max(1, stacked) }
+  public var bytesPerRow: Int { blocks.reduce(0) { $0 + $1.stored.rowBytes } / max(1, stacked) }
 
   /// How many blocks lie above each other.
   private var stacked: Int { Set(blocks.map(\.rows.lowerBound)).count }
@@ -197,7 +197,7 @@ public struct MatrixReader: Sendable {
       let first = (band.lowerBound - wanted.lowerBound) * columns
       if block.columns.count == columns {
         var target = values._mutatingExtracting(first..<first + band.count * columns)
-        try block.rowDecoder.read(local, into: &target, &scratch.stored)
+        try block.stored.read(local, into: &target, &scratch.stored)
         continue
       }
       // Taken out for as long as it is lent, so that the scratch is borrowed once.
@@ -209,7 +209,7 @@ public struct MatrixReader: Sendable {
       do {
         var all = narrow.mutableSpan
         var target = all._mutatingExtracting(..<(band.count * width))
-        try block.rowDecoder.read(local, into: &target, &scratch.stored)
+        try block.stored.read(local, into: &target, &scratch.stored)
       }
       for row in 0..<band.count {
         let start = first + row * columns + block.columns.lowerBound
@@ -223,7 +223,7 @@ public struct MatrixReader: Sendable {
     for block in blocks {
       let band = block.rows.clamped(to: wanted)
       guard !band.isEmpty else { continue }
-      block.rowDecoder.prefetch(
+      block.stored.prefetch(
         band.lowerBound - block.rows.lowerBound..<band.upperBound - block.rows.lowerBound)
     }
   }
@@ -240,10 +240,10 @@ extension ModelWeights {
     if let piece = weight.pieces.first, weight.pieces.count == 1, piece.stored.scheme == nil,
       piece.stored.matrixScales == nil
     {
-      let decoder = try RowDecoder(
+      let matrix = try StoredMatrix(
         piece.stored, in: checkpoint, matrix: 0, firstRow: 0, rowAxes: weight.shape.rank)
       var span = values.mutableSpan
-      try decoder.read(0..<1, into: &span, &scratch.stored)
+      try matrix.read(0..<1, into: &span, &scratch.stored)
       return values
     }
     let count = weight.rows * weight.columns

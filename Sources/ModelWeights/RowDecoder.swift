@@ -1,158 +1,189 @@
-internal import ByteStreams
+public import ByteStreams
 public import Checkpoint
 internal import GGUF
-internal import Quantization
+public import Quantization
 public import TensorFormats
 
-/// Reads rows of one stored matrix and makes F32 of them.
+/// How rows of a stored weight become values: which bytes they need, and what these mean. The only decoder of stored
+/// weights; it reads nothing itself.
 ///
-/// The value is immutable; any number of threads may share it, each with ``StoredRows`` of its own.
+/// A weight counts as a stack of matrices of equal size; a single matrix is a stack of one, a vector a matrix of one
+/// row. Rows are counted within their matrix.
+///
+/// The value is immutable; any number of threads may share it.
 public struct RowDecoder: Sendable {
   /// How bytes become values.
   private enum Form: Sendable {
-    /// The bytes hold values; all are multiplied with a factor, which is nearly always 1.
-    case values(BlockCodec, factor: Float)
-    /// The bytes are codes; their scales are read with them.
-    case codes(SchemeDecoder, scales: any ByteSource, start: Int, matrixScale: Float)
+    /// The bytes hold values; all are multiplied with the matrix's scale, which is nearly always 1.
+    case values(BlockCodec)
+    /// The bytes are codes; their scales come with them.
+    case codes(SchemeDecoder)
   }
 
-  let bytesPerRow: Int
-  private let source: any ByteSource
-  private let order: GGUFByteOrder
-  private let elementType: ElementType
-  /// Where the first row begins.
-  private let start: Int
-  /// The first row in the stored matrix.
-  private let firstRow: Int
+  /// Where a tensor begins, and its byte order.
+  private struct Place: Sendable {
+    let file: Int
+    let start: Int
+    let elementType: ElementType
+    let order: GGUFByteOrder
+
+    init(_ tensor: Checkpoint.Tensor, in checkpoint: Checkpoint) {
+      file = tensor.file
+      start = tensor.byteRange.lowerBound
+      elementType = tensor.elementType
+      order = checkpoint.files[tensor.file].byteOrder
+    }
+
+    func range(_ offset: Int, count: Int) -> FileRange {
+      FileRange(file: file, bytes: start + offset..<start + offset + count)
+    }
+  }
+
+  /// The elements of a row.
+  public let columns: Int
+  /// The rows of each matrix.
+  public let matrixRows: Int
+  /// The bytes of a row's values or codes.
+  public let rowBytes: Int
+
+  private let codes: Place
+  private let scales: Place?
+  private let matrixScales: Place?
+  /// Whether one scale is for all matrices.
+  private let sharesMatrixScale: Bool
   private let form: Form
 
-  /// Prepares a matrix; reads its scale, if it has one, and nothing else.
+  /// Prepares for a weight; reads nothing.
   ///
-  /// - Parameters:
-  ///   - matrix: The number of the stored matrix in its stack.
-  ///   - firstRow: The stored row that is row 0 here.
-  ///   - rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such as the
-  ///     kernels of a convolution.
+  /// - Parameter rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such
+  ///   as the kernels of a convolution.
   /// - Throws: `.unsupported` for types that hold no real numbers and for scales that are not read.
   public init(
-    _ stored: StoredWeight, in checkpoint: Checkpoint, matrix: Int, firstRow: Int, rowAxes: Int = 1
+    _ stored: StoredWeight, in checkpoint: Checkpoint, rowAxes: Int = 1
   ) throws(CheckpointError) {
-    let codes = stored.codes
-    let file = checkpoint.files[codes.file]
-    source = file.source
-    order = file.byteOrder
-    elementType = codes.elementType
     let shape = stored.shape
     // Elements of a tensor that exists, so that no product overflows.
-    let columns = shape.dimensions.suffix(rowAxes).reduce(1, *)
-    let matrixRows = shape.rank <= rowAxes ? 1 : shape.dimensions[shape.rank - rowAxes - 1]
-    let codeColumns = codes.shape.dimensions.suffix(rowAxes).reduce(1, *)
-    guard let rowBytes = codes.elementType.block.byteCount(ofElements: codeColumns) else {
+    columns = shape.dimensions.suffix(rowAxes).reduce(1, *)
+    matrixRows = shape.rank <= rowAxes ? 1 : shape.dimensions[shape.rank - rowAxes - 1]
+    let path = checkpoint.files[stored.codes.file].source.path
+    codes = Place(stored.codes, in: checkpoint)
+    let type = stored.codes.elementType
+    let codeColumns = stored.codes.shape.dimensions.suffix(rowAxes).reduce(1, *)
+    guard let rowBytes = type.block.byteCount(ofElements: codeColumns) else {
       throw CheckpointError(
-        .unsupported, "rows of \(codeColumns) elements end inside a block (\(codes.elementType))",
-        path: source.path, tensor: codes.name)
+        .unsupported, "rows of \(codeColumns) elements end inside a block (\(type))", path: path,
+        tensor: stored.codes.name)
     }
-    bytesPerRow = rowBytes
-    start = codes.byteRange.lowerBound + (matrix * matrixRows + firstRow) * rowBytes
-    self.firstRow = firstRow
-    var matrixScale: Float = 1
+    self.rowBytes = rowBytes
     if let tensor = stored.matrixScales {
-      matrixScale = try Self.scale(tensor, ofMatrix: matrix, in: checkpoint)
-    }
-    guard let scheme = stored.scheme, let scales = stored.scales else {
-      guard let codec = BlockCodec.codec(for: codes.elementType) else {
+      guard tensor.elementType == .f32 else {
         throw CheckpointError(
-          .unsupported, "\(codes.elementType) holds no real numbers", path: source.path, tensor: codes.name)
+          .unsupported, "scales of matrices cannot be \(tensor.elementType)",
+          path: checkpoint.files[tensor.file].source.path, tensor: tensor.name)
       }
-      form = .values(codec, factor: matrixScale)
-      return
+      matrixScales = Place(tensor, in: checkpoint)
+    } else {
+      matrixScales = nil
     }
-    let decoder = try SchemeDecoder(
-      scheme, rows: matrixRows, columns: columns, scalesType: scales.elementType)
-    form = .codes(
-      decoder, scales: checkpoint.files[scales.file].source,
-      start: scales.byteRange.lowerBound + matrix * decoder.scaleRows * decoder.scaleRowBytes,
-      matrixScale: matrixScale)
+    sharesMatrixScale = stored.matrixScales?.shape.elementCount == 1
+    if let scheme = stored.scheme, let scales = stored.scales {
+      form = .codes(
+        try SchemeDecoder(scheme, rows: matrixRows, columns: columns, scalesType: scales.elementType))
+      self.scales = Place(scales, in: checkpoint)
+    } else {
+      guard let codec = BlockCodec.codec(for: type) else {
+        throw CheckpointError(
+          .unsupported, "\(type) holds no real numbers", path: path, tensor: stored.codes.name)
+      }
+      form = .values(codec)
+      scales = nil
+    }
+  }
+}
+
+// MARK: - What has to be read
+
+extension RowDecoder {
+  /// The bytes that decoding some rows takes.
+  public struct Reads: Hashable, Sendable {
+    /// The values or codes.
+    public let codes: FileRange
+    /// The rows of scales that belong to them; `nil` for a weight without.
+    public let scales: FileRange?
+    /// The scale of their matrix; `nil` for a weight without.
+    public let matrixScale: FileRange?
   }
 
-  /// The scale of one matrix. A single one is for all of them.
-  private static func scale(
-    _ tensor: Checkpoint.Tensor, ofMatrix matrix: Int, in checkpoint: Checkpoint
-  ) throws(CheckpointError) -> Float {
-    let file = checkpoint.files[tensor.file]
-    guard tensor.elementType == .f32 else {
-      throw CheckpointError(
-        .unsupported, "scales of matrices cannot be \(tensor.elementType)", path: file.source.path,
-        tensor: tensor.name)
-    }
-    let start = tensor.byteRange.lowerBound + (tensor.shape.elementCount == 1 ? 0 : matrix * 4)
-    var raw = try file.source.readBytes(start..<start + 4)
-    if file.byteOrder == .big { raw.reverse() }
+  /// What decoding some rows of a matrix takes.
+  public func reads(_ rows: Range<Int>, ofMatrix matrix: Int) -> Reads {
+    Reads(
+      codes: codes.range((matrix * matrixRows + rows.lowerBound) * rowBytes, count: rows.count * rowBytes),
+      scales: scaleReads(rows, ofMatrix: matrix), matrixScale: matrixScaleRead(ofMatrix: matrix))
+  }
+
+  private func scaleReads(_ rows: Range<Int>, ofMatrix matrix: Int) -> FileRange? {
+    guard case .codes(let decoder) = form, let scales else { return nil }
+    let needed = decoder.scaleRows(for: rows)
+    return scales.range(
+      (matrix * decoder.scaleRows + needed.lowerBound) * decoder.scaleRowBytes,
+      count: needed.count * decoder.scaleRowBytes)
+  }
+
+  /// The scale of a matrix. A single one is for all of them.
+  public func matrixScaleRead(ofMatrix matrix: Int) -> FileRange? {
+    matrixScales?.range(sharesMatrixScale ? 0 : matrix * 4, count: 4)
+  }
+
+  /// Turns values or codes around that come from a big-endian file.
+  public func makeLittleEndian(_ bytes: inout MutableRawSpan) {
+    if codes.order == .big { GGUFByteOrder.swapPayload(codes.elementType, &bytes) }
+  }
+
+  /// The scale of a matrix from the four bytes that ``matrixScaleRead(ofMatrix:)`` names.
+  public func matrixScale(_ bytes: RawSpan) -> Float {
+    precondition(bytes.byteCount == 4)
+    let bits = unsafe bytes.unsafeLoadUnaligned(as: UInt32.self)
     return Float(
-      bitPattern: UInt32(littleEndian: unsafe raw.span.bytes.unsafeLoadUnaligned(as: UInt32.self)))
+      bitPattern: matrixScales?.order == .big ? UInt32(bigEndian: bits) : UInt32(littleEndian: bits))
+  }
+}
+
+// MARK: - What it means
+
+extension RowDecoder {
+  /// How many of the rows that share the first row of scales lie above a row.
+  func phase(ofRow row: Int) -> Int {
+    guard case .codes(let decoder) = form else { return 0 }
+    return row % decoder.stored.scheme.geometry.scaleHeight
   }
 
-  func prefetch(_ rows: Range<Int>) {
-    source.prefetch(start + rows.lowerBound * bytesPerRow..<start + rows.upperBound * bytesPerRow)
+  /// The scales that ``reads(_:ofMatrix:)`` named, as a box of rows and columns of scales; `nil` for a weight without
+  /// scales of its own.
+  public var scaleLayout: SchemeDecoder? {
+    guard case .codes(let decoder) = form else { return nil }
+    return decoder
   }
 
-  /// Reads and decodes rows into `values`, which holds just them.
-  func read(
-    _ rows: Range<Int>, into values: inout MutableSpan<Float>, _ stored: inout StoredRows
-  ) throws(CheckpointError) {
-    try read(rows, into: &stored)
-    try decode(stored, into: &values)
-  }
-
-  /// Reads rows as they are stored, and the scales that they need.
+  /// Decodes rows.
   ///
-  /// - Throws: `.truncated` and `.inputOutput` if reading fails.
-  public func read(_ rows: Range<Int>, into stored: inout StoredRows) throws(CheckpointError) {
-    let count = rows.count * bytesPerRow
-    stored.rows = firstRow + rows.lowerBound..<firstRow + rows.upperBound
-    stored.codeCount = count
-    if stored.codes.count < count { stored.codes = [UInt8](repeating: 0, count: count) }
-    do {
-      var span = stored.codes.mutableSpan
-      var all = unsafe span.mutableBytes
-      var target = all._mutatingExtracting(..<count)
-      try source.read(into: &target, at: start + rows.lowerBound * bytesPerRow)
-      if order == .big { GGUFByteOrder.swapPayload(elementType, &target) }
-    }
-    switch form {
-    case .values(_, let factor):
-      stored.scales = []
-      stored.matrixScale = factor
-      stored.phase = 0
-    case .codes(let decoder, let source, let first, let matrixScale):
-      let needed = decoder.scaleRows(for: stored.rows)
-      stored.scales = try source.readBytes(
-        first + needed.lowerBound * decoder.scaleRowBytes..<first + needed.upperBound * decoder.scaleRowBytes)
-      stored.matrixScale = matrixScale
-      stored.phase =
-        if case .fp8Block(let tileRows, _) = decoder.stored.scheme { stored.rows.lowerBound % tileRows } else
-        {
-          0
-        }
-    }
-  }
-
-  /// Decodes rows that ``read(_:into:)`` of this decoder read.
-  ///
-  /// - Parameter values: Receives just them, row-major.
-  /// - Throws: `.malformed` for blocks that no encoder writes.
+  /// - Parameters:
+  ///   - codes: The values or codes, little-endian.
+  ///   - scales: The rows of scales; empty for a weight without.
+  ///   - matrixScale: The scale of the matrix as it is stored; 1 for a weight without.
+  ///   - rows: Which rows of their matrix these are.
+  ///   - values: Receives just them, row-major.
+  /// - Throws: `.malformed` for blocks that no encoder writes, and sizes that do not fit each other.
+  /// - Complexity: O(elements).
   public func decode(
-    _ stored: StoredRows, into values: inout MutableSpan<Float>
+    _ codes: RawSpan, scales: RawSpan, matrixScale: Float, rows: Range<Int>,
+    into values: inout MutableSpan<Float>
   ) throws(CheckpointError) {
-    let codes = unsafe stored.codes.span.bytes.extracting(..<stored.codeCount)
     switch form {
-    case .values(let codec, let factor):
+    case .values(let codec):
       try codec.decode(codes, into: &values)
-      if factor != 1 { for index in values.indices { values[index] *= factor } }
-    case .codes(let decoder, _, _, let matrixScale):
-      try decoder.decode(
-        codes, scales: unsafe stored.scales.span.bytes, rows: stored.rows, matrixScale: matrixScale,
-        into: &values)
+      if matrixScale != 1 { for index in values.indices { values[index] *= matrixScale } }
+    case .codes(let decoder):
+      try decoder.decode(codes, scales: scales, rows: rows, matrixScale: matrixScale, into: &values)
     }
   }
 }

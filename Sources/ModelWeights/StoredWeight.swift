@@ -32,7 +32,8 @@ public struct StoredWeight: Hashable, Sendable {
     shape = tensor.shape
   }
 
-  init(
+  /// Puts a weight's tensors together.
+  package init(
     _ scheme: StoredScheme?, _ codes: Checkpoint.Tensor, _ shape: TensorShape, scales: Checkpoint.Tensor?,
     matrixScales: Checkpoint.Tensor? = nil
   ) {

@@ -110,7 +110,7 @@ extension StorageFormat {
   public func elementType(of source: ElementType) -> ElementType {
     switch self {
     case .element(let type): type
-    case .scheme(let scheme): scheme.scheme.codesType
+    case .scheme(let scheme): scheme.scheme.geometry.codesType
     case .keep: source
     }
   }

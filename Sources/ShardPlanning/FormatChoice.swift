@@ -103,8 +103,8 @@ extension FormatChoice {
         let module = EngineModules.module(of: tensor.source.safetensorsName)
       else { continue }
       let joins = scheme.fusesQueries && EngineModules.fusedQuery(module) != nil
-      guard scheme.scheme.hasMatrixScale || joins else { continue }
-      let hasOwnScale = joins && scheme.scheme.hasMatrixScale && !tensor.source.isFused
+      guard scheme.scheme.geometry.hasMatrixScale || joins else { continue }
+      let hasOwnScale = joins && scheme.scheme.geometry.hasMatrixScale && !tensor.source.isFused
       groups[EngineModules.scaleGroup(module), default: []].append((tensor, making, hasOwnScale))
     }
     return groups.values.flatMap { members in
@@ -319,7 +319,7 @@ extension StorageFormat {
     case .element(let type): axis == rank - 1 ? type.block.elements : 1
     case .scheme(let stored):
       axis == rank - 1
-        ? stored.scheme.cutUnit.columns : (axis == rank - 2 ? stored.scheme.cutUnit.rows : 1)
+        ? stored.scheme.geometry.cutUnit.columns : (axis == rank - 2 ? stored.scheme.geometry.cutUnit.rows : 1)
     }
   }
 }

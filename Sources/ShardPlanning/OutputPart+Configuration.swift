@@ -218,11 +218,9 @@ extension PlacedTensor {
     case .values, .shape: return nil
     case .scales:
       guard let scheme = tensor.scheme?.scheme else { return nil }
-      if case .fp8Block(let rows, let columns) = scheme {
-        divide(rank - 2, by: rows)
-        divide(rank - 1, by: columns)
-      } else if let length = scheme.groupLength {
-        divide(rank - 1, by: length)
+      divide(rank - 2, by: scheme.geometry.scaleHeight)
+      if let width = scheme.geometry.scaleWidth {
+        divide(rank - 1, by: width)
       } else {
         (shape[rank - 1], origin[rank - 1], extent[rank - 1]) = (1, 0, 1)
       }

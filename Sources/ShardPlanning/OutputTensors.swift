@@ -120,7 +120,7 @@ extension OutputTensors {
   private mutating func groupScales(_ tensors: [PlacedTensor]) {
     var seen: Set<String> = []
     for tensor in tensors {
-      guard case .scheme(let scheme, _, false) = tensor.storage, scheme.scheme.hasMatrixScale,
+      guard case .scheme(let scheme, _, false) = tensor.storage, scheme.scheme.geometry.hasMatrixScale,
         let module = EngineModules.module(of: tensor.source.safetensorsName), seen.insert(module).inserted
       else { continue }
       let key = EngineModules.scaleGroup(module)
@@ -135,7 +135,7 @@ extension OutputTensors {
   }
 
   private func group(of tensor: PlacedTensor, _ scheme: StoredScheme) -> Int? {
-    guard scheme.scheme.hasMatrixScale else { return nil }
+    guard scheme.scheme.geometry.hasMatrixScale else { return nil }
     return EngineModules.module(of: tensor.source.safetensorsName).flatMap {
       groupNumbers[EngineModules.scaleGroup($0)]
     }

@@ -30,7 +30,7 @@ extension Storage {
       }
     case .scheme(let stored):
       if source.scheme?.scheme == stored.scheme, placed.canKeepScales {
-        let sameScale = !stored.scheme.hasMatrixScale || source.scheme?.method == stored.method
+        let sameScale = !stored.scheme.geometry.hasMatrixScale || source.scheme?.method == stored.method
         self = .scheme(stored, sameScale ? .copy : .repack, isKept: false)
       } else if placed.canBeRepacked(as: stored.scheme) {
         self = .scheme(stored, .repack, isKept: false)
@@ -103,7 +103,7 @@ extension PlacedTensor {
   func cutInside(_ scheme: WeightScheme) -> (message: String, choices: String?)? {
     let dimensions = source.shape.dimensions
     guard dimensions.count >= 2 else { return nil }
-    let unit = scheme.cutUnit
+    let unit = scheme.geometry.cutUnit
     for (axis, length) in [(dimensions.count - 2, unit.rows), (dimensions.count - 1, unit.columns)] {
       let shift = axis == dimensions.count - 2 ? source.firstRow : 0
       let (start, end) = (origin[axis] + shift, origin[axis] + extent[axis] + shift)

@@ -109,7 +109,7 @@ struct MergedPartition {
     }
     switch tensor.derivation {
     case .values: break
-    case .codes: divide(rank - 1, by: scheme.codesPerElement)
+    case .codes: divide(rank - 1, by: scheme.geometry.codesPerElement)
     case .scales:
       switch scheme {
       case .fp8Block(let rows, let columns):

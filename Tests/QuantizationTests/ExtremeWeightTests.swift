@@ -81,7 +81,7 @@ enum ExtremeRow: String, CaseIterable, Sendable {
   }
 
   /// A power of two in all weights changes the scales and nothing else.
-  @Test(arguments: TestedScheme.all.filter { !$0.stored.scheme.hasMatrixScale }, [-60, 60])
+  @Test(arguments: TestedScheme.all.filter { !$0.stored.scheme.geometry.hasMatrixScale }, [-60, 60])
   func searchesDoNotDependOnSize(tested: TestedScheme, exponent: Int) throws {
     let scheme = try RowScheme(tested.stored)
     let columns = 256

@@ -25,7 +25,7 @@ import Testing
 
   /// A largest magnitude for each row kind, from none to huge; one is enough where there is no scale of the matrix.
   static func matrixScales(_ scheme: RowScheme) -> [Float] {
-    guard scheme.stored.scheme.hasMatrixScale else { return [1] }
+    guard scheme.stored.scheme.geometry.hasMatrixScale else { return [1] }
     return [0.5, 1e30, 1e-12, 1e-38, 3e38].map { scheme.matrixScale(amax: $0) } + [1e-38, 1e38]
   }
 

@@ -46,7 +46,7 @@ import Testing
     let scaleBytes = try scheme.scaleBytes(columns: columns)
     #expect(codes.count == codeBytes * perMatrix * inputs.matrices.count)
     #expect(scales.count == scaleBytes * perMatrix * inputs.matrices.count)
-    #expect((globals != nil) == tested.stored.scheme.hasMatrixScale)
+    #expect((globals != nil) == tested.stored.scheme.geometry.hasMatrixScale)
     #expect(rows.count > perMatrix * inputs.matrices.count * 3 / 4)
 
     for (index, matrix) in inputs.matrices.enumerated() {

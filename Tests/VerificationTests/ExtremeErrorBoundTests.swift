@@ -65,7 +65,7 @@ import Verification
     }
     let bound = ErrorBound(storing.storage, of: TensorStorage(.bf16))
     // A scale for the whole matrix, or for tiles, loses what is beside the large row.
-    guard storing.scheme?.hasMatrixScale != true, storing.scheme != .fp8Tiles else { return }
+    guard storing.scheme?.geometry.hasMatrixScale != true, storing.scheme != .fp8Tiles else { return }
     guard let honest = try? storing.restored(weights) else { return }
     func bad(_ change: (inout [Float]) -> Void) throws -> Int {
       var values = honest.values
@@ -183,7 +183,7 @@ struct ExtremeStoring: Sendable, CustomTestStringConvertible {
     try scheme.decode(
       codes: codes.span.bytes, scales: scales.span.bytes, columns: columns, matrixScale: matrixScale,
       into: &span)
-    guard stored.scheme.hasMatrixScale else { return (restored, 0) }
+    guard stored.scheme.geometry.hasMatrixScale else { return (restored, 0) }
     let multiplier = stored.method == .modelOpt ? Double(matrixScale) : 1 / Double(matrixScale)
     return (restored, 6 * 0x1p-10 * multiplier)
   }

@@ -243,7 +243,7 @@ extension RowScheme {
         "\(values) values in rows of \(columns) do not take \(codes) bytes of codes and \(scales) of scales "
           + "(\(rowCodes) and \(rowScales) a row, \(stored.scheme))")
     }
-    guard !stored.scheme.hasMatrixScale || (matrixScale > 0 && matrixScale.isFinite) else {
+    guard !stored.scheme.geometry.hasMatrixScale || (matrixScale > 0 && matrixScale.isFinite) else {
       throw CheckpointError(
         .malformed, "the scale of the matrix is \(matrixScale), not a positive finite number")
     }

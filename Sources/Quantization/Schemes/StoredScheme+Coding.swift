@@ -58,36 +58,14 @@ extension StoredScheme: Codable {
 
 extension StoredScheme.Method: Codable {}
 
-// MARK: - Cutting
+// MARK: - Asking
 
 extension WeightScheme {
-  /// Which rows and columns of a matrix a cut may run between, so that both pieces keep their codes and scales: every
-  /// multiple of these numbers.
-  public var cutUnit: (rows: Int, columns: Int) {
-    switch self {
-    case .fp8Block(let rows, let columns): (rows, columns)
-    case .fp8Channel, .int8Channel: (1, 1)
-    // Codes come in words of eight.
-    case .int4Group(let length): (1, length % 8 == 0 ? length : 8 * length)
-    case .nvfp4: (1, 16)
-    case .mxfp4: (1, 32)
-    }
-  }
-
   /// Whether a row's scale depends on all of its elements, so that a piece of a row is encoded with the whole of it.
   public var scalesWholeRows: Bool { self == .fp8Channel || self == .int8Channel }
 
-  /// How many codes an element of the codes' type holds.
-  public var codesPerElement: Int {
-    switch self {
-    case .fp8Block, .fp8Channel, .int8Channel: 1
-    case .int4Group: 8
-    case .nvfp4, .mxfp4: 2
-    }
-  }
-
   /// Whether codes have four bits.
-  public var isFourBit: Bool { codesPerElement > 1 }
+  public var isFourBit: Bool { geometry.codesPerElement > 1 }
 }
 
 /// Coded as its name.

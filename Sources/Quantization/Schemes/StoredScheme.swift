@@ -43,7 +43,7 @@ public struct StoredScheme: Hashable, Sendable {
 
   /// The name of the scale per matrix; `nil` where the scheme has none.
   public var matrixScaleSuffix: String? {
-    guard scheme.hasMatrixScale else { return nil }
+    guard scheme.geometry.hasMatrixScale else { return nil }
     return method == .modelOpt ? "weight_scale_2" : "weight_global_scale"
   }
 

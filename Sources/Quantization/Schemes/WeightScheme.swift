@@ -7,14 +7,8 @@ public import TensorFormats
 /// more scale per matrix. A row's codes and scales depend on nothing but that row and the matrix's scale, except for
 /// ``fp8Block``, whose tiles span rows.
 ///
-/// | scheme | codes | scales | per matrix |
-/// |---|---|---|---|
-/// | `fp8Block` | F8_E4M3 `[R, C]` | F32 `[⌈R/128⌉, ⌈C/128⌉]` | |
-/// | `fp8Channel` | F8_E4M3 `[R, C]` | F32 `[R, 1]` | |
-/// | `int8Channel` | I8 `[R, C]` | F32 `[R, 1]` | |
-/// | `int4Group(g)` | I32 `[R, C/8]`, eight codes + 8 a word, low nibble first | BF16 `[R, C/g]` | |
-/// | `nvfp4` | U8 `[R, C/2]`, two E2M1 codes a byte, low nibble first | F8_E4M3 `[R, C/16]` | F32 |
-/// | `mxfp4` | U8 `[R, C/2]`, likewise | U8 `[R, C/32]`, exponents (E8M0) | |
+/// ``SchemeGeometry`` says how large they are and what they hold: codes of four bits are packed, the first in the lowest
+/// bits (INT4 with 8 added).
 ///
 /// Source: the loaders of vLLM 0.33 and SGLang 0.5.23, compressed-tensors, NVIDIA's ModelOpt, and the OCP
 /// Microscaling Formats specification 1.0.
@@ -55,26 +49,9 @@ extension WeightScheme {
 
   /// The elements of a row that share a scale; `nil` where all of a row do, or where tiles do.
   public var groupLength: Int? {
-    switch self {
-    case .fp8Block, .fp8Channel, .int8Channel: nil
-    case .int4Group(let length): length
-    case .nvfp4: 16
-    case .mxfp4: 32
-    }
+    if case .fp8Block = self { return nil }
+    return geometry.scaleWidth
   }
-
-  /// How codes are stored.
-  public var codesType: ElementType {
-    switch self {
-    case .fp8Block, .fp8Channel: .f8E4M3
-    case .int8Channel: .i8
-    case .int4Group: .i32
-    case .nvfp4, .mxfp4: .u8
-    }
-  }
-
-  /// Whether each matrix has a scale that all its rows share.
-  public var hasMatrixScale: Bool { self == .nvfp4 }
 
   /// The codes of a weight.
   ///
@@ -82,7 +59,8 @@ extension WeightScheme {
   public func codes(of shape: TensorShape) -> Component? {
     guard misfit(shape) == nil else { return nil }
     return Component(
-      elementType: codesType, shape: shape.replacingColumns(shape.columns / codesPerElement))
+      elementType: geometry.codesType,
+      shape: shape.replacingColumns(shape.columns / geometry.codesPerElement))
   }
 
   /// The scales of a weight, without those of whole matrices.
@@ -90,19 +68,11 @@ extension WeightScheme {
   /// - Returns: `nil` where ``misfit(_:)`` has something to say.
   public func scales(of shape: TensorShape) -> Component? {
     guard misfit(shape) == nil else { return nil }
-    switch self {
-    case .fp8Block(let rows, let columns):
-      var dimensions = shape.dimensions
-      let rank = dimensions.count
-      dimensions[rank - 2] = (dimensions[rank - 2] + rows - 1) / rows
-      dimensions[rank - 1] = (dimensions[rank - 1] + columns - 1) / columns
-      return Component(elementType: .f32, shape: TensorShape(dimensions))
-    case .fp8Channel, .int8Channel: return Component(elementType: .f32, shape: shape.replacingColumns(1))
-    case .int4Group(let length):
-      return Component(elementType: .bf16, shape: shape.replacingColumns(shape.columns / length))
-    case .nvfp4: return Component(elementType: .f8E4M3, shape: shape.replacingColumns(shape.columns / 16))
-    case .mxfp4: return Component(elementType: .u8, shape: shape.replacingColumns(shape.columns / 32))
-    }
+    var dimensions = shape.dimensions
+    let rank = dimensions.count
+    dimensions[rank - 2] = geometry.scaleRows(of: dimensions[rank - 2])
+    dimensions[rank - 1] = geometry.scaleColumns(of: dimensions[rank - 1])
+    return Component(elementType: geometry.scalesType, shape: TensorShape(dimensions))
   }
 
   /// Why a weight of this shape cannot be stored so; `nil` if it can.

@@ -46,27 +46,22 @@ public struct SchemeDecoder: Hashable, Sendable {
 
   // MARK: - Sizes
 
+  private var geometry: SchemeGeometry { stored.scheme.geometry }
+
   /// The bytes of a row of codes.
-  public var codeRowBytes: Int {
-    columns / stored.scheme.codesPerElement * stored.scheme.codesType.block.bytes
-  }
+  public var codeRowBytes: Int { columns / geometry.codesPerElement * geometry.codesType.block.bytes }
 
   /// Scales above each other in one matrix.
-  public var scaleRows: Int {
-    tiles?.scaleRows ?? rows
-  }
+  public var scaleRows: Int { geometry.scaleRows(of: rows) }
 
   /// Scales beside each other.
-  public var scaleColumns: Int { tiles?.scaleColumns ?? columns / (stored.scheme.groupLength ?? columns) }
+  public var scaleColumns: Int { geometry.scaleColumns(of: columns) }
 
   /// The bytes of a row of scales.
   public var scaleRowBytes: Int { scaleColumns * scalesType.block.bytes }
 
   /// Which rows of scales some rows of a matrix need.
-  public func scaleRows(for some: Range<Int>) -> Range<Int> {
-    guard let tiles, !some.isEmpty else { return some }
-    return some.lowerBound / tiles.tileRows..<(some.upperBound - 1) / tiles.tileRows + 1
-  }
+  public func scaleRows(for some: Range<Int>) -> Range<Int> { geometry.scaleRows(for: some) }
 }
 
 // MARK: - Decoding
@@ -114,7 +109,7 @@ extension SchemeDecoder {
     _ codes: RawSpan, _ scales: RawSpan, _ scheme: RowScheme, _ matrixScale: Float,
     _ values: inout MutableSpan<Float>
   ) throws(CheckpointError) {
-    let own = stored.scheme.scalesType
+    let own = geometry.scalesType
     if scalesType == own || (own == .u8 && scalesType == .f8E8M0) {
       try scheme.decode(
         codes: codes, scales: scales, columns: columns, matrixScale: matrixScale, into: &values)
@@ -149,16 +144,4 @@ extension SchemeDecoder {
   }
 
   private func littleEndian(_ values: [Float]) -> [UInt32] { values.map { $0.bitPattern.littleEndian } }
-}
-
-extension WeightScheme {
-  /// How scales are written.
-  public var scalesType: ElementType {
-    switch self {
-    case .fp8Block, .fp8Channel, .int8Channel: .f32
-    case .int4Group: .bf16
-    case .nvfp4: .f8E4M3
-    case .mxfp4: .u8
-    }
-  }
 }

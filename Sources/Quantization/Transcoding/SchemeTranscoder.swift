@@ -157,7 +157,7 @@ extension SchemeTranscoder {
     }
     _ = try NonFinitePolicy.reject.check(
       scratch.values.span.extracting(0..<count), firstRow: firstRow, firstColumn: 0, stride: columns,
-      target: stored.scheme.codesType, tier: .active)
+      target: stored.scheme.geometry.codesType, tier: .active)
     let place = RangeCheck.Place(firstRow: firstRow, stride: columns)
     let range = RangeCheck(stored.scheme)
     try range.check(scratch.values.span.extracting(0..<count), at: place, tier: .active)

@@ -1,4 +1,3 @@
-internal import AsyncAlgorithms
 internal import ByteStreams
 internal import Quantization
 internal import ShardPlanning
@@ -11,6 +10,9 @@ struct OutputLane: Sendable {
     let result: ProcessedUnit.Result
     /// Keeps the bytes alive where the result is a range of them.
     let content: BufferPool.Buffer
+    /// The number of the unit that it is of.
+    let unit: Int
+    let permits: HeldPermits
   }
 
   let file: ShardPlan.File
@@ -19,28 +21,34 @@ struct OutputLane: Sendable {
   let header: [UInt8]
   /// The index of the file's first tensor among all targets.
   let firstTarget: Int
+  /// The number of the source file that has the very same bytes, whose digests are this file's; `nil` for most.
+  let twin: Int?
   let meter: Meter
-  let pieces = AsyncChannel<Piece>()
+  let input = LaneInput<Piece>()
 
-  /// Runs until the channel is finished.
+  /// Runs until the input is finished.
   func run() async throws -> LaneReport {
     var digester = FileDigester(path: output.isKept ? output.path : nil, written: output)
+    if twin == nil { try begin(&digester) }
+    var tensors = TensorTable(file, output)
+    for await piece in input.elements {
+      try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
+    }
+    // A cancelled task sees its input end early.
+    try Task.checkCancellation()
+    return LaneReport(
+      digests: digester.finish(byteCount: twin == nil ? file.bytes : 0), tensors: tensors.finish())
+  }
+
+  /// Takes in what is known beforehand: the header, and every range that no tensor covers, which is padding.
+  private func begin(_ digester: inout FileDigester) throws(CheckpointError) {
     try unsafe digester.add(header.span.bytes, at: 0)
-    // Every stretch that no tensor covers is padding, known beforehand.
     var end = header.count
     for tensor in file.tensors {
       if tensor.offset > end { try digester.addZeros(tensor.offset - end, at: end) }
       end = tensor.offset + tensor.bytes
     }
     if file.bytes > end { try digester.addZeros(file.bytes - end, at: end) }
-
-    var tensors = TensorTable(file, output)
-    for await piece in pieces {
-      try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
-    }
-    // A cancelled task sees its channel end early.
-    try Task.checkCancellation()
-    return LaneReport(digests: digester.finish(byteCount: file.bytes), tensors: tensors.finish())
   }
 
   private func take(
@@ -49,9 +57,10 @@ struct OutputLane: Sendable {
     let delivery = piece.result.delivery
     let index = delivery.target - firstTarget
     try piece.result.withBytes(piece.content) { (bytes) throws(CheckpointError) in
-      try digester.add(bytes, at: delivery.offset)
-      try tensors.add(bytes, at: delivery.offset, piece.result.errors, to: index)
+      if twin == nil { try digester.add(bytes, at: delivery.offset) }
+      try tensors.add(bytes, at: delivery.offset, to: index)
     }
+    tensors.add(piece.result.errors, ofUnit: piece.unit, byteCount: delivery.byteCount, to: index)
   }
 }
 
@@ -59,14 +68,20 @@ struct OutputLane: Sendable {
 private struct TensorTable {
   private final class Open {
     var digester = XXH3Digester()
-    var errors = RecodingErrors()
     /// How much has been taken in without a gap, from the start of the file.
     var position: Int
-    /// Ranges that came before their turn, by their start: tensors that are joined of several come in the order of
-    /// the source.
+    /// Ranges that came before their turn, by their start.
     var early: [Int: Int] = [:]
+    /// The errors of the pieces so far, until all are there: sums are added up in the order of the units, whatever the
+    /// order in which they came.
+    var pieces: [(unit: Int, errors: RecodingErrors)] = []
+    var missing: Int
+    var errors = RecodingErrors()
 
-    init(position: Int) { self.position = position }
+    init(_ tensor: ShardPlan.Tensor) {
+      position = tensor.offset
+      missing = tensor.bytes
+    }
   }
 
   private var open: [Int: Open] = [:]
@@ -78,12 +93,15 @@ private struct TensorTable {
     self.output = output
   }
 
-  mutating func add(
-    _ bytes: RawSpan, at offset: Int, _ errors: RecodingErrors, to index: Int
-  ) throws(CheckpointError) {
-    let entry = open[index] ?? Open(position: file.tensors[index].offset)
+  private mutating func entry(_ index: Int) -> Open {
+    if let entry = open[index] { return entry }
+    let entry = Open(file.tensors[index])
     open[index] = entry
-    entry.errors.merge(errors)
+    return entry
+  }
+
+  mutating func add(_ bytes: RawSpan, at offset: Int, to index: Int) throws(CheckpointError) {
+    let entry = entry(index)
     guard offset == entry.position || !output.isKept else {
       entry.early[offset] = offset + bytes.byteCount
       return
@@ -100,9 +118,19 @@ private struct TensorTable {
     }
   }
 
+  mutating func add(_ errors: RecodingErrors, ofUnit unit: Int, byteCount: Int, to index: Int) {
+    let entry = entry(index)
+    entry.pieces.append((unit, errors))
+    entry.missing -= byteCount
+    guard entry.missing == 0 else { return }
+    for piece in entry.pieces.sorted(by: { $0.unit < $1.unit }) { entry.errors.merge(piece.errors) }
+    entry.pieces = []
+  }
+
   consuming func finish() -> [TensorReport] {
     file.tensors.indices.map { index in
-      let entry = open[index] ?? Open(position: file.tensors[index].offset)
+      let entry = open[index] ?? Open(file.tensors[index])
+      precondition(entry.missing == 0, "\(file.tensors[index].name) was not taken in to its end")
       precondition(
         !output.isKept || entry.position == file.tensors[index].offset + file.tensors[index].bytes,
         "\(file.tensors[index].name) was not hashed to its end")

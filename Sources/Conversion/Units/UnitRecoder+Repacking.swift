@@ -13,8 +13,8 @@ extension UnitRecoder {
     let (input, range) = input(run, form.columns, of: stored)
     let columns = form.columns.count
     let group = form.scheme?.scheme.groupLength ?? columns
-    let codes = processor.pool.take(run.count * columns / 2)
-    let scales = processor.pool.take(run.count * columns / group)
+    let codes = pool.take(run.count * columns / 2)
+    let scales = pool.take(run.count * columns / group)
     try codes.fill { (codeSpan) throws(CheckpointError) in
       try scales.fill { (scaleSpan) throws(CheckpointError) in
         try FourBitRepacking.unpack(
@@ -33,13 +33,13 @@ extension UnitRecoder {
   func pack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> Made {
     let run = run(of: form)
     let (codes, range) = input(run, form.columns, of: stored)
-    let (first, scales) = (self.firstRow(of: run), try sourceScales())
-    let wanted = try scales.read(
-      rows: first..<first + run.count, columns: scales.columns(of: form.columns), matrix: matrix,
-      of: processor)
+    let (first, scales) = (self.firstRow(of: run), sourceScales)
+    let wanted = scales.box(
+      rows: scales.geometry.scaleRows(for: first..<first + run.count),
+      columns: scales.geometry.scaleColumns(for: form.columns))
     let columns = form.columns.count
     let block = form.elementType.block
-    let output = processor.pool.take(run.count * columns / block.elements * block.bytes)
+    let output = pool.take(run.count * columns / block.elements * block.bytes)
     try output.fill { (span) throws(CheckpointError) in
       try unsafe FourBitRepacking.pack(
         codes: codes.bytes.extracting(range), scales: wanted.span.bytes, type: form.elementType,
@@ -58,10 +58,10 @@ extension UnitRecoder {
   func errorsOfMovedScale(_ form: Form) throws(CheckpointError) -> RecodingErrors {
     let run = run(of: form)
     let (codes, range) = input(run, form.columns, of: stored)
-    let (first, scales) = (self.firstRow(of: run), try sourceScales())
-    let wanted = try scales.read(
-      rows: first..<first + run.count, columns: scales.columns(of: form.columns), matrix: matrix,
-      of: processor)
+    let (first, scales) = (self.firstRow(of: run), sourceScales)
+    let wanted = scales.box(
+      rows: scales.geometry.scaleRows(for: first..<first + run.count),
+      columns: scales.geometry.scaleColumns(for: form.columns))
     return try unsafe errorsOfMovedScale(
       form, codes: codes.bytes.extracting(range), scales: wanted.span.bytes)
   }
@@ -76,10 +76,10 @@ extension UnitRecoder {
     let (from, to) = (
       view.scaling?.scheme?.matrixScaleForm ?? .factor, form.scheme?.matrixScaleForm ?? .factor
     )
-    let scale = try processor.matrixScale(matrixScales, matrix)
+    let scale = fetched.matrixScale
     guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
       throw CheckpointError(
-        .malformed, "the scale of matrix \(matrix) is \(scale), which is no scale",
+        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is no scale",
         tensor: matrixScales.tensor)
     }
     func values(
@@ -103,7 +103,7 @@ extension UnitRecoder {
 
   /// The first row of a run, counted in its matrix.
   private func firstRow(of run: Range<Int>) -> Int {
-    unit.firstRow + run.lowerBound - matrix * view.matrixRows
+    unit.rowsInMatrix.lowerBound + run.lowerBound
   }
 }
 
@@ -112,17 +112,17 @@ extension UnitRecoder {
 extension UnitRecoder {
   /// The scales of the box, in the type that the output wants.
   func carryScales(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
-    let scales = try sourceScales()
+    let scales = sourceScales
+    let height = scales.geometry.scaleHeight
     let run = run(of: form)
     // Rows of scales that begin in this run, counted from the box's first.
     let inBox = firstRow(of: run) - delivery.firstRow
     let rows =
-      (inBox + scales.height - 1) / scales.height..<(inBox + run.count + scales.height - 1) / scales.height
-    let top = delivery.firstRow / scales.height
-    let bytes = try scales.read(
-      rows: top + rows.lowerBound..<top + rows.upperBound, columns: scales.columns(of: form.columns),
-      matrix: matrix,
-      of: processor)
+      scales.geometry.scaleRows(of: inBox)..<scales.geometry.scaleRows(of: inBox + run.count)
+    let top = delivery.firstRow / height
+    let bytes = scales.box(
+      rows: top + rows.lowerBound..<top + rows.upperBound,
+      columns: scales.geometry.scaleColumns(for: form.columns))
     let result: BufferPool.Buffer
     if form.elementType == .f32, scales.elementType != .f32 {
       guard let codec = BlockCodec.codec(for: scales.elementType) else {
@@ -135,57 +135,47 @@ extension UnitRecoder {
       }
       result = buffer(littleEndian: values)
     } else {
-      result = processor.pool.take(bytes.count)
+      result = pool.take(bytes.count)
       result.fill { span in span.copy(unsafe bytes.span.bytes, to: 0) }
     }
     precondition(result.byteCount == delivery.byteCount, "the plan's scales are as many as the source's")
     return Made(payload: .recoded(result))
   }
 
-  fileprivate func sourceScales() throws(CheckpointError) -> SourceScales {
-    guard let scheme = view.scaling?.scheme, let scales = view.scaling?.scales else {
-      preconditionFailure("only schemes have scales")
-    }
-    let decoder = try SchemeDecoder(
-      scheme, rows: view.matrixRows, columns: view.columns, scalesType: scales.elementType)
-    return SourceScales(scales: scales, decoder: decoder)
+  /// The rows of scales that were read with the unit.
+  fileprivate var sourceScales: SourceScales {
+    guard let scheme = view.scaling?.scheme, let scales = view.scaling?.scales, let buffer = fetched.scales
+    else { preconditionFailure("units state that they need their scales") }
+    let geometry = scheme.scheme.geometry
+    return SourceScales(
+      scales: scales, geometry: geometry, buffer: buffer,
+      rows: geometry.scaleRows(for: unit.rowsInMatrix), width: geometry.scaleColumns(of: view.columns))
   }
 }
 
-/// The scales of a source tensor, of which rows and columns can be taken out.
+/// The rows of scales that belong to a unit, of which rows and columns can be taken out.
 private struct SourceScales {
   let scales: ShardPlan.Scales
-  let decoder: SchemeDecoder
+  let geometry: SchemeGeometry
+  let buffer: BufferPool.Buffer
+  /// Which rows of scales of the matrix are in the buffer.
+  let rows: Range<Int>
+  /// Scales beside each other in one of them.
+  let width: Int
 
   var elementType: ElementType { scales.elementType }
   var tensor: String { scales.tensor }
 
-  /// The rows of the weight that a row of scales stands for.
-  var height: Int { if case .fp8Block(let rows, _) = decoder.stored.scheme { rows } else { 1 } }
-
-  /// The columns of scales that belong to columns of the weight.
-  func columns(of columns: Range<Int>) -> Range<Int> {
-    let width: Int
-    switch decoder.stored.scheme {
-    case .fp8Block(_, let tile): width = tile
-    case .fp8Channel, .int8Channel: return 0..<1
-    case .int4Group, .nvfp4, .mxfp4: width = decoder.stored.scheme.groupLength ?? 1
-    }
-    return columns.lowerBound / width..<(columns.upperBound + width - 1) / width
-  }
-
-  func read(
-    rows: Range<Int>, columns: Range<Int>, matrix: Int, of processor: UnitProcessor
-  ) throws(CheckpointError) -> [UInt8] {
-    let start = scales.offset + (matrix * decoder.scaleRows + rows.lowerBound) * decoder.scaleRowBytes
-    let bytes = try processor.checkpoint.files[scales.file].source.readBytes(
-      start..<start + rows.count * decoder.scaleRowBytes)
-    guard columns.count < decoder.scaleColumns else { return bytes }
+  /// A box of scales, counted in the matrix.
+  func box(rows wanted: Range<Int>, columns: Range<Int>) -> [UInt8] {
     let size = scales.elementType.block.bytes
     var result: [UInt8] = []
-    for row in 0..<rows.count {
-      let first = row * decoder.scaleRowBytes + columns.lowerBound * size
-      result += bytes[first..<first + columns.count * size]
+    result.reserveCapacity(wanted.count * columns.count * size)
+    for row in wanted {
+      let first = ((row - rows.lowerBound) * width + columns.lowerBound) * size
+      unsafe buffer.bytes.extracting(first..<first + columns.count * size).withUnsafeBytes {
+        unsafe result.append(contentsOf: $0)
+      }
     }
     return result
   }

@@ -59,8 +59,8 @@ public struct Conversion: Sendable {
       let journal = Journal(
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
-      let tally = UnitRunner.Tally()
-      let pipeline = pipeline(opened.outputs, journal, meters, tally, progress)
+      let tally = UnitTally()
+      let pipeline = try pipeline(opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
       try directory.finish(opened.outputs, opened.journal)
       let documents = try directory.writeDocuments(from: checkpoint.directory)
@@ -84,7 +84,7 @@ public struct Conversion: Sendable {
   ) async throws -> ConversionOutcome {
     let plan = planned.plan
     let meters = StageMeters()
-    let tally = UnitRunner.Tally()
+    let tally = UnitTally()
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
@@ -102,43 +102,81 @@ public struct Conversion: Sendable {
   }
 
   private func pipeline(
-    _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters,
-    _ tally: UnitRunner.Tally, _ progress: @escaping @Sendable (ConversionProgress) -> Void
-  ) -> ConversionPipeline {
-    let work = WorkList(planned.plan)
-    // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
-    let unitBytes = 4 * SourceView.unitElements * 2
-    let width = max(
-      2, min(options.threads * 2 + 2, max(options.memory, ConversionOptions.minimumMemory) / unitBytes))
+    _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters, _ tally: UnitTally,
+    _ progress: @escaping @Sendable (ConversionProgress) -> Void
+  ) throws(CheckpointError) -> ConversionPipeline {
+    let plan = planned.plan
+    let metered = checkpoint.mappingSources { MeteredSource($0, meter: meters.read) }
+    let work = try WorkList(plan, metered)
     var firstTarget = 0
     var lanes: [OutputLane] = []
     for (file, output) in zip(work.files, outputs) {
       lanes.append(
         OutputLane(
           file: file, output: output, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
-          meter: meters.hashOutput))
+          twin: plan.source.twin(of: file), meter: meters.hashOutput))
       firstTarget += file.tensors.count
     }
-    let metered = checkpoint.mappingSources { MeteredSource($0, meter: meters.read) }
-    let (names, expected) = (planned.plan.source.files.map(\.path), options.expectedDigests)
-    let sources = metered.files.map {
-      SourceLane(
-        path: $0.source.path, byteCount: $0.source.byteCount, meter: meters.hashSource,
-        isOnDisk: !$0.isDerived)
+    let (names, expected) = (plan.source.files.map(\.path), options.expectedDigests)
+    var sources: [Int: SourceLane] = [:]
+    for (index, file) in metered.files.enumerated() where !file.isDerived {
+      sources[index] = SourceLane(
+        path: file.source.path, byteCount: file.source.byteCount, meter: meters.hashSource)
     }
+    let paths = sources.mapValues(\.path)
     return ConversionPipeline(
-      runner: UnitRunner(
-        processor: UnitProcessor(
-          checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: width * 2),
-          nonFinite: options.nonFinite, importance: planned.importance,
-          maxima: MatrixMaxima(planned.plan.scaleGroups)),
-        journal: journal, meter: meters.units, tally: tally),
-      sources: sources, outputs: lanes, threads: options.threads, width: width,
-      sourceRead: { try expected?.check(names[$0], $1.sha256, path: sources[$0].path) },
+      context: UnitContext(
+        checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 4 * options.threads + 8),
+        nonFinite: options.nonFinite, importance: planned.importance, journal: journal),
+      sources: sources, outputs: lanes, options: options.stages, meters: meters, tally: tally,
+      sourceRead: { try expected?.check(names[$0], $1.sha256, path: paths[$0] ?? "") },
       progress: { unit in
         let name = unit.deliveries.first.map { work.targets[$0.target].tensor.name }
-        progress(ConversionProgress(bytes: unit.byteRange.count, tensor: name))
+        progress(ConversionProgress(bytes: unit.source.bytes.count, tensor: name))
       })
+  }
+}
+
+extension ConversionOptions {
+  /// How wide each stage is. Memory: what keeps every stage busy, if that is allowed.
+  fileprivate var stages: ConversionPipeline.Options {
+    let fetches = max(2, threads)
+    return ConversionPipeline.Options(
+      threads: threads, fetches: fetches, stores: max(2, threads),
+      memory: max(memory, Self.minimumMemory))
+  }
+}
+
+extension ShardPlan.Source {
+  /// The source file that has the very bytes of an output file: its header, and nothing but whole tensors of it at the
+  /// same places, without a gap.
+  func twin(of file: ShardPlan.File) -> Int? {
+    guard let first = file.tensors.first?.source.file, files.indices.contains(first) else { return nil }
+    let source = files[first]
+    guard !source.isDerived, source.bytes == file.bytes, source.dataOffset == file.dataOffset,
+      source.headerXXH3 == file.headerXXH3
+    else { return nil }
+    var end = file.dataOffset
+    for tensor in file.tensors {
+      guard tensor.offset == end, tensor.making == .copy, tensor.derivation != .shape,
+        tensor.sources.count == 1, tensor.source.isWhole, tensor.source.file == first,
+        tensor.bytesOfSource == tensor.offset
+      else { return nil }
+      end += tensor.bytes
+    }
+    return end == file.bytes ? first : nil
+  }
+}
+
+extension ShardPlan.Tensor {
+  /// Where the tensor of the source begins that it is a copy of.
+  fileprivate var bytesOfSource: Int? {
+    switch derivation {
+    case .values, .codes: source.offset
+    case .scales: source.scaling?.scales?.offset
+    case .matrixScales: source.scaling?.matrixScales?.offset
+    case .shape: nil
+    }
   }
 }
 
@@ -164,8 +202,8 @@ extension Manifest {
       plan.source.derived.map { ($0.tensor, $0.origins) }, uniquingKeysWith: { first, _ in first })
     self.init(
       version: Manifest.currentVersion, tool: plan.tool, plan: plan,
-      sources: zip(plan.source.files, report.sources).compactMap {
-        $0.isDerived ? nil : record($0.path, $0.bytes, $1.digests)
+      sources: zip(plan.source.files, report.sources).compactMap { file, lane in
+        lane.map { record(file.path, file.bytes, $0.digests) }
       },
       files: zip(files, report.outputs).map { record($0.path, $0.bytes, $1.digests) } + documents,
       tensors: zip(files, report.outputs).flatMap { file, lane in

@@ -1,7 +1,5 @@
-internal import AsyncAlgorithms
 internal import ByteStreams
 internal import Quantization
-internal import ShardPlanning
 internal import TensorFormats
 
 /// Follows one file from its first byte to its last and computes its digests.

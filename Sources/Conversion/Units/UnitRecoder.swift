@@ -10,22 +10,33 @@ internal import TensorFormats
 /// Deliveries that come to the same bytes are made once: a tensor that several parts have all of, and the codes and
 /// scales of a scheme, which are two tensors made of one set of rows.
 struct UnitRecoder {
-  let unit: WorkUnit
+  let fetched: FetchedUnit
   let view: SourceView
   /// The rows as the source stores them.
   let stored: PackedRows
   /// The rows as values are converted.
   let rows: UnitRows
-  let processor: UnitProcessor
+  /// The largest magnitude of all matrices that share a scale with the unit's; `nil` where that is not asked.
+  let maximum: Float?
+  let context: UnitContext
 
   private var made: [Form: Made] = [:]
 
-  init(unit: WorkUnit, view: SourceView, stored: PackedRows, rows: UnitRows, processor: UnitProcessor) {
-    self.unit = unit
+  var unit: WorkUnit { fetched.unit }
+  var pool: BufferPool { context.pool }
+
+  /// - Parameter content: The source's bytes, little-endian.
+  /// - Throws: As ``RowDecoder``, where rows are decoded first.
+  init(
+    _ fetched: FetchedUnit, _ view: SourceView, _ content: BufferPool.Buffer, maximum: Float?,
+    _ context: UnitContext
+  ) throws(CheckpointError) {
+    self.fetched = fetched
     self.view = view
-    self.stored = stored
-    self.rows = rows
-    self.processor = processor
+    stored = PackedRows(content, view)
+    rows = try UnitRows(fetched, view, content, context.pool)
+    self.maximum = maximum
+    self.context = context
   }
 
   /// What the bytes of a delivery depend on, besides the unit.
@@ -60,7 +71,7 @@ struct UnitRecoder {
 
   /// - Throws: `.nonFinite` for weights that are no numbers, naming the tensor.
   mutating func deliver(_ delivery: WorkUnit.Delivery) throws(CheckpointError) -> ProcessedUnit.Result {
-    let target = processor.work.targets[delivery.target].tensor
+    let target = context.work.targets[delivery.target].tensor
     let form = Form(target, delivery)
     let result: Made
     if let known = made[form] {
@@ -70,7 +81,7 @@ struct UnitRecoder {
         result = try make(form, delivery, target)
       } catch {
         var named =
-          error.path == nil ? error.at(path: processor.checkpoint.files[unit.file].source.path) : error
+          error.path == nil ? error.at(path: context.checkpoint.files[unit.source.file].source.path) : error
         if named.tensor == nil { named.tensor = target.source.tensor }
         if error.code == .nonFinite, error.remedy == nil, target.derivation == .values {
           named.remedy = "give --allow-nonfinite to pass such values on where the format can hold them"
@@ -118,7 +129,7 @@ struct UnitRecoder {
     guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
     var sibling = form
     sibling.derivation = form.derivation == .codes ? .scales : .codes
-    sibling.elementType = form.derivation == .codes ? scheme.scheme.scalesType : scheme.scheme.codesType
+    sibling.elementType = form.derivation == .codes ? scheme.scheme.geometry.scalesType : scheme.scheme.geometry.codesType
     made[form] = form.derivation == .codes ? codes : scales
     made[sibling] = form.derivation == .codes ? scales : codes
     return form.derivation == .codes ? codes : scales
@@ -136,7 +147,7 @@ extension UnitRecoder {
       let range = form.runs[0].lowerBound * packed.rowBytes..<form.runs[0].upperBound * packed.rowBytes
       return Made(payload: .content(range))
     }
-    let gathered = processor.pool.take(delivery.byteCount)
+    let gathered = pool.take(delivery.byteCount)
     gathered.fill { span in
       var position = 0
       for run in form.runs { position += packed.gather(run, form.columns, into: &span, at: position) }
@@ -151,7 +162,7 @@ extension UnitRecoder {
     guard columns.count < view.columns else {
       return (packed.buffer, run.lowerBound * packed.rowBytes..<run.upperBound * packed.rowBytes)
     }
-    let gathered = processor.pool.take(run.count * packed.byteCount(of: columns))
+    let gathered = pool.take(run.count * packed.byteCount(of: columns))
     gathered.fill { span in _ = packed.gather(run, columns, into: &span, at: 0) }
     return (gathered, 0..<gathered.byteCount)
   }
@@ -174,7 +185,7 @@ extension UnitRecoder {
       from: rows.elementType, to: form.elementType, columns: view.keepsRows ? columns : rowCount * columns,
       importance: try weights(form))
     var scratch = transcoder.makeScratch()
-    let output = processor.pool.take(delivery.byteCount)
+    let output = pool.take(delivery.byteCount)
     let errors = try output.fill { (span) throws(CheckpointError) -> ErrorSums in
       var sums = ErrorSums()
       var position = 0
@@ -185,7 +196,7 @@ extension UnitRecoder {
         sums.merge(
           try transcoder.transcode(
             input.bytes.extracting(range), rows: view.keepsRows ? run.count : 1, into: &piece,
-            scratch: &scratch, nonFinite: processor.nonFinite, firstRow: unit.firstRow + run.lowerBound))
+            scratch: &scratch, nonFinite: context.nonFinite, firstRow: unit.firstRow + run.lowerBound))
         position += bytes
       }
       return sums
@@ -197,7 +208,7 @@ extension UnitRecoder {
   func weights(_ form: Form, wholeRows: Bool = false) throws(CheckpointError) -> [Float]? {
     guard let name = form.importance else { return nil }
     let expert = view.isStack ? unit.firstRow / view.matrixRows : nil
-    guard let all = try processor.importance?.weights(for: name, columns: view.columns, expert: expert) else {
+    guard let all = try context.importance?.weights(for: name, columns: view.columns, expert: expert) else {
       throw CheckpointError(
         .invalidRequest, "the plan weights its columns, but the importance matrix has nothing about it")
     }

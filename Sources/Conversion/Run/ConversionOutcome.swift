@@ -33,7 +33,7 @@ public struct StageUsage: Sendable {
 /// The clocks behind ``StageUsage``.
 struct StageMeters: Sendable {
   let read = Meter()
-  let units = Meter()
+  let make = Meter()
   let write = Meter()
   let hashSource = Meter()
   let hashOutput = Meter()
@@ -41,8 +41,7 @@ struct StageMeters: Sendable {
 
   var usage: StageUsage {
     StageUsage(
-      read: read.seconds, recode: max(0, units.seconds - read.seconds - write.seconds),
-      write: write.seconds, hashSource: hashSource.seconds, hashOutput: hashOutput.seconds,
+      read: read.seconds, recode: make.seconds, write: write.seconds, hashSource: hashSource.seconds, hashOutput: hashOutput.seconds,
       sync: sync.seconds)
   }
 }

@@ -1,3 +1,5 @@
+internal import Checkpoint
+internal import ModelWeights
 internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
@@ -30,6 +32,10 @@ struct SourceView: Sendable {
   let isStack: Bool
   /// Whether rows are decoded to F32 before anything is made of them: they have scales, or a scheme is made of blocks.
   let decodesFirst: Bool
+  /// How rows become values, and which scales they need; `nil` where that is not asked.
+  let decoder: RowDecoder?
+  /// How many bytes go to each output file.
+  let outputBytes: [Int: Int]
 
   private let rowsPerUnit: Int
   /// Whether a unit stays within one matrix, as tiles of scales and importance matrices per expert need it.
@@ -38,8 +44,9 @@ struct SourceView: Sendable {
 
   /// An output tensor that takes a box of this one.
   struct Use {
-    /// The index of the output tensor.
+    /// The index of the output tensor, and of its file.
     let target: Int
+    let outputFile: Int
     let tensor: ShardPlan.Tensor
     /// The box: one of the tensor's sources.
     let slice: ShardPlan.Slice
@@ -63,8 +70,9 @@ struct SourceView: Sendable {
     func outputRows(before row: Int) -> Int { (row + height - 1) / height }
   }
 
+  /// - Throws: `.unsupported` for scales and types that are not read.
   /// - Precondition: All uses name the same source, and there is at least one.
-  init(_ uses: [Use]) {
+  init(_ uses: [Use], _ checkpoint: Checkpoint) throws(CheckpointError) {
     let source = uses[0].slice
     let type = source.elementType
     elementType = type
@@ -83,7 +91,7 @@ struct SourceView: Sendable {
     let dimensions = source.shape.dimensions
     isStack = dimensions.count > 2
     columns = indifferent ? type.block.elements : source.shape.columns
-    rowBytes = type.block.byteCount(ofElements: columns / (scheme?.codesPerElement ?? 1)) ?? 0
+    rowBytes = type.block.byteCount(ofElements: columns / (scheme?.geometry.codesPerElement ?? 1)) ?? 0
     rowCount = source.shape.elementCount / max(columns, 1)
     matrixRows = indifferent || dimensions.count < 2 ? rowCount : dimensions[dimensions.count - 2]
 
@@ -93,6 +101,16 @@ struct SourceView: Sendable {
       takesRows
       && (source.scaling != nil
         || (type.block.elements > 1 && encodes.contains { $0.tensor.scheme != nil }))
+    // A copy of codes needs nobody who understands them.
+    let carriesScales = uses.contains {
+      $0.tensor.making == .repack || [.scales, .matrixScales].contains($0.tensor.derivation)
+    }
+    decoder =
+      decodesFirst || (carriesScales && source.scaling != nil)
+      ? try RowDecoder(source.stored, in: checkpoint) : nil
+    outputBytes = uses.reduce(into: [:]) { sums, use in
+      sums[use.outputFile, default: 0] += use.tensor.bytes / use.tensor.sources.count
+    }
     confined =
       source.scaling != nil || uses.contains { $0.tensor.scheme != nil }
       || (isStack && uses.contains { $0.tensor.importance != nil })
@@ -134,6 +152,9 @@ struct SourceView: Sendable {
     guard rowCount > 0 else { return 0 }
     return confined ? rowCount / matrixRows * unitsPerMatrix : (rowCount + rowsPerUnit - 1) / rowsPerUnit
   }
+
+  /// The units of a matrix, where they stay within one; `nil` elsewhere.
+  var confinedUnitsPerMatrix: Int? { confined ? unitsPerMatrix : nil }
 
   private var unitsPerMatrix: Int { (matrixRows + rowsPerUnit - 1) / rowsPerUnit }
 
@@ -185,8 +206,8 @@ extension ShardPlan.Tensor {
     let elements =
       switch derivation {
       case .values: count
-      case .codes: count / (scheme?.scheme.codesPerElement ?? 1)
-      case .scales: scheme?.scheme.scaleColumns(of: count) ?? 1
+      case .codes: count / (scheme?.scheme.geometry.codesPerElement ?? 1)
+      case .scales: scheme?.scheme.geometry.scaleColumns(of: count) ?? 1
       case .matrixScales: 1
       // Rows and columns.
       case .shape: 2
@@ -198,18 +219,8 @@ extension ShardPlan.Tensor {
   fileprivate func height(ofBox rows: Int) -> Int {
     switch derivation {
     case .values, .codes: return 1
-    case .scales:
-      if case .fp8Block(let height, _)? = scheme?.scheme { return height }
-      return 1
+    case .scales: return scheme?.scheme.geometry.scaleHeight ?? 1
     case .matrixScales, .shape: return max(1, rows)
     }
-  }
-}
-
-extension WeightScheme {
-  /// The scales beside each other in rows of so many elements.
-  fileprivate func scaleColumns(of count: Int) -> Int {
-    if case .fp8Block(_, let width) = self { return (count + width - 1) / width }
-    return groupLength.map { count / $0 } ?? 1
   }
 }

@@ -18,7 +18,7 @@ extension UnitRecoder {
     let (input, range) = input(run, form.columns, of: rows.packed)
     var scratch = BlockFP8.Scratch()
     var scales = [Float](repeating: 0, count: tiles.scaleCount)
-    let codes = processor.pool.take(run.count * form.columns.count)
+    let codes = pool.take(run.count * form.columns.count)
     let sums = try codes.fill { (span) throws(CheckpointError) -> ErrorSums in
       var scaleSpan = scales.mutableSpan
       return try tiles.encode(
@@ -41,10 +41,10 @@ extension UnitRecoder {
     let transcoder = try SchemeTranscoder(
       from: rows.elementType, to: scheme, columns: wholeRows ? view.columns : form.columns.count,
       wanted: wholeRows ? form.columns : nil, importance: try weights(form, wholeRows: wholeRows),
-      matrixScale: try encodingScale(form, scheme), search: form.search ?? .absmax)
+      matrixScale: try encodingScale(scheme), search: form.search ?? .absmax)
     var scratch = transcoder.makeScratch()
-    let codes = processor.pool.take(run.count * transcoder.codeRowBytes)
-    let scales = processor.pool.take(run.count * transcoder.scaleRowBytes)
+    let codes = pool.take(run.count * transcoder.codeRowBytes)
+    let scales = pool.take(run.count * transcoder.scaleRowBytes)
     let errors = try codes.fill { (codeSpan) throws(CheckpointError) in
       try scales.fill { (scaleSpan) throws(CheckpointError) in
         try transcoder.transcode(
@@ -56,17 +56,13 @@ extension UnitRecoder {
   }
 
   /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.
-  private func encodingScale(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> Float {
-    guard scheme.scheme.hasMatrixScale else { return 1 }
-    guard let group = form.scaleGroup else {
-      preconditionFailure("the plan names the group of every matrix that gets a scale")
+  private func encodingScale(_ scheme: StoredScheme) throws(CheckpointError) -> Float {
+    guard scheme.scheme.geometry.hasMatrixScale else { return 1 }
+    guard let maximum else {
+      preconditionFailure("a unit states whose maximum it needs before it is made")
     }
-    return try RowScheme(scheme).matrixScale(
-      amax: processor.maxima.maximum(ofGroup: group, matrix: matrix, of: processor))
+    return try RowScheme(scheme).matrixScale(amax: maximum)
   }
-
-  /// The number of the unit's matrix in its stack.
-  var matrix: Int { view.matrixRows == 0 ? 0 : unit.firstRow / view.matrixRows }
 }
 
 // MARK: - Scales of matrices, shapes
@@ -78,7 +74,7 @@ extension UnitRecoder {
   ) throws(CheckpointError) -> BufferPool.Buffer {
     let scale =
       if form.making == .encode, let scheme = form.scheme {
-        try encodingScale(form, scheme)
+        try encodingScale(scheme)
       } else {
         try carriedScale(form, target)
       }
@@ -87,29 +83,30 @@ extension UnitRecoder {
 
   /// A scale of the source, as the output means it. Engines use one for a whole group, so all of a group must agree.
   private func carriedScale(_ form: Form, _ target: ShardPlan.Tensor) throws(CheckpointError) -> Float {
-    let own = try stored(target.source.scaling, form.scheme)
+    let own = try moved(fetched.matrixScale, target.source.scaling, form.scheme)
     guard let group = form.scaleGroup else { return own }
-    for member in processor.maxima.groups[group].members {
-      let other = try stored(member.scaling, form.scheme)
+    for (member, scale) in zip(context.work.scaleGroups[group].members, fetched.groupScales) {
+      let other = try moved(scale, member.slice.scaling, form.scheme)
       guard other.bitPattern == own.bitPattern else {
         throw CheckpointError(
           .unsupported,
-          "matrix \(matrix) has another scale than that of \(member.tensor) (\(own) and \(other)), and engines use one for "
-            + "both", tensor: target.source.tensor,
+          "matrix \(unit.matrix) has another scale than that of \(member.slice.tensor) (\(own) and \(other)), and "
+            + "engines use one for both", tensor: target.source.tensor,
           remedy: "convert to BF16 first, and that to \(form.scheme.map { "\($0.scheme)" } ?? "this format")")
       }
     }
     return own
   }
 
-  private func stored(_ scaling: ShardPlan.Scaling?, _ target: StoredScheme?) throws(CheckpointError) -> Float
-  {
+  private func moved(
+    _ scale: Float, _ scaling: ShardPlan.Scaling?, _ target: StoredScheme?
+  ) throws(CheckpointError) -> Float {
     guard let scales = scaling?.matrixScales else { return 1 }
-    let scale = try processor.matrixScale(scales, matrix)
     let (from, to) = (scaling?.scheme?.matrixScaleForm ?? .factor, target?.matrixScaleForm ?? .factor)
     guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
       throw CheckpointError(
-        .malformed, "the scale of matrix \(matrix) is \(scale), which is no scale", tensor: scales.tensor)
+        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is no scale",
+        tensor: scales.tensor)
     }
     return moved.scale
   }
@@ -118,7 +115,7 @@ extension UnitRecoder {
   func shapes(_ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor) -> BufferPool.Buffer {
     let rows = target.sources.reduce(0) { $0 + $1.extent[$1.extent.count - 2] }
     let shape = [rows, delivery.columns.count]
-    let result = processor.pool.take(delivery.byteCount)
+    let result = pool.take(delivery.byteCount)
     result.fill { span in
       for index in 0..<delivery.byteCount / 8 {
         span.storeBytes(of: shape[index % 2].littleEndian, toByteOffset: 8 * index, as: Int.self)
@@ -129,7 +126,7 @@ extension UnitRecoder {
 
   /// Files hold little-endian numbers, whatever the machine.
   func buffer(littleEndian values: [Float]) -> BufferPool.Buffer {
-    let result = processor.pool.take(values.count * 4)
+    let result = pool.take(values.count * 4)
     result.fill { span in
       for (index, value) in values.enumerated() {
         span.storeBytes(of: value.bitPattern.littleEndian, toByteOffset: 4 * index, as: UInt32.self)

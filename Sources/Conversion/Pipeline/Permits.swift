@@ -1,0 +1,95 @@
+internal import Synchronization
+
+/// A number of permits that tasks take and give back: what bounds how much is under way at a time.
+///
+/// First come, first served, also for those who want many at once: nobody who asks for few overtakes them for ever.
+final class Permits: Sendable {
+  private struct State {
+    var available: Int
+    var waiting: [(ticket: Int, amount: Int, continuation: CheckedContinuation<Void, any Error>)] = []
+    var nextTicket = 0
+  }
+
+  private let total: Int
+  private let state: Mutex<State>
+
+  init(_ total: Int) {
+    self.total = total
+    state = Mutex(State(available: total))
+  }
+
+  /// Waits for permits. Who wants more than there are gets them when nobody else has any.
+  ///
+  /// - Throws: `CancellationError` if the task is cancelled while it waits.
+  func take(_ amount: Int = 1) async throws {
+    let amount = min(amount, total)
+    let ticket = state.withLock { state in
+      defer { state.nextTicket += 1 }
+      return state.nextTicket
+    }
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let settled: Result<Void, any Error>? = state.withLock { state in
+          // A cancelled task would not be woken any more.
+          if Task.isCancelled { return .failure(CancellationError()) }
+          if state.waiting.isEmpty, state.available >= amount {
+            state.available -= amount
+            return .success(())
+          }
+          state.waiting.append((ticket, amount, continuation))
+          return nil
+        }
+        if let settled { continuation.resume(with: settled) }
+      }
+    } onCancel: {
+      let (cancelled, ready) = state.withLock { state in
+        let index = state.waiting.firstIndex { $0.ticket == ticket }
+        let cancelled = index.map { state.waiting.remove(at: $0).continuation }
+        // Whoever stood behind may go now.
+        return (cancelled, Self.admit(&state))
+      }
+      cancelled?.resume(throwing: CancellationError())
+      for continuation in ready { continuation.resume() }
+    }
+  }
+
+  /// Gives permits back that ``take(_:)`` gave.
+  func giveBack(_ amount: Int = 1) {
+    let ready = state.withLock { state in
+      state.available += min(amount, total)
+      return Self.admit(&state)
+    }
+    for continuation in ready { continuation.resume() }
+  }
+
+  /// Does something with one permit.
+  func with<Value>(_ body: () async throws -> Value) async throws -> Value {
+    try await take()
+    defer { giveBack() }
+    return try await body()
+  }
+
+  private static func admit(_ state: inout State) -> [CheckedContinuation<Void, any Error>] {
+    var ready: [CheckedContinuation<Void, any Error>] = []
+    while let first = state.waiting.first, first.amount <= state.available {
+      state.available -= first.amount
+      ready.append(first.continuation)
+      state.waiting.removeFirst()
+    }
+    return ready
+  }
+}
+
+/// Permits that go back when the last reference to this goes.
+final class HeldPermits: Sendable {
+  private let permits: Permits
+  private let amount: Int
+
+  /// - Parameter amount: What was taken.
+  init(_ permits: Permits, _ amount: Int) {
+    self.permits = permits
+    self.amount = amount
+  }
+
+  deinit { permits.giveBack(amount) }
+}

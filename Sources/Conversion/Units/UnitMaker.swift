@@ -1,0 +1,72 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Quantization
+internal import TensorFormats
+
+/// Makes what the output gets of units that have been read. It neither reads nor writes a file.
+struct UnitMaker: Sendable {
+  let context: UnitContext
+
+  /// Makes a unit's deliveries.
+  ///
+  /// - Parameter maximum: The largest magnitude that ``WorkUnit/maximum`` asks for.
+  /// - Throws: `.nonFinite` for weights that are no numbers. The error names the file and the tensor.
+  func make(_ fetched: FetchedUnit, maximum: Float?) throws(CheckpointError) -> ProcessedUnit {
+    let unit = fetched.unit
+    do throws(CheckpointError) {
+      let order = context.checkpoint.files[unit.source.file].byteOrder
+      let content =
+        unit.view.map { context.littleEndian(fetched.source, order, $0.elementType) } ?? fetched.source
+      var results: [ProcessedUnit.Result] = []
+      if let view = unit.view {
+        var recoder = try UnitRecoder(fetched, view, content, maximum: maximum, context)
+        for delivery in unit.deliveries { results.append(try recoder.deliver(delivery)) }
+      }
+      var processed = ProcessedUnit(unit: unit, source: fetched.source, content: content, results: results)
+      if context.journal != nil { processed.record = record(processed) }
+      return processed
+    } catch {
+      throw context.locating(error, unit)
+    }
+  }
+
+  private func record(_ processed: ProcessedUnit) -> UnitRecord {
+    let source = Digest.xxh3(of: processed.source.bytes)
+    let whole = 0..<processed.source.byteCount
+    return UnitRecord(
+      source: source,
+      deliveries: processed.results.map { result in
+        // A copy of all of it has its digest.
+        if case .content(whole) = result.payload, processed.content === processed.source {
+          return UnitRecord.Delivery(xxh3: source, errors: result.errors)
+        }
+        return UnitRecord.Delivery(
+          xxh3: result.withBytes(processed.content) { Digest.xxh3(of: $0) }, errors: result.errors)
+      })
+  }
+
+  /// Takes over what an earlier run made of a unit, if the journal says so and the output still holds it.
+  ///
+  /// - Returns: `nil` if it has to be made anew.
+  /// - Throws: `.sourceChanged` if it was made of other bytes.
+  func recheck(_ fetched: FetchedUnit) throws(CheckpointError) -> ProcessedUnit? {
+    guard let written = fetched.written else { return nil }
+    let unit = fetched.unit
+    guard .xxh3(of: fetched.source.bytes) == written.record.source else {
+      throw CheckpointError(
+        .sourceChanged, "the source has changed since the conversion was begun",
+        path: context.checkpoint.files[unit.source.file].source.path, offset: unit.source.bytes.lowerBound,
+        remedy: "bring it back, or start afresh with --overwrite")
+    }
+    var results: [ProcessedUnit.Result] = []
+    for (index, delivery) in unit.deliveries.enumerated() {
+      let expected = written.record.deliveries[index]
+      let buffer = written.deliveries[index]
+      guard .xxh3(of: buffer.bytes) == expected.xxh3 else { return nil }
+      results.append(
+        ProcessedUnit.Result(
+          delivery: delivery, payload: .recoded(buffer), errors: expected.errors))
+    }
+    return ProcessedUnit(unit: unit, source: fetched.source, content: fetched.source, results: results)
+  }
+}

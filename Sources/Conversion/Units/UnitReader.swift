@@ -1,0 +1,112 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ModelWeights
+internal import ShardPlanning
+internal import TensorFormats
+
+/// Reads what units declare: the only place of a conversion where the source is read.
+struct UnitReader: Sendable {
+  let context: UnitContext
+
+  /// Reads all that a unit needs, and what an earlier run left of it.
+  ///
+  /// - Throws: `.truncated` and `.inputOutput` if a file fails.
+  func read(_ unit: WorkUnit) throws(CheckpointError) -> FetchedUnit {
+    do throws(CheckpointError) {
+      return try fetch(unit)
+    } catch {
+      throw context.locating(error, unit)
+    }
+  }
+
+  private func fetch(_ unit: WorkUnit) throws(CheckpointError) -> FetchedUnit {
+    let source = try read(unit.source)
+    let (companions, decoder) = (unit.companions, unit.view?.decoder)
+    let scales = try read(optional: companions.scales)
+    let matrixScale = try scale(companions.matrixScale, decoder)
+    var groupScales: [Float] = []
+    if let group = unit.groupOfScales(context.work) {
+      for (member, range) in zip(group.members, companions.groupScales) {
+        groupScales.append(try scale(range, member.decoder))
+      }
+    }
+    return FetchedUnit(
+      unit: unit, source: source, scales: scales, matrixScale: matrixScale, groupScales: groupScales,
+      written: written(unit))
+  }
+
+  /// Reads a piece of a matrix whose largest magnitude is wanted.
+  ///
+  /// - Throws: As ``read(_:)``.
+  func read(_ scan: MatrixMaxima.Scan) throws(CheckpointError) -> FetchedRows {
+    let reads = scan.reads
+    do throws(CheckpointError) {
+      let codes = try read(reads.codes)
+      let scales = try read(optional: reads.scales)
+      let matrixScale = try scale(reads.matrixScale, scan.member.decoder)
+      return FetchedRows(codes: codes, scales: scales, matrixScale: matrixScale)
+    } catch {
+      var named = error.at(path: context.checkpoint.files[reads.codes.file].source.path)
+      named.tensor = error.tensor ?? scan.member.slice.tensor
+      throw named
+    }
+  }
+
+  private func read(_ range: FileRange) throws(CheckpointError) -> BufferPool.Buffer {
+    let buffer = context.pool.take(range.bytes.count)
+    let source = context.checkpoint.files[range.file].source
+    try buffer.fill { (span) throws(CheckpointError) in
+      try source.read(into: &span, at: range.bytes.lowerBound)
+    }
+    return buffer
+  }
+
+  private func read(optional range: FileRange?) throws(CheckpointError) -> BufferPool.Buffer? {
+    guard let range else { return nil }
+    return try read(range)
+  }
+
+  private func scale(_ range: FileRange?, _ decoder: RowDecoder?) throws(CheckpointError) -> Float {
+    guard let range, let decoder else { return 1 }
+    let buffer = try read(range)
+    return decoder.matrixScale(buffer.bytes)
+  }
+
+  /// What the output holds of a unit that the journal calls finished; `nil` if it is not, or cannot be read: it is then
+  /// made anew.
+  private func written(_ unit: WorkUnit) -> WrittenUnit? {
+    guard let record = context.journal?.finished[unit.number],
+      record.deliveries.count == unit.deliveries.count
+    else { return nil }
+    var deliveries: [BufferPool.Buffer] = []
+    for delivery in unit.deliveries {
+      let output = context.outputs[context.work.targets[delivery.target].file]
+      let buffer = context.pool.take(delivery.byteCount)
+      do throws(CheckpointError) {
+        try buffer.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset) }
+      } catch {
+        return nil
+      }
+      deliveries.append(buffer)
+    }
+    return WrittenUnit(record: record, deliveries: deliveries)
+  }
+}
+
+/// Rows of a matrix that have been read.
+struct FetchedRows: Sendable {
+  let codes: BufferPool.Buffer
+  let scales: BufferPool.Buffer?
+  let matrixScale: Float
+}
+
+extension WorkUnit {
+  /// The group whose scales it carries over.
+  fileprivate func groupOfScales(_ work: WorkList) -> ScaleGroup? {
+    guard !companions.groupScales.isEmpty else { return nil }
+    let tensors = deliveries.map { work.targets[$0.target].tensor }
+    return tensors.first { $0.derivation == .matrixScales && $0.making != .encode }?.scaleGroup.map {
+      work.scaleGroups[$0]
+    }
+  }
+}
