@@ -319,7 +319,8 @@ extension StorageFormat {
     case .element(let type): axis == rank - 1 ? type.block.elements : 1
     case .scheme(let stored):
       axis == rank - 1
-        ? stored.scheme.geometry.cutUnit.columns : (axis == rank - 2 ? stored.scheme.geometry.cutUnit.rows : 1)
+        ? stored.scheme.geometry.cutUnit.columns
+        : (axis == rank - 2 ? stored.scheme.geometry.cutUnit.rows : 1)
     }
   }
 }

@@ -24,7 +24,9 @@ struct StoredModule {
   var shape: [Int] {
     get throws {
       let codes = try #require(checkpoint[codesName], "no tensor \(codesName)")
-      return codes.shape.dimensions.dropLast() + [codes.shape.columns * scheme.scheme.geometry.codesPerElement]
+      return codes.shape.dimensions.dropLast() + [
+        codes.shape.columns * scheme.scheme.geometry.codesPerElement
+      ]
     }
   }
 

@@ -74,6 +74,8 @@ struct UnitStreams: Sendable {
             group.addTask {
               let processed = try await process(unit, measured: measured)
               handOver.put(HeldUnit(unit: processed, permits: held), at: place)
+              // Whoever was told of the progress may have had enough.
+              try Task.checkCancellation()
             }
           }
           index += batch.count
@@ -104,7 +106,9 @@ extension UnitStreams {
     try Task.checkCancellation()
     let fetched = try await fetching.run { try reader.read(unit) }
     if let range { try await measure(fetched, in: range) }
-    if let done = try await making.with({ try metered { () throws(CheckpointError) in try maker.recheck(fetched) } }) {
+    if let done = try await making.with({
+      try metered { () throws(CheckpointError) in try maker.recheck(fetched) }
+    }) {
       pipeline.tally.count(isReused: true)
       return done
     }

@@ -126,9 +126,9 @@ public struct Conversion: Sendable {
     let paths = sources.mapValues(\.path)
     return ConversionPipeline(
       context: UnitContext(
-        checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 4 * options.threads + 8),
+        checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: options.nonFinite, importance: planned.importance, journal: journal),
-      sources: sources, outputs: lanes, options: options.stages, meters: meters, tally: tally,
+      sources: sources, outputs: lanes, options: options.stages(work), meters: meters, tally: tally,
       sourceRead: { try expected?.check(names[$0], $1.sha256, path: paths[$0] ?? "") },
       progress: { unit in
         let name = unit.deliveries.first.map { work.targets[$0.target].tensor.name }
@@ -138,12 +138,19 @@ public struct Conversion: Sendable {
 }
 
 extension ConversionOptions {
-  /// How wide each stage is. Memory: what keeps every stage busy, if that is allowed.
-  fileprivate var stages: ConversionPipeline.Options {
-    let fetches = max(2, threads)
+  /// How wide each stage is.
+  ///
+  /// Memory: what keeps every stage busy, and twice the largest window, where that is allowed.
+  fileprivate func stages(_ work: WorkList) -> ConversionPipeline.Options {
+    let (fetches, stores) = (max(2, threads), max(2, threads))
+    // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
+    let unitBytes = 4 * SourceView.unitElements * 2
+    let allowed = max(memory, Self.minimumMemory)
+    var wanted = (threads * 2 + 2 + fetches) * unitBytes
+    let window = 2 * work.largestWindow
+    if window <= allowed { wanted = max(wanted, window) }
     return ConversionPipeline.Options(
-      threads: threads, fetches: fetches, stores: max(2, threads),
-      memory: max(memory, Self.minimumMemory))
+      threads: threads, fetches: fetches, stores: stores, memory: min(allowed, wanted))
   }
 }
 

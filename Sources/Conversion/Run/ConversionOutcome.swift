@@ -41,7 +41,8 @@ struct StageMeters: Sendable {
 
   var usage: StageUsage {
     StageUsage(
-      read: read.seconds, recode: make.seconds, write: write.seconds, hashSource: hashSource.seconds, hashOutput: hashOutput.seconds,
+      read: read.seconds, recode: make.seconds, write: write.seconds, hashSource: hashSource.seconds,
+      hashOutput: hashOutput.seconds,
       sync: sync.seconds)
   }
 }

@@ -83,7 +83,8 @@ struct UnitReader: Sendable {
       let output = context.outputs[context.work.targets[delivery.target].file]
       let buffer = context.pool.take(delivery.byteCount)
       do throws(CheckpointError) {
-        try buffer.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset) }
+        try buffer.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset)
+        }
       } catch {
         return nil
       }

@@ -129,7 +129,8 @@ struct UnitRecoder {
     guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
     var sibling = form
     sibling.derivation = form.derivation == .codes ? .scales : .codes
-    sibling.elementType = form.derivation == .codes ? scheme.scheme.geometry.scalesType : scheme.scheme.geometry.codesType
+    sibling.elementType =
+      form.derivation == .codes ? scheme.scheme.geometry.scalesType : scheme.scheme.geometry.codesType
     made[form] = form.derivation == .codes ? codes : scales
     made[sibling] = form.derivation == .codes ? scales : codes
     return form.derivation == .codes ? codes : scales

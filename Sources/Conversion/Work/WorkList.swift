@@ -123,6 +123,15 @@ struct WorkList: Sendable {
     return streams
   }
 
+  /// The memory that the units of the largest matrix take together whose largest magnitude is wanted; 0 without one.
+  var largestWindow: Int {
+    streams.lazy.flatMap(\.segments).map { segment in
+      guard segment.unitCount > 0, let count = segment.view?.confinedUnitsPerMatrix else { return 0 }
+      let first = segment.unit(0, of: self)
+      return first.maximum == nil ? 0 : count * first.footprint
+    }.max() ?? 0
+  }
+
   private struct Origin: Hashable {
     let file: Int
     let offset: Int

@@ -66,9 +66,10 @@ struct WorkUnit: Sendable {
   }
 
   /// About the memory that it takes while it is under way, in bytes: what is read, F32 where rows are decoded first, and
-  /// what is made.
+  /// what is made. Small units count as more than they are, so that not thousands of them run ahead.
   var footprint: Int {
     let decoded = view.map { $0.decodesFirst ? rowCount * $0.columns * MemoryLayout<Float>.stride : 0 } ?? 0
-    return reads.reduce(0) { $0 + $1.bytes.count } + decoded + deliveries.reduce(0) { $0 + $1.byteCount }
+    let read = reads.reduce(0) { $0 + $1.bytes.count }
+    return max(4 << 20, read + decoded + deliveries.reduce(0) { $0 + $1.byteCount })
   }
 }
