@@ -32,7 +32,8 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// XXH3 with 128 bits, computed by libxxhash while bytes pass: the digest of tensors and files.
+/// XXH3 with 128 bits, computed by libxxhash while bytes pass, with the widest vectors of the processor: the digest of
+/// tensors and files.
 ///
 /// Fast, not cryptographic: it finds accidents. ``SHA256Digester`` is there for what a hub publishes.
 @safe public struct XXH3Digester: ~Copyable {
@@ -49,7 +50,7 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
 
   /// Takes in the next bytes.
   public mutating func update(_ bytes: RawSpan) {
-    unsafe bytes.withUnsafeBytes { _ = unsafe XXH3_128bits_update(state, $0.baseAddress, $0.count) }
+    unsafe bytes.withUnsafeBytes { _ = unsafe cxxhash_update_128(state, $0.baseAddress, $0.count) }
   }
 
   /// The digest of everything taken in so far.

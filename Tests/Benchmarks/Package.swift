@@ -13,6 +13,7 @@ let package = Package(
       name: "codec-bench",
       dependencies: [
         .product(name: "Quantization", package: "step3-toolkit"),
+        .product(name: "ByteStreams", package: "step3-toolkit"),
         .product(name: "TensorFormats", package: "step3-toolkit"),
       ],
       swiftSettings: [.enableExperimentalFeature("Lifetimes")]),

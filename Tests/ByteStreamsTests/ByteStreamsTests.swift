@@ -18,6 +18,26 @@ import Testing
     #expect(Digest(hexadecimal: "0aF") == nil)
     #expect(Digest(hexadecimal: "zz") == nil)
   }
+
+  // What libxxhash's plain `XXH3_128bits` and coreutils' `sha256sum` give for 1,000,003 bytes: long inputs take other
+  // ways through XXH3, of which each vector width has its own.
+  @Test(arguments: [1, 63, 64, 255, 256, 257, 1_024, 65_536, 1_000_003])
+  func longInputInPieces(_ pieceLength: Int) {
+    var state: UInt32 = 1
+    let bytes = (0..<1_000_003).map { _ -> UInt8 in
+      state = state &* 1_664_525 &+ 1_013_904_223
+      return UInt8(truncatingIfNeeded: state >> 24)
+    }
+    var sha = SHA256Digester()
+    var xxh = XXH3Digester()
+    for start in stride(from: 0, to: bytes.count, by: pieceLength) {
+      let piece = bytes[start..<min(start + pieceLength, bytes.count)]
+      sha.update(piece.span.bytes)
+      xxh.update(piece.span.bytes)
+    }
+    #expect("\(xxh.finalize())" == "32df120815fce3229031a6121d217151")
+    #expect("\(sha.finalize())" == "8d852d9585f74a3fd542f441add50a1c91727176cbbe8ac611716d200d9e7083")
+  }
 }
 
 @Suite struct FileSystemTests {

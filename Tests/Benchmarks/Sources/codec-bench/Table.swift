@@ -10,6 +10,7 @@ import Darwin
 struct Table {
   var tier: KernelTier
   var copyRate: Double
+  var digests: DigestRates
   var asJSON: Bool
 
   private typealias Column = (
@@ -33,10 +34,14 @@ struct Table {
 
   func begin() {
     if asJSON {
-      print("{\"kernels\": \"\(tier)\", \"memcpyGBps\": \(Self.text(copyRate, 2)), \"formats\": [")
+      print(
+        "{\"kernels\": \"\(tier)\", \"memcpyGBps\": \(Self.text(copyRate, 2)), "
+          + "\"xxh3GBps\": \(Self.text(digests.xxh3, 2)), \"sha256GBps\": \(Self.text(digests.sha256, 2)), \"formats\": ["
+      )
       return
     }
     print("Kernels: \(tier). memcpy: \(Self.text(copyRate, 1)) GB/s read plus written. One core.")
+    print("XXH3-128: \(Self.text(digests.xxh3, 1)) GB/s. SHA-256: \(Self.text(digests.sha256, 2)) GB/s.")
     print(
       "encode: GB/s of BF16 in, alone, with error sums, and with an importance matrix; decode: GB/s of F32 out; rmse relative to that of the weights."
     )

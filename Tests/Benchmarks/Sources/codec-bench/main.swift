@@ -1,4 +1,4 @@
-// Encode and decode rates of every codec, per core, and the error that each leaves.
+// Encode and decode rates of every codec and rates of the digests, per core, and the error that each codec leaves.
 //
 //     swift run -c release codec-bench [--format Q4_K]... [--seconds 0.5] [--json]
 //
@@ -50,7 +50,8 @@ func run() throws {
   }
   let benchmark = CodecBenchmark(seconds: options.seconds, tier: .active)
   let copyRate = try benchmark.copyRate()
-  let table = Table(tier: KernelTier.active, copyRate: copyRate, asJSON: options.json)
+  let digests = try DigestRates(seconds: options.seconds)
+  let table = Table(tier: KernelTier.active, copyRate: copyRate, digests: digests, asJSON: options.json)
   table.begin()
   for (index, name) in names.enumerated() {
     let result =
