@@ -105,7 +105,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
-      name: "EngineRules",
+      name: "ServingEngines",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
       ],
@@ -124,7 +124,7 @@ let package = Package(
       name: "ShardPlanning",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "ModelWeights", "Patterns", "Tokenization",
+        "QuantizationRecipes", "Step3Model", "ModelWeights", "ServingEngines", "Patterns", "Tokenization",
       ],
       swiftSettings: strict),
     .target(
@@ -163,14 +163,14 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "CommandSupport", "Conversion", "ShardPlanning", "EngineRules", "Checkpoint", "Quantization",
+        "CommandSupport", "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization",
         "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "CommandSupport", "Verification", "EngineRules", "Inspection", "ShardPlanning", "Checkpoint",
+        "CommandSupport", "Verification", "ServingEngines", "Inspection", "ShardPlanning", "Checkpoint",
         "TensorFormats", "Step3Model", "ModelWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],
@@ -237,9 +237,9 @@ let package = Package(
       ],
       swiftSettings: testing),
     .testTarget(
-      name: "EngineRulesTests",
+      name: "ServingEnginesTests",
       dependencies: [
-        "EngineRules", "Checkpoint", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
+        "ServingEngines", "Checkpoint", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),

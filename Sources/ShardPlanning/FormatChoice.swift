@@ -1,6 +1,7 @@
 internal import Checkpoint
 internal import Quantization
 internal import QuantizationRecipes
+internal import ServingEngines
 internal import TensorFormats
 
 /// Asks the recipe how each placed tensor is stored, and notes every place where it gets something else.

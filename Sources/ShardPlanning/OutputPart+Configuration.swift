@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import Quantization
+internal import ServingEngines
 internal import Step3Model
 internal import TensorFormats
 
@@ -77,8 +78,8 @@ extension OutputPart {
       text[Self.textKey] = inner.text(indentation: 2)
     }
     // A part without quantised tensors, such as the vision side, must not claim any.
-    let modules = try QuantizedModules(weights, of: model)
-    text[Self.quantizationKey] = modules.map { QuantizationConfiguration(modules: $0).text }
+    let modules = try QuantizedModules(weights.map(\.written), isStep3: model.step3 != nil)
+    text[Self.quantizationKey] = modules.map { QuantizationConfiguration($0).text }
   }
 }
 
@@ -145,7 +146,7 @@ extension OutputPart {
     let plain = [ElementType.bf16: "bfloat16", .f16: "float16", .f32: "float32"]
     var (before, after): ([ElementType: Int], [ElementType: Int]) = ([:], [:])
     for weight in weights
-    where weight.shape.rank >= 2 && EngineModules.isLinear(weight, isStep3: model.step3 != nil) {
+    where weight.shape.rank >= 2 && EngineModules.isLinear(weight.written, isStep3: model.step3 != nil) {
       if weight.source.scheme == nil {
         before[weight.source.elementType, default: 0] += weight.shape.elementCount
       }
@@ -164,6 +165,13 @@ extension OutputPart {
 }
 
 extension PlacedTensor {
+  /// What engines are to be told of it.
+  fileprivate var written: WrittenWeight {
+    WrittenWeight(
+      name: source.name, publishedName: source.safetensorsName, role: source.role, layer: source.layer,
+      rank: shape.rank, isExpertStack: source.isExpertStack, scheme: scheme)
+  }
+
   /// Whether it is stored as the source stores it, names included.
   fileprivate var isKept: Bool {
     switch storage {

@@ -1,6 +1,7 @@
 internal import ModelWeights
 internal import Checkpoint
 internal import Quantization
+internal import ServingEngines
 internal import TensorFormats
 
 /// One tensor of one part, before it has a place in a file.

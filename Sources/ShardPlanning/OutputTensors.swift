@@ -1,6 +1,7 @@
 internal import ModelWeights
 internal import Checkpoint
 internal import Quantization
+internal import ServingEngines
 internal import TensorFormats
 
 /// Makes the tensors of the output of the weights that were placed: one of each, or the components of its scheme.

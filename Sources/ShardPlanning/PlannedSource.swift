@@ -2,6 +2,7 @@ internal import Checkpoint
 internal import ModelWeights
 internal import Patterns
 internal import QuantizationRecipes
+internal import ServingEngines
 internal import Step3Model
 internal import TensorFormats
 
@@ -72,12 +73,12 @@ struct PlannedSource {
 
 /// Which tensors are left out on purpose.
 struct Exclusions {
-  private let patterns: [NamePattern]
+  private let patterns: [Patterns.NamePattern]
 
   /// - Throws: `.invalidRequest` for what is no regular expression.
   init(_ texts: [String]) throws(CheckpointError) {
-    var patterns: [NamePattern] = []
-    for text in texts { patterns.append(try NamePattern(option: text)) }
+    var patterns: [Patterns.NamePattern] = []
+    for text in texts { patterns.append(try Patterns.NamePattern(option: text)) }
     self.patterns = patterns
   }
 

@@ -2,7 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import Conversion
-import EngineRules
+import ServingEngines
 import Quantization
 import ShardPlanning
 import TensorFormats

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Checkpoint
 import CommandSupport
-import EngineRules
+import ServingEngines
 import ShardPlanning
 
 /// `step3-convert plan`: what a conversion would do.

@@ -1,7 +1,7 @@
 public import ArgumentParser
 import Checkpoint
 import CommandSupport
-public import EngineRules
+public import ServingEngines
 import ShardPlanning
 import Step3Model
 import TensorFormats

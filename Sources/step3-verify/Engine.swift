@@ -1,7 +1,7 @@
 import ArgumentParser
 import Checkpoint
 import CommandSupport
-import EngineRules
+import ServingEngines
 import TensorFormats
 
 /// The engines to replay.

@@ -78,12 +78,5 @@ import Verification
         #expect(!text.contains("import \(module)\n"), "\(file)")
       }
     }
-    let rules = "\(Fixtures.root)/Sources/EngineRules"
-    for file in try FileManager.default.contentsOfDirectory(atPath: rules) {
-      let text = try String(contentsOfFile: "\(rules)/\(file)", encoding: .utf8)
-      for module in ["ModelWeights", "Quantization", "QuantizationRecipes", "ShardPlanning", "Conversion"] {
-        #expect(!text.contains("import \(module)\n"), "\(file)")
-      }
-    }
   }
 }

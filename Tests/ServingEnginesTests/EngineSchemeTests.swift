@@ -1,4 +1,4 @@
-import EngineRules
+import ServingEngines
 import Testing
 
 @Suite("Schemes that engines load")

@@ -1,4 +1,4 @@
-import EngineRules
+import ServingEngines
 import Testing
 
 @Suite("Patterns of module names")

@@ -1,4 +1,4 @@
-import EngineRules
+import ServingEngines
 import Step3Model
 import Testing
 import TensorFormats

@@ -1,6 +1,6 @@
 import Checkpoint
 import CheckpointTesting
-import EngineRules
+import ServingEngines
 import Foundation
 import Step3Model
 import TensorFormats

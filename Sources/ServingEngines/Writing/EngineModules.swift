@@ -1,23 +1,21 @@
 internal import Checkpoint
-internal import Quantization
-internal import Step3Model
-internal import TensorFormats
+package import Quantization
 
 /// What engines call the modules that hold a weight.
 ///
 /// Both engines quantise every linear layer that is not listed, under the names of *their* modules: fused ones, and
 /// experts under another name than the tensors'.
-enum EngineModules {
+package enum EngineModules {
   /// The suffix of weights.
-  static let suffix = ".weight"
+  private static let suffix = ".weight"
 
   /// The module of a weight; `nil` for names that are not a module's weight.
-  static func module(of weight: String) -> String? {
+  package static func module(of weight: String) -> String? {
     weight.hasSuffix(suffix) ? String(weight.dropLast(suffix.count)) : nil
   }
 
   /// The modules that engines make of this one together with its neighbours.
-  static func fused(_ module: String) -> [String]? {
+  package static func fused(_ module: String) -> [String]? {
     guard let (parent, name) = parts(module) else { return nil }
     switch name {
     case "q_proj", "k_proj", "v_proj": return ["\(parent).qkv_proj"]
@@ -31,7 +29,7 @@ enum EngineModules {
 
   /// What has to share its scale per matrix with a module: an expert's gate and up, and all that is fused. Modules
   /// with the same answer share.
-  static func scaleGroup(_ module: String) -> String {
+  package static func scaleGroup(_ module: String) -> String {
     guard let (parent, name) = parts(module) else { return module }
     return switch name {
     case "q_proj", "k_proj", "v_proj": "\(parent).qkv_proj"
@@ -42,7 +40,7 @@ enum EngineModules {
 
   /// The name under which a module's codes are found where queries, keys and values have to be one tensor, and its
   /// place in that tensor; `nil` for all others.
-  static func fusedQuery(_ module: String) -> (module: String, place: Int)? {
+  package static func fusedQuery(_ module: String) -> (module: String, place: Int)? {
     guard let (parent, name) = parts(module), parent.hasSuffix(".self_attn"),
       let place = ["q_proj", "k_proj", "v_proj"].firstIndex(of: name)
     else { return nil }
@@ -56,9 +54,9 @@ enum EngineModules {
 
   /// Whether engines make a linear layer of a weight that they would quantise. Step-3's router, embedding and vision
   /// side are never quantised; of an unknown model that is not known.
-  static func isLinear(_ tensor: PlacedTensor, isStep3: Bool) -> Bool {
-    guard (2...3).contains(tensor.shape.rank) else { return false }
-    switch tensor.source.role {
+  package static func isLinear(_ weight: WrittenWeight, isStep3: Bool) -> Bool {
+    guard (2...3).contains(weight.rank) else { return false }
+    switch weight.role {
     case .attention, .denseFFN, .sharedExpert, .routedExperts, .lmHead, .other: return true
     case .router, .vision, .projector: return !isStep3
     case .embedding, .norm, .scale: return false
@@ -71,5 +69,5 @@ extension StoredScheme {
   /// that scales of whole matrices and `weight_shape` do not have.
   ///
   /// Source: vLLM 0.33, `step3_text.py`.
-  var fusesQueries: Bool { matrixScaleSuffix != nil || shapeSuffix != nil }
+  package var fusesQueries: Bool { matrixScaleSuffix != nil || shapeSuffix != nil }
 }

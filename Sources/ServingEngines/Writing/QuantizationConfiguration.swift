@@ -1,13 +1,17 @@
 internal import Quantization
+internal import Safetensors
 
 /// The text of `quantization_config`, by which vLLM and SGLang learn how a checkpoint's weights are stored.
 ///
 /// Source: what the loaders of vLLM 0.33 and SGLang 0.5.23 read for each `quant_method`.
-struct QuantizationConfiguration {
-  let modules: QuantizedModules
+package struct QuantizationConfiguration {
+  private let modules: QuantizedModules
+
+  /// Describes what is quantised, and what is not.
+  package init(_ modules: QuantizedModules) { self.modules = modules }
 
   /// The object, as a member of the configuration's outermost object.
-  var text: String {
+  package var text: String {
     switch modules.scheme.method {
     case .fp8: fp8
     case .compressedTensors: compressedTensors
@@ -104,6 +108,12 @@ struct QuantizationConfiguration {
 
   private func list(_ names: [String]) -> String {
     if names.isEmpty { return "[]" }
-    return "[\n" + names.map { "      \(ConfigurationText.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
+    return "[\n" + names.map { "      \(Self.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
+  }
+
+  private static func quoted(_ text: String) -> String {
+    var bytes: [UInt8] = []
+    JSONText.append(text, to: &bytes, style: .minimal)
+    return String(decoding: bytes, as: UTF8.self)
   }
 }

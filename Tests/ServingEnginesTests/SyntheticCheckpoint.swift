@@ -1,5 +1,5 @@
 import Checkpoint
-import EngineRules
+import ServingEngines
 import Step3Model
 import TensorFormats
 

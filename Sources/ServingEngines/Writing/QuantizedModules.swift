@@ -1,33 +1,33 @@
-internal import Safetensors
 internal import Checkpoint
-internal import Quantization
-internal import TensorFormats
+package import Quantization
+internal import Safetensors
+package import TensorFormats
 
 /// Which modules of one part's checkpoint are quantised, and which engines have to be told to leave alone.
-struct QuantizedModules {
+package struct QuantizedModules {
   /// The scheme of all that is quantised.
-  let scheme: StoredScheme
-  private let tensors: [PlacedTensor]
+  package let scheme: StoredScheme
+  private let weights: [WrittenWeight]
   private let isStep3: Bool
 
   /// - Returns: `nil` if nothing is quantised.
   /// - Throws: `.invalidRequest` for what no `quantization_config` can describe: several schemes, and modules that
   ///   engines fuse and that would be stored in different ways.
-  init?(_ tensors: [PlacedTensor], of model: SourceModel) throws(CheckpointError) {
-    guard let first = tensors.first(where: { $0.scheme != nil }), let scheme = first.scheme else {
+  package init?(_ weights: [WrittenWeight], isStep3: Bool) throws(CheckpointError) {
+    guard let first = weights.first(where: { $0.scheme != nil }), let scheme = first.scheme else {
       return nil
     }
     self.scheme = scheme
-    self.tensors = tensors
-    isStep3 = model.step3 != nil
-    if let other = tensors.first(where: { $0.scheme != nil && $0.scheme != scheme }),
+    self.weights = weights
+    self.isStep3 = isStep3
+    if let other = weights.first(where: { $0.scheme != nil && $0.scheme != scheme }),
       let second = other.scheme
     {
       throw CheckpointError(
         .invalidRequest,
-        "is \(second.scheme) (\(second.method.rawValue)), and \(first.source.name) is \(scheme.scheme) "
+        "is \(second.scheme) (\(second.method.rawValue)), and \(first.name) is \(scheme.scheme) "
           + "(\(scheme.method.rawValue)): a checkpoint's configuration has room for one scheme",
-        tensor: other.source.name, remedy: "store both in the same scheme, or one of them in BF16")
+        tensor: other.name, remedy: "store both in the same scheme, or one of them in BF16")
     }
     if isStep3 { try checkFused() }
     if scheme.method == .mxfp4 { try checkOnlyExperts() }
@@ -37,16 +37,16 @@ struct QuantizedModules {
   /// quantised and some are not.
   private func checkFused() throws(CheckpointError) {
     var groups: [String: (isQuantized: Bool, tensor: String)] = [:]
-    for tensor in tensors where EngineModules.isLinear(tensor, isStep3: true) || tensor.scheme != nil {
-      guard let module = EngineModules.module(of: tensor.source.safetensorsName),
+    for weight in weights where EngineModules.isLinear(weight, isStep3: true) || weight.scheme != nil {
+      guard let module = EngineModules.module(of: weight.publishedName),
         let group = EngineModules.fused(module)?.first
       else { continue }
-      let name = tensor.source.name
+      let name = weight.name
       guard let first = groups[group] else {
-        groups[group] = (tensor.scheme != nil, name)
+        groups[group] = (weight.scheme != nil, name)
         continue
       }
-      guard first.isQuantized == (tensor.scheme != nil) else {
+      guard first.isQuantized == (weight.scheme != nil) else {
         throw CheckpointError(
           .invalidRequest,
           "engines load this tensor and \(first.tensor) as one module, and only one of them is \(scheme.scheme)",
@@ -57,25 +57,25 @@ struct QuantizedModules {
 
   /// `quant_method: mxfp4` has no list: it stands for all routed experts and nothing else.
   private func checkOnlyExperts() throws(CheckpointError) {
-    for tensor in tensors where tensor.source.isExpertStack != (tensor.scheme != nil) {
+    for weight in weights where weight.isExpertStack != (weight.scheme != nil) {
       throw CheckpointError(
         .invalidRequest,
-        tensor.scheme == nil
+        weight.scheme == nil
           ? "is not MXFP4: quant_method mxfp4 means all routed experts"
           : "cannot be MXFP4: quant_method mxfp4 means routed experts only",
-        tensor: tensor.source.name, remedy: "choose MXFP4A16, which can be told what it means")
+        tensor: weight.name, remedy: "choose MXFP4A16, which can be told what it means")
     }
   }
 
   // MARK: - What is not quantised
 
   /// The linear layers that are not quantised, by the module that holds the weight.
-  private var plain: [(module: String, tensor: PlacedTensor)] {
-    tensors.compactMap { tensor in
-      guard tensor.scheme == nil, EngineModules.isLinear(tensor, isStep3: isStep3),
-        let module = EngineModules.module(of: tensor.source.safetensorsName)
+  private var plain: [(module: String, weight: WrittenWeight)] {
+    weights.compactMap { weight in
+      guard weight.scheme == nil, EngineModules.isLinear(weight, isStep3: isStep3),
+        let module = EngineModules.module(of: weight.publishedName)
       else { return nil }
-      return (module, tensor)
+      return (module, weight)
     }
   }
 
@@ -100,7 +100,7 @@ struct QuantizedModules {
       "lm_head", "model.embed_tokens", #"re:.*vision_model.*"#, #"re:.*vit_.*"#, #"re:.*moe\.gate$"#,
     ]
     for family in Family.allCases {
-      let members = tensors.filter { family.contains($0) }
+      let members = weights.filter { family.contains($0) }
       let plain = members.filter { $0.scheme == nil }
       guard !plain.isEmpty else { continue }
       patterns += plain.count == members.count ? [family.pattern(members)] : family.patterns(plain)
@@ -115,33 +115,33 @@ struct QuantizedModules {
 private enum Family: CaseIterable {
   case attention, shared, dense, experts
 
-  func contains(_ tensor: PlacedTensor) -> Bool {
-    guard EngineModules.isLinear(tensor, isStep3: true) else { return false }
+  func contains(_ weight: WrittenWeight) -> Bool {
+    guard EngineModules.isLinear(weight, isStep3: true) else { return false }
     return switch self {
-    case .attention: tensor.source.role == .attention
-    case .shared: tensor.source.role == .sharedExpert
-    case .dense: tensor.source.role == .denseFFN
-    case .experts: tensor.source.role == .routedExperts
+    case .attention: weight.role == .attention
+    case .shared: weight.role == .sharedExpert
+    case .dense: weight.role == .denseFFN
+    case .experts: weight.role == .routedExperts
     }
   }
 
   /// One pattern for all of them.
-  func pattern(_ tensors: [PlacedTensor]) -> String {
+  func pattern(_ weights: [WrittenWeight]) -> String {
     switch self {
     case .attention: #"re:.*self_attn\..*"#
     case .shared: #"re:.*share_expert\..*"#
     // SGLang calls the experts of other layers `mlp.experts`, so these layers are named.
-    case .dense: #"re:.*layers\.(\#(layers(tensors)))\.mlp\..*"#
-    case .experts: #"re:.*layers\.(\#(layers(tensors)))\.(moe|mlp)\.experts.*"#
+    case .dense: #"re:.*layers\.(\#(layers(weights)))\.mlp\..*"#
+    case .experts: #"re:.*layers\.(\#(layers(weights)))\.(moe|mlp)\.experts.*"#
     }
   }
 
   /// A pattern for each module, with all names that engines have for it.
-  func patterns(_ tensors: [PlacedTensor]) -> [String] {
-    if self == .experts { return [pattern(tensors)] }
-    var byModules: [String: [PlacedTensor]] = [:]
-    for tensor in tensors {
-      guard let module = EngineModules.module(of: tensor.source.safetensorsName),
+  func patterns(_ weights: [WrittenWeight]) -> [String] {
+    if self == .experts { return [pattern(weights)] }
+    var byModules: [String: [WrittenWeight]] = [:]
+    for weight in weights {
+      guard let module = EngineModules.module(of: weight.publishedName),
         let dot = module.lastIndex(of: ".")
       else { continue }
       let name = module[module.index(after: dot)...]
@@ -151,7 +151,7 @@ private enum Family: CaseIterable {
         case "gate_proj", "up_proj": "(gate_proj|up_proj|gate_up_proj)"
         default: String(name)
         }
-      byModules[names, default: []].append(tensor)
+      byModules[names, default: []].append(weight)
     }
     let parent =
       switch self {
@@ -164,7 +164,7 @@ private enum Family: CaseIterable {
     }
   }
 
-  private func layers(_ tensors: [PlacedTensor]) -> String {
-    Set(tensors.compactMap(\.source.layer)).sorted().map(String.init).joined(separator: "|")
+  private func layers(_ weights: [WrittenWeight]) -> String {
+    Set(weights.compactMap(\.layer)).sorted().map(String.init).joined(separator: "|")
   }
 }
