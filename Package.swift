@@ -69,6 +69,7 @@ let package = Package(
     .target(
       name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto],
       swiftSettings: strict),
+    .target(name: "ParallelWork", swiftSettings: strict),
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
@@ -114,7 +115,7 @@ let package = Package(
       name: "Step3Runtime",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights", "ImageInput", "CFileShims",
+        "ModelWeights", "ImageInput", "ParallelWork", "CFileShims",
       ],
       swiftSettings: strict,
       linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
@@ -138,14 +139,15 @@ let package = Package(
       name: "Verification",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "Patterns",
+        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "ParallelWork",
+        "Patterns",
       ],
       swiftSettings: strict),
     .target(
       name: "Inspection",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights",
+        "ModelWeights", "ParallelWork",
       ],
       swiftSettings: strict),
 
@@ -186,6 +188,7 @@ let package = Package(
       dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
       path: "Tests/checkpoint-generator", swiftSettings: testing),
     .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
+    .testTarget(name: "ParallelWorkTests", dependencies: ["ParallelWork"], swiftSettings: testing),
     .testTarget(
       name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(

@@ -1,6 +1,7 @@
 internal import ByteStreams
 public import Checkpoint
 internal import ModelWeights
+internal import ParallelWork
 internal import Synchronization
 public import TensorFormats
 
@@ -125,25 +126,24 @@ extension DifferenceReport {
   /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
   public init(
     _ a: Checkpoint, _ b: Checkpoint, exact: Bool = false, threads: Int, monitor: WorkMonitor = WorkMonitor()
-  ) throws {
+  ) async throws {
     let weightsA = try ModelWeights(a, unread: .asStored)
     let weightsB = try ModelWeights(b, unread: .asStored)
     let pairing = TensorPairing(weightsA, weightsB)
     let comparisons = pairing.pairs.map { PairComparison($0, weightsA, weightsB) }
     let collected = Mutex(comparisons.map { _ in ElementDifferences() })
-    let work = OrderedWork<ElementRange, PairScratch, ElementDifferences>(
-      makeScratch: { PairScratch() },
-      compute: { unit, scratch in
-        let comparison = comparisons[unit.pair]
-        if unit.range.lowerBound == 0 { monitor.item(comparison.a.stored.codes.name) }
-        let differences = try comparison.compare(unit.range, using: &scratch)
-        monitor.advance(comparison.byteCount(of: unit.range.count))
-        return differences
-      },
-      takeIn: { unit, differences, _ in
-        collected.withLock { $0[unit.pair].merge(differences) }
-      })
-    try work.run(ElementRanges(comparisons), threads: threads, isCancelled: monitor.isCancelled)
+    try await ParallelWork(threads: threads).run(
+      IteratorSequence(ElementRanges(comparisons)), scratch: { PairScratch() }
+    ) {
+      unit, scratch in
+      let comparison = comparisons[unit.pair]
+      if unit.range.lowerBound == 0 { monitor.item(comparison.a.stored.codes.name) }
+      let differences = try comparison.compare(unit.range, using: &scratch)
+      monitor.advance(comparison.byteCount(of: unit.range.count))
+      return differences
+    } takeIn: { unit, differences, _ in
+      collected.withLock { $0[unit.pair].merge(differences) }
+    }
 
     let results = collected.withLock { $0 }
     var summary = Summary()

@@ -1,5 +1,6 @@
 public import Checkpoint
 internal import ByteStreams
+internal import ParallelWork
 internal import Synchronization
 public import TensorFormats
 
@@ -62,35 +63,35 @@ extension StatisticsReport {
   public init(
     of checkpoint: Checkpoint, tensors: [Checkpoint.Tensor], threads: Int,
     monitor: WorkMonitor = WorkMonitor()
-  ) throws {
+  ) async throws {
     let types = Set(tensors.map(\.elementType))
     let values = Dictionary(uniqueKeysWithValues: types.map { ($0, TensorValues($0)) })
     let collected = Mutex(Collector())
-    let work = OrderedWork<[TensorPiece], PieceReader, [ValueStatistics?]>(
-      makeScratch: { PieceReader() },
-      compute: { pieces, reader in
-        try reader.read(pieces, of: tensors, in: checkpoint)
-        var figures: [ValueStatistics?] = []
+    try await ParallelWork(threads: threads).run(
+      IteratorSequence(PieceSequence(tensors)), scratch: { PieceReader() }
+    ) {
+      pieces, reader in
+      try reader.read(pieces, of: tensors, in: checkpoint)
+      var figures: [ValueStatistics?] = []
+      for (index, piece) in pieces.enumerated() {
+        let tensor = tensors[piece.tensor]
+        if piece.isFirst { monitor.item(tensor.name) }
+        figures.append(
+          try reader.statistics(
+            index, values[tensor.elementType], swapping: checkpoint.files[tensor.file].byteOrder))
+      }
+      monitor.advance(reader.byteCount)
+      return figures
+    } takeIn: { pieces, figures, reader in
+      // In order, so that a digest can run over bytes that many threads read.
+      collected.withLock { collector in
         for (index, piece) in pieces.enumerated() {
           let tensor = tensors[piece.tensor]
-          if piece.isFirst { monitor.item(tensor.name) }
-          figures.append(
-            try reader.statistics(
-              index, values[tensor.elementType], swapping: checkpoint.files[tensor.file].byteOrder))
+          collector.take(
+            piece, tensor, in: checkpoint.files[tensor.file], reader.bytes(index), figures[index])
         }
-        monitor.advance(reader.byteCount)
-        return figures
-      },
-      takeIn: { pieces, figures, reader in
-        collected.withLock { collector in
-          for (index, piece) in pieces.enumerated() {
-            let tensor = tensors[piece.tensor]
-            collector.take(
-              piece, tensor, in: checkpoint.files[tensor.file], reader.bytes(index), figures[index])
-          }
-        }
-      })
-    try work.run(PieceSequence(tensors), threads: threads, isCancelled: monitor.isCancelled)
+      }
+    }
     path = checkpoint.path
     format = checkpoint.format
     self.tensors = collected.withLock { $0.finished }

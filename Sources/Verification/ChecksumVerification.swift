@@ -1,6 +1,8 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import Conversion
+internal import ParallelWork
+internal import Synchronization
 internal import ShardPlanning
 public import TensorFormats
 
@@ -30,24 +32,15 @@ public struct ChecksumVerification: Sendable {
     let manifest = try Manifest.read(from: directory)
     let (stretches, early) = try stretches(of: manifest)
     let total = stretches.reduce(0) { $0 + $1.range.count }
-    var findings = early
-    try await withThrowingTaskGroup(of: ChecksumReport.Finding?.self) { group in
-      var pending = stretches.makeIterator()
-      func start() -> Bool {
-        guard let stretch = pending.next() else { return false }
-        group.addTask {
-          try Task.checkCancellation()
-          return stretch.check(in: directory) { progress($0, stretch.file) }
-        }
-        return true
-      }
-      for _ in 0..<max(1, threads) { guard start() else { break } }
-      while let finding = try await group.next() {
-        if let finding { findings.append(finding) }
-        _ = start()
-      }
+    let found = Mutex(early)
+    try await ParallelWork(threads: threads).run(stretches, delivering: .asFinished) { stretch in
+      stretch.check(in: directory) { progress($0, stretch.file) }
+    } takeIn: { _, finding in
+      if let finding { found.withLock { $0.append(finding) } }
     }
-    findings.sort { ($0.file, $0.start ?? 0, $0.message) < ($1.file, $1.start ?? 0, $1.message) }
+    let findings = found.withLock { $0 }.sorted {
+      ($0.file, $0.start ?? 0, $0.message) < ($1.file, $1.start ?? 0, $1.message)
+    }
     return ChecksumReport(
       ok: !findings.contains(where: \.fatal), manifest: true, files: manifest.files.count,
       tensors: manifest.tensors.count, bytes: total, findings: findings)

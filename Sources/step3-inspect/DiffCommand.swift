@@ -29,12 +29,10 @@ struct DiffCommand: ToolCommand {
   func run() async throws {
     let first = try openCheckpoint(a, common)
     let second = try openCheckpoint(b, common)
-    let reporter = common.progressReporter("comparing", total: DifferenceReport.workload(first, second))
-    defer { reporter.finish() }
-    let report = try DifferenceReport(
-      first, second, exact: exact, threads: common.threadCount, monitor: common.monitor(reporter))
-    reporter.finish()
-    common.note(Step3Inspect.name, reporter.outcome)
+    let (exact, threads) = (exact, common.threadCount)
+    let report = try await common.reporting("comparing", total: DifferenceReport.workload(first, second)) {
+      try await DifferenceReport(first, second, exact: exact, threads: threads, monitor: $0)
+    }
     try common.printReport(report) { text(report) }
     if !report.equal { throw CommandLineTool.end(.checkFailed) }
   }

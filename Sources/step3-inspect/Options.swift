@@ -62,12 +62,18 @@ struct NameFilter: ParsableArguments {
 }
 
 extension CommonOptions {
-  /// What work tells of itself, shown as the options say; the first Ctrl-C stops it cleanly.
-  func monitor(_ reporter: ProgressReporter) -> WorkMonitor {
-    Interruption.watch()
-    return WorkMonitor(
-      advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) },
-      isCancelled: { Interruption.isRequested })
+  /// Runs long work, with its progress shown as the options say; the first Ctrl-C stops it cleanly.
+  func reporting<Result: Sendable>(
+    _ activity: String, total: Int, _ work: @escaping @Sendable (WorkMonitor) async throws -> Result
+  ) async throws -> Result {
+    let reporter = progressReporter(activity, total: total)
+    defer { reporter.finish() }
+    let result = try await Interruption.cancelling {
+      try await work(WorkMonitor(advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) }))
+    }
+    reporter.finish()
+    note(Step3Inspect.name, reporter.outcome)
+    return result
   }
 
   /// Prints a report: as JSON, or in words.

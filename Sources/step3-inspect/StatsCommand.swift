@@ -21,12 +21,11 @@ struct StatsCommand: ToolCommand {
   func run() async throws {
     let checkpoint = try input.open(common)
     let tensors = try TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
-    let reporter = common.progressReporter("reading", total: tensors.reduce(0) { $0 + $1.byteRange.count })
-    defer { reporter.finish() }
-    let report = try StatisticsReport(
-      of: checkpoint, tensors: tensors, threads: common.threadCount, monitor: common.monitor(reporter))
-    reporter.finish()
-    common.note(Step3Inspect.name, reporter.outcome)
+    let threads = common.threadCount
+    let bytes = tensors.reduce(0) { $0 + $1.byteRange.count }
+    let report = try await common.reporting("reading", total: bytes) {
+      try await StatisticsReport(of: checkpoint, tensors: tensors, threads: threads, monitor: $0)
+    }
     try common.printReport(report) {
       table(report).rendered(width: StandardStream.output.columns, heading: common.heading)
     }

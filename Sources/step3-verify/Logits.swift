@@ -99,7 +99,7 @@ struct Logits: ToolCommand {
     let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
     let input = try setup.input(for: runner, fallback: fallback)
     let start = ContinuousClock.now
-    let outcome = try await Interruption.cancelling { try compare(runner, source, input) }
+    let outcome = try await Interruption.cancelling { try await compare(runner, source, input) }
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let document = LogitsDocument(
       ok: outcome.ok, report: outcome.report, failure: outcome.failure, bisection: outcome.bisection,
@@ -138,14 +138,14 @@ struct Logits: ToolCommand {
 
   private func compare(
     _ runner: ModelRunner, _ source: LogitsVerification.Reference, _ input: ForwardInput
-  ) throws -> Outcome {
+  ) async throws -> Outcome {
     let verification = try LogitsVerification(candidate: runner, reference: source, input: input)
     let file = try dump.map {
       try LogitsDump($0, tokens: input.batch.tokens, vocabulary: runner.model.text.vocabularySize)
     }
     var outcome = Outcome()
     do {
-      outcome.report = try reporting("comparing", verification.byteCount) { monitor in
+      outcome.report = try await reporting("comparing", verification.byteCount) { monitor in
         try verification.run(
           limits: LogitsLimits(
             maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
@@ -162,8 +162,8 @@ struct Logits: ToolCommand {
     guard case .model(let other) = source else { return outcome }
     if !afd.afd, bisect || !outcome.ok {
       let search = Bisection(reference: other, candidate: runner, input: input)
-      outcome.bisection = try reporting("looking for the first fault", search.byteCount) {
-        try search.run(monitor: $0)
+      outcome.bisection = try await reporting("looking for the first fault", search.byteCount) {
+        try await search.run(monitor: $0)
       }
     }
     outcome.bytesRead = runner.model.products.bytesRead + other.model.products.bytesRead
@@ -171,13 +171,11 @@ struct Logits: ToolCommand {
   }
 
   private func reporting<Result>(
-    _ activity: String, _ bytes: Int, _ work: (WorkMonitor) throws -> Result
-  ) throws -> Result {
+    _ activity: String, _ bytes: Int, _ work: (WorkMonitor) async throws -> Result
+  ) async throws -> Result {
     let progress = common.progressReporter(activity, total: bytes)
     defer { progress.finish() }
-    return try work(
-      WorkMonitor(
-        advance: { progress.advance(by: $0) }, item: { progress.setItem($0) },
-        isCancelled: { Interruption.isRequested }))
+    return try await work(
+      WorkMonitor(advance: { progress.advance(by: $0) }, item: { progress.setItem($0) }))
   }
 }

@@ -47,12 +47,12 @@ struct Tensors: ToolCommand {
     let verification = try TensorVerification(checked, source: try open(source), filter: try matcher())
     let reporter = common.progressReporter("comparing", total: verification.byteCount)
     defer { reporter.finish() }
-    Interruption.watch()
-    let report = try verification.run(
-      threads: common.threadCount,
-      monitor: WorkMonitor(
-        advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) },
-        isCancelled: { Interruption.isRequested }))
+    let threads = common.threadCount
+    let report = try await Interruption.cancelling {
+      try await verification.run(
+        threads: threads,
+        monitor: WorkMonitor(advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) }))
+    }
     reporter.finish()
     common.note(Step3Verify.name, reporter.outcome)
     if common.json {

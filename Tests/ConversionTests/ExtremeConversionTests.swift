@@ -71,7 +71,7 @@ import Verification
       #expect(try #require(result["a_proj.weight"]).shape.dimensions == shape)
       #expect(manifest.plan.files.flatMap(\.tensors).contains { $0.name == "a_proj.weight" })
       #expect(try #require(result["a_proj.weight"]).byteRange.isEmpty)
-      let report = try TensorVerification(result, source: Checkpoint.open(source)).run(threads: 2)
+      let report = try await TensorVerification(result, source: Checkpoint.open(source)).run(threads: 2)
       #expect(report.findings.isEmpty, "\(report.findings)")
       try FileManager.default.removeItem(atPath: output)
     }
@@ -95,7 +95,7 @@ import Verification
         continue
       }
       #expect(try Manifest.read(from: output) == manifest)
-      let report = try TensorVerification(Checkpoint.open(output), source: Checkpoint.open(source)).run(
+      let report = try await TensorVerification(Checkpoint.open(output), source: Checkpoint.open(source)).run(
         threads: 2)
       #expect(report.findings.isEmpty, "\(report.findings)")
       try FileManager.default.removeItem(atPath: output)

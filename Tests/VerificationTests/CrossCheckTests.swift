@@ -28,8 +28,8 @@ import Verification
     return directory.path("output")
   }
 
-  private func verify(_ output: String, _ fixture: String = "tiny") throws -> TensorReport {
-    try TensorVerification(
+  private func verify(_ output: String, _ fixture: String = "tiny") async throws -> TensorReport {
+    try await TensorVerification(
       Checkpoint.open(output), source: Checkpoint.open(Fixtures.path("checkpoints/\(fixture)"))
     ).run(threads: 2)
   }
@@ -50,7 +50,7 @@ import Verification
       "NVFP4A16_MODELOPT", "MXFP4A16",
     ])
   func schemes(recipe: String) async throws {
-    let report = try verify(try await convert(recipe))
+    let report = try await verify(try await convert(recipe))
     #expect(report.ok, "\(report.findings)")
     #expect(report.crossCheck.checked >= 6 && report.crossCheck.notChecked == 0)
     #expect(report.crossCheck.elements >= 4000 * report.crossCheck.checked)
@@ -60,7 +60,7 @@ import Verification
 
   @Test("both sides, and every part") func parts() async throws {
     let layout = ShardPlan.AFDLayout(ffnEP: 2)
-    let report = try verify(try await convert("keep", "tiny-fp8", .afd(layout)), "tiny-fp8")
+    let report = try await verify(try await convert("keep", "tiny-fp8", .afd(layout)), "tiny-fp8")
     #expect(report.ok && report.crossCheck.notChecked == 0, "\(report.findings)")
     let modules = report.crossCheck.modules
     #expect(modules.count { $0.side == .source } == 38)
@@ -72,14 +72,14 @@ import Verification
     let output = try await convert("W4A16")
     var original: Any?
     try configure(output) { original = $0.removeValue(forKey: "quantization_config") }
-    let silent = try verify(output)
+    let silent = try await verify(output)
     #expect(silent.findings.count == 6 && silent.findings.allSatisfy { $0.kind == .undescribed })
     try configure(output) {
       var settings = original as? [String: Any] ?? [:]
       settings["ignore"] = ["re:.*moe.*"]
       $0["quantization_config"] = settings
     }
-    #expect(try verify(output).findings.count { $0.kind == .undescribed } == 6)
+    #expect(try await verify(output).findings.count { $0.kind == .undescribed } == 6)
     for (key, value) in [("num_bits", 8), ("group_size", 64)] {
       try configure(output) { root in
         var settings = original as? [String: Any] ?? [:]
@@ -92,7 +92,7 @@ import Verification
         settings["config_groups"] = groups
         root["quantization_config"] = settings
       }
-      let report = try? verify(output)
+      let report = try? await verify(output)
       // Refused by the first reader, or found by the second.
       if let report {
         #expect(report.findings.count { $0.kind == .declaration } == 6, "\(key): \(report.findings)")
@@ -103,7 +103,7 @@ import Verification
   @Test("a filter holds for it as well") func filtered() async throws {
     let output = try await convert("FP8_BLOCK")
     let source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
-    let report = try TensorVerification(
+    let report = try await TensorVerification(
       Checkpoint.open(output), source: source, filter: { $0.hasSuffix("2.moe.up_proj.weight") }
     ).run(threads: 1)
     #expect(report.ok && report.crossCheck.modules.map(\.name) == ["model.layers.2.moe.up_proj"])
@@ -112,7 +112,7 @@ import Verification
   @Test(
     "codes that are not read: a whole copy is none the worse, one without a companion is",
     arguments: [true, false])
-  func copies(isWhole: Bool) throws {
+  func copies(isWhole: Bool) async throws {
     let settings = #"{"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}"#
     func write(_ name: String, _ suffixes: [String]) throws -> Checkpoint {
       let root = directory.path(name)
@@ -129,7 +129,7 @@ import Verification
     }
     let source = try write("source", ["weight", "descale_table"])
     let output = try write("copy", isWhole ? ["weight", "descale_table"] : ["weight"])
-    let report = try TensorVerification(output, source: source).run(threads: 1)
+    let report = try await TensorVerification(output, source: source).run(threads: 1)
     #expect(report.ok == isWhole, "\(report.findings)")
     #expect(report.crossCheck.checked == 0)
   }

@@ -183,7 +183,7 @@ struct Fault: Sendable {
       if !fault.drownsIn.contains(stored.recipe) {
         #expect(!logits.ok, "\(fault.name): \(logits.kl.mean)")
       }
-      let found = try pair.bisect()
+      let found = try await pair.bisect()
       #expect(!found.ok)
       if let setting = fault.setting {
         #expect(found.configuration.count == 1 && found.configuration[0].hasPrefix(setting), "\(fault.name)")

@@ -40,8 +40,8 @@ struct ForwardPair {
       limits: limits)
   }
 
-  func bisect() throws -> BisectionReport {
-    try Bisection(reference: reference, candidate: candidate, input: input).run()
+  func bisect() async throws -> BisectionReport {
+    try await Bisection(reference: reference, candidate: candidate, input: input).run()
   }
 
   /// A made-up text of the fixtures' vocabulary.

@@ -31,7 +31,7 @@ import Verification
       let logits = try pair.logits(LogitsLimits(maxMeanKL: stored.maxMeanKL))
       #expect(logits.ok, "\(logits.kl)")
       #expect(logits.tokens == 33 && logits.expertAgreement.count > 0)
-      let found = try pair.bisect()
+      let found = try await pair.bisect()
       #expect(found.ok && found.firstLayer == nil && found.firstTensor == nil)
       #expect(found.layers.allSatisfy(\.ok) && found.embedding?.ok == true && found.output?.ok == true)
     }
@@ -62,7 +62,7 @@ import Verification
         let own = try pair.logits()
         #expect(own.maxAbsError < 1e-5 && own.expertAgreement.allSatisfy { $0.agreement == 1 })
         #expect(own.perplexity.reference != nil)
-        let found = try pair.bisect()
+        let found = try await pair.bisect()
         #expect(found.ok && found.layers.allSatisfy(\.ok))
       }
     }
@@ -77,7 +77,7 @@ import Verification
     let sound = directory.path("sound")
     try await convert("tiny", .gguf, "Q8_0", into: sound)
     let pair = try ForwardPair(sound, of: source, [tokens], pixels: pixels)
-    let honest = try pair.bisect()
+    let honest = try await pair.bisect()
     #expect(honest.ok && honest.vision?.ok == true)
     let before = try pair.logits().kl.mean
     let name = "vision_model.transformer.layers.1.self_attn.qkv_proj.weight"
@@ -85,11 +85,11 @@ import Verification
     try Victim(path: sound).edit(weight) { $0.reverseRows(matrix: 0) }
     let spoilt = try ForwardPair(sound, of: source, [tokens], pixels: pixels)
     #expect(try spoilt.logits().kl.mean > before)
-    let found = try spoilt.bisect()
+    let found = try await spoilt.bisect()
     #expect(found.vision?.ok == false && found.firstLayer == nil)
     #expect(found.tensors.map(\.tensor) == [name])
     // Text alone does not pass there.
-    let text = try ForwardPair(sound, of: source, [[5, 6, 7]]).bisect()
+    let text = try await ForwardPair(sound, of: source, [[5, 6, 7]]).bisect()
     #expect(text.ok && text.vision == nil)
   }
 }

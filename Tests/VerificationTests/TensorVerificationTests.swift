@@ -31,8 +31,8 @@ import Verification
 
   private func verify(
     _ output: String, _ source: String, threads: Int = 2, filter: (@Sendable (String) -> Bool)? = nil
-  ) throws -> TensorReport {
-    try TensorVerification(
+  ) async throws -> TensorReport {
+    try await TensorVerification(
       Checkpoint.open(output), source: Checkpoint.open(Fixtures.path("checkpoints/\(source)")), filter: filter
     ).run(threads: threads)
   }
@@ -61,7 +61,7 @@ import Verification
     arguments: ["tiny", "odd", "tiny-fp8"], ["Q8_0", "Q4_K", "Q2_K", "BF16", "F16", "IQ4_XS"])
   func gguf(fixture: String, recipe: String) async throws {
     let output = try await convert(fixture, .gguf, recipe, recipe == "Q4_K" ? Self.layouts[1] : .none)
-    let report = try verify(output, fixture)
+    let report = try await verify(output, fixture)
     #expect(report.ok, "\(report.findings.first.map(\.message) ?? "")")
     #expect(report.tensors.allSatisfy { $0.ok })
     #expect(report.formats.reduce(0) { $0 + $1.tensors } == report.tensors.count)
@@ -70,13 +70,13 @@ import Verification
   @Test("safetensors, whole and in parts", arguments: ["tiny", "odd", "tiny-fp8"], ["keep", "FP8_BLOCK"])
   func safetensors(fixture: String, recipe: String) async throws {
     let output = try await convert(fixture, .safetensors, recipe, Self.layouts[1])
-    let report = try verify(output, fixture)
+    let report = try await verify(output, fixture)
     #expect(report.ok, "\(report.findings.first.map(\.message) ?? "")")
     if recipe == "keep" {
       #expect(report.tensors.allSatisfy { $0.maxAbs == 0 && $0.snr == nil && $0.relativeRMSE == 0 })
     }
     // A part alone is looked at as a part, and nothing is missing in it.
-    let part = try verify(output + "/ffn-ep1", fixture)
+    let part = try await verify(output + "/ffn-ep1", fixture)
     #expect(part.ok && part.partial)
     let experts = try #require(part.tensors.first { $0.name.hasSuffix(".moe.up_proj.weight") })
     #expect(experts.slices?.count == 1 && experts.slices?.first?.origin[0] ?? 0 > 0)
@@ -86,7 +86,10 @@ import Verification
 
   @Test func figuresDoNotDependOnThreads() async throws {
     let output = try await convert("odd", .gguf, "Q4_0")
-    let reports = try [1, 2, 5].map { try JSONEncoder.exact.encode(verify(output, "odd", threads: $0)) }
+    var reports: [Data] = []
+    for threads in [1, 2, 5] {
+      reports.append(try JSONEncoder.exact.encode(await verify(output, "odd", threads: threads)))
+    }
     #expect(reports[0] == reports[1] && reports[0] == reports[2])
   }
 
@@ -99,7 +102,7 @@ import Verification
       let half = bytes.count / 4
       for index in 0..<half { bytes.swapAt(index, half + index) }
     }
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     #expect(!report.ok)
     #expect(report.findings.map(\.tensor) == [name] && report.findings.map(\.part) == ["ffn-ep1"])
     let figures = try #require(report.tensors.first { $0.name == name && $0.part == "ffn-ep1" })
@@ -115,7 +118,7 @@ import Verification
       let row = 256 / 32 * 34
       for index in 0..<row { bytes.swapAt(17 * row + index, 400 * row + index) }
     }
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     let finding = try #require(report.findings.first)
     #expect(report.findings.count == 1 && finding.kind == .block && finding.tensor == "lm_head.weight")
     let figures = try #require(report.tensors.first { !$0.ok })
@@ -131,7 +134,7 @@ import Verification
           of: 2 * $0.loadUnaligned(fromByteOffset: 4, as: Float.self), toByteOffset: 4, as: Float.self)
       }
     }
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     #expect(report.findings.map(\.tensor) == ["model.layers.0.mlp.down_proj.weight"])
     let figures = try #require(report.tensors.first { !$0.ok })
     #expect(figures.worstBlock?.column == 128 && figures.rowsOutOfLine == 128)
@@ -141,7 +144,7 @@ import Verification
   @Test func oneBitOfATensorThatMustBeExact() async throws {
     let output = try await convert("tiny", .gguf, "keep")
     try damage(output, "blk.0.attn_norm.weight") { $0[8] ^= 1 }
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     #expect(report.findings.map(\.kind) == [.notExact])
     let figures = try #require(report.tensors.first { !$0.ok })
     #expect(figures.maxAbsAt?.row == 0 && figures.maxAbsAt?.column == 2 && figures.maxAbsAt?.matrix == nil)
@@ -153,30 +156,32 @@ import Verification
     try damage(output, "model.embed_tokens.weight") { bytes in
       (bytes[514], bytes[515]) = (0xC0, 0x7F)
     }
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     #expect(report.findings.map(\.kind) == [.nonFinite])
     #expect(report.findings.first?.message.contains("row 1, column 1") == true)
     // Where both sides have the same, nothing is wrong.
-    let same = try TensorVerification(Checkpoint.open(output), source: Checkpoint.open(output)).run(
+    let same = try await TensorVerification(Checkpoint.open(output), source: Checkpoint.open(output)).run(
       threads: 1)
     #expect(same.ok && same.tensors.contains { $0.sameNonFinite == 1 })
   }
 
   // MARK: Missing
 
-  @Test func missingAndUnexpectedTensors() throws {
-    let report = try verify(Fixtures.path("checkpoints/tiny"), "odd")
+  @Test func missingAndUnexpectedTensors() async throws {
+    let report = try await verify(Fixtures.path("checkpoints/tiny"), "odd")
     #expect(!report.ok)
     let kinds = Set(report.findings.map(\.kind))
     #expect(kinds.contains(.shape))
-    let filtered = try verify(Fixtures.path("checkpoints/tiny"), "odd") { $0.hasPrefix("model.layers.9") }
+    let filtered = try await verify(Fixtures.path("checkpoints/tiny"), "odd") {
+      $0.hasPrefix("model.layers.9")
+    }
     #expect(filtered.ok && filtered.tensors.isEmpty)
   }
 
   @Test func aSetWithoutOneOfItsParts() async throws {
     let output = try await convert("tiny", .safetensors, "keep", Self.layouts[1])
     try FileManager.default.removeItem(atPath: output + "/ffn-ep0")
-    let report = try verify(output, "tiny")
+    let report = try await verify(output, "tiny")
     #expect(!report.ok)
     let missing = report.findings.filter { $0.kind == .incomplete }
     #expect(missing.contains { $0.tensor == "model.layers.1.moe.gate_proj.weight" })

@@ -1,7 +1,7 @@
 /// What flows through the model: `[rows, columns]` of F32, row-major, one row per token.
 ///
 /// `@unchecked Sendable`: threads that fill one of these at the same time write disjoint elements, and nobody reads it
-/// until all of them are done; ``Workers`` keeps that order. The memory lives as long as the object.
+/// until all of them are done; `ParallelWork` keeps that order. The memory lives as long as the object.
 @safe public final class Activations: @unchecked Sendable {
   /// Tokens.
   public let rows: Int

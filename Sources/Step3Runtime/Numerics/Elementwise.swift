@@ -5,6 +5,7 @@ internal import Foundation
 #endif
 #if canImport(Glibc)
 internal import Glibc
+internal import ParallelWork
 #endif
 
 /// The functions between matrix products, row by row.
@@ -32,7 +33,7 @@ enum Elementwise {
     precondition(weight.count == input.columns && bias.count == input.columns)
     let result = Activations(rows: input.rows, columns: input.columns)
     let length = Double(input.columns)
-    try Workers.run(input.rows, threads: threads) { row in
+    try ParallelWork.forEach(below: input.rows, threads: threads) { row in
       let source = input[row]
       var sum = 0.0
       for index in source.indices { sum += Double(source[index]) }
@@ -54,7 +55,7 @@ enum Elementwise {
   /// `silu(gate) · up`, into `gate`. SiLU is `x · sigmoid(x)`.
   static func swiGLU(_ gate: Activations, _ up: Activations, threads: Int) throws {
     precondition(gate.rows == up.rows && gate.columns == up.columns)
-    try Workers.run(gate.rows, threads: threads) { row in
+    try ParallelWork.forEach(below: gate.rows, threads: threads) { row in
       let factors = up[row]
       gate.update(row) { values in
         for index in values.indices {
@@ -66,7 +67,7 @@ enum Elementwise {
 
   /// `x · sigmoid(1.702 x)`, in place: the GELU of CLIP.
   static func quickGELU(_ values: Activations, threads: Int) throws {
-    try Workers.run(values.rows, threads: threads) { row in
+    try ParallelWork.forEach(below: values.rows, threads: threads) { row in
       values.update(row) { span in
         for index in span.indices { span[index] = span[index] / (1 + exp(-1.702 * span[index])) }
       }
@@ -76,7 +77,7 @@ enum Elementwise {
   /// Adds the same row to every row.
   static func addBias(_ values: Activations, _ bias: [Float], threads: Int) throws {
     precondition(bias.count == values.columns)
-    try Workers.run(values.rows, threads: threads) { row in
+    try ParallelWork.forEach(below: values.rows, threads: threads) { row in
       values.update(row) { span in for index in span.indices { span[index] += bias[index] } }
     }
   }

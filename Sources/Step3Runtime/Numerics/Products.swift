@@ -1,6 +1,7 @@
 public import ModelWeights
 internal import Quantization
 internal import Synchronization
+internal import ParallelWork
 
 /// Products of activations with matrices that are read and decoded while they are used: a tile of rows is read,
 /// decoded, multiplied with all tokens, and forgotten.
@@ -49,7 +50,8 @@ public final class Products: Sendable {
     let height = tileHeight(tokens: tokens, rows: matrix.rows, columns: columns)
     let tiles = (matrix.rows + height - 1) / height
     let window = max(1, Self.prefetchedBytes / max(1, height * matrix.bytesPerRow))
-    try Workers.run(tiles, threads: threads, scratch: { scratches.lend(height * columns) }) { tile, loan in
+    try ParallelWork.forEach(below: tiles, threads: threads, scratch: { scratches.lend(height * columns) }) {
+      tile, loan in
       let rows = tile * height..<min((tile + 1) * height, matrix.rows)
       if tile % window == 0 {
         let next = (tile == 0 ? 0 : tile + window) * height

@@ -1,4 +1,5 @@
 internal import Step3Model
+internal import ParallelWork
 
 /// Causal attention of query heads over key and value heads that several of them share.
 ///
@@ -36,8 +37,8 @@ struct Attention: Sendable {
     precondition(earlier >= 0 && values.count == keys.count && query.columns == headCount * headDimension)
     let blocks = (rows.count + Self.queryBlock - 1) / Self.queryBlock
     let scale = 1 / Float(headDimension).squareRoot()
-    try Workers.run(
-      headCount * blocks, threads: threads,
+    try ParallelWork.forEach(
+      below: headCount * blocks, threads: threads,
       scratch: { [Float](repeating: 0, count: min(Self.queryBlock, rows.count) * keyCount) }
     ) { piece, scores in
       let (block, head) = piece.quotientAndRemainder(dividingBy: headCount)

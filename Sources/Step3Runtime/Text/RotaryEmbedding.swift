@@ -7,6 +7,7 @@ internal import Foundation
 #endif
 #if canImport(Glibc)
 internal import Glibc
+internal import ParallelWork
 #endif
 
 /// The rotary embedding: pairs of elements half a head apart are turned by an angle that grows with the position.
@@ -80,7 +81,7 @@ struct RotaryEmbedding: Sendable {
   func apply(to values: Activations, positions: [Int], threads: Int) throws {
     let half = frequencies.count
     precondition(positions.count == values.rows && values.columns % (2 * half) == 0)
-    try Workers.run(values.rows, threads: threads) { row in
+    try ParallelWork.forEach(below: values.rows, threads: threads) { row in
       var cosines = [Float](repeating: 0, count: half)
       var sines = cosines
       for index in 0..<half {

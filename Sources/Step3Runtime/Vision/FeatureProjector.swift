@@ -1,6 +1,7 @@
 internal import ModelWeights
 internal import Step3Model
 internal import TensorFormats
+internal import ParallelWork
 
 /// The way from patches to the language model's vectors: two convolutions that take fewer and longer vectors from the
 /// grid, then one linear layer.
@@ -72,7 +73,7 @@ struct FeatureProjector {
     for first in stride(from: 0, to: windows.count, by: band) {
       let range = first..<min(first + band, windows.count)
       let unfolded = Activations(rows: range.count, columns: matrix.columns)
-      try Workers.run(range.count, threads: products.threads) { row in
+      try ParallelWork.forEach(below: range.count, threads: products.threads) { row in
         unfolded.update(row) { windows[first + row].unfold(input, kernel: kernel, into: &$0) }
       }
       result.replace(from: first, with: try products.multiply(unfolded, matrix))

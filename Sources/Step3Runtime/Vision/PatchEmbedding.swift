@@ -2,6 +2,7 @@ internal import ImageInput
 internal import ModelWeights
 internal import Step3Model
 internal import TensorFormats
+internal import ParallelWork
 
 /// The vision tower's input: patches as vectors, positions, and class rows in front.
 struct PatchEmbedding {
@@ -50,7 +51,7 @@ struct PatchEmbedding {
     for image in batch.images {
       let pixels = batch.sources[image.source]
       let (grid, first) = (image.grid, row)
-      try Workers.run(grid * grid, threads: products.threads) { patch in
+      try ParallelWork.forEach(below: grid * grid, threads: products.threads) { patch in
         let (line, column) = patch.quotientAndRemainder(dividingBy: grid)
         windows.update(first + patch) { window in
           var index = 0

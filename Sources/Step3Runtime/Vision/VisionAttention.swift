@@ -1,4 +1,5 @@
 internal import Step3Model
+internal import ParallelWork
 
 /// Attention of every row of a picture over all rows of the same picture, without a mask.
 ///
@@ -46,8 +47,8 @@ struct VisionAttention: Sendable {
     }
     let longest = pictures.map(\.count).max() ?? 0
     let all = pieces
-    try Workers.run(
-      all.count, threads: threads,
+    try ParallelWork.forEach(
+      below: all.count, threads: threads,
       scratch: { [Float](repeating: 0, count: min(Self.queryBlock, longest) * longest) }
     ) { number, scores in
       try Task.checkCancellation()

@@ -67,12 +67,10 @@ struct CrossCheck {
   /// - Parameter isWanted: Which published names count.
   /// - Throws: What reading throws, `CancellationError`.
   /// - Complexity: Some thousand elements of each weight are read.
-  mutating func run(isWanted: (String) throws(CheckpointError) -> Bool, isCancelled: () -> Bool = { false })
-    throws
-  {
+  mutating func run(isWanted: (String) throws(CheckpointError) -> Bool) throws {
     guard weights.checkpoint.format == .safetensors else { return }
     for name in weights.names where try isWanted(name) {
-      if isCancelled() { throw CancellationError() }
+      try Task.checkCancellation()
       guard let weight = weights[name] else { continue }
       // What is fused, or stored once for several, is looked at for each of them.
       for piece in weight.pieces { try check(piece, of: weight) }

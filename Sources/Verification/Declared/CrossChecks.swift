@@ -26,7 +26,7 @@ struct CrossChecks: Sendable {
   }
 
   /// - Throws: What reading throws, `CancellationError`.
-  func run(isCancelled: @Sendable () -> Bool) throws -> Outcome {
+  func run() throws -> Outcome {
     let isWanted = filter ?? { _ in true }
     var outcome = Outcome()
     func add(_ check: CrossCheck) {
@@ -36,7 +36,7 @@ struct CrossChecks: Sendable {
     var check = CrossCheck(
       source, .source, isAsStored: isAsStored, counterparts: holders.map(\.weights.checkpoint),
       isCopied: { _ in true })
-    try check.run(isWanted: isWanted, isCancelled: isCancelled)
+    try check.run(isWanted: isWanted)
     add(check)
     reportForgotten(check.used, &outcome)
     let original = DeclaredConfiguration(source.checkpoint).settings
@@ -47,7 +47,7 @@ struct CrossChecks: Sendable {
         isCopied: { codes in
           settings == original && source.checkpoint[codes.name]?.elementType == codes.elementType
         })
-      try check.run(isWanted: isWanted, isCancelled: isCancelled)
+      try check.run(isWanted: isWanted)
       add(check)
     }
     return outcome

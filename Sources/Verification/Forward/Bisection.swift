@@ -48,7 +48,7 @@ public struct Bisection: Sendable {
   /// Searches.
   ///
   /// - Throws: What reading and running throw; `CancellationError`.
-  public func run(monitor: WorkMonitor = WorkMonitor()) throws -> BisectionReport {
+  public func run(monitor: WorkMonitor = WorkMonitor()) async throws -> BisectionReport {
     var report = BisectionReport()
     report.configuration = Self.differences(reference.model.text, candidate.model.text)
     // Layers that differ in shape cannot be compared one by one.
@@ -60,7 +60,7 @@ public struct Bisection: Sendable {
     // Other settings explain what the weights need not.
     if report.configuration.isEmpty { order += stages.filter(\.ok) }
     for stage in order {
-      report.tensors = try compareTensors(stage.names, monitor)
+      report.tensors = try await compareTensors(stage.names, monitor)
       guard report.tensors.isEmpty else {
         report.firstLayer = stage.layer
         return report
@@ -121,13 +121,13 @@ public struct Bisection: Sendable {
 
   private func compareTensors(
     _ names: [Step3TensorName], _ monitor: WorkMonitor
-  ) throws -> [TensorReport.Finding] {
+  ) async throws -> [TensorReport.Finding] {
     let order = Dictionary(
       names.enumerated().map { ($1.huggingFace, $0) }, uniquingKeysWith: { first, _ in first })
     let verification = try TensorVerification(
       candidate.model.weights.checkpoint, source: reference.model.weights.checkpoint,
       filter: { order[$0] != nil })
-    let found = try verification.run(threads: candidate.options.threads, monitor: monitor).findings
+    let found = try await verification.run(threads: candidate.options.threads, monitor: monitor).findings
     return found.sorted { order[$0.tensor] ?? 0 < order[$1.tensor] ?? 0 }
   }
 }

@@ -4,6 +4,7 @@ internal import Quantization
 public import Checkpoint
 public import Inspection
 internal import ModelWeights
+internal import ParallelWork
 internal import Synchronization
 public import TensorFormats
 
@@ -52,20 +53,21 @@ public struct TensorVerification: Sendable {
   /// Compares.
   ///
   /// - Throws: `CheckpointError` if a file cannot be read or decoded, `CancellationError`. Differences are findings.
-  public func run(threads: Int, monitor: WorkMonitor = WorkMonitor()) throws -> TensorReport {
-    let second = try crossChecks.run(isCancelled: monitor.isCancelled)
+  public func run(threads: Int, monitor: WorkMonitor = WorkMonitor()) async throws -> TensorReport {
+    let second = try crossChecks.run()
     let pairs = pairs
     let collected = Mutex(pairs.map { _ in TensorErrors() })
-    let work = OrderedWork<PairUnit, PairComparison, TensorErrors>(
-      makeScratch: { PairComparison(pairs) },
-      compute: { unit, comparison in
-        if unit.matrix == 0, unit.rows.lowerBound == 0 { monitor.item(pairs[unit.pair].name) }
-        let errors = try comparison.compare(unit)
-        monitor.advance(pairs[unit.pair].byteCount(of: unit))
-        return errors
-      },
-      takeIn: { unit, errors, _ in collected.withLock { $0[unit.pair].merge(errors) } })
-    try work.run(PairUnits(pairs), threads: threads, isCancelled: monitor.isCancelled)
+    try await ParallelWork(threads: threads).run(
+      IteratorSequence(PairUnits(pairs)), scratch: { PairComparison(pairs) }
+    ) {
+      unit, comparison in
+      if unit.matrix == 0, unit.rows.lowerBound == 0 { monitor.item(pairs[unit.pair].name) }
+      let errors = try comparison.compare(unit)
+      monitor.advance(pairs[unit.pair].byteCount(of: unit))
+      return errors
+    } takeIn: { unit, errors, _ in
+      collected.withLock { $0[unit.pair].merge(errors) }
+    }
     return report(collected.withLock { $0 }, second)
   }
 

@@ -1,0 +1,64 @@
+import Dispatch
+import Synchronization
+import Testing
+
+/// Where threads wait for each other, so that tests make the interleaving that they are about instead of hoping for it.
+final class Meeting: Sendable {
+  private struct State {
+    var happened: Set<String> = []
+    var waiting: [String: [DispatchSemaphore]] = [:]
+  }
+
+  private let state = Mutex(State())
+
+  /// Says that something has happened.
+  func announce(_ event: String) {
+    state.withLock { state in
+      state.happened.insert(event)
+      for semaphore in state.waiting.removeValue(forKey: event) ?? [] { semaphore.signal() }
+    }
+  }
+
+  /// Waits until it has happened. A test that waits in vain fails instead of hanging.
+  func await(_ event: String, _ location: SourceLocation = #_sourceLocation) {
+    let semaphore: DispatchSemaphore? = state.withLock { state in
+      guard !state.happened.contains(event) else { return nil }
+      let semaphore = DispatchSemaphore(value: 0)
+      state.waiting[event, default: []].append(semaphore)
+      return semaphore
+    }
+    guard let semaphore, semaphore.wait(timeout: .now() + 30) == .timedOut else { return }
+    Issue.record("'\(event)' never happened", sourceLocation: location)
+  }
+}
+
+/// Counts what is under way.
+final class Counter: Sendable {
+  private let state = Mutex((now: 0, peak: 0, total: 0))
+
+  var peak: Int { state.withLock { $0.peak } }
+  var total: Int { state.withLock { $0.total } }
+
+  /// - Returns: How many are under way now.
+  @discardableResult func enter() -> Int {
+    state.withLock { state in
+      state.now += 1
+      state.total += 1
+      state.peak = max(state.peak, state.now)
+      return state.now
+    }
+  }
+
+  func leave() { state.withLock { $0.now -= 1 } }
+}
+
+/// What was taken in.
+final class Log<Entry: Sendable>: Sendable {
+  private let state = Mutex<[Entry]>([])
+  var entries: [Entry] { state.withLock { $0 } }
+  func append(_ entry: Entry) { state.withLock { $0.append(entry) } }
+}
+
+struct Fault: Error, Equatable {
+  let number: Int
+}
