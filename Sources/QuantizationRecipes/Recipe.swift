@@ -73,16 +73,19 @@ extension Recipe {
   /// - Parameters:
   ///   - subject: The tensor.
   ///   - container: The files it is written to.
-  /// - Throws: `.invalidRequest` if no rule covers the tensor or a pattern takes too long; `.unsupported` if nothing the recipe allows for it
-  ///   fits.
+  ///   - obstacle: Why a format that fits the tensor's shape is out of the question all the same, for reasons that only
+  ///     the caller knows; `nil` if it is not. Asked of each format at the most once, in the order of preference.
+  /// - Throws: `.invalidRequest` if no rule covers the tensor or a pattern takes too long; `.unsupported` if nothing the
+  ///   recipe allows for it fits; what `obstacle` throws.
   /// - Complexity: O(number of conditions).
   public func decide(
-    _ subject: RecipeSubject, in container: Container
+    _ subject: RecipeSubject, in container: Container,
+    obstacle: (StorageFormat) throws(CheckpointError) -> String? = { _ throws(CheckpointError) in nil }
   ) throws(CheckpointError) -> RecipeDecision {
     let names = subject.nameBytes
     if let kept = KeptPrecise.reason(for: subject, names: names) {
       let wanted = precise.format(for: subject, reason: kept, in: container)
-      return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept)
+      return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept, obstacle)
     }
     guard let index = try firstRule(for: subject, names) else {
       throw CheckpointError(
@@ -93,7 +96,7 @@ extension Recipe {
     }
     let rule = rules[index]
     return try fit(
-      rule.format, fallback: rule.fallback ?? onMisfit, subject, container, rule: index, kept: nil)
+      rule.format, fallback: rule.fallback ?? onMisfit, subject, container, rule: index, kept: nil, obstacle)
   }
 
   private func firstRule(
@@ -103,22 +106,37 @@ extension Recipe {
     return nil
   }
 
+  /// The first format of a rule and its fallbacks that nothing speaks against.
   private func fit(
     _ wanted: StorageFormat, fallback: Fallback, _ subject: RecipeSubject, _ container: Container, rule: Int?,
-    kept: KeptPrecise?
+    kept: KeptPrecise?, _ obstacle: (StorageFormat) throws(CheckpointError) -> String?
   ) throws(CheckpointError) -> RecipeDecision {
     var reasons: [String] = []
+    // What a shape would have fitted: the formats after it stand in for it, and are no reasons of their own.
+    var obstructed: (format: StorageFormat, obstacle: String)?
     let wanted = wanted.resolved(in: container)
     // Integers cannot become anything else, so there is nothing for them to fall back to.
     let chain = kept == .integer ? [] : fallback.formats(after: wanted, for: subject, in: container)
     for format in [wanted] + chain.map({ $0.resolved(in: container) }) {
       let misfit = format.misfit(
         subject.shape, source: subject.sourceType, scheme: subject.sourceScheme, in: container)
-      guard let misfit else {
+      if let misfit {
+        if obstructed == nil, !reasons.contains(misfit) { reasons.append(misfit) }
+      } else if let reason = try obstacle(format) {
+        if obstructed == nil {
+          obstructed = (format, reason)
+          reasons.append(reason)
+        }
+      } else {
         let reason = reasons.isEmpty ? nil : reasons.joined(separator: "; ")
         return RecipeDecision(format: format, wanted: wanted, reason: reason, rule: rule, keptPrecise: kept)
       }
-      if !reasons.contains(misfit) { reasons.append(misfit) }
+    }
+    if let obstructed {
+      throw CheckpointError(
+        .unsupported, "cannot be stored as \(obstructed.format): \(obstructed.obstacle)",
+        tensor: subject.name,
+        remedy: "give the rule a fallback, or another format")
     }
     throw CheckpointError(
       .unsupported,

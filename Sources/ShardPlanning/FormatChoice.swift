@@ -43,16 +43,14 @@ struct FormatChoice {
       settled[Box(placed)] = choice
       if let rule = choice.rule { used.insert(rule) }
     }
-    for placed in Self.lackingNeighbours(tensors.map { ($0, settled[Box($0)]?.storage) }) {
+    for placed in Self.lackingNeighbours(tensors.map { ($0, settled[Box($0)]?.treatment) }) {
       settled[Box(placed)] = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: true)
     }
     var positions: [String: Int] = [:]
     for var placed in tensors {
       let name = placed.source.name
       guard let choice = settled[Box(placed)] else { continue }
-      placed.storage = choice.storage
-      placed.search = choice.search
-      placed.importance = choice.importance
+      placed.treatment = choice.treatment
       if choice.lacksImportance { result.unweighted.insert(name) }
       if choice.hasImportance { result.isCovered = true }
       if var fallback = choice.fallback {
@@ -81,9 +79,7 @@ struct FormatChoice {
   }
 
   private struct Settled {
-    let storage: Storage
-    let search: ScaleSearch?
-    let importance: String?
+    let treatment: Treatment
     let lacksImportance: Bool
     /// Whether the importance matrix has something about it, used or not.
     let hasImportance: Bool
@@ -97,20 +93,31 @@ struct FormatChoice {
 extension FormatChoice {
   /// The weights that could keep their codes if they were alone, but share a scale or a tensor with others that
   /// cannot, or have scales of their own where there is to be one for all.
-  private static func lackingNeighbours(_ tensors: [(PlacedTensor, Storage?)]) -> [PlacedTensor] {
-    var groups: [String: [(tensor: PlacedTensor, making: ShardPlan.Making, hasOwnScale: Bool)]] = [:]
-    for (tensor, storage) in tensors {
-      guard case .scheme(let scheme, let making, false)? = storage,
+  private static func lackingNeighbours(_ tensors: [(PlacedTensor, Treatment?)]) -> [PlacedTensor] {
+    struct Member {
+      let tensor: PlacedTensor
+      let isEncoded: Bool
+      let hasOwnScale: Bool
+    }
+    var groups: [String: [Member]] = [:]
+    for (tensor, treatment) in tensors {
+      guard let treatment, !treatment.isKept, let scheme = treatment.scheme,
         let module = EngineModules.module(of: tensor.source.safetensorsName)
       else { continue }
       let joins = scheme.fusesQueries && EngineModules.fusedQuery(module) != nil
       guard scheme.scheme.geometry.hasMatrixScale || joins else { continue }
-      let hasOwnScale = joins && scheme.scheme.geometry.hasMatrixScale && !tensor.source.isFused
-      groups[EngineModules.scaleGroup(module), default: []].append((tensor, making, hasOwnScale))
+      groups[EngineModules.scaleGroup(module), default: []].append(
+        Member(
+          tensor: tensor, isEncoded: treatment.operation.decodes,
+          hasOwnScale: joins && scheme.scheme.geometry.hasMatrixScale && !tensor.source.isFused))
     }
     return groups.values.flatMap { members in
-      let isUniform = members.allSatisfy { $0.making == members[0].making && !$0.hasOwnScale }
-      return isUniform ? [] : members.filter { $0.making != .encode }.map(\.tensor)
+      let first = members[0]
+      let isUniform = members.allSatisfy {
+        $0.isEncoded == first.isEncoded && !$0.hasOwnScale
+          && (first.isEncoded || $0.tensor.source.scheme == first.tensor.source.scheme)
+      }
+      return isUniform ? [] : members.filter { !$0.isEncoded }.map(\.tensor)
     }
   }
 }
@@ -123,39 +130,50 @@ extension FormatChoice {
     _ placed: PlacedTensor, hasTiedEmbedding: Bool, encodes: Bool
   ) throws(CheckpointError) -> Settled {
     let subject = subject(placed, hasTiedEmbedding: hasTiedEmbedding)
-    var decision: RecipeDecision
-    do throws(CheckpointError) {
-      decision = try recipe.decide(subject, in: container)
-    } catch {
-      guard let cut = placed.cut, error.code == .unsupported else { throw error }
-      var refusal = error
-      var rules = recipe.rules[...]
-      while let rule = rules.first, try !rule.matches(subject) { rules = rules.dropFirst() }
-      let wanted = rules.first?.format.resolved(in: container)
-      let unit = wanted.map { $0.cutUnit(along: cut.axis, of: placed.shape.rank) } ?? 1
-      refusal.remedy = [error.remedy, placed.choices(cut, unit: unit)].compactMap { $0 }.joined(
-        separator: "; or ")
-      throw refusal
-    }
     let weights = try importanceName(of: placed)
-    if let obstacle = try obstacle(decision.format, placed, hasWeights: weights != nil) {
-      decision = try instead(of: decision, obstacle, placed, subject, hasWeights: weights != nil)
-    }
-    var storage = try Storage(decision.format, placed)
-    if encodes, case .scheme(let scheme, _, false) = storage {
-      storage = .scheme(scheme, .encode, isKept: false)
-    }
-    try checkConvertible(placed, to: storage)
-    let search = try search(for: storage, placed)
-    let uses = usesImportance(storage, search)
+    let decision = try decide(subject, placed, hasWeights: weights != nil)
+    let treatment = try Treatment(
+      placed, as: decision.format, encodes: encodes, weights: weights, search: scaleSearch)
+    try placed.checkBlocks()
     return Settled(
-      storage: storage, search: search, importance: uses ? weights : nil,
-      lacksImportance: uses && weights == nil && importance != nil, hasImportance: weights != nil,
+      treatment: treatment,
+      lacksImportance: treatment.hasUseForWeights && weights == nil && importance != nil,
+      hasImportance: weights != nil,
       fallback: decision.reason.map {
         ShardPlan.Fallback(
           tensor: placed.source.name, wanted: decision.wanted.spelling, stored: decision.format.spelling,
           reason: $0, parameters: 0, isForeseen: isForeseen(decision))
       }, rule: decision.rule)
+  }
+
+  /// What the recipe says. Where nothing fits a box, it is also said which cuts would.
+  private func decide(
+    _ subject: RecipeSubject, _ placed: PlacedTensor, hasWeights: Bool
+  ) throws(CheckpointError) -> RecipeDecision {
+    var obstructed: StorageFormat?
+    do throws(CheckpointError) {
+      return try recipe.decide(subject, in: container) { format throws(CheckpointError) in
+        let obstacle = try obstacle(format, placed, hasWeights: hasWeights)
+        if obstacle != nil, obstructed == nil { obstructed = format }
+        return obstacle
+      }
+    } catch {
+      guard error.code == .unsupported else { throw error }
+      var refusal = error
+      if let obstructed {
+        if case .scheme(let stored) = obstructed, let choices = placed.cutInside(stored.scheme)?.choices {
+          refusal.remedy = choices
+        }
+      } else if let cut = placed.cut {
+        var rules = recipe.rules[...]
+        while let rule = rules.first, try !rule.matches(subject) { rules = rules.dropFirst() }
+        let wanted = rules.first?.format.resolved(in: container)
+        let unit = wanted.map { $0.cutUnit(along: cut.axis, of: placed.shape.rank) } ?? 1
+        refusal.remedy = [error.remedy, placed.choices(cut, unit: unit)].compactMap { $0 }.joined(
+          separator: "; or ")
+      }
+      throw refusal
+    }
   }
 
   /// Whether the recipe itself says what a tensor gets instead of what it asked: its rule has a list, no rule is about
@@ -183,28 +201,6 @@ extension FormatChoice {
     guard let importance, let name = placed.source.ggufName, (2...3).contains(shape.rank) else { return nil }
     let experts = shape.rank == 3 ? shape.dimensions[0] : nil
     return try importance.covers(name, columns: shape.columns, expertCount: experts) ? name : nil
-  }
-
-  /// The search for the scales of what is encoded in a scheme.
-  private func search(for storage: Storage, _ placed: PlacedTensor) throws(CheckpointError) -> ScaleSearch? {
-    guard case .scheme(let stored, .encode, _) = storage else { return nil }
-    if case .fp8Block = stored.scheme {
-      guard scaleSearch != .mse else {
-        throw CheckpointError(
-          .invalidRequest, "the scales of \(stored.scheme) are not searched for", tensor: placed.source.name,
-          remedy: "leave out --scale-search mse, or choose another recipe")
-      }
-      return .absmax
-    }
-    return scaleSearch ?? (stored.scheme.isFourBit ? .mse : .absmax)
-  }
-
-  private func usesImportance(_ storage: Storage, _ search: ScaleSearch?) -> Bool {
-    switch storage {
-    case .values(let type, .encode): BlockCodec.codec(for: type)?.usesImportance == true
-    case .scheme(_, .encode, _): search == .mse
-    case .values, .scheme: false
-    }
   }
 
   /// Why a tensor cannot be stored this way, where its shape alone does not tell; `nil` if it can.
@@ -242,74 +238,6 @@ extension FormatChoice {
       return "\(type) needs an importance matrix, and the one given has nothing about this tensor"
     }
   }
-
-  /// What the recipe allows instead of a format that its shape would fit.
-  private func instead(
-    of decision: RecipeDecision, _ obstacle: String, _ placed: PlacedTensor, _ subject: RecipeSubject,
-    hasWeights: Bool
-  ) throws(CheckpointError) -> RecipeDecision {
-    let fallback = decision.rule.flatMap { recipe.rules[$0].fallback } ?? recipe.onMisfit
-    let chain =
-      switch fallback {
-      case .error: [StorageFormat]()
-      case .chain(let formats): formats
-      case .standard: Fallback.standardChain(for: decision.format, source: subject.sourceType)
-      }
-    for format in chain.map({ $0.resolved(in: container) }) {
-      let misfit = format.misfit(
-        placed.shape, source: subject.sourceType, scheme: subject.sourceScheme, in: container)
-      guard misfit == nil, try self.obstacle(format, placed, hasWeights: hasWeights) == nil else { continue }
-      return RecipeDecision(
-        format: format, wanted: decision.wanted,
-        reason: [decision.reason, obstacle].compactMap { $0 }.joined(separator: "; "), rule: decision.rule,
-        keptPrecise: decision.keptPrecise)
-    }
-    var choices: String?
-    if case .scheme(let stored) = decision.format { choices = placed.cutInside(stored.scheme)?.choices }
-    throw CheckpointError(
-      .unsupported, "cannot be stored as \(decision.format): \(obstacle)", tensor: subject.name,
-      remedy: choices ?? "give the rule a fallback, or another format")
-  }
-}
-
-// MARK: - What can be made of the source
-
-extension FormatChoice {
-  private func checkConvertible(_ placed: PlacedTensor, to storage: Storage) throws(CheckpointError) {
-    let source = placed.source
-    let from = source.elementType
-    switch storage {
-    case .values(let type, .encode):
-      guard source.scheme != nil || (BlockCodec.codec(for: from) != nil && !from.isInteger) else {
-        throw CheckpointError(
-          .unsupported, "\(from) cannot be converted to \(type)", tensor: source.name,
-          remedy: "keep it with --tensor-type")
-      }
-      guard let encoder = BlockCodec.codec(for: type), encoder.canEncode else {
-        throw CheckpointError(.unsupported, "\(type) cannot be written", tensor: source.name)
-      }
-    case .scheme(let scheme, .encode, _):
-      guard source.scheme != nil || (BlockCodec.codec(for: from) != nil && !from.isInteger) else {
-        throw CheckpointError(
-          .unsupported, "\(from) cannot be converted to \(scheme.scheme)", tensor: source.name,
-          remedy: "keep it with --tensor-type")
-      }
-    case .values, .scheme: break
-    }
-    // A cut inside a block of the source would need the block taken apart.
-    let block = from.block.elements
-    guard source.scheme == nil, let start = placed.origin.last, let length = placed.extent.last,
-      !placed.isWhole
-    else { return }
-    guard start % block == 0, length % block == 0 else {
-      throw CheckpointError(
-        .unsupported,
-        "the cut at columns \(start) to \(start + length) falls inside the source's blocks of \(block) (\(from))",
-        tensor: source.name,
-        remedy: "convert to BF16 first"
-          + (placed.cut.map { ", or cut otherwise: \(placed.choices($0, unit: block))" } ?? ""))
-    }
-  }
 }
 
 extension StorageFormat {
@@ -327,6 +255,5 @@ extension StorageFormat {
 }
 
 extension BlockCodec {
-  fileprivate var usesImportance: Bool { if case .ignored = importanceUse { false } else { true } }
   fileprivate var needsImportance: Bool { if case .required = importanceUse { true } else { false } }
 }

@@ -14,14 +14,15 @@ enum GGUFPacking {
   ) throws(CheckpointError) -> [ShardPlan.File] {
     let tensors = tensors.sorted(by: OutputTensor.inSourceOrder)
     var items: [GGUFLayout.Tensor] = []
-    for placed in tensors {
-      guard let name = placed.ggufName else {
+    for output in tensors {
+      guard let name = output.ggufName else {
         throw CheckpointError(
           .unsupported, "GGUF has no name for this tensor in this architecture",
-          tensor: placed.sources[0].tensor,
+          tensor: output.tensor.source.tensor,
           remedy: "leave it out with --exclude, or convert to safetensors")
       }
-      items.append(GGUFLayout.Tensor(name: name, elementType: placed.elementType, shape: placed.shape))
+      items.append(
+        GGUFLayout.Tensor(name: name, elementType: output.tensor.elementType, shape: output.tensor.shape))
     }
     let prefix = directory.isEmpty ? fileName : "\(directory)/\(fileName)"
     let whole = try GGUFLayout(metadata: metadata, tensors: items)
@@ -44,8 +45,6 @@ enum GGUFPacking {
     return ShardPlan.File(
       path: path, bytes: layout.byteCount, dataOffset: layout.headerBytes.count,
       headerXXH3: digest(of: layout.headerBytes),
-      tensors: zip(tensors, layout.header.tensors).map { placed, tensor in
-        placed.tensor(named: tensor.name, at: tensor.byteRange)
-      })
+      tensors: zip(tensors, layout.header.tensors).map { $0.placed(as: $1.name, at: $1.byteRange) })
   }
 }

@@ -32,7 +32,8 @@ public struct ImportanceFile: Sendable {
   /// What the plan says about it.
   func described(for tensors: [PlacedTensor], unweighted: Set<String>) -> ShardPlan.Importance {
     ShardPlan.Importance(
-      file: name, bytes: byteCount, xxh3: xxh3, weighted: tensors.count { $0.importance != nil },
+      file: name, bytes: byteCount, xxh3: xxh3,
+      weighted: tensors.count { $0.treatment.operation.importance != nil },
       unweighted: unweighted.sorted())
   }
 }

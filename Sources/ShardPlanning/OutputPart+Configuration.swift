@@ -62,7 +62,7 @@ extension OutputPart {
     let isStated = model.isQuantized && text.stated(Self.quantizationKey) != nil
     if isQuantized, model.isQuantizationStated,
       weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
-      isStated || weights.allSatisfy(\.isKept)
+      isStated || weights.allSatisfy(\.treatment.isKept)
     {
       return
     }
@@ -150,7 +150,7 @@ extension OutputPart {
       if weight.source.scheme == nil {
         before[weight.source.elementType, default: 0] += weight.shape.elementCount
       }
-      if case .values(let type, _) = weight.storage { after[type, default: 0] += weight.shape.elementCount }
+      if weight.scheme == nil { after[weight.treatment.elementType, default: 0] += weight.shape.elementCount }
     }
     func most(_ counts: [ElementType: Int]) -> ElementType? {
       counts.filter { plain[$0.key] != nil }.max {
@@ -170,14 +170,6 @@ extension PlacedTensor {
     WrittenWeight(
       name: source.name, publishedName: source.safetensorsName, role: source.role, layer: source.layer,
       rank: shape.rank, isExpertStack: source.isExpertStack, scheme: scheme)
-  }
-
-  /// Whether it is stored as the source stores it, names included.
-  fileprivate var isKept: Bool {
-    switch storage {
-    case .values: isCopy
-    case .scheme(_, _, let isKept): isKept
-    }
   }
 }
 
@@ -221,11 +213,11 @@ extension PlacedTensor {
       origin[axis] /= unit
       extent[axis] = (extent[axis] + unit - 1) / unit
     }
-    switch tensor.derivation {
-    case .values where tensor.role == source.role, .codes: return (shape, origin, extent)
-    case .values, .shape: return nil
+    switch tensor.operation.part {
+    case nil where tensor.role == source.role, .codes: return (shape, origin, extent)
+    case nil, .shape: return nil
     case .scales:
-      guard let scheme = tensor.scheme?.scheme else { return nil }
+      guard let scheme = tensor.operation.scheme?.scheme else { return nil }
       divide(rank - 2, by: scheme.geometry.scaleHeight)
       if let width = scheme.geometry.scaleWidth {
         divide(rank - 1, by: width)

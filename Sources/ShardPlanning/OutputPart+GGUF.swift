@@ -50,7 +50,7 @@ extension OutputPart {
     guard let metadata = model.step3?.visionGGUFMetadata(name: "Step-3 vision", fileType: nil) else {
       throw CheckpointError(
         .malformed, "the checkpoint has vision tensors, but its configuration has no vision_config",
-        path: model.checkpoint.path, tensor: tensor.sources[0].tensor)
+        path: model.checkpoint.path, tensor: tensor.tensor.source.tensor)
     }
     return metadata
   }
@@ -61,7 +61,7 @@ extension OutputPart {
   ) throws(CheckpointError) -> [ShardPlan.File] {
     var metadata = metadata
     for key in [GGUFSplitKey.index, GGUFSplitKey.count, GGUFSplitKey.tensorCount] { metadata.remove(key) }
-    let isCopy = model.checkpoint.format == .gguf && tensors.allSatisfy { $0.making == .copy }
+    let isCopy = model.checkpoint.format == .gguf && tensors.allSatisfy(\.tensor.isCopy)
     if let type = fileType(tensors) {
       if !isCopy || metadata[GGUFFileType.key] == nil {
         metadata.set(GGUFFileType.key, .uint32(type.rawValue))
@@ -78,7 +78,7 @@ extension OutputPart {
   /// The recipe's name where GGUF has a number for it, otherwise what most of the matrices' elements are stored as.
   private func fileType(_ tensors: [OutputTensor]) -> GGUFFileType? {
     var counts: [ElementType: Int] = [:]
-    for tensor in tensors where tensor.shape.rank >= 2 {
+    for tensor in tensors.map(\.tensor) where tensor.shape.rank >= 2 {
       counts[tensor.elementType, default: 0] += tensor.shape.elementCount
     }
     let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue

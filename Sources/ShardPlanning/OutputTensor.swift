@@ -6,77 +6,59 @@ internal import TensorFormats
 
 /// One tensor of one part, before it has a place in a file.
 struct OutputTensor {
-  /// Its name in a safetensors output.
-  var name: String
+  /// As the plan will list it, with its name in a safetensors output, at no place yet.
+  var tensor: ShardPlan.Tensor
   /// Its name in a GGUF output; `nil` where the model has none for it.
   var ggufName: String?
-  /// What it is for: scales are scales, whatever their weight is for.
-  var role: TensorRole
-  let layer: Int?
+  /// Whether it belongs to the vision side, which GGUF keeps in a file of its own.
   let isVision: Bool
-  var elementType: ElementType
-  var shape: TensorShape
-  var sources: [ShardPlan.Slice]
-  var derivation = ShardPlan.Derivation.values
-  var making: ShardPlan.Making
-  var scheme: StoredScheme?
-  var search: ScaleSearch?
-  var scaleGroup: Int?
-  var importance: String?
 
-  /// The output tensor, at the place that a file's layout gives it.
-  func tensor(named name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
-    ShardPlan.Tensor(
-      name: name, role: role, layer: layer, elementType: elementType, shape: shape, offset: bytes.lowerBound,
-      bytes: bytes.count, sources: sources, derivation: derivation, making: making, scheme: scheme,
-      search: search, scaleGroup: scaleGroup, importance: importance)
+  /// The tensor at the place that a file's layout gives it.
+  func placed(as name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
+    var tensor = tensor
+    tensor.name = name
+    (tensor.offset, tensor.bytes) = (bytes.lowerBound, bytes.count)
+    return tensor
   }
 
   /// Whether the output is read in the order of the source: by file, then by offset, then by name.
   static func inSourceOrder(_ a: OutputTensor, _ b: OutputTensor) -> Bool {
     let (left, right) = (a.firstRead, b.firstRead)
-    return left != right ? left < right : a.name < b.name
+    return left != right ? left < right : a.tensor.name < b.tensor.name
   }
 
   private var firstRead: (Int, Int) {
-    sources.map { ($0.file, $0.offset) }.min { $0 < $1 } ?? (0, 0)
+    tensor.sources.map { ($0.file, $0.offset) }.min { $0 < $1 } ?? (0, 0)
   }
 }
 
 // MARK: - Values
 
 extension OutputTensor {
-  /// A weight that is one tensor.
-  init(_ placed: PlacedTensor, as type: ElementType, _ making: ShardPlan.Making) {
+  /// A weight's values or codes.
+  init(_ placed: PlacedTensor) {
     let source = placed.source
-    name = source.safetensorsName
+    tensor = ShardPlan.Tensor(
+      name: source.safetensorsName, role: source.role, layer: source.layer,
+      elementType: placed.treatment.elementType, shape: placed.shape, offset: 0, bytes: 0,
+      sources: [placed.slice], operation: placed.treatment.operation)
     ggufName = source.ggufName
-    role = source.role
-    layer = source.layer
     isVision = source.isVision
-    elementType = type
-    shape = placed.shape
-    sources = [placed.slice]
-    self.making = making
-    importance = placed.importance
   }
 
   /// The scales of whole matrices that GGUF keeps beside blocks: `blk.4.ffn_up_exps.scale`; `nil` if there are none.
   ///
   /// Source: llama.cpp, which multiplies the product of an NVFP4 matrix with them.
-  static func matrixScales(beside blocks: OutputTensor) -> OutputTensor? {
-    guard blocks.making != .encode, blocks.sources[0].scaling?.matrixScales != nil,
-      let name = blocks.ggufName.flatMap(EngineModules.module)
+  var matrixScalesBeside: OutputTensor? {
+    guard !tensor.operation.decodes, tensor.source.scaling?.matrixScales != nil,
+      let name = ggufName.flatMap(EngineModules.module)
     else { return nil }
-    var scales = blocks
+    var scales = self
     scales.ggufName = name + ".scale"
-    scales.role = .scale
-    scales.elementType = .f32
-    scales.shape = TensorShape([blocks.shape.rank == 3 ? blocks.shape.dimensions[0] : 1])
-    scales.derivation = .matrixScales
-    scales.importance = nil
-    let divides = blocks.sources[0].scaling?.scheme?.dividesByMatrixScale == true
-    scales.making = divides ? .repack : .copy
+    scales.tensor.role = .scale
+    scales.tensor.elementType = .f32
+    scales.tensor.shape = TensorShape([tensor.shape.rank == 3 ? tensor.shape.dimensions[0] : 1])
+    scales.tensor.operation = .carry(.matrixScales, of: nil, scaleGroup: nil)
     return scales
   }
 }
@@ -88,65 +70,49 @@ extension OutputTensor {
   ///
   /// - Parameters:
   ///   - module: The module's name, without a suffix.
-  ///   - members: In the order of their rows.
+  ///   - members: In the order of their rows, all stored in that scheme and alike.
   ///   - scaleGroup: The number of the group that shares a scale per matrix, if the scheme has such scales.
   ///   - statesShape: Whether packed codes have their shape beside them.
   static func components(
-    of module: String, _ members: [PlacedTensor], _ scheme: StoredScheme, _ making: ShardPlan.Making,
-    isKept: Bool, scaleGroup: Int?, statesShape: Bool
+    of module: String, _ members: [PlacedTensor], _ scheme: StoredScheme, scaleGroup: Int?, statesShape: Bool
   ) -> [OutputTensor] {
     let first = members[0]
     var dimensions = first.extent
     if members.count > 1 {
       dimensions[dimensions.count - 2] = members.reduce(0) { $0 + $1.extent[dimensions.count - 2] }
     }
-    let slices = joined(members.map(\.slice))
     guard let components = scheme.components(of: TensorShape(dimensions)) else { return [] }
+    var codes = OutputTensor(first)
+    codes.ggufName = nil
+    codes.tensor.sources = joined(members.map(\.slice))
+    let (stored, isKept) = (first.source.stored, first.treatment.isKept)
     return components.filter { statesShape || $0.part != .shape }.map { part, suffix, component in
-      var tensor = OutputTensor(first, as: component.elementType, making)
-      tensor.name = "\(module).\(suffix)"
-      tensor.ggufName = nil
-      tensor.shape = component.shape
-      tensor.sources = slices
-      tensor.scheme = scheme
-      tensor.derivation = ShardPlan.Derivation(part)
-      if part != .codes { tensor.role = .scale }
-      if making == .encode, part == .codes || part == .scales {
-        // They are made together.
-        tensor.search = first.search
-        tensor.scaleGroup = scaleGroup
-      } else {
-        tensor.importance = nil
-      }
+      var output = codes
+      output.tensor.name = "\(module).\(suffix)"
+      output.tensor.elementType = component.elementType
+      output.tensor.shape = component.shape
+      output.tensor.operation = first.treatment.operation.making(part, of: scheme, scaleGroup: scaleGroup)
+      if part != .codes { output.tensor.role = .scale }
+      guard isKept else { return output }
       switch part {
-      case .codes: if isKept { tensor.name = first.source.stored.codes.name }
-      case .scales: tensor.take(first.source.stored.scales, isKept: isKept)
-      case .matrixScales:
-        tensor.scaleGroup = scaleGroup
-        tensor.take(first.source.stored.matrixScales, isKept: isKept)
-      case .shape: tensor.making = .encode
+      case .codes: output.tensor.name = stored.codes.name
+      case .scales: output.keep(stored.scales)
+      case .matrixScales: output.keep(stored.matrixScales)
+      case .shape: break
       }
-      return tensor
+      return output
     }
   }
 
-  /// Takes over what the source's tensor is like, as far as that is wanted.
-  private mutating func take(_ source: Checkpoint.Tensor?, isKept: Bool) {
-    guard making != .encode else { return }
-    guard let source else {
-      making = .repack
-      return
-    }
-    guard isKept else {
-      if making == .copy, source.elementType != elementType { making = .repack }
-      return
-    }
-    name = source.name
-    elementType = source.elementType
+  /// Takes over what the source's tensor of scales is like.
+  private mutating func keep(_ source: Checkpoint.Tensor?) {
+    guard let source else { return }
+    tensor.name = source.name
+    tensor.elementType = source.elementType
     // One scale for each matrix is stored as `[E]`, `[E, 1, 1]` or, for a single one, without dimensions.
-    if shape.elementCount == source.shape.elementCount { shape = source.shape }
-    if source.shape.rank < shape.rank, shape.elementCount == shape.dimensions.first {
-      shape = TensorShape([shape.elementCount])
+    if tensor.shape.elementCount == source.shape.elementCount { tensor.shape = source.shape }
+    if source.shape.rank < tensor.shape.rank, tensor.shape.elementCount == tensor.shape.dimensions.first {
+      tensor.shape = TensorShape([tensor.shape.elementCount])
     }
   }
 
@@ -167,14 +133,17 @@ extension OutputTensor {
   }
 }
 
-extension ShardPlan.Derivation {
-  fileprivate init(_ part: StoredScheme.Part) {
-    self =
-      switch part {
-      case .codes: .codes
-      case .scales: .scales
-      case .matrixScales: .matrixScales
-      case .shape: .shape
-      }
+extension ShardPlan.Operation {
+  /// What is done for one of a module's tensors, where this is done for its codes.
+  fileprivate func making(_ part: StoredScheme.Part, of scheme: StoredScheme, scaleGroup: Int?) -> Self {
+    switch (self, part) {
+    case (_, .shape): return .shape(of: scheme)
+    case (.encode(_, _, var encoding), _):
+      encoding.scaleGroup = scaleGroup
+      return .encode(part, of: scheme, encoding)
+    case (_, .matrixScales): return .carry(part, of: scheme, scaleGroup: scaleGroup)
+    case (.unpack, _): return .unpack(part, of: scheme)
+    default: return .carry(part, of: scheme, scaleGroup: nil)
+    }
   }
 }

@@ -28,28 +28,25 @@ struct OutputTensors {
     var joined: [Joined: [PlacedTensor]] = [:]
     for tensor in tensors {
       note(tensor)
-      switch tensor.storage {
-      case .values(let type, let making):
-        let blocks = OutputTensor(tensor, as: type, making)
+      guard let scheme = tensor.scheme else {
+        let blocks = OutputTensor(tensor)
         parts[tensor.part].append(blocks)
-        if format == .gguf, let scales = OutputTensor.matrixScales(beside: blocks) {
-          parts[tensor.part].append(scales)
-        }
-      case .scheme(let scheme, let making, let isKept):
-        let module = try module(of: tensor, scheme, isKept: isKept)
-        if module.count == 1 {
-          parts[tensor.part] += OutputTensor.components(
-            of: module.name, [tensor], scheme, making, isKept: isKept, scaleGroup: group(of: tensor, scheme),
-            statesShape: statesShape(module.name, isKept: isKept))
-          continue
-        }
-        let key = Joined(part: tensor.part, module: module.name)
-        joined[key, default: []].append(tensor)
-        guard joined[key]?.count == module.count, let members = joined.removeValue(forKey: key) else {
-          continue
-        }
-        parts[tensor.part] += try join(members, scheme, making, isKept: isKept, module: module.name)
+        if format == .gguf, let scales = blocks.matrixScalesBeside { parts[tensor.part].append(scales) }
+        continue
       }
+      let module = try module(of: tensor, scheme)
+      if module.count == 1 {
+        parts[tensor.part] += OutputTensor.components(
+          of: module.name, [tensor], scheme, scaleGroup: group(of: tensor, scheme),
+          statesShape: statesShape(module.name, isKept: tensor.treatment.isKept))
+        continue
+      }
+      let key = Joined(part: tensor.part, module: module.name)
+      joined[key, default: []].append(tensor)
+      guard joined[key]?.count == module.count, let members = joined.removeValue(forKey: key) else {
+        continue
+      }
+      parts[tensor.part] += try join(members, scheme, module: module.name)
     }
     if let lonely = joined.values.first?.first {
       throw CheckpointError(
@@ -65,18 +62,17 @@ struct OutputTensors {
   }
 
   private func join(
-    _ members: [PlacedTensor], _ scheme: StoredScheme, _ making: ShardPlan.Making, isKept: Bool,
-    module: String
+    _ members: [PlacedTensor], _ scheme: StoredScheme, module: String
   ) throws(CheckpointError) -> [OutputTensor] {
-    if let odd = members.first(where: { !$0.isWhole || $0.storage != members[0].storage }) {
+    if let odd = members.first(where: { !$0.isWhole || !$0.treatment.isLike(members[0].treatment) }) {
       throw CheckpointError(
         .invalidRequest, "engines need it and its neighbours as one tensor, and they are not stored alike",
         tensor: odd.source.name, remedy: "store queries, keys and values of a layer alike")
     }
-    let ordered = members.sorted { place(of: $0, isKept: isKept) < place(of: $1, isKept: isKept) }
+    let ordered = members.sorted { place(of: $0) < place(of: $1) }
     return OutputTensor.components(
-      of: module, ordered, scheme, making, isKept: isKept, scaleGroup: group(of: ordered[0], scheme),
-      statesShape: statesShape(module, isKept: isKept))
+      of: module, ordered, scheme, scaleGroup: group(of: ordered[0], scheme),
+      statesShape: statesShape(module, isKept: ordered[0].treatment.isKept))
   }
 
   /// What is kept gets no tensor that it did not have.
@@ -86,9 +82,9 @@ struct OutputTensors {
 
   /// The module whose tensors a weight becomes, and how many weights it has.
   private func module(
-    of tensor: PlacedTensor, _ scheme: StoredScheme, isKept: Bool
+    of tensor: PlacedTensor, _ scheme: StoredScheme
   ) throws(CheckpointError) -> (name: String, count: Int) {
-    let source = tensor.source
+    let (source, isKept) = (tensor.source, tensor.treatment.isKept)
     if isKept, source.isFused {
       let codes = source.stored.codes.name
       return (
@@ -107,8 +103,8 @@ struct OutputTensors {
     return (fused.module, 3)
   }
 
-  private func place(of tensor: PlacedTensor, isKept: Bool) -> Int {
-    if isKept { return tensor.source.firstRow }
+  private func place(of tensor: PlacedTensor) -> Int {
+    if tensor.treatment.isKept { return tensor.source.firstRow }
     return EngineModules.module(of: tensor.source.safetensorsName).flatMap(EngineModules.fusedQuery)?.place
       ?? 0
   }
@@ -121,7 +117,7 @@ extension OutputTensors {
   private mutating func groupScales(_ tensors: [PlacedTensor]) {
     var seen: Set<String> = []
     for tensor in tensors {
-      guard case .scheme(let scheme, _, false) = tensor.storage, scheme.scheme.geometry.hasMatrixScale,
+      guard tensor.scheme?.scheme.geometry.hasMatrixScale == true, !tensor.treatment.isKept,
         let module = EngineModules.module(of: tensor.source.safetensorsName), seen.insert(module).inserted
       else { continue }
       let key = EngineModules.scaleGroup(module)
@@ -144,13 +140,9 @@ extension OutputTensors {
 
   /// Notes which scales of the source are scales of the output.
   private mutating func note(_ tensor: PlacedTensor) {
+    guard !tensor.treatment.operation.decodes else { return }
     let stored = tensor.source.stored
-    let names: [String]
-    switch tensor.storage {
-    case .values(_, .encode), .scheme(_, .encode, _): names = []
-    case .values(_, .copy), .values(_, .repack), .scheme(_, _, _):
-      names = [stored.scales, stored.matrixScales].compactMap { $0?.name }
-    }
+    let names = [stored.scales, stored.matrixScales].compactMap { $0?.name }
     if !names.isEmpty { carried[stored.codes.name] = names }
   }
 

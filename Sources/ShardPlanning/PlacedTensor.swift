@@ -1,7 +1,6 @@
 internal import Checkpoint
 internal import ModelWeights
 internal import Quantization
-internal import QuantizationRecipes
 internal import TensorFormats
 
 /// A weight of the source as the planner sees it: what it is, and how it is stored.
@@ -51,12 +50,8 @@ struct PlacedTensor {
   var extent: [Int]
   /// Which option cut it, and where; `nil` if none did.
   var cut: Cut?
-  /// How it is stored.
-  var storage: Storage
-  /// How the scales of its scheme are chosen, if it is encoded in one.
-  var search: ScaleSearch?
-  /// Its name in the importance matrix, if that is used.
-  var importance: String?
+  /// What becomes of it.
+  var treatment: Treatment
 
   /// The values, row-major.
   var shape: TensorShape { TensorShape(extent) }
@@ -65,14 +60,7 @@ struct PlacedTensor {
   var isWhole: Bool { extent == source.shape.dimensions }
 
   /// The scheme it is stored in.
-  var scheme: StoredScheme? { if case .scheme(let scheme, _, _) = storage { scheme } else { nil } }
-
-  /// Whether its bytes are the source's.
-  var isCopy: Bool {
-    switch storage {
-    case .values(_, let making), .scheme(_, let making, _): making == .copy
-    }
-  }
+  var scheme: StoredScheme? { treatment.scheme }
 
   /// The whole weight.
   init(_ source: SourceTensor, part: Int) {
@@ -81,7 +69,7 @@ struct PlacedTensor {
     let dimensions = source.shape.dimensions
     origin = dimensions.map { _ in 0 }
     extent = dimensions
-    storage = .values(source.elementType, .copy)
+    treatment = Treatment(keeping: source)
   }
 
   /// The box as the plan describes it: in the stored tensor, which may hold more than this weight.

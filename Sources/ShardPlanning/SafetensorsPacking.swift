@@ -29,17 +29,15 @@ enum SafetensorsPacking {
       let layout = try SafetensorsLayout(
         shard.map {
           SafetensorsLayout.Item(
-            name: $0.name, elementType: $0.elementType, shape: $0.shape)
+            name: $0.tensor.name, elementType: $0.tensor.elementType, shape: $0.tensor.shape)
         }, metadata: metadata, order: .asGiven, alignment: dataAlignment)
       headers[path] = layout.headerBytes
       files.append(
         ShardPlan.File(
           path: path, bytes: layout.fileByteCount, dataOffset: layout.header.dataOffset,
           headerXXH3: digest(of: layout.headerBytes),
-          tensors: zip(shard, layout.header.tensors).map { placed, tensor in
-            placed.tensor(named: tensor.name, at: tensor.byteRange)
-          }))
-      for placed in shard { weightMap[placed.name] = name }
+          tensors: zip(shard, layout.header.tensors).map { $0.placed(as: $1.name, at: $1.byteRange) }))
+      for output in shard { weightMap[output.tensor.name] = name }
     }
     guard files.count > 1 else { return (files, nil) }
     let total = files.reduce(0) { $0 + $1.bytes - $1.dataOffset }
@@ -59,7 +57,7 @@ enum SafetensorsPacking {
         tensors.sorted {
           let (left, right) = ($0.rank, $1.rank)
           return left != right
-            ? left > right : $0.name.precedesBytewise($1.name)
+            ? left > right : $0.tensor.name.precedesBytewise($1.tensor.name)
         }
       ]
     }
@@ -88,9 +86,9 @@ enum SafetensorsPacking {
 }
 
 extension OutputTensor {
-  fileprivate var byteCount: Int { shape.byteCount(as: elementType) ?? 0 }
-  fileprivate var rank: Int { elementType.safetensorsRank ?? 0 }
-  fileprivate var width: Int { elementType.safetensorsAlignment ?? 1 }
+  fileprivate var byteCount: Int { tensor.shape.byteCount(as: tensor.elementType) ?? 0 }
+  fileprivate var rank: Int { tensor.elementType.safetensorsRank ?? 0 }
+  fileprivate var width: Int { tensor.elementType.safetensorsAlignment ?? 1 }
 }
 
 /// The XXH3-128 of some bytes, in hexadecimal.

@@ -1,4 +1,5 @@
 package import Checkpoint
+internal import Quantization
 package import TensorFormats
 
 extension ShardPlan {
@@ -21,7 +22,7 @@ extension ShardPlan {
       for tensor in part.tensors {
         carried.formUnion(tensor.carriedScales)
         for slice in tensor.sources {
-          placed[slice.tensor, default: Boxes()].add(slice, tensor.derivation, in: part.directory)
+          placed[slice.tensor, default: Boxes()].add(slice, tensor.operation.part, in: part.directory)
         }
       }
     }
@@ -60,16 +61,16 @@ extension ShardPlan {
     var codes: Set<PlacedSlice> = []
     var scales: Set<PlacedSlice> = []
 
-    mutating func add(_ slice: Slice, _ derivation: Derivation, in part: String) {
+    mutating func add(_ slice: Slice, _ scaled: StoredScheme.Part?, in part: String) {
       let place = PlacedSlice(part: part, origin: slice.origin, extent: slice.extent)
-      switch derivation {
+      switch scaled {
       case .scales: scales.insert(place)
       // One for each matrix: those of a module of several weights are listed with the first.
       case .matrixScales, .shape: break
       case .codes:
         codes.insert(place)
         values[part, default: []].append(slice)
-      case .values: values[part, default: []].append(slice)
+      case nil: values[part, default: []].append(slice)
       }
     }
   }
@@ -108,14 +109,12 @@ extension ShardPlan {
 extension ShardPlan.Tensor {
   /// The source's tensors of scales that it is made of.
   fileprivate var carriedScales: [String] {
-    guard making != .encode else { return [] }
     let scaling = sources.compactMap(\.scaling)
-    return switch derivation {
-    case .codes, .shape: []
+    return switch operation {
+    case .copy, .convert, .encode, .unpack, .shape, .carry(.codes, _, _), .carry(.shape, _, _): []
     // Blocks hold the scales as well.
-    case .values: making == .repack ? scaling.compactMap { $0.scales?.tensor } : []
-    case .scales: scaling.compactMap { $0.scales?.tensor }
-    case .matrixScales: scaling.compactMap { $0.matrixScales?.tensor }
+    case .pack, .carry(.scales, _, _): scaling.compactMap { $0.scales?.tensor }
+    case .carry(.matrixScales, _, _): scaling.compactMap { $0.matrixScales?.tensor }
     }
   }
 }

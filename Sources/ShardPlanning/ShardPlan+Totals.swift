@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Quantization
 public import TensorFormats
 
 extension ShardPlan {
@@ -84,9 +85,9 @@ extension ShardPlan.Tensor {
 
   /// How many weights it stands for: what packed codes were before packing; 0 for scales and shapes.
   public var parameters: Int {
-    switch derivation {
-    case .values where role == .scale: 0
-    case .values, .codes: sources.reduce(0) { $0 + $1.extent.reduce(1, *) }
+    switch operation.part {
+    case nil where role == .scale: 0
+    case nil, .codes: sources.reduce(0) { $0 + $1.extent.reduce(1, *) }
     case .scales, .matrixScales, .shape: 0
     }
   }

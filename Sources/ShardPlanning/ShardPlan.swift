@@ -10,7 +10,7 @@ public import TensorFormats
 /// that are equal give equal output, byte for byte.
 public struct ShardPlan: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 3
+  public static let currentVersion = 4
 
   /// ``currentVersion`` at the time of planning.
   public var version: Int = ShardPlan.currentVersion
@@ -57,6 +57,11 @@ extension ShardPlan {
     public var tensorCount: Int
     /// Tensors that are not on disk as the plan speaks of them: renamed, stacked, merged or decoded ones.
     public var derived: [DerivedTensor] = []
+    /// Whether its tensors are copied as they are stored, without a look at what they mean.
+    public var isRaw: Bool
+    /// XXH3-128 of `config.json`, by which codes are understood; of a partition set's, that of the model it was put
+    /// together to. `nil` where there is none.
+    public var configurationXXH3: String?
   }
 
   /// A tensor that is made of others whenever it is read.
@@ -119,13 +124,17 @@ extension ShardPlan {
     public var publishedNames = false
     /// What `tokenizer.ggml.pre` says; `nil` if the tokenizer shall be recognised.
     public var tokenizerPre: String?
+    /// Whether weights that are NaN or infinite are passed on where the target type can hold them; otherwise they end the
+    /// conversion.
+    public var allowNonFinite = false
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
       scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil, exclude: [String] = [],
-      publishedNames: Bool = false
+      publishedNames: Bool = false, allowNonFinite: Bool = false
     ) {
+      self.allowNonFinite = allowNonFinite
       self.exclude = exclude
       self.publishedNames = publishedNames
       self.format = format
@@ -134,6 +143,20 @@ extension ShardPlan {
       self.maximumShardBytes = maximumShardBytes
       self.scaleSearch = scaleSearch
       self.tokenizerPre = tokenizerPre
+    }
+
+    /// Reads a request. Older plans do not say whether weights that are no numbers are let through: they are not.
+    public init(from decoder: any Decoder) throws {
+      let values = try decoder.container(keyedBy: CodingKeys.self)
+      format = try values.decode(Checkpoint.Format.self, forKey: .format)
+      recipe = try values.decode(String.self, forKey: .recipe)
+      partition = try values.decode(Partition.self, forKey: .partition)
+      maximumShardBytes = try values.decodeIfPresent(Int.self, forKey: .maximumShardBytes)
+      scaleSearch = try values.decodeIfPresent(ScaleSearch.self, forKey: .scaleSearch)
+      exclude = try values.decode([String].self, forKey: .exclude)
+      publishedNames = try values.decode(Bool.self, forKey: .publishedNames)
+      tokenizerPre = try values.decodeIfPresent(String.self, forKey: .tokenizerPre)
+      allowNonFinite = try values.decodeIfPresent(Bool.self, forKey: .allowNonFinite) ?? false
     }
 
     /// The side of the router; without a partition it does not matter.
@@ -251,45 +274,8 @@ extension ShardPlan {
     /// Where its elements come from: nearly always one box. Several are joined along the rows, for the modules that
     /// engines fuse and want as one tensor.
     public var sources: [Slice]
-    /// What of them it holds.
-    public var derivation: Derivation
-    /// What has to be done for it.
-    public var making: Making
-    /// The scheme that it is a part of; `nil` for a tensor that holds the values itself.
-    public var scheme: StoredScheme?
-    /// How the scales are chosen, where the scheme is encoded.
-    public var search: ScaleSearch?
-    /// The number of its matrices' group among ``ShardPlan/scaleGroups``, where a scale per matrix is needed.
-    public var scaleGroup: Int?
-    /// The name under which the importance matrix has weights for its columns; `nil` where it has none, or the
-    /// encoder has no use for them.
-    public var importance: String?
-  }
-
-  /// What an output tensor holds of its source elements.
-  ///
-  /// Several tensors are made of the same elements where a scheme keeps codes and scales apart.
-  public enum Derivation: String, Codable, Hashable, Sendable {
-    /// The elements themselves.
-    case values
-    /// The codes of a scheme.
-    case codes
-    /// The scales of its tiles, rows or groups.
-    case scales
-    /// The scales of its matrices.
-    case matrixScales
-    /// The shape before packing.
-    case shape
-  }
-
-  /// What has to be done to make an output tensor.
-  public enum Making: String, Codable, Hashable, Sendable {
-    /// Nothing: the bytes are the source's, or the boxes of them.
-    case copy
-    /// The source's codes and scales stay what they are, in another order or under another convention.
-    case repack
-    /// The values are converted to another element type, or encoded.
-    case encode
+    /// What is done with them.
+    public var operation: Operation
   }
 
   /// A box of a source tensor.

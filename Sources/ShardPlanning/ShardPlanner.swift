@@ -78,7 +78,8 @@ public enum ShardPlanner {
       for omission in filled.omissions where !omissions.contains(omission) { omissions.append(omission) }
     }
     var plan = ShardPlan(
-      tool: toolkitVersion, source: try describe(model.checkpoint), request: request, parts: parts,
+      tool: toolkitVersion, source: try describe(model.checkpoint, isRaw: model.isRaw), request: request,
+      parts: parts,
       replicated: outputs.withScales(placement.replicated), fallbacks: decisions.fallbacks,
       absorbed: (outputs.absorbed + obsolete.absorbed + dropped).sorted { $0.tensor < $1.tensor },
       excluded: source.excluded, omissions: omissions, scaleGroups: outputs.scaleGroups,
@@ -93,7 +94,9 @@ public enum ShardPlanner {
       plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint)
   }
 
-  private static func describe(_ checkpoint: Checkpoint) throws(CheckpointError) -> ShardPlan.Source {
+  static func describe(
+    _ checkpoint: Checkpoint, isRaw: Bool
+  ) throws(CheckpointError) -> ShardPlan.Source {
     var files: [ShardPlan.SourceFile] = []
     var derived = checkpoint.namesOnDisk.sorted { $0.key.precedesBytewise($1.key) }.map {
       ShardPlan.DerivedTensor(tensor: $0.key, operation: "renamed", origins: [$0.value])
@@ -121,7 +124,8 @@ public enum ShardPlanner {
     }
     return ShardPlan.Source(
       format: checkpoint.format, architecture: checkpoint.architecture, files: files,
-      tensorCount: checkpoint.tensors.count, derived: derived)
+      tensorCount: checkpoint.tensors.count, derived: derived, isRaw: isRaw,
+      configurationXXH3: checkpoint.configurationDocument.map { digest(of: $0.text) })
   }
 }
 

@@ -54,11 +54,6 @@ struct Convert: ToolCommand {
   var dryRun = false
 
   @Flag(
-    name: .customLong("allow-nonfinite"),
-    help: "Pass NaN and infinity on where the target type can hold them.")
-  var allowNonFinite = false
-
-  @Flag(
     name: .customLong("discard-output"),
     help: ArgumentHelp("Do all the work and throw the output away.", visibility: .hidden))
   var discardOutput = false
@@ -89,8 +84,8 @@ struct Convert: ToolCommand {
     let conversion = Conversion(
       planned,
       options: ConversionOptions(
-        threads: common.threadCount, memory: memory.bytes, nonFinite: allowNonFinite ? .pass : .reject,
-        overwrite: overwrite, resume: resume, syncEvery: syncEvery.bytes,
+        threads: common.threadCount, memory: memory.bytes, overwrite: overwrite, resume: resume,
+        syncEvery: syncEvery.bytes,
         expectedDigests: try expectSHA256.map(ExpectedDigests.init(path:))
           ?? ExpectedDigests(ofSet: checkpoint)))
     let progress = common.progressReporter("converting", total: planned.plan.workBytes)

@@ -147,7 +147,7 @@ extension PlanTable {
 extension ShardPlan.Tensor {
   /// The element type, with the scheme that it belongs to: `U8 (NVFP4)`.
   fileprivate var typeInWords: String {
-    scheme.map { "\(elementType) (\($0.scheme))" } ?? "\(elementType)"
+    operation.scheme.map { "\(elementType) (\($0.scheme))" } ?? "\(elementType)"
   }
 }
 
@@ -155,8 +155,10 @@ extension ShardPlan {
   /// The source tensors whose codes are moved between GGML blocks and schemes.
   fileprivate var repacked: [String] {
     files.flatMap(\.tensors).filter {
-      $0.making == .repack
-        && ($0.derivation == .values || ($0.derivation == .codes && $0.source.scaling?.scheme == nil))
+      switch $0.operation {
+      case .pack, .unpack(.codes, _): true
+      case .copy, .convert, .encode, .unpack, .carry, .shape: false
+      }
     }.map(\.source.tensor)
   }
 }

@@ -114,6 +114,11 @@ struct PlanningOptions: ParsableArguments {
     name: .long, help: "Refuse to store anything otherwise than asked, and to leave anything out unasked.")
   var strict = false
 
+  @Flag(
+    name: .customLong("allow-nonfinite"),
+    help: "Pass NaN and infinity on where the target type can hold them.")
+  var allowNonFinite = false
+
   @Option(
     name: .customLong("tokenizer-pre"),
     help: ArgumentHelp(
@@ -154,7 +159,7 @@ struct PlanningOptions: ParsableArguments {
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
         maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
-        exclude: exclude, publishedNames: publishedNames),
+        exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite),
       recipe: recipe, importance: importance)
   }
 

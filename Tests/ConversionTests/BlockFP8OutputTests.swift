@@ -124,7 +124,7 @@ import Testing
   {
     let fp8 = Fixtures.path("checkpoints/odd-fp8")
     let copy = try harness.plan(fp8, .init(recipe: "FP8_BLOCK")).plan
-    #expect(copy.files.allSatisfy { $0.tensors.allSatisfy { $0.making == .copy } })
+    #expect(copy.files.allSatisfy { $0.tensors.allSatisfy(\.isCopy) })
     let text = copy.parts[0].documents.first { $0.path == "config.json" }?.text
     #expect(text.map { Array($0.utf8) } == (try Checkpoint.open(fp8).configuration))
 

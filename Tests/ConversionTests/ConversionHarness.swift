@@ -25,6 +25,7 @@ struct ConversionHarness {
     var maximumShardBytes: Int?
     var scope: SchemeRecipe.Scope?
     var scaleSearch: ScaleSearch?
+    var allowNonFinite = false
   }
 
   func plan(_ source: String, _ request: Request) throws -> PlannedConversion {
@@ -32,7 +33,8 @@ struct ConversionHarness {
       Checkpoint.open(source),
       request: ShardPlan.Request(
         format: request.format, recipe: request.recipe, partition: request.partition,
-        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch),
+        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch,
+        allowNonFinite: request.allowNonFinite),
       recipe: Recipe.named(
         request.recipe, for: request.format == .gguf ? .gguf : .safetensors, scope: request.scope))
   }

@@ -74,14 +74,14 @@ import Testing
       // A BF16 source loses nothing in BF16; FP8 multiplied out does.
       let isExact =
         tensor.elementType == .bf16 && tensor.source.scaling == nil
-        || tensor.elementType == .f8E4M3 && tensor.making == .copy
+        || tensor.elementType == .f8E4M3 && tensor.isCopy
       let bound = isExact ? 0 : try #require(Self.bounds[tensor.elementType], "\(tensor.elementType)")
       #expect(sums.relativeRMSE <= bound, "\(tensor.name) as \(tensor.elementType)")
     }
     let absorbed = Set(manifest.plan.absorbed.map(\.tensor))
     let tensors = manifest.plan.files.flatMap(\.tensors)
     let sources = Set(tensors.map(\.source.tensor))
-    let carried = Set(tensors.filter { $0.making != .encode }.compactMap(\.source.scaling?.scales?.tensor))
+    let carried = Set(tensors.filter { !$0.operation.decodes }.compactMap(\.source.scaling?.scales?.tensor))
     #expect(sources.union(absorbed).union(carried) == Set(source.tensors.map(\.name)))
   }
 

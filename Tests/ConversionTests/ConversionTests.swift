@@ -40,7 +40,7 @@ import Testing
 
   private static func source(of tensor: ShardPlan.Tensor, in source: Checkpoint) throws -> [Float] {
     // A kept FP8 weight is a tensor of codes by itself, with scales beside it.
-    if tensor.derivation == .scales {
+    if tensor.operation.part == .scales {
       return try decoded(try #require(tensor.source.scaling?.scales).tensor, source)
     }
     if tensor.elementType == .f8E4M3 { return try decoded(tensor.source.tensor, source) }
@@ -111,10 +111,11 @@ import Testing
         // Scales are counted in tiles, in the last two dimensions.
         let rank = tensor.source.extent.count
         func scaled(_ numbers: [Int]) -> [Int] {
-          guard tensor.derivation == .scales else { return numbers }
+          guard tensor.operation.part == .scales else { return numbers }
           return numbers.enumerated().map { $0 >= rank - 2 ? ($1 + 127) / 128 : $1 }
         }
-        let name = tensor.derivation == .scales ? tensor.source.scaling?.scales?.tensor : tensor.source.tensor
+        let name =
+          tensor.operation.part == .scales ? tensor.source.scaling?.scales?.tensor : tensor.source.tensor
         let sourceName = try #require(name)
         let shape = TensorShape(scaled(tensor.source.shape.dimensions))
         let (origin, extent) = (scaled(tensor.source.origin), scaled(tensor.source.extent))

@@ -121,7 +121,7 @@ import Testing
     #expect(
       importance.file == "imatrix.gguf" && importance.bytes == file.bytes && importance.xxh3 == file.xxh3)
     #expect(importance.weighted == 4)
-    let names = plan.files.flatMap(\.tensors).filter { $0.importance != nil }.map(\.name)
+    let names = plan.files.flatMap(\.tensors).filter { $0.operation.importance != nil }.map(\.name)
     #expect(Set(names) == Set(everything.map(\.name)))
     #expect(importance.unweighted.contains("model.layers.2.moe.up_proj.weight"))
     #expect(!importance.unweighted.contains("model.norm.weight"))

@@ -30,7 +30,7 @@ struct MergedPartition {
       let checkpoint = try Checkpoint.open(path)
       for tensor in part.tensors {
         // A slice's shape is its own.
-        if tensor.derivation == .shape || (asValues && tensor.role == .scale) { continue }
+        if tensor.operation.part == .shape || (asValues && tensor.role == .scale) { continue }
         let content: [UInt8]
         if asValues {
           content = try values(of: tensor.name, in: checkpoint).withUnsafeBytes { Array($0) }
@@ -50,7 +50,7 @@ struct MergedPartition {
     let (shape, origin, extent) = try box(of: tensor, asValues: type != tensor.elementType)
     let rank = shape.count
     // What several slices of a matrix have is compared.
-    let isCopy = isCopy || tensor.derivation == .matrixScales || isReplicated(tensor)
+    let isCopy = isCopy || tensor.operation.part == .matrixScales || isReplicated(tensor)
     let block = type.block
     let size = try #require(TensorShape(shape).byteCount(as: type))
     var whole =
@@ -95,7 +95,7 @@ struct MergedPartition {
   ) throws -> (shape: [Int], origin: [Int], extent: [Int]) {
     let source = tensor.source
     var (shape, origin, extent) = (source.shape.dimensions, source.origin, source.extent)
-    guard let scheme = tensor.scheme?.scheme, !asValues else { return (shape, origin, extent) }
+    guard let scheme = tensor.operation.scheme?.scheme, !asValues else { return (shape, origin, extent) }
     let rank = shape.count
     func divide(_ axis: Int, by unit: Int) {
       shape[axis] = (shape[axis] + unit - 1) / unit
@@ -107,8 +107,8 @@ struct MergedPartition {
       origin = rank == 3 ? [origin[0]] : [0]
       extent = rank == 3 ? [extent[0]] : [1]
     }
-    switch tensor.derivation {
-    case .values: break
+    switch tensor.operation.part {
+    case nil: break
     case .codes: divide(rank - 1, by: scheme.geometry.codesPerElement)
     case .scales:
       switch scheme {
@@ -126,7 +126,7 @@ struct MergedPartition {
 
   /// Whether the scales of whole rows are those of a piece of these rows.
   private func isReplicated(_ tensor: ShardPlan.Tensor) -> Bool {
-    tensor.derivation == .scales && tensor.scheme?.scheme.scalesWholeRows == true
+    tensor.operation.part == .scales && tensor.operation.scheme?.scheme.scalesWholeRows == true
       && tensor.source.extent.last != tensor.source.shape.dimensions.last
   }
 

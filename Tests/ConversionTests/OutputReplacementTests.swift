@@ -143,7 +143,8 @@ import Verification
     let manifest = try String(contentsOfFile: path("output/manifest.json"), encoding: .utf8)
     let variants = [
       #"{"name": "a web app", "version": 3, "icons": [], "files": [{"path": "other.bin"}], "start_url": "/index.html"}"#,
-      "{}", "[]", "", "null", manifest.replacing("\"version\" : 3", with: "\"version\" : 99"),
+      "{}", "[]", "", "null",
+      manifest.replacing("\"version\" : \(Manifest.currentVersion)", with: "\"version\" : 99"),
       manifest.replacing("model-00001-of", with: "../model-00001-of"),
       manifest.replacing("model-00001-of", with: "/model-00001-of"),
       manifest.replacing("\"tool\" : ", with: "\"tool\" : \"0\", \"tool\" : "),

@@ -84,8 +84,8 @@ import Testing
     #expect(error?.tensor == "layer.weight")
     #expect(error?.path == path)
     #expect(error?.message.contains("33") == true && error?.message.contains("7") == true)
-    let pass = ConversionOptions(threads: 2, nonFinite: .pass, overwrite: true)
-    try await harness.convert(path, .init(recipe: "BF16"), options: pass)
+    let options = ConversionOptions(threads: 2, overwrite: true)
+    try await harness.convert(path, .init(recipe: "BF16", allowNonFinite: true), options: options)
     let output = try Checkpoint.open(harness.directory.path("output"))
     #expect(try values(of: "layer.weight", in: output)[33 * 64 + 7].isNaN)
   }

@@ -158,6 +158,38 @@ import Testing
     #expect(changed?.code == .sourceChanged && changed?.path == shard)
   }
 
+  @Test("what was refused may be let through from there on, and not the other way round")
+  func nonFiniteOnTheWay() async throws {
+    let copy = harness.directory.path("source")
+    try FileManager.default.copyItem(atPath: tiny, toPath: copy)
+    let tensor = try #require(Checkpoint.open(copy)["model.layers.2.input_layernorm.weight"])
+    let shard = try Checkpoint.open(copy).files[tensor.file].source.path
+    let handle = try FileHandle(forUpdating: URL(filePath: shard))
+    try handle.seek(toOffset: UInt64(tensor.byteRange.lowerBound))
+    try handle.write(contentsOf: [0xC0, 0x7F])
+    try handle.close()
+    var strict = ConversionHarness.Request(recipe: "F32")
+    #expect(await resumeFails(strict, source: copy)?.code == .nonFinite)
+    var lax = strict
+    lax.allowNonFinite = true
+    let outcome = try await run(lax, source: copy)
+    #expect(outcome.manifest.plan.request.allowNonFinite)
+    let refused = await resumeFails(strict, source: copy)
+    #expect(refused?.code == .cannotCreate && refused?.message.contains("other options") == true)
+    try #expect(await run(lax, source: copy).wasComplete)
+
+    // Where nothing had to be let through, it does not matter that it may be.
+    try FileManager.default.removeItem(atPath: output)
+    try await interrupt(lax, source: copy, after: 3)
+    let back = await resumeFails(strict, source: copy)
+    #expect(back?.code == .invalidRequest && back?.message.contains("--allow-nonfinite") == true)
+    (strict, lax) = (quantized, quantized)
+    lax.allowNonFinite = true
+    try FileManager.default.removeItem(atPath: output)
+    try #expect(await !run(strict).wasComplete)
+    try #expect(await run(lax).wasComplete)
+  }
+
   /// Another process has the journal open.
   private func whileHeld(_ source: String) async throws {
     let held = try AppendFile(journal)

@@ -116,7 +116,8 @@ import Testing
       $0.name.contains(".moe.") && !$0.name.contains("gate.")
     }
     #expect(experts.count == 6 * test.tensors.count)
-    #expect(plan.files.flatMap(\.tensors).allSatisfy { $0.name.contains(".moe.") || $0.scheme == nil })
+    #expect(
+      plan.files.flatMap(\.tensors).allSatisfy { $0.name.contains(".moe.") || $0.operation.scheme == nil })
     let settings = try quantization(plan)
     for (key, value) in test.settings { #expect(words(settings[key]) == value, "\(key)") }
     #expect(test.recipe != "MXFP4" || settings.count == 1)
@@ -229,7 +230,7 @@ import Testing
   @Test("four bits are searched for, eight are not, unless asked for") func searches() throws {
     func searches(_ recipe: String, _ search: ScaleSearch?) throws -> Set<ScaleSearch?> {
       let plan = try harness.plan(tiny, .init(recipe: recipe, scaleSearch: search)).plan
-      return Set(plan.files.flatMap(\.tensors).filter { $0.derivation == .codes }.map(\.search))
+      return Set(plan.files.flatMap(\.tensors).filter { $0.operation.part == .codes }.map(\.operation.search))
     }
     #expect(try searches("NVFP4A16", nil) == [.mse] && searches("W4A16", .absmax) == [.absmax])
     #expect(try searches("FP8_DYNAMIC", nil) == [.absmax] && searches("W8A8_INT8", .mse) == [.mse])

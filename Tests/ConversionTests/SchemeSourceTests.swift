@@ -98,7 +98,7 @@ import Testing
     let (stored, target) = (try SchemeOutputTests.scheme(first), try SchemeOutputTests.scheme(second))
     let source = try await make(first)
     let again = try harness.plan(source.path, .init(recipe: first, scope: .linear)).plan
-    #expect(again.files.flatMap(\.tensors).allSatisfy { $0.making == .copy || $0.derivation == .shape })
+    #expect(again.files.flatMap(\.tensors).allSatisfy { $0.isCopy || $0.operation.part == .shape })
     try await harness.convert(
       source.path, .init(recipe: second, scope: .experts, scaleSearch: .absmax), into: "output")
     let output = try Checkpoint.open(harness.directory.path("output"))
@@ -146,7 +146,7 @@ import Testing
     let source = try await make(recipe, linear: false)
     let pattern = try harness.plan(source.path, .init(format: .gguf, recipe: format)).plan
     let experts = pattern.files.flatMap(\.tensors).filter { $0.name.contains("_exps.weight") }
-    #expect(experts.count == 6 && experts.allSatisfy { $0.making == .repack })
+    #expect(experts.count == 6 && experts.allSatisfy { $0.operation == .pack })
     try await harness.convert(source.path, .init(format: .gguf, recipe: format), into: "gguf")
     let gguf = try Checkpoint.open(harness.directory.path("gguf"))
     let isNVFP4 = format == "NVFP4"

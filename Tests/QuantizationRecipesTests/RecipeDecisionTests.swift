@@ -237,6 +237,49 @@ import Testing
       error?.message == "cannot be stored as Q4_K: rows of 48 elements are not whole blocks of 256 (Q4_K)")
   }
 
+  @Test("an obstacle of the caller's counts like a misfit, and later formats are no reasons of their own")
+  func obstacles() throws {
+    let rule = RecipeRule(
+      format: .element(.iq2XXS), fallback: .chain([.element(.q4K), .element(.q8_0), .element(.f32)]))
+    let recipe = Recipe(name: "own", summary: "", rules: [rule])
+    func decide(_ columns: Int, _ obstacles: [StorageFormat: String]) throws -> (
+      RecipeDecision, [StorageFormat]
+    ) {
+      var asked: [StorageFormat] = []
+      let decision = try recipe.decide(matrix(columns: columns), in: .gguf) {
+        format throws(CheckpointError) in
+        asked.append(format)
+        return obstacles[format]
+      }
+      return (decision, asked)
+    }
+    var (decision, asked) = try decide(256, [:])
+    #expect(decision.format == .element(.iq2XXS) && decision.reason == nil && asked == [.element(.iq2XXS)])
+    (decision, asked) = try decide(256, [.element(.iq2XXS): "no weights", .element(.q4K): "no time"])
+    #expect(decision.format == .element(.q8_0) && decision.wanted == .element(.iq2XXS))
+    #expect(decision.reason == "no weights")
+    #expect(asked == [.element(.iq2XXS), .element(.q4K), .element(.q8_0)])
+    // What does not fit is not asked for.
+    (decision, asked) = try decide(96, [.element(.q8_0): "no bytes"])
+    #expect(decision.format == .element(.f32) && asked == [.element(.q8_0), .element(.f32)])
+    #expect(
+      decision.reason
+        == "rows of 96 elements are not whole blocks of 256 (IQ2_XXS); "
+        + "rows of 96 elements are not whole blocks of 256 (Q4_K); no bytes")
+    let all = Dictionary(
+      uniqueKeysWithValues: [rule.format, .element(.q4K), .element(.q8_0), .element(.f32)].map {
+        ($0, "not today")
+      })
+    let error = #expect(throws: CheckpointError.self) { try decide(256, all) }
+    #expect(error?.code == .unsupported && error?.message == "cannot be stored as IQ2_XXS: not today")
+    let thrown = #expect(throws: CheckpointError.self) {
+      try recipe.decide(matrix(columns: 256), in: .gguf) { _ throws(CheckpointError) in
+        throw CheckpointError(.invalidRequest, "never")
+      }
+    }
+    #expect(thrown?.message == "never")
+  }
+
   @Test func aTypeThatTheContainerHasNotIsAnError() throws {
     let q4K = try #require(Recipe.builtIn(named: "Q4_K"))
     let inSafetensors = #expect(throws: CheckpointError.self) {

@@ -1,5 +1,4 @@
 internal import ByteStreams
-internal import Quantization
 internal import ShardPlanning
 public import TensorFormats
 
@@ -24,24 +23,25 @@ struct JournalIdentity: Codable, Equatable {
   let sources: [ShardPlan.SourceFile]
   /// What was asked for.
   let request: ShardPlan.Request
-  /// Whether weights that are no numbers were let through.
-  let allowsNonFinite: Bool
   /// Every name that is written: what may be removed again.
   let listing: OutputListing
   /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
-  /// rules of a recipe file.
+  /// rules of a recipe file. Whether weights that are no numbers are let through is no part of it, because that may
+  /// change on the way.
   let plan: String
 
-  init(_ plan: ShardPlan, nonFinite: NonFinitePolicy) {
+  /// Whether weights that are no numbers were let through.
+  var allowsNonFinite: Bool { request.allowNonFinite }
+
+  init(_ plan: ShardPlan) {
     tool = plan.tool
     sources = plan.source.files
     request = plan.request
-    allowsNonFinite = nonFinite == .pass
     listing = OutputListing(plan)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     do {
-      self.plan = "\(try Digest.xxh3(of: Array(encoder.encode(plan))))"
+      self.plan = "\(try Digest.xxh3(of: Array(encoder.encode(plan.allowingNonFinite(false)))))"
     } catch {
       preconditionFailure("a plan can always be encoded: \(error)")
     }
@@ -107,7 +107,9 @@ extension JournalIdentity {
     if request.publishedNames != current.request.publishedNames { options.append("--published-names") }
     // What was refused so far may be let through from here on, but not the other way round.
     if allowsNonFinite, !current.allowsNonFinite { options.append("--allow-nonfinite") }
-    if options.isEmpty, request != current.request { options.append("an option") }
+    var others = request
+    others.allowNonFinite = current.request.allowNonFinite
+    if options.isEmpty, others != current.request { options.append("an option") }
     guard options.isEmpty else {
       throw CheckpointError(
         .invalidRequest, "was begun with other options: \(options.joined(separator: ", ")) differed",
@@ -140,6 +142,20 @@ extension JournalIdentity {
       throw changed("\(gone.path.printable) is gone")
     }
     guard sources == current.sources else { throw changed("its files are in another order") }
+  }
+}
+
+extension ShardPlan {
+  /// Whether a complete output of this plan is one of another, too: where nothing had to be let through, it does not
+  /// matter that it may be.
+  func answers(_ wanted: ShardPlan) -> Bool {
+    self == wanted || (wanted.request.allowNonFinite && self == wanted.allowingNonFinite(false))
+  }
+
+  fileprivate func allowingNonFinite(_ allows: Bool) -> ShardPlan {
+    var copy = self
+    copy.request.allowNonFinite = allows
+    return copy
   }
 }
 

@@ -1,6 +1,4 @@
-internal import Quantization
 package import ShardPlanning
-internal import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -33,28 +31,5 @@ extension Manifest {
       TensorRecord(name: $0.name, file: strip($0.file), xxh3: $0.xxh3, sources: $0.sources, error: $0.error)
     }
     return result
-  }
-}
-
-extension ShardPlan.Tensor {
-  /// Whether every value is the source's, so that there is no error to measure. Scales and shapes have none of their
-  /// own: the codes' error is that of both.
-  var isLossless: Bool {
-    switch derivation {
-    case .scales, .matrixScales, .shape: true
-    case .codes: making != .encode && !movesMatrixScale
-    case .values:
-      making == .encode
-        ? (source.scaling == nil ? source.elementType.isExact(in: elementType) : elementType == .f32)
-        : !movesMatrixScale
-    }
-  }
-
-  /// Whether the scales of its matrices are stored as their reciprocals, which rounds them.
-  var movesMatrixScale: Bool {
-    guard making == .repack, derivation == .codes || derivation == .values,
-      source.scaling?.matrixScales != nil
-    else { return false }
-    return source.scaling?.scheme?.dividesByMatrixScale ?? false != scheme?.dividesByMatrixScale ?? false
   }
 }

@@ -75,6 +75,9 @@ extension ManifestCheck {
     }
     try check(Set(plan.source.files.map(\.path)).count == plan.source.files.count, "a source is there twice")
     try check(plan.source.tensorCount >= 0, "the source has \(plan.source.tensorCount) tensors")
+    try check(
+      plan.source.configurationXXH3.map { isDigest($0, 16) } ?? true,
+      "the source's configuration has no digest")
     // What is made of other files on the way has no digest of its own.
     let onDisk = plan.source.files.filter { !$0.isDerived }
     try check(
@@ -140,7 +143,7 @@ extension ManifestCheck {
         try add(slice.extent.reduce(1, *), to: &parameters, "the size of a slice of \(tensor.name.printable)")
       }
       try check(
-        tensor.scaleGroup.map(plan.scaleGroups.indices.contains) ?? true, "it names no scale group",
+        tensor.operation.scaleGroup.map(plan.scaleGroups.indices.contains) ?? true, "it names no scale group",
         tensor: tensor.name)
     }
     try check(Set(file.tensors.map(\.name)).count == file.tensors.count, "a tensor is in \(name) twice")

@@ -5,7 +5,7 @@ public import ShardPlanning
 /// It holds nothing that differs between two runs of the same conversion: no time, no host, no absolute path.
 public struct Manifest: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 3
+  public static let currentVersion = 4
 
   /// ``currentVersion`` at the time of writing.
   public var version: Int

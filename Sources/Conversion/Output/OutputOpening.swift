@@ -197,12 +197,12 @@ extension OutputOpening {
     let replacement = OutputReplacement(output: output)
     // What a crash right before the end of an earlier exchange left.
     try replacement.tidy(OutputListing(manifest.plan))
-    let isWanted = manifest.plan == plan
+    let isWanted = manifest.plan.answers(plan)
     if isReplaced, isWanted { return .complete(manifest) }
     if options.overwrite { return try replace(manifest, replacement) }
     if let new = try replacement.begun() {
       if let completed = try replacement.completed() {
-        if completed.plan == plan { return try exchange(manifest, with: completed, replacement) }
+        if completed.plan.answers(plan) { return try exchange(manifest, with: completed, replacement) }
       } else if try new.entry(OutputMarkers.journal) != nil {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)
@@ -228,7 +228,8 @@ extension OutputOpening {
     let outgoing = OutputListing(old.plan)
     try checkWay(over: outgoing, in: output)
     if let new = try replacement.begun() {
-      if try replacement.completed()?.plan == plan, let completed = try replacement.completed() {
+      if try replacement.completed()?.plan.answers(plan) == true, let completed = try replacement.completed()
+      {
         return try exchange(old, with: completed, replacement)
       }
       let contents = try? JournalContents(in: new)

@@ -42,7 +42,7 @@ public struct Conversion: Sendable {
     FileSystem.raiseOpenFileLimit()
     let opening = OutputOpening(
       checkpoint: checkpoint, planned: planned,
-      identity: JournalIdentity(plan, nonFinite: options.nonFinite), options: options, meter: meters.write,
+      identity: JournalIdentity(plan), options: options, meter: meters.write,
       warn: warn)
     let target: OutputOpening.Target
     do throws(CheckpointError) {
@@ -127,7 +127,7 @@ public struct Conversion: Sendable {
     return ConversionPipeline(
       context: UnitContext(
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
-        nonFinite: options.nonFinite, importance: planned.importance, journal: journal),
+        nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance, journal: journal),
       sources: sources, outputs: lanes, options: options.stages(work), meters: meters, tally: tally,
       sourceRead: { try expected?.check(names[$0], $1.sha256, path: paths[$0] ?? "") },
       progress: { unit in
@@ -218,7 +218,8 @@ extension Manifest {
           TensorRecord(
             name: tensor.name, file: file.path, xxh3: "\(report.xxh3)",
             sources: tensor.sources.flatMap(\.tensors).flatMap { onDisk[$0] ?? [$0] }.uniqued,
-            error: tensor.isLossless ? nil : QuantizationError(report.errors, searched: tensor.search == .mse)
+            error: tensor.isLossless
+              ? nil : QuantizationError(report.errors, searched: tensor.operation.search == .mse)
           )
         }
       })

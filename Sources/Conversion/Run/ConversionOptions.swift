@@ -1,13 +1,9 @@
-public import Quantization
-
 /// What a run may use. None of it changes a byte of the output.
 public struct ConversionOptions: Sendable {
   /// How many units may be processed at the same time, at the most.
   public var threads: Int
   /// The memory for buffers, in bytes.
   public var memory: Int
-  /// What to do with weights that are NaN or infinite.
-  public var nonFinite: NonFinitePolicy
   /// Whether a finished or unfinished output in the way may be removed.
   public var overwrite: Bool
   /// Whether to go on with an unfinished output instead of refusing it.
@@ -22,12 +18,11 @@ public struct ConversionOptions: Sendable {
 
   /// Describes a run.
   public init(
-    threads: Int, memory: Int = 1 << 30, nonFinite: NonFinitePolicy = .reject, overwrite: Bool = false,
+    threads: Int, memory: Int = 1 << 30, overwrite: Bool = false,
     resume: Bool = false, syncEvery: Int = 1 << 30, expectedDigests: ExpectedDigests? = nil
   ) {
     self.threads = threads
     self.memory = memory
-    self.nonFinite = nonFinite
     self.overwrite = overwrite
     self.resume = resume
     self.syncEvery = syncEvery

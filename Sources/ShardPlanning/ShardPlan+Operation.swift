@@ -1,0 +1,218 @@
+public import Quantization
+internal import TensorFormats
+
+extension ShardPlan {
+  /// What is done to make an output tensor of its sources: decided once, by the planner, and carried out as it stands.
+  ///
+  /// | operation | source | output |
+  /// |---|---|---|
+  /// | ``copy`` | values, GGML blocks | the same bytes |
+  /// | ``convert(importance:)`` | values, GGML blocks, codes with scales | values, GGML blocks |
+  /// | ``encode(_:of:_:)`` | values, GGML blocks, codes with scales | a part of a scheme, made anew |
+  /// | ``pack`` | codes with scales | GGML blocks of the same codes and scales |
+  /// | ``unpack(_:of:)`` | GGML blocks | a part of a scheme, of the same codes and scales |
+  /// | ``carry(_:of:scaleGroup:)`` | a part of a scheme | the same part |
+  /// | ``shape(of:)`` | the box | its rows and columns |
+  public enum Operation: Hashable, Sendable {
+    /// The box's bytes stay what they are.
+    case copy
+    /// The values are stored as the tensor's element type, multiplied with their scales where they have some.
+    ///
+    /// `importance` is the name under which the importance matrix has weights for the columns; `nil` where it has none,
+    /// or the encoder has no use for them.
+    case convert(importance: String?)
+    /// A part of a scheme is made of the values. All parts of a module are made with the same settings.
+    case encode(StoredScheme.Part, of: StoredScheme, Encoding)
+    /// Codes and scales of four bits become GGML blocks.
+    case pack
+    /// GGML blocks of four bits become codes or scales.
+    case unpack(StoredScheme.Part, of: StoredScheme)
+    /// A part of the source's scheme stays what it is: codes to the byte, scales in the tensor's element type, the scale
+    /// of a matrix under the convention of the scheme named (without one: GGUF's), 1 where the source has none.
+    ///
+    /// Matrices of one `scaleGroup` must have the same scale.
+    case carry(StoredScheme.Part, of: StoredScheme?, scaleGroup: Int?)
+    /// The shape of packed codes before packing.
+    case shape(of: StoredScheme)
+  }
+
+  /// How a scheme is encoded.
+  public struct Encoding: Hashable, Sendable {
+    /// How the scales are chosen.
+    public var search: ScaleSearch
+    /// The number of the matrices' group among ``ShardPlan/scaleGroups``, where the scheme has a scale for each matrix.
+    public var scaleGroup: Int?
+    /// The name under which the importance matrix has weights for the columns; `nil` where it has none, or the search
+    /// has no use for them.
+    public var importance: String?
+  }
+}
+
+// MARK: - Asking
+
+extension ShardPlan.Operation {
+  /// The part of a scheme that the tensor is; `nil` for one that holds the values itself.
+  public var part: StoredScheme.Part? {
+    switch self {
+    case .copy, .convert, .pack: nil
+    case .encode(let part, _, _), .unpack(let part, _), .carry(let part, _, _): part
+    case .shape: .shape
+    }
+  }
+
+  /// The scheme that the tensor is a part of; `nil` for one that holds the values itself, and for what GGUF keeps beside
+  /// blocks.
+  public var scheme: StoredScheme? {
+    switch self {
+    case .copy, .convert, .pack: nil
+    case .encode(_, let scheme, _), .unpack(_, let scheme), .shape(let scheme): scheme
+    case .carry(_, let scheme, _): scheme
+    }
+  }
+
+  /// Whether values are decoded and stored anew, so that the source's codes and scales are no part of the output.
+  public var decodes: Bool {
+    switch self {
+    case .convert, .encode: true
+    case .copy, .pack, .unpack, .carry, .shape: false
+    }
+  }
+
+  /// How scales are chosen; `nil` where none are.
+  public var search: ScaleSearch? {
+    if case .encode(_, _, let encoding) = self { encoding.search } else { nil }
+  }
+
+  /// The group of matrices that share a scale; `nil` where there is no such scale.
+  public var scaleGroup: Int? {
+    switch self {
+    case .encode(_, _, let encoding): encoding.scaleGroup
+    case .carry(_, _, let group): group
+    case .copy, .convert, .pack, .unpack, .shape: nil
+    }
+  }
+
+  /// The name under which the importance matrix is asked for weights; `nil` where it is not.
+  public var importance: String? {
+    switch self {
+    case .convert(let name): name
+    case .encode(_, _, let encoding): encoding.importance
+    case .copy, .pack, .unpack, .carry, .shape: nil
+    }
+  }
+}
+
+extension ShardPlan.Tensor {
+  /// Whether its bytes are the source's.
+  public var isCopy: Bool {
+    switch operation {
+    case .copy: true
+    case .convert, .encode, .pack, .unpack, .shape: false
+    case .carry(.codes, _, _), .carry(.shape, _, _): true
+    case .carry(.scales, _, _): source.scaling?.scales?.elementType == elementType
+    case .carry(.matrixScales, let scheme, _):
+      source.scaling?.matrixScales != nil
+        && source.dividesByMatrixScale == (scheme?.dividesByMatrixScale ?? false)
+    }
+  }
+
+  /// Whether every value is the source's, so that there is no error to measure. Scales and shapes have none of their
+  /// own: the codes' error is that of both.
+  public var isLossless: Bool {
+    switch operation {
+    case .copy, .shape: true
+    case .convert:
+      source.scaling == nil ? source.elementType.isExact(in: elementType) : elementType == .f32
+    case .encode(let part, _, _): part != .codes
+    case .pack, .unpack, .carry: !movesMatrixScale
+    }
+  }
+
+  /// Whether these are codes (or blocks) whose matrices' scales are stored as their reciprocals, which rounds them.
+  package var movesMatrixScale: Bool {
+    switch operation {
+    case .pack, .unpack(.codes, _), .carry(.codes, _, _):
+      source.scaling?.matrixScales != nil
+        && source.dividesByMatrixScale != (operation.scheme?.dividesByMatrixScale ?? false)
+    case .copy, .convert, .encode, .unpack, .carry, .shape: false
+    }
+  }
+}
+
+extension ShardPlan.Slice {
+  /// Whether the source's values are divided by the scale of their matrix. GGUF multiplies.
+  fileprivate var dividesByMatrixScale: Bool { scaling?.scheme?.dividesByMatrixScale ?? false }
+}
+
+// MARK: - Coding
+
+extension ShardPlan.Operation: Codable {
+  private enum CodingKeys: String, CodingKey {
+    case kind, part, scheme, search, scaleGroup, importance
+  }
+
+  private enum Kind: String, Codable {
+    case copy, convert, encode, pack, unpack, carry, shape
+  }
+
+  /// Reads one object: the kind, and what that kind needs.
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func part() throws -> StoredScheme.Part {
+      let part = try values.decode(StoredScheme.Part.self, forKey: .part)
+      guard part != .shape else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .part, in: values, debugDescription: "a shape is an operation of its own")
+      }
+      return part
+    }
+    func scheme() throws -> StoredScheme { try values.decode(StoredScheme.self, forKey: .scheme) }
+    let group = try values.decodeIfPresent(Int.self, forKey: .scaleGroup)
+    let importance = try values.decodeIfPresent(String.self, forKey: .importance)
+    switch try values.decode(Kind.self, forKey: .kind) {
+    case .copy: self = .copy
+    case .convert: self = .convert(importance: importance)
+    case .encode:
+      let search = try values.decode(ScaleSearch.self, forKey: .search)
+      self = .encode(
+        try part(), of: try scheme(),
+        ShardPlan.Encoding(search: search, scaleGroup: group, importance: importance))
+    case .pack: self = .pack
+    case .unpack:
+      let part = try part()
+      guard part != .matrixScales else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .part, in: values, debugDescription: "blocks have no scale of the matrix in them")
+      }
+      self = .unpack(part, of: try scheme())
+    case .carry:
+      self = .carry(
+        try part(), of: try values.decodeIfPresent(StoredScheme.self, forKey: .scheme), scaleGroup: group)
+    case .shape: self = .shape(of: try scheme())
+    }
+  }
+
+  /// Writes one object.
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(kind, forKey: .kind)
+    // That of a shape is said by its kind.
+    if part != .shape { try values.encodeIfPresent(part, forKey: .part) }
+    try values.encodeIfPresent(scheme, forKey: .scheme)
+    try values.encodeIfPresent(search, forKey: .search)
+    try values.encodeIfPresent(scaleGroup, forKey: .scaleGroup)
+    try values.encodeIfPresent(importance, forKey: .importance)
+  }
+
+  private var kind: Kind {
+    switch self {
+    case .copy: .copy
+    case .convert: .convert
+    case .encode: .encode
+    case .pack: .pack
+    case .unpack: .unpack
+    case .carry: .carry
+    case .shape: .shape
+    }
+  }
+}
