@@ -27,6 +27,7 @@ let package = Package(
     .executable(name: "step3-verify", targets: ["step3-verify"]),
     .library(name: "TensorFormats", targets: ["TensorFormats"]),
     .library(name: "ByteStreams", targets: ["ByteStreams"]),
+    .library(name: "JSON", targets: ["JSON"]),
     .library(name: "Safetensors", targets: ["Safetensors"]),
     .library(name: "GGUF", targets: ["GGUF"]),
     .library(name: "Checkpoint", targets: ["Checkpoint"]),
@@ -74,10 +75,12 @@ let package = Package(
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
-    .target(name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
+    .target(name: "JSON", dependencies: ["TensorFormats"], swiftSettings: strict),
+    .target(
+      name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams", "JSON"], swiftSettings: strict),
     .target(name: "GGUF", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
     .target(
-      name: "Checkpoint", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF"],
+      name: "Checkpoint", dependencies: ["TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF"],
       swiftSettings: strict),
     .target(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
@@ -91,11 +94,12 @@ let package = Package(
     // MARK: The model
     .target(
       name: "Step3Model",
-      dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint"],
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint"],
       swiftSettings: strict),
 
     .target(
-      name: "Tokenization", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "Step3Model"],
+      name: "Tokenization",
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Checkpoint", "Step3Model"],
       swiftSettings: strict),
     .target(
       name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CImageShims", "CTurboJPEG"],
@@ -103,19 +107,20 @@ let package = Package(
     .target(
       name: "ModelWeights",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
       ],
       swiftSettings: strict),
     .target(
       name: "EngineRules",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
       ],
       swiftSettings: strict),
     .target(
       name: "Step3Runtime",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "ImageInput", "CFileShims",
       ],
       swiftSettings: strict,
@@ -125,14 +130,14 @@ let package = Package(
     .target(
       name: "ShardPlanning",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "Step3Model", "ModelWeights", "Patterns", "Tokenization",
       ],
       swiftSettings: strict),
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes",
         "ShardPlanning", asyncAlgorithms,
       ],
@@ -140,26 +145,28 @@ let package = Package(
     .target(
       name: "Verification",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "Patterns",
       ],
       swiftSettings: strict),
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights",
       ],
       swiftSettings: strict),
 
     // MARK: Commands
     .target(
-      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", argumentParser],
+      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", "JSON", argumentParser],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "CommandSupport", "Inspection", "Checkpoint", "Step3Model", "TensorFormats", "Patterns",
+        "CommandSupport", "Inspection", "Checkpoint", "JSON", "Step3Model", "TensorFormats", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
@@ -189,6 +196,7 @@ let package = Package(
       dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
       path: "Tests/checkpoint-generator", swiftSettings: testing),
     .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
+    .testTarget(name: "JSONTests", dependencies: ["JSON", "TensorFormats"], swiftSettings: testing),
     .testTarget(
       name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(
@@ -242,7 +250,7 @@ let package = Package(
     .testTarget(
       name: "EngineRulesTests",
       dependencies: [
-        "EngineRules", "Checkpoint", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
+        "EngineRules", "Checkpoint", "JSON", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
@@ -266,7 +274,7 @@ let package = Package(
     .testTarget(
       name: "VerificationTests",
       dependencies: [
-        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
+        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "Step3Model",
         "Step3Runtime", "Quantization", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
         "ByteStreams",
         "CheckpointTesting",

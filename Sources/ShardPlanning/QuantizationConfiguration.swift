@@ -1,3 +1,4 @@
+internal import JSON
 internal import Quantization
 
 /// The text of `quantization_config`, by which vLLM and SGLang learn how a checkpoint's weights are stored.
@@ -104,6 +105,6 @@ struct QuantizationConfiguration {
 
   private func list(_ names: [String]) -> String {
     if names.isEmpty { return "[]" }
-    return "[\n" + names.map { "      \(ConfigurationText.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
+    return "[\n" + names.map { "      \(JSONText.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
   }
 }

@@ -1,4 +1,3 @@
-internal import Safetensors
 internal import Checkpoint
 internal import Quantization
 internal import TensorFormats

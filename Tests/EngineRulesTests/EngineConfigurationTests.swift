@@ -1,4 +1,5 @@
 import EngineRules
+import JSON
 import Step3Model
 import Testing
 import TensorFormats
