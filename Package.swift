@@ -26,6 +26,7 @@ let package = Package(
     .executable(name: "step3-verify", targets: ["step3-verify"]),
     .library(name: "TensorFormats", targets: ["TensorFormats"]),
     .library(name: "ByteStreams", targets: ["ByteStreams"]),
+    .library(name: "JSON", targets: ["JSON"]),
     .library(name: "Safetensors", targets: ["Safetensors"]),
     .library(name: "GGUF", targets: ["GGUF"]),
     .library(name: "Checkpoint", targets: ["Checkpoint"]),
@@ -73,10 +74,12 @@ let package = Package(
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
-    .target(name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
+    .target(name: "JSON", dependencies: ["TensorFormats"], swiftSettings: strict),
+    .target(
+      name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams", "JSON"], swiftSettings: strict),
     .target(name: "GGUF", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
     .target(
-      name: "Checkpoint", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF"],
+      name: "Checkpoint", dependencies: ["TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF"],
       swiftSettings: strict),
     .target(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
@@ -90,11 +93,12 @@ let package = Package(
     // MARK: The model
     .target(
       name: "Step3Model",
-      dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint"],
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint"],
       swiftSettings: strict),
 
     .target(
-      name: "Tokenization", dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "Step3Model"],
+      name: "Tokenization",
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Checkpoint", "Step3Model"],
       swiftSettings: strict),
     .target(
       name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CImageShims", "CTurboJPEG"],
@@ -102,19 +106,20 @@ let package = Package(
     .target(
       name: "ModelWeights",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
       ],
       swiftSettings: strict),
     .target(
       name: "ServingEngines",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
       ],
       swiftSettings: strict),
     .target(
       name: "Step3Runtime",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "ImageInput", "ParallelWork", "CFileShims",
       ],
       swiftSettings: strict,
@@ -124,21 +129,21 @@ let package = Package(
     .target(
       name: "ShardPlanning",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "Step3Model", "ModelWeights", "ServingEngines", "Patterns", "Tokenization",
       ],
       swiftSettings: strict),
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "ModelWeights", "ShardPlanning",
       ],
       swiftSettings: strict),
     .target(
       name: "Verification",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "ParallelWork",
         "Patterns",
       ],
@@ -146,19 +151,19 @@ let package = Package(
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
         "ModelWeights", "ParallelWork",
       ],
       swiftSettings: strict),
 
     // MARK: Commands
     .target(
-      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", argumentParser],
+      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", "JSON", argumentParser],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "CommandSupport", "Inspection", "Checkpoint", "Step3Model", "TensorFormats", "Patterns",
+        "CommandSupport", "Inspection", "Checkpoint", "JSON", "Step3Model", "TensorFormats", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
@@ -189,6 +194,7 @@ let package = Package(
       path: "Tests/checkpoint-generator", swiftSettings: testing),
     .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
     .testTarget(name: "ParallelWorkTests", dependencies: ["ParallelWork"], swiftSettings: testing),
+    .testTarget(name: "JSONTests", dependencies: ["JSON", "TensorFormats"], swiftSettings: testing),
     .testTarget(
       name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(
@@ -242,7 +248,7 @@ let package = Package(
     .testTarget(
       name: "ServingEnginesTests",
       dependencies: [
-        "ServingEngines", "Checkpoint", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
+        "ServingEngines", "Checkpoint", "JSON", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
@@ -266,7 +272,7 @@ let package = Package(
     .testTarget(
       name: "VerificationTests",
       dependencies: [
-        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "Step3Model",
+        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "Step3Model",
         "Step3Runtime", "Quantization", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
         "ByteStreams",
         "CheckpointTesting",

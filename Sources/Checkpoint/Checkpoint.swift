@@ -1,5 +1,6 @@
 public import ByteStreams
 public import GGUF
+public import JSON
 public import TensorFormats
 
 /// One view over a model on disk, whatever its format: tensors by name, their shapes, types and bytes, the metadata
@@ -162,7 +163,10 @@ extension Checkpoint {
     return configurationDocument?.modelType
   }
 
-  /// `config.json` without a byte order mark; `nil` where there is none that can be read.
+  /// What `config.json` says; `nil` where there is none that can be read.
+  public var configurationMembers: JSONMembers? { configurationDocument?.members }
+
+  /// The text of `config.json` without a byte order mark; `nil` where there is none that can be read.
   public var configuration: [UInt8]? {
     guard let configurationDocument, configurationDocument.fault == nil else { return nil }
     return configurationDocument.text

@@ -1,4 +1,5 @@
 public import ArgumentParser
+internal import JSON
 internal import TensorFormats
 
 #if canImport(Glibc)

@@ -1,3 +1,5 @@
+internal import JSON
+
 /// One moment of some work, and the ways to put it in words.
 struct ProgressState {
   let done: Int

@@ -1,6 +1,7 @@
 internal import ByteStreams
 public import Checkpoint
 internal import GGUF
+public import JSON
 public import TensorFormats
 
 /// Everything that a checkpoint says of itself beside its tensors.
@@ -55,23 +56,18 @@ extension CheckpointMetadata {
 
   static func configuration(of checkpoint: Checkpoint) throws(CheckpointError) -> JSONValue? {
     try checkpoint.requireReadableConfiguration()
-    guard let document = checkpoint.configurationDocument else { return nil }
-    do throws(CheckpointError) {
-      return try JSONValue(parsing: document.text)
-    } catch {
-      throw error.at(path: document.path)
-    }
+    return checkpoint.configurationMembers.map { .object($0) }
   }
 
   /// The metadata of all files in one object; where files disagree, the first one's word. Arrays of more than 16
   /// elements are only counted: a vocabulary does not belong into a listing.
   static func merged(_ checkpoint: Checkpoint) -> JSONValue {
     if let metadata = checkpoint.ggufMetadata {
-      return .object(metadata.entries.map { ($0.key, $0.value.jsonValue(arrayLimit: 16)) })
+      return .object(JSONMembers(metadata.entries.map { ($0.key, $0.value.jsonValue(arrayLimit: 16)) }))
     }
     var all: [String: String] = [:]
     for file in checkpoint.files { all.merge(file.safetensorsMetadata) { first, _ in first } }
-    return .object(all.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })
+    return .object(JSONMembers(all.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
   }
 }
 
@@ -96,7 +92,7 @@ extension CheckpointMetadata: Encodable {
 
     init(_ file: File) {
       path = file.path
-      metadata = .object(file.entries.map { ($0.key, $0.value) })
+      metadata = .object(JSONMembers(file.entries.map { ($0.key, $0.value) }))
     }
   }
 }
@@ -116,10 +112,10 @@ extension GGUFValue {
     case .int16(let value): return .integer(Int(value))
     case .uint32(let value): return .integer(Int(value))
     case .int32(let value): return .integer(Int(value))
-    case .uint64(let value): return .unsigned(value)
+    case .uint64(let value): return .init(number: String(value))
     case .int64(let value): return .integer(Int(value))
-    case .float32(let value): return .float(value)
-    case .float64(let value): return .number(value)
+    case .float32(let value): return .number(JSONNumber(value))
+    case .float64(let value): return .number(JSONNumber(value))
     case .bool(let value): return .bool(value)
     case .string(let value): return .string(value)
     case .array(let array):
@@ -140,10 +136,10 @@ extension GGUFArray {
     case .int16(let values): values.map { .integer(Int($0)) }
     case .uint32(let values): values.map { .integer(Int($0)) }
     case .int32(let values): values.map { .integer(Int($0)) }
-    case .uint64(let values): values.map { .unsigned($0) }
+    case .uint64(let values): values.map { .init(number: String($0)) }
     case .int64(let values): values.map { .integer(Int($0)) }
-    case .float32(let values): values.map { .float($0) }
-    case .float64(let values): values.map { .number($0) }
+    case .float32(let values): values.map { .number(JSONNumber($0)) }
+    case .float64(let values): values.map { .number(JSONNumber($0)) }
     case .bool(let values): values.map { .bool($0) }
     case .string(let values): values.map { .string($0) }
     }

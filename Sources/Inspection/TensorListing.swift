@@ -1,5 +1,6 @@
 internal import ByteStreams
 public import Checkpoint
+public import JSON
 public import TensorFormats
 
 /// What is in a checkpoint, from its headers alone.

@@ -1,5 +1,5 @@
 package import Checkpoint
-internal import Step3Model
+internal import JSON
 package import TensorFormats
 
 /// Which elements of the model's tensors a part of a partition set holds.
@@ -8,10 +8,9 @@ package enum PartitionSlices {
   ///
   /// - Throws: `.malformed` if a part states a box that its tensor does not have.
   package static func read(_ checkpoint: Checkpoint) throws(CheckpointError) -> [String: TensorBox] {
-    guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
-      case .object(let members) = root, case .object(let partition)? = members["step3_partition"],
-      case .object(let slices)? = partition["slices"]
-    else { return [:] }
+    guard let slices = checkpoint.configurationMembers?["step3_partition"]?["slices"]?.members else {
+      return [:]
+    }
     var boxes: [String: TensorBox] = [:]
     for (name, slice) in slices {
       guard case .object(let fields) = slice else { continue }
@@ -30,18 +29,14 @@ package enum PartitionSlices {
 
   /// Whether the checkpoint is one part of a partition set.
   package static func describes(_ checkpoint: Checkpoint) -> Bool {
-    guard checkpoint.parts.isEmpty, let text = checkpoint.configuration,
-      case .object(let members)? = try? JSONValue.parse(text, name: "config.json"),
-      case .object? = members["step3_partition"]
-    else { return false }
-    return true
+    checkpoint.parts.isEmpty && checkpoint.configurationMembers?["step3_partition"]?.members != nil
   }
 
   private static func integers(_ value: JSONValue?) -> [Int]? {
     guard case .array(let items)? = value else { return nil }
     var numbers: [Int] = []
     for item in items {
-      guard case .integer(let number) = item else { return nil }
+      guard let number = item.whole else { return nil }
       numbers.append(number)
     }
     return numbers

@@ -1,6 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import Step3Model
+internal import JSON
 internal import TensorFormats
 
 /// What a checkpoint's configuration says about how its weights are stored.
@@ -70,10 +70,7 @@ struct QuantizationSettings {
 
   /// What says something first, and where; `nil` in place of its value if it cannot be read.
   private static func find(_ checkpoint: Checkpoint) -> (value: JSONValue?, place: String)? {
-    let root = checkpoint.configuration.flatMap { text in
-      (try? JSONValue.parse(text, name: "config.json"))?.members
-    }
-    if let root {
+    if let root = checkpoint.configurationMembers {
       let inner = root["text_config"]?.members
       let stated: [(JSONValue?, String)] = [
         (root["quantization_config"], "quantization_config of config.json"),
@@ -97,13 +94,13 @@ struct QuantizationSettings {
 
 extension QuantizationSettings {
   private mutating func readTile(
-    _ settings: [String: JSONValue], _ checkpoint: Checkpoint
+    _ settings: JSONMembers, _ checkpoint: Checkpoint
   ) throws(CheckpointError) {
     guard let sides = settings["weight_block_size"] ?? Self.blockStructure(settings), sides != .null else {
       return
     }
-    guard case .array(let values) = sides, values.count == 2, case .integer(let rows) = values[0],
-      case .integer(let columns) = values[1], (1...Int(Int32.max)).contains(rows),
+    guard case .array(let values) = sides, values.count == 2, let rows = values[0].whole,
+      let columns = values[1].whole, (1...Int(Int32.max)).contains(rows),
       (1...Int(Int32.max)).contains(columns)
     else {
       throw CheckpointError(
@@ -115,21 +112,21 @@ extension QuantizationSettings {
   }
 
   /// Where compressed-tensors states the size of a tile.
-  private static func blockStructure(_ settings: [String: JSONValue]) -> JSONValue? {
+  private static func blockStructure(_ settings: JSONMembers) -> JSONValue? {
     weights(settings).lazy.compactMap { $0["block_structure"] }.first { $0 != .null }
   }
 
   /// What compressed-tensors says of weights, for each group of modules, by the groups' names.
-  private static func weights(_ settings: [String: JSONValue]) -> [[String: JSONValue]] {
+  private static func weights(_ settings: JSONMembers) -> [JSONMembers] {
     guard let groups = settings["config_groups"]?.members else { return [] }
     return groups.keys.sorted().compactMap { groups[$0]?.members?["weights"]?.members }
   }
 
-  private mutating func readNumbers(_ settings: [String: JSONValue]) {
+  private mutating func readNumbers(_ settings: JSONMembers) {
     var symmetries: Set<Bool> = []
     for weights in Self.weights(settings) {
-      if case .integer(let bits)? = weights["num_bits"] { self.bits.insert(bits) }
-      if case .integer(let length)? = weights["group_size"] {
+      if let bits = weights["num_bits"]?.whole { self.bits.insert(bits) }
+      if let length = weights["group_size"]?.whole {
         groupLengths.insert(length)
       } else if let strategy = weights["strategy"],
         [.string("channel"), .string("tensor")].contains(strategy)
@@ -138,8 +135,8 @@ extension QuantizationSettings {
       }
       if case .bool(let isSymmetric)? = weights["symmetric"] { symmetries.insert(isSymmetric) }
     }
-    if case .integer(let bits)? = settings["bits"] ?? settings["w_bit"] { self.bits.insert(bits) }
-    if case .integer(let length)? = settings["group_size"] ?? settings["q_group_size"] {
+    if let bits = (settings["bits"] ?? settings["w_bit"])?.whole { self.bits.insert(bits) }
+    if let length = (settings["group_size"] ?? settings["q_group_size"])?.whole {
       groupLengths.insert(length)
     }
     isSymmetric = symmetries.count == 1 ? symmetries.first : nil
@@ -166,7 +163,7 @@ extension QuantizationSettings {
   }
 
   /// Why weights of this method are not read, if they are not.
-  private func refusal(_ settings: [String: JSONValue]) -> String? {
+  private func refusal(_ settings: JSONMembers) -> String? {
     guard let method, Self.readMethods.contains(method) else {
       return "it is quantised (\(description)) in a way that is not read"
     }
@@ -208,9 +205,4 @@ extension QuantizationSettings {
     default: return nil
     }
   }
-}
-
-extension JSONValue {
-  /// The members of an object; `nil` for anything else.
-  var members: [String: JSONValue]? { if case .object(let members) = self { members } else { nil } }
 }

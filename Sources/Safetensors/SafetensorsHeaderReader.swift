@@ -1,3 +1,4 @@
+internal import JSON
 internal import TensorFormats
 
 /// One pass over the JSON text of a header, then the checks that need all tensors.

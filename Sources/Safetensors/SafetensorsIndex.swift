@@ -1,4 +1,5 @@
 public import ByteStreams
+internal import JSON
 public import TensorFormats
 
 /// The index of a sharded checkpoint, `model.safetensors.index.json`: which shard holds which tensor.

@@ -1,3 +1,4 @@
+internal import JSON
 public import TensorFormats
 
 /// A safetensors file that is to be written: its header, and where each tensor's bytes go.

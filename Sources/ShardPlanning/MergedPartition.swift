@@ -1,8 +1,8 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
+internal import JSON
 internal import ModelWeights
-internal import Step3Model
 internal import TensorFormats
 
 /// A partition set put together again: every tensor of the model once and whole, byte for byte.
@@ -76,29 +76,23 @@ extension MergedPartition {
   /// What a part says of itself.
   private struct Mark {
     let part: Checkpoint.Part
-    let members: [String: JSONValue]
+    let members: JSONMembers
     let role: String
     let rank: Int
     let ranks: Int
 
     init(_ part: Checkpoint.Part) throws(CheckpointError) {
       let path = "\(part.checkpoint.directory)/config.json"
-      guard let text = part.checkpoint.configuration else {
+      guard let members = part.checkpoint.configurationMembers else {
         throw CheckpointError(.malformed, "a part without a configuration", path: path)
       }
-      do throws(CheckpointError) {
-        guard case .object(let members) = try JSONValue.parse(text, name: "config.json"),
-          case .object(let partition)? = members["step3_partition"],
-          case .string(let role)? = partition["role"], case .integer(let rank)? = partition["rank"],
-          case .integer(let ranks)? = partition["ranks"], (1...65_536).contains(ranks),
-          (0..<ranks).contains(rank)
-        else {
-          throw CheckpointError(.malformed, "step3_partition does not say role, rank and ranks", path: path)
-        }
-        (self.part, self.members, self.role, self.rank, self.ranks) = (part, members, role, rank, ranks)
-      } catch {
-        throw error.at(path: path)
+      guard let partition = members["step3_partition"], let role = partition["role"]?.text,
+        let rank = partition["rank"]?.whole, let ranks = partition["ranks"]?.whole,
+        (1...65_536).contains(ranks), (0..<ranks).contains(rank)
+      else {
+        throw CheckpointError(.malformed, "step3_partition does not say role, rank and ranks", path: path)
       }
+      (self.part, self.members, self.role, self.rank, self.ranks) = (part, members, role, rank, ranks)
     }
   }
 
@@ -244,10 +238,10 @@ extension MergedPartition {
     guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first,
       let text = first.part.checkpoint.configuration
     else { return (nil, true) }
-    func model(_ mark: Mark) -> [String: JSONValue] {
-      var members = mark.members.filter { !ownKeys.contains($0.key) }
-      if case .object(let inner)? = members["text_config"] {
-        members["text_config"] = .object(inner.filter { !ownKeys.contains($0.key) })
+    func model(_ mark: Mark) -> JSONMembers {
+      var members = mark.members.keeping { !ownKeys.contains($0) }
+      if let inner = members["text_config"]?.members {
+        members["text_config"] = .object(inner.keeping { !ownKeys.contains($0) })
       }
       return members
     }

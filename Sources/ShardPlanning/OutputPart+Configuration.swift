@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import JSON
 internal import Quantization
 internal import ServingEngines
 internal import Step3Model
@@ -114,7 +115,7 @@ extension OutputPart {
     var inner = try text.object(Self.textKey)
     let layers = (inner ?? text).stated(key)
     guard layers?.hasPrefix("\"") != true else { return [] }
-    let list = ConfigurationText.quoted(step3.text.moeLayers.map(String.init).joined(separator: ","))
+    let list = JSONText.quoted(step3.text.moeLayers.map(String.init).joined(separator: ","))
     let place = inner == nil ? "" : "\(Self.textKey)."
     if inner == nil { text[key] = list } else { inner?[key] = list }
     if let inner { text[Self.textKey] = inner.text(indentation: 2) }
@@ -130,7 +131,7 @@ extension OutputPart {
   private static func amendType(
     _ text: inout ConfigurationText, _ type: String, at place: String
   ) -> [ShardPlan.Amendment] {
-    let value = ConfigurationText.quoted(type)
+    let value = JSONText.quoted(type)
     var amendments: [ShardPlan.Amendment] = []
     for key in ["torch_dtype", "dtype"] {
       guard let old = text.stated(key), old != value else { continue }
@@ -193,7 +194,7 @@ extension OutputPart {
       uniquingKeysWith: { first, _ in first })
     let slices = part.tensors.compactMap { tensor -> String? in
       guard let box = boxes[tensor.source]?.box(of: tensor) else { return nil }
-      return "      \(ConfigurationText.quoted(tensor.name)): {\"shape\": \(box.shape), "
+      return "      \(JSONText.quoted(tensor.name)): {\"shape\": \(box.shape), "
         + "\"origin\": \(box.origin), \"extent\": \(box.extent)}"
     }
     lines.append(

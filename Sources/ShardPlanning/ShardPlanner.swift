@@ -2,7 +2,6 @@ internal import ByteStreams
 public import Checkpoint
 internal import GGUF
 public import QuantizationRecipes
-internal import Safetensors
 internal import Step3Model
 public import TensorFormats
 

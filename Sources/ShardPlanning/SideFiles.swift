@@ -1,6 +1,5 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import Safetensors
 internal import TensorFormats
 
 /// The files beside a source's weights, and which of them an output gets.

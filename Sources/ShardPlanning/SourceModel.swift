@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import GGUF
+internal import JSON
 internal import ModelWeights
 internal import QuantizationRecipes
 internal import Step3Model
@@ -38,7 +39,7 @@ struct SourceModel {
   var isQuantized: Bool { tensors.contains { $0.scheme != nil || $0.decoded != nil } }
   /// Whether the configuration says that the output projection is the embedding.
   var saysTied: Bool {
-    checkpoint.configuration.flatMap { try? ConfigurationText($0)["tie_word_embeddings"] } == "true"
+    checkpoint.configurationMembers?["tie_word_embeddings"] == .bool(true)
   }
 
   /// Takes every tensor for what it is stored as, under its own name: nothing has to be understood to copy it.
@@ -131,9 +132,7 @@ struct SourceModel {
 extension SourceModel {
   /// Refuses requests that need knowledge of a model that is not known, or of tensors that are not.
   func check(_ request: ShardPlan.Request) throws(CheckpointError) {
-    if request.partition != .none, let text = checkpoint.configuration,
-      try ConfigurationText(text)[OutputPart.partitionKey] != nil
-    {
+    if request.partition != .none, checkpoint.configurationMembers?[OutputPart.partitionKey] != nil {
       throw CheckpointError(
         .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")

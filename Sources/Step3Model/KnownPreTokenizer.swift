@@ -1,4 +1,4 @@
-internal import Safetensors
+internal import JSON
 
 /// A way to divide text before pairs are joined, that GGUF has names for in `tokenizer.ggml.pre`.
 ///
@@ -39,10 +39,7 @@ package struct KnownPreTokenizer: Hashable, Sendable {
       #"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":\#(dividesLikeGPT2)}"#
     guard !patterns.isEmpty else { return bytes }
     let splits = patterns.map { pattern in
-      var quoted: [UInt8] = []
-      JSONText.append(pattern, to: &quoted, style: .minimal)
-      let expression = String(decoding: quoted, as: UTF8.self)
-      return #"{"type":"Split","pattern":{"Regex":\#(expression)},"behavior":"Isolated","invert":false}"#
+      #"{"type":"Split","pattern":{"Regex":\#(JSONText.quoted(pattern))},"behavior":"Isolated","invert":false}"#
     }
     return #"{"type":"Sequence","pretokenizers":[\#(splits.joined(separator: ",")),\#(bytes)]}"#
   }

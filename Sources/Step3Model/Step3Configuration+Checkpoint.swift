@@ -1,6 +1,7 @@
 internal import ByteStreams
 public import Checkpoint
 internal import GGUF
+internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
@@ -30,13 +31,13 @@ extension Step3Configuration {
       self = configuration
       return
     }
-    guard let text = checkpoint.configuration, Step3Configuration.isStep3(configJSON: text) else {
-      return nil
-    }
+    guard let document = checkpoint.configurationDocument, let members = document.members,
+      Step3Configuration.isStep3(.object(members))
+    else { return nil }
     do throws(CheckpointError) {
-      try self.init(configJSON: text)
+      try self.init(.object(members))
     } catch {
-      throw error.at(path: checkpoint.configurationDocument?.path ?? checkpoint.path)
+      throw error.at(path: document.path)
     }
   }
 }

@@ -1,30 +1,34 @@
+internal import Checkpoint
+package import JSON
 public import TensorFormats
 
 extension Step3Configuration {
   /// Whether a `config.json` describes a model of this family, by `model_type` or `architectures`. Bytes that are no
   /// JSON object describe none.
   public static func isStep3(configJSON bytes: [UInt8]) -> Bool {
-    guard let value = try? JSONValue.parse(bytes, name: "config.json"),
-      let root = try? JSONObject(value, place: "")
-    else { return false }
-    return isStep3(root)
+    (try? JSONValue.parse(bytes, name: "config.json")).map(isStep3) ?? false
   }
 
-  static func isStep3(_ root: JSONObject) -> Bool {
-    if case .string(let type)? = root.value("model_type"), ["step3_vl", "step3_text"].contains(type) {
-      return true
-    }
-    guard case .array(let names)? = root.value("architectures") else { return false }
-    return names.contains(.string("Step3VLForConditionalGeneration"))
-      || names.contains(.string("Step3TextForCausalLM"))
+  /// The same of a document that is parsed.
+  package static func isStep3(_ document: JSONValue) -> Bool {
+    if let type = document["model_type"]?.text, ["step3_vl", "step3_text"].contains(type) { return true }
+    let names = document["architectures"]?.strings ?? []
+    return names.contains("Step3VLForConditionalGeneration") || names.contains("Step3TextForCausalLM")
   }
 
   /// Reads a `config.json`, nested (`text_config`) or flat (`Step3TextForCausalLM`).
   ///
   /// - Throws: `.unsupported` for another model, `.malformed` naming the key, what it should hold and what it holds.
   public init(configJSON bytes: [UInt8]) throws(CheckpointError) {
-    let root = try JSONObject(JSONValue.parse(bytes, name: "config.json"), place: "config.json: ")
-    guard Self.isStep3(root) else {
+    try self.init(JSONValue.parse(bytes, name: "config.json"))
+  }
+
+  /// Takes a document that is parsed.
+  ///
+  /// - Throws: As ``init(configJSON:)``.
+  package init(_ document: JSONValue) throws(CheckpointError) {
+    let root = try JSONObject(document, place: "config.json: ")
+    guard Self.isStep3(document) else {
       throw CheckpointError(
         .unsupported,
         "config.json: model_type: expected 'step3_vl' or 'step3_text', found \(root.value("model_type")?.kind ?? "nothing")"

@@ -1,3 +1,4 @@
+internal import JSON
 internal import TensorFormats
 
 extension Step3Configuration {
@@ -26,10 +27,9 @@ extension Step3Configuration {
     /// One of the two objects; `nil` where it says nothing.
     private static func object(_ key: String, of text: JSONObject) throws(CheckpointError) -> JSONObject? {
       guard let object = try text.object(key) else { return nil }
-      let members = object.values.filter { $0.value != .null }
+      let members = object.values.keeping { object.values[$0] != .null }
       guard !members.isEmpty else { return nil }
-      var kinds: [String: JSONValue] = [:]
-      for (kind, value) in members { if case .object = value { kinds[kind] = value } }
+      let kinds = members.keeping { members[$0]?.members != nil }
       guard !kinds.isEmpty else { return object }
       let names = kinds.keys.sorted()
       if kinds.count == members.count {

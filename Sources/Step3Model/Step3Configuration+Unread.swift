@@ -1,3 +1,4 @@
+internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
@@ -64,9 +65,7 @@ extension Step3Configuration {
   }
 
   private static func same(_ neutral: JSONValue, _ value: JSONValue) -> Bool {
-    if case .integer(let wanted) = neutral, case .number(let number) = value {
-      return number == Double(wanted)
-    }
+    if let wanted = neutral.double { return value.double == wanted }
     return neutral == value
   }
 

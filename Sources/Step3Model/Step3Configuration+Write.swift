@@ -1,3 +1,4 @@
+internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
@@ -6,7 +7,7 @@ extension Step3Configuration {
   ///
   /// `moe_layers_enum` is written as a comma-separated string, because the published loaders split it.
   public func configJSON() throws(CheckpointError) -> [UInt8] {
-    var root: [String: JSONValue] = ["torch_dtype": .string("bfloat16"), "tie_word_embeddings": .bool(false)]
+    var root: JSONMembers = ["torch_dtype": .string("bfloat16"), "tie_word_embeddings": .bool(false)]
     if let bosTokenID { root["bos_token_id"] = .integer(bosTokenID) }
     if let padTokenID { root["pad_token_id"] = .integer(padTokenID) }
     switch eosTokenIDs.count {
@@ -19,7 +20,8 @@ extension Step3Configuration {
     textObject["model_type"] = .string("step3_text")
     textObject["architectures"] = .array([.string("Step3TextForCausalLM")])
     guard let vision else {
-      return try JSONValue.object(root.merging(textObject) { _, new in new }).serialized()
+      for (key, value) in textObject { root[key] = value }
+      return try JSONText.file(.object(root))
     }
     root["architectures"] = .array([.string("Step3VLForConditionalGeneration")])
     root["model_type"] = .string("step3_vl")
@@ -28,12 +30,12 @@ extension Step3Configuration {
     root["understand_projector_stride"] = .integer(vision.projectorStride)
     root["projector_bias"] = .bool(vision.projectorBias)
     root["image_token_id"] = .integer(vision.imageTokenID)
-    return try JSONValue.object(root).serialized()
+    return try JSONText.file(.object(root))
   }
 }
 
 extension Step3Configuration.Text {
-  fileprivate var json: [String: JSONValue] {
+  fileprivate var json: JSONMembers {
     [
       "hidden_size": .integer(hiddenSize), "intermediate_size": .integer(intermediateSize),
       "num_hidden_layers": .integer(layerCount), "num_attention_heads": .integer(headCount),
@@ -43,8 +45,8 @@ extension Step3Configuration.Text {
       "moe_num_experts": .integer(expertCount), "moe_top_k": .integer(expertsPerToken),
       "moe_intermediate_size": .integer(expertIntermediateSize),
       "share_expert_dim": .integer(sharedExpertIntermediateSize),
-      "norm_expert_weight": .bool(normalizesExpertWeights), "rms_norm_eps": .number(rmsNormEpsilon),
-      "rope_theta": .number(ropeTheta), "rope_scaling": ropeScaling?.json ?? .null,
+      "norm_expert_weight": .bool(normalizesExpertWeights), "rms_norm_eps": .shortest(rmsNormEpsilon),
+      "rope_theta": .shortest(ropeTheta), "rope_scaling": ropeScaling?.json ?? .null,
       "max_seq_len": .integer(contextLength), "max_position_embedding": .integer(contextLength),
       "torch_dtype": .string("bfloat16"),
     ]
@@ -59,16 +61,16 @@ extension Step3Configuration.Vision {
       "hidden_size": .integer(hiddenSize), "intermediate_size": .integer(intermediateSize),
       "num_hidden_layers": .integer(layerCount), "num_attention_heads": .integer(headCount),
       "output_hidden_size": .integer(outputSize), "hidden_act": .string("quick_gelu"),
-      "layer_norm_eps": .number(layerNormEpsilon),
+      "layer_norm_eps": .shortest(layerNormEpsilon),
     ])
   }
 }
 
 extension Step3Configuration.RopeScaling {
   fileprivate var json: JSONValue {
-    var object = parameters.mapValues { JSONValue.number($0) }
+    var object = JSONMembers(parameters.map { ($0.key, .shortest($0.value)) })
     object["rope_type"] = .string(kind.rawValue)
-    object["factor"] = .number(factor)
+    object["factor"] = .shortest(factor)
     if let originalContextLength {
       object["original_max_position_embeddings"] = .integer(originalContextLength)
     }
@@ -78,10 +80,18 @@ extension Step3Configuration.RopeScaling {
 
 extension Step3Configuration.Quantization {
   fileprivate var json: JSONValue {
-    var object: [String: JSONValue] = ["quant_method": .string(method)]
+    var object: JSONMembers = ["quant_method": .string(method)]
     if let format { object["fmt"] = .string(format) }
     if let activationScheme { object["activation_scheme"] = .string(activationScheme) }
     if let blockSize { object["weight_block_size"] = .array(blockSize.map { .integer($0) }) }
     return .object(object)
+  }
+}
+
+extension JSONValue {
+  /// A number as configurations have it: whole ones without a decimal point.
+  fileprivate static func shortest(_ value: Double) -> JSONValue {
+    let number = JSONNumber(value)
+    return number.text.hasSuffix(".0") ? JSONValue(number: String(number.text.dropLast(2))) : .number(number)
   }
 }

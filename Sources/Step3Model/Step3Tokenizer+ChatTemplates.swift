@@ -1,3 +1,4 @@
+internal import JSON
 internal import TensorFormats
 
 /// Where chat templates are found, and which counts if there are several.

@@ -1,4 +1,4 @@
-internal import Safetensors
+internal import JSON
 public import TensorFormats
 
 /// The three files beside a Hugging Face checkpoint, from what a GGUF file knows.
@@ -99,9 +99,7 @@ extension Step3Tokenizer {
       return
     }
     func name(_ id: Int) -> String {
-      var quoted: [UInt8] = []
-      JSONText.append(token(id) ?? "", to: &quoted, style: .minimal)
-      return String(decoding: quoted, as: UTF8.self)
+      JSONText.quoted(token(id) ?? "")
     }
     func special(_ id: Int?, _ type: Int) -> [String] {
       id.map { [#"{"SpecialToken":{"id":\#(name($0)),"type_id":\#(type)}}"#] } ?? []
@@ -127,7 +125,7 @@ extension Step3Tokenizer {
   ///
   /// - Parameter contextLength: The longest context, in tokens.
   public func tokenizerConfigJSON(contextLength: Int) throws(CheckpointError) -> [UInt8] {
-    var object: [String: JSONValue] = [
+    var object: JSONMembers = [
       "tokenizer_class": .string("PreTrainedTokenizerFast"), "add_bos_token": .bool(addsBosToken),
       "clean_up_tokenization_spaces": .bool(false), "model_max_length": .integer(contextLength),
     ]
@@ -148,12 +146,12 @@ extension Step3Tokenizer {
           .object(["name": .string($0.name), "template": .string($0.text)])
         })
     }
-    return try JSONValue.object(object).serialized()
+    return try JSONText.file(.object(object))
   }
 
   /// A `generation_config.json`: the special tokens.
   public func generationConfigJSON() throws(CheckpointError) -> [UInt8] {
-    var object: [String: JSONValue] = [:]
+    var object = JSONMembers()
     object["bos_token_id"] = bosTokenID.map { .integer($0) }
     object["pad_token_id"] = padTokenID.map { .integer($0) }
     switch eosTokenIDs.count {
@@ -161,6 +159,6 @@ extension Step3Tokenizer {
     case 1: object["eos_token_id"] = .integer(eosTokenIDs[0])
     default: object["eos_token_id"] = .array(eosTokenIDs.map { .integer($0) })
     }
-    return try JSONValue.object(object).serialized()
+    return try JSONText.file(.object(object))
   }
 }

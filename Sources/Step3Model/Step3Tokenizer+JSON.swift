@@ -1,3 +1,5 @@
+internal import Checkpoint
+internal import JSON
 public import TensorFormats
 
 extension Step3Tokenizer {

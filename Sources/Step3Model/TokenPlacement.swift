@@ -1,3 +1,4 @@
+internal import JSON
 internal import TensorFormats
 
 /// Gives every token its id and its type: what the `tokenizers` library and `transformers` make of the files, which is
@@ -137,22 +138,5 @@ extension Step3Tokenizer {
   /// Whether an id has no token. Other tools also write unused tokens that have a text of their own.
   package func isPadding(_ id: Int) -> Bool {
     types[id] == .unused && tokens[id].hasPrefix(Self.padding(id))
-  }
-}
-
-/// Text compared byte by byte. Swift takes canonically equivalent spellings for equal, and a vocabulary has both
-/// composed and decomposed ones as tokens of their own.
-package struct Bytewise: Hashable, Sendable {
-  package let text: String
-
-  package init(text: String) { self.text = text }
-
-  package static func == (left: Bytewise, right: Bytewise) -> Bool {
-    left.text.utf8.elementsEqual(right.text.utf8)
-  }
-
-  package func hash(into hasher: inout Hasher) {
-    var text = text
-    text.withUTF8 { unsafe hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
   }
 }

@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import Safetensors
+internal import JSON
 internal import TensorFormats
 
 /// What is needed of a `tokenizer.json`, in one strict pass. A dictionary from text to id would not do: see

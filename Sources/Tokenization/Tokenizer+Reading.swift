@@ -1,4 +1,6 @@
 internal import ByteStreams
+internal import Checkpoint
+internal import JSON
 public import Step3Model
 public import TensorFormats
 

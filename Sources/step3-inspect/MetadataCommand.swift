@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import CommandSupport
 internal import Inspection
+internal import JSON
 
 /// `step3-inspect metadata`
 struct MetadataCommand: ToolCommand {

@@ -2,6 +2,7 @@ public import ArgumentParser
 public import Checkpoint
 internal import CommandSupport
 public import Inspection
+internal import JSON
 internal import Patterns
 internal import TensorFormats
 

@@ -87,57 +87,6 @@ import Testing
   }
 }
 
-@Suite struct JSONTextTests {
-  struct Sample: Encodable {
-    struct Element: Encodable {
-      let name: String
-      let shape: [Int]
-    }
-    let zulu = "first \"quoted\" \\ \n\u{1}é"
-    let alpha: Int? = nil
-    let number = 0.1
-    let infinite = Double.infinity
-    let list = [Element(name: "a", shape: [1, 2]), Element(name: "b", shape: [])]
-    let none: [Element] = []
-    let types: [ElementType] = [.bf16, .q4K]
-    let flags = ["x": true]
-  }
-
-  @Test func document() {
-    #expect(
-      String(decoding: JSONText.document(Sample()), as: UTF8.self) == #"""
-        {
-          "zulu": "first \"quoted\" \\ \n\u0001é",
-          "alpha": null,
-          "number": 0.1,
-          "infinite": null,
-          "list": [
-            { "name": "a", "shape": [1, 2] },
-            { "name": "b", "shape": [] }
-          ],
-          "none": [],
-          "types": ["BF16", "Q4_K"],
-          "flags": {
-            "x": true
-          }
-        }
-
-        """#)
-  }
-
-  @Test func compact() {
-    #expect(JSONText.compact(Sample.Element(name: "a", shape: [1])) == #"{ "name": "a", "shape": [1] }"#)
-    #expect(JSONText.compact([[1], [2, 3]]) == "[[1], [2, 3]]")
-    #expect(JSONText.compact([String: Int]()) == "{}")
-  }
-
-  @Test func everyDocumentParses() throws {
-    let parsed = try JSONSerialization.jsonObject(with: Data(JSONText.document(Sample()))) as? [String: Any]
-    #expect(parsed?["zulu"] as? String == Sample().zulu)
-    #expect((parsed?["list"] as? [[String: Any]])?.count == 2)
-  }
-}
-
 @Suite struct ProgressTests {
   /// Collects what is printed, under a clock that a test moves.
   final class Screen: Sendable {

@@ -31,6 +31,7 @@ let package = Package(
     .target(name: "FuzzSupport", dependencies: ["CFuzzer"]),
     target("FuzzSafetensors", parser: "Safetensors"),
     target("FuzzIndex", parser: "Safetensors"),
+    target("FuzzJSON", parser: "JSON"),
     target("FuzzGGUF", parser: "GGUF"),
   ],
   swiftLanguageModes: [.v6]

@@ -1,4 +1,5 @@
 import Checkpoint
+import JSON
 import ServingEngines
 import Step3Model
 import TensorFormats
@@ -121,7 +122,7 @@ struct SyntheticCheckpoint {
     return EngineSubject(
       path: "synthetic", tensors: tensors,
       files: names.map { EngineSubject.File(name: $0, headerByteCount: headerBytes) },
-      configuration: try config.serialized(), index: index, orphanShards: orphans, read: read)
+      configuration: try JSONText.file(config), index: index, orphanShards: orphans, read: read)
   }
 
   func report(_ engine: Engine, tensorParallel: Int? = nil) throws -> EngineReport {

@@ -2,6 +2,7 @@ import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import Foundation
+import JSON
 import Step3Model
 import TensorFormats
 import Testing
@@ -13,7 +14,7 @@ import Verification
   private static let golden = "golden/definitions/forms.safetensors"
 
   /// `quantization_config` of every form.
-  static let settings: [String: JSONValue] = {
+  static let settings: JSONMembers = {
     let text =
       FileManager.default.contents(atPath: Fixtures.path("golden/definitions/settings.json")) ?? Data()
     guard case .object(let forms)? = try? JSONValue.parse([UInt8](text), name: "settings.json") else {
@@ -29,7 +30,7 @@ import Verification
   @Test("every form is what numpy makes of it", arguments: settings.keys.sorted())
   func golden(form: String) throws {
     let checkpoint = try Checkpoint.open(Fixtures.path(Self.golden))
-    let settings = try #require(Self.settings[form]).serialized()
+    let settings = try JSONText.file(#require(Self.settings[form]))
     let name = try #require(Self.codes(form, in: checkpoint))
     let values = try #require(try SecondReading.values(of: name, in: checkpoint, settings: settings))
     let tensor = try #require(checkpoint["\(form).values"])
@@ -49,14 +50,14 @@ import Verification
     let checkpoint = try Checkpoint.open(Fixtures.path(Self.golden))
     let name = try #require(Self.codes(form, in: checkpoint))
     let own = try SecondReading.values(
-      of: name, in: checkpoint, settings: try #require(Self.settings[form]).serialized())
+      of: name, in: checkpoint, settings: try JSONText.file(#require(Self.settings[form])))
     for (other, stated) in Self.settings where other != form {
       // What a stored zero point means, and which words are groups, only the configuration tells.
       if form.hasPrefix("gptq"), other.hasPrefix("gptq") { continue }
       // 64 codes of seven bits with gaps are as many words as of eight bits.
       if form.hasPrefix("packed"), other.hasPrefix("packed") { continue }
       do {
-        let read = try SecondReading.values(of: name, in: checkpoint, settings: stated.serialized())
+        let read = try SecondReading.values(of: name, in: checkpoint, settings: JSONText.file(stated))
         #expect(read == own, "\(form) under the configuration of \(other)")
       } catch let error {
         #expect([.unsupported, .malformed].contains(error.code) && error.tensor == name)

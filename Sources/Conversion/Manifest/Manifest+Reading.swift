@@ -1,6 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import Safetensors
+internal import JSON
 public import TensorFormats
 
 #if canImport(FoundationEssentials)

@@ -1,3 +1,4 @@
+internal import JSON
 internal import Step3Model
 internal import TensorFormats
 

@@ -1,3 +1,5 @@
+internal import Checkpoint
+internal import JSON
 internal import Step3Model
 public import TensorFormats
 
@@ -112,20 +114,15 @@ extension EngineReport {
         remedy: "write safetensors: step3-convert ... --to safetensors")
       return
     }
-    guard let text = subject.configuration else {
+    guard let document = subject.configuration else {
       throw CheckpointError(
         .unsupported, "there is no config.json, from which engines learn what the model is",
         path: subject.path,
         remedy: "put the model's config.json beside the weights")
     }
-    let path = subject.configurationPath ?? subject.path
-    let root: JSONValue
-    do throws(CheckpointError) {
-      root = try JSONValue.parse(text, name: "config.json")
-    } catch {
-      throw error.at(path: path)
-    }
-    guard Step3Configuration.isStep3(configJSON: text) else {
+    if let fault = document.fault { throw fault }
+    let root = JSONValue.object(document.members ?? [:])
+    guard Step3Configuration.isStep3(root) else {
       throw Self.otherModel(subject, root["model_type"]?.text)
     }
     if subject.isPartition {
@@ -140,9 +137,9 @@ extension EngineReport {
     }
     let dimensions: Step3Configuration
     do throws(CheckpointError) {
-      dimensions = try Self.dimensions(of: root, text)
+      dimensions = try Self.dimensions(of: root)
     } catch {
-      throw error.at(path: path)
+      throw error.at(path: document.path)
     }
     var check = try EngineCheck(subject, engine, dimensions, root)
     try check.run()
@@ -151,19 +148,14 @@ extension EngineReport {
 
   /// The model's dimensions. What is said of its quantisation is read by these rules alone, and is taken out first: what
   /// keeps others from reading it is for a finding, and no reason to stop.
-  private static func dimensions(
-    of root: JSONValue, _ text: [UInt8]
-  ) throws(CheckpointError) -> Step3Configuration {
-    guard case .object(var members) = root else { return try Step3Configuration(configJSON: text) }
+  private static func dimensions(of root: JSONValue) throws(CheckpointError) -> Step3Configuration {
+    guard var members = root.members else { return try Step3Configuration(root) }
     members["quantization_config"] = nil
-    if case .object(var inner)? = members["text_config"] {
+    if var inner = members["text_config"]?.members {
       inner["quantization_config"] = nil
       members["text_config"] = .object(inner)
     }
-    guard let bare = try? JSONValue.object(members).serialized() else {
-      return try Step3Configuration(configJSON: text)
-    }
-    return try Step3Configuration(configJSON: bare)
+    return try Step3Configuration(.object(members))
   }
 
   private static func otherModel(_ subject: EngineSubject, _ architecture: String?) -> CheckpointError {

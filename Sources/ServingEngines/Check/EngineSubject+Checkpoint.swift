@@ -1,7 +1,7 @@
 internal import ByteStreams
 public import Checkpoint
+internal import JSON
 internal import Safetensors
-internal import Step3Model
 public import TensorFormats
 
 extension EngineSubject {
@@ -22,7 +22,7 @@ extension EngineSubject {
       tensors: tensors,
       // The eight bytes in front say how long the header is.
       files: checkpoint.files.map { File(name: $0.name, headerByteCount: max(0, $0.dataOffset - 8)) },
-      configuration: checkpoint.configuration,
+      configuration: nil,
       read: { tensor throws(CheckpointError) in
         guard let found = checkpoint[tensor.name] else {
           throw CheckpointError(
@@ -30,7 +30,7 @@ extension EngineSubject {
         }
         return try checkpoint.files[found.file].source.readBytes(found.byteRange)
       })
-    configurationPath = checkpoint.configurationDocument?.path
+    configuration = checkpoint.configurationDocument
     guard checkpoint.format == .safetensors, checkpoint.parts.isEmpty else { return }
     if let file = try? InputFile("\(checkpoint.directory)/hf_quant_config.json"),
       file.byteCount <= JSONValue.largestDocument

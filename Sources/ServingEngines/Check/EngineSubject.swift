@@ -1,3 +1,4 @@
+public import Checkpoint
 public import TensorFormats
 
 /// What is checked: everything a loader would see of a checkpoint, whether it is on disk or only planned.
@@ -66,9 +67,7 @@ public struct EngineSubject: Sendable {
   /// The weight files.
   public var files: [File]
   /// `config.json`; `nil` where there is none.
-  public var configuration: [UInt8]?
-  /// Where that is, for messages; `nil` for one that is not written yet.
-  public var configurationPath: String?
+  public var configuration: ConfigurationDocument?
   /// `hf_quant_config.json`, in which ModelOpt's older releases say what `config.json` does not; `nil` where there is none.
   public var modelOptConfiguration: [UInt8]?
   /// The index; `nil` where there is none.
@@ -78,7 +77,7 @@ public struct EngineSubject: Sendable {
   /// Reads tensors; `nil` before they are written.
   public var read: Reader?
 
-  /// Describes a checkpoint.
+  /// Describes a checkpoint, `configuration` being the text of its `config.json`.
   public init(
     path: String, isGGUF: Bool = false, ggufArchitecture: String? = nil, isPartition: Bool = false,
     tensors: [Tensor], files: [File], configuration: [UInt8]?, index: Index? = nil,
@@ -90,7 +89,7 @@ public struct EngineSubject: Sendable {
     self.isPartition = isPartition
     self.tensors = tensors
     self.files = files
-    self.configuration = configuration
+    self.configuration = configuration.map { ConfigurationDocument($0, path: path) }
     self.index = index
     self.orphanShards = orphanShards
     self.read = read

@@ -1,4 +1,4 @@
-internal import Step3Model
+internal import JSON
 internal import TensorFormats
 
 /// One of the `config_groups` of compressed-tensors: targets, and what their weights are stored as.

@@ -1,4 +1,4 @@
-internal import Step3Model
+internal import JSON
 internal import TensorFormats
 
 extension EngineQuantization {
@@ -241,5 +241,18 @@ extension EngineQuantization {
           remedy: "begin the pattern with .*")
       }
     }
+  }
+}
+
+extension JSONValue {
+  /// Python's idea of truth, as far as configurations use it.
+  var isTrue: Bool { flag ?? false }
+
+  /// Two positive whole numbers.
+  var sides: (rows: Int, columns: Int)? {
+    guard let items, items.count == 2, let rows = items[0].whole, let columns = items[1].whole,
+      (1...1_048_576).contains(rows), (1...1_048_576).contains(columns)
+    else { return nil }
+    return (rows, columns)
   }
 }

@@ -1,5 +1,5 @@
+internal import JSON
 internal import Quantization
-internal import Safetensors
 
 /// The text of `quantization_config`, by which vLLM and SGLang learn how a checkpoint's weights are stored.
 ///
@@ -108,12 +108,6 @@ package struct QuantizationConfiguration {
 
   private func list(_ names: [String]) -> String {
     if names.isEmpty { return "[]" }
-    return "[\n" + names.map { "      \(Self.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
-  }
-
-  private static func quoted(_ text: String) -> String {
-    var bytes: [UInt8] = []
-    JSONText.append(text, to: &bytes, style: .minimal)
-    return String(decoding: bytes, as: UTF8.self)
+    return "[\n" + names.map { "      \(JSONText.quoted($0))" }.joined(separator: ",\n") + "\n    ]"
   }
 }

@@ -49,7 +49,7 @@ struct PartHello: Codable, Hashable, Sendable {
   /// - Throws: `.invalidRequest` if it is none, or not of the FFN side; `.malformed` if its boxes are of no use.
   init(_ weights: ModelWeights, _ text: Step3Configuration.Text) throws(CheckpointError) {
     let path = weights.checkpoint.path
-    guard let configuration = weights.checkpoint.configuration,
+    guard let configuration = weights.checkpoint.configurationMembers,
       let identity = try PartIdentity(configuration: configuration, path: path)
     else {
       throw CheckpointError(

@@ -1,3 +1,4 @@
+internal import JSON
 internal import Step3Model
 internal import TensorFormats
 
@@ -38,15 +39,8 @@ struct PartIdentity: Codable, Hashable, Sendable {
   ///
   /// - Returns: `nil` for what is no part.
   /// - Throws: `.malformed` if it says something that cannot be.
-  init?(configuration text: [UInt8], path: String) throws(CheckpointError) {
-    let document: JSONValue
-    do throws(CheckpointError) {
-      document = try JSONValue.parse(text, name: "config.json")
-    } catch {
-      throw error.at(path: path)
-    }
-    guard case .object(let members) = document, case .object(let partition)? = members["step3_partition"]
-    else { return nil }
+  init?(configuration members: JSONMembers, path: String) throws(CheckpointError) {
+    guard let partition = members["step3_partition"]?.members else { return nil }
     func malformed(_ what: String) -> CheckpointError {
       CheckpointError(.malformed, "step3_partition: \(what)", path: path)
     }
@@ -78,8 +72,8 @@ struct PartIdentity: Codable, Hashable, Sendable {
     return position(members)
   }
 
-  private static func position(_ members: [String: JSONValue]) -> Position? {
-    guard case .integer(let rank)? = members["rank"], case .integer(let ranks)? = members["ranks"],
+  private static func position(_ members: JSONMembers) -> Position? {
+    guard let rank = members["rank"]?.whole, let ranks = members["ranks"]?.whole,
       (1...PartitionSet.mostRanks).contains(ranks), (0..<ranks).contains(rank)
     else { return nil }
     return Position(rank: rank, ranks: ranks)

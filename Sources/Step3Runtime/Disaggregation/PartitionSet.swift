@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import JSON
 internal import TensorFormats
 
 /// The parts of a partition set, as their `config.json` files describe them; weights are not opened.
@@ -38,7 +39,11 @@ struct PartitionSet: Sendable {
       let input = try InputFile(file)
       guard input.byteCount <= OutputMarkers.largestTextFile else { continue }
       let text = try input.readBytes(0..<input.byteCount)
-      guard let identity = try PartIdentity(configuration: text, path: file) else { continue }
+      let document = ConfigurationDocument(text, path: file)
+      if let fault = document.fault { throw fault }
+      guard let identity = try PartIdentity(configuration: document.members ?? [:], path: file) else {
+        continue
+      }
       parts.append(Part(name: name, path: directory, identity: identity))
     }
     guard !parts.isEmpty else {

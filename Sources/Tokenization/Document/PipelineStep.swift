@@ -1,4 +1,4 @@
-internal import Step3Model
+internal import JSON
 internal import TensorFormats
 
 /// One step of a pipeline in `tokenizer.json`: an object with a type.

@@ -1,3 +1,4 @@
+internal import JSON
 internal import Step3Model
 internal import TensorFormats
 
@@ -43,6 +44,6 @@ extension TokenizerDefinition {
 extension PreTokenizer {
   /// A division that GGUF has a name for.
   init(_ known: KnownPreTokenizer) throws(CheckpointError) {
-    try self.init(JSONValue.parse(Array(known.json.utf8), name: "pre_tokenizer"))
+    try self.init(JSONValue(parsing: Array(known.json.utf8)))
   }
 }

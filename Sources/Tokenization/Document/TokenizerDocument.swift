@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import Safetensors
+internal import JSON
 internal import Step3Model
 internal import TensorFormats
 

@@ -1,6 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import Step3Model
+internal import JSON
 internal import TensorFormats
 
 /// What the configuration of a checkpoint says about how its weights are quantised.
@@ -67,14 +67,11 @@ struct DeclaredConfiguration: Sendable {
 
   /// Reads `config.json`, and `hf_quant_config.json` where that says nothing.
   init(_ checkpoint: Checkpoint) {
-    var found: JSONValue?
-    if let bytes = checkpoint.configuration, let root = try? JSONValue.parse(bytes, name: "config.json") {
-      found =
-        root.member("quantization_config") ?? root.member("compression_config")
-        ?? root.member("text_config")?.member("quantization_config")
-    }
-    if found == nil { found = Self.besides(checkpoint.directory) }
-    self.init(found)
+    let root = checkpoint.configurationMembers.map { JSONValue.object($0) }
+    self.init(
+      root?["quantization_config"] ?? root?["compression_config"] ?? root?["text_config"]?[
+        "quantization_config"]
+        ?? Self.besides(checkpoint.directory))
   }
 
   /// ModelOpt's own file.
@@ -82,7 +79,7 @@ struct DeclaredConfiguration: Sendable {
     guard let file = try? InputFile("\(directory)/hf_quant_config.json"),
       file.byteCount <= JSONValue.largestDocument, let bytes = try? file.readBytes(0..<file.byteCount),
       let root = try? JSONValue.parse(bytes, name: "hf_quant_config.json"),
-      root.member("quantization") != nil,
+      root["quantization"] != nil,
       case .object(var members) = root
     else { return nil }
     members["quant_method"] = .string("modelopt")
@@ -101,34 +98,34 @@ struct DeclaredConfiguration: Sendable {
       excluded = ModuleNames([])
       return
     }
-    let method = settings.member("quant_method")?.asText?.lowercased() ?? ""
+    let method = settings["quant_method"]?.text?.lowercased() ?? ""
     self.method = method
     hasPlainZeroPoints = ["checkpoint_format", "format"].contains {
-      settings.member($0)?.asText == "gptq_v2"
+      settings[$0]?.text == "gptq_v2"
     }
-    let inner = settings.member("quantization") ?? settings
+    let inner = settings["quantization"] ?? settings
     uniform = Self.uniform(method, settings, inner)
     var groups: [Group] = []
-    if case .object(let members)? = settings.member("config_groups") {
+    if case .object(let members)? = settings["config_groups"] {
       for (_, group) in members.sorted(by: { $0.key < $1.key }) {
-        let targets = group.member("targets")?.asTexts ?? []
+        let targets = group["targets"]?.strings ?? []
         groups.append(
           Group(
             targets: ModuleNames(targets), namesClass: targets.contains("Linear"),
-            weights: Self.weights(of: group.member("weights"))))
+            weights: Self.weights(of: group["weights"])))
       }
     }
     self.groups = groups
     var layers: [String: Weights] = [:]
-    if case .object(let members)? = inner.member("quantized_layers") {
+    if case .object(let members)? = inner["quantized_layers"] {
       for (name, layer) in members { layers[name] = Self.modelOpt(layer) }
     }
     self.layers = layers
     var names: [String] = []
     for key in ["ignore", "ignored_layers", "modules_to_not_convert", "exclude_modules"] {
-      names += settings.member(key)?.asTexts ?? inner.member(key)?.asTexts ?? []
+      names += settings[key]?.strings ?? inner[key]?.strings ?? []
     }
-    if case .object(let dynamic)? = settings.member("dynamic") {
+    if case .object(let dynamic)? = settings["dynamic"] {
       names += dynamic.keys.filter { $0.hasPrefix("-:") }.map { "re:" + $0.dropFirst(2) }
     }
     excluded = ModuleNames(names, areParts: method.hasPrefix("awq"))
@@ -153,17 +150,17 @@ struct DeclaredConfiguration: Sendable {
     switch method {
     case "fp8":
       // Experts may be MXFP4, which nothing but their types tells.
-      guard settings.member("store_dtype") == nil else { return weights }
+      guard settings["store_dtype"] == nil else { return weights }
       // Integers of eight bits occur under the same name; the type of the codes says which they are.
       weights.bits = 8
-      weights.tile = settings.member("weight_block_size")?.asTile
+      weights.tile = settings["weight_block_size"]?.asTile
     case "mxfp4": (weights.bits, weights.isFloat, weights.group) = (4, true, 32)
     case "mxfp8": (weights.bits, weights.isFloat, weights.group) = (8, true, 32)
     case "w8a8_int8": (weights.bits, weights.isFloat, weights.strategy) = (8, false, "channel")
     case "gptq", "gptq_marlin", "awq", "awq_marlin":
-      weights.bits = (settings.member("bits") ?? settings.member("w_bit"))?.asWhole
+      weights.bits = (settings["bits"] ?? settings["w_bit"])?.whole
       weights.isFloat = false
-      weights.group = (settings.member("group_size") ?? settings.member("q_group_size"))?.asWhole
+      weights.group = (settings["group_size"] ?? settings["q_group_size"])?.whole
     case "modelopt", "modelopt_fp8", "modelopt_fp4", "modelopt_mxfp8": weights = modelOpt(inner)
     default: break
     }
@@ -171,7 +168,7 @@ struct DeclaredConfiguration: Sendable {
   }
 
   private static func modelOpt(_ keys: JSONValue) -> Weights {
-    let algorithm = keys.member("quant_algo")?.asText?.uppercased() ?? ""
+    let algorithm = keys["quant_algo"]?.text?.uppercased() ?? ""
     var weights = Weights()
     if algorithm.contains("NVFP4") {
       (weights.bits, weights.isFloat, weights.group) = (4, true, 16)
@@ -186,9 +183,9 @@ struct DeclaredConfiguration: Sendable {
   private static func weights(of value: JSONValue?) -> Weights {
     guard let value else { return Weights() }
     return Weights(
-      bits: value.member("num_bits")?.asWhole, isFloat: value.member("type")?.asText.map { $0 == "float" },
-      strategy: value.member("strategy")?.asText, group: value.member("group_size")?.asWhole,
-      tile: value.member("block_structure")?.asTile, isSymmetric: value.member("symmetric")?.asFlag)
+      bits: value["num_bits"]?.whole, isFloat: value["type"]?.text.map { $0 == "float" },
+      strategy: value["strategy"]?.text, group: value["group_size"]?.whole,
+      tile: value["block_structure"]?.asTile, isSymmetric: value["symmetric"]?.flag)
   }
 }
 
@@ -216,23 +213,9 @@ extension DeclaredConfiguration {
 }
 
 extension JSONValue {
-  fileprivate func member(_ key: String) -> JSONValue? {
-    guard case .object(let members) = self, let value = members[key], value != .null else { return nil }
-    return value
-  }
-
-  fileprivate var asText: String? { if case .string(let text) = self { text } else { nil } }
-  fileprivate var asWhole: Int? { if case .integer(let number) = self { number } else { nil } }
-  fileprivate var asFlag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
-
-  fileprivate var asTexts: [String]? {
-    guard case .array(let items) = self else { return nil }
-    return items.compactMap(\.asText)
-  }
-
   fileprivate var asTile: DeclaredConfiguration.Tile? {
-    guard case .array(let items) = self, items.count == 2, let rows = items[0].asWhole,
-      let columns = items[1].asWhole, (1...Int(Int32.max)).contains(rows),
+    guard case .array(let items) = self, items.count == 2, let rows = items[0].whole,
+      let columns = items[1].whole, (1...Int(Int32.max)).contains(rows),
       (1...Int(Int32.max)).contains(columns)
     else { return nil }
     return DeclaredConfiguration.Tile(rows: rows, columns: columns)

@@ -1,5 +1,5 @@
 package import Checkpoint
-internal import Step3Model
+internal import JSON
 package import TensorFormats
 
 /// The second reading by itself, for those who hold it to other people's arithmetic.

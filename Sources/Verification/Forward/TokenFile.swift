@@ -1,6 +1,7 @@
 internal import ByteStreams
+internal import Checkpoint
+internal import JSON
 internal import Safetensors
-internal import Step3Model
 public import TensorFormats
 
 /// Prompts as token ids, from a file.
@@ -68,7 +69,7 @@ public enum TokenFile {
   private static func json(_ file: InputFile) throws(CheckpointError) -> [[Int]] {
     let text = try file.readBytes(0..<min(file.byteCount, JSONValue.largestDocument + 1))
     var value = try JSONValue.parse(text, name: "the file of tokens")
-    if case .object(let members) = value, let ids = members["input_ids"] { value = ids }
+    if let ids = value.members?["input_ids"] { value = ids }
     guard case .array(let items) = value else {
       throw CheckpointError(
         .malformed,
@@ -89,7 +90,7 @@ public enum TokenFile {
     }
     var ids: [Int] = []
     for item in items {
-      guard case .integer(let id) = item else {
+      guard let id = item.whole else {
         throw CheckpointError(.malformed, "expected a token id, found \(item.kind)")
       }
       ids.append(id)

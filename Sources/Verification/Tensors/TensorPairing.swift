@@ -1,6 +1,6 @@
 internal import Checkpoint
+internal import JSON
 internal import ModelWeights
-internal import Step3Model
 internal import TensorFormats
 
 /// Which pieces of the output belong to which tensors of the source.
@@ -174,10 +174,7 @@ struct TensorPairing {
 
   /// Whether `config.json` says that this is one part of a model.
   private static func isMarkedAsPart(_ checkpoint: Checkpoint) -> Bool {
-    guard let text = checkpoint.configuration, let root = try? JSONValue.parse(text, name: "config.json"),
-      case .object(let members) = root, case .object? = members["step3_partition"]
-    else { return false }
-    return true
+    checkpoint.configurationMembers?["step3_partition"]?.members != nil
   }
 }
 

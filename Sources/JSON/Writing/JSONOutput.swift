@@ -1,30 +1,12 @@
-internal import TensorFormats
-
-/// Values as JSON text for standard output.
-///
-/// Made for reports of a hundred thousand tensors: text is appended to one buffer as the value describes itself. Keys
-/// keep the order in which the type declares them, `nil` is written as `null`, so that every object of a kind has the
-/// same keys, and a number that JSON has no spelling for (NaN, infinity) is `null` too. The elements of an array that
-/// are objects stand on a line of their own each, so that `grep` is of use.
-public enum JSONText {
-  /// The value as a document for people and programs, ended by a newline.
-  public static func document(_ value: some Encodable) -> [UInt8] {
-    let output = JSONOutput(compact: false)
-    output.append(value)
-    output.append(raw: "\n")
-    return output.bytes
-  }
-
-  /// The value on a single line, without a newline.
-  public static func compact(_ value: some Encodable) -> String {
-    let output = JSONOutput(compact: true)
-    output.append(value)
-    return String(decoding: output.bytes, as: UTF8.self)
-  }
-}
-
 /// The text so far and the containers that are open in it.
+///
+/// Made for reports of a hundred thousand tensors: text is appended to one buffer as the value describes itself.
 final class JSONOutput {
+  /// How values are laid out; see ``JSONText``.
+  enum Layout {
+    case report, compact, file
+  }
+
   private struct Container {
     let isObject: Bool
     /// Whether its members share a line.
@@ -38,9 +20,11 @@ final class JSONOutput {
   private var containers: [Container] = []
   /// An element of an array has begun, and whether it needs a line of its own is known once it writes something.
   private var elementIsPending = false
-  private let compact: Bool
+  private let layout: Layout
+  /// Whether there was a number that JSON has no spelling for.
+  private(set) var hasUnwritableNumber = false
 
-  init(compact: Bool) { self.compact = compact }
+  init(_ layout: Layout) { self.layout = layout }
 
   /// How many containers are open.
   var depth: Int { containers.count }
@@ -69,7 +53,12 @@ final class JSONOutput {
   func open(object: Bool) {
     let isElement = elementIsPending
     settle(isContainer: true)
-    let inline = compact || containers.last?.inline ?? false || (object && isElement)
+    let inline =
+      switch layout {
+      case .compact: true
+      case .file: false
+      case .report: containers.last?.inline ?? false || (object && isElement)
+      }
     containers.append(Container(isObject: object, inline: inline))
     bytes.append(UInt8(ascii: object ? "{" : "["))
   }
@@ -79,6 +68,9 @@ final class JSONOutput {
     while containers.count > depth {
       let container = containers.removeLast()
       if container.hasLines {
+        newLine()
+      } else if layout == .file {
+        append(raw: "\n")
         newLine()
       } else if container.isObject, container.count > 0 {
         bytes.append(UInt8(ascii: " "))
@@ -92,7 +84,7 @@ final class JSONOutput {
     close(to: depth)
     begin(onLine: !containers[depth - 1].inline, at: depth)
     quoted(key)
-    append(raw: ": ")
+    append(raw: layout == .file ? " : " : ": ")
   }
 
   /// Begins an element of the array at `depth`.
@@ -104,7 +96,7 @@ final class JSONOutput {
   private func settle(isContainer: Bool) {
     guard elementIsPending else { return }
     elementIsPending = false
-    begin(onLine: isContainer && !containers[depth - 1].inline, at: depth)
+    begin(onLine: (isContainer || layout == .file) && !containers[depth - 1].inline, at: depth)
   }
 
   private func begin(onLine: Bool, at depth: Int) {
@@ -142,12 +134,19 @@ final class JSONOutput {
   }
 
   func number(_ value: some BinaryFloatingPoint & LosslessStringConvertible) {
-    guard value.isFinite else { return null() }
+    guard value.isFinite else {
+      hasUnwritableNumber = true
+      return null()
+    }
     settle(isContainer: false)
     bytes.append(contentsOf: value.description.utf8)
   }
 
   func number(spelled number: JSONNumber) {
+    guard number.isFinite else {
+      hasUnwritableNumber = true
+      return string(number.text)
+    }
     settle(isContainer: false)
     bytes.append(contentsOf: number.text.utf8)
   }
@@ -158,21 +157,6 @@ final class JSONOutput {
   }
 
   private func quoted(_ value: String) {
-    bytes.append(UInt8(ascii: "\""))
-    for byte in value.utf8 {
-      switch byte {
-      case UInt8(ascii: "\""): append(raw: "\\\"")
-      case UInt8(ascii: "\\"): append(raw: "\\\\")
-      case UInt8(ascii: "\n"): append(raw: "\\n")
-      case UInt8(ascii: "\r"): append(raw: "\\r")
-      case UInt8(ascii: "\t"): append(raw: "\\t")
-      case ..<0x20, 0x7F:
-        append(raw: "\\u00")
-        let digits = String(byte, radix: 16)
-        bytes.append(contentsOf: (digits.utf8.count < 2 ? "0" + digits : digits).utf8)
-      default: bytes.append(byte)
-      }
-    }
-    bytes.append(UInt8(ascii: "\""))
+    JSONText.append(value, to: &bytes, style: layout == .file ? .minimal : .terminal)
   }
 }

@@ -1,13 +1,13 @@
-internal import Safetensors
-internal import TensorFormats
+internal import JSON
+package import TensorFormats
 
 /// A JSON object whose members can be taken out and put in while every other byte of them stays as it was: numbers
 /// keep their spelling, Python's `NaN` and `Infinity` included, and members their order.
-struct ConfigurationText {
-  private(set) var members: [(key: String, value: String)]
+package struct ConfigurationText {
+  package private(set) var members: [(key: String, value: String)]
 
   /// - Throws: `.malformed` if the text is no JSON object.
-  init(_ text: [UInt8]) throws(CheckpointError) {
+  package init(_ text: [UInt8]) throws(CheckpointError) {
     let bytes = unsafe text.span.bytes
     var scanner = JSONScanner(bytes, dialect: .python)
     var list = try scanner.openObject("the configuration")
@@ -23,7 +23,7 @@ struct ConfigurationText {
   }
 
   /// The value of a member, as its text; setting `nil` takes the member out, setting a new one puts it at the end.
-  subscript(key: String) -> String? {
+  package subscript(key: String) -> String? {
     get { members.first { $0.key == key }?.value }
     set {
       let place = members.firstIndex { $0.key == key }
@@ -37,32 +37,25 @@ struct ConfigurationText {
   }
 
   /// The value of a member that says something: `nil` for one that is missing or null.
-  func stated(_ key: String) -> String? {
+  package func stated(_ key: String) -> String? {
     guard let value = self[key], value != "null" else { return nil }
     return value
   }
 
   /// The object that a member is; `nil` for one that is missing or anything else.
-  func object(_ key: String) throws(CheckpointError) -> ConfigurationText? {
+  package func object(_ key: String) throws(CheckpointError) -> ConfigurationText? {
     guard let value = self[key], value.hasPrefix("{") else { return nil }
     return try ConfigurationText(Array(value.utf8))
   }
 
   /// The object's text, one member a line, as a file of its own.
-  func text() -> String { text(indentation: 0) + "\n" }
+  package func text() -> String { text(indentation: 0) + "\n" }
 
   /// The same as the value of a member that is indented so far. Members keep the lines that they have.
-  func text(indentation: Int) -> String {
+  package func text(indentation: Int) -> String {
     let space = String(repeating: " ", count: indentation)
-    let lines = members.map { "\(space)  \(Self.quoted($0.key)): \($0.value)" }
+    let lines = members.map { "\(space)  \(JSONText.quoted($0.key)): \($0.value)" }
     return lines.isEmpty ? "{}" : "{\n" + lines.joined(separator: ",\n") + "\n\(space)}"
-  }
-
-  /// A string as JSON text.
-  static func quoted(_ text: String) -> String {
-    var bytes: [UInt8] = []
-    JSONText.append(text, to: &bytes, style: .minimal)
-    return String(decoding: bytes, as: UTF8.self)
   }
 
   private static func isSpace(_ byte: UInt8) -> Bool {
@@ -71,7 +64,7 @@ struct ConfigurationText {
 }
 
 extension ConfigurationText: Equatable {
-  static func == (left: Self, right: Self) -> Bool {
+  package static func == (left: Self, right: Self) -> Bool {
     left.members.elementsEqual(right.members) { $0.key == $1.key && $0.value == $1.value }
   }
 }

@@ -1,7 +1,6 @@
 package import TensorFormats
 
-/// A strict single-pass reader of JSON text (RFC 8259): for the two JSON documents of this format, and with
-/// ``Dialect/python`` for those that lie beside weights.
+/// A strict single-pass reader of JSON text (RFC 8259), or with ``JSONDialect/python`` of what lies beside weights.
 ///
 /// It builds no tree: the caller asks for the value it expects next and gets that value or an error with its byte
 /// offset in the file. Nothing is allocated but the strings that the caller asks for, and nesting is limited, so that
@@ -13,15 +12,6 @@ package import TensorFormats
 package struct JSONScanner: ~Escapable {
   /// The nesting that serde_json, and so the reference reader, allows (tried: 127 levels pass, 128 do not).
   package static let maximumDepth = 127
-
-  /// Which texts are read.
-  package enum Dialect: Hashable, Sendable {
-    /// JSON and nothing else.
-    case strict
-    /// JSON as Python's `json` writes it and editors save it: `NaN`, `Infinity` and `-Infinity` are numbers, and a
-    /// byte order mark may stand at the start.
-    case python
-  }
 
   /// How far one object or array has been read.
   package struct Members {
@@ -35,7 +25,7 @@ package struct JSONScanner: ~Escapable {
   /// Where the text starts in its file.
   private let fileOffset: Int
   /// What is taken for JSON.
-  let dialect: Dialect
+  let dialect: JSONDialect
   private var depth = 0
   /// Where the next token will be looked for, in bytes from the start of the file.
   package var offset: Int { fileOffset + position }
@@ -44,7 +34,7 @@ package struct JSONScanner: ~Escapable {
 
   /// Starts at the first byte of `text`, which lies `fileOffset` bytes into its file.
   @_lifetime(copy text)
-  package init(_ text: RawSpan, fileOffset: Int = 0, dialect: Dialect = .strict) {
+  package init(_ text: RawSpan, fileOffset: Int = 0, dialect: JSONDialect = .strict) {
     bytes = Span<UInt8>(_bytes: text)
     self.fileOffset = fileOffset
     self.dialect = dialect

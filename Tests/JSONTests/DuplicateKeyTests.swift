@@ -1,4 +1,4 @@
-import Safetensors
+import JSON
 import TensorFormats
 import Testing
 

@@ -1,0 +1,110 @@
+package import TensorFormats
+
+/// The members of a JSON object: in the order of their document, each found by its key.
+///
+/// Keys are compared byte by byte, as other readers compare them: two spellings of one accent are two keys. Two objects
+/// with the same members in another order are equal, as they are to every reader.
+public struct JSONMembers: Sendable {
+  private var members: [(key: String, value: JSONValue)] = []
+  private var places: [Bytewise: Int] = [:]
+
+  /// No members.
+  public init() {}
+
+  /// The value of a key; `nil` where it is absent. Setting `nil` takes the member out, setting a new one puts it at the
+  /// end.
+  ///
+  /// - Complexity: O(1); O(n) for taking out.
+  public subscript(key: String) -> JSONValue? {
+    get { places[Bytewise(text: key)].map { members[$0].value } }
+    set {
+      let name = Bytewise(text: key)
+      switch (places[name], newValue) {
+      case (let place?, let value?): members[place].value = value
+      case (nil, let value?):
+        places[name] = members.count
+        members.append((key, value))
+      case (let place?, nil):
+        members.remove(at: place)
+        places[name] = nil
+        for (index, member) in members.enumerated().dropFirst(place) {
+          places[Bytewise(text: member.key)] = index
+        }
+      case (nil, nil): break
+      }
+    }
+  }
+
+  /// The keys in their order.
+  public var keys: [String] { members.map(\.key) }
+
+  /// The values in their order.
+  public var values: [JSONValue] { members.map(\.value) }
+
+  /// The members whose keys fulfil a condition, in their order.
+  public func keeping(_ isKept: (String) throws -> Bool) rethrows -> JSONMembers {
+    var kept = JSONMembers()
+    for member in members where try isKept(member.key) { kept[member.key] = member.value }
+    return kept
+  }
+
+  /// The members in the order of their keys' bytes, and so on inside of each.
+  public var sorted: JSONMembers {
+    var sorted = JSONMembers()
+    for member in members.sorted(by: { $0.key.precedesBytewise($1.key) }) {
+      sorted[member.key] = member.value.sorted
+    }
+    return sorted
+  }
+
+  /// Reads an object, one member after the other: what precedes a fault is here when it is thrown. The member that the
+  /// fault is in is `null`.
+  ///
+  /// - Parameter what: What a message calls the object.
+  package mutating func read(_ scanner: inout JSONScanner, _ what: String) throws(CheckpointError) {
+    var list = try scanner.openObject(what)
+    while let key = try scanner.nextKey(&list) {
+      guard self[key] == nil else {
+        throw scanner.errorAtToken(
+          "the key '\(key.printable)' is there twice, and readers differ in which one counts")
+      }
+      self[key] = .null
+      members[members.count - 1].value = try JSONValue(&scanner)
+    }
+  }
+}
+
+extension JSONMembers: RandomAccessCollection {
+  public var startIndex: Int { 0 }
+  public var endIndex: Int { members.count }
+  public subscript(position: Int) -> (key: String, value: JSONValue) { members[position] }
+}
+
+extension JSONMembers: ExpressibleByDictionaryLiteral {
+  /// - Precondition: No key is there twice.
+  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    self.init(elements)
+  }
+
+  /// Takes members in their order. Of several with one key the last counts, in the place of the first.
+  public init(_ elements: some Sequence<(String, JSONValue)>) {
+    for (key, value) in elements { self[key] = value }
+  }
+}
+
+extension JSONMembers: Hashable {
+  public static func == (left: JSONMembers, right: JSONMembers) -> Bool {
+    left.count == right.count && left.members.allSatisfy { right[$0.key] == $0.value }
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    var sum = 0
+    for member in members {
+      var one = Hasher()
+      one.combine(Bytewise(text: member.key))
+      one.combine(member.value)
+      sum ^= one.finalize()
+    }
+    hasher.combine(sum)
+  }
+}
