@@ -165,9 +165,8 @@ extension ShardPlan.Source {
     else { return nil }
     var end = file.dataOffset
     for tensor in file.tensors {
-      guard tensor.offset == end, tensor.making == .copy, tensor.derivation != .shape,
-        tensor.sources.count == 1, tensor.source.isWhole, tensor.source.file == first,
-        tensor.bytesOfSource == tensor.offset
+      guard tensor.offset == end, tensor.isCopy, tensor.sources.count == 1, tensor.source.isWhole,
+        tensor.source.file == first, tensor.copied == tensor.offset
       else { return nil }
       end += tensor.bytes
     }
@@ -177,9 +176,9 @@ extension ShardPlan.Source {
 
 extension ShardPlan.Tensor {
   /// Where the tensor of the source begins that it is a copy of.
-  fileprivate var bytesOfSource: Int? {
-    switch derivation {
-    case .values, .codes: source.offset
+  fileprivate var copied: Int? {
+    switch operation.part {
+    case nil, .codes: source.offset
     case .scales: source.scaling?.scales?.offset
     case .matrixScales: source.scaling?.matrixScales?.offset
     case .shape: nil

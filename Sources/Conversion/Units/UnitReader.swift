@@ -1,6 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import ModelWeights
+internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
@@ -105,9 +106,11 @@ extension WorkUnit {
   /// The group whose scales it carries over.
   fileprivate func groupOfScales(_ work: WorkList) -> ScaleGroup? {
     guard !companions.groupScales.isEmpty else { return nil }
-    let tensors = deliveries.map { work.targets[$0.target].tensor }
-    return tensors.first { $0.derivation == .matrixScales && $0.making != .encode }?.scaleGroup.map {
-      work.scaleGroups[$0]
+    for delivery in deliveries {
+      if case .carry(.matrixScales, _, let group?) = work.targets[delivery.target].tensor.operation {
+        return work.scaleGroups[group]
+      }
     }
+    return nil
   }
 }

@@ -8,11 +8,13 @@ internal import TensorFormats
 
 extension UnitRecoder {
   /// Codes and scales of GGML blocks of four bits.
-  func unpack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> (codes: Made, scales: Made) {
+  func unpack(
+    _ form: Form, _ scheme: StoredScheme, movesScale: Bool
+  ) throws(CheckpointError) -> (codes: Made, scales: Made) {
     let run = run(of: form)
     let (input, range) = input(run, form.columns, of: stored)
     let columns = form.columns.count
-    let group = form.scheme?.scheme.groupLength ?? columns
+    let group = scheme.scheme.groupLength ?? columns
     let codes = pool.take(run.count * columns / 2)
     let scales = pool.take(run.count * columns / group)
     try codes.fill { (codeSpan) throws(CheckpointError) in

@@ -7,9 +7,8 @@ internal import TensorFormats
 
 extension UnitRecoder {
   /// Makes codes and scales of a run of rows.
-  func encode(_ form: Form) throws(CheckpointError) -> (codes: Made, scales: Made) {
-    guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
-    return scheme.scheme == .fp8Tiles ? try encodeTiles(form) : try encodeRows(form, scheme)
+  func encode(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> (codes: Made, scales: Made) {
+    scheme.scheme == .fp8Tiles ? try encodeTiles(form) : try encodeRows(form, scheme)
   }
 
   private func encodeTiles(_ form: Form) throws(CheckpointError) -> (codes: Made, scales: Made) {
@@ -41,7 +40,7 @@ extension UnitRecoder {
     let transcoder = try SchemeTranscoder(
       from: rows.elementType, to: scheme, columns: wholeRows ? view.columns : form.columns.count,
       wanted: wholeRows ? form.columns : nil, importance: try weights(form, wholeRows: wholeRows),
-      matrixScale: try encodingScale(scheme), search: form.search ?? .absmax)
+      matrixScale: try encodingScale(scheme), search: form.operation.search ?? .absmax)
     var scratch = transcoder.makeScratch()
     let codes = pool.take(run.count * transcoder.codeRowBytes)
     let scales = pool.take(run.count * transcoder.scaleRowBytes)
@@ -56,7 +55,7 @@ extension UnitRecoder {
   }
 
   /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.
-  private func encodingScale(_ scheme: StoredScheme) throws(CheckpointError) -> Float {
+  func encodingScale(_ scheme: StoredScheme) throws(CheckpointError) -> Float {
     guard scheme.scheme.geometry.hasMatrixScale else { return 1 }
     guard let maximum else {
       preconditionFailure("a unit states whose maximum it needs before it is made")
@@ -68,23 +67,15 @@ extension UnitRecoder {
 // MARK: - Scales of matrices, shapes
 
 extension UnitRecoder {
-  /// The scales of the matrices that begin in this unit: one at the most.
-  func matrixScales(
-    _ form: Form, _ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor
-  ) throws(CheckpointError) -> BufferPool.Buffer {
-    let scale =
-      if form.making == .encode, let scheme = form.scheme {
-        try encodingScale(scheme)
-      } else {
-        try carriedScale(form, target)
-      }
-    return buffer(littleEndian: [Float](repeating: scale, count: delivery.byteCount / 4))
+  /// The scale of the matrix that begins in this unit, if one does.
+  func matrixScales(_ scale: Float, _ delivery: WorkUnit.Delivery) -> BufferPool.Buffer {
+    buffer(littleEndian: [Float](repeating: scale, count: delivery.byteCount / 4))
   }
 
   /// A scale of the source, as the output means it. Engines use one for a whole group, so all of a group must agree.
-  private func carriedScale(_ form: Form, _ target: ShardPlan.Tensor) throws(CheckpointError) -> Float {
+  func carriedScale(_ form: Form, _ target: ShardPlan.Tensor) throws(CheckpointError) -> Float {
     let own = try moved(fetched.matrixScale, target.source.scaling, form.scheme)
-    guard let group = form.scaleGroup else { return own }
+    guard let group = form.operation.scaleGroup else { return own }
     for (member, scale) in zip(context.work.scaleGroups[group].members, fetched.groupScales) {
       let other = try moved(scale, member.slice.scaling, form.scheme)
       guard other.bitPattern == own.bitPattern else {

@@ -42,25 +42,29 @@ struct UnitRecoder {
   /// What the bytes of a delivery depend on, besides the unit.
   struct Form: Hashable {
     var elementType: ElementType
-    var derivation: ShardPlan.Derivation
-    var making: ShardPlan.Making
-    let scheme: StoredScheme?
-    let search: ScaleSearch?
-    let scaleGroup: Int?
-    var importance: String?
+    var operation: ShardPlan.Operation
     let runs: [Range<Int>]
     let columns: Range<Int>
 
     init(_ tensor: ShardPlan.Tensor, _ delivery: WorkUnit.Delivery) {
       elementType = tensor.elementType
-      derivation = tensor.derivation
-      making = tensor.making
-      scheme = tensor.scheme
-      search = tensor.search
-      scaleGroup = tensor.scaleGroup
-      importance = tensor.importance
+      operation = tensor.operation
       runs = delivery.runs
       columns = delivery.columns
+    }
+
+    var scheme: StoredScheme? { operation.scheme }
+
+    /// The other of the two tensors of a scheme that are made of one set of rows.
+    func sibling(_ part: StoredScheme.Part, of scheme: StoredScheme) -> Form {
+      var form = self
+      form.elementType = part == .codes ? scheme.scheme.geometry.codesType : scheme.scheme.geometry.scalesType
+      switch operation {
+      case .encode(_, let scheme, let encoding): form.operation = .encode(part, of: scheme, encoding)
+      case .unpack(_, let scheme): form.operation = .unpack(part, of: scheme)
+      case .copy, .convert, .pack, .carry, .shape: preconditionFailure("only schemes have codes and scales")
+      }
+      return form
     }
   }
 
@@ -83,7 +87,7 @@ struct UnitRecoder {
         var named =
           error.path == nil ? error.at(path: context.checkpoint.files[unit.source.file].source.path) : error
         if named.tensor == nil { named.tensor = target.source.tensor }
-        if error.code == .nonFinite, error.remedy == nil, target.derivation == .values {
+        if error.code == .nonFinite, error.remedy == nil, case .convert = target.operation {
           named.remedy = "give --allow-nonfinite to pass such values on where the format can hold them"
         }
         throw named
@@ -95,27 +99,30 @@ struct UnitRecoder {
   private mutating func make(
     _ form: Form, _ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor
   ) throws(CheckpointError) -> Made {
-    switch (form.derivation, form.making) {
-    case (.values, .encode) where form.elementType != rows.elementType:
+    switch form.operation {
+    case .copy: return keep(copy(form, delivery, of: stored, areSource: true), as: form)
+    case .convert where form.elementType != rows.elementType:
       return keep(try convert(form, delivery), as: form)
-    case (.values, .encode):
+    case .convert:
       return keep(copy(form, delivery, of: rows.packed, areSource: rows.areSource), as: form)
-    case (.values, .copy): return keep(copy(form, delivery, of: stored, areSource: true), as: form)
-    case (.values, .repack): return keep(try pack(form, movesScale: target.movesMatrixScale), as: form)
-    case (.codes, .encode), (.scales, .encode):
-      let (codes, scales) = try encode(form)
-      return keep(codes, scales, of: form)
-    case (.codes, .repack) where view.scaling?.scheme == nil,
-      (.scales, .repack) where view.scaling?.scheme == nil:
-      let (codes, scales) = try unpack(form, movesScale: target.movesMatrixScale)
-      return keep(codes, scales, of: form)
-    case (.codes, _):
+    case .pack: return keep(try pack(form, movesScale: target.movesMatrixScale), as: form)
+    case .encode(.codes, let scheme, _), .encode(.scales, let scheme, _):
+      let (codes, scales) = try encode(form, scheme)
+      return keep(codes, scales, of: form, scheme)
+    case .unpack(_, let scheme):
+      let (codes, scales) = try unpack(form, scheme, movesScale: target.movesMatrixScale)
+      return keep(codes, scales, of: form, scheme)
+    case .carry(.codes, _, _):
       var codes = copy(form, delivery, of: stored, areSource: true)
       if target.movesMatrixScale { codes.errors = try errorsOfMovedScale(form) }
       return keep(codes, as: form)
-    case (.scales, _): return keep(try carryScales(form, delivery), as: form)
-    case (.matrixScales, _): return Made(payload: .recoded(try matrixScales(form, delivery, target)))
-    case (.shape, _): return Made(payload: .recoded(shapes(delivery, target)))
+    case .carry(.scales, _, _): return keep(try carryScales(form, delivery), as: form)
+    case .encode(.matrixScales, let scheme, _):
+      return Made(payload: .recoded(matrixScales(try encodingScale(scheme), delivery)))
+    case .carry(.matrixScales, _, _):
+      return Made(payload: .recoded(matrixScales(try carriedScale(form, target), delivery)))
+    case .shape, .encode(.shape, _, _), .carry(.shape, _, _):
+      return Made(payload: .recoded(shapes(delivery, target)))
     }
   }
 
@@ -125,15 +132,10 @@ struct UnitRecoder {
   }
 
   /// Keeps both tensors of a scheme, and gives the one that was asked for.
-  private mutating func keep(_ codes: Made, _ scales: Made, of form: Form) -> Made {
-    guard let scheme = form.scheme else { preconditionFailure("only schemes have codes and scales") }
-    var sibling = form
-    sibling.derivation = form.derivation == .codes ? .scales : .codes
-    sibling.elementType =
-      form.derivation == .codes ? scheme.scheme.geometry.scalesType : scheme.scheme.geometry.codesType
-    made[form] = form.derivation == .codes ? codes : scales
-    made[sibling] = form.derivation == .codes ? scales : codes
-    return form.derivation == .codes ? codes : scales
+  private mutating func keep(_ codes: Made, _ scales: Made, of form: Form, _ scheme: StoredScheme) -> Made {
+    made[form.sibling(.codes, of: scheme)] = codes
+    made[form.sibling(.scales, of: scheme)] = scales
+    return form.operation.part == .codes ? codes : scales
   }
 }
 
@@ -207,7 +209,7 @@ extension UnitRecoder {
 
   /// How much each of the columns matters. Units of stacked tensors with such weights stay within one expert.
   func weights(_ form: Form, wholeRows: Bool = false) throws(CheckpointError) -> [Float]? {
-    guard let name = form.importance else { return nil }
+    guard let name = form.operation.importance else { return nil }
     let expert = view.isStack ? unit.firstRow / view.matrixRows : nil
     guard let all = try context.importance?.weights(for: name, columns: view.columns, expert: expert) else {
       throw CheckpointError(

@@ -81,10 +81,11 @@ struct SourceView: Sendable {
     // Rows of everyday length are kept where values are converted, so that errors can name the row.
     let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
     let indifferent = uses.allSatisfy { use in
-      let copied = use.tensor.making == .copy && use.tensor.derivation == .values
+      let operation = use.tensor.operation
+      let copied = operation == .copy
       let elementwise =
         type.block.elements == 1 && use.tensor.elementType.block.elements == 1 && oddRows
-        && use.tensor.derivation == .values
+        && operation.part == nil
       return use.slice.isWhole && source.scaling == nil && (copied || elementwise)
     }
     keepsRows = !indifferent
@@ -95,15 +96,18 @@ struct SourceView: Sendable {
     rowCount = source.shape.elementCount / max(columns, 1)
     matrixRows = indifferent || dimensions.count < 2 ? rowCount : dimensions[dimensions.count - 2]
 
-    let encodes = uses.filter { $0.tensor.making == .encode }
-    let takesRows = encodes.contains { [.values, .codes, .scales].contains($0.tensor.derivation) }
+    let encodes = uses.map(\.tensor.operation).filter(\.decodes)
+    let takesRows = encodes.contains { $0.part != .matrixScales }
     decodesFirst =
       takesRows
       && (source.scaling != nil
-        || (type.block.elements > 1 && encodes.contains { $0.tensor.scheme != nil }))
+        || (type.block.elements > 1 && encodes.contains { $0.scheme != nil }))
     // A copy of codes needs nobody who understands them.
     let carriesScales = uses.contains {
-      $0.tensor.making == .repack || [.scales, .matrixScales].contains($0.tensor.derivation)
+      switch $0.tensor.operation {
+      case .pack, .unpack, .carry: true
+      case .copy, .convert, .encode, .shape: false
+      }
     }
     decoder =
       decodesFirst || (carriesScales && source.scaling != nil)
@@ -112,11 +116,11 @@ struct SourceView: Sendable {
       sums[use.outputFile, default: 0] += use.tensor.bytes / use.tensor.sources.count
     }
     confined =
-      source.scaling != nil || uses.contains { $0.tensor.scheme != nil }
-      || (isStack && uses.contains { $0.tensor.importance != nil })
+      source.scaling != nil || uses.contains { $0.tensor.operation.scheme != nil }
+      || (isStack && uses.contains { $0.tensor.operation.importance != nil })
     let wanted = max(1, Self.unitElements / max(columns, 1))
     // Tiles are encoded whole.
-    let band = encodes.contains { $0.tensor.scheme?.scheme == .fp8Tiles } ? BlockFP8.side : 1
+    let band = encodes.contains { $0.scheme?.scheme == .fp8Tiles } ? BlockFP8.side : 1
     rowsPerUnit = max(1, wanted / band) * band
 
     let (stackRows, rowColumns, stack) = (matrixRows, columns, matrixRows == 0 ? 0 : rowCount / matrixRows)
@@ -203,11 +207,12 @@ struct SourceView: Sendable {
 extension ShardPlan.Tensor {
   /// The bytes of one of its rows, where the row of the source's box has so many elements.
   fileprivate func rowBytes(ofColumns count: Int) -> Int {
+    let geometry = operation.scheme?.scheme.geometry
     let elements =
-      switch derivation {
-      case .values: count
-      case .codes: count / (scheme?.scheme.geometry.codesPerElement ?? 1)
-      case .scales: scheme?.scheme.geometry.scaleColumns(of: count) ?? 1
+      switch operation.part {
+      case nil: count
+      case .codes: count / (geometry?.codesPerElement ?? 1)
+      case .scales: geometry?.scaleColumns(of: count) ?? 1
       case .matrixScales: 1
       // Rows and columns.
       case .shape: 2
@@ -217,10 +222,10 @@ extension ShardPlan.Tensor {
 
   /// How many rows of the source one of its rows stands for, where a matrix of the box has so many.
   fileprivate func height(ofBox rows: Int) -> Int {
-    switch derivation {
-    case .values, .codes: return 1
-    case .scales: return scheme?.scheme.geometry.scaleHeight ?? 1
-    case .matrixScales, .shape: return max(1, rows)
+    switch operation.part {
+    case nil, .codes: 1
+    case .scales: operation.scheme?.scheme.geometry.scaleHeight ?? 1
+    case .matrixScales, .shape: max(1, rows)
     }
   }
 }

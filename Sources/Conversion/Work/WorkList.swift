@@ -49,7 +49,8 @@ struct WorkList: Sendable {
     for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
       var rowsBefore = 0
       // What a module has one of is made with the first of its weights.
-      let isSingle = target.tensor.derivation == .matrixScales || target.tensor.derivation == .shape
+      let part = target.tensor.operation.part
+      let isSingle = part == .matrixScales || part == .shape
       for slice in target.tensor.sources.prefix(isSingle ? 1 : .max) {
         users[Origin(file: slice.file, offset: slice.offset), default: []].append(
           SourceView.Use(
@@ -206,15 +207,18 @@ private struct UnitNeeds {
   init(_ deliveries: [WorkUnit.Delivery], of work: WorkList) {
     for delivery in deliveries {
       let tensor = work.targets[delivery.target].tensor
-      switch (tensor.derivation, tensor.making) {
-      case (.shape, _), (.values, .copy), (.codes, .copy): break
-      case (.matrixScales, .copy), (.matrixScales, .repack):
-        matrixScale = true
-        carriedGroup = tensor.scaleGroup
-      case (_, .encode):
+      switch tensor.operation {
+      case .copy, .shape, .carry(.shape, _, _): break
+      case .convert, .pack, .unpack: (scales, matrixScale) = (true, true)
+      case .encode(_, let scheme, let encoding):
         (scales, matrixScale) = (true, true)
-        if tensor.scheme?.scheme.geometry.hasMatrixScale == true { encodedGroup = tensor.scaleGroup }
-      case (_, .repack), (.scales, .copy): (scales, matrixScale) = (true, true)
+        if scheme.scheme.geometry.hasMatrixScale { encodedGroup = encoding.scaleGroup }
+      case .carry(.codes, _, _):
+        if tensor.movesMatrixScale { (scales, matrixScale) = (true, true) }
+      case .carry(.scales, _, _): scales = true
+      case .carry(.matrixScales, _, let group):
+        matrixScale = true
+        carriedGroup = group
       }
     }
   }
