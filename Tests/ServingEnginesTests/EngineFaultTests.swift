@@ -1,3 +1,4 @@
+import JSON
 import ServingEngines
 import Step3Model
 import Testing

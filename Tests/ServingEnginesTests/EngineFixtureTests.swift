@@ -1,5 +1,6 @@
 import Checkpoint
 import CheckpointTesting
+import JSON
 import ServingEngines
 import Foundation
 import Step3Model

@@ -18,6 +18,9 @@ final class Permits: Sendable {
     state = Mutex(State(available: total))
   }
 
+  /// How many tasks wait.
+  var waitingCount: Int { state.withLock { $0.waiting.count } }
+
   /// Waits for permits. Who wants more than there are gets them when nobody else has any.
   ///
   /// - Throws: `CancellationError` if the task is cancelled while it waits.

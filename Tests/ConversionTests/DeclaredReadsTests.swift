@@ -1,0 +1,132 @@
+import ByteStreams
+import Checkpoint
+import CheckpointTesting
+import Quantization
+import Synchronization
+import TensorFormats
+import Testing
+
+@testable import Conversion
+@testable import ShardPlanning
+
+/// The pipeline reads what its units declare, and nothing else.
+@Suite struct DeclaredReadsTests {
+  private let harness: ConversionHarness
+
+  init() throws { harness = try ConversionHarness() }
+
+  /// Notes every range that is read.
+  private final class Record: Sendable {
+    let reads = Mutex<[FileRange: Int]>([:])
+  }
+
+  private struct RecordingSource: ByteSource {
+    let source: any ByteSource
+    let file: Int
+    let record: Record
+
+    var path: String { source.path }
+    var byteCount: Int { source.byteCount }
+
+    func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+      let range = FileRange(file: file, bytes: offset..<offset + buffer.byteCount)
+      record.reads.withLock { $0[range, default: 0] += 1 }
+      try source.read(into: &buffer, at: offset)
+    }
+  }
+
+  /// Converts and returns what was read, what the units declare, and what may be read to be measured.
+  private func reads(
+    _ fixture: String, _ request: ConversionHarness.Request, memory: Int = 1 << 30
+  ) async throws -> (read: [FileRange: Int], declared: [FileRange: Int], scans: [[FileRange]]) {
+    let planned = try harness.plan(fixture, request)
+    let record = Record()
+    let numbers = Mutex(0)
+    let checkpoint = planned.checkpoint.mappingSources { source in
+      RecordingSource(
+        source: source, file: numbers.withLock { defer { $0 += 1 }; return $0 }, record: record)
+    }
+    let recorded = PlannedConversion(
+      plan: planned.plan, headers: planned.headers, importance: nil, checkpoint: checkpoint)
+    try await Conversion(recorded, options: ConversionOptions(threads: 2, memory: memory))
+      .run(into: harness.directory.path("output"))
+    let work = try WorkList(planned.plan, planned.checkpoint)
+    var declared: [FileRange: Int] = [:]
+    var keys: Set<MatrixMaxima.Key> = []
+    for segment in work.streams.flatMap(\.segments) {
+      for index in 0..<segment.unitCount {
+        let unit = segment.unit(index, of: work)
+        for range in unit.reads { declared[range, default: 0] += 1 }
+        if let key = unit.maximum { keys.insert(key) }
+      }
+    }
+    let maxima = MatrixMaxima(work.scaleGroups)
+    let scans = keys.flatMap { maxima.scans($0) }.map { scan in
+      let reads = scan.reads
+      return [reads.codes] + [reads.scales, reads.matrixScale].compactMap { $0 }
+    }
+    return (record.reads.withLock { $0 }, declared, scans)
+  }
+
+  @Test(
+    "nothing but the declared ranges is read, each as often as it is declared",
+    arguments: [
+      ("tiny", "BF16", Checkpoint.Format.gguf), ("tiny", "Q8_0", .gguf), ("tiny-fp8", "BF16", .safetensors),
+      ("tiny-fp8", "keep", .safetensors), ("odd-fp8", "F16", .gguf), ("tiny", "FP8_BLOCK", .safetensors),
+      ("tiny", "W4A16_G32", .safetensors),
+    ])
+  func exact(fixture: String, recipe: String, format: Checkpoint.Format) async throws {
+    let (read, declared, _) = try await reads(
+      Fixtures.path("checkpoints/\(fixture)"), ConversionHarness.Request(format: format, recipe: recipe))
+    #expect(read == declared)
+  }
+
+  @Test("a matrix that fits into the window is read once, though its scale needs all of it")
+  func measuredOnce() async throws {
+    let (read, declared, scans) = try await reads(
+      Fixtures.path("checkpoints/tiny"), ConversionHarness.Request(recipe: "NVFP4A16"))
+    let undeclared = read.compactMap { range, count -> (FileRange, Int)? in
+      let more = count - (declared[range] ?? 0)
+      return more == 0 ? nil : (range, more)
+    }
+    let allowed = Set(scans.flatMap { $0 })
+    #expect(!undeclared.isEmpty && undeclared.allSatisfy { allowed.contains($0.0) && $0.1 == 1 })
+    // Of a group of two, one is measured while it is read; single matrices need no second read at all.
+    let scanned = undeclared.reduce(0) { $0 + $1.0.bytes.count }
+    let all = allowed.reduce(0) { $0 + $1.bytes.count }
+    #expect(scanned * 2 < all, "\(scanned) of \(all) bytes were read a second time")
+  }
+
+  @Test("an output file that is a source file is hashed as that, and a changed one is not")
+  func twins() async throws {
+    let first = harness.directory.path("first")
+    let request = ConversionHarness.Request(maximumShardBytes: 3_000_000)
+    try await Conversion(
+      harness.plan(Fixtures.path("checkpoints/tiny"), request), options: ConversionOptions(threads: 2)
+    ).run(into: first)
+    let planned = try harness.plan(first, request)
+    let plan = planned.plan
+    #expect(plan.files.count > 2)
+    #expect(plan.files.enumerated().allSatisfy { plan.source.twin(of: $1) == $0 })
+    let manifest = try await Conversion(planned, options: ConversionOptions(threads: 2))
+      .run(into: harness.directory.path("second")).manifest
+    for record in manifest.files where record.path.hasSuffix(".safetensors") {
+      let bytes = try InputFile(harness.directory.path("second/\(record.path)")).readBytes(0..<record.bytes)
+      #expect("\(Digest.xxh3(of: bytes))" == record.xxh3)
+      var sha256 = SHA256Digester()
+      sha256.update(bytes)
+      #expect("\(sha256.finalize())" == record.sha256)
+    }
+    var moved = plan.files[0]
+    moved.tensors[1].source.offset += 2
+    #expect(plan.source.twin(of: moved) == nil)
+    var other = plan.files[0]
+    other.headerXXH3 = plan.files[1].headerXXH3
+    #expect(plan.source.twin(of: other) == nil)
+    var recoded = plan.files[0]
+    recoded.tensors[0].operation = .convert(importance: nil)
+    #expect(plan.source.twin(of: recoded) == nil)
+    let published = try harness.plan(Fixtures.path("checkpoints/tiny"), request).plan
+    #expect(published.files.allSatisfy { published.source.twin(of: $0) == nil })
+  }
+}
