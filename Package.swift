@@ -137,13 +137,14 @@ let package = Package(
       name: "Conversion",
       dependencies: [
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "ModelWeights", "ShardPlanning",
+        "QuantizationRecipes", "ModelWeights", "ShardPlanning", "ParallelWork",
       ],
       swiftSettings: strict),
     .target(
       name: "Verification",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "ParallelWork",
         "Patterns",
       ],
@@ -151,7 +152,8 @@ let package = Package(
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights", "ParallelWork",
       ],
       swiftSettings: strict),

@@ -49,7 +49,7 @@ public struct ParallelWork: Sendable {
     takeIn: @escaping @Sendable (Unit, Output, borrowing Scratch) async throws -> Void
   ) async throws {
     let line = WaitingLine(units, delivery)
-    let limit = ConcurrencyLimit(threads)
+    let permits = Permits(threads)
     try await withTaskCancellationHandler {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<inFlight {
@@ -60,7 +60,7 @@ public struct ParallelWork: Sendable {
               let result: Result<Output, any Error>
               do {
                 result = .success(
-                  try await limit.run {
+                  try await permits.with {
                     try line.check()
                     try Task.checkCancellation()
                     return try await body(unit, &scratch)

@@ -44,7 +44,10 @@ import Testing
     let numbers = Mutex(0)
     let checkpoint = planned.checkpoint.mappingSources { source in
       RecordingSource(
-        source: source, file: numbers.withLock { defer { $0 += 1 }; return $0 }, record: record)
+        source: source,
+        file: numbers.withLock {
+          defer { $0 += 1 }; return $0
+        }, record: record)
     }
     let recorded = PlannedConversion(
       plan: planned.plan, headers: planned.headers, importance: nil, checkpoint: checkpoint)

@@ -221,14 +221,14 @@ import Testing
   /// Two stages with bounds of their own, as reading and computing need them.
   @Test func limitsWithinABody() async throws {
     let (reads, computing) = (Counter(), Counter())
-    let (readLimit, computeLimit) = (ConcurrencyLimit(5), ConcurrencyLimit(2))
+    let (readLimit, computeLimit) = (Permits(5), Permits(2))
     try await ParallelWork(threads: 8).run(0..<300) { unit in
-      await readLimit.run {
+      try await readLimit.with {
         if reads.enter() == 5 { meeting.announce("five read") }
         if unit < 5 { meeting.await("five read") }
         reads.leave()
       }
-      await computeLimit.run {
+      try await computeLimit.with {
         if computing.enter() == 2 { meeting.announce("two compute") }
         if unit < 8 { meeting.await("two compute") }
         computing.leave()
@@ -238,21 +238,5 @@ import Testing
     }
     #expect(reads.peak == 5 && computing.peak == 2)
     #expect(log.entries == Array(0..<300))
-  }
-
-  @Test func aLimitIsFirstComeFirstServed() async throws {
-    let limit = ConcurrencyLimit(1)
-    let (meeting, log) = (meeting, log)
-    let holder = Task.detached { await limit.run { meeting.await("all are waiting") } }
-    while limit.free > 0 { await Task.yield() }
-    var tasks: [Task<Void, Never>] = []
-    for number in 0..<150 {
-      tasks.append(Task.detached { await limit.run { log.append(number) } })
-      while limit.waiting <= number { await Task.yield() }
-    }
-    meeting.announce("all are waiting")
-    for task in tasks + [holder] { await task.value }
-    #expect(log.entries == Array(0..<150))
-    #expect(limit.free == 1 && limit.waiting == 0)
   }
 }

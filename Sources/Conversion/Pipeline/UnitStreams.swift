@@ -1,4 +1,5 @@
 internal import ByteStreams
+internal import ParallelWork
 internal import ShardPlanning
 internal import Synchronization
 internal import TensorFormats

@@ -10,7 +10,7 @@ extension UnitRecoder {
   /// Codes and scales of GGML blocks of four bits.
   func unpack(
     _ form: Form, _ scheme: StoredScheme, movesScale: Bool
-  ) throws(CheckpointError) -> (codes: Made, scales: Made) {
+  ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
     let (input, range) = input(run, form.columns, of: stored)
     let columns = form.columns.count
@@ -24,15 +24,15 @@ extension UnitRecoder {
           scales: &scaleSpan)
       }
     }
-    var made = Made(payload: .recoded(codes))
+    var recoded = Recoded(payload: .recoded(codes))
     if movesScale {
-      made.errors = try errorsOfMovedScale(form, codes: codes.bytes, scales: scales.bytes)
+      recoded.errors = try errorsOfMovedScale(form, codes: codes.bytes, scales: scales.bytes)
     }
-    return (made, Made(payload: .recoded(scales)))
+    return (recoded, Recoded(payload: .recoded(scales)))
   }
 
   /// GGML blocks of codes and scales of four bits.
-  func pack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> Made {
+  func pack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> Recoded {
     let run = run(of: form)
     let (codes, range) = input(run, form.columns, of: stored)
     let (first, scales) = (self.firstRow(of: run), sourceScales)
@@ -48,12 +48,12 @@ extension UnitRecoder {
         columns: columns,
         into: &span)
     }
-    var made = Made(payload: .recoded(output))
+    var recoded = Recoded(payload: .recoded(output))
     if movesScale {
-      made.errors = try unsafe errorsOfMovedScale(
+      recoded.errors = try unsafe errorsOfMovedScale(
         form, codes: codes.bytes.extracting(range), scales: wanted.span.bytes)
     }
-    return made
+    return recoded
   }
 
   /// What rounding the reciprocal of the matrix's scale changes, of codes that stay in a scheme.
@@ -113,7 +113,7 @@ extension UnitRecoder {
 
 extension UnitRecoder {
   /// The scales of the box, in the type that the output wants.
-  func carryScales(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
+  func carryScales(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Recoded {
     let scales = sourceScales
     let height = scales.geometry.scaleHeight
     let run = run(of: form)
@@ -141,7 +141,7 @@ extension UnitRecoder {
       result.fill { span in span.copy(unsafe bytes.span.bytes, to: 0) }
     }
     precondition(result.byteCount == delivery.byteCount, "the plan's scales are as many as the source's")
-    return Made(payload: .recoded(result))
+    return Recoded(payload: .recoded(result))
   }
 
   /// The rows of scales that were read with the unit.

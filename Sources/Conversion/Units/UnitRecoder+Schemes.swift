@@ -7,11 +7,13 @@ internal import TensorFormats
 
 extension UnitRecoder {
   /// Makes codes and scales of a run of rows.
-  func encode(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> (codes: Made, scales: Made) {
+  func encode(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> (
+    codes: Recoded, scales: Recoded
+  ) {
     scheme.scheme == .fp8Tiles ? try encodeTiles(form) : try encodeRows(form, scheme)
   }
 
-  private func encodeTiles(_ form: Form) throws(CheckpointError) -> (codes: Made, scales: Made) {
+  private func encodeTiles(_ form: Form) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
     let tiles = try BlockFP8(rows: run.count, columns: form.columns.count)
     let (input, range) = input(run, form.columns, of: rows.packed)
@@ -25,14 +27,14 @@ extension UnitRecoder {
         scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
     }
     return (
-      Made(payload: .recoded(codes), errors: RecodingErrors(sums)),
-      Made(payload: .recoded(buffer(littleEndian: scales)))
+      Recoded(payload: .recoded(codes), errors: RecodingErrors(sums)),
+      Recoded(payload: .recoded(buffer(littleEndian: scales)))
     )
   }
 
   private func encodeRows(
     _ form: Form, _ scheme: StoredScheme
-  ) throws(CheckpointError) -> (codes: Made, scales: Made) {
+  ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
     // A scale of a whole row is that of its pieces, so that ranks have what one of them alone would have.
     let wholeRows = scheme.scheme.scalesWholeRows
@@ -51,7 +53,7 @@ extension UnitRecoder {
           scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
       }
     }
-    return (Made(payload: .recoded(codes), errors: errors), Made(payload: .recoded(scales)))
+    return (Recoded(payload: .recoded(codes), errors: errors), Recoded(payload: .recoded(scales)))
   }
 
   /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.

@@ -20,7 +20,7 @@ struct UnitRecoder {
   let maximum: Float?
   let context: UnitContext
 
-  private var made: [Form: Made] = [:]
+  private var done: [Form: Recoded] = [:]
 
   var unit: WorkUnit { fetched.unit }
   var pool: BufferPool { context.pool }
@@ -68,7 +68,7 @@ struct UnitRecoder {
     }
   }
 
-  struct Made {
+  struct Recoded {
     let payload: ProcessedUnit.Payload
     var errors = RecodingErrors()
   }
@@ -77,8 +77,8 @@ struct UnitRecoder {
   mutating func deliver(_ delivery: WorkUnit.Delivery) throws(CheckpointError) -> ProcessedUnit.Result {
     let target = context.work.targets[delivery.target].tensor
     let form = Form(target, delivery)
-    let result: Made
-    if let known = made[form] {
+    let result: Recoded
+    if let known = done[form] {
       result = known
     } else {
       do throws(CheckpointError) {
@@ -98,7 +98,7 @@ struct UnitRecoder {
 
   private mutating func make(
     _ form: Form, _ delivery: WorkUnit.Delivery, _ target: ShardPlan.Tensor
-  ) throws(CheckpointError) -> Made {
+  ) throws(CheckpointError) -> Recoded {
     switch form.operation {
     case .copy: return keep(copy(form, delivery, of: stored, areSource: true), as: form)
     case .convert where form.elementType != rows.elementType:
@@ -118,23 +118,25 @@ struct UnitRecoder {
       return keep(codes, as: form)
     case .carry(.scales, _, _): return keep(try carryScales(form, delivery), as: form)
     case .encode(.matrixScales, let scheme, _):
-      return Made(payload: .recoded(matrixScales(try encodingScale(scheme), delivery)))
+      return Recoded(payload: .recoded(matrixScales(try encodingScale(scheme), delivery)))
     case .carry(.matrixScales, _, _):
-      return Made(payload: .recoded(matrixScales(try carriedScale(form, target), delivery)))
+      return Recoded(payload: .recoded(matrixScales(try carriedScale(form, target), delivery)))
     case .shape, .encode(.shape, _, _), .carry(.shape, _, _):
-      return Made(payload: .recoded(shapes(delivery, target)))
+      return Recoded(payload: .recoded(shapes(delivery, target)))
     }
   }
 
-  private mutating func keep(_ result: Made, as form: Form) -> Made {
-    made[form] = result
+  private mutating func keep(_ result: Recoded, as form: Form) -> Recoded {
+    done[form] = result
     return result
   }
 
   /// Keeps both tensors of a scheme, and gives the one that was asked for.
-  private mutating func keep(_ codes: Made, _ scales: Made, of form: Form, _ scheme: StoredScheme) -> Made {
-    made[form.sibling(.codes, of: scheme)] = codes
-    made[form.sibling(.scales, of: scheme)] = scales
+  private mutating func keep(_ codes: Recoded, _ scales: Recoded, of form: Form, _ scheme: StoredScheme)
+    -> Recoded
+  {
+    done[form.sibling(.codes, of: scheme)] = codes
+    done[form.sibling(.scales, of: scheme)] = scales
     return form.operation.part == .codes ? codes : scales
   }
 }
@@ -144,18 +146,18 @@ struct UnitRecoder {
 extension UnitRecoder {
   private func copy(
     _ form: Form, _ delivery: WorkUnit.Delivery, of packed: PackedRows, areSource: Bool
-  ) -> Made {
+  ) -> Recoded {
     let isWhole = form.columns.count == view.columns
     if isWhole, form.runs.count == 1, areSource {
       let range = form.runs[0].lowerBound * packed.rowBytes..<form.runs[0].upperBound * packed.rowBytes
-      return Made(payload: .content(range))
+      return Recoded(payload: .content(range))
     }
     let gathered = pool.take(delivery.byteCount)
     gathered.fill { span in
       var position = 0
       for run in form.runs { position += packed.gather(run, form.columns, into: &span, at: position) }
     }
-    return Made(payload: .recoded(gathered))
+    return Recoded(payload: .recoded(gathered))
   }
 
   /// The bytes of the wanted columns of a run of rows: where they are, or gathered.
@@ -180,7 +182,7 @@ extension UnitRecoder {
 // MARK: - Converting
 
 extension UnitRecoder {
-  private func convert(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Made {
+  private func convert(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Recoded {
     let columns = form.columns.count
     let rowCount = form.runs.reduce(0) { $0 + $1.count }
     // Where rows do not matter, a run is one long row.
@@ -204,7 +206,7 @@ extension UnitRecoder {
       }
       return sums
     }
-    return Made(payload: .recoded(output), errors: RecodingErrors(errors))
+    return Recoded(payload: .recoded(output), errors: RecodingErrors(errors))
   }
 
   /// How much each of the columns matters. Units of stacked tensors with such weights stay within one expert.

@@ -40,10 +40,10 @@ struct SourceView: Sendable {
   private let rowsPerUnit: Int
   /// Whether a unit stays within one matrix, as tiles of scales and importance matrices per expert need it.
   private let confined: Bool
-  private let users: [User]
+  private let destinations: [Destination]
 
   /// An output tensor that takes a box of this one.
-  struct Use {
+  struct Consumer {
     /// The index of the output tensor, and of its file.
     let target: Int
     let outputFile: Int
@@ -54,7 +54,7 @@ struct SourceView: Sendable {
     let rowsBefore: Int
   }
 
-  private struct User: Sendable {
+  private struct Destination: Sendable {
     let target: Int
     let matrices: Range<Int>
     let rows: Range<Int>
@@ -71,22 +71,22 @@ struct SourceView: Sendable {
   }
 
   /// - Throws: `.unsupported` for scales and types that are not read.
-  /// - Precondition: All uses name the same source, and there is at least one.
-  init(_ uses: [Use], _ checkpoint: Checkpoint) throws(CheckpointError) {
-    let source = uses[0].slice
+  /// - Precondition: All consumers name the same source, and there is at least one.
+  init(_ consumers: [Consumer], _ checkpoint: Checkpoint) throws(CheckpointError) {
+    let source = consumers[0].slice
     let type = source.elementType
     elementType = type
     scaling = source.scaling
     let scheme = source.scaling?.scheme?.scheme
     // Rows of everyday length are kept where values are converted, so that errors can name the row.
     let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
-    let indifferent = uses.allSatisfy { use in
-      let operation = use.tensor.operation
+    let indifferent = consumers.allSatisfy { consumer in
+      let operation = consumer.tensor.operation
       let copied = operation == .copy
       let elementwise =
-        type.block.elements == 1 && use.tensor.elementType.block.elements == 1 && oddRows
+        type.block.elements == 1 && consumer.tensor.elementType.block.elements == 1 && oddRows
         && operation.part == nil
-      return use.slice.isWhole && source.scaling == nil && (copied || elementwise)
+      return consumer.slice.isWhole && source.scaling == nil && (copied || elementwise)
     }
     keepsRows = !indifferent
     let dimensions = source.shape.dimensions
@@ -96,14 +96,14 @@ struct SourceView: Sendable {
     rowCount = source.shape.elementCount / max(columns, 1)
     matrixRows = indifferent || dimensions.count < 2 ? rowCount : dimensions[dimensions.count - 2]
 
-    let encodes = uses.map(\.tensor.operation).filter(\.decodes)
+    let encodes = consumers.map(\.tensor.operation).filter(\.decodes)
     let takesRows = encodes.contains { $0.part != .matrixScales }
     decodesFirst =
       takesRows
       && (source.scaling != nil
         || (type.block.elements > 1 && encodes.contains { $0.scheme != nil }))
     // A copy of codes needs nobody who understands them.
-    let carriesScales = uses.contains {
+    let carriesScales = consumers.contains {
       switch $0.tensor.operation {
       case .pack, .unpack, .carry: true
       case .copy, .convert, .encode, .shape: false
@@ -112,24 +112,24 @@ struct SourceView: Sendable {
     decoder =
       decodesFirst || (carriesScales && source.scaling != nil)
       ? try RowDecoder(source.stored, in: checkpoint) : nil
-    outputBytes = uses.reduce(into: [:]) { sums, use in
-      sums[use.outputFile, default: 0] += use.tensor.bytes / use.tensor.sources.count
+    outputBytes = consumers.reduce(into: [:]) { sums, consumer in
+      sums[consumer.outputFile, default: 0] += consumer.tensor.bytes / consumer.tensor.sources.count
     }
     confined =
-      source.scaling != nil || uses.contains { $0.tensor.operation.scheme != nil }
-      || (isStack && uses.contains { $0.tensor.operation.importance != nil })
+      source.scaling != nil || consumers.contains { $0.tensor.operation.scheme != nil }
+      || (isStack && consumers.contains { $0.tensor.operation.importance != nil })
     let wanted = max(1, Self.unitElements / max(columns, 1))
     // Tiles are encoded whole.
     let band = encodes.contains { $0.scheme?.scheme == .fp8Tiles } ? BlockFP8.side : 1
     rowsPerUnit = max(1, wanted / band) * band
 
     let (stackRows, rowColumns, stack) = (matrixRows, columns, matrixRows == 0 ? 0 : rowCount / matrixRows)
-    users = uses.map { use in
-      let (box, tensor) = (use.slice, use.tensor)
+    destinations = consumers.map { consumer in
+      let (box, tensor) = (consumer.slice, consumer.tensor)
       let rank = box.extent.count
       if indifferent || rank == 0 {
-        return User(
-          target: use.target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
+        return Destination(
+          target: consumer.target, matrices: 0..<stack, rows: 0..<stackRows, columns: 0..<rowColumns,
           offset: tensor.offset, rowBytes: tensor.elementType.block.byteCount(ofElements: rowColumns) ?? 0,
           height: 1)
       }
@@ -142,9 +142,9 @@ struct SourceView: Sendable {
         rank < 3 ? 0..<stack : (box.origin[0] * inner)..<((box.origin[0] + box.extent[0]) * inner)
       let rowBytes = tensor.rowBytes(ofColumns: columns.count)
       let height = tensor.height(ofBox: rows.count)
-      return User(
-        target: use.target, matrices: matrices, rows: rows, columns: columns,
-        offset: tensor.offset + (use.rowsBefore + height - 1) / height * rowBytes, rowBytes: rowBytes,
+      return Destination(
+        target: consumer.target, matrices: matrices, rows: rows, columns: columns,
+        offset: tensor.offset + (consumer.rowsBefore + height - 1) / height * rowBytes, rowBytes: rowBytes,
         height: height)
     }
   }
@@ -171,24 +171,25 @@ struct SourceView: Sendable {
 
   /// What becomes of a run of rows. The rows that one output tensor takes lie side by side there.
   func deliveries(of rows: Range<Int>) -> [WorkUnit.Delivery] {
-    users.compactMap { user in
+    destinations.compactMap { destination in
       var runs: [Range<Int>] = []
       var first: Int?
       var count = 0
       let matrices = (rows.lowerBound / matrixRows)..<((rows.upperBound - 1) / matrixRows + 1)
-      for matrix in matrices.clamped(to: user.matrices) {
+      for matrix in matrices.clamped(to: destination.matrices) {
         let top = matrix * matrixRows
-        let wanted = (top + user.rows.lowerBound)..<(top + user.rows.upperBound)
+        let wanted = (top + destination.rows.lowerBound)..<(top + destination.rows.upperBound)
         let run = wanted.clamped(to: rows)
         guard !run.isEmpty else { continue }
         let (start, end) = (run.lowerBound - wanted.lowerBound, run.upperBound - wanted.lowerBound)
-        let made = user.outputRows(before: start)..<user.outputRows(before: end)
-        guard !made.isEmpty else { continue }
+        let lines = destination.outputRows(before: start)..<destination.outputRows(before: end)
+        guard !lines.isEmpty else { continue }
         if first == nil {
           first =
-            (matrix - user.matrices.lowerBound) * user.outputRows(before: user.rows.count) + made.lowerBound
+            (matrix - destination.matrices.lowerBound)
+            * destination.outputRows(before: destination.rows.count) + lines.lowerBound
         }
-        count += made.count
+        count += lines.count
         let relative = (run.lowerBound - rows.lowerBound)..<(run.upperBound - rows.lowerBound)
         if let last = runs.last, last.upperBound == relative.lowerBound {
           runs[runs.count - 1] = last.lowerBound..<relative.upperBound
@@ -198,8 +199,10 @@ struct SourceView: Sendable {
       }
       guard let first else { return nil }
       return WorkUnit.Delivery(
-        target: user.target, runs: runs, firstRow: user.rows.lowerBound, height: user.height,
-        columns: user.columns, offset: user.offset + first * user.rowBytes, byteCount: count * user.rowBytes)
+        target: destination.target, runs: runs, firstRow: destination.rows.lowerBound,
+        height: destination.height,
+        columns: destination.columns, offset: destination.offset + first * destination.rowBytes,
+        byteCount: count * destination.rowBytes)
     }
   }
 }

@@ -44,7 +44,7 @@ struct WorkList: Sendable {
     for group in plan.scaleGroups { groups.append(try ScaleGroup(group, checkpoint)) }
     scaleGroups = groups
     // Tensors that are cut or replicated share their source, which is read once.
-    var users: [Origin: [SourceView.Use]] = [:]
+    var consumers: [Origin: [SourceView.Consumer]] = [:]
     // An empty tensor has no bytes to read, and shares its offset with its neighbour.
     for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
       var rowsBefore = 0
@@ -52,15 +52,15 @@ struct WorkList: Sendable {
       let part = target.tensor.operation.part
       let isSingle = part == .matrixScales || part == .shape
       for slice in target.tensor.sources.prefix(isSingle ? 1 : .max) {
-        users[Origin(file: slice.file, offset: slice.offset), default: []].append(
-          SourceView.Use(
+        consumers[Origin(file: slice.file, offset: slice.offset), default: []].append(
+          SourceView.Consumer(
             target: index, outputFile: target.file, tensor: target.tensor, slice: slice,
             rowsBefore: rowsBefore))
         rowsBefore += slice.extent.count < 2 ? 0 : slice.extent[slice.extent.count - 2]
       }
     }
     var views: [Origin: SourceView] = [:]
-    for (origin, uses) in users { views[origin] = try SourceView(uses, checkpoint) }
+    for (origin, list) in consumers { views[origin] = try SourceView(list, checkpoint) }
     streams = Self.streams(plan.source.files, views)
   }
 

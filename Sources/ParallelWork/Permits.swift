@@ -3,7 +3,7 @@ internal import Synchronization
 /// A number of permits that tasks take and give back: what bounds how much is under way at a time.
 ///
 /// First come, first served, also for those who want many at once: nobody who asks for few overtakes them for ever.
-final class Permits: Sendable {
+public final class Permits: Sendable {
   private struct State {
     var available: Int
     var waiting: [(ticket: Int, amount: Int, continuation: CheckedContinuation<Void, any Error>)] = []
@@ -13,18 +13,23 @@ final class Permits: Sendable {
   private let total: Int
   private let state: Mutex<State>
 
-  init(_ total: Int) {
+  /// - Parameter total: How many there are, at least one.
+  public init(_ total: Int) {
+    let total = max(1, total)
     self.total = total
     state = Mutex(State(available: total))
   }
 
+  /// How many nobody has.
+  public var available: Int { state.withLock { $0.available } }
+
   /// How many tasks wait.
-  var waitingCount: Int { state.withLock { $0.waiting.count } }
+  public var waitingCount: Int { state.withLock { $0.waiting.count } }
 
   /// Waits for permits. Who wants more than there are gets them when nobody else has any.
   ///
   /// - Throws: `CancellationError` if the task is cancelled while it waits.
-  func take(_ amount: Int = 1) async throws {
+  public func take(_ amount: Int = 1) async throws {
     let amount = min(amount, total)
     let ticket = state.withLock { state in
       defer { state.nextTicket += 1 }
@@ -57,7 +62,7 @@ final class Permits: Sendable {
   }
 
   /// Gives permits back that ``take(_:)`` gave.
-  func giveBack(_ amount: Int = 1) {
+  public func giveBack(_ amount: Int = 1) {
     let ready = state.withLock { state in
       state.available += min(amount, total)
       return Self.admit(&state)
@@ -66,7 +71,11 @@ final class Permits: Sendable {
   }
 
   /// Does something with one permit.
-  func with<Value>(_ body: () async throws -> Value) async throws -> Value {
+  ///
+  /// - Throws: What `body` throws, and as ``take(_:)``.
+  public func with<Value>(
+    isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Value
+  ) async throws -> Value {
     try await take()
     defer { giveBack() }
     return try await body()
@@ -84,12 +93,12 @@ final class Permits: Sendable {
 }
 
 /// Permits that go back when the last reference to this goes.
-final class HeldPermits: Sendable {
+public final class HeldPermits: Sendable {
   private let permits: Permits
   private let amount: Int
 
   /// - Parameter amount: What was taken.
-  init(_ permits: Permits, _ amount: Int) {
+  public init(_ permits: Permits, _ amount: Int) {
     self.permits = permits
     self.amount = amount
   }
