@@ -1,4 +1,9 @@
+<<<<<<< ours
 import ServingEngines
+=======
+import EngineRules
+import JSON
+>>>>>>> theirs
 import Step3Model
 import Testing
 import TensorFormats

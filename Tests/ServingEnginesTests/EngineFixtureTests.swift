@@ -2,6 +2,7 @@ import Checkpoint
 import CheckpointTesting
 import ServingEngines
 import Foundation
+import JSON
 import Step3Model
 import TensorFormats
 import Testing
