@@ -48,7 +48,8 @@ import Testing
     for text in [JSONText.document(value), Array(JSONText.compact(value).utf8), try JSONText.file(value)] {
       let read = try JSONValue(parsing: text)
       #expect(read == value)
-      #expect(read.sorted == value && (try JSONText.file(read)) == (try JSONText.file(value)))
+      #expect(read.sorted == value)
+      #expect(try JSONText.file(read) == JSONText.file(value))
       // Foundation reads the same text.
       #expect(throws: Never.self) {
         try JSONSerialization.jsonObject(with: Data(text), options: .fragmentsAllowed)

@@ -1,5 +1,9 @@
+<<<<<<< ours
 import JSON
 import ServingEngines
+=======
+import EngineRules
+>>>>>>> theirs
 import Step3Model
 import Testing
 import TensorFormats
