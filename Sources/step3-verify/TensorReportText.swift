@@ -1,4 +1,5 @@
 internal import CommandSupport
+internal import Comparison
 internal import TensorFormats
 internal import Verification
 
