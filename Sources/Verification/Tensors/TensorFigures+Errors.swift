@@ -18,7 +18,8 @@ struct TensorOutcome {
   init(_ comparisons: [ErrorComparison], _ errors: TensorErrors) {
     pairs = comparisons.map(\.pair)
     self.errors = errors
-    bound = comparisons.lazy.compactMap { if case .values(let bound) = $0.method { bound } else { nil } }.first
+    bound =
+      comparisons.lazy.compactMap { if case .values(let bound) = $0.method { bound } else { nil } }.first
   }
 
   var name: String { pairs[0].name }
@@ -91,12 +92,7 @@ struct TensorOutcome {
   /// `14.2 %`
   private func percent(_ share: Double) -> String {
     guard share.isFinite else { return "more than 100 %" }
-    let value = share * 100
-    // Three digits that count.
-    var scale = 1.0
-    while value > 0, value * scale < 100, scale < 1e6 { scale *= 10 }
-    let text = "\((value * scale).rounded() / scale)"
-    return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " %"
+    return NumberText.percent(share)
   }
 
   private var isStack: Bool { pairs[0].box.shape.rank > 2 }
