@@ -93,7 +93,7 @@ let package = Package(
     // MARK: The model
     .target(
       name: "Step3Model",
-      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint"],
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint"],
       swiftSettings: strict),
 
     .target(
@@ -106,7 +106,7 @@ let package = Package(
     .target(
       name: "ModelWeights",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "Step3Model",
       ],
       swiftSettings: strict),
@@ -125,6 +125,13 @@ let package = Package(
       swiftSettings: strict,
       linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
 
+    .target(
+      name: "Comparison",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "ModelWeights", "ParallelWork",
+      ],
+      swiftSettings: strict),
+
     // MARK: One verb each
     .target(
       name: "ShardPlanning",
@@ -136,23 +143,23 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "ModelWeights", "ShardPlanning", "ParallelWork",
       ],
       swiftSettings: strict),
     .target(
       name: "Verification",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Comparison", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization",
         "Step3Model",
-        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "ParallelWork",
+        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "ParallelWork",
         "Patterns",
       ],
       swiftSettings: strict),
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Comparison", "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "Step3Model",
         "ModelWeights", "ParallelWork",
       ],
@@ -160,12 +167,12 @@ let package = Package(
 
     // MARK: Commands
     .target(
-      name: "CommandSupport", dependencies: ["TensorFormats", "ByteStreams", "JSON", argumentParser],
+      name: "CommandSupport", dependencies: ["TensorFormats", "JSON", argumentParser],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "CommandSupport", "Inspection", "Checkpoint", "JSON", "Step3Model", "TensorFormats", "Patterns",
+        "ParallelWork", "CommandSupport", "Inspection", "Checkpoint", "JSON", "TensorFormats", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
@@ -179,7 +186,7 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "CommandSupport", "Verification", "ServingEngines", "Inspection", "ShardPlanning", "Checkpoint",
+        "Comparison", "ParallelWork", "CommandSupport", "Verification", "ServingEngines", "Checkpoint",
         "TensorFormats", "Step3Model", "ModelWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],
@@ -188,7 +195,7 @@ let package = Package(
     // MARK: Tests
     .target(
       name: "CheckpointTesting",
-      dependencies: ["TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Step3Model"],
+      dependencies: ["TensorFormats", "ByteStreams", "Step3Model"],
       path: "Tests/CheckpointTesting", swiftSettings: testing),
     .executableTarget(
       name: "checkpoint-generator",
@@ -217,13 +224,13 @@ let package = Package(
       swiftSettings: testing),
     .testTarget(
       name: "QuantizationTests",
-      dependencies: ["Quantization", "Safetensors", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      dependencies: ["Quantization", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
     .testTarget(
       name: "QuantizationRecipesTests",
       dependencies: [
-        "QuantizationRecipes", "Quantization", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF",
-        "Step3Model", "Patterns", "CheckpointTesting",
+        "QuantizationRecipes", "Quantization", "Checkpoint", "TensorFormats", "ByteStreams",
+        "Patterns",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -243,21 +250,21 @@ let package = Package(
     .testTarget(
       name: "ModelWeightsTests",
       dependencies: [
-        "ModelWeights", "Checkpoint", "Quantization", "Step3Model", "TensorFormats", "ByteStreams",
+        "ModelWeights", "Checkpoint", "TensorFormats",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
       name: "ServingEnginesTests",
       dependencies: [
-        "ServingEngines", "Checkpoint", "JSON", "Safetensors", "Step3Model", "TensorFormats", "ByteStreams",
+        "ServingEngines", "Checkpoint", "JSON", "Step3Model", "TensorFormats",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
       name: "Step3RuntimeTests",
       dependencies: [
-        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors", "Quantization",
+        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors",
         "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
@@ -274,16 +281,30 @@ let package = Package(
     .testTarget(
       name: "VerificationTests",
       dependencies: [
-        "Verification", "Inspection", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "Step3Model",
-        "Step3Runtime", "Quantization", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
+        "Verification", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "Step3Model",
+        "Step3Runtime", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
         "ByteStreams",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
+      name: "ComparisonTests",
+      dependencies: [
+        "Comparison", "ModelWeights", "Checkpoint", "Quantization", "QuantizationRecipes", "ShardPlanning",
+        "Conversion", "ParallelWork", "TensorFormats", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "InspectionTests",
+      dependencies: [
+        "Inspection", "Checkpoint", "QuantizationRecipes", "ShardPlanning", "Conversion", "ParallelWork",
+        "TensorFormats", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
       name: "CommandTests",
       dependencies: [
-        "Inspection", "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
+        "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
         "ShardPlanning", "QuantizationRecipes", "Step3Model", "CheckpointTesting", "step3-inspect",
         "step3-convert", "step3-verify", "checkpoint-generator",
       ],

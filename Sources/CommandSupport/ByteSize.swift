@@ -1,4 +1,5 @@
 public import ArgumentParser
+internal import TensorFormats
 
 /// A number of bytes as people write it: `2GiB`, `512MiB`, `5GB`, `1.5T`, `4096`.
 ///
@@ -84,17 +85,8 @@ extension ByteSize {
 
   /// A value below 1024 with three significant digits.
   static func threeDigits(_ value: Double) -> String {
-    if value < 9.995 { return fixed(value, decimals: 2) }
-    if value < 99.95 { return fixed(value, decimals: 1) }
-    return fixed(value, decimals: 0)
-  }
-
-  /// A non-negative value with a fixed number of decimals, without a library that knows the user's language.
-  static func fixed(_ value: Double, decimals: Int) -> String {
-    let scale = (0..<decimals).reduce(1) { product, _ in product * 10 }
-    let scaled = Int((value * Double(scale)).rounded())
-    guard decimals > 0 else { return String(scaled) }
-    let fraction = String(scaled % scale)
-    return "\(scaled / scale)." + String(repeating: "0", count: decimals - fraction.count) + fraction
+    if value < 9.995 { return NumberText.decimals(value, 2) }
+    if value < 99.95 { return NumberText.decimals(value, 1) }
+    return NumberText.decimals(value, 0)
   }
 }

@@ -1,8 +1,7 @@
-internal import ByteStreams
 public import Checkpoint
+internal import Comparison
 internal import ModelWeights
-internal import ParallelWork
-internal import Synchronization
+public import ParallelWork
 public import TensorFormats
 
 /// How two checkpoints differ.
@@ -55,15 +54,15 @@ public struct DifferenceReport: Encodable, Sendable {
   /// How the values of a pair differ.
   public struct Errors: Encodable, Hashable, Sendable {
     /// Elements that differ.
-    public internal(set) var count = 0
+    public let count: Int
     /// The largest absolute difference of two finite values.
-    public internal(set) var maxAbs = 0.0
+    public let maxAbs: Double
     /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
-    public internal(set) var rmse = 0.0
+    public let rmse: Double
     /// The index of the first element that differs, row-major in the whole tensor; `nil` if none does.
-    public internal(set) var firstIndex: Int?
+    public let firstIndex: Int?
     /// Elements that differ because one side is NaN or infinite.
-    public internal(set) var nonFinite = 0
+    public let nonFinite: Int
   }
 
   /// A tensor that both have.
@@ -129,35 +128,26 @@ extension DifferenceReport {
   ) async throws {
     let weightsA = try ModelWeights(a, unread: .asStored)
     let weightsB = try ModelWeights(b, unread: .asStored)
-    let pairing = TensorPairing(weightsA, weightsB)
-    let comparisons = pairing.pairs.map { PairComparison($0, weightsA, weightsB) }
-    let collected = Mutex(comparisons.map { _ in ElementDifferences() })
-    try await ParallelWork(threads: threads).run(
-      IteratorSequence(ElementRanges(comparisons)), scratch: { PairScratch() }
-    ) {
-      unit, scratch in
-      let comparison = comparisons[unit.pair]
-      if unit.range.lowerBound == 0 { monitor.item(comparison.a.stored.codes.name) }
-      let differences = try comparison.compare(unit.range, using: &scratch)
-      monitor.advance(comparison.byteCount(of: unit.range.count))
-      return differences
-    } takeIn: { unit, differences, _ in
-      collected.withLock { $0[unit.pair].merge(differences) }
-    }
+    let matches = try WeightPairing([.init(weightsA)], weightsB, with: .pieces).matches
+    let comparisons = matches.flatMap { $0.pairs.map { ElementComparison($0) } }
+    let differences = try await comparisons.run(threads: threads, monitor: monitor)
 
-    let results = collected.withLock { $0 }
+    var found = zip(comparisons, differences).makeIterator()
     var summary = Summary()
     var pairs: [Pair] = []
-    for (comparison, differences) in zip(comparisons, results) {
-      let pair = comparison.pair(differences)
-      summary.count(pair.outcome)
-      if pair.outcome != .identical { pairs.append(pair) }
+    for match in matches {
+      var outcomes = match.pairs.compactMap { _ in found.next().map { Pair($0, $1) } }
+      if let shapes = Pair(shapesOf: match, weightsA, weightsB) { outcomes.append(shapes) }
+      for pair in outcomes {
+        summary.count(pair.outcome)
+        if pair.outcome != .identical { pairs.append(pair) }
+      }
     }
     pathA = a.path
     pathB = b.path
-    onlyInA = pairing.onlyInA
-    onlyInB = pairing.onlyInB
-    incomplete = pairing.incomplete
+    onlyInA = matches.compactMap { $0.b == nil ? $0.a?.nameOnDisk : nil }
+    onlyInB = matches.compactMap { $0.a == nil ? $0.b?.nameOnDisk : nil }
+    incomplete = matches.compactMap { Incomplete($0) }
     self.summary = summary
     self.pairs = pairs
     equal =

@@ -1,6 +1,6 @@
 public import Checkpoint
 internal import ByteStreams
-internal import ParallelWork
+public import ParallelWork
 internal import Synchronization
 public import TensorFormats
 

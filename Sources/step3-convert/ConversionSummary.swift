@@ -69,17 +69,17 @@ struct ConversionSummary: Encodable {
       "\(output ?? "discarded"): \(tensors) \(tensors == 1 ? "tensor" : "tensors") in \(files) \(files == 1 ? "file" : "files")\n"
     if wasComplete { text += "  was complete already: there was nothing to do\n" }
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
-    text += "\(decimal(bitsPerWeight, 2)) bits per weight\n"
+    text += "\(NumberText.decimals(bitsPerWeight, 2)) bits per weight\n"
     if resumedUnits > 0 { text += "  resumed: \(resumedUnits) of \(units) units were already done\n" }
     if !wasComplete {
       let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
-      text += "  \(decimal(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
+      text += "  \(NumberText.decimals(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
       text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
     }
     if !worst.isEmpty {
       text += "  largest relative errors:\n"
       for tensor in worst {
-        text += "    \(decimal(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
+        text += "    \(NumberText.decimals(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
     }
     // The lines that follow are indented like the rest.
@@ -100,7 +100,7 @@ extension StageUsage {
       ("read", read), ("recode", recode), ("write", write), ("hash source", hashSource),
       ("hash output", hashOutput), ("sync", sync),
     ]
-    let shares = stages.map { "\($0) \(decimal(seconds > 0 ? $1 / seconds : 0, 2))" }
+    let shares = stages.map { "\($0) \(NumberText.decimals(seconds > 0 ? $1 / seconds : 0, 2))" }
     return "threads busy on average: " + shares.joined(separator: ", ")
   }
 }

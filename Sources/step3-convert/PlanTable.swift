@@ -25,7 +25,7 @@ struct PlanTable {
     text += "\nTotal: \(ByteSize(bytes: plan.outputBytes).decimal) in \(plan.files.count) "
     text += plan.files.count == 1 ? "file" : "files"
     text +=
-      ", \(decimal(plan.bitsPerWeight, 2)) bits per weight, \(decimal(ratio * 100, 1)) % of the source\n"
+      ", \(NumberText.decimals(plan.bitsPerWeight, 2)) bits per weight, \(NumberText.decimals(ratio * 100, 1)) % of the source\n"
     return text
   }
 }
@@ -89,7 +89,7 @@ extension PlanTable {
     let files = part.files.count == 1 ? "1 file" : "\(part.files.count) files"
     title += group.parts.count > 1 ? ":\n  " : ": "
     title += "\(files), \(ByteSize(bytes: part.bytes).decimal), "
-    title += "\(decimal(part.bitsPerWeight, 2)) bits per weight\n"
+    title += "\(NumberText.decimals(part.bitsPerWeight, 2)) bits per weight\n"
     var table = TextTable([
       TextTable.Column("role"), TextTable.Column("type"), TextTable.Column("tensors", .right),
       TextTable.Column("parameters", .right), TextTable.Column("bytes", .right),
@@ -113,7 +113,7 @@ extension PlanTable {
       let bits = parameters == 0 ? 0 : Double(bytes.reduce(0, +)) * 8 / Double(parameters)
       table.append([
         role.rawValue, "\(parts.count)", "\(parameters)", ByteSize(bytes: bytes.reduce(0, +)).decimal,
-        ByteSize(bytes: bytes.max() ?? 0).decimal, decimal(bits, 2),
+        ByteSize(bytes: bytes.max() ?? 0).decimal, NumberText.decimals(bits, 2),
       ])
     }
     return "Memory for weights:\n" + table.rendered(width: width)
@@ -166,15 +166,4 @@ extension ShardPlan {
 extension ShardPlan.Part {
   /// The bytes of its tensors: what a rank has to hold, without the files' headers.
   fileprivate var tensorBytes: Int { files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } } }
-}
-
-/// A number with that many decimals.
-func decimal(_ value: Double, _ places: Int) -> String {
-  var scale = 1.0
-  for _ in 0..<places { scale *= 10 }
-  let rounded = (value * scale).rounded() / scale
-  let text = "\(rounded)"
-  guard let point = text.firstIndex(of: "."), places > 0 else { return String(text.prefix { $0 != "." }) }
-  let digits = text.distance(from: point, to: text.endIndex) - 1
-  return digits >= places ? text : text + String(repeating: "0", count: places - digits)
 }

@@ -3,6 +3,7 @@ import Checkpoint
 import CommandSupport
 import QuantizationRecipes
 import ShardPlanning
+import TensorFormats
 
 /// `step3-convert recipes`: what `--quantize` knows.
 struct Recipes: ToolCommand {
@@ -32,7 +33,8 @@ struct Recipes: ToolCommand {
     ])
     for entry in entries {
       table.append([
-        entry.name, entry.format, entry.bitsPerWeight.map { decimal($0, 3) } ?? "as is", entry.summary,
+        entry.name, entry.format, entry.bitsPerWeight.map { NumberText.decimals($0, 3) } ?? "as is",
+        entry.summary,
       ])
     }
     try StandardStream.output.write(table.rendered(width: StandardStream.output.columns))

@@ -3,6 +3,7 @@ public import Checkpoint
 internal import CommandSupport
 public import Inspection
 internal import JSON
+internal import ParallelWork
 internal import Patterns
 internal import TensorFormats
 

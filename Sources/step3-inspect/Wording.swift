@@ -25,8 +25,7 @@ func part(of file: String) -> String { String(file.prefix { $0 != "/" }) }
 
 /// `92.3%`
 func percentage(_ fraction: Double) -> String {
-  let tenths = Int((fraction * 1000).rounded())
-  return "\(tenths / 10).\(tenths % 10)%"
+  NumberText.decimals(fraction * 100, 1) + "%"
 }
 
 /// `48×5120×7168`; `scalar` without dimensions.
@@ -44,25 +43,14 @@ func significant(_ value: Double) -> String {
     var mantissa = magnitude
     while mantissa >= 9.999995 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
     while mantissa < 0.9999995 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
-    return (value < 0 ? "-" : "") + decimals(mantissa, 5) + "e\(exponent)"
+    return (value < 0 ? "-" : "") + NumberText.trimmed(mantissa, 5) + "e\(exponent)"
   }
   var places = 5
   var bound = 10.0
   while magnitude >= bound { (places, bound) = (places - 1, bound * 10) }
   bound = 1
   while magnitude < bound { (places, bound) = (places + 1, bound / 10) }
-  return (value < 0 ? "-" : "") + decimals(magnitude, places)
-}
-
-/// A non-negative number below 10⁶ with a fixed number of decimals, without zeros at its end.
-private func decimals(_ value: Double, _ places: Int) -> String {
-  var scale = 1
-  for _ in 0..<places { scale *= 10 }
-  let scaled = Int((value * Double(scale)).rounded())
-  var fraction = String(scaled % scale)
-  fraction = String(repeating: "0", count: places - (places == 0 ? 0 : fraction.count)) + fraction
-  while fraction.hasSuffix("0") { fraction.removeLast() }
-  return fraction.isEmpty ? "\(scaled / scale)" : "\(scaled / scale).\(fraction)"
+  return (value < 0 ? "-" : "") + NumberText.trimmed(magnitude, places)
 }
 
 /// Lines of `key  value`, the values in one column.

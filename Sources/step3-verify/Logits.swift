@@ -1,6 +1,6 @@
 import ArgumentParser
 import CommandSupport
-import Inspection
+import ParallelWork
 import Step3Model
 import Step3Runtime
 import TensorFormats

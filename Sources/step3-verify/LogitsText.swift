@@ -54,7 +54,7 @@ struct LogitsText {
     let rate =
       document.seconds > 0 ? ByteSize(bytes: Int(Double(document.bytesRead) / document.seconds)).decimal : "-"
     text +=
-      "\(ByteSize(bytes: document.bytesRead).decimal) of weights in \(decimals(document.seconds, 1)) s, \(rate)/s, "
+      "\(ByteSize(bytes: document.bytesRead).decimal) of weights in \(NumberText.decimals(document.seconds, 1)) s, \(rate)/s, "
       + "peak memory \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).binary)\n"
     return text + "\(candidate.printable) against \(reference.printable): \(verdict)\n"
   }

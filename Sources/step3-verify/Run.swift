@@ -1,6 +1,5 @@
 import ArgumentParser
 import CommandSupport
-import Inspection
 import ModelWeights
 import Step3Model
 import Step3Runtime

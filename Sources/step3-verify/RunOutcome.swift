@@ -80,7 +80,7 @@ struct RunOutcome: Encodable, Sendable {
       for (rank, successor) in prompt.next.enumerated() {
         table.append([
           "\(rank + 1)", "\(successor.token)", successor.text.map { "'\($0)'" } ?? "",
-          percent(successor.probability), decimals(Double(successor.logit), 4),
+          percent(successor.probability), NumberText.decimals(Double(successor.logit), 4),
         ])
       }
       text += table.rendered(width: width)
@@ -92,7 +92,8 @@ struct RunOutcome: Encodable, Sendable {
     }
     text += Self.text(ranks, width: width)
     let rate = seconds > 0 ? ByteSize(bytes: Int(Double(bytesRead) / seconds)).decimal : "-"
-    return text + "\(ByteSize(bytes: bytesRead).decimal) of weights in \(decimals(seconds, 1)) s, \(rate)/s, "
+    return text
+      + "\(ByteSize(bytes: bytesRead).decimal) of weights in \(NumberText.decimals(seconds, 1)) s, \(rate)/s, "
       + "peak memory \(ByteSize(bytes: peakMemoryBytes).binary)\n"
   }
 }

@@ -1,4 +1,5 @@
 internal import CommandSupport
+internal import Comparison
 internal import TensorFormats
 internal import Verification
 
@@ -100,7 +101,7 @@ struct TensorReportText {
           tensor.from, tensor.to, digits(tensor.relativeRMSE), digits(tensor.limit),
           tensor.worstRow.map { digits($0.relativeRMSE) } ?? "0",
           tensor.worstRow.map { ($0.matrix.map { "\($0):" } ?? "") + "\($0.row)" } ?? "-",
-          digits(tensor.maxAbs), decimals(tensor.cosine, 6), tensor.snr.map { decimals($0, 1) } ?? "exact",
+          digits(tensor.maxAbs), cosine(tensor), tensor.snr.map { NumberText.decimals($0, 1) } ?? "exact",
           tensor.ok ? "" : "FAILED",
         ])
     }
@@ -124,6 +125,10 @@ struct TensorReportText {
     return table
   }
 
+  private func cosine(_ tensor: TensorFigures) -> String {
+    tensor.cosine.isFinite ? NumberText.decimals(tensor.cosine, 6) : "-"
+  }
+
   /// Three digits that count: `0.0713`, `1.2e-7`.
   private func digits(_ value: Double) -> String {
     guard value.isFinite else { return value.isNaN ? "-" : "infinite" }
@@ -132,23 +137,11 @@ struct TensorReportText {
       var (mantissa, exponent) = (value, 0)
       while mantissa >= 9.95 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
       while mantissa < 0.995 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
-      return "\(decimals(mantissa, 1))e\(exponent)"
+      return "\(NumberText.decimals(mantissa, 1))e\(exponent)"
     }
     var places = 2
     var bound = 1.0
     while value < bound, places < 7 { (places, bound) = (places + 1, bound / 10) }
-    return decimals(value, places)
-  }
-
-  private func decimals(_ value: Double, _ places: Int) -> String {
-    guard value.isFinite else { return "-" }
-    var scale = 1.0
-    for _ in 0..<places { scale *= 10 }
-    let scaled = (value.magnitude * scale).rounded()
-    guard scaled < 1e15 else { return "\(value)" }
-    let digits = String(Int(scaled))
-    let padded = String(repeating: "0", count: max(0, places + 1 - digits.count)) + digits
-    let sign = value < 0 && scaled > 0 ? "-" : ""
-    return sign + padded.dropLast(places) + (places > 0 ? "." + padded.suffix(places) : "")
+    return NumberText.decimals(value, places)
   }
 }

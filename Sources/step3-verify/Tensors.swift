@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import Checkpoint
 internal import CommandSupport
-internal import Inspection
+internal import ParallelWork
 internal import Patterns
 internal import TensorFormats
 internal import Verification

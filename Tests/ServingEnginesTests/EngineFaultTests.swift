@@ -1,9 +1,5 @@
-<<<<<<< ours
 import JSON
 import ServingEngines
-=======
-import EngineRules
->>>>>>> theirs
 import Step3Model
 import Testing
 import TensorFormats

@@ -75,7 +75,9 @@ import Verification
     // These compare the two readings, and so know both.
     for file in files where !["CrossCheck.swift", "CrossChecks.swift"].contains(file) {
       let text = try String(contentsOfFile: "\(directory)/\(file)", encoding: .utf8)
-      for module in ["ModelWeights", "Quantization", "QuantizationRecipes", "ShardPlanning", "Conversion"] {
+      for module in [
+        "ModelWeights", "Comparison", "Quantization", "QuantizationRecipes", "ShardPlanning", "Conversion",
+      ] {
         #expect(!text.contains("import \(module)\n"), "\(file)")
       }
     }

@@ -1,4 +1,5 @@
 internal import Checkpoint
+internal import Comparison
 internal import ModelWeights
 internal import TensorFormats
 

@@ -1,11 +1,12 @@
 internal import Checkpoint
+internal import Comparison
 internal import ModelWeights
 internal import TensorFormats
 
 /// The second readings of both sides of a comparison.
 struct CrossChecks: Sendable {
   private let source: ModelWeights
-  private let holders: [TensorPairing.Holder]
+  private let holders: [WeightPairing.Holder]
   private let isAsStored: Bool
   private let isPart: Bool
   private let filter: (@Sendable (String) throws(CheckpointError) -> Bool)?
@@ -17,7 +18,7 @@ struct CrossChecks: Sendable {
   }
 
   /// - Parameter filter: Which published names count; `nil` for all.
-  init(_ pairing: TensorPairing, _ filter: (@Sendable (String) throws(CheckpointError) -> Bool)?) {
+  init(_ pairing: OutputPairing, _ filter: (@Sendable (String) throws(CheckpointError) -> Bool)?) {
     source = pairing.source
     holders = pairing.holders
     isAsStored = pairing.unread != nil

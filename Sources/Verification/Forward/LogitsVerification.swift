@@ -1,5 +1,5 @@
 internal import Checkpoint
-public import Inspection
+public import ParallelWork
 internal import ModelWeights
 internal import Step3Model
 public import Step3Runtime

@@ -1,3 +1,4 @@
+internal import Comparison
 internal import ModelWeights
 internal import Quantization
 internal import Step3Model

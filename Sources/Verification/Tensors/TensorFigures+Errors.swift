@@ -1,6 +1,6 @@
-internal import Checkpoint
-internal import Quantization
+internal import Comparison
 internal import ModelWeights
+internal import Quantization
 internal import TensorFormats
 
 #if canImport(Glibc)
@@ -11,20 +11,21 @@ internal import Darwin
 
 /// The pairs of one tensor in one part, and what became of them.
 struct TensorOutcome {
-  let pairs: [TensorPair]
+  let pairs: [WeightPair]
   let errors: TensorErrors
   let bound: ErrorBound?
 
-  init(_ pairs: [TensorPair], _ errors: TensorErrors) {
-    self.pairs = pairs
+  init(_ comparisons: [ErrorComparison], _ errors: TensorErrors) {
+    pairs = comparisons.map(\.pair)
     self.errors = errors
-    bound = pairs.lazy.compactMap { if case .values(let bound) = $0.method { bound } else { nil } }.first
+    bound =
+      comparisons.lazy.compactMap { if case .values(let bound) = $0.method { bound } else { nil } }.first
   }
 
   var name: String { pairs[0].name }
   var part: String? { pairs[0].part }
-  var from: String { pairs[0].sourceStorage?.name ?? "?" }
-  var to: String { pairs[0].candidateStorage.name }
+  var from: String { TensorStorage(pairs[0].b.stored).name }
+  var to: String { TensorStorage(pairs[0].a.stored).name }
   var elements: Int { pairs.reduce(0) { $0 + $1.box.elementCount } }
 
   /// From so many elements on the mean of errors is sure enough to be judged.
@@ -91,12 +92,7 @@ struct TensorOutcome {
   /// `14.2 %`
   private func percent(_ share: Double) -> String {
     guard share.isFinite else { return "more than 100 %" }
-    let value = share * 100
-    // Three digits that count.
-    var scale = 1.0
-    while value > 0, value * scale < 100, scale < 1e6 { scale *= 10 }
-    let text = "\((value * scale).rounded() / scale)"
-    return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " %"
+    return NumberText.percent(share)
   }
 
   private var isStack: Bool { pairs[0].box.shape.rank > 2 }

@@ -1,3 +1,4 @@
+public import Comparison
 public import TensorFormats
 
 /// What comparing every tensor of an output with its source found.

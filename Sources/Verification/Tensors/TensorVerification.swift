@@ -2,10 +2,9 @@ internal import ShardPlanning
 internal import Conversion
 internal import Quantization
 public import Checkpoint
-public import Inspection
+internal import Comparison
 internal import ModelWeights
-internal import ParallelWork
-internal import Synchronization
+public import ParallelWork
 public import TensorFormats
 
 /// Compares every tensor of a model with the one it was made from, value by value.
@@ -17,7 +16,7 @@ public import TensorFormats
 ///
 /// Memory depends on the number of threads and the length of rows only. The figures do not depend on the number of threads.
 public struct TensorVerification: Sendable {
-  private let pairs: [TensorPair]
+  private let comparisons: [ErrorComparison]
   private let empty: TensorReport
   private let crossChecks: CrossChecks
 
@@ -30,9 +29,9 @@ public struct TensorVerification: Sendable {
     _ output: Checkpoint, source: Checkpoint,
     filter: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil
   ) throws(CheckpointError) {
-    let pairing = try TensorPairing(
+    let pairing = try OutputPairing(
       output, source, excluded: Self.excluded(output), isWanted: filter ?? { _ in true })
-    pairs = pairing.pairs
+    comparisons = pairing.comparisons
     var report = TensorReport(output: output.path, source: source.path, partial: pairing.isPart)
     report.findings = pairing.findings
     report.unread = pairing.unread
@@ -48,41 +47,29 @@ public struct TensorVerification: Sendable {
   }
 
   /// The bytes that ``run(threads:monitor:)`` reads, about.
-  public var byteCount: Int { pairs.reduce(0) { $0 + $1.byteCount } }
+  public var byteCount: Int { comparisons.reduce(0) { $0 + $1.byteCount } }
 
   /// Compares.
   ///
   /// - Throws: `CheckpointError` if a file cannot be read or decoded, `CancellationError`. Differences are findings.
   public func run(threads: Int, monitor: WorkMonitor = WorkMonitor()) async throws -> TensorReport {
     let second = try crossChecks.run()
-    let pairs = pairs
-    let collected = Mutex(pairs.map { _ in TensorErrors() })
-    try await ParallelWork(threads: threads).run(
-      IteratorSequence(PairUnits(pairs)), scratch: { PairComparison(pairs) }
-    ) {
-      unit, comparison in
-      if unit.matrix == 0, unit.rows.lowerBound == 0 { monitor.item(pairs[unit.pair].name) }
-      let errors = try comparison.compare(unit)
-      monitor.advance(pairs[unit.pair].byteCount(of: unit))
-      return errors
-    } takeIn: { unit, errors, _ in
-      collected.withLock { $0[unit.pair].merge(errors) }
-    }
-    return report(collected.withLock { $0 }, second)
+    return report(try await comparisons.run(threads: threads, monitor: monitor), second)
   }
 
   private func report(_ results: [TensorErrors], _ second: CrossChecks.Outcome) -> TensorReport {
     var outcomes: [TensorOutcome] = []
     var start = 0
-    while start < pairs.count {
+    while start < comparisons.count {
       // The pieces of a tensor in one part follow each other.
+      let first = comparisons[start].pair
       var end = start + 1
-      while end < pairs.count, pairs[end].name == pairs[start].name, pairs[end].part == pairs[start].part {
-        end += 1
-      }
+      while end < comparisons.count, comparisons[end].pair.name == first.name,
+        comparisons[end].pair.part == first.part
+      { end += 1 }
       var errors = results[start]
       for index in start + 1..<end { errors.merge(results[index]) }
-      outcomes.append(TensorOutcome(Array(pairs[start..<end]), errors))
+      outcomes.append(TensorOutcome(Array(comparisons[start..<end]), errors))
       start = end
     }
     var report = empty

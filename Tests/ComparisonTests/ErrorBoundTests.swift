@@ -2,7 +2,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-import Verification
+import Comparison
 
 /// Bounds against honest conversions and against every kind of mistake, in every format that is written.
 @Suite struct ErrorBoundTests {

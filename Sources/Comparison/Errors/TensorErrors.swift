@@ -1,7 +1,7 @@
 package import Quantization
 
 /// What was found in some rows of a tensor, in a form that adds up in their order.
-package struct TensorErrors: Sendable {
+package struct TensorErrors: PairFigures {
   /// Where an element is, in the whole tensor.
   package struct Place: Hashable, Sendable {
     package var matrix: Int

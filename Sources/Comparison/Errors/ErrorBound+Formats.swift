@@ -101,7 +101,7 @@ extension ErrorBound {
   private static func ofScheme(_ scheme: WeightScheme) -> ErrorBound {
     switch scheme {
     case .fp8Block(let rows, let columns):
-      // Tiles too large to be looked at whole have their scale for a measure: see PairReader.
+      // Tiles too large to be looked at whole have their scale for a measure: see ErrorComparison.
       let reach = rows <= largestTile && columns <= largestTile
       return ErrorBound(
         block: reach ? columns : 128, reach: reach ? .tile(rows: rows, columns: columns) : .row,

@@ -1,18 +1,20 @@
 /// The differences of some elements of a pair, in a form that adds up.
-struct ElementDifferences: Sendable {
+package struct ElementDifferences: PairFigures {
   /// Whether the stored bytes differ, or cannot be compared because the types do.
-  var bytesDiffer = false
+  package var bytesDiffer = false
   /// Elements that differ.
-  var count = 0
+  package var count = 0
   /// Elements that are finite on both sides.
-  var finite = 0
-  var maxAbs = 0.0
-  var sumOfSquares = 0.0
-  var firstIndex: Int?
-  var nonFinite = 0
+  package var finite = 0
+  package var maxAbs = 0.0
+  package var sumOfSquares = 0.0
+  package var firstIndex: Int?
+  package var nonFinite = 0
+
+  package init() {}
 
   /// Adds the differences of later elements.
-  mutating func merge(_ later: ElementDifferences) {
+  package mutating func merge(_ later: ElementDifferences) {
     bytesDiffer = bytesDiffer || later.bytesDiffer
     count += later.count
     finite += later.finite
@@ -22,16 +24,13 @@ struct ElementDifferences: Sendable {
     nonFinite += later.nonFinite
   }
 
-  var errors: DifferenceReport.Errors {
-    DifferenceReport.Errors(
-      count: count, maxAbs: maxAbs, rmse: finite > 0 ? (sumOfSquares / Double(finite)).squareRoot() : 0,
-      firstIndex: firstIndex, nonFinite: nonFinite)
-  }
+  /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
+  package var rmse: Double { finite > 0 ? (sumOfSquares / Double(finite)).squareRoot() : 0 }
 
   /// Compares real numbers; two NaNs are equal, and so are two infinities of one sign.
   ///
   /// - Precondition: Both spans have the same length.
-  mutating func compare<T: BinaryFloatingPoint>(_ a: Span<T>, _ b: Span<T>, from start: Int) {
+  package mutating func compare<T: BinaryFloatingPoint>(_ a: Span<T>, _ b: Span<T>, from start: Int) {
     for index in a.indices {
       let (left, right) = (a[index], b[index])
       if left.isFinite, right.isFinite {
@@ -51,7 +50,7 @@ struct ElementDifferences: Sendable {
   /// Compares integers exactly.
   ///
   /// - Precondition: Both arrays have the same length.
-  mutating func compare(_ a: [Int128], _ b: [Int128], from start: Int) {
+  package mutating func compare(_ a: [Int128], _ b: [Int128], from start: Int) {
     finite += a.count
     for index in a.indices where a[index] != b[index] {
       // Two 64-bit integers differ by less than 2⁶⁵.

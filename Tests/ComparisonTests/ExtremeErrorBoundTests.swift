@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-import Verification
+import Comparison
 
 /// What the encoders make of weights at the ends of a format's range is as good as the format allows, and the judge
 /// knows it; faults are found there too.

@@ -1,6 +1,6 @@
 import Testing
 
-import Verification
+import Comparison
 
 /// The sums that blocks are judged by.
 @Suite struct BlockSumsTests {

@@ -4,7 +4,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-import Verification
+import Comparison
 
 /// Rows of made-up weights, BF16 values.
 struct Weights {

@@ -1,0 +1,124 @@
+internal import Checkpoint
+internal import ModelWeights
+package import TensorFormats
+
+/// Compares a pair of pieces element by element: whether bytes and values are the same, and how values differ.
+package struct ElementComparison: PairComparing {
+  /// What is compared.
+  package enum Method: Equatable, Sendable {
+    /// Values as F32, which holds those of every smaller type exactly.
+    case real
+    /// Values as F64, where one side has it.
+    case double
+    case integer
+    /// Bytes alone.
+    case bytes
+    /// Nothing: the values of the two types have nothing in common.
+    case none
+  }
+
+  package let pair: WeightPair
+  package let method: Method
+  /// Whether equal bytes are equal values.
+  package let sameEncoding: Bool
+  private let a: ElementReader
+  private let b: ElementReader
+  /// How many elements follow each other in both sides, beyond which one of them has something else.
+  private let runLength: Int
+  package let cut: UnitCut
+
+  /// The elements of a unit, but for whole rows where rows are read: a multiple of every block's elements.
+  private static let unitLength = 1 << 16
+
+  /// Prepares a comparison; reads nothing.
+  package init(_ pair: WeightPair) {
+    self.pair = pair
+    a = ElementReader(pair.a)
+    b = ElementReader(pair.b)
+    sameEncoding = pair.a.isStored(like: pair.b)
+    let types = [pair.a.stored.codes.elementType, pair.b.stored.codes.elementType]
+    method =
+      if a.isInteger, b.isInteger {
+        .integer
+      } else if a.isReal, b.isReal {
+        types.contains(.f64) ? .double : .real
+      } else {
+        sameEncoding ? .bytes : .none
+      }
+    var run = pair.box.runLength(in: [pair.a.box, pair.b.box])
+    var unit = Self.unitLength
+    if pair.a.isScaled || pair.b.isScaled {
+      // A run of several axes is a multiple of a matrix.
+      run = min(run, pair.rows * pair.columns)
+      unit = unit / max(1, pair.columns) * pair.columns
+      unit = max(unit, pair.columns)
+    }
+    runLength = run
+    cut = UnitCut(count: method == .none ? 0 : pair.box.elementCount, unit: unit)
+  }
+
+  package var name: String { pair.a.stored.codes.name }
+
+  package func byteCount(of unit: Range<Int>) -> Int {
+    a.byteCount(of: unit.count) + b.byteCount(of: unit.count)
+  }
+
+  /// What one thread reads into, over and over.
+  package struct Scratch {
+    fileprivate var a = ElementReader.Scratch()
+    fileprivate var b = ElementReader.Scratch()
+  }
+
+  package static func makeScratch() -> Scratch { Scratch() }
+
+  package func compare(
+    _ unit: Range<Int>, pair number: Int, _ scratch: inout Scratch
+  ) throws(CheckpointError) -> ElementDifferences {
+    var result = ElementDifferences()
+    scratch.a.forget()
+    scratch.b.forget()
+    var start = unit.lowerBound
+    while start < unit.upperBound {
+      let end = min(unit.upperBound, (start / runLength + 1) * runLength)
+      try a.read(pair.box.position(of: start, in: pair.a.box), end - start, into: &scratch.a)
+      try b.read(pair.box.position(of: start, in: pair.b.box), end - start, into: &scratch.b)
+      result.merge(try compare(start, end - start, &scratch.a, &scratch.b))
+      start = end
+    }
+    return result
+  }
+
+  private func compare(
+    _ start: Int, _ count: Int, _ left: inout ElementReader.Scratch, _ right: inout ElementReader.Scratch
+  ) throws(CheckpointError) -> ElementDifferences {
+    var result = ElementDifferences()
+    if sameEncoding, left.hasSameBytes(as: right) {
+      result.finite = count
+      return result
+    }
+    switch method {
+    case .real:
+      try a.decode(&left)
+      try b.decode(&right)
+      result.compare(left.wanted, right.wanted, from: start)
+    case .double:
+      let doublesA = try a.doubles(&left)
+      let doublesB = try b.doubles(&right)
+      result.compare(doublesA.span, doublesB.span, from: start)
+    case .integer:
+      result.compare(a.integers(left), b.integers(right), from: start)
+    case .bytes, .none: break
+    }
+    // Blocks and rows that reach beyond the common elements may differ there.
+    result.bytesDiffer = !sameEncoding || left.isWhole && right.isWhole || result.count > 0
+    return result
+  }
+}
+
+extension WeightSide {
+  /// Whether equal bytes are equal values.
+  fileprivate func isStored(like other: WeightSide) -> Bool {
+    stored.scheme == other.stored.scheme
+      && stored.components.map(\.elementType) == other.stored.components.map(\.elementType)
+  }
+}

@@ -1,0 +1,32 @@
+/// Numbers as people read them: the same everywhere, without a library that knows the user's language.
+public enum NumberText {
+  /// A number with so many decimals: `0.0713`. What is no finite number, or too large for decimals to matter, is as
+  /// Swift spells it.
+  public static func decimals(_ value: Double, _ places: Int) -> String {
+    var scale = 1.0
+    for _ in 0..<places { scale *= 10 }
+    let scaled = (value.magnitude * scale).rounded()
+    guard scaled < 1e15 else { return "\(value)" }
+    let digits = String(Int(scaled))
+    let padded = String(repeating: "0", count: max(0, places + 1 - digits.count)) + digits
+    let sign = value < 0 && scaled > 0 ? "-" : ""
+    return sign + padded.dropLast(places) + (places > 0 ? "." + padded.suffix(places) : "")
+  }
+
+  /// A number with up to so many decimals, without zeros at its end: `0.07`.
+  public static func trimmed(_ value: Double, _ places: Int) -> String {
+    var text = decimals(value, places)
+    guard value.isFinite, text.contains("."), !text.contains("e") else { return text }
+    while text.hasSuffix("0") { text.removeLast() }
+    return text.hasSuffix(".") ? String(text.dropLast()) : text
+  }
+
+  /// A share as a percentage, with up to three digits that count: `14.2 %`.
+  public static func percent(_ share: Double) -> String {
+    let value = share * 100
+    var scale = 1.0
+    while value > 0, value * scale < 100, scale < 1e6 { scale *= 10 }
+    let text = "\((value * scale).rounded() / scale)"
+    return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " %"
+  }
+}

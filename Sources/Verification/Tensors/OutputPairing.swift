@@ -1,0 +1,168 @@
+internal import Checkpoint
+internal import Comparison
+internal import JSON
+internal import ModelWeights
+internal import TensorFormats
+
+/// What of an output is to be compared with what of its source, and what is wrong before any value was read.
+struct OutputPairing {
+  /// What is to be compared, in the order of the output's files.
+  private(set) var comparisons: [ErrorComparison] = []
+  /// The weights that were left out on purpose.
+  private(set) var leftOut: [String] = []
+  /// What is wrong before any value was read.
+  private(set) var findings: [TensorReport.Finding] = []
+  /// Whether the output is one part of a partition set.
+  let isPart: Bool
+  /// The weights of the source.
+  let source: ModelWeights
+  /// Those of the output, or of each of its parts.
+  let holders: [WeightPairing.Holder]
+  /// Why tensors are compared as they are stored: what in one of the checkpoints is not read. `nil` if everything is.
+  let unread: String?
+
+  /// Finds the counterpart of everything that `output` holds.
+  ///
+  /// Every part of a partition set is looked at by itself, so that what several parts hold is compared in each.
+  ///
+  /// - Parameters:
+  ///   - excluded: The tensors of the source, by their names on disk, that are left out on purpose.
+  ///   - isWanted: Which names count.
+  /// - Throws: As ``ModelWeights/ModelWeights/init(_:)``.
+  init(
+    _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [],
+    isWanted: (String) throws(CheckpointError) -> Bool
+  ) throws(CheckpointError) {
+    isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
+    (self.source, holders, unread) = try Self.open(output, source)
+    let pairing = try WeightPairing(holders, self.source, with: .weight, isWanted: isWanted)
+    var held: [String: Set<TensorBox>] = [:]
+    for match in pairing.matches {
+      guard let weight = match.a else { continue }
+      held[match.name, default: []].formUnion(weight.pieces.map(\.box))
+      add(match)
+    }
+    let wanted = Set(pairing.matches.map(\.name))
+    for name in self.source.names where wanted.contains(name) {
+      if let weight = self.source[name] { checkPresence(of: weight, in: held[name], excluded) }
+    }
+  }
+
+  /// Whether the output has all of a weight of the source, and has a reason if not.
+  private mutating func checkPresence(
+    of weight: ModelWeights.Weight, in boxes: Set<TensorBox>?, _ excluded: Set<String>
+  ) {
+    guard let boxes else {
+      if weight.isAmong(excluded, in: source.checkpoint) {
+        leftOut.append(weight.name)
+      } else if !isPart, !isObsolete(weight.name) {
+        report(.missing, weight.name, nil, "the source has it, the output has not")
+      }
+      return
+    }
+    let (held, all) = (WeightPairing.elementCount(boxes), weight.shape.elementCount)
+    if !isPart, held < all, boxes.allSatisfy({ $0.shape == weight.shape }) {
+      report(.incomplete, weight.name, nil, "\(all - held) of its \(all) elements are in none of the parts")
+    }
+  }
+
+  /// Takes in what one part holds of a weight.
+  private mutating func add(_ match: WeightPairing.Match) {
+    let (name, part) = (match.name, match.part)
+    guard let weight = match.a else { return }
+    guard let counterpart = match.b else {
+      return report(.unexpected, name, part, "the output has it, the source has not")
+    }
+    guard match.hasSameShape else {
+      return report(
+        .shape, name, part, "the shape is \(weight.shape), in the source \(counterpart.shape)")
+    }
+    for _ in match.unmatched {
+      report(
+        .sourceIncomplete, name, part, "the source does not hold all elements of this piece in one place")
+    }
+    for pair in match.pairs {
+      // Codes of something that is not read have no values.
+      let comparison = ErrorComparison(pair) { [unread] storage in
+        unread == nil || storage.scheme != nil || !DeclaredReading.canBeCodes(storage.elementType)
+      }
+      if let comparison {
+        comparisons.append(comparison)
+      } else {
+        // The source's first piece stands for all of them.
+        let its = counterpart.pieces.first.map { TensorStorage($0.stored).name } ?? "?"
+        report(
+          .notComparable, name, part,
+          "values of \(TensorStorage(pair.a.stored).name) and \(its) cannot be compared")
+      }
+    }
+  }
+
+  /// Whether a tensor scales what is multiplied with codes that the output does not have: `input_scale` beside a weight
+  /// that was quantised and is stored otherwise now.
+  private func isObsolete(_ name: String) -> Bool {
+    guard let dot = name.lastIndex(of: "."), name[dot...].hasPrefix(".input_"),
+      let original = source["\(name[..<dot]).weight"]?.pieces.first?.stored,
+      original.scheme != nil || source.checkpoint.files[original.codes.file].isDerived
+    else { return false }
+    return holders.allSatisfy { holder in
+      holder.weights["\(name[..<dot]).weight"]?.pieces.first?.stored.scheme != original.scheme
+        || original.scheme == nil
+    }
+  }
+
+  /// Both sides, as weights. Where something in either is not read, every tensor of both is taken as it is stored: a copy
+  /// can be compared with what it is a copy of without being understood.
+  private static func open(
+    _ output: Checkpoint, _ source: Checkpoint
+  ) throws(CheckpointError) -> (source: ModelWeights, holders: [WeightPairing.Holder], unread: String?) {
+    func open(_ unread: ModelWeights.Unread) throws(CheckpointError) -> (ModelWeights, [WeightPairing.Holder])
+    {
+      var holders: [WeightPairing.Holder] = []
+      if output.parts.isEmpty {
+        holders = [WeightPairing.Holder(try ModelWeights(output, unread: unread))]
+      } else {
+        for part in output.parts {
+          holders.append(
+            WeightPairing.Holder(part: part.name, try ModelWeights(part.checkpoint, unread: unread)))
+        }
+      }
+      return (try ModelWeights(source, unread: unread), holders)
+    }
+    do throws(CheckpointError) {
+      let (source, holders) = try open(.refused)
+      return (source, holders, nil)
+    } catch {
+      guard error.code == .unsupported, output.format == .safetensors, source.format == .safetensors else {
+        throw error
+      }
+      let (source, holders) = try open(.asStored)
+      return (source, holders, error.description)
+    }
+  }
+
+  private mutating func report(
+    _ kind: TensorReport.Finding.Kind, _ tensor: String, _ part: String?, _ message: String
+  ) {
+    findings.append(TensorReport.Finding(kind: kind, tensor: tensor, part: part, message: message))
+  }
+
+  /// Whether `config.json` says that this is one part of a model.
+  private static func isMarkedAsPart(_ checkpoint: Checkpoint) -> Bool {
+    checkpoint.configurationMembers?["step3_partition"]?.members != nil
+  }
+}
+
+extension ModelWeights.Weight {
+  /// Whether the tensors that it is made of are among those names.
+  fileprivate func isAmong(_ names: Set<String>, in checkpoint: Checkpoint) -> Bool {
+    guard !names.isEmpty else { return false }
+    return pieces.allSatisfy { piece in
+      let codes = piece.stored.codes
+      let origins =
+        checkpoint.files[codes.file].derivations.first { $0.name == codes.name }?.origins
+        ?? [checkpoint.namesOnDisk[codes.name] ?? codes.name]
+      return origins.contains(where: names.contains)
+    }
+  }
+}

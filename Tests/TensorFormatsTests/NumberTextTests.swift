@@ -1,0 +1,28 @@
+import TensorFormats
+import Testing
+
+@Suite("numbers as text") struct NumberTextTests {
+  @Test func decimals() {
+    #expect(NumberText.decimals(0, 0) == "0" && NumberText.decimals(0, 2) == "0.00")
+    #expect(NumberText.decimals(0.0713, 4) == "0.0713" && NumberText.decimals(12, 1) == "12.0")
+    #expect(NumberText.decimals(0.05, 1) == "0.1" && NumberText.decimals(-1.25, 1) == "-1.3")
+    #expect(NumberText.decimals(999.96, 1) == "1000.0" && NumberText.decimals(9.5, 0) == "10")
+    // Nothing is left of the number, and so of its sign.
+    #expect(NumberText.decimals(-0.004, 2) == "0.00" && NumberText.decimals(-0.0, 1) == "0.0")
+    #expect(NumberText.decimals(1.5e300, 3) == "1.5e+300" && NumberText.decimals(.nan, 1) == "nan")
+    #expect(NumberText.decimals(-.infinity, 1) == "-inf")
+  }
+
+  @Test func trimmed() {
+    #expect(NumberText.trimmed(0.0700, 4) == "0.07" && NumberText.trimmed(100, 2) == "100")
+    #expect(NumberText.trimmed(100, 0) == "100" && NumberText.trimmed(0, 3) == "0")
+    #expect(NumberText.trimmed(1e300, 3) == "1e+300" && NumberText.trimmed(.infinity, 2) == "inf")
+  }
+
+  @Test func percent() {
+    #expect(NumberText.percent(0.1423) == "14.2 %" && NumberText.percent(1) == "100 %")
+    #expect(NumberText.percent(0) == "0 %" && NumberText.percent(0.05) == "5 %")
+    #expect(NumberText.percent(0.00012345) == "0.0123 %" && NumberText.percent(12.3456) == "1235 %")
+    #expect(NumberText.percent(1.4e-7) == "1.4e-05 %")
+  }
+}
