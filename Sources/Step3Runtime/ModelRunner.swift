@@ -110,7 +110,7 @@ public struct ModelRunner: Sendable {
 // MARK: - Generating
 
 extension ModelRunner {
-  /// Continues each prompt greedily: always with the likeliest token, the lower one of equal ones.
+  /// Continues each prompt greedily: always with the top-1 token, the lower one of equal ones.
   ///
   /// - Parameters:
   ///   - count: Tokens per prompt.

@@ -126,7 +126,7 @@ extension EngineCommand {
     var text = "  \(severity) \(finding.code.rawValue)"
     if let name = finding.tensor ?? finding.file { text += ": \(name.printable)" }
     if finding.count > 1 { text += " and \(finding.count - 1) more like it" }
-    text += "\n      \(finding.message)\n      -> \(finding.consequence)\n      mend: \(finding.remedy)\n"
+    text += "\n      \(finding.message)\n      -> \(finding.consequence)\n      fix: \(finding.remedy)\n"
     return text
   }
 

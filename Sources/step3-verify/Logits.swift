@@ -42,11 +42,11 @@ struct Logits: ToolCommand {
   var maxMeanKL: Double?
   @Option(
     name: .customLong("min-top1"),
-    help: ArgumentHelp("Share of tokens with the same likeliest successor, at least.", valueName: "x"))
+    help: ArgumentHelp("Share of tokens with the same top-1 token, at least.", valueName: "x"))
   var minTop1: Double?
   @Option(
     name: .customLong("min-top5"),
-    help: ArgumentHelp("Overlap of the five likeliest, at least.", valueName: "x"))
+    help: ArgumentHelp("Overlap of the top-5 tokens, at least.", valueName: "x"))
   var minTop5: Double?
   @Option(
     name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x")

@@ -76,8 +76,8 @@ struct LogitsText {
     table.append(["KL divergence, median", number(report.kl.median)])
     table.append(["KL divergence, 99 %", number(report.kl.p99)])
     table.append(["KL divergence, largest", number(report.kl.max)])
-    table.append(["same likeliest token", percent(report.top1Agreement)])
-    table.append(["overlap of the five likeliest", percent(report.top5Overlap)])
+    table.append(["same top-1 token", percent(report.top1Agreement)])
+    table.append(["overlap of the top 5", percent(report.top5Overlap)])
     table.append(["difference of logits, largest", number(report.maxAbsError)])
     table.append(["difference of logits, mean", number(report.meanAbsError)])
     if let perplexity = report.perplexity.reference {

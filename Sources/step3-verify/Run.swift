@@ -12,7 +12,7 @@ struct Run: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run prompts through a checkpoint and show what it says.",
     discussion: """
-      Prints the likeliest successors of each prompt; --generate continues it greedily. --dump writes the logits of all \
+      Prints the top tokens after each prompt; --generate continues it greedily. --dump writes the logits of all \
       tokens, and with --hidden-states the residual stream after each layer, for other programs to compare with.
 
       Examples:

@@ -25,7 +25,7 @@ struct RunOutcome: Encodable, Sendable {
     let tokens: [Int]
     /// The exponential of the mean negative log-likelihood of all tokens but the first; `nil` for a single one.
     let perplexity: Double?
-    /// The likeliest successors of the last token, best first.
+    /// The top tokens after the last one, best first.
     var next: [Successor]
     /// The greedy continuation, if one was asked for.
     var generated: [Int]?

@@ -3,6 +3,7 @@ import CheckpointTesting
 import Comparison
 import Conversion
 import ModelWeights
+import Quantization
 import ParallelWork
 import QuantizationRecipes
 import ShardPlanning
