@@ -114,6 +114,7 @@ let package = Package(
       name: "ServingEngines",
       dependencies: [
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
+        "Patterns",
       ],
       swiftSettings: strict),
     .target(
@@ -201,6 +202,9 @@ let package = Package(
       name: "checkpoint-generator",
       dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
       path: "Tests/checkpoint-generator", swiftSettings: testing),
+    .executableTarget(
+      name: "pattern-probe", dependencies: ["Patterns", "TensorFormats"], path: "Tests/pattern-probe",
+      swiftSettings: testing),
     .testTarget(name: "TensorFormatsTests", dependencies: ["TensorFormats"], swiftSettings: testing),
     .testTarget(name: "ParallelWorkTests", dependencies: ["ParallelWork"], swiftSettings: testing),
     .testTarget(name: "JSONTests", dependencies: ["JSON", "TensorFormats"], swiftSettings: testing),

@@ -16,8 +16,9 @@ internal import TensorFormats
   /// The longest pattern. Real ones have some dozen characters.
   static let longest = 1 << 14
 
+  /// - Parameter original: The text of another dialect that this one stands for; a place in `text` means nothing then.
   /// - Throws: `.invalidRequest` if this is no regular expression, with what is wrong and where.
-  init(_ text: String) throws(CheckpointError) {
+  init(_ text: String, translating original: String? = nil) throws(CheckpointError) {
     let bytes = Array(text.utf8)
     guard bytes.count <= Self.longest else {
       throw CheckpointError(
@@ -26,11 +27,18 @@ internal import TensorFormats
     if let (message, offset) = Self.setOperation(bytes) { throw Self.error(text, message, at: offset) }
     var number: Int32 = 0
     var offset = 0
-    let options = PCRE2_UTF | PCRE2_UCP | PCRE2_AUTO_CALLOUT | PCRE2_NEVER_BACKSLASH_C
+    var options = PCRE2_UTF | PCRE2_UCP | PCRE2_AUTO_CALLOUT | PCRE2_NEVER_BACKSLASH_C
+    // Up to 10.42 at least, the search for what a match has to hold goes wrong after a look-ahead: `(?=x)c?x` is not
+    // found in "x".
+    if text.contains("(?=") || text.contains("(*") { options |= PCRE2_NO_START_OPTIMIZE }
     let compiled = unsafe bytes.withUnsafeBufferPointer {
       unsafe pcre2_compile_8($0.baseAddress, $0.count, options, &number, &offset, nil)
     }
-    guard let compiled = unsafe compiled else { throw Self.error(text, Self.message(number), at: offset) }
+    guard let compiled = unsafe compiled else {
+      let message = Self.message(number)
+      guard let original else { throw Self.error(text, message, at: offset) }
+      throw CheckpointError(.unsupported, "'\(Self.shown(original))' cannot be matched here: \(message)")
+    }
     unsafe code = compiled
     var references: UInt32 = 0
     _ = unsafe pcre2_pattern_info_8(compiled, UInt32(PCRE2_INFO_BACKREFMAX), &references)
@@ -47,11 +55,13 @@ internal import TensorFormats
     var position = 0
   }
 
-  /// Whether a name has a match anywhere.
+  /// Whether a name has a match.
   ///
-  /// - Parameter steps: How many may be taken; what is left of them comes back.
+  /// - Parameters:
+  ///   - isAnchored: Whether it has to begin where the name does; otherwise it may be anywhere.
+  ///   - steps: How many may be taken; what is left of them comes back.
   /// - Returns: `nil` if they, or the memory for backtracking, did not suffice.
-  func matches(_ name: NameBytes, steps: inout Int) -> Bool? {
+  func matches(_ name: NameBytes, isAnchored: Bool = false, steps: inout Int) -> Bool? {
     guard steps > 0, let data = unsafe pcre2_match_data_create_8(1, nil),
       let context = unsafe pcre2_match_context_create_8(nil)
     else { return nil }
@@ -76,7 +86,8 @@ internal import TensorFormats
         }, counter)
       return unsafe name.utf8.withUnsafeBufferPointer {
         // Swift's strings are well-formed.
-        unsafe pcre2_match_8(code, $0.baseAddress, $0.count, 0, PCRE2_NO_UTF_CHECK, data, context)
+        let options = PCRE2_NO_UTF_CHECK | (isAnchored ? PCRE2_ANCHORED : 0)
+        return unsafe pcre2_match_8(code, $0.baseAddress, $0.count, 0, options, data, context)
       }
     }
     steps = counter.left
@@ -88,10 +99,13 @@ internal import TensorFormats
 
   private static func error(_ text: String, _ message: String, at offset: Int) -> CheckpointError {
     let position = String(decoding: text.utf8.prefix(offset), as: UTF8.self).count + 1
-    let shown = text.count > 200 ? "\(text.prefix(200))..." : text
     return CheckpointError(
-      .invalidRequest,
-      "'\(shown.printable)' is not a regular expression: \(message), at character \(position)")
+      .invalidRequest, "'\(shown(text))' is not a regular expression: \(message), at character \(position)")
+  }
+
+  /// As much of a pattern as an error shows.
+  static func shown(_ text: String) -> String {
+    (text.count > 200 ? "\(text.prefix(200))..." : text).printable
   }
 
   private static func message(_ number: Int32) -> String {

@@ -66,32 +66,12 @@ public struct NamePattern: Sendable {
   ///
   /// - Throws: As ``matches(_:)-(String)``.
   public func matches(_ name: NameBytes) throws(CheckpointError) -> Bool {
-    let allowance = budget.allowance
-    var left = allowance
-    // Beginning costs something as well, so that nothing is free.
-    left -= 16
-    let result: Bool? =
+    try budget.match(self, on: name) { steps in
       switch matcher {
-      case .glob(let glob): glob.matches(name, steps: &left)
-      case .regex(let expression): expression.matches(name, steps: &left)
+      case .glob(let glob): glob.matches(name, steps: &steps)
+      case .regex(let expression): expression.matches(name, steps: &steps)
       }
-    budget.use(allowance - left)
-    guard let result else { throw tooLong(name, allowance: allowance) }
-    return result
-  }
-
-  private func tooLong(_ name: NameBytes, allowance: Int) -> CheckpointError {
-    let shown =
-      name.text.count > 80 ? "\(name.text.prefix(80).description.printable)..." : name.text.printable
-    guard allowance == PatternBudget.largestMatch else {
-      return CheckpointError(
-        .invalidRequest,
-        "the patterns take too long: their steps were used up when \(self) was looked for in '\(shown)'",
-        remedy: "give fewer or simpler patterns")
     }
-    return CheckpointError(
-      .invalidRequest, "\(self) takes too long on the name '\(shown)' (\(name.utf8.count) bytes)",
-      remedy: "write it without repetitions of repetitions, such as (a+)+ or (.*)*")
   }
 }
 

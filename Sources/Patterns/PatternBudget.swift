@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import TensorFormats
 
 /// How many steps the patterns of one job may take together.
 ///
@@ -15,8 +16,31 @@ public final class PatternBudget: Sendable {
   /// - Parameter steps: How many there are.
   public init(steps: Int = PatternBudget.usual) { left = Atomic(steps) }
 
-  /// The steps that the next match may take; 0 when all are used up.
-  var allowance: Int { max(0, min(PatternBudget.largestMatch, left.load(ordering: .relaxed))) }
-
-  func use(_ steps: Int) { left.subtract(steps, ordering: .relaxed) }
+  /// Runs one match within what is left.
+  ///
+  /// - Parameters:
+  ///   - pattern: What an error calls the pattern.
+  ///   - body: The match. Takes from the steps it is given; `nil` if they did not suffice.
+  /// - Throws: `.invalidRequest`, naming the pattern, if they did not.
+  func match(
+    _ pattern: some CustomStringConvertible, on name: NameBytes, _ body: (inout Int) -> Bool?
+  ) throws(CheckpointError) -> Bool {
+    let allowance = max(0, min(PatternBudget.largestMatch, left.load(ordering: .relaxed)))
+    // Beginning costs something as well, so that nothing is free.
+    var steps = allowance - 16
+    let result = body(&steps)
+    left.subtract(allowance - steps, ordering: .relaxed)
+    if let result { return result }
+    let shown =
+      name.text.count > 80 ? "\(name.text.prefix(80).description.printable)..." : name.text.printable
+    guard allowance == PatternBudget.largestMatch else {
+      throw CheckpointError(
+        .invalidRequest,
+        "the patterns take too long: their steps were used up when \(pattern) was looked for in '\(shown)'",
+        remedy: "give fewer or simpler patterns")
+    }
+    throw CheckpointError(
+      .invalidRequest, "\(pattern) takes too long on the name '\(shown)' (\(name.utf8.count) bytes)",
+      remedy: "write it without repetitions of repetitions, such as (a+)+ or (.*)*")
+  }
 }

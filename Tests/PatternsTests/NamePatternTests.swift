@@ -53,7 +53,7 @@ import Testing
       ("[]a]", "]", true), ("[[:digit:]-]$", "a-", true), (#"[a\[&]"#, "[", true),
       (#"\Q[a&&b]\E"#, "x[a&&b]y", true),
       ("", "anything", true), ("^$", "", true), ("a.c", "a\u{1F600}c", true), (#"(\w)\1"#, "ffn", true),
-      (#"^(?:(a|b)*|c)+$"#, "abbac", true),
+      (#"^(?:(a|b)*|c)+$"#, "abbac", true), ("(?=x)c?x", "x", true), ("(*pla:x)c*x", "xy", true),
     ])
   func dialect(pattern: String, name: String, matches: Bool) throws {
     #expect(try NamePattern(option: pattern).matches(name) == matches)

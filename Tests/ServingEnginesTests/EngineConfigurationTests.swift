@@ -150,9 +150,18 @@ struct EngineConfigurationTests {
   @Test("A list of patterns beyond any sense is refused, not worked through")
   func hostileList() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16, expertsOnly: false)
+    let hostile = JSONValue.string("re:(?:[a-z._0-9]|[a-z._])*[#!]")
     checkpoint.config.set(
-      ["quantization_config", "ignore"], to: .array(Array(repeating: .string("re:[ab]{199}"), count: 2000)))
+      ["quantization_config", "ignore"], to: .array(Array(repeating: hostile, count: 2000)))
     #expect(try checkpoint.report(.vllm).severity(.patternUnreadable) == .error)
+    checkpoint.config.set(["quantization_config", "ignore"], to: list("lm_head", "re:(?:[a-z._0-9]+)+[#!]"))
+    #expect(try checkpoint.report(.sglang).severity(.patternUnreadable) == .error)
+    // A long list of plain ones is none of those.
+    let plain = JSONValue.string("re:[ab]{199}")
+    checkpoint.config.set(
+      ["quantization_config", "ignore"],
+      to: .array([.string("lm_head")] + Array(repeating: plain, count: 2000)))
+    #expect(try checkpoint.report(.vllm).ok)
   }
 
   @Test("pattern-unreadable: a pattern that is none")

@@ -61,7 +61,7 @@ extension EngineQuantization {
       }
     switch result {
     case .success(let quantization):
-      for entry in quantization.unreadable { reader.report(unreadable: entry, &findings) }
+      for reason in quantization.unreadable { reader.report(unreadable: reason, &findings) }
       reader.reportAnchored(quantization, &findings)
       return .quantization(quantization)
     case .failure(let refusal):
@@ -220,12 +220,11 @@ extension EngineQuantization {
         ModuleList(skipped, style: .patterns, engine: engine, isMultimodal: isMultimodal))
     }
 
-    func report(unreadable entry: String, _ findings: inout FindingCollector) {
+    func report(unreadable reason: String, _ findings: inout FindingCollector) {
       findings.add(
-        .error, .patternUnreadable, file: "config.json",
-        "the pattern '\(entry.printable)' is malformed, or uses what is not replayed here",
+        .error, .patternUnreadable, file: "config.json", reason,
         consequence: "what \(engine.name) would leave unquantised cannot be told",
-        remedy: "write a plain regular expression, without flags, references or look-behind")
+        remedy: "write a plain regular expression of Python's")
     }
 
     /// An anchor in front of `model.` keeps a pattern from matching in vLLM, which puts `language_model.` there.

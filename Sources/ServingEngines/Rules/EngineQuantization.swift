@@ -23,7 +23,7 @@ struct EngineQuantization {
   /// What is left unquantised.
   let ignored: ModuleList
 
-  /// Patterns that could not be read.
+  /// Patterns that could not be read: what is wrong with each.
   var unreadable: [String] {
     guard case .groups(let groups) = rule else { return ignored.unreadable }
     return ignored.unreadable + groups.flatMap(\.targets.unreadable)
@@ -42,12 +42,20 @@ struct EngineQuantization {
           .mixedModule, "some of the module's weights are left unquantised by the list and some are not",
           "\(engine.name) stops: ValueError, the weights of one module need one scheme",
           "list all weights of the module, and the module by its fused name"))
+    case .unknown(let reason): return unknown(reason)
     case .no: break
     }
     switch rule {
     case .uniform(let linear, let experts): return checked(module.kind == .experts ? experts : linear, module)
     case .groups(let groups): return resolve(module, in: groups)
     }
+  }
+
+  private func unknown(_ reason: String) -> Resolution {
+    .refused(
+      EngineRefusal(
+        .patternUnreadable, reason, "\(engine.name) may take as long, with no limit",
+        "write patterns without repetitions of repetitions, such as (a+)+ or (.*)*"))
   }
 
   private func resolve(_ module: EngineModule, in groups: [CompressedTensorsGroup]) -> Resolution {
@@ -60,6 +68,7 @@ struct EngineQuantization {
             .mixedModule, "some of the module's weights are among a group's targets and some are not",
             "\(engine.name) stops: ValueError, the weights of one module need one scheme",
             "name all weights of the module, or the class Linear"))
+      case .unknown(let reason): return unknown(reason)
       case .no: break
       }
     }

@@ -1,3 +1,6 @@
+internal import Patterns
+internal import TensorFormats
+
 /// A list of modules that are not quantised, matched as one engine does for one method.
 struct ModuleList {
   /// How entries are compared with names.
@@ -17,22 +20,25 @@ struct ModuleList {
   }
 
   /// Whether the modules of a layer are in the list.
-  enum Answer { case yes, no, mixed }
+  enum Answer: Equatable {
+    case yes, no, mixed
+    /// A pattern takes too long to tell; the reason.
+    case unknown(String)
+  }
 
   struct Entry {
     let text: String
-    let pattern: NamePattern?
+    let pattern: PythonPattern?
   }
 
   let style: Style
   let engine: Engine
   let isMultimodal: Bool
   private(set) var entries: [Entry] = []
-  /// Entries that could not be read.
+  /// What is wrong with entries that could not be read.
   private(set) var unreadable: [String] = []
-  /// What all patterns together may cost, so that a hostile list does not keep anyone busy.
-  private static let mostWork = 50_000
-  private var work = 0
+  /// What the list may take altogether, so that a hostile one does not keep anyone busy: some seconds.
+  private let budget = PatternBudget(steps: 1 << 28)
 
   init(_ texts: [String], style: Style, engine: Engine, isMultimodal: Bool) {
     self.style = style
@@ -46,33 +52,33 @@ struct ModuleList {
     case .exact where engine == .sglang:
       let base = text.hasPrefix("model.") ? String(text.dropFirst(6)) : text
       entries += [base, "model.\(base)"].map { Entry(text: $0, pattern: nil) }
-    case .exact, .parts: append(renamed(text), nil)
+    case .exact, .parts: entries.append(Entry(text: renamed(text), pattern: nil))
     case .compressedTensors, .targets:
-      guard text.hasPrefix("re:") else { return append(renamed(text), nil) }
-      guard let pattern = NamePattern(String(text.dropFirst(3))) else { return unreadable.append(text) }
-      append(text, pattern)
+      guard text.hasPrefix("re:") else {
+        return entries.append(Entry(text: renamed(text), pattern: nil))
+      }
+      append(text) { () throws(CheckpointError) in try PythonPattern(String(text.dropFirst(3))) }
     case .modelOpt:
       // vLLM takes `module*` for the module and everything below it.
       let isTree = engine == .vllm && text.count >= 2 && text.hasSuffix("*") && !text.hasSuffix(".*")
       for text in isTree ? [String(text.dropLast()), text.dropLast() + ".*"] : [text] {
         let name = renamed(text)
         guard name.contains("*") || name.contains("?") || name.contains("[") else {
-          append(name, nil)
+          entries.append(Entry(text: name, pattern: nil))
           continue
         }
-        guard let pattern = NamePattern(wildcard: name) else { return unreadable.append(text) }
-        append(name, pattern)
+        append(name) { () throws(CheckpointError) in try PythonPattern(shell: name) }
       }
-    case .patterns:
-      guard let pattern = NamePattern(text) else { return unreadable.append(text) }
-      append(text, pattern)
+    case .patterns: append(text) { () throws(CheckpointError) in try PythonPattern(text) }
     }
   }
 
-  private mutating func append(_ text: String, _ pattern: NamePattern?) {
-    work += pattern?.cost ?? 0
-    guard work <= Self.mostWork else { return unreadable.append(text) }
-    entries.append(Entry(text: text, pattern: pattern))
+  private mutating func append(_ text: String, _ pattern: () throws(CheckpointError) -> PythonPattern) {
+    do throws(CheckpointError) {
+      entries.append(Entry(text: text, pattern: try pattern().drawing(on: budget)))
+    } catch {
+      unreadable.append(error.message)
+    }
   }
 
   /// The entry as vLLM's vision-language model renames the published names.
@@ -85,40 +91,48 @@ struct ModuleList {
 
   /// Whether the engine leaves a module as it is.
   func contains(_ module: EngineModule) -> Answer {
+    do throws(CheckpointError) {
+      return try answer(for: module)
+    } catch {
+      return .unknown(error.message)
+    }
+  }
+
+  private func answer(for module: EngineModule) throws(CheckpointError) -> Answer {
     let name = module.name(in: engine, isMultimodal: isMultimodal)
     // vLLM's compressed-tensors asks for the first expert's projections, not for the module.
     if module.kind == .experts, style == .targets || (style == .compressedTensors && engine == .vllm) {
-      return combined(module.probes(of: name).map { matches($0, module) })
+      return try combined(module.probes(of: name), module)
     }
-    if engine == .vllm { return matches(name, module) ? .yes : .no }
-    if matches(name, module) { return .yes }
-    return module.isFused ? combined(module.members.map { matches($0.stem, module) }) : .no
+    if try matches(name, module) { return .yes }
+    return engine == .sglang && module.isFused ? try combined(module.members.map(\.stem), module) : .no
   }
 
-  private func combined(_ answers: [Bool]) -> Answer {
-    answers.allSatisfy { $0 } ? .yes : answers.contains(true) ? .mixed : .no
+  private func combined(_ names: [String], _ module: EngineModule) throws(CheckpointError) -> Answer {
+    var count = 0
+    for name in names where try matches(name, module) { count += 1 }
+    return count == names.count ? .yes : count > 0 ? .mixed : .no
   }
 
-  private func matches(_ name: String, _ module: EngineModule) -> Bool {
-    switch style {
+  private func matches(_ name: String, _ module: EngineModule) throws(CheckpointError) -> Bool {
+    for entry in entries where try matches(entry, name, module) { return true }
+    return false
+  }
+
+  private func matches(
+    _ entry: Entry, _ name: String, _ module: EngineModule
+  ) throws(CheckpointError) -> Bool {
+    if let pattern = entry.pattern { return try pattern.matchesStart(of: name) }
+    return switch style {
     case .exact where engine == .vllm && module.kind == .experts:
-      entries.contains { $0.text.contains("experts") && $0.text.contains(name) }
-    case .exact: entries.contains { $0.text == name }
+      entry.text.contains("experts") && entry.text.contains(name)
+    case .exact, .targets: entry.text == name
+    // SGLang looks for plain entries anywhere in the name, whatever their case.
     case .compressedTensors:
-      entries.contains { entry in
-        if let pattern = entry.pattern { return pattern.matchesStart(of: name) }
-        // SGLang looks for plain entries anywhere in the name, whatever their case.
-        return engine == .sglang ? name.lowercased().contains(entry.text.lowercased()) : entry.text == name
-      }
-    case .targets:
-      entries.contains { $0.pattern?.matchesStart(of: name) ?? ($0.text == name) }
-    case .modelOpt:
-      entries.contains { entry in
-        if let pattern = entry.pattern { return pattern.matchesStart(of: name) }
-        return name.contains(entry.text)
-      }
-    case .parts: entries.contains { name.contains($0.text) }
-    case .patterns: entries.contains { $0.pattern?.matchesStart(of: name) ?? false }
+      engine == .sglang ? name.lowercased().contains(entry.text.lowercased()) : entry.text == name
+    case .modelOpt, .parts: name.contains(entry.text)
+    // Every entry is a pattern.
+    case .patterns: false
     }
   }
 }

@@ -3,20 +3,19 @@ internal import Patterns
 /// A list of modules as configurations write them: names, beginnings of names, `re:` patterns and wildcards.
 struct ModuleNames: Sendable {
   private let names: Set<String>
-  private let patterns: [NamePattern]
+  private let patterns: [PythonPattern]
   private let areParts: Bool
 
   /// - Parameter areParts: Whether an entry stands for every name that it is somewhere in.
   init(_ entries: [String], areParts: Bool = false) {
     self.areParts = areParts
     var names: Set<String> = []
-    var patterns: [NamePattern] = []
+    var patterns: [PythonPattern] = []
     for entry in entries {
       if entry.hasPrefix("re:") {
-        if let pattern = try? NamePattern.regex("^(?:\(entry.dropFirst(3)))") { patterns.append(pattern) }
+        if let pattern = try? PythonPattern(String(entry.dropFirst(3))) { patterns.append(pattern) }
       } else if entry.contains("*") {
-        let text = entry.map { $0 == "*" ? ".*" : $0 == "." ? "\\." : String($0) }.joined()
-        if let pattern = try? NamePattern.regex("^\(text)$") { patterns.append(pattern) }
+        if let pattern = try? PythonPattern(shell: entry) { patterns.append(pattern) }
       } else {
         names.insert(entry)
       }
@@ -34,6 +33,6 @@ struct ModuleNames: Sendable {
       name = name[..<dot]
     }
     // A pattern that takes too long names nothing.
-    return patterns.contains { (try? $0.matches(module)) ?? false }
+    return patterns.contains { (try? $0.matchesStart(of: module)) ?? false }
   }
 }

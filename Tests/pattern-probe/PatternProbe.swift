@@ -1,0 +1,39 @@
+internal import Foundation
+internal import Patterns
+internal import TensorFormats
+
+/// Answers questions about patterns, for comparison with the libraries whose dialects they are: a JSON document a line,
+/// with a dialect, a pattern and texts; a line of answers for each.
+@main struct PatternProbe {
+  private struct Question: Decodable {
+    var dialect: String
+    var pattern: String
+    var texts: [String]
+  }
+
+  private struct Answer: Encodable {
+    /// What is wrong with the pattern.
+    var error: String?
+    /// Whether each text matches; `nil` where that takes too long.
+    var matches: [Bool?]?
+  }
+
+  static func main() throws {
+    let (decoder, encoder) = (JSONDecoder(), JSONEncoder())
+    while let line = readLine() {
+      let answer = answer(try decoder.decode(Question.self, from: Data(line.utf8)))
+      print(String(decoding: try encoder.encode(answer), as: UTF8.self))
+    }
+  }
+
+  private static func answer(_ question: Question) -> Answer {
+    do throws(CheckpointError) {
+      let pattern =
+        question.dialect == "fnmatch"
+        ? try PythonPattern(shell: question.pattern) : try PythonPattern(question.pattern)
+      return Answer(matches: question.texts.map { try? pattern.matchesStart(of: $0) })
+    } catch {
+      return Answer(error: "\(error.code.rawValue): \(error.message)")
+    }
+  }
+}
