@@ -36,29 +36,6 @@ ptrdiff_t cbk_first_nonfinite(cbk_tier tier, const float *values, size_t count) 
     return found;
 }
 
-// MARK: Largest magnitude
-
-CBK_INLINE void largest_of(cbk_tier tier, const float *values, size_t count, float *largest) {
-    (void)tier;
-    u32x16 most = 0;
-    size_t i = 0;
-    for (; i + 16 <= count; i += 16) most = __builtin_elementwise_max(most, magnitude_bits(load_f32(values + i)));
-    uint32_t all = __builtin_reduce_max(most);
-    for (; i < count; i++) {
-        const uint32_t magnitude = bits_of_float(values[i]) & 0x7FFFFFFFu;
-        all = magnitude > all ? magnitude : all;
-    }
-    *largest = float_of_bits(all);
-}
-
-CBK_FORMS(largest, largest_of, (const float *values, size_t count, float *result), values, count, result)
-
-float cbk_largest_magnitude(cbk_tier tier, const float *values, size_t count) {
-    float result;
-    CBK_DISPATCH(largest, tier, values, count, &result)
-    return result;
-}
-
 // MARK: Error sums
 
 /// sum + a b. The product of two F32 is exact in F64, so that fusing the two changes nothing.
@@ -67,16 +44,19 @@ CBK_INLINE f64x16 add_product(cbk_tier tier, f64x16 sum, f64x16 a, f64x16 b) {
     return sum + a * b;
 }
 
-CBK_INLINE double in_order(f64x16 lanes) {
-    double sum = lanes[0];
-    for (int lane = 1; lane < 16; lane++) sum += lanes[lane];
-    return sum;
+CBK_INLINE f64x16 load_f64(const double *from) {
+    f64x16 v;
+    memcpy(&v, from, sizeof v);
+    return v;
 }
 
-CBK_INLINE void error_sums(cbk_tier tier, const float *original, const float *restored, size_t count,
-                           cbk_sums *sums) {
-    f64x16 ee = 0, xx = 0, yy = 0, xy = 0;
-    u32x16 most = 0;
+CBK_INLINE void store_f64(double *to, f64x16 v) { memcpy(to, &v, sizeof v); }
+
+CBK_INLINE void add_errors(cbk_tier tier, const float *original, const float *restored, size_t count,
+                           cbk_lane_sums *sums) {
+    f64x16 ee = load_f64(sums->squared_errors), xx = load_f64(sums->original_squares);
+    f64x16 yy = load_f64(sums->restored_squares), xy = load_f64(sums->products);
+    u32x16 most = bits_of_float(sums->largest_error);
     float rest[32] = {0};
     for (size_t i = 0; i < count; i += 16) {
         const float *from = original + i, *to = restored + i;
@@ -97,16 +77,31 @@ CBK_INLINE void error_sums(cbk_tier tier, const float *original, const float *re
         yy = add_product(tier, yy, yd, yd);
         xy = add_product(tier, xy, xd, yd);
     }
-    sums->squared_errors = in_order(ee);
-    sums->original_squares = in_order(xx);
-    sums->restored_squares = in_order(yy);
-    sums->products = in_order(xy);
+    store_f64(sums->squared_errors, ee);
+    store_f64(sums->original_squares, xx);
+    store_f64(sums->restored_squares, yy);
+    store_f64(sums->products, xy);
     sums->largest_error = float_of_bits(__builtin_reduce_max(most));
 }
 
-CBK_FORMS(sums_of, error_sums, (const float *original, const float *restored, size_t count, cbk_sums *sums), original,
-          restored, count, sums)
+CBK_FORMS(errors_of, add_errors, (const float *original, const float *restored, size_t count, cbk_lane_sums *sums),
+          original, restored, count, sums)
 
-void cbk_error_sums(cbk_tier tier, const float *original, const float *restored, size_t count, cbk_sums *sums) {
-    CBK_DISPATCH(sums_of, tier, original, restored, count, sums)
+void cbk_add_errors(cbk_tier tier, const float *original, const float *restored, size_t count, cbk_lane_sums *sums) {
+    CBK_DISPATCH(errors_of, tier, original, restored, count, sums)
+}
+
+static double in_order(const double lanes[16]) {
+    double sum = lanes[0];
+    for (int lane = 1; lane < 16; lane++) sum += lanes[lane];
+    return sum;
+}
+
+cbk_sums cbk_total_errors(const cbk_lane_sums *lanes) {
+    return (cbk_sums){
+        .squared_errors = in_order(lanes->squared_errors),
+        .original_squares = in_order(lanes->original_squares),
+        .restored_squares = in_order(lanes->restored_squares),
+        .products = in_order(lanes->products),
+    };
 }

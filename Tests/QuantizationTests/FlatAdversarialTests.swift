@@ -59,6 +59,29 @@ import Testing
     _ = try check(.nvfp4, nvfp4, "midpoints")
   }
 
+  /// Blocks whose largest magnitude occurs with both signs, is zero of either sign, subnormal, or of one sign only, in
+  /// any place among the blocks whose scales are found together.
+  @Test(arguments: [ElementType.q4_0, .q5_0, .q8_0]) func extremesAmongManyBlocks(type: ElementType) throws {
+    var generator = SeededGenerator(seed: 14)
+    let kinds: [(inout SeededGenerator) -> Float] = [
+      { Float(Int.random(in: -3...3, using: &$0)) }, { Bool.random(using: &$0) ? 0 : -0.0 },
+      { _ in -0.0 }, { _ in 0 }, { Bool.random(using: &$0) ? 1 : -1 },
+      { Float.random(in: 0...1, using: &$0) }, { -Float.random(in: 0...1, using: &$0) },
+      { Float(bitPattern: UInt32.random(in: 0...63, using: &$0)) },
+      { Float(bitPattern: UInt32.random(in: 0x8000_0000...0x8000_0100, using: &$0)) },
+      { Float(bitPattern: UInt32.random(in: 0...0x7F7F_FFFF, using: &$0)) },
+    ]
+    for count in [1, 15, 16, 17, 53] {
+      for _ in 0..<20 {
+        let values = (0..<count).flatMap { _ -> [Float] in
+          let kind = kinds[Int.random(in: 0..<kinds.count, using: &generator)]
+          return (0..<32).map { _ in kind(&generator) }
+        }
+        _ = try check(type, values, "\(count) blocks")
+      }
+    }
+  }
+
   /// The values, their neighbours, either sign.
   private static func around(_ values: [Float], count: Int, _ generator: inout SeededGenerator) -> [Float] {
     (0..<count).map { _ in

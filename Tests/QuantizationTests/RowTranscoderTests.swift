@@ -54,6 +54,53 @@ import Testing
     }
   }
 
+  /// The error sums go into manifests: bit for bit those of whole tiles of 16,384 elements, or of cut rows.
+  @Test(arguments: [ElementType.q8_0, .q4_0, .f16, .mxfp4, .q6K, .q1_0])
+  func errorsAreAddedUpTileByTile(type: ElementType) throws {
+    let codec = try #require(BlockCodec.codec(for: type))
+    for (rows, columns, tile) in [
+      (5, 7_168, 14_336), (11, 5_120, 15_360), (70, 256, 16_384), (2, 20_480, 8_192),
+    ] {
+      let (bytes, values) = Self.brainFloatRows(rows, columns, within: min(1e4, type.largestMagnitude ?? 1e4))
+      let found = try Self.transcode(
+        RowTranscoder(from: .bf16, to: type, columns: columns), bytes, rows: rows)
+      let restored = try codec.values(of: found.bytes, tier: .active)
+      var expected = ErrorSums()
+      let unit = columns > tile ? columns : values.count
+      for first in stride(from: 0, to: values.count, by: unit) {
+        for start in stride(from: first, to: first + unit, by: tile) {
+          let part = start..<min(start + tile, first + unit)
+          expected.merge(
+            ErrorSums.reference(
+              original: values.span.extracting(part), restored: restored.span.extracting(part)))
+        }
+      }
+      #expect(found.sums == expected, "\(type), \(columns) columns")
+    }
+  }
+
+  /// NaN, infinity and what is out of range, wherever they are among the pieces of a tile.
+  @Test(arguments: [(0, 0), (1, 2_047), (0, 2_048), (2, 5_119), (5, 4_096)])
+  func badValuesAreFoundInEveryPiece(row: Int, column: Int) throws {
+    let columns = 5_120
+    for (bits, what) in [(0x7F80, "infinity"), (0xFFC0, "NaN"), (0x7F00, "beyond the range")] {
+      var (bytes, _) = Self.brainFloatRows(6, columns)
+      bytes[(row * columns + column) * 2] = UInt8(bits & 255)
+      bytes[(row * columns + column) * 2 + 1] = UInt8(bits >> 8)
+      for type in [ElementType.q8_0, .q4_1, .q4K] {
+        let transcoder = try RowTranscoder(from: .bf16, to: type, columns: columns)
+        for measures in [true, false] {
+          let error = #expect(throws: CheckpointError.self) {
+            try Self.transcode(transcoder, bytes, rows: 6, firstRow: 10, measures: measures)
+          }
+          #expect(error?.code == .nonFinite)
+          #expect(error?.message.contains("row \(10 + row), column \(column) is") == true)
+          #expect(error?.message.contains(what) == true, "\(type): \(error?.message ?? "")")
+        }
+      }
+    }
+  }
+
   @Test func withoutMeasuringTheBytesAreTheSame() throws {
     let (bytes, _) = Self.brainFloatRows(5, 512)
     let transcoder = try RowTranscoder(from: .bf16, to: .q8_0, columns: 512)

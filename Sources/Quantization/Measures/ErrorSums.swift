@@ -47,20 +47,9 @@ public struct ErrorSums: Hashable, Sendable {
       throw CheckpointError(
         .malformed, "\(restored.count) restored values for \(original.count) original ones")
     }
-    self.init()
-    count = original.count
-    var sums = cbk_sums()
-    unsafe original.withUnsafeBufferPointer { x in
-      unsafe restored.withUnsafeBufferPointer { y in
-        guard let x = x.baseAddress, let y = y.baseAddress else { return }
-        unsafe cbk_error_sums(tier.kernelValue, x, y, count, &sums)
-      }
-    }
-    squaredErrors = sums.squared_errors
-    originalSquares = sums.original_squares
-    restoredSquares = sums.restored_squares
-    products = sums.products
-    maximumAbsoluteError = sums.largest_error
+    var running = RunningErrorSums()
+    running.add(original: original, restored: restored, tier: tier)
+    self = running.total
   }
 
   /// Adds the sums of another part.
@@ -106,6 +95,42 @@ public struct ErrorSums: Hashable, Sendable {
     var sums = lanes[0]
     for lane in lanes.dropFirst() { sums.merge(lane) }
     sums.count = original.count
+    return sums
+  }
+}
+
+/// Error sums over values that come in stretches, with the bits of ``ErrorSums/init(original:restored:tier:)`` over all
+/// of them at once.
+struct RunningErrorSums {
+  private var count = 0
+  private var lanes = cbk_lane_sums()
+
+  /// The largest error so far; not finite as soon as a difference is not.
+  var maximumAbsoluteError: Float { lanes.largest_error }
+
+  /// Adds a stretch.
+  ///
+  /// - Precondition: There are as many restored values as original ones, and a multiple of 16 before them.
+  mutating func add(original: Span<Float>, restored: Span<Float>, tier: KernelTier) {
+    precondition(original.count == restored.count && count % 16 == 0, "stretches that do not fit")
+    count += original.count
+    unsafe original.withUnsafeBufferPointer { x in
+      unsafe restored.withUnsafeBufferPointer { y in
+        guard let x = x.baseAddress, let y = y.baseAddress else { return }
+        unsafe cbk_add_errors(tier.kernelValue, x, y, original.count, &lanes)
+      }
+    }
+  }
+
+  /// The sums over everything added.
+  var total: ErrorSums {
+    let totals = unsafe withUnsafePointer(to: lanes) { unsafe cbk_total_errors($0) }
+    var sums = ErrorSums(exact: count)
+    sums.squaredErrors = totals.squared_errors
+    sums.originalSquares = totals.original_squares
+    sums.restoredSquares = totals.restored_squares
+    sums.products = totals.products
+    sums.maximumAbsoluteError = lanes.largest_error
     return sums
   }
 }

@@ -53,4 +53,12 @@ public enum LargestMagnitude {
     try rows(elements, type: type, into: &span, tier: tier)
     return magnitude[0]
   }
+
+  /// The largest magnitude of numbers in memory; NaN and infinity as above.
+  static func of(_ values: Span<Float>, tier: KernelTier) -> Float {
+    unsafe values.withUnsafeBytes {
+      guard let from = unsafe $0.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return 0 }
+      return unsafe cbk_amax_f32(tier.kernelValue, from, values.count)
+    }
+  }
 }

@@ -50,7 +50,7 @@ extension BlockFP8 {
           values, firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns,
           target: .f8E4M3,
           tier: tier)
-        scale = Self.scale(amax: Self.largest(values, tier))
+        scale = Self.scale(amax: LargestMagnitude.of(values, tier: tier))
         scales[tile] = scale
         unsafe values.withUnsafeBufferPointer { from in
           unsafe codes.withUnsafeMutableBytes { to in
@@ -117,13 +117,6 @@ extension BlockFP8 {
       throw CheckpointError(
         .unsupported, "tiles of \(tileRows) x \(tileColumns) are read and not written",
         remedy: "tiles of \(Self.side) x \(Self.side) are written")
-    }
-  }
-
-  private static func largest(_ values: Span<Float>, _ tier: KernelTier) -> Float {
-    unsafe values.withUnsafeBufferPointer {
-      guard let from = $0.baseAddress else { return 0 }
-      return unsafe cbk_largest_magnitude(tier.kernelValue, from, $0.count)
     }
   }
 

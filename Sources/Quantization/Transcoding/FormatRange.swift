@@ -1,4 +1,3 @@
-internal import CBlockKernels
 public import TensorFormats
 
 // What a format cannot hold is refused, by one rule for all: a finite value that is larger than the largest number of
@@ -81,12 +80,8 @@ struct RangeCheck {
   /// - Complexity: O(*n*), at memory speed.
   func check(_ values: Span<Float>, at place: Place, tier: KernelTier) throws(CheckpointError) {
     guard let largest else { return }
-    let most = unsafe values.withUnsafeBufferPointer {
-      guard let from = $0.baseAddress else { return Float(0) }
-      return unsafe cbk_largest_magnitude(tier.kernelValue, from, $0.count)
-    }
     // NaN and infinity have been dealt with.
-    guard !(most <= largest) else { return }
+    guard !(LargestMagnitude.of(values, tier: tier) <= largest) else { return }
     guard let index = values.indices.first(where: { values[$0].isFinite && values[$0].magnitude > largest })
     else { return }
     throw error(values, index, at: place)
