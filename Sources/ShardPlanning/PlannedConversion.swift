@@ -16,4 +16,9 @@ public struct PlannedConversion: Sendable {
   /// The source as the plan speaks of it: with tensors that are not on disk like that (stacked experts, merged parts,
   /// decoded codes) in files of their own.
   public let checkpoint: Checkpoint
+
+  /// The same conversion, its source read through others: recorded ones, for example.
+  package func reading(_ checkpoint: Checkpoint) -> PlannedConversion {
+    PlannedConversion(plan: plan, headers: headers, importance: importance, checkpoint: checkpoint)
+  }
 }

@@ -1,13 +1,11 @@
 import ByteStreams
 import Checkpoint
 import CheckpointTesting
-import Quantization
+import Conversion
+import ShardPlanning
 import Synchronization
 import TensorFormats
 import Testing
-
-@testable import Conversion
-@testable import ShardPlanning
 
 /// The pipeline reads what its units declare, and nothing else.
 @Suite struct DeclaredReadsTests {
@@ -35,40 +33,23 @@ import Testing
     }
   }
 
-  /// Converts and returns what was read, what the units declare, and what may be read to be measured.
+  /// Converts and returns what was read, and what is declared.
   private func reads(
-    _ fixture: String, _ request: ConversionHarness.Request, memory: Int = 1 << 30
-  ) async throws -> (read: [FileRange: Int], declared: [FileRange: Int], scans: [[FileRange]]) {
+    _ fixture: String, _ request: ConversionHarness.Request
+  ) async throws -> (read: [FileRange: Int], declared: DeclaredReads) {
     let planned = try harness.plan(fixture, request)
     let record = Record()
     let numbers = Mutex(0)
     let checkpoint = planned.checkpoint.mappingSources { source in
-      RecordingSource(
-        source: source,
-        file: numbers.withLock {
-          defer { $0 += 1 }; return $0
-        }, record: record)
-    }
-    let recorded = PlannedConversion(
-      plan: planned.plan, headers: planned.headers, importance: nil, checkpoint: checkpoint)
-    try await Conversion(recorded, options: ConversionOptions(threads: 2, memory: memory))
-      .run(into: harness.directory.path("output"))
-    let work = try WorkList(planned.plan, planned.checkpoint)
-    var declared: [FileRange: Int] = [:]
-    var keys: Set<MatrixMaxima.Key> = []
-    for segment in work.streams.flatMap(\.segments) {
-      for index in 0..<segment.unitCount {
-        let unit = segment.unit(index, of: work)
-        for range in unit.reads { declared[range, default: 0] += 1 }
-        if let key = unit.maximum { keys.insert(key) }
+      let file = numbers.withLock { number in
+        defer { number += 1 }
+        return number
       }
+      return RecordingSource(source: source, file: file, record: record)
     }
-    let maxima = MatrixMaxima(work.scaleGroups)
-    let scans = keys.flatMap { maxima.scans($0) }.map { scan in
-      let reads = scan.reads
-      return [reads.codes] + [reads.scales, reads.matrixScale].compactMap { $0 }
-    }
-    return (record.reads.withLock { $0 }, declared, scans)
+    try await Conversion(planned.reading(checkpoint), options: ConversionOptions(threads: 2))
+      .run(into: harness.directory.path("output"))
+    return (record.reads.withLock { $0 }, try DeclaredReads(planned))
   }
 
   @Test(
@@ -79,20 +60,20 @@ import Testing
       ("tiny", "W4A16_G32", .safetensors),
     ])
   func exact(fixture: String, recipe: String, format: Checkpoint.Format) async throws {
-    let (read, declared, _) = try await reads(
+    let (read, declared) = try await reads(
       Fixtures.path("checkpoints/\(fixture)"), ConversionHarness.Request(format: format, recipe: recipe))
-    #expect(read == declared)
+    #expect(read == declared.units)
   }
 
   @Test("a matrix that fits into the window is read once, though its scale needs all of it")
   func measuredOnce() async throws {
-    let (read, declared, scans) = try await reads(
+    let (read, declared) = try await reads(
       Fixtures.path("checkpoints/tiny"), ConversionHarness.Request(recipe: "NVFP4A16"))
     let undeclared = read.compactMap { range, count -> (FileRange, Int)? in
-      let more = count - (declared[range] ?? 0)
+      let more = count - (declared.units[range] ?? 0)
       return more == 0 ? nil : (range, more)
     }
-    let allowed = Set(scans.flatMap { $0 })
+    let allowed = declared.scans
     #expect(!undeclared.isEmpty && undeclared.allSatisfy { allowed.contains($0.0) && $0.1 == 1 })
     // Of a group of two, one is measured while it is read; single matrices need no second read at all.
     let scanned = undeclared.reduce(0) { $0 + $1.0.bytes.count }

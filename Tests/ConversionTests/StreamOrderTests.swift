@@ -1,6 +1,5 @@
+import Conversion
 import Testing
-
-@testable import Conversion
 
 /// Which source files are under way together.
 @Suite struct StreamOrderTests {

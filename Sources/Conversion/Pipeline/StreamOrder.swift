@@ -4,7 +4,7 @@
 /// But an output file has digests too, and what comes early for those is read back later. So a file begins before its
 /// turn only if most of what it gives goes to outputs that no earlier file still has to give something to. What is
 /// written does not depend on any of this.
-struct StreamOrder {
+package struct StreamOrder {
   /// What each file gives to each output file, in bytes.
   private let outputBytes: [[Int: Int]]
   private let width: Int
@@ -21,7 +21,8 @@ struct StreamOrder {
     self.init(outputBytes: streams.map(\.outputBytes), width: width)
   }
 
-  init(outputBytes: [[Int: Int]], width: Int) {
+  /// - Parameter outputBytes: What each file gives to each output file.
+  package init(outputBytes: [[Int: Int]], width: Int) {
     self.outputBytes = outputBytes
     self.width = max(1, width)
     unbegun = Array(outputBytes.indices)
@@ -31,7 +32,7 @@ struct StreamOrder {
   }
 
   /// The next file to begin with; `nil` if one has to finish first, or all have begun.
-  mutating func next() -> Int? {
+  package mutating func next() -> Int? {
     guard running.count < width else { return nil }
     guard let index = unbegun.firstIndex(where: { running.isEmpty || mayBegin($0) }) else { return nil }
     let stream = unbegun.remove(at: index)
@@ -40,7 +41,7 @@ struct StreamOrder {
   }
 
   /// Notes that a file is finished.
-  mutating func finish(_ stream: Int) {
+  package mutating func finish(_ stream: Int) {
     running.remove(stream)
     for output in outputBytes[stream].keys { givers[output]?.removeAll { $0 == stream } }
   }

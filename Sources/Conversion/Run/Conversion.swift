@@ -158,7 +158,7 @@ extension ConversionOptions {
 extension ShardPlan.Source {
   /// The source file that has the very bytes of an output file: its header, and nothing but whole tensors of it at the
   /// same places, without a gap.
-  func twin(of file: ShardPlan.File) -> Int? {
+  package func twin(of file: ShardPlan.File) -> Int? {
     guard let first = file.tensors.first?.source.file, files.indices.contains(first) else { return nil }
     let source = files[first]
     guard !source.isDerived, source.bytes == file.bytes, source.dataOffset == file.dataOffset,
