@@ -1,4 +1,5 @@
 package import ByteStreams
+internal import ModelWeights
 package import ShardPlanning
 package import TensorFormats
 
