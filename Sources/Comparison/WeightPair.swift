@@ -20,7 +20,9 @@ package struct WeightPair: Sendable {
 }
 
 /// One side of a pair: a piece of a weight, or all of its pieces together.
-package struct WeightSide: Sendable {
+///
+/// A class, because a checkpoint has as many as tensors, and each knows all of its weights.
+package final class WeightSide: Sendable {
   package let weights: ModelWeights
   package let weight: ModelWeights.Weight
   /// The piece; of several, the first.
