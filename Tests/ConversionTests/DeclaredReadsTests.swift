@@ -2,6 +2,7 @@ import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import Conversion
+import Dispatch
 import ShardPlanning
 import Synchronization
 import TensorFormats
@@ -114,5 +115,50 @@ import Testing
     #expect(plan.source.twin(of: recoded) == nil)
     let published = try harness.plan(Fixtures.path("checkpoints/tiny"), request).plan
     #expect(published.files.allSatisfy { published.source.twin(of: $0) == nil })
+  }
+
+  /// Lets the first two reads go on only when both are there.
+  private final class Pair: Sendable {
+    private let state = Mutex((arrived: 0, met: false))
+    private let both = DispatchSemaphore(value: 0)
+
+    var met: Bool { state.withLock { $0.met } }
+
+    func arrive() {
+      let number = state.withLock { state in
+        state.arrived += 1
+        return state.arrived
+      }
+      if number == 2 {
+        state.withLock { $0.met = true }
+        both.signal()
+      } else if number == 1 {
+        // Whoever waits in vain fails the test instead of hanging.
+        _ = both.wait(timeout: .now() + 30)
+      }
+    }
+  }
+
+  private struct PairedSource: ByteSource {
+    let source: any ByteSource
+    let pair: Pair
+
+    var path: String { source.path }
+    var byteCount: Int { source.byteCount }
+
+    func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+      pair.arrive()
+      try source.read(into: &buffer, at: offset)
+    }
+  }
+
+  @Test("reads wait side by side, though one thread computes") func latency() async throws {
+    let planned = try harness.plan(
+      Fixtures.path("checkpoints/tiny"), ConversionHarness.Request(format: .gguf, recipe: "Q8_0"))
+    let pair = Pair()
+    let checkpoint = planned.checkpoint.mappingSources { PairedSource(source: $0, pair: pair) }
+    _ = try await Conversion(planned.reading(checkpoint), options: ConversionOptions(threads: 1))
+      .run(into: harness.directory.path("output"))
+    #expect(pair.met)
   }
 }
