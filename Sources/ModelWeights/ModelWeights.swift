@@ -271,7 +271,8 @@ private struct Holder {
   ) throws(CheckpointError) -> Found {
     if let box, box.extent != stored.shape.dimensions {
       throw CheckpointError(
-        .malformed, "\(ConfigurationDocument.partitionKey).slices does not fit the tensor's shape \(stored.shape)",
+        .malformed,
+        "\(ConfigurationDocument.partitionKey).slices does not fit the tensor's shape \(stored.shape)",
         path: "\(checkpoint.directory)/config.json", tensor: tensor.name)
     }
     return Found(

@@ -60,7 +60,8 @@ struct ModelDescriptionTests {
     ) -> Module {
       Module(
         module: module, scope: .textLayer, publishedName: name, ggufName: gguf, role: role, side: .attention,
-        tensors: [(suffix, { @Sendable configuration, layer in shape(configuration.text, layer) })], offset: offset)
+        tensors: [(suffix, { @Sendable configuration, layer in shape(configuration.text, layer) })],
+        offset: offset)
     }
     return ModelDescription(
       family: .step3,

@@ -1,4 +1,4 @@
-package import Checkpoint
+internal import Checkpoint
 package import ShardPlanning
 package import TensorFormats
 
