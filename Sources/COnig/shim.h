@@ -1,8 +1,7 @@
 #include <oniguruma.h>
 #include <stddef.h>
 
-/// Compiles a pattern of UTF-8, in Ruby's syntax with callouts of contents, `(?{...})`, or character by character. Only
-/// for one thread at a time.
+/// Compiles a pattern of UTF-8, in Oniguruma's own syntax, or character by character. Only for one thread at a time.
 ///
 /// `message` has room for `ONIG_MAX_ERROR_MESSAGE_LEN` bytes and gets the reason if the result is null, with its length
 /// in `length`.
@@ -11,8 +10,7 @@ static inline OnigRegex onig_compile_utf8(
   OnigEncoding encoding = ONIG_ENCODING_UTF8;
   OnigRegex code = NULL;
   OnigErrorInfo info = {0};
-  OnigSyntaxType syntax = is_literal ? OnigSyntaxASIS : OnigSyntaxRuby;
-  if (!is_literal) syntax.op2 |= ONIG_SYN_OP2_QMARK_BRACE_CALLOUT_CONTENTS;
+  OnigSyntaxType syntax = is_literal ? OnigSyntaxASIS : OnigSyntaxOniguruma;
   int status = onig_initialize(&encoding, 1);
   if (status == ONIG_NORMAL)
     status = onig_new(&code, text, text + count, ONIG_OPTION_NONE, encoding, &syntax, &info);

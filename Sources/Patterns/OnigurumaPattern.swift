@@ -2,7 +2,7 @@ internal import COnig
 internal import Synchronization
 public import TensorFormats
 
-/// A regular expression as `tokenizer.json` has them: Oniguruma's, in its Ruby syntax, on UTF-8.
+/// A regular expression as `tokenizer.json` has them: Oniguruma's, in its own syntax, which is the default of the crate `onig`, on UTF-8.
 ///
 /// Oniguruma itself matches it, as in the `tokenizers` library. Two things are done to it before (``OnigurumaTranslation``):
 /// categories are written out as they are in Unicode 16, with which `tokenizers` is built, because the system's Oniguruma
@@ -14,6 +14,8 @@ public import TensorFormats
   private let isLiteral: Bool
   /// Compiled; read only from then on, by any number of threads. Freed with this object.
   fileprivate nonisolated(unsafe) let code: OnigRegex
+  /// Whether the compiled pattern matches several times in a row.
+  fileprivate let repeats: Bool
 
   /// A regular expression.
   ///
@@ -34,15 +36,16 @@ public import TensorFormats
     self.text = text
     self.isLiteral = isLiteral
     guard !isLiteral else {
+      repeats = false
       unsafe code = try Self.compile(text, as: text, isLiteral: true)
       return
     }
     // Without the calls back first: with them, Oniguruma would take some patterns that it refuses.
-    let plain = try Self.compile(
-      text, as: OnigurumaTranslation.expression(text, isCounting: false), isLiteral: false)
-    unsafe onig_free(plain)
-    unsafe code = try Self.compile(
-      text, as: OnigurumaTranslation.expression(text, isCounting: true), isLiteral: false)
+    let plain = try OnigurumaTranslation.expression(text, isCounting: false)
+    unsafe onig_free(try Self.compile(text, as: plain.text, isLiteral: false))
+    let counting = try OnigurumaTranslation.expression(text, isCounting: true)
+    repeats = counting.repeats
+    unsafe code = try Self.compile(text, as: counting.text, isLiteral: false)
   }
 
   private static func compile(
@@ -85,10 +88,15 @@ extension OnigurumaPattern: Hashable {
   /// Steps: calls back, the bytes that were passed over between them, and what was tried again.
   @unsafe private struct Steps {
     var left: Int
-    var position: UnsafePointer<UInt8>?
+    /// Where the text begins.
+    var base: UnsafePointer<UInt8>?
+    var position = 0
     var retries: UInt = 0
+    /// Where matches ended.
+    var ends: [Int] = []
   }
 
+  private static let matchMark = UInt8(ascii: OnigurumaTranslation.matchMark)
   private static let stepsPerByte = 256
   private static let freeSteps = 1 << 16
 
@@ -106,23 +114,25 @@ extension OnigurumaPattern: Hashable {
     unsafe self.region = unsafe region
     unsafe self.parameters = unsafe parameters
     unsafe steps = .allocate(capacity: 1)
-    unsafe steps.initialize(to: Steps(left: Self.freeSteps + byteCount * Self.stepsPerByte))
+    unsafe steps.initialize(to: unsafe Steps(left: Self.freeSteps + byteCount * Self.stepsPerByte))
     _ = unsafe onig_initialize_match_param(parameters)
     let stack = UInt32(clamping: Self.freeSteps + byteCount * 4)
     _ = unsafe onig_set_match_stack_limit_size_of_match_param(parameters, stack)
     _ = unsafe onig_set_callout_user_data_of_match_param(parameters, steps)
     _ = unsafe onig_set_progress_callout_of_match_param(parameters) { arguments, data in
-      guard let steps = unsafe data?.assumingMemoryBound(to: Steps.self) else { return ONIG_ABORT }
-      let position = unsafe onig_get_current_by_callout_args(arguments)
+      guard let steps = unsafe data?.assumingMemoryBound(to: Steps.self), let base = unsafe steps.pointee.base,
+        let current = unsafe onig_get_current_by_callout_args(arguments)
+      else { return ONIG_ABORT }
+      let position = unsafe current - base
       let retries = unsafe onig_get_retry_counter_by_callout_args(arguments)
-      if let now = unsafe position, let before = unsafe steps.pointee.position {
-        unsafe steps.pointee.left -= unsafe abs(now - before)
-      }
       // The counter begins anew at every place where a match may begin.
       let known = unsafe retries < steps.pointee.retries ? 0 : steps.pointee.retries
-      unsafe steps.pointee.left -= 1 + Int(retries - known)
-      unsafe steps.pointee.position = unsafe position
+      unsafe steps.pointee.left -= unsafe 1 + Int(retries - known) + abs(position - steps.pointee.position)
+      unsafe steps.pointee.position = position
       unsafe steps.pointee.retries = retries
+      if unsafe onig_get_contents_by_callout_args(arguments)?.pointee == Self.matchMark {
+        unsafe steps.pointee.ends.append(position)
+      }
       return unsafe steps.pointee.left > 0 ? 0 : ONIG_ABORT
     }
   }
@@ -130,6 +140,7 @@ extension OnigurumaPattern: Hashable {
   deinit {
     unsafe onig_region_free(region, 1)
     unsafe onig_free_match_param(parameters)
+    unsafe steps.deinitialize(count: 1)
     unsafe steps.deallocate()
   }
 
@@ -145,7 +156,7 @@ extension OnigurumaPattern: Hashable {
   ) throws(CheckpointError) {
     guard !range.isEmpty else { return }
     var position = range.lowerBound
-    var skipsEmpty = false
+    var lastEnd: Int?
     while position <= range.upperBound {
       let status = search(bytes, range, from: position)
       if status == ONIG_MISMATCH { return }
@@ -155,20 +166,27 @@ extension OnigurumaPattern: Hashable {
           "the pre_tokenizer's regular expression takes more than \(Self.stepsPerByte) steps per byte of this text"
         )
       }
-      let start = range.lowerBound + Int(unsafe region.pointee.beg[0])
+      var start = range.lowerBound + Int(unsafe region.pointee.beg[0])
       let end = range.lowerBound + Int(unsafe region.pointee.end[0])
+      if pattern.repeats {
+        unsafe steps.pointee.left -= start - position + 1
+        let ends = unsafe steps.pointee.ends
+        for next in ends {
+          body(start..<next)
+          start = next
+        }
+        position = end
+        continue
+      }
+      unsafe steps.pointee.left -= end - position + 1
       position = end
       if start == end {
         position += 1
         while position < range.upperBound, bytes[position] & 0xC0 == 0x80 { position += 1 }
-        if skipsEmpty {
-          skipsEmpty = false
-          continue
-        }
-      } else {
-        skipsEmpty = true
       }
-      body(start..<end)
+      // An empty match right behind another counts as part of it.
+      if start < end || start != lastEnd { body(start..<end) }
+      lastEnd = end
     }
   }
 
@@ -176,9 +194,11 @@ extension OnigurumaPattern: Hashable {
     let left = unsafe UInt(max(1, steps.pointee.left))
     _ = unsafe onig_set_retry_limit_in_match_of_match_param(parameters, left)
     unsafe steps.pointee.retries = 0
+    unsafe steps.pointee.ends.removeAll(keepingCapacity: true)
     return unsafe bytes.withUnsafeBufferPointer { bytes in
       guard let base = bytes.baseAddress else { return ONIG_MISMATCH }
-      unsafe steps.pointee.position = unsafe base + position
+      unsafe steps.pointee.base = unsafe base
+      unsafe steps.pointee.position = position
       let end = unsafe base + range.upperBound
       return unsafe onig_search_with_param(
         pattern.code, base + range.lowerBound, end, base + position, end, region, ONIG_OPTION_NONE, parameters)

@@ -9,6 +9,24 @@ struct OnigurumaTranslation {
   private static let longest = 1 << 14
   private static let longestTranslation = 1 << 22
   private static let deepest = 32
+  /// Counted repetitions of one character call back after each from here on.
+  private static let manyTimes = 64
+  /// How many matches are found in one go.
+  private static let mostMatches = 1000
+  /// Patterns that can be tried in more ways than this without a call back make one at every place.
+  private static let mostWays = 128
+  /// What the call back after a match says.
+  static let matchMark: Unicode.Scalar = "m"
+
+  /// A part of the pattern.
+  private struct Part {
+    var text = ""
+    /// In how many ways, at most, it can be tried at one place without a call back.
+    var ways = 1
+    /// Whether the empty text may match.
+    var canBeEmpty = true
+  }
+
   /// What surrounds a place in the pattern.
   private struct Context {
     var depth = 0
@@ -28,9 +46,17 @@ struct OnigurumaTranslation {
     self.tick = tick
   }
 
-  /// The pattern with categories written out, and, for counting, with calls back: after everything that is repeated, and
-  /// when a match was found, or was not, at each place where one may begin.
-  static func expression(_ text: String, isCounting: Bool) throws(CheckpointError) -> String {
+  /// The pattern with categories written out, and, for counting, with calls back after everything that is repeated, so
+  /// that what happens between two of them is bounded by the pattern and the text that they passed over.
+  ///
+  /// For counting, it also matches several times in a row, one match right behind the other, and calls back after each:
+  /// every search takes longer to begin than to find a word. Which matches there are stays the same, because nothing is
+  /// tried again in one that is complete.
+  ///
+  /// - Returns: Also whether it does that. Not where a match may be empty.
+  static func expression(
+    _ text: String, isCounting: Bool
+  ) throws(CheckpointError) -> (text: String, repeats: Bool) {
     var translation = OnigurumaTranslation(text, tick: isCounting ? "(?{t})" : "")
     guard text.utf8.count <= longest else {
       throw translation.unsupported("an expression of more than \(longest) bytes")
@@ -39,61 +65,93 @@ struct OnigurumaTranslation {
     guard translation.position == translation.scalars.count else {
       throw translation.malformed("')' without '('")
     }
+    guard isCounting else { return (body.text, false) }
     let tick = translation.tick
-    return isCounting ? "(?:\(body))\(tick)|\(tick)(?!)" : body
+    var whole = "(?:\(body.text))\(tick)"
+    if !body.canBeEmpty { whole = "(?>(?>(?:\(body.text))(?{\(matchMark)})){1,\(mostMatches)})" }
+    if body.ways > mostWays { whole += "|\(tick)(?!)" }
+    return (whole, !body.canBeEmpty)
   }
 
   // MARK: Structure
 
   /// Reads up to a `)` or the end.
-  private mutating func sequence(_ outer: Context) throws(CheckpointError) -> String {
+  private mutating func sequence(_ outer: Context) throws(CheckpointError) -> Part {
     var context = outer
     context.depth += 1
     guard context.depth <= Self.deepest else {
       throw unsupported("groups nested more than \(Self.deepest) deep")
     }
-    var text = ""
+    var whole = Part(ways: 0, canBeEmpty: false)
+    // Of the branch that is being read.
+    var ways = 1
+    var isEmpty = true
     while let next = peek, next != ")" {
       position += 1
-      let atom: String
       switch next {
+      case "|":
+        whole.text += "|"
+        whole.ways += ways
+        whole.canBeEmpty = whole.canBeEmpty || isEmpty
+        (ways, isEmpty) = (1, true)
+      case "^", "$":
+        whole.text += String(Character(next))
       case "(":
         guard let (opening, inner) = try group(&context) else {
-          text += "(?\(context.ignoresCase ? "i" : "-i"))"
+          whole.text += "(?\(context.ignoresCase ? "i" : "-i"))"
           continue
         }
-        let (quantifier, repeats) = try quantifiers(context)
-        text += repeats && !tick.isEmpty ? "\(opening)(?:\(inner))\(tick))" : "\(opening)\(inner))"
-        text += quantifier
-        continue
-      case "[": atom = try characterClass(context)
-      case "\\": atom = try escape(context, isInClass: false)
-      case "|", "^", "$", ".": atom = String(Character(next))
-      default: atom = try literal(next, context)
+        let quantifier = try quantifiers(context)
+        let counts = quantifier.repeats && !tick.isEmpty
+        whole.text += counts ? "\(opening)(?:\(inner.text))\(tick))" : "\(opening)\(inner.text))"
+        whole.text += quantifier.text
+        ways *= inner.ways + (quantifier.text.isEmpty ? 0 : 1)
+        isEmpty = isEmpty && (inner.canBeEmpty || quantifier.mayBeNone)
+      default:
+        let atom =
+          switch next {
+          case "[": try characterClass(context)
+          case "\\": try escape(context, isInClass: false)
+          case ".": "."
+          default: try literal(next, context)
+          }
+        let quantifier = try quantifiers(context)
+        // Where a match ends behind a repetition, nothing is tried after it.
+        let isLast = context.depth == 1 && (peek == nil || peek == "|")
+        if quantifier.count >= Self.manyTimes, !tick.isEmpty {
+          whole.text += "(?:\(atom)\(tick))\(quantifier.text)"
+        } else {
+          whole.text += atom + quantifier.text + (quantifier.repeats && !isLast ? tick : "")
+        }
+        ways *= quantifier.text.isEmpty || quantifier.repeats ? 1 : 2
+        isEmpty = isEmpty && quantifier.mayBeNone
       }
-      let (quantifier, repeats) = try quantifiers(context)
-      text += atom + quantifier + (repeats ? tick : "")
+      ways = min(ways, 1 << 20)
     }
-    return text
+    whole.ways = min(whole.ways + ways, 1 << 20)
+    whole.canBeEmpty = whole.canBeEmpty || isEmpty
+    return whole
   }
 
   /// Reads a group after its `(`: how it begins and what is in it; `nil` for an option up to the end of the group around
   /// it, which is then in `context`.
   private mutating func group(
     _ context: inout Context
-  ) throws(CheckpointError) -> (opening: String, inner: String)? {
+  ) throws(CheckpointError) -> (opening: String, inner: Part)? {
     var inner = context
     var opening = "("
+    var isLook = false
     if take("?") {
       if take("<") {
         if take("=") || take("!") {
           opening = "(?<\(scalars[position - 1])"
-          inner.isLookBehind = true
+          (inner.isLookBehind, isLook) = (true, true)
         } else {
           opening = "(?<\(try name())>"
         }
       } else if take("=") || take("!") || take(">") || take(":") {
         opening = "(?\(scalars[position - 1])"
+        isLook = opening == "(?=" || opening == "(?!"
       } else {
         let start = position
         let isOff = take("-")
@@ -110,9 +168,10 @@ struct OnigurumaTranslation {
         opening = isOff ? "(?-i:" : "(?i:"
       }
     }
-    let text = try sequence(inner)
+    var part = try sequence(inner)
     guard take(")") else { throw malformed("'(' without ')'") }
-    return (opening, text)
+    part.canBeEmpty = part.canBeEmpty || isLook
+    return (opening, part)
   }
 
   private mutating func name() throws(CheckpointError) -> String {
@@ -123,39 +182,44 @@ struct OnigurumaTranslation {
     return String(String.UnicodeScalarView(scalars[position..<end]))
   }
 
-  /// Reads all quantifiers that follow, and tells whether they repeat anything.
-  private mutating func quantifiers(
-    _ context: Context
-  ) throws(CheckpointError) -> (text: String, repeats: Bool) {
+  /// What stands behind a part.
+  private struct Quantifier {
     var text = ""
+    /// Whether it repeats anything.
     var repeats = false
-    while let next = peek {
+    /// Whether the part may be missing.
+    var mayBeNone = false
+    /// How often at least, or at most, as far as that is stated.
+    var count = 0
+  }
+
+  /// Reads all quantifiers that follow: Oniguruma takes several.
+  private mutating func quantifiers(_ context: Context) throws(CheckpointError) -> Quantifier {
+    var result = Quantifier()
+    loop: while let next = peek {
       switch next {
-      case "*", "+":
-        // After another quantifier, a plus may only make that one possessive.
-        repeats = true
-      case "?": break
+      case "+": result.repeats = true
+      case "*": (result.repeats, result.mayBeNone) = (true, true)
+      case "?": result.mayBeNone = true
       case "{":
         guard let end = scalars[position...].firstIndex(of: "}"),
           scalars[(position + 1)..<end].contains(where: { ("0"..."9").contains($0) }),
           scalars[(position + 1)..<end].allSatisfy({ ("0"..."9").contains($0) || $0 == "," })
         else { throw unsupported("'{' that is no quantifier") }
-        text.unicodeScalars.append(contentsOf: scalars[position..<end])
+        let bounds = String(String.UnicodeScalarView(scalars[position..<end]))
+        for number in bounds.dropFirst().split(separator: ",") { result.count = max(result.count, Int(number) ?? .max) }
+        result.text += bounds
         position = end
-        repeats = true
-      default: return try checked(text, repeats, context)
+        (result.repeats, result.mayBeNone) = (true, true)
+      default: break loop
       }
-      text.unicodeScalars.append(scalars[position])
+      result.text.unicodeScalars.append(scalars[position])
       position += 1
     }
-    return try checked(text, repeats, context)
-  }
-
-  private func checked(
-    _ text: String, _ repeats: Bool, _ context: Context
-  ) throws(CheckpointError) -> (text: String, repeats: Bool) {
-    guard !repeats || !context.isLookBehind else { throw unsupported("a repetition inside a look-behind") }
-    return (text, repeats)
+    guard !result.repeats || !context.isLookBehind else {
+      throw unsupported("a repetition inside a look-behind")
+    }
+    return result
   }
 
   // MARK: Characters and classes

@@ -131,13 +131,17 @@ internal import Tokenization
   @Test func expressionsThatTakeTooLong() throws {
     let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing("(?:a+)+b")))
     #expect(try tokenizer.encode("aaaaab", addSpecialTokens: false).isEmpty)
+    #expect(throws: CheckpointError.self) {
+      try tokenizer.encode(String(repeating: "a", count: 40), addSpecialTokens: false)
+    }
   }
 
-  /// Every one of these takes exponential or square time, or more, and for some Oniguruma's own limits never count.
+  /// Every one of these takes exponential or square time, or more, where steps are not counted.
   @Test(arguments: [
     "(?:a+)+b", "(?:a|a)+b", "(?:a?){40}a{40}b", "a*b|a", "a*+b|a", "(?>a*)b|a", "(?=.*b)a|a", "(?!.*b)b|a",
-    "(?:a*+b|a*+c|a*+d)|a", "(?:(?:(?:){1000}){1000}){1000}", "(?:(?:(?:a?){1000}){1000}){1000}b",
-    "(?:(?=a*)){1000}(?:(?=a*)){1000}b|a", "(?:[ab]*[ac]*)*d", "(?:(?:a+)+){50}b", "(?i:(?:a|A)+)+b", "[^b]*b|(?<=a)a",
+    "(?:a*+b|a*+c|a*+d)|a", "(?:(?:a+)+){50}b", "(?i:(?:a|A)+)+b", "[^b]*b|(?<=a)a", "a{50000}b|a",
+    "a{50000,}b|a", "a{0,50000}b|a", "(?:aa|a){50000}b|a", "(a|aa)(?=a*b)|a",
+    String(repeating: "(a|a)", count: 30) + "b|a", String(repeating: "(?:|)", count: 30) + "b",
   ])
   func hostileExpressions(_ pattern: String) throws {
     let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing(pattern)))
@@ -146,6 +150,21 @@ internal import Tokenization
     }
     #expect(error?.code == .unsupported)
     #expect(error?.message.contains("steps per byte") == true, "\(error?.message ?? "")")
+  }
+
+  /// Others of the kind that come to an end in another way.
+  @Test(arguments: [
+    "(?:(?:(?:){1000}){1000}){1000}", "(?:(?:(?:a?){1000}){1000}){1000}b", "(?:[ab]*[ac]*)*d", "(?:(?:(?:a*)*)*)*",
+    "(?:(?:a{0,1000}){0,1000}){0,1000}a",
+  ])
+  func expressionsThatLookHostile(_ pattern: String) throws {
+    let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing(pattern)))
+    do throws(CheckpointError) {
+      let ids = try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
+      #expect(ids.isEmpty || ids.count == 100_000)
+    } catch {
+      #expect(error.message.contains("steps per byte"))
+    }
   }
 
   /// Every document that a changed byte leaves is read or refused.
