@@ -57,6 +57,9 @@ let package = Package(
     .systemLibrary(
       name: "CPCRE2", pkgConfig: "libpcre2-8",
       providers: [.apt(["libpcre2-dev"]), .brew(["pcre2"])]),
+    .systemLibrary(
+      name: "COnig", pkgConfig: "oniguruma",
+      providers: [.apt(["libonig-dev"]), .brew(["oniguruma"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -71,7 +74,7 @@ let package = Package(
       name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto],
       swiftSettings: strict),
     .target(name: "ParallelWork", swiftSettings: strict),
-    .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2"], swiftSettings: strict),
+    .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2", "COnig"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
     .target(name: "JSON", dependencies: ["TensorFormats"], swiftSettings: strict),
@@ -98,7 +101,7 @@ let package = Package(
 
     .target(
       name: "Tokenization",
-      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Checkpoint", "Step3Model"],
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Step3Model", "Patterns"],
       swiftSettings: strict),
     .target(
       name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CImageShims", "CTurboJPEG"],
@@ -196,7 +199,7 @@ let package = Package(
     // MARK: Tests
     .target(
       name: "CheckpointTesting",
-      dependencies: ["TensorFormats", "ByteStreams", "Step3Model"],
+      dependencies: ["TensorFormats", "ByteStreams", "Step3Model", "Tokenization"],
       path: "Tests/CheckpointTesting", swiftSettings: testing),
     .executableTarget(
       name: "checkpoint-generator",
@@ -240,12 +243,14 @@ let package = Package(
     .testTarget(
       name: "Step3ModelTests",
       dependencies: [
-        "Step3Model", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "Step3Model", "Tokenization", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
       name: "TokenizationTests",
-      dependencies: ["Tokenization", "Step3Model", "ByteStreams", "TensorFormats", "CheckpointTesting"],
+      dependencies: [
+        "Tokenization", "Step3Model", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+      ],
       swiftSettings: testing),
     .testTarget(
       name: "ImageInputTests",
@@ -278,8 +283,8 @@ let package = Package(
       name: "ConversionTests",
       dependencies: [
         "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
-        "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
-        "step3-convert",
+        "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
+        "CheckpointTesting", "step3-convert",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -2,6 +2,7 @@ internal import Checkpoint
 internal import GGUF
 internal import Step3Model
 internal import TensorFormats
+internal import Tokenization
 
 extension OutputPart {
   /// The language model's file (or split set), and the vision side's, which is never split: its readers look for one
@@ -27,8 +28,8 @@ extension OutputPart {
     if let own = model.checkpoint.ggufMetadata {
       metadata = own
     } else if let step3 = model.step3 {
-      metadata = step3.ggufMetadata(
-        name: "Step-3", fileType: nil, tokenizer: servesText(part) ? tokenizer : nil)
+      metadata = step3.ggufMetadata(name: "Step-3", fileType: nil)
+      if servesText(part) { tokenizer?.write(to: &metadata) }
     } else {
       metadata = GGUFMetadata()
     }

@@ -2,6 +2,7 @@ internal import ByteStreams
 internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
+internal import Tokenization
 
 /// Fills one output directory: its weight files, its configuration, what is copied beside them.
 struct OutputPart {

@@ -1,11 +1,11 @@
-internal import GGUF
-internal import TensorFormats
+package import GGUF
+package import TensorFormats
 
 /// Typed look-ups in GGUF metadata; writers disagree about integer widths, so any is taken.
-struct GGUFKeys {
+package struct GGUFKeys {
   let metadata: GGUFMetadata
 
-  init(_ metadata: GGUFMetadata) { self.metadata = metadata }
+  package init(_ metadata: GGUFMetadata) { self.metadata = metadata }
 
   func optionalInteger(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
     let number: Int?
@@ -56,7 +56,7 @@ struct GGUFKeys {
   }
 
   /// A truth value; false where the key is missing.
-  func flag(_ key: String) throws(CheckpointError) -> Bool {
+  package func flag(_ key: String) throws(CheckpointError) -> Bool {
     switch metadata[key] {
     case nil: return false
     case .bool(let value)?: return value
@@ -81,12 +81,12 @@ struct GGUFKeys {
   }
 
   /// The keys of the tokens that end something, in the order in which they are filled: a text, a turn, a message.
-  static let endTokens = [
+  package static let endTokens = [
     "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
   ]
 
   /// The tokens that end a text, each once.
-  func endTokenIDs(in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
+  package func endTokenIDs(in range: ClosedRange<Int>) throws(CheckpointError) -> [Int] {
     var ids: [Int] = []
     for key in Self.endTokens {
       if let id = try tokenID(key, in: range), !ids.contains(id) { ids.append(id) }
@@ -95,13 +95,13 @@ struct GGUFKeys {
   }
 
   /// The id of a token; `nil` where the key is missing or holds -1, which means none, however it was stored.
-  func tokenID(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
+  package func tokenID(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
     if let number = metadata.integer(key), number < 0 || number == Int(UInt32.max) { return nil }
     return try optionalInteger(key, in: range)
   }
 
   /// A truth value; `nil` where the key is missing.
-  func optionalFlag(_ key: String) throws(CheckpointError) -> Bool? {
+  package func optionalFlag(_ key: String) throws(CheckpointError) -> Bool? {
     metadata[key] == nil ? nil : try flag(key)
   }
 }

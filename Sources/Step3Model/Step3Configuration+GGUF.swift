@@ -2,12 +2,10 @@ public import GGUF
 public import TensorFormats
 
 extension Step3Configuration {
-  /// The metadata of the language model's GGUF file: `general.*`, `step3.*` and, if given, `tokenizer.*`.
+  /// The metadata of the language model's GGUF file: `general.*` and `step3.*`.
   ///
   /// - Parameter fileType: `general.file_type`, which says what most tensors are stored as.
-  public func ggufMetadata(
-    name: String, fileType: UInt32?, alignment: UInt32 = 32, tokenizer: Step3Tokenizer? = nil
-  ) -> GGUFMetadata {
+  public func ggufMetadata(name: String, fileType: UInt32?, alignment: UInt32 = 32) -> GGUFMetadata {
     var result = GGUFMetadata()
     result.set("general.architecture", .string("step3"))
     result.set("general.type", .string("model"))
@@ -47,7 +45,6 @@ extension Step3Configuration {
     set("vocab_size", text.vocabularySize)
     // Authoritative: dense layers may follow those with experts.
     result.set("step3.moe_layers", .array(.uint32(text.moeLayers.map { UInt32($0) })))
-    tokenizer?.write(to: &result)
     return result
   }
 

@@ -1,7 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import JSON
-public import Step3Model
+internal import Step3Model
 public import TensorFormats
 
 extension Tokenizer {

@@ -1,4 +1,3 @@
-internal import Step3Model
 internal import TensorFormats
 
 /// A checkpoint's own tokenizer: text to token ids and back, by byte-level byte-pair encoding.

@@ -1,4 +1,5 @@
 public import Step3Model
+internal import Tokenization
 
 /// Configurations of some layers of Step-3, in full or reduced width.
 public enum ModelSlice {

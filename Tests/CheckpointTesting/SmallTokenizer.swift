@@ -1,4 +1,4 @@
-public import Step3Model
+public import Tokenization
 
 /// The smallest tokenizer that can write any text: special tokens, one token per byte, a few pairs.
 public enum SmallTokenizer {

@@ -1,6 +1,7 @@
 public import Foundation
 public import Step3Model
 internal import TensorFormats
+internal import Tokenization
 
 /// Checkpoints of true shape without content: files of holes behind a real header.
 public enum SparseCheckpoint {

@@ -9,6 +9,7 @@ import ShardPlanning
 import Step3Model
 import TensorFormats
 import Testing
+import Tokenization
 
 /// GGUF read, and written again as safetensors or GGUF.
 @Suite struct GGUFSourceTests {

@@ -1,4 +1,5 @@
-"""Patterns of lists of modules, against Python's own `re` and `fnmatch`, which engines match them with."""
+"""Patterns in the dialects of others: of lists of modules, against Python's own `re` and `fnmatch`, which engines match them
+with; of `tokenizer.json`, against the package `tokenizers`."""
 
 import fnmatch
 import json
@@ -10,6 +11,7 @@ import sys
 import warnings
 
 import pytest
+import tokenizers
 
 from conftest import TOOLS
 
@@ -166,3 +168,113 @@ def test_shell_patterns():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             assert answer["matches"] == [fnmatch.fnmatchcase(name, pattern) for name in NAMES], pattern
+
+
+TEXTS = [
+    "", "a", "ab ba", "  Hello, World's  don't\n\n  x = 12345;\r\n\t#9", "ÀÉß ſt K ﬁ ff SS straße", "中文，한국어 かな\u3000。",
+    "١٢٣ ²³ Ⅷ ½ e\u0301\u0302 ก็ \u200d🙂", "\x00\x0b\x0c\x1c\x85\xa0\u2028", "\U00031350\U0001E5D0\uA7CB\u1C89 \U00010D40", "aaaa bbbb",
+    "\n\n\na\n", "a1b2-c3_d4[e]5{f}&^$",
+]
+
+TOKENIZER_EXPRESSIONS = [
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
+    r"[一-龥\u0800-一가-퟿]+", r"\d", r"\D+", r"[\d\s]", r"[^\d\s]+", r"\h", r"\H", r"a\Z", r"\Aa", r"a\z", r"^a", r"a$", r".", r".+",
+    r"(?<=a)b", r"(?<!a)b", r"(?<=ab|c)\s", r"(?<name>a)b", r"(?>a+)b?", r"[a&&b]", r"[a-z&&[^aeiou]]+", r"[\p{L}&&[^\p{Lu}]]+",
+    r"[[a-c][x-z]]", r"[^[a-c]]+", r"a*", r"a*?", r"(?:a|)", r"(?:a|b*)", r"a**", r"a+?", r"a??", r"(a*)*b", r"(?:ab|a)+", r"a{3}+",
+    r"a{2,1}", r"a{,2}", r"a{2,}", r"a{2}?", r"a{1,2}?", r"(?:(?:ab){100}){100}", r"a{2000}", r"(?i:ss)", r"(?i:ff)", r"(?i:st)",
+    r"(?i:k)", r"(?i)s", r"(?i)a(?-i)B", r"x(?i)a|B", r"(?i:[a-z])+", r"(?i:[^a-z])+", r"(?=a)", r"(?=a)a", r"(?!a)", r"(?:ab)++",
+    r"a++b", r"a?+", r"a*+", r"", r"|a", r"()", r"\p{^L}+", r"\P{L}+", r"\P{^L}+", r"[\P{L}]+", r"[^\P{L}a]+", r"\p{M}", r"\p{S}+", r"\p{P}+",
+    r"\p{Z}", r"\p{C}", r"\p{Cn}", r"\x41", r"\x{4e2d}", r"\u4e2d", r"[\x{4e00}-\x{9fff}]+", r"\t", r"\v", r"\f", r"\a", r"\e", r"\-", r"[\-\]a]",
+    r"[a-]", r"[-a]", r"[^-\s]", r"[a^]", r"\#", r"{a", r"a}", r"]", r"\s*[\r\n]+", r"(?:\s)+$", r"(?<=\s)\S+(?=\s)", r" +(?! )",
+]
+REFUSED_BY_BOTH = [r"(", r")", r"[", r"[a", r"*", r"+a", r"a|*", r"(?", r"(?<", r"[b-a]", r"\p{Nope}", r"^*", r"(?=a)+", "\\", r"\x{110000}"]
+
+TOKENIZER_ATOMS = [
+    "a", "b", " ", r"\s", r"\S", r"\p{L}", r"\p{N}", r"\d", "[ab]", r"[^\s\p{L}]", r"[\p{Lu}\d]", ".", r"\n", "中", "'", "^", "$", r"\P{L}",
+    "[a-c&&[^b]]", r"\h",
+]
+TOKENIZER_REPEATS = ["*", "+", "?", "*?", "+?", "??", "*+", "++", "?+", "{2}", "{1,2}", "{,2}", "{1,}", "{1,2}?", "{2}+"]
+TOKENIZER_OPENINGS = ["(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?<n>", "(?-i:"]
+
+
+def any_tokenizer_pattern(chance, depth=0):
+    parts = []
+    for _ in range(chance.randint(1, 4)):
+        draw, repeats = chance.random(), TOKENIZER_REPEATS
+        if draw < 0.3 and depth < 3:
+            inner = any_tokenizer_pattern(chance, depth + 1)
+            parts.append(chance.choice(TOKENIZER_OPENINGS) + inner + ")")
+            repeats = ["?", "{2}", "+"] if set("*+{") & set(inner) else TOKENIZER_REPEATS
+        elif draw < 0.4:
+            parts.append("|")
+        else:
+            parts.append(chance.choice(TOKENIZER_ATOMS))
+        if chance.random() < 0.35:
+            parts.append(chance.choice(repeats))
+    return "".join(parts)
+
+
+def pieces(pattern, behaviour, text):
+    """What `tokenizers` divides a text into, in characters; `None` for what is no pattern."""
+    try:
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behaviour)
+    except Exception:
+        return None
+    return [offsets for _, offsets in split.pre_tokenize_str(text)]
+
+
+def pieces_of_matches(places, behaviour, text):
+    """The same from matches, which are in bytes."""
+    data = text.encode()
+    parts, end = [], 0
+    for start, stop in places:
+        parts.append((end, start, False))
+        parts.append((start, stop, True))
+        end = stop
+    parts.append((end, len(data), False))
+    return [
+        (len(data[:start].decode()), len(data[:stop].decode())) for start, stop, is_match in parts
+        if start < stop and not (is_match and behaviour == "removed")]
+
+
+def check_tokenizer_patterns(patterns):
+    answered = refused = 0
+    for pattern, answer in zip(patterns, ask(("tokenizer", pattern, TEXTS) for pattern in patterns)):
+        theirs = [[pieces(pattern, behaviour, text) for text in TEXTS] for behaviour in ("isolated", "removed")]
+        if "places" not in answer:
+            assert answer["error"].startswith("unsupported") or theirs[0][0] is None, (pattern, answer)
+            refused += 1
+            continue
+        answered += 1
+        for behaviour, expected_pieces in zip(("isolated", "removed"), theirs):
+            for text, places, wanted in zip(TEXTS, answer["places"], expected_pieces):
+                assert places is not None, (pattern, text)
+                assert pieces_of_matches(places, behaviour, text) == wanted, (pattern, text, places)
+    return answered, refused
+
+
+def test_tokenizer_expressions():
+    assert check_tokenizer_patterns(TOKENIZER_EXPRESSIONS) == (len(TOKENIZER_EXPRESSIONS), 0)
+    for pattern, answer in zip(REFUSED_BY_BOTH, ask(("tokenizer", pattern, []) for pattern in REFUSED_BY_BOTH)):
+        assert "error" in answer and pieces(pattern, "isolated", "a") is None, pattern
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_random_tokenizer_expressions(seed):
+    chance = random.Random(seed)
+    answered, refused = check_tokenizer_patterns([any_tokenizer_pattern(chance) for _ in range(1000)])
+    assert answered > 400
+
+
+@pytest.mark.parametrize("category", [
+    "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+    "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn"])
+def test_every_scalar(category):
+    """All of Unicode, whatever version the system's Oniguruma knows; of the planes that hold one category, the ends."""
+    ends = [plane + place for plane in range(0x30000, 0x110000, 0x10000) for place in (*range(0x200), 0xFFFD, 0xFFFE, 0xFFFF)]
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x32400), *ends]))
+    for pattern in (rf"\p{{{category}}}+", rf"[^\p{{{category}}}]+") + ((r"\d+", r"\s+", r"\h+", ".+") if category == "L" else ()):
+        [answer] = ask([("tokenizer", pattern, [text])])
+        assert pieces_of_matches(answer["places"][0], "removed", text) == pieces(pattern, "removed", text), pattern

@@ -5,6 +5,7 @@ internal import Foundation
 internal import Step3Model
 internal import TensorFormats
 internal import Testing
+internal import Tokenization
 
 @Suite struct GeneratorTests {
   /// The model as opened, after comparing every tensor with the inventory of its own `config.json`.

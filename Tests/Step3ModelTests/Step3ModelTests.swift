@@ -5,6 +5,7 @@ internal import GGUF
 internal import Step3Model
 internal import TensorFormats
 internal import Testing
+internal import Tokenization
 
 private func bytes(_ path: String) throws -> [UInt8] {
   Array(try Data(contentsOf: URL(fileURLWithPath: Fixtures.path("checkpoints/\(path)"))))
@@ -22,7 +23,8 @@ private func bytes(_ path: String) throws -> [UInt8] {
       tokenizerJSON: bytes("\(preset)/tokenizer.json"),
       tokenizerConfigJSON: bytes("\(preset)/tokenizer_config.json"), configuration: configuration,
       preTokenizer: Step3Tokenizer.deepSeekV3)
-    let metadata = configuration.ggufMetadata(name: "x", fileType: 1, tokenizer: tokenizer)
+    var metadata = configuration.ggufMetadata(name: "x", fileType: 1)
+    tokenizer.write(to: &metadata)
     #expect(try Step3Configuration(ggufMetadata: metadata) == text)
     #expect(try Step3Tokenizer(metadata: metadata) == tokenizer)
     let vision = try #require(configuration.visionGGUFMetadata(name: "x", fileType: 1))

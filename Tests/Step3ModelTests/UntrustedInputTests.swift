@@ -4,6 +4,7 @@ internal import GGUF
 internal import Step3Model
 internal import TensorFormats
 internal import Testing
+internal import Tokenization
 
 @Suite struct UntrustedInputTests {
   private func tiny() throws -> String {

@@ -117,8 +117,7 @@ internal import Testing
     #expect(several.eosTokenIDs == [1, 7])
     #expect(try Step3Configuration(configJSON: several.configJSON()) == several)
     let gguf = try Step3Configuration(
-      ggufMetadata: several.ggufMetadata(
-        name: "x", fileType: nil, tokenizer: nil))
+      ggufMetadata: several.ggufMetadata(name: "x", fileType: nil))
     #expect(gguf.text == several.text)
   }
 

@@ -16,6 +16,8 @@ internal import TensorFormats
     var error: String?
     /// Whether each text matches; `nil` where that takes too long.
     var matches: [Bool?]?
+    /// For the dialect of tokenizers: where the matches in each text begin and end, in bytes.
+    var places: [[[Int]]?]?
   }
 
   static func main() throws {
@@ -28,6 +30,10 @@ internal import TensorFormats
 
   private static func answer(_ question: Question) -> Answer {
     do throws(CheckpointError) {
+      if question.dialect == "tokenizer" {
+        let pattern = try OnigurumaPattern(question.pattern)
+        return Answer(places: question.texts.map { try? places(of: pattern, in: Array($0.utf8)) })
+      }
       let pattern =
         question.dialect == "fnmatch"
         ? try PythonPattern(shell: question.pattern) : try PythonPattern(question.pattern)
@@ -35,5 +41,14 @@ internal import TensorFormats
     } catch {
       return Answer(error: "\(error.code.rawValue): \(error.message)")
     }
+  }
+
+  private static func places(
+    of pattern: OnigurumaPattern, in bytes: [UInt8]
+  ) throws(CheckpointError) -> [[Int]] {
+    var places: [[Int]] = []
+    var matcher = try OnigurumaMatcher(pattern, byteCount: bytes.count)
+    try matcher.forEachMatch(in: bytes, 0..<bytes.count) { places.append([$0.lowerBound, $0.upperBound]) }
+    return places
   }
 }

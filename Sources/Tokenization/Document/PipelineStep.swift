@@ -1,4 +1,5 @@
 internal import JSON
+internal import Patterns
 internal import TensorFormats
 
 /// One step of a pipeline in `tokenizer.json`: an object with a type.
@@ -57,7 +58,7 @@ extension PreTokenizer {
       case "Digits":
         let isEach = try step.object.bool("individual_digits", default: false)
         splits.append(
-          Split(program: try PatternProgram(#"\p{N}"#), behavior: isEach ? .isolated : .contiguous))
+          Split(pattern: try OnigurumaPattern(#"\p{N}"#), behavior: isEach ? .isolated : .contiguous))
       default: throw step.unknown
       }
     }
@@ -75,16 +76,14 @@ extension PreTokenizer.Split {
     guard let pattern = try object.object("pattern") else {
       throw object.mismatch("pattern", "an object", nil)
     }
-    let node: PatternNode
     do throws(CheckpointError) {
       if let text = try pattern.string("String") {
-        node = PatternParser.literal(text)
+        self.pattern = try OnigurumaPattern(literal: text)
       } else if let expression = try pattern.string("Regex") {
-        node = try PatternParser.parse(expression)
+        self.pattern = try OnigurumaPattern(expression)
       } else {
         throw CheckpointError(.malformed, "expected String or Regex, found neither")
       }
-      program = try PatternProgram(node)
     } catch {
       var placed = error
       placed.message = "\(pattern.place) \(error.message)"

@@ -1,5 +1,4 @@
 internal import JSON
-internal import Step3Model
 internal import TensorFormats
 
 extension TokenizerDefinition {

@@ -1,4 +1,3 @@
-internal import Step3Model
 internal import TensorFormats
 
 /// What a file says of a tokenizer, whatever the file's format.

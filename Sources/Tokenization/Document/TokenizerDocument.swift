@@ -1,6 +1,5 @@
 internal import ByteStreams
 internal import JSON
-internal import Step3Model
 internal import TensorFormats
 
 /// Reads a `tokenizer.json` in one strict pass.

@@ -1,10 +1,11 @@
+internal import Patterns
 internal import TensorFormats
 
 /// How a text is divided before pairs are joined: splits one after the other, at last into bytes.
 struct PreTokenizer: Hashable, Sendable {
   /// One division, applied to every piece of the one before.
   struct Split: Hashable, Sendable {
-    var program: PatternProgram
+    var pattern: OnigurumaPattern
     var behavior: Behavior
     /// Whether what lies between the matches counts as matched, and the other way round.
     var isInverted = false
@@ -36,46 +37,40 @@ struct PreTokenizer: Hashable, Sendable {
   func forEachWord(
     of bytes: [UInt8], _ range: Range<Int>, _ body: (Span<UInt8>) -> Void
   ) throws(CheckpointError) {
-    let text = ScalarText(bytes, range)
-    var pieces = [0..<text.count]
-    for split in splits { pieces = try split.apply(to: pieces, of: text) }
-    if addsPrefixSpace {
-      for piece in pieces {
-        let slice = bytes[text.offsets[piece.lowerBound]..<text.offsets[piece.upperBound]]
-        let spaced = slice.first == UInt8(ascii: " ") ? Array(slice) : [UInt8(ascii: " ")] + slice
-        try emit([0..<spaced.count], ScalarText(spaced, 0..<spaced.count), spaced, body, isWhole: true)
-      }
-    } else {
-      try emit(pieces, text, bytes, body, isWhole: false)
+    var pieces = [range]
+    for split in splits { pieces = try split.apply(to: pieces, of: bytes) }
+    guard addsPrefixSpace else { return try emit(pieces, of: bytes, body) }
+    for piece in pieces {
+      let slice = bytes[piece]
+      let spaced = slice.first == UInt8(ascii: " ") ? Array(slice) : [UInt8(ascii: " ")] + slice
+      try emit([0..<spaced.count], of: spaced, body)
     }
   }
 
   private func emit(
-    _ pieces: [Range<Int>], _ text: ScalarText, _ bytes: [UInt8], _ body: (Span<UInt8>) -> Void, isWhole: Bool
+    _ pieces: [Range<Int>], of bytes: [UInt8], _ body: (Span<UInt8>) -> Void
   ) throws(CheckpointError) {
-    var words = isWhole ? [0..<text.count] : pieces
-    if let lastSplit { words = try lastSplit.apply(to: words, of: text) }
+    let words = try lastSplit?.apply(to: pieces, of: bytes) ?? pieces
     let span = bytes.span
-    for word in words {
-      body(span.extracting(text.offsets[word.lowerBound]..<text.offsets[word.upperBound]))
-    }
+    for word in words { body(span.extracting(word)) }
   }
 }
 
 extension PreTokenizer.Split {
   /// A division at every match of a regular expression.
   init(isolating pattern: String) throws(CheckpointError) {
-    self.init(program: try PatternProgram(pattern), behavior: .isolated)
+    self.init(pattern: try OnigurumaPattern(pattern), behavior: .isolated)
   }
 
   /// Divides every piece; empty ones vanish.
-  func apply(to pieces: [Range<Int>], of text: ScalarText) throws(CheckpointError) -> [Range<Int>] {
-    var matcher = PatternMatcher(program)
+  func apply(to pieces: [Range<Int>], of bytes: [UInt8]) throws(CheckpointError) -> [Range<Int>] {
+    var matcher = try OnigurumaMatcher(pattern, byteCount: pieces.reduce(0) { $0 + $1.count })
     var result: [Range<Int>] = []
+    var parts: [(range: Range<Int>, isMatch: Bool)] = []
     for piece in pieces where !piece.isEmpty {
-      var parts: [(range: Range<Int>, isMatch: Bool)] = []
+      parts.removeAll(keepingCapacity: true)
       var end = piece.lowerBound
-      try matcher.forEachMatch(in: text, piece) { match in
+      try matcher.forEachMatch(in: bytes, piece) { match in
         if end < match.lowerBound { parts.append((end..<match.lowerBound, isInverted)) }
         parts.append((match, !isInverted))
         end = match.upperBound
@@ -91,8 +86,8 @@ extension PreTokenizer.Split {
     let start = result.count
     var wasMatch = false
     switch behavior {
-    case .isolated: result += parts.map(\.range)
-    case .removed: result += parts.filter { !$0.isMatch }.map(\.range)
+    case .isolated: for part in parts { result.append(part.range) }
+    case .removed: for part in parts where !part.isMatch { result.append(part.range) }
     case .contiguous, .mergedWithPrevious:
       for part in parts {
         let joins = behavior == .contiguous ? part.isMatch == wasMatch : part.isMatch && !wasMatch
@@ -113,6 +108,10 @@ extension PreTokenizer.Split {
         wasMatch = part.isMatch
       }
       result[start...].reverse()
+    }
+    // A match may be empty.
+    if result[start...].contains(where: \.isEmpty) {
+      result[start...] = ArraySlice(result[start...].filter { !$0.isEmpty })
     }
   }
 }

@@ -1,4 +1,3 @@
-internal import Step3Model
 internal import TensorFormats
 
 /// Whether a vocabulary has other tokens for some text if the text is divided in another way.

@@ -1,5 +1,4 @@
 internal import ByteStreams
-public import Step3Model
 public import TensorFormats
 
 /// Finds the name under which readers of GGUF know what a `tokenizer.json` does to text before pairs are joined.

@@ -1,4 +1,5 @@
 internal import JSON
+internal import Step3Model
 internal import TensorFormats
 
 extension Step3Tokenizer {

@@ -1,3 +1,4 @@
+internal import Step3Model
 internal import TensorFormats
 
 /// A byte-level BPE tokenizer as GGUF states it: what `tokenizer.json` and its two companions say, by token id.

@@ -1,4 +1,5 @@
 public import GGUF
+internal import Step3Model
 public import TensorFormats
 
 extension Step3Tokenizer {

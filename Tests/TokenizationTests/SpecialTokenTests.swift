@@ -3,6 +3,7 @@ internal import GGUF
 internal import Step3Model
 internal import TensorFormats
 internal import Testing
+internal import Tokenization
 
 /// Special tokens, templates and contradictions between the files of a tokenizer. What `gguf` and `transformers` make of
 /// such files is in `Tests/Interop/test_tokenizer.py`.

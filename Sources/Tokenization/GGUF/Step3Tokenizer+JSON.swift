@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import JSON
+public import Step3Model
 public import TensorFormats
 
 extension Step3Tokenizer {
