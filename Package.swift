@@ -143,7 +143,8 @@ let package = Package(
     .target(
       name: "Verification",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "Inspection", "ParallelWork",
         "Patterns",
       ],
@@ -151,7 +152,8 @@ let package = Package(
     .target(
       name: "Inspection",
       dependencies: [
-        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "Step3Model",
         "ModelWeights", "ParallelWork",
       ],
       swiftSettings: strict),
@@ -259,6 +261,13 @@ let package = Package(
         "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ShardPlanningTests",
+      dependencies: [
+        "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model", "TensorFormats",
+        "ByteStreams", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -127,7 +127,8 @@ public struct Conversion: Sendable {
     return ConversionPipeline(
       context: UnitContext(
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
-        nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance, journal: journal),
+        nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
+        journal: journal),
       sources: sources, outputs: lanes, options: options.stages(work), meters: meters, tally: tally,
       sourceRead: { try expected?.check(names[$0], $1.sha256, path: paths[$0] ?? "") },
       progress: { unit in
