@@ -243,7 +243,8 @@ let package = Package(
     .testTarget(
       name: "Step3ModelTests",
       dependencies: [
-        "Step3Model", "Tokenization", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "Step3Model", "Tokenization", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats",
+        "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -277,6 +278,13 @@ let package = Package(
         "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ShardPlanningTests",
+      dependencies: [
+        "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model", "TensorFormats",
+        "ByteStreams", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -72,6 +72,13 @@ public enum FileSystem {
     }
   }
 
+  /// The same place, told from the root; links stay as they are.
+  public static func absolute(_ path: String) -> String {
+    guard !path.hasPrefix("/"), let directory = unsafe getcwd(nil, 0) else { return path }
+    defer { unsafe free(directory) }
+    return unsafe "\(String(cString: directory))/\(path)"
+  }
+
   /// Makes a directory; one that is there already is fine.
   ///
   /// - Throws: `.cannotCreate`.

@@ -65,7 +65,8 @@ public import TensorFormats
     let shown = text.count > 200 ? "\(text.prefix(200))..." : text
     throw CheckpointError(
       .malformed,
-      "regular expression '\(shown.printable)': \(String(decoding: message.prefix(Int(length)), as: UTF8.self))")
+      "regular expression '\(shown.printable)': \(String(decoding: message.prefix(Int(length)), as: UTF8.self))"
+    )
   }
 
   deinit { unsafe onig_free(code) }
@@ -120,7 +121,8 @@ extension OnigurumaPattern: Hashable {
     _ = unsafe onig_set_match_stack_limit_size_of_match_param(parameters, stack)
     _ = unsafe onig_set_callout_user_data_of_match_param(parameters, steps)
     _ = unsafe onig_set_progress_callout_of_match_param(parameters) { arguments, data in
-      guard let steps = unsafe data?.assumingMemoryBound(to: Steps.self), let base = unsafe steps.pointee.base,
+      guard let steps = unsafe data?.assumingMemoryBound(to: Steps.self),
+        let base = unsafe steps.pointee.base,
         let current = unsafe onig_get_current_by_callout_args(arguments)
       else { return ONIG_ABORT }
       let position = unsafe current - base
@@ -201,7 +203,8 @@ extension OnigurumaPattern: Hashable {
       unsafe steps.pointee.position = position
       let end = unsafe base + range.upperBound
       return unsafe onig_search_with_param(
-        pattern.code, base + range.lowerBound, end, base + position, end, region, ONIG_OPTION_NONE, parameters)
+        pattern.code, base + range.lowerBound, end, base + position, end, region, ONIG_OPTION_NONE, parameters
+      )
     }
   }
 }

@@ -157,7 +157,8 @@ struct OnigurumaTranslation {
         let isOff = take("-")
         guard take("i"), peek == ":" || peek == ")" else {
           throw unsupported(
-            "a group that begins with '(?\(String(String.UnicodeScalarView(scalars[start...].prefix(2))).printable)'")
+            "a group that begins with '(?\(String(String.UnicodeScalarView(scalars[start...].prefix(2))).printable)'"
+          )
         }
         inner.ignoresCase = !isOff
         if take(")") {
@@ -176,7 +177,8 @@ struct OnigurumaTranslation {
 
   private mutating func name() throws(CheckpointError) -> String {
     guard let end = scalars[position...].firstIndex(of: ">"), end > position,
-      scalars[position..<end].allSatisfy({ ("a"..."z").contains($0) || ("A"..."Z").contains($0) || $0 == "_" })
+      scalars[position..<end].allSatisfy({ ("a"..."z").contains($0) || ("A"..."Z").contains($0) || $0 == "_" }
+      )
     else { throw unsupported("the name of this group") }
     defer { position = end + 1 }
     return String(String.UnicodeScalarView(scalars[position..<end]))
@@ -207,7 +209,9 @@ struct OnigurumaTranslation {
           scalars[(position + 1)..<end].allSatisfy({ ("0"..."9").contains($0) || $0 == "," })
         else { throw unsupported("'{' that is no quantifier") }
         let bounds = String(String.UnicodeScalarView(scalars[position..<end]))
-        for number in bounds.dropFirst().split(separator: ",") { result.count = max(result.count, Int(number) ?? .max) }
+        for number in bounds.dropFirst().split(separator: ",") {
+          result.count = max(result.count, Int(number) ?? .max)
+        }
         result.text += bounds
         position = end
         (result.repeats, result.mayBeNone) = (true, true)
@@ -304,7 +308,9 @@ struct OnigurumaTranslation {
       throw unsupported("the property '\(name.printable)'")
     }
     expanded += members.utf8.count
-    guard expanded <= Self.longestTranslation else { throw unsupported("an expression of so many categories") }
+    guard expanded <= Self.longestTranslation else {
+      throw unsupported("an expression of so many categories")
+    }
     return "[\(isInverted ? "^" : "")\(members)]"
   }
 

@@ -28,6 +28,8 @@ public struct CheckpointError: Error, Hashable, Sendable {
     public static let invalidRequest = Code(rawValue: "invalidRequest")
     /// A weight is NaN or infinite where the target format or the options do not allow it.
     public static let nonFinite = Code(rawValue: "nonFinite")
+    /// A file is not what it was when the work with it was planned or begun.
+    public static let sourceChanged = Code(rawValue: "sourceChanged")
   }
 
   /// The category.

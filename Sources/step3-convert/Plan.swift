@@ -1,14 +1,18 @@
 import ArgumentParser
 import Checkpoint
 import CommandSupport
+import Conversion
 import ServingEngines
 import ShardPlanning
 
 /// `step3-convert plan`: what a conversion would do.
 struct Plan: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Print what a conversion would write, and write nothing.",
-    discussion: "Reads headers and config.json only. With --json the plan itself is printed.")
+    abstract: "Print what a conversion would write, or store it to be run.",
+    discussion: """
+      Reads headers and config.json only. With --json the plan itself is printed. With --output it is written to a file, \
+      with the headers of the output's files in a second one beside it: step3-convert run converts by them.
+      """)
 
   @Argument(help: "The checkpoint to read.", completion: .file())
   var source: String
@@ -20,12 +24,26 @@ struct Plan: ToolCommand {
     help: "Fail if this engine would not load the output, or load it wrongly.")
   var forEngine: Engine?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Write the plan to this file, for step3-convert run.", valueName: "file"),
+    completion: .file())
+  var output: String?
+
+  @Flag(name: .long, help: "Replace a plan that was written there.")
+  var overwrite = false
+
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    if overwrite, output == nil { throw ValidationError("--overwrite needs --output.") }
+  }
 
   func run() async throws {
     let checkpoint = try Checkpoint.open(source)
     CommonOptions.warn("step3-convert", checkpoint.warnings)
-    let plan = try planning.plan(checkpoint).plan
+    let planned = try planning.plan(checkpoint)
+    let plan = planned.plan
     CommonOptions.warn("step3-convert", plan.warnings)
     if let forEngine { try PlannedEngines.require(forEngine, of: plan) }
     if common.json {
@@ -36,5 +54,10 @@ struct Plan: ToolCommand {
     }
     // The plan is there to be looked at; what convert would refuse it refuses too.
     try planning.require(plan)
+    guard let output else { return }
+    try StoredPlan.write(
+      planned, to: output, source: checkpoint.path, importance: planning.imatrix,
+      overwriting: overwrite)
+    common.note("step3-convert", "run it with: step3-convert run \(output) OUTPUT")
   }
 }

@@ -2,7 +2,7 @@ import ArgumentParser
 import CommandSupport
 import TensorFormats
 
-/// The tool: converts a checkpoint, plans a conversion, lists recipes.
+/// The tool: converts a checkpoint, plans a conversion, runs a plan, lists recipes.
 @main
 struct Step3Convert: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -17,11 +17,13 @@ struct Step3Convert: AsyncParsableCommand {
         step3-convert step3 step3-q4 --to gguf --quantize Q4_K_M
         step3-convert step3 step3-afd --to safetensors --partition afd --ffn-ep 4
         step3-convert plan step3 --to gguf --quantize BF16 --json
+        step3-convert plan step3 --to gguf --quantize Q4_K_M --output plan.json
+        step3-convert run plan.json step3-q4
 
       The source is a checkpoint directory, one .safetensors or .gguf file, or the first file of a split GGUF.
       """,
     version: toolkitVersion,
-    subcommands: [Convert.self, Plan.self, Recipes.self],
+    subcommands: [Convert.self, Plan.self, Run.self, Recipes.self],
     defaultSubcommand: Convert.self)
 
   static func main() async { await CommandLineTool.run(Self.self) }

@@ -9,8 +9,6 @@ internal import Foundation
 #endif
 
 extension CheckpointError.Code {
-  /// The source is not what it was when the conversion began.
-  public static let sourceChanged = Self(rawValue: "sourceChanged")
   /// A file's digest is not the one that was published for it.
   public static let digestMismatch = Self(rawValue: "digestMismatch")
 }

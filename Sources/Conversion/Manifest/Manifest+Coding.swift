@@ -1,21 +1,14 @@
 package import ShardPlanning
 
-#if canImport(FoundationEssentials)
-internal import FoundationEssentials
-#else
-internal import Foundation
-#endif
-
 extension Manifest {
   /// The manifest as it is written: the same value gives the same bytes.
   var text: [UInt8] {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    do {
-      return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
-    } catch {
-      preconditionFailure("a manifest has no number that JSON has not: \(error)")
-    }
+    Self.document.text(of: self)
+  }
+
+  /// How it is written and read.
+  static var document: VersionedDocument<Manifest> {
+    VersionedDocument(name: "manifest", version: currentVersion) { $0.version }
   }
 
   /// One part's share, with paths below that part's directory.

@@ -1,13 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import JSON
 public import TensorFormats
-
-#if canImport(FoundationEssentials)
-internal import FoundationEssentials
-#else
-internal import Foundation
-#endif
 
 extension Manifest {
   /// Reads the manifest of an output directory, and checks all of it that can be checked without the files.
@@ -50,55 +43,12 @@ extension Manifest {
   }
 
   private static func parse(_ file: InputFile) throws(CheckpointError) -> Manifest {
+    let manifest = try document.read(file)
     do throws(CheckpointError) {
-      guard file.byteCount <= OutputMarkers.largestRecord else {
-        throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a manifest")
-      }
-      try checkStart(file.readBytes(0..<min(file.byteCount, 64)))
-      let bytes = try file.readBytes(0..<file.byteCount)
-      var scanner = unsafe JSONScanner(bytes.span.bytes)
-      // No object of ours has more members, and no value fewer bytes on average.
-      try scanner.checkDocument(JSONDocumentLimits(keys: 64, values: bytes.count / 4 + 64))
-      let manifest = try decode(bytes)
       try ManifestCheck(manifest).run()
-      return manifest
     } catch {
       throw error.at(path: file.path)
     }
-  }
-
-  private static func checkStart(_ bytes: [UInt8]) throws(CheckpointError) {
-    var scanner = unsafe JSONScanner(bytes.span.bytes)
-    var members = try scanner.openObject("a manifest")
-    guard bytes.count < 64 else { return }
-    // All of it: even the shortest manifest is longer.
-    while try scanner.nextKey(&members) != nil { try scanner.skipValue() }
-    throw CheckpointError(.malformed, "is no manifest: \(bytes.count) bytes are too few")
-  }
-
-  private static func decode(_ bytes: [UInt8]) throws(CheckpointError) -> Manifest {
-    struct Version: Decodable { let version: Int }
-    func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
-      try unsafe bytes.withUnsafeBytes { buffer in
-        guard let start = buffer.baseAddress else { return try JSONDecoder().decode(type, from: Data()) }
-        // Not copied: the decoder is done with it before this closure is.
-        let data = unsafe Data(
-          bytesNoCopy: UnsafeMutableRawPointer(mutating: start), count: buffer.count, deallocator: .none)
-        return try JSONDecoder().decode(type, from: data)
-      }
-    }
-    let failure: any Error
-    do {
-      let manifest = try decode(Manifest.self)
-      if manifest.version == currentVersion { return manifest }
-      failure = CheckpointError(.unsupported, "")
-    } catch { failure = error }
-    // Another version's may have other fields, so its number is the better explanation.
-    if let version = try? decode(Version.self).version, version != currentVersion {
-      throw CheckpointError(
-        .unsupported, "the manifest has version \(version), this tool knows \(currentVersion)",
-        remedy: "use the version of step3-toolkit that wrote it")
-    }
-    throw CheckpointError(.malformed, "is no manifest: \("\(failure)".printable)")
+    return manifest
   }
 }

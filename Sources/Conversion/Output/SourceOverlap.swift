@@ -71,6 +71,22 @@ struct SourceOverlap {
     }
   }
 
+  /// Checks that a file that is going to be written is none of the source's, and does not lie in a source directory, where
+  /// it would become a part of the model.
+  ///
+  /// - Throws: `.cannotCreate` naming both.
+  func check(file path: String) throws(CheckpointError) {
+    let around = FileSystem.ancestry(of: splitPath(path).directory)
+    for directory in directories {
+      guard let identity = FileSystem.identity(of: directory), around.contains(identity) else { continue }
+      throw overlap("lies in the source, \(directory)", path)
+    }
+    guard let identity = FileSystem.identity(of: path) else { return }
+    for file in files where FileSystem.identity(of: file) == identity {
+      throw overlap("is the source's \(file)", path)
+    }
+  }
+
   private func overlap(_ what: String, _ path: String) -> CheckpointError {
     CheckpointError(
       .cannotCreate, "\(what): nothing is written where the source is read", path: path,

@@ -11,20 +11,23 @@ extension WeightScheme {
     }
   }
 
-  /// Reads what ``spelling`` writes; `nil` for anything else.
+  /// Reads what ``spelling`` writes; `nil` for anything else, and for sizes that no matrix has.
   public init?(spelling: String) {
+    let sizes = 1...1 << 32
     switch spelling {
     case "fp8_channel": self = .fp8Channel
     case "int8_channel": self = .int8Channel
     case "nvfp4": self = .nvfp4
     case "mxfp4": self = .mxfp4
     default:
-      if spelling.hasPrefix("int4_group_"), let length = Int(spelling.dropFirst(11)), length > 0 {
+      if spelling.hasPrefix("int4_group_"), let length = Int(spelling.dropFirst(11)),
+        sizes.contains(length)
+      {
         self = .int4Group(length)
         return
       }
       let sides = spelling.dropFirst(10).split(separator: "x").compactMap { Int($0) }
-      guard spelling.hasPrefix("fp8_block_"), sides.count == 2, sides.allSatisfy({ $0 > 0 }) else {
+      guard spelling.hasPrefix("fp8_block_"), sides.count == 2, sides.allSatisfy(sizes.contains) else {
         return nil
       }
       self = .fp8Block(rows: sides[0], columns: sides[1])

@@ -12,7 +12,7 @@ import Testing
 
   init() throws {
     source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
-    plan = try ConversionHarness().plan(
+    plan = try PlanningHarness().plan(
       source.path,
       .init(recipe: "FP8_BLOCK", partition: .afd(.init(ffnEP: 2, attentionTP: 2, router: .ffn)))
     ).plan

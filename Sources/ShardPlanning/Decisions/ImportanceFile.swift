@@ -6,6 +6,8 @@ public import TensorFormats
 public struct ImportanceFile: Sendable {
   /// The matrix.
   public let matrix: ImportanceMatrix
+  /// Where it is.
+  public let path: String
   let name: String
   let byteCount: Int
   let xxh3: String
@@ -17,6 +19,7 @@ public struct ImportanceFile: Sendable {
   public init(_ path: String) throws(CheckpointError) {
     let file = try InputFile(path)
     matrix = try ImportanceMatrix(file)
+    self.path = path
     name = path.split(separator: "/").last.map(String.init) ?? path
     byteCount = file.byteCount
     var digester = XXH3Digester()

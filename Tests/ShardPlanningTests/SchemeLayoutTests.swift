@@ -9,10 +9,10 @@ import Testing
 
 /// Names, types, shapes and configuration of the schemes, as the loaders of vLLM 0.33 and SGLang 0.5.23 want them.
 @Suite struct SchemeLayoutTests {
-  private let harness: ConversionHarness
+  private let harness: PlanningHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
 
-  init() throws { harness = try ConversionHarness() }
+  init() throws { harness = try PlanningHarness() }
 
   /// What `moe.up_proj`, eight experts of 256 x 256, is stored as; `weights` of the configuration's group.
   struct Case: CustomTestStringConvertible, Sendable {

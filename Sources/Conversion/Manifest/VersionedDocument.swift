@@ -1,0 +1,89 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import JSON
+internal import TensorFormats
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+/// A JSON document that this toolkit wrote, with the version of its layout in it, read as if anyone had written it.
+///
+/// Memory: what the document itself needs and a small multiple of the file; what does not begin like such a document is
+/// refused by its first bytes.
+struct VersionedDocument<Value: Codable> {
+  /// What messages call it: `manifest`.
+  let name: String
+  /// The version that is read.
+  let version: Int
+  /// The version that a value has.
+  let versionOf: (Value) -> Int
+
+  /// Reads a document.
+  ///
+  /// - Throws: `.malformed` for what is none, `.unsupported` for another version's; what reading throws. The error names
+  ///   the file.
+  func read(_ file: InputFile) throws(CheckpointError) -> Value {
+    do throws(CheckpointError) {
+      guard file.byteCount <= OutputMarkers.largestRecord else {
+        throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a \(name)")
+      }
+      try checkStart(file.readBytes(0..<min(file.byteCount, 64)))
+      let bytes = try file.readBytes(0..<file.byteCount)
+      var scanner = unsafe JSONScanner(bytes.span.bytes)
+      // No object of ours has more members, and no value fewer bytes on average.
+      try scanner.checkDocument(JSONDocumentLimits(keys: 64, values: bytes.count / 4 + 64))
+      return try decode(bytes)
+    } catch {
+      throw error.at(path: file.path)
+    }
+  }
+
+  /// The bytes that ``read(_:)`` reads: the same value gives the same bytes.
+  func text(of value: Value) -> [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    do {
+      return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
+    } catch {
+      preconditionFailure("a \(name) has no number that JSON has not: \(error)")
+    }
+  }
+
+  private func checkStart(_ bytes: [UInt8]) throws(CheckpointError) {
+    var scanner = unsafe JSONScanner(bytes.span.bytes)
+    var members = try scanner.openObject("a \(name)")
+    guard bytes.count < 64 else { return }
+    // All of it: even the shortest is longer.
+    while try scanner.nextKey(&members) != nil { try scanner.skipValue() }
+    throw CheckpointError(.malformed, "is no \(name): \(bytes.count) bytes are too few")
+  }
+
+  private func decode(_ bytes: [UInt8]) throws(CheckpointError) -> Value {
+    struct Version: Decodable { let version: Int }
+    func decode<Decoded: Decodable>(_ type: Decoded.Type) throws -> Decoded {
+      try unsafe bytes.withUnsafeBytes { buffer in
+        guard let start = buffer.baseAddress else { return try JSONDecoder().decode(type, from: Data()) }
+        // Not copied: the decoder is done with it before this closure is.
+        let data = unsafe Data(
+          bytesNoCopy: UnsafeMutableRawPointer(mutating: start), count: buffer.count, deallocator: .none)
+        return try JSONDecoder().decode(type, from: data)
+      }
+    }
+    let failure: any Error
+    do {
+      let value = try decode(Value.self)
+      if versionOf(value) == version { return value }
+      failure = CheckpointError(.unsupported, "")
+    } catch { failure = error }
+    // Another version's may have other fields, so its number is the better explanation.
+    if let found = try? decode(Version.self).version, found != version {
+      throw CheckpointError(
+        .unsupported, "the \(name) has version \(found), this tool knows \(version)",
+        remedy: "use the version of step3-toolkit that wrote it")
+    }
+    throw CheckpointError(.malformed, "is no \(name): \("\(failure)".printable)")
+  }
+}

@@ -1,0 +1,124 @@
+import ArgumentParser
+import Checkpoint
+import CommandSupport
+import Conversion
+import ShardPlanning
+import TensorFormats
+
+/// What a run may use and what becomes of OUTPUT: the options of everything that converts.
+struct RunningOptions: ParsableArguments {
+  @Option(name: .long, help: ArgumentHelp("The memory for buffers.", valueName: "size"))
+  var memory = ByteSize(bytes: 1 << 30)
+
+  @Flag(name: .long, help: "Go on with an interrupted conversion; start it if there is none.")
+  var resume = false
+
+  @Option(
+    name: .customLong("sync-every"),
+    help: ArgumentHelp(
+      "Have this much output on the device before it counts as done: what a crash costs at most.",
+      valueName: "size"))
+  var syncEvery = ByteSize(bytes: 1 << 30)
+
+  @Option(
+    name: .customLong("expect-sha256"),
+    help: ArgumentHelp(
+      "A list as sha256sum writes it: fail if a weight file of the source is not what it says.",
+      valueName: "file"), completion: .file())
+  var expectSHA256: String?
+
+  @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
+  var overwrite = false
+
+  @Flag(name: .customLong("dry-run"), help: "Plan and check everything, write nothing.")
+  var dryRun = false
+
+  @Flag(
+    name: .customLong("discard-output"),
+    help: ArgumentHelp("Do all the work and throw the output away.", visibility: .hidden))
+  var discardOutput = false
+
+  func validate() throws {
+    if resume, overwrite { throw ValidationError("--resume and --overwrite exclude each other.") }
+    guard memory.bytes >= ConversionOptions.minimumMemory else {
+      throw ValidationError(
+        "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary)."
+      )
+    }
+  }
+}
+
+/// Runs a plan and says how it went.
+struct PlannedRun {
+  let planned: PlannedConversion
+  /// The source, as it was opened.
+  let checkpoint: Checkpoint
+  let output: String
+  let running: RunningOptions
+  let common: CommonOptions
+
+  /// - Throws: What the conversion throws; an interruption ends the process as one.
+  func run() async throws {
+    CommonOptions.warn("step3-convert", planned.plan.warnings)
+    let engines = PlannedEngines(planned.plan)
+    CommonOptions.warn("step3-convert", engines?.warnings ?? [])
+    if running.dryRun { return try report(planned.plan, engines) }
+
+    let conversion = Conversion(
+      planned,
+      options: ConversionOptions(
+        threads: common.threadCount, memory: running.memory.bytes, overwrite: running.overwrite,
+        resume: running.resume, syncEvery: running.syncEvery.bytes,
+        expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
+          ?? ExpectedDigests(ofSet: checkpoint)))
+    let progress = common.progressReporter("converting", total: planned.plan.workBytes)
+    defer { progress.finish() }
+    let start = ContinuousClock.now
+    let outcome: ConversionOutcome
+    do {
+      outcome = try await run(conversion, progress)
+    } catch let error as CheckpointError {
+      // What is found in the weights on the way is about the source.
+      throw checkpoint.locating(error)
+    }
+    progress.finish()
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    common.note("step3-convert", outcome.usage.describe(seconds: seconds))
+    try ConversionSummary(
+      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds
+    ).print(json: common.json)
+  }
+
+  private func run(
+    _ conversion: Conversion, _ progress: ProgressReporter
+  ) async throws -> ConversionOutcome {
+    let destination = running.discardOutput ? nil : output
+    let advance: @Sendable (ConversionProgress) -> Void = { step in
+      progress.advance(by: step.bytes)
+      if let tensor = step.tensor { progress.setItem(tensor) }
+    }
+    do {
+      return try await Interruption.cancelling {
+        guard let destination else { return try await conversion.rehearse(progress: advance) }
+        return try await conversion.run(
+          into: destination, progress: advance, warn: { CommonOptions.warn("step3-convert", [$0]) })
+      }
+    } catch let error as CancellationError {
+      progress.finish()
+      if destination != nil, !common.json {
+        CommonOptions.warn(
+          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+      }
+      throw error
+    }
+  }
+
+  private func report(_ plan: ShardPlan, _ engines: PlannedEngines?) throws {
+    if common.json {
+      try StandardStream.output.write(json: plan)
+    } else {
+      try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
+      if let engines { try StandardStream.output.write("\n\(engines.text)\n") }
+    }
+  }
+}

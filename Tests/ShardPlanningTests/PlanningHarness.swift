@@ -1,0 +1,66 @@
+import Checkpoint
+import CheckpointTesting
+import Foundation
+import Quantization
+import QuantizationRecipes
+import ShardPlanning
+import TensorFormats
+
+/// Plans, and makes checkpoints of plans without converting anything.
+struct PlanningHarness {
+  let directory: TemporaryDirectory
+
+  init() throws { directory = try TemporaryDirectory() }
+
+  struct Request {
+    var format: Checkpoint.Format = .safetensors
+    var recipe = "keep"
+    var partition = ShardPlan.Partition.none
+    var maximumShardBytes: Int?
+    var scope: SchemeRecipe.Scope?
+    var scaleSearch: ScaleSearch?
+  }
+
+  func plan(_ source: String, _ request: Request) throws -> PlannedConversion {
+    try ShardPlanner.plan(
+      Checkpoint.open(source),
+      request: ShardPlan.Request(
+        format: request.format, recipe: request.recipe, partition: request.partition,
+        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch),
+      recipe: Recipe.named(
+        request.recipe, for: request.format == .gguf ? .gguf : .safetensors, scope: request.scope))
+  }
+
+  /// What a conversion of tiny would leave, all of its weights zero: enough for whoever reads headers.
+  func source(_ name: String, _ request: Request) throws -> String {
+    let planned = try plan(Fixtures.path("checkpoints/tiny"), request)
+    let root = directory.path(name)
+    try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+    for part in planned.plan.parts {
+      if !part.directory.isEmpty {
+        try FileManager.default.createDirectory(
+          atPath: "\(root)/\(part.directory)", withIntermediateDirectories: true)
+      }
+      for file in part.files {
+        let path = "\(root)/\(file.path)"
+        FileManager.default.createFile(atPath: path, contents: Data(planned.headers[file.path] ?? []))
+        let handle = try FileHandle(forUpdating: URL(filePath: path))
+        try handle.truncate(atOffset: UInt64(file.bytes))
+        try handle.close()
+      }
+      for document in part.documents {
+        try Data(document.text.utf8).write(to: URL(filePath: "\(root)/\(document.path)"))
+      }
+      for copy in part.copies {
+        try FileManager.default.copyItem(
+          atPath: Fixtures.path("checkpoints/tiny/\(copy.from)"), toPath: "\(root)/\(copy.path)")
+      }
+    }
+    return root
+  }
+}
+
+extension ShardPlan {
+  /// The tensor of that name in the first part that has it.
+  func tensor(_ name: String) -> Tensor? { files.flatMap(\.tensors).first { $0.name == name } }
+}
