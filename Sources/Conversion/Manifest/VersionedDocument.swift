@@ -62,7 +62,6 @@ struct VersionedDocument<Value: Codable> {
   }
 
   private func decode(_ bytes: [UInt8]) throws(CheckpointError) -> Value {
-    struct Version: Decodable { let version: Int }
     func decode<Decoded: Decodable>(_ type: Decoded.Type) throws -> Decoded {
       try unsafe bytes.withUnsafeBytes { buffer in
         guard let start = buffer.baseAddress else { return try JSONDecoder().decode(type, from: Data()) }
@@ -79,11 +78,16 @@ struct VersionedDocument<Value: Codable> {
       failure = CheckpointError(.unsupported, "")
     } catch { failure = error }
     // Another version's may have other fields, so its number is the better explanation.
-    if let found = try? decode(Version.self).version, found != version {
+    if let found = try? decode(DocumentVersion.self).version, found != version {
       throw CheckpointError(
         .unsupported, "the \(name) has version \(found), this tool knows \(version)",
         remedy: "use the version of step3-toolkit that wrote it")
     }
     throw CheckpointError(.malformed, "is no \(name): \("\(failure)".printable)")
   }
+}
+
+/// What every version of such a document has.
+private struct DocumentVersion: Decodable {
+  let version: Int
 }

@@ -1,4 +1,5 @@
 internal import ByteStreams
+internal import Checkpoint
 internal import Quantization
 package import TensorFormats
 
