@@ -18,6 +18,8 @@ public final class OutputFile: Sendable {
   public let byteCount: Int
   /// `nil` if everything is thrown away.
   private let descriptor: CInt?
+  /// A second way to the same file, where it is large and its file system offers one.
+  private let direct: DirectWriter?
   private let meter: Meter?
   private let isLost = Atomic<Bool>(false)
 
@@ -29,19 +31,29 @@ public final class OutputFile: Sendable {
     self.path = path
     self.byteCount = byteCount
     descriptor = nil
+    direct = nil
     meter = nil
   }
 
   /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk shows now.
   ///
+  /// What is written to a large file goes past the page cache where the file system allows it.
+  ///
   /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
   /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not, or is no regular file with one name) or may
   ///   not be written, `.inputOutput` if there is no room for it.
   public convenience init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
+    try self.init(path, byteCount: byteCount, reopening: reopening, largeFrom: DirectWriter.largeFile)
+  }
+
+  /// As ``init(_:byteCount:reopening:)``, with another limit from which a file counts as large.
+  package convenience init(
+    _ path: String, byteCount: Int, reopening: Bool = false, largeFrom: Int
+  ) throws(CheckpointError) {
     let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL)
     let descriptor = unsafe open(path, flags, 0o644)
     guard descriptor >= 0 else { throw creationError(errno, "cannot be created", path: path) }
-    try self.init(descriptor, path: path, byteCount: byteCount, meter: nil)
+    try self.init(descriptor, path: path, byteCount: byteCount, largeFrom: largeFrom, meter: nil)
   }
 
   /// Creates a file below a directory that is held open, or goes on with one. Nothing on the way may be a symbolic
@@ -58,12 +70,14 @@ public final class OutputFile: Sendable {
   ) throws(CheckpointError) {
     let descriptor = try directory.openDescriptor(
       name, O_RDWR | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL), failing: "cannot be created")
-    try self.init(descriptor, path: directory.path(of: name), byteCount: byteCount, meter: meter)
+    try self.init(
+      descriptor, path: directory.path(of: name), byteCount: byteCount, largeFrom: DirectWriter.largeFile,
+      meter: meter)
   }
 
   /// Takes over an open descriptor.
   private init(
-    _ descriptor: CInt, path: String, byteCount: Int, meter: Meter?
+    _ descriptor: CInt, path: String, byteCount: Int, largeFrom: Int, meter: Meter?
   ) throws(CheckpointError) {
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
@@ -83,6 +97,7 @@ public final class OutputFile: Sendable {
     self.path = path
     self.byteCount = byteCount
     self.descriptor = descriptor
+    direct = byteCount >= largeFrom ? DirectWriter(descriptor) : nil
     self.meter = meter
   }
 
@@ -102,10 +117,15 @@ public final class OutputFile: Sendable {
   private func write(_ bytes: RawSpan, to descriptor: CInt, at offset: Int) throws(CheckpointError) {
     var failure: CheckpointError?
     unsafe bytes.withUnsafeBytes { source in
+      // What is in front of the first whole block and behind the last one shares its blocks with other writes.
+      let past = unsafe direct?.write(source, at: offset) ?? 0..<0
       var done = 0
-      while done < source.count {
+      while true {
+        if done == past.lowerBound { done = past.upperBound }
+        guard done < source.count else { return }
+        let end = done < past.lowerBound ? past.lowerBound : source.count
         let count = unsafe pwrite(
-          descriptor, source.baseAddress.unsafelyUnwrapped + done, min(source.count - done, 1 << 30),
+          descriptor, source.baseAddress.unsafelyUnwrapped + done, min(end - done, 1 << 30),
           off_t(offset + done))
         if count > 0 {
           done += count
@@ -153,11 +173,5 @@ public final class OutputFile: Sendable {
       isLost.store(true, ordering: .relaxed)
       throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
     }
-  }
-
-  /// Gives the page cache of a range back once it is on the device. A hint.
-  public func discardCached(_ range: Range<Int>) {
-    guard let descriptor else { return }
-    cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
   }
 }

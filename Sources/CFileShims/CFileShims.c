@@ -22,6 +22,36 @@ int cfs_reserve(int descriptor, int64_t bytes) {
     return ftruncate(descriptor, (off_t)bytes) == 0 ? 0 : errno;
 }
 
+int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset) {
+#if defined(__linux__) && defined(STATX_DIOALIGN)
+    // File systems in memory do not answer: past the page cache there is nothing to write to.
+    struct statx own, other;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN | STATX_INO, &own) != 0) return -errno;
+    if (!(own.stx_mask & STATX_DIOALIGN) || own.stx_dio_offset_align == 0) return -EOPNOTSUPP;
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    const int direct = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
+    if (direct < 0) return -errno;
+    struct rlimit limit;
+    int failure = getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)direct > limit.rlim_cur / 2 ? EMFILE : 0;
+    if (failure == 0 && statx(direct, "", AT_EMPTY_PATH, STATX_INO, &other) != 0) failure = errno;
+    if (failure == 0 && (own.stx_ino != other.stx_ino || own.stx_dev_major != other.stx_dev_major ||
+                         own.stx_dev_minor != other.stx_dev_minor)) {
+        failure = EOPNOTSUPP;
+    }
+    if (failure != 0) {
+        close(direct);
+        return -failure;
+    }
+    *memory = own.stx_dio_mem_align;
+    *offset = own.stx_dio_offset_align;
+    return direct;
+#else
+    (void)descriptor, (void)memory, (void)offset;
+    return -EOPNOTSUPP;
+#endif
+}
+
 int cfs_rename_exclusive(int from_directory, const char *from, int to_directory, const char *to) {
 #if defined(__linux__)
     if (renameat2(from_directory, from, to_directory, to, RENAME_NOREPLACE) == 0) return 0;

@@ -11,6 +11,11 @@
 /// Returns 0 or an errno value.
 int cfs_reserve(int descriptor, int64_t bytes);
 
+/// Opens a file that is held open once more, for writes past the page cache. `*memory` and `*offset` receive what
+/// addresses, and offsets and lengths, must be multiples of. Returns the descriptor, or a negative errno value:
+/// EOPNOTSUPP where the file system does not say that it can do this, EMFILE where descriptors are running short.
+int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset);
+
 /// Renames between two open directories without replacing anything. Returns 0 or an errno value (EEXIST if `to` is
 /// there).
 int cfs_rename_exclusive(int from_directory, const char *from, int to_directory, const char *to);
