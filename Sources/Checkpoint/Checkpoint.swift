@@ -8,8 +8,8 @@ public import TensorFormats
 ///
 /// Opening reads headers only. Nothing here knows any model; roles come from a model description further up.
 public struct Checkpoint: Sendable {
-  /// The container format of the weights.
-  public enum Format: String, Hashable, Sendable, Codable {
+  /// The container format of the weights: it decides which types there are at all.
+  public enum Format: String, Hashable, Sendable, Codable, CaseIterable {
     case safetensors, gguf
   }
 

@@ -1,4 +1,4 @@
-internal import Checkpoint
+public import Checkpoint
 internal import Quantization
 internal import TensorFormats
 
@@ -10,7 +10,7 @@ extension Recipe {
   /// The built-in of this name; letter case does not matter.
   ///
   /// - Parameter container: The files it is for: `MXFP4` is a recipe for each kind.
-  public static func builtIn(named name: String, for container: Container? = nil) -> Recipe? {
+  public static func builtIn(named name: String, for container: Checkpoint.Format? = nil) -> Recipe? {
     let wanted = name.uppercased()
     let named = builtIns.filter { $0.name.uppercased() == wanted }
     return named.first { $0.container != nil && $0.container == container }

@@ -1,3 +1,4 @@
+internal import Checkpoint
 public import TensorFormats
 
 /// What happens to a tensor that its rule's format does not fit: its rows are not whole blocks, or the output's
@@ -15,7 +16,7 @@ public enum Fallback: Hashable, Sendable, Codable {
   /// The standard chain answers rows that are not whole blocks, and a `keep` that the container has no type for. It
   /// does not answer a format that the container has not at all: a Q4_K recipe on a safetensors output is a mistake
   /// about the whole conversion, and turning all of it into BF16 would be no answer.
-  func formats(after format: StorageFormat, for subject: RecipeSubject, in container: Container)
+  func formats(after format: StorageFormat, for subject: RecipeSubject, in container: Checkpoint.Format)
     -> [StorageFormat]
   {
     switch self {

@@ -115,7 +115,9 @@ public struct PreciseStorage: Hashable, Sendable, Codable {
   static let choices: [StorageFormat] = [.keep, .element(.f32), .element(.f16), .element(.bf16)]
 
   /// The format for one tensor.
-  func format(for subject: RecipeSubject, reason: KeptPrecise, in container: Container) -> StorageFormat {
+  func format(for subject: RecipeSubject, reason: KeptPrecise, in container: Checkpoint.Format)
+    -> StorageFormat
+  {
     if reason == .integer || reason == .scale { return .keep }
     switch container {
     case .safetensors:

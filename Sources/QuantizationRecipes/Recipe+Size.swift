@@ -1,4 +1,4 @@
-internal import Checkpoint
+public import Checkpoint
 public import TensorFormats
 
 /// What a recipe makes of a model's size.
@@ -25,7 +25,8 @@ extension Recipe {
   /// recoded leaves its scales behind.
   /// - Throws: What ``decide(_:in:)`` throws, and `.unsupported` if the sum overflows.
   /// - Complexity: O(tensors).
-  public func size(over subjects: [RecipeSubject], container: Container) throws(CheckpointError) -> RecipeSize
+  public func size(over subjects: [RecipeSubject], container: Checkpoint.Format) throws(CheckpointError)
+    -> RecipeSize
   {
     var size = RecipeSize(parameters: 0, bytes: 0)
     var scales: [RecipeSubject] = []
@@ -49,7 +50,7 @@ extension Recipe {
   ///
   /// - Throws: As ``size(over:container:)``.
   public func bitsPerWeight(
-    over subjects: [RecipeSubject], container: Container
+    over subjects: [RecipeSubject], container: Checkpoint.Format
   ) throws(CheckpointError) -> Double {
     try size(over: subjects, container: container).bitsPerWeight
   }

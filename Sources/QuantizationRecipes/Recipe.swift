@@ -1,4 +1,4 @@
-internal import Checkpoint
+public import Checkpoint
 internal import Quantization
 public import Patterns
 public import TensorFormats
@@ -19,7 +19,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// How the tensors are stored that no rule may touch.
   public var precise: PreciseStorage
   /// The kind of files it is for, where its name means another recipe for the other kind; `nil` otherwise.
-  public var container: Container?
+  public var container: Checkpoint.Format?
   /// What it is about that only a known model has, in words: `the routed experts`. `nil` for a recipe that goes by
   /// names and shapes, which every model has.
   public var knownSubject: String?
@@ -27,7 +27,8 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// Makes a recipe.
   public init(
     name: String, summary: String, rules: [RecipeRule], onMisfit: Fallback = .standard,
-    precise: PreciseStorage = PreciseStorage(), container: Container? = nil, knownSubject: String? = nil
+    precise: PreciseStorage = PreciseStorage(), container: Checkpoint.Format? = nil,
+    knownSubject: String? = nil
   ) {
     self.name = name
     self.summary = summary
@@ -79,7 +80,7 @@ extension Recipe {
   ///   recipe allows for it fits; what `obstacle` throws.
   /// - Complexity: O(number of conditions).
   public func decide(
-    _ subject: RecipeSubject, in container: Container,
+    _ subject: RecipeSubject, in container: Checkpoint.Format,
     obstacle: (StorageFormat) throws(CheckpointError) -> String? = { _ throws(CheckpointError) in nil }
   ) throws(CheckpointError) -> RecipeDecision {
     let names = subject.nameBytes
@@ -108,8 +109,8 @@ extension Recipe {
 
   /// The first format of a rule and its fallbacks that nothing speaks against.
   private func fit(
-    _ wanted: StorageFormat, fallback: Fallback, _ subject: RecipeSubject, _ container: Container, rule: Int?,
-    kept: KeptPrecise?, _ obstacle: (StorageFormat) throws(CheckpointError) -> String?
+    _ wanted: StorageFormat, fallback: Fallback, _ subject: RecipeSubject, _ container: Checkpoint.Format,
+    rule: Int?, kept: KeptPrecise?, _ obstacle: (StorageFormat) throws(CheckpointError) -> String?
   ) throws(CheckpointError) -> RecipeDecision {
     var reasons: [String] = []
     // What a shape would have fitted: the formats after it stand in for it, and are no reasons of their own.
@@ -145,7 +146,9 @@ extension Recipe {
       tensor: subject.name, remedy: Recipe.remedy(wanted, in: container, kept: kept))
   }
 
-  private static func remedy(_ wanted: StorageFormat, in container: Container, kept: KeptPrecise?) -> String {
+  private static func remedy(_ wanted: StorageFormat, in container: Checkpoint.Format, kept: KeptPrecise?)
+    -> String
+  {
     if kept != nil { return "convert to the other kind of file, or leave the tensor out" }
     // The same codes have a name of their own in either kind of file.
     switch (wanted, container) {

@@ -1,5 +1,5 @@
 public import ByteStreams
-internal import Checkpoint
+public import Checkpoint
 internal import Patterns
 internal import Quantization
 public import TensorFormats
@@ -18,7 +18,7 @@ extension Recipe {
   /// - Throws: `.invalidRequest` if it is neither, or for a scope or group size that the recipe does not have;
   ///   otherwise what ``init(yaml:path:)`` throws.
   public static func named(
-    _ argument: String, for container: Container? = nil, scope: SchemeRecipe.Scope? = nil,
+    _ argument: String, for container: Checkpoint.Format? = nil, scope: SchemeRecipe.Scope? = nil,
     groupSize: Int? = nil
   ) throws(CheckpointError) -> Recipe {
     if scope != nil || groupSize != nil {
@@ -141,10 +141,10 @@ extension YAMLReader {
       let format = try preciseFormat()
       return PreciseStorage(safetensors: format, gguf: format)
     }
-    let fields = try fields(Container.allCases.map(\.rawValue))
+    let fields = try fields(Checkpoint.Format.allCases.map(\.rawValue))
     return PreciseStorage(
-      safetensors: try fields[Container.safetensors.rawValue]?.preciseFormat(),
-      gguf: try fields[Container.gguf.rawValue]?.preciseFormat())
+      safetensors: try fields[Checkpoint.Format.safetensors.rawValue]?.preciseFormat(),
+      gguf: try fields[Checkpoint.Format.gguf.rawValue]?.preciseFormat())
   }
 
   private func preciseFormat() throws(CheckpointError) -> StorageFormat {

@@ -22,7 +22,7 @@ public struct RecipeSubject: Hashable, Sendable {
   /// How the source stores it in that case.
   public var sourceScheme: StoredScheme?
   /// The format of the source's files.
-  public var sourceContainer: Container
+  public var sourceContainer: Checkpoint.Format
   /// Whether the outermost dimension counts experts.
   public var isExpertStack: Bool
   /// How many routed experts a layer has; 0 in a model without.
@@ -37,7 +37,8 @@ public struct RecipeSubject: Hashable, Sendable {
   public init(
     name: String, otherNames: [String] = [], role: TensorRole, layer: Int?, layerCount: Int,
     shape: TensorShape,
-    sourceType: ElementType, sourceScheme: StoredScheme? = nil, sourceContainer: Container = .safetensors,
+    sourceType: ElementType, sourceScheme: StoredScheme? = nil,
+    sourceContainer: Checkpoint.Format = .safetensors,
     isExpertStack: Bool? = nil,
     expertCount: Int = 0, hasTiedEmbedding: Bool = false
   ) {

@@ -1,3 +1,4 @@
+public import Checkpoint
 public import Quantization
 public import TensorFormats
 
@@ -74,7 +75,7 @@ extension StorageFormat {
   }
 
   /// What a spelling means in files of one kind: `MXFP4` is a block format in GGUF and a scheme in safetensors.
-  public func resolved(in container: Container) -> StorageFormat {
+  public func resolved(in container: Checkpoint.Format) -> StorageFormat {
     self == .element(.mxfp4) && container == .safetensors ? StorageFormat.safetensorsMXFP4 : self
   }
 }
@@ -116,7 +117,7 @@ extension StorageFormat {
   }
 
   /// Whether files of this kind have the format at all.
-  func exists(in container: Container, source: ElementType) -> Bool {
+  func exists(in container: Checkpoint.Format, source: ElementType) -> Bool {
     switch self {
     case .element, .keep: container.holds(elementType(of: source))
     case .scheme: container == .safetensors
@@ -131,7 +132,7 @@ extension StorageFormat {
   ///   - scheme: How the source stores it in that case.
   ///   - container: The kind of file.
   public func misfit(
-    _ shape: TensorShape, source: ElementType, scheme: StoredScheme? = nil, in container: Container
+    _ shape: TensorShape, source: ElementType, scheme: StoredScheme? = nil, in container: Checkpoint.Format
   ) -> String? {
     switch self {
     case .keep:

@@ -7,8 +7,8 @@ internal import TensorFormats
 /// Asks the recipe how each placed tensor is stored, and notes every place where it gets something else.
 struct FormatChoice {
   let recipe: Recipe
-  let container: Container
-  let sourceContainer: Container
+  let container: Checkpoint.Format
+  let sourceContainer: Checkpoint.Format
   let layerCount: Int
   let expertCount: Int
   let importance: ImportanceMatrix?

@@ -23,7 +23,7 @@ public enum RecipeCatalogue {
   public static var entries: [Entry] {
     let subjects = publishedSubjects
     return Recipe.builtIns.map { recipe in
-      func bits(_ container: Container) -> Double? {
+      func bits(_ container: Checkpoint.Format) -> Double? {
         if let own = recipe.container, own != container { return nil }
         return try? recipe.bitsPerWeight(over: subjects, container: container)
       }

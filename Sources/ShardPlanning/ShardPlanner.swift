@@ -47,8 +47,8 @@ public enum ShardPlanner {
     let placement = try Placement(
       tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
     let choice = FormatChoice(
-      recipe: recipe, container: Container(request.format),
-      sourceContainer: Container(checkpoint.format), layerCount: model.layerCount,
+      recipe: recipe, container: request.format,
+      sourceContainer: checkpoint.format, layerCount: model.layerCount,
       expertCount: model.expertCount, importance: importance?.matrix, scaleSearch: request.scaleSearch)
     var decisions = try choice.decide(placement.tensors, hasTiedEmbedding: model.hasTiedEmbedding)
     if let importance, !decisions.isCovered {
@@ -125,15 +125,5 @@ public enum ShardPlanner {
       format: checkpoint.format, architecture: checkpoint.architecture, files: files,
       tensorCount: checkpoint.tensors.count, derived: derived, isRaw: isRaw,
       configurationXXH3: checkpoint.configurationDocument.map { digest(of: $0.text) })
-  }
-}
-
-extension Container {
-  init(_ format: Checkpoint.Format) {
-    self =
-      switch format {
-      case .safetensors: .safetensors
-      case .gguf: .gguf
-      }
   }
 }

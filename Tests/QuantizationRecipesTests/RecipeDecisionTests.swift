@@ -36,7 +36,7 @@ import Testing
   @Test(arguments: ["Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "MXFP4_MOE", "FP8_BLOCK"])
   func namesOfBothWorldsMeanTheSame(name: String) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
-    let container: Container = name == "FP8_BLOCK" ? .safetensors : .gguf
+    let container: Checkpoint.Format = name == "FP8_BLOCK" ? .safetensors : .gguf
     for subject in Inventory.step3.language where !subject.otherNames.isEmpty {
       var plain = subject
       plain.otherNames = []
@@ -125,7 +125,7 @@ import Testing
     let hasScheme = StorageFormat.all.contains {
       if case .scheme = $0 { $0.spelling == recipe.name } else { false }
     }
-    let container: Container = isScheme || hasScheme ? .safetensors : .gguf
+    let container: Checkpoint.Format = isScheme || hasScheme ? .safetensors : .gguf
     var used: Set<Int> = []
     for subject in Inventory.step3.subjects {
       let decision = try recipe.decide(subject, in: container)
@@ -161,7 +161,8 @@ import Testing
     }
   }
 
-  private func formats(of names: [String], by recipeName: String, in container: Container) throws -> [String]
+  private func formats(of names: [String], by recipeName: String, in container: Checkpoint.Format) throws
+    -> [String]
   {
     let recipe = try #require(Recipe.builtIn(named: recipeName))
     return try names.map { name in

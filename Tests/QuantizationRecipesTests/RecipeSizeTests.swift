@@ -12,7 +12,7 @@ import Testing
 
   /// Bytes of the language model's tensors, added up by hand from the published shapes and the blocks' sizes.
   @Test(arguments: [
-    ("BF16", Container.safetensors, 632_589_076_480), ("FP8_BLOCK", .safetensors, 318_238_268_800),
+    ("BF16", Checkpoint.Format.safetensors, 632_589_076_480), ("FP8_BLOCK", .safetensors, 318_238_268_800),
     ("F32", .safetensors, 1_265_178_152_960), ("BF16", .gguf, 632_629_624_832),
     ("Q8_0", .gguf, 336_122_502_272),
     ("Q6_K", .gguf, 259_524_828_944), ("Q5_K_M", .gguf, 223_708_276_808), ("Q5_K_S", .gguf, 217_642_285_128),
@@ -22,7 +22,7 @@ import Testing
     ("Q3_K_M", .gguf, 150_819_849_472), ("Q3_K_S", .gguf, 136_340_876_544), ("Q2_K", .gguf, 103_858_589_600),
     ("MXFP4_MOE", .gguf, 178_899_016_832), ("TQ1_0", .gguf, 66_795_199_280),
   ])
-  func languageModel(name: String, container: Container, bytes: Int) throws {
+  func languageModel(name: String, container: Checkpoint.Format, bytes: Int) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     let size = try recipe.size(over: Inventory.step3.language, container: container)
     #expect(size.bytes == bytes)
@@ -34,10 +34,10 @@ import Testing
 
   /// 641.94 GB and 327.6 GB are what StepFun's releases weigh.
   @Test(arguments: [
-    ("keep", Container.safetensors, 641_939_825_664), ("FP8_BLOCK", .safetensors, 327_589_017_984),
+    ("keep", Checkpoint.Format.safetensors, 641_939_825_664), ("FP8_BLOCK", .safetensors, 327_589_017_984),
     ("Q4_K", .gguf, 188_014_620_800), ("Q4_K_M", .gguf, 200_027_831_240),
   ])
-  func wholeModel(name: String, container: Container, bytes: Int) throws {
+  func wholeModel(name: String, container: Checkpoint.Format, bytes: Int) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     #expect(try recipe.size(over: Inventory.step3.subjects, container: container).bytes == bytes)
   }

@@ -1,3 +1,4 @@
+import Checkpoint
 import Foundation
 import Quantization
 import QuantizationRecipes
@@ -96,9 +97,13 @@ import Testing
   }
 
   @Test func containersHoldWhatTheirFormatsDefine() {
-    #expect(Container.gguf.holds(.i8) && Container.gguf.holds(.bf16) && Container.gguf.holds(.nvfp4))
-    #expect(!Container.gguf.holds(.u8) && !Container.gguf.holds(.bool) && !Container.gguf.holds(.f4))
-    #expect(Container.safetensors.holds(.f8E4M3) && Container.safetensors.holds(.f6E2M3))
-    #expect(!Container.safetensors.holds(.mxfp4))
+    #expect(
+      Checkpoint.Format.gguf.holds(.i8) && Checkpoint.Format.gguf.holds(.bf16)
+        && Checkpoint.Format.gguf.holds(.nvfp4))
+    #expect(
+      !Checkpoint.Format.gguf.holds(.u8) && !Checkpoint.Format.gguf.holds(.bool)
+        && !Checkpoint.Format.gguf.holds(.f4))
+    #expect(Checkpoint.Format.safetensors.holds(.f8E4M3) && Checkpoint.Format.safetensors.holds(.f6E2M3))
+    #expect(!Checkpoint.Format.safetensors.holds(.mxfp4))
   }
 }

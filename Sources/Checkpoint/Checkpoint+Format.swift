@@ -1,12 +1,6 @@
 public import TensorFormats
 
-/// The file format that tensors are stored in: it decides which types there are at all.
-public enum Container: String, Hashable, Sendable, Codable, CaseIterable {
-  /// A safetensors checkpoint.
-  case safetensors
-  /// A GGUF file or split set.
-  case gguf
-
+extension Checkpoint.Format {
   /// Whether a file of this format can hold tensors of `type`.
   ///
   /// Safetensors has every scalar type and none of GGML's blocks. GGUF has GGML's blocks, the floating-point types
