@@ -56,6 +56,6 @@ extension Checkpoint {
 
   /// Whether a directory has a name that `step3-convert` gives to parts.
   private static func isNamedLikePart(_ name: String) -> Bool {
-    ["attention", "ffn", "vision"].contains { name == $0 || name.hasPrefix("\($0)-") }
+    PartRole.parts.contains { name == $0.rawValue || name.hasPrefix("\($0.rawValue)-") }
   }
 }

@@ -91,7 +91,7 @@ extension ConfigurationDocument {
   public var architectures: [String] { found["architectures"]?.strings ?? [] }
 
   /// Whether it describes one part of a partition set.
-  public var isPart: Bool { found["step3_partition"] != nil }
+  public var isPart: Bool { found[Self.partitionKey] != nil }
 }
 
 // MARK: - Reading

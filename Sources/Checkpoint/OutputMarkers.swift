@@ -6,6 +6,9 @@ public enum OutputMarkers {
   public static let manifest = "manifest.json"
   /// Ends the names of data files that are not complete yet, so that no engine takes them for weights.
   public static let unfinishedSuffix = ".unfinished"
-  /// Larger than any manifest, index or configuration: no such file is read beyond it.
+  /// Larger than any index or configuration: no such file is read beyond it.
   public static let largestTextFile = 1 << 28
+  /// Larger than the manifest and the journal of the largest set that can be planned, about a million tensors: neither is
+  /// read beyond it, nor written.
+  public static let largestRecord = 1 << 32
 }

@@ -1,6 +1,6 @@
 package import Checkpoint
 package import ModelWeights
-internal import TensorFormats
+package import TensorFormats
 
 /// Elements of one weight that two checkpoints hold.
 package struct WeightPair: Sendable {

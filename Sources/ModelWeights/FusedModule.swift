@@ -13,31 +13,23 @@ struct FusedModule {
 
   let members: [Member]
 
-  /// - Parameter stem: The module's name.
-  /// - Returns: `nil` if the module is none, or has not the rows that the configuration gives its members.
+  /// - Parameter stem: The module's published name.
+  /// - Returns: `nil` for the name of no fused module, and for other rows than the configuration gives its members.
   init?(_ stem: String, _ shape: TensorShape, _ configuration: Step3Configuration?) {
-    guard let text = configuration?.text, stem.hasPrefix("model.layers."), shape.rank == 2 else { return nil }
-    let rows: [(String, Int)]
-    if stem.hasSuffix(".self_attn.qkv_proj") {
-      let keys = text.keyValueHeadCount * text.headDimension
-      rows = [("q_proj", text.sharedQueryDimension), ("k_proj", keys), ("v_proj", keys)]
-    } else if stem.hasSuffix(".share_expert.gate_up_proj") || stem.hasSuffix(".mlp.gate_up_proj") {
-      rows = [("gate_proj", shape.dimensions[0] / 2), ("up_proj", shape.dimensions[0] / 2)]
-    } else {
-      return nil
-    }
-    guard rows.reduce(0, { $0 + $1.1 }) == shape.dimensions[0], let dot = stem.lastIndex(of: ".") else {
-      return nil
-    }
+    guard let configuration, shape.rank == 2 else { return nil }
+    let model = configuration.family.model
+    guard let (modules, layer) = model.members(ofFused: stem) else { return nil }
     var members: [Member] = []
     var firstRow = 0
-    for (name, count) in rows {
+    for module in modules {
+      guard let rows = module.shape(configuration, layer: layer)?.first else { return nil }
       members.append(
         Member(
-          name: "\(stem[..<dot]).\(name).weight", shape: TensorShape([count, shape.columns]),
-          firstRow: firstRow))
-      firstRow += count
+          name: model.published(Step3TensorName(module.module, layer: layer)),
+          shape: TensorShape([rows, shape.columns]), firstRow: firstRow))
+      firstRow += rows
     }
+    guard firstRow == shape.dimensions[0] else { return nil }
     self.members = members
   }
 }

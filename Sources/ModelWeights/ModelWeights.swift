@@ -39,7 +39,7 @@ public struct ModelWeights: Sendable {
   /// - Complexity: O(number of tensors).
   public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
     configuration = try Self.configuration(of: checkpoint, unread)
-    isPart = PartitionSlices.describes(checkpoint)
+    isPart = try PartitionRecord(of: checkpoint) != nil
     encoded = try Self.published(checkpoint, configuration, isPart: isPart, unread)
     let checkpoint =
       encoded.parts.isEmpty && !isPart
@@ -97,8 +97,14 @@ public struct ModelWeights: Sendable {
   /// - Complexity: O(1).
   public subscript(name: String) -> Weight? { weights[name] }
 
-  /// The weight of that name.
-  public subscript(name: Step3TensorName) -> Weight? { weights[name.huggingFace] }
+  /// The modules of its model; `nil` if that is not known.
+  public var model: ModelDescription? { configuration?.family.model }
+
+  /// That weight of the model; `nil` if the checkpoint has none, or is of an unknown model.
+  public subscript(name: Step3TensorName) -> Weight? {
+    guard let model, model[name.module] != nil else { return nil }
+    return weights[model.published(name)]
+  }
 }
 
 // MARK: - A weight
@@ -199,7 +205,7 @@ private struct Holder {
     _ configuration: Step3Configuration?, _ unread: ModelWeights.Unread
   ) throws(CheckpointError) -> [Found] {
     let recognition = try CodeRecognition(checkpoint)
-    let slices = try PartitionSlices.read(checkpoint)
+    let slices = try PartitionRecord(of: checkpoint)?.boxes ?? [:]
     var stored: [String: StoredWeight] = [:]
     // What only says how to read another tensor.
     var companions: Set<String> = []
@@ -218,7 +224,8 @@ private struct Holder {
         if unread == .refused { try recognition.check(plain: tensor) }
         found.append(
           try piece(
-            canonical(tensor.name), StoredWeight(values: tensor), slices[tensor.name], of: tensor))
+            canonical(tensor.name, configuration), StoredWeight(values: tensor), slices[tensor.name],
+            of: tensor))
         continue
       }
       if let fused = FusedModule(stem, weight.shape, configuration) {
@@ -234,7 +241,8 @@ private struct Holder {
         }
         continue
       }
-      found.append(try piece(canonical(stem + ".weight"), weight, slices[tensor.name], of: tensor))
+      found.append(
+        try piece(canonical(stem + ".weight", configuration), weight, slices[tensor.name], of: tensor))
     }
     return found
   }
@@ -263,7 +271,8 @@ private struct Holder {
   ) throws(CheckpointError) -> Found {
     if let box, box.extent != stored.shape.dimensions {
       throw CheckpointError(
-        .malformed, "step3_partition.slices does not fit the tensor's shape \(stored.shape)",
+        .malformed,
+        "\(ConfigurationDocument.partitionKey).slices does not fit the tensor's shape \(stored.shape)",
         path: "\(checkpoint.directory)/config.json", tensor: tensor.name)
     }
     return Found(
@@ -274,8 +283,10 @@ private struct Holder {
     firstFile == 0 ? stored : stored.shiftingFiles(by: firstFile)
   }
 
-  private func canonical(_ name: String) -> String {
-    guard checkpoint.format == .gguf, let known = Step3TensorName(gguf: name) else { return name }
-    return known.huggingFace
+  private func canonical(_ name: String, _ configuration: Step3Configuration?) -> String {
+    // GGUF calls the modules of unknown models by the same words.
+    let model = (configuration?.family ?? .step3).model
+    guard checkpoint.format == .gguf, let known = model.tensor(gguf: name) else { return name }
+    return model.published(known)
   }
 }

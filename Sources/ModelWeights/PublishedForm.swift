@@ -14,11 +14,12 @@ enum PublishedForm {
     _ checkpoint: Checkpoint, _ configuration: Step3Configuration
   ) throws(CheckpointError) -> Checkpoint {
     guard checkpoint.format == .safetensors else { return checkpoint }
+    let model = configuration.family.model
     var names: [String: String] = [:]
     var stacks: [String: [Int: Checkpoint.Tensor]] = [:]
     var order: [String] = []
     for tensor in checkpoint.tensors {
-      guard let (name, expert) = published(tensor.name) else { continue }
+      guard let (name, expert) = published(tensor.name, in: model) else { continue }
       guard let expert else {
         names[tensor.name] = name
         continue
@@ -30,7 +31,8 @@ enum PublishedForm {
     }
     guard !names.isEmpty || !stacks.isEmpty else { return checkpoint }
     // What lies beside them in the same wrapper is unwrapped with them.
-    for tensor in checkpoint.tensors where names[tensor.name] == nil && published(tensor.name) == nil {
+    for tensor in checkpoint.tensors
+    where names[tensor.name] == nil && published(tensor.name, in: model) == nil {
       names[tensor.name] = Step3NameVariant.unwrappedStranger(tensor.name)
     }
     var owners: [String: Checkpoint.Tensor] = [:]
@@ -52,17 +54,22 @@ enum PublishedForm {
 
   /// The published name of a tensor that has another one, and its expert. What lies beside a weight, whatever it is, goes
   /// where the weight goes.
-  private static func published(_ name: String) -> (name: String, expert: Int?)? {
-    if let variant = Step3NameVariant(name) { return (variant.published.huggingFace, variant.expert) }
-    guard let dot = name.lastIndex(of: "."), Step3TensorName(huggingFace: name) == nil else { return nil }
+  private static func published(_ name: String, in model: ModelDescription) -> (name: String, expert: Int?)? {
+    if let variant = Step3NameVariant(name, in: model) {
+      return (model.published(variant.published), variant.expert)
+    }
+    guard let dot = name.lastIndex(of: "."), model.tensor(published: name) == nil else { return nil }
     let (stem, last) = (name[..<dot], name[name.index(after: dot)...])
-    if let variant = Step3NameVariant("\(stem).weight") {
-      return ("\(variant.published.huggingFace.dropLast("weight".count))\(last)", variant.expert)
+    if let variant = Step3NameVariant("\(stem).weight", in: model) {
+      return ("\(model.published(variant.published).dropLast("weight".count))\(last)", variant.expert)
     }
     // `experts.7.up_proj_scale` lies beside `experts.7.up_proj.weight`.
-    for module in ["gate_proj", "up_proj", "down_proj"] where last.hasPrefix("\(module)_") {
-      guard let variant = Step3NameVariant("\(stem).\(module).weight") else { continue }
-      let weight = variant.published.huggingFace
+    for row in model.modules where row.expertAxis != nil {
+      let module = row.ownName
+      guard last.hasPrefix("\(module)_"),
+        let variant = Step3NameVariant("\(stem).\(module).weight", in: model)
+      else { continue }
+      let weight = model.published(variant.published)
       return ("\(weight.dropLast("\(module).weight".count))\(last)", variant.expert)
     }
     return nil

@@ -18,6 +18,7 @@ struct Completeness {
     }
     // Names and shapes are those of weights, however they are stored.
     configuration.quantization = nil
+    let description = configuration.family.model
     let inventory = try Step3Inventory(configuration)
     let found = model.tensors.filter { $0.role != .scale }.map { ($0.safetensorsName, $0.shape) }
     var issues: [Step3Inventory.Issue] = []
@@ -25,8 +26,10 @@ struct Completeness {
       if case .missing(let name, _) = issue {
         if try excluded(name) { continue }
         // What is tied is stored once.
-        if name == Step3TensorName(.lmHead).huggingFace, model.saysTied { continue }
-        if model.checkpoint.format == .gguf, Step3TensorName(huggingFace: name)?.module.isVision == true {
+        if name == description.published(Step3TensorName(.lmHead)), model.saysTied { continue }
+        if model.checkpoint.format == .gguf,
+          description.tensor(published: name).map({ description.row(of: $0).isVision }) == true
+        {
           // The vision side of a GGUF model is a file of its own, which need not be there.
           if !model.tensors.contains(where: \.isVision) { continue }
         }

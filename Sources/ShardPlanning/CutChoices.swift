@@ -17,7 +17,7 @@ struct Cut: Hashable {
 
   /// Into how many pieces a dimension of `length` can be cut so that each is a multiple of `unit`, in words.
   func choices(length: Int, unit: Int) -> String {
-    let fitting = Cut.divisors(upTo: Cut.most) { length % ($0 * unit) == 0 }
+    let fitting = Cut.divisors(upTo: PartIdentity.mostRanks) { length % ($0 * unit) == 0 }
     // One piece is no cut, and always fits.
     let list = Cut.list(fitting.isEmpty ? [1] : fitting)
     return switch option {
@@ -26,9 +26,6 @@ struct Cut: Hashable {
     case .ffnRanks: "\(list) FFN ranks in all (--ffn-ep times --ffn-tp) would fit this tensor"
     }
   }
-
-  /// Nobody runs more ranks of one kind, and a message has to end.
-  static let most = 256
 
   /// The numbers from 1 to `limit` that pass a test.
   static func divisors(upTo limit: Int, where fits: (Int) -> Bool) -> [Int] { (1...limit).filter(fits) }
@@ -68,7 +65,7 @@ struct FFNChoices {
 
   /// What to choose instead, in words.
   func remedy(instead layout: ShardPlan.AFDLayout) -> String {
-    let most = Cut.most
+    let most = PartIdentity.mostRanks
     let tensor = Cut.divisors(upTo: most) { fits(ep: layout.ffnEP, tp: $0) }
     let expert = Cut.divisors(upTo: most) { fits(ep: $0, tp: layout.ffnTP) }
     var choices: [String] = []

@@ -25,7 +25,7 @@ struct MergedPartition {
   init(_ set: Checkpoint) throws(CheckpointError) {
     let marks = try set.parts.map { (part) throws(CheckpointError) in try Mark(part) }
     try Self.checkRanks(marks, set)
-    guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first else {
+    guard let first = marks.first(where: { $0.role == .attention }) ?? marks.first else {
       throw CheckpointError(.malformed, "there are no parts", path: set.path)
     }
     textPart = first.part.name
@@ -33,7 +33,7 @@ struct MergedPartition {
     var order: [String] = []
     var firstFile = 0
     for mark in marks {
-      let slices = try PartitionSlices.read(mark.part.checkpoint)
+      let slices = mark.record.boxes
       for tensor in mark.part.checkpoint.tensors {
         if held[tensor.name] == nil { order.append(tensor.name) }
         held[tensor.name, default: []].append(
@@ -77,48 +77,44 @@ extension MergedPartition {
   private struct Mark {
     let part: Checkpoint.Part
     let members: JSONMembers
-    let role: String
-    let rank: Int
-    let ranks: Int
+    let record: PartitionRecord
+    var role: PartRole { record.identity.role }
 
     init(_ part: Checkpoint.Part) throws(CheckpointError) {
-      let path = "\(part.checkpoint.directory)/config.json"
-      guard let members = part.checkpoint.configurationMembers else {
-        throw CheckpointError(.malformed, "a part without a configuration", path: path)
-      }
-      guard let partition = members["step3_partition"], let role = partition["role"]?.text,
-        let rank = partition["rank"]?.whole, let ranks = partition["ranks"]?.whole,
-        (1...65_536).contains(ranks), (0..<ranks).contains(rank)
+      guard let members = part.checkpoint.configurationMembers,
+        let record = try PartitionRecord(of: part.checkpoint)
       else {
-        throw CheckpointError(.malformed, "step3_partition does not say role, rank and ranks", path: path)
+        throw CheckpointError(
+          .malformed, "a part without a configuration", path: "\(part.checkpoint.directory)/config.json")
       }
-      (self.part, self.members, self.role, self.rank, self.ranks) = (part, members, role, rank, ranks)
+      (self.part, self.members, self.record) = (part, members, record)
     }
   }
 
   private static func checkRanks(_ marks: [Mark], _ set: Checkpoint) throws(CheckpointError) {
-    for (role, parts) in Dictionary(grouping: marks, by: \.role).sorted(by: { $0.key < $1.key }) {
-      let ranks = parts[0].ranks
-      if let odd = parts.first(where: { $0.ranks != ranks }) {
+    let groups = Dictionary(grouping: marks, by: \.role).sorted { $0.key.rawValue < $1.key.rawValue }
+    for (role, parts) in groups {
+      let ranks = parts[0].record.identity.position.ranks
+      if let odd = parts.first(where: { $0.record.identity.position.ranks != ranks }) {
         throw CheckpointError(
           .malformed,
-          "says that there are \(odd.ranks) parts of its kind, and \(parts[0].part.name) says \(ranks)",
+          "says that there are \(odd.record.identity.position.ranks) parts of its kind, and \(parts[0].part.name) says \(ranks)",
           path: "\(set.path)/\(odd.part.name)")
       }
-      let found = Set(parts.map(\.rank))
+      let found = Set(parts.map(\.record.identity.position.rank))
       let missing = (0..<ranks).filter { !found.contains($0) }
       guard missing.isEmpty, parts.count == ranks else {
         throw CheckpointError(
           .malformed,
           missing.isEmpty
-            ? "there are \(parts.count) \(role.printable) parts for \(ranks) ranks"
-            : "of \(ranks) \(role.printable) parts the ranks \(missing.prefix(8).map(String.init).joined(separator: ", ")) are missing",
+            ? "there are \(parts.count) \(role.rawValue) parts for \(ranks) ranks"
+            : "of \(ranks) \(role.rawValue) parts the ranks \(missing.prefix(8).map(String.init).joined(separator: ", ")) are missing",
           path: set.path, remedy: "bring all parts together in one directory")
       }
     }
-    for role in ["attention", "ffn"] where !marks.contains(where: { $0.role == role }) {
+    for role in [PartRole.attention, .ffn] where !marks.contains(where: { $0.role == role }) {
       throw CheckpointError(
-        .malformed, "there is no \(role) part", path: set.path,
+        .malformed, "there is no \(role.rawValue) part", path: set.path,
         remedy: "bring all parts together in one directory")
     }
   }
@@ -226,7 +222,7 @@ extension MergedPartition {
 extension MergedPartition {
   /// What the parts' configurations may differ in: what each holds, and in what type.
   private static let ownKeys: Set<String> = [
-    "step3_partition", "quantization_config", "compression_config", "torch_dtype", "dtype",
+    ConfigurationDocument.partitionKey, "quantization_config", "compression_config", "torch_dtype", "dtype",
   ]
 
   /// The configuration of the part that serves text, without what makes it a part's.
@@ -235,7 +231,7 @@ extension MergedPartition {
   private static func configuration(
     _ marks: [Mark], _ set: Checkpoint
   ) throws(CheckpointError) -> (document: ConfigurationDocument?, isStated: Bool) {
-    guard let first = marks.first(where: { $0.role == "attention" }) ?? marks.first,
+    guard let first = marks.first(where: { $0.role == .attention }) ?? marks.first,
       let text = first.part.checkpoint.configuration
     else { return (nil, true) }
     func model(_ mark: Mark) -> JSONMembers {
@@ -252,10 +248,10 @@ extension MergedPartition {
         remedy: "bring the parts of one conversion together")
     }
     var merged = try ConfigurationText(text)
-    merged["step3_partition"] = nil
+    merged[ConfigurationDocument.partitionKey] = nil
     var isStated = true
     for key in ["quantization_config", "compression_config"] {
-      let stated = marks.filter { $0.role != "vision" }.map { $0.members[key] ?? .null }
+      let stated = marks.filter { $0.role != .vision }.map { $0.members[key] ?? .null }
       guard let value = stated.first(where: { $0 != .null }) else { continue }
       isStated = isStated && stated.allSatisfy { $0 == value }
       for mark in marks where mark.members[key] == value {

@@ -6,9 +6,6 @@ internal import Step3Model
 internal import TensorFormats
 
 extension OutputPart {
-  /// The member of `config.json` that says what a part is.
-  static let partitionKey = "step3_partition"
-
   private static let quantizationKey = "quantization_config"
   private static let textKey = "text_config"
 
@@ -39,7 +36,7 @@ extension OutputPart {
       var text = try ConfigurationText(source)
       let original = text
       try setQuantization(&text)
-      if part.role != .model { text[Self.partitionKey] = partition(part) }
+      if part.role != .model { text[ConfigurationDocument.partitionKey] = partition(part).text }
       var amendments = try amend(&text)
       if document?.hasByteOrderMark == true {
         amendments.append(
@@ -79,7 +76,7 @@ extension OutputPart {
       text[Self.textKey] = inner.text(indentation: 2)
     }
     // A part without quantised tensors, such as the vision side, must not claim any.
-    let modules = try QuantizedModules(weights.map(\.written), isStep3: model.step3 != nil)
+    let modules = try QuantizedModules(weights.map(\.written), of: model.step3?.family.model)
     text[Self.quantizationKey] = modules.map { QuantizationConfiguration($0).text }
   }
 }
@@ -147,7 +144,7 @@ extension OutputPart {
     let plain = [ElementType.bf16: "bfloat16", .f16: "float16", .f32: "float32"]
     var (before, after): ([ElementType: Int], [ElementType: Int]) = ([:], [:])
     for weight in weights
-    where weight.shape.rank >= 2 && EngineModules.isLinear(weight.written, isStep3: model.step3 != nil) {
+    where weight.shape.rank >= 2 && EngineModules.isLinear(weight.written, ofKnownModel: model.step3 != nil) {
       if weight.source.scheme == nil {
         before[weight.source.elementType, default: 0] += weight.shape.elementCount
       }
@@ -178,44 +175,37 @@ extension PlacedTensor {
 
 extension OutputPart {
   /// What the part is, and which boxes of the model's tensors it holds, where it does not hold all of one.
-  private func partition(_ part: ShardPlan.Part) -> String {
-    func position(_ position: ShardPlan.Position) -> String {
-      #"{"rank": \#(position.rank), "ranks": \#(position.ranks)}"#
-    }
-    var lines = [
-      #""role": "\#(part.role.rawValue)""#, #""rank": \#(part.rank)"#, #""ranks": \#(part.ranks)"#,
-      #""expert_parallel": \#(position(part.expertParallel))"#,
-      #""tensor_parallel": \#(position(part.tensorParallel))"#,
-      #""router": "\#(request.router.rawValue)""#,
-    ]
+  private func partition(_ part: ShardPlan.Part) -> PartitionRecord {
     // Codes are counted in the elements that they stand for, all else in its own.
     let boxes = Dictionary(
       weights.compactMap { weight in weight.isWhole ? nil : (weight.slice, weight) },
       uniquingKeysWith: { first, _ in first })
-    let slices = part.tensors.compactMap { tensor -> String? in
-      guard let box = boxes[tensor.source]?.box(of: tensor) else { return nil }
-      return "      \(JSONText.quoted(tensor.name)): {\"shape\": \(box.shape), "
-        + "\"origin\": \(box.origin), \"extent\": \(box.extent)}"
-    }
-    lines.append(
-      slices.isEmpty ? #""slices": {}"# : "\"slices\": {\n" + slices.joined(separator: ",\n") + "\n    }")
-    return "{\n" + lines.map { "    \($0)" }.joined(separator: ",\n") + "\n  }"
+    return PartitionRecord(
+      PartIdentity(
+        part.role, expertParallel: part.expertParallel, tensorParallel: part.tensorParallel,
+        routesInFFN: request.router == .ffn),
+      slices: part.tensors.compactMap { tensor in
+        boxes[tensor.source]?.box(of: tensor).map { PartitionRecord.Slice(tensor: tensor.name, box: $0) }
+      })
   }
 }
 
 extension PlacedTensor {
   /// Which part of the unpartitioned model's tensor one of its tensors is; `nil` if it is all of it.
-  fileprivate func box(of tensor: ShardPlan.Tensor) -> (shape: [Int], origin: [Int], extent: [Int])? {
+  fileprivate func box(of tensor: ShardPlan.Tensor) -> TensorBox? {
     var shape = source.shape.dimensions
     var (origin, extent) = (origin, extent)
     let rank = shape.count
+    func box(_ shape: [Int], _ origin: [Int], _ extent: [Int]) -> TensorBox? {
+      TensorBox(TensorShape(shape), origin: origin, extent: extent)
+    }
     func divide(_ axis: Int, by unit: Int) {
       shape[axis] = (shape[axis] + unit - 1) / unit
       origin[axis] /= unit
       extent[axis] = (extent[axis] + unit - 1) / unit
     }
     switch tensor.operation.part {
-    case nil where tensor.role == source.role, .codes: return (shape, origin, extent)
+    case nil where tensor.role == source.role, .codes: return box(shape, origin, extent)
     case nil, .shape: return nil
     case .scales:
       guard let scheme = tensor.operation.scheme?.scheme else { return nil }
@@ -229,6 +219,6 @@ extension PlacedTensor {
       guard rank == 3 else { return nil }
       (shape, origin, extent) = ([shape[0]], [origin[0]], [extent[0]])
     }
-    return extent == tensor.shape.dimensions && extent != shape ? (shape, origin, extent) : nil
+    return extent == tensor.shape.dimensions && extent != shape ? box(shape, origin, extent) : nil
   }
 }

@@ -20,7 +20,7 @@ struct SourceTensor {
   /// Its name in a GGUF output; `nil` where the model has none for it.
   let ggufName: String?
   /// Which kind of instance it lives on when the model is cut.
-  let side: ShardPlan.Part.Role
+  let side: PartRole
   /// Whether it belongs to the vision side, which GGUF keeps in a file of its own.
   let isVision: Bool
   /// Whether the outermost dimension counts experts.

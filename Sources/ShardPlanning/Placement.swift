@@ -1,5 +1,5 @@
-internal import ModelWeights
 internal import Checkpoint
+internal import ModelWeights
 internal import TensorFormats
 
 /// Which parts there are, and which of them holds which tensor.
@@ -40,15 +40,15 @@ extension Placement {
     try Self.check(layout, headCount: headCount)
     var parts: [ShardPlan.Part] = []
     for rank in 0..<layout.attentionTP {
-      parts.append(Self.part(.attention, tp: ShardPlan.Position(rank: rank, ranks: layout.attentionTP)))
+      parts.append(Self.part(.attention, tp: PartIdentity.Position(rank: rank, ranks: layout.attentionTP)))
     }
     let attention = 0..<parts.count
     for expert in 0..<layout.ffnEP {
       for tensor in 0..<layout.ffnTP {
         parts.append(
           Self.part(
-            .ffn, ep: ShardPlan.Position(rank: expert, ranks: layout.ffnEP),
-            tp: ShardPlan.Position(rank: tensor, ranks: layout.ffnTP)))
+            .ffn, ep: PartIdentity.Position(rank: expert, ranks: layout.ffnEP),
+            tp: PartIdentity.Position(rank: tensor, ranks: layout.ffnTP)))
       }
     }
     let ffn = attention.upperBound..<parts.count
@@ -91,8 +91,14 @@ extension Placement {
   private static func check(_ layout: ShardPlan.AFDLayout, headCount: Int) throws(CheckpointError) {
     for (option, count) in [
       ("--ffn-ep", layout.ffnEP), ("--ffn-tp", layout.ffnTP), ("--attention-tp", layout.attentionTP),
-    ] where count < 1 {
-      throw CheckpointError(.invalidRequest, "\(option) is \(count); there must be one rank at least")
+    ] where !(1...PartIdentity.mostRanks).contains(count) {
+      throw CheckpointError(
+        .invalidRequest, "\(option) is \(count); it can be from 1 to \(PartIdentity.mostRanks)")
+    }
+    guard layout.ffnRanks <= PartIdentity.mostRanks else {
+      throw CheckpointError(
+        .invalidRequest, "--ffn-ep times --ffn-tp is \(layout.ffnRanks)",
+        remedy: "there can be \(PartIdentity.mostRanks) FFN ranks")
     }
     guard headCount % layout.attentionTP == 0 else {
       let choices = Cut.divisors(upTo: headCount) { headCount % $0 == 0 }
@@ -103,16 +109,15 @@ extension Placement {
     }
   }
 
-  /// A part's name says what was divided: `ffn-ep0-tp1`, `ffn-tp1`, `ffn`.
   private static func part(
-    _ role: ShardPlan.Part.Role, ep: ShardPlan.Position = .only, tp: ShardPlan.Position = .only
+    _ role: PartRole, ep: PartIdentity.Position = .only, tp: PartIdentity.Position = .only
   ) -> ShardPlan.Part {
-    var directory = role.rawValue
-    if ep.ranks > 1 { directory += "-ep\(ep.rank)" }
-    if tp.ranks > 1 { directory += "-tp\(tp.rank)" }
+    // Which side the router is on is no part of a name.
+    let identity = PartIdentity(role, expertParallel: ep, tensorParallel: tp, routesInFFN: false)
     return ShardPlan.Part(
-      directory: directory, role: role, rank: ep.rank * tp.ranks + tp.rank, ranks: ep.ranks * tp.ranks,
-      expertParallel: ep, tensorParallel: tp, files: [], documents: [], copies: [])
+      directory: identity.standardName, role: role, rank: identity.position.rank,
+      ranks: identity.position.ranks, expertParallel: ep, tensorParallel: tp, files: [], documents: [],
+      copies: [])
   }
 
   private static func reason(for source: SourceTensor) -> String {

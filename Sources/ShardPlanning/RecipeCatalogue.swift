@@ -39,7 +39,7 @@ public enum RecipeCatalogue {
     guard let inventory = try? Step3Inventory(configuration) else { return [] }
     return inventory.tensors.map {
       RecipeSubject(
-        name: $0.name.huggingFace, otherNames: [$0.name.gguf], role: $0.role, layer: $0.layer,
+        name: $0.publishedName, otherNames: [$0.ggufName].compactMap { $0 }, role: $0.role, layer: $0.layer,
         layerCount: configuration.text.layerCount, shape: $0.shape, sourceType: $0.elementType,
         expertCount: configuration.text.expertCount)
     }

@@ -1,6 +1,5 @@
 public import Checkpoint
 public import Quantization
-public import Step3Model
 public import TensorFormats
 
 /// Where every byte of a conversion goes: the program that the pipeline runs.
@@ -160,7 +159,7 @@ extension ShardPlan {
     }
 
     /// The side of the router; without a partition it does not matter.
-    var router: Step3Placement.RouterSide {
+    var router: RouterSide {
       if case .afd(let layout) = partition { layout.router } else { .attention }
     }
   }
@@ -183,11 +182,11 @@ extension ShardPlan {
     /// Between how many ranks the attention heads are divided.
     public var attentionTP: Int
     /// The side of the router.
-    public var router: Step3Placement.RouterSide
+    public var router: RouterSide
 
     /// Describes a deployment.
     public init(
-      ffnEP: Int = 1, ffnTP: Int = 1, attentionTP: Int = 1, router: Step3Placement.RouterSide = .attention
+      ffnEP: Int = 1, ffnTP: Int = 1, attentionTP: Int = 1, router: RouterSide = .attention
     ) {
       self.ffnEP = ffnEP
       self.ffnTP = ffnTP
@@ -205,40 +204,24 @@ extension ShardPlan {
 extension ShardPlan {
   /// One output directory, which opens as a checkpoint by itself.
   public struct Part: Codable, Hashable, Sendable {
-    /// What the part serves as.
-    public enum Role: String, Codable, Hashable, Sendable {
-      case model, attention, ffn, vision
-    }
-
     /// The directory below the output; empty for an unpartitioned model, which is the output itself.
     public var directory: String
     /// What the part serves as.
-    public var role: Role
+    public var role: PartRole
     /// Its number among the parts of its role.
     public var rank: Int
     /// How many parts of its role there are.
     public var ranks: Int
     /// Which share of the experts it holds.
-    public var expertParallel: Position
+    public var expertParallel: PartIdentity.Position
     /// Which slice of what tensor parallelism cuts it holds.
-    public var tensorParallel: Position
+    public var tensorParallel: PartIdentity.Position
     /// The weight files.
     public var files: [File]
     /// Text files that are made: `config.json`, the index.
     public var documents: [Document]
     /// Files that are copied as they are: tokenizer, chat template.
     public var copies: [Copy]
-  }
-
-  /// A place in a group of ranks.
-  public struct Position: Codable, Hashable, Sendable {
-    /// Counted from 0.
-    public var rank: Int
-    /// The size of the group; 1 where nothing is divided.
-    public var ranks: Int
-
-    /// The only one of its kind.
-    static let only = Position(rank: 0, ranks: 1)
   }
 
   /// One weight file.

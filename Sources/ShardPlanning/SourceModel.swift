@@ -67,7 +67,7 @@ struct SourceModel {
   ///
   /// - Throws: `.unsupported` for codes that are not understood, `.malformed` for a broken configuration.
   init(
-    _ source: Checkpoint, router: Step3Placement.RouterSide, sideDirectory: String,
+    _ source: Checkpoint, router: RouterSide, sideDirectory: String,
     isQuantizationStated: Bool = true
   ) throws(CheckpointError) {
     self.isQuantizationStated = isQuantizationStated
@@ -78,13 +78,12 @@ struct SourceModel {
     isRaw = false
     isPart = weights.isPart
     step3 = weights.configuration
-    let placement = Step3Placement(router: router)
     var tensors: [SourceTensor] = []
     var codes: Set<String> = []
     for name in weights.names {
       guard let weight = weights[name], let piece = weight.pieces.first else { continue }
       codes.insert(piece.stored.codes.name)
-      tensors.append(Self.describe(name, piece, in: checkpoint, step3: step3, placement))
+      tensors.append(Self.describe(name, piece, in: checkpoint, step3: step3, router))
     }
     self.tensors = tensors
     companions = checkpoint.tensors.filter { !codes.contains($0.name) }
@@ -92,7 +91,7 @@ struct SourceModel {
 
   private static func describe(
     _ name: String, _ piece: ModelWeights.Piece, in checkpoint: Checkpoint, step3: Step3Configuration?,
-    _ placement: Step3Placement
+    _ router: RouterSide
   ) -> SourceTensor {
     let isGGUF = checkpoint.format == .gguf
     let codes = piece.stored.codes
@@ -102,7 +101,7 @@ struct SourceModel {
     let decoded = checkpoint.files[codes.file].derivations.first {
       $0.name == codes.name && $0.operation.hasPrefix("decoded")
     }?.operation
-    guard step3 != nil, let known = Step3TensorName(huggingFace: name) else {
+    guard let model = step3?.family.model, let known = model.tensor(published: name) else {
       let description = TensorDescription(name: name)
       return SourceTensor(
         name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: description.role,
@@ -110,20 +109,15 @@ struct SourceModel {
         isVision: checkpoint.files[codes.file].isVisionCompanion, isExpertStack: false,
         tensorParallelAxis: nil, decoded: decoded)
     }
-    let side: ShardPlan.Part.Role =
-      switch placement.side(of: known) {
-      case .attention: .attention
-      case .ffn: .ffn
-      case .vision: .vision
-      }
+    let row = model.row(of: known)
     return SourceTensor(
-      name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: known.role,
-      layer: known.layer, safetensorsName: known.huggingFace,
+      name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: model.role(of: known),
+      layer: known.layer, safetensorsName: model.published(known),
       // GGUF has no names for scales that are tensors of their own; what it has from its own source it keeps.
-      ggufName: isGGUF ? codes.name : (known.suffix.isScale ? nil : known.gguf), side: side,
-      isVision: known.module.isVision,
-      isExpertStack: Step3Placement.expertParallelAxis(of: known.module) != nil,
-      tensorParallelAxis: Step3Placement.tensorParallelAxis(of: known.module), decoded: decoded)
+      ggufName: isGGUF ? codes.name : (known.suffix.isScale ? nil : model.gguf(known)),
+      side: model.side(of: known, router: router), isVision: row.isVision,
+      isExpertStack: row.expertAxis != nil,
+      tensorParallelAxis: row.tensorParallelAxis, decoded: decoded)
   }
 }
 
@@ -132,7 +126,7 @@ struct SourceModel {
 extension SourceModel {
   /// Refuses requests that need knowledge of a model that is not known, or of tensors that are not.
   func check(_ request: ShardPlan.Request) throws(CheckpointError) {
-    if request.partition != .none, checkpoint.configurationMembers?[OutputPart.partitionKey] != nil {
+    if request.partition != .none, checkpoint.configurationDocument?.isPart == true {
       throw CheckpointError(
         .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")
@@ -157,7 +151,8 @@ extension SourceModel {
   /// A tensor whose side of the cut is not known is never put on one by default.
   private func checkPlaces(_ request: ShardPlan.Request) throws(CheckpointError) {
     guard request.partition != .none else { return }
-    let strangers = tensors.filter { Step3TensorName(huggingFace: $0.safetensorsName) == nil }
+    let model = step3?.family.model
+    let strangers = tensors.filter { model?.tensor(published: $0.safetensorsName) == nil }
     guard let first = strangers.first else { return }
     let names = strangers.prefix(4).map(\.name.printable).joined(separator: ", ")
     throw CheckpointError(

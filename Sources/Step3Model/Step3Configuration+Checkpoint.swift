@@ -12,7 +12,7 @@ extension Step3Configuration {
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
     if let metadata = checkpoint.ggufMetadata {
-      guard metadata.string("general.architecture") == "step3" else { return nil }
+      guard ModelFamily(ggufArchitecture: metadata.string("general.architecture")) != nil else { return nil }
       var configuration: Step3Configuration
       do throws(CheckpointError) {
         configuration = try Step3Configuration(ggufMetadata: metadata)

@@ -55,7 +55,7 @@ extension Step3Configuration {
   ///
   /// - Throws: `.unsupported` for another architecture, `.malformed` naming the key.
   public init(ggufMetadata metadata: GGUFMetadata) throws(CheckpointError) {
-    guard metadata["general.architecture"] == .string("step3") else {
+    guard let family = ModelFamily(ggufArchitecture: metadata.string("general.architecture")) else {
       throw CheckpointError(.unsupported, "general.architecture: expected 'step3', found another")
     }
     let keys = GGUFKeys(metadata)
@@ -106,7 +106,8 @@ extension Step3Configuration {
     }
     let ids = 0...(text.vocabularySize - 1)
     self.init(
-      text: text, vision: nil, bosTokenID: try keys.tokenID("tokenizer.ggml.bos_token_id", in: ids),
+      family: family, text: text, vision: nil,
+      bosTokenID: try keys.tokenID("tokenizer.ggml.bos_token_id", in: ids),
       eosTokenIDs: try keys.endTokenIDs(in: ids),
       padTokenID: try keys.tokenID("tokenizer.ggml.padding_token_id", in: ids))
   }

@@ -3,17 +3,18 @@ package import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// Whether a `config.json` describes a model of this family, by `model_type` or `architectures`. Bytes that are no
+  /// Whether a `config.json` describes a Step-3, by `model_type` or `architectures`. Bytes that are no
   /// JSON object describe none.
   public static func isStep3(configJSON bytes: [UInt8]) -> Bool {
     (try? JSONValue.parse(bytes, name: "config.json")).map(isStep3) ?? false
   }
 
   /// The same of a document that is parsed.
-  package static func isStep3(_ document: JSONValue) -> Bool {
-    if let type = document["model_type"]?.text, ["step3_vl", "step3_text"].contains(type) { return true }
-    let names = document["architectures"]?.strings ?? []
-    return names.contains("Step3VLForConditionalGeneration") || names.contains("Step3TextForCausalLM")
+  package static func isStep3(_ document: JSONValue) -> Bool { family(document) == .step3 }
+
+  static func family(_ document: JSONValue) -> ModelFamily? {
+    ModelFamily(
+      modelType: document["model_type"]?.text, architectures: document["architectures"]?.strings ?? [])
   }
 
   /// Reads a `config.json`, nested (`text_config`) or flat (`Step3TextForCausalLM`).
@@ -28,7 +29,7 @@ extension Step3Configuration {
   /// - Throws: As ``init(configJSON:)``.
   package init(_ document: JSONValue) throws(CheckpointError) {
     let root = try JSONObject(document, place: "config.json: ")
-    guard Self.isStep3(document) else {
+    guard let family = Self.family(document) else {
       throw CheckpointError(
         .unsupported,
         "config.json: model_type: expected 'step3_vl' or 'step3_text', found \(root.value("model_type")?.kind ?? "nothing")"
@@ -36,6 +37,7 @@ extension Step3Configuration {
     }
     var textObject = root
     if let nested = try root.object("text_config") { textObject = nested }
+    self.family = family
     let text = try Text(textObject)
     self.text = text
     if let object = try root.object("vision_config") {

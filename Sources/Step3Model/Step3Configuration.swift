@@ -1,5 +1,8 @@
-/// The dimensions of a Step-3 checkpoint. Other members of the family are further values of this type.
+/// The dimensions of a checkpoint, as its configuration states them. What they are the dimensions of says the
+/// ``ModelDescription`` of its ``family``.
 public struct Step3Configuration: Hashable, Sendable {
+  /// Which member of the family it is.
+  public var family: ModelFamily
   /// The language model.
   public var text: Text
   /// The vision side; `nil` for a checkpoint of the language model alone.
@@ -160,9 +163,11 @@ public struct Step3Configuration: Hashable, Sendable {
 
   /// Makes a configuration.
   public init(
-    text: Text = Text(), vision: Vision? = Vision(), quantization: Quantization? = nil, bosTokenID: Int? = 0,
+    family: ModelFamily = .step3, text: Text = Text(), vision: Vision? = Vision(),
+    quantization: Quantization? = nil, bosTokenID: Int? = 0,
     eosTokenIDs: [Int] = [1], padTokenID: Int? = nil
   ) {
+    self.family = family
     self.text = text
     self.vision = vision
     self.quantization = quantization

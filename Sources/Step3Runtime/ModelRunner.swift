@@ -173,9 +173,9 @@ extension ModelRunner {
   public func estimatedBytes(layer: Int, tokens: Int) -> Int {
     let text = model.text
     var bytes = 0
-    for module in Step3Module.allCases where module.scope == .textLayer {
-      guard let weight = model.weights[Step3TensorName(module, layer: layer)] else { continue }
-      guard module.isExpertStack else {
+    for module in model.description.modules where module.scope == .textLayer {
+      guard let weight = model.weights[Step3TensorName(module.module, layer: layer)] else { continue }
+      guard module.expertAxis != nil else {
         bytes += weight.byteCount
         continue
       }
@@ -186,14 +186,5 @@ extension ModelRunner {
       bytes += Int(Double(weight.byteCount) * (1 - share))
     }
     return bytes
-  }
-}
-
-extension Step3Module {
-  fileprivate var isExpertStack: Bool {
-    switch self {
-    case .expertGate, .expertUp, .expertDown: true
-    default: false
-    }
   }
 }

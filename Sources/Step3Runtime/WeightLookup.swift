@@ -11,7 +11,7 @@ extension ModelWeights {
     guard let weight = self[name] else {
       throw CheckpointError(
         .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
-        tensor: name.huggingFace)
+        tensor: spelled(name))
     }
     try check(weight, shape)
     return weight
@@ -34,7 +34,7 @@ extension ModelWeights {
       guard isPart else {
         throw CheckpointError(
           .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
-          tensor: name.huggingFace)
+          tensor: spelled(name))
       }
       return nil
     }
@@ -50,6 +50,13 @@ extension ModelWeights {
     return try values(of: weight)
   }
 
+  /// What a norm multiplies with, whether it is stored as that or around zero.
+  func norm(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
+    let stored = try vector(name, count)
+    guard let offset = model?[name.module]?.offset, offset != 0 else { return stored }
+    return stored.map { $0 + offset }
+  }
+
   /// A vector that is stored as one row: `[1, count]`, or `[count]` where a format leaves out axes of length 1.
   func row(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
     guard let weight = self[name], weight.shape.dimensions == [count] else {
@@ -62,6 +69,9 @@ extension ModelWeights {
   func convolution(_ name: Step3TensorName, _ shape: [Int]) throws(CheckpointError) -> MatrixReader {
     try MatrixReader(convolution: weight(name, shape), of: self)
   }
+
+  /// The published name of a tensor, for messages.
+  func spelled(_ name: Step3TensorName) -> String { model?.published(name) ?? "\(name.module)" }
 
   private func check(_ weight: Weight, _ shape: [Int]) throws(CheckpointError) {
     guard weight.shape.dimensions == shape else {

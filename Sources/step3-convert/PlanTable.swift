@@ -105,7 +105,7 @@ extension PlanTable {
       TextTable.Column("all ranks", .right), TextTable.Column("largest rank", .right),
       TextTable.Column("bits/weight", .right),
     ])
-    for role in [ShardPlan.Part.Role.attention, .ffn, .vision] {
+    for role in PartRole.parts {
       let parts = plan.parts.filter { $0.role == role }
       guard !parts.isEmpty else { continue }
       let parameters = parts.reduce(0) { $0 + $1.parameters }

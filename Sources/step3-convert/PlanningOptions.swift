@@ -4,11 +4,10 @@ import CommandSupport
 public import Quantization
 public import QuantizationRecipes
 import ShardPlanning
-public import Step3Model
 import TensorFormats
 
 extension Checkpoint.Format: ExpressibleByArgument {}
-extension Step3Placement.RouterSide: ExpressibleByArgument {}
+extension RouterSide: ExpressibleByArgument {}
 extension SchemeRecipe.Scope: ExpressibleByArgument {}
 extension ScaleSearch: ExpressibleByArgument {}
 
@@ -76,7 +75,7 @@ struct PlanningOptions: ParsableArguments {
   var attentionTP = 1
 
   @Option(name: .long, help: "The side that the router's weights live on.")
-  var router: Step3Placement.RouterSide = .attention
+  var router: RouterSide = .attention
 
   @Option(
     name: .customLong("max-shard-size"),
@@ -130,12 +129,13 @@ struct PlanningOptions: ParsableArguments {
     if tokenizerPre != nil, to != .gguf { throw ValidationError("--tokenizer-pre needs --to gguf.") }
     for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
       if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
-      guard (1...4096).contains(count) else {
-        throw ValidationError("\(option) must be from 1 to 4096; got \(count).")
+      guard (1...PartIdentity.mostRanks).contains(count) else {
+        throw ValidationError("\(option) must be from 1 to \(PartIdentity.mostRanks); got \(count).")
       }
     }
-    guard ffnEP * ffnTP <= 4096 else {
-      throw ValidationError("--ffn-ep times --ffn-tp must be 4096 at most; got \(ffnEP * ffnTP).")
+    guard ffnEP * ffnTP <= PartIdentity.mostRanks else {
+      throw ValidationError(
+        "--ffn-ep times --ffn-tp must be \(PartIdentity.mostRanks) at most; got \(ffnEP * ffnTP).")
     }
     if strict, allowFallback { throw ValidationError("--strict and --allow-fallback exclude each other.") }
     if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }

@@ -119,7 +119,7 @@ public enum SparseCheckpoint {
       size += bytes
       shards[shards.count - 1].append(
         Entry(
-          name: tensor.name.huggingFace, type: tensor.elementType.rawValue, shape: tensor.shape.dimensions,
+          name: tensor.publishedName, type: tensor.elementType.rawValue, shape: tensor.shape.dimensions,
           bytes: bytes))
     }
     return shards

@@ -52,13 +52,13 @@ struct SyntheticCheckpoint {
     let isFused = (fusedAttention ?? scheme.needsFusedAttention) && !expertsOnly
     for tensor in try Step3Inventory(Self.model).tensors {
       let module = tensor.name.module
-      let stem = String(tensor.name.huggingFace.split(separator: ".").dropLast().joined(separator: "."))
+      let stem = String(tensor.publishedName.split(separator: ".").dropLast().joined(separator: "."))
       let shape = tensor.shape.dimensions
-      if module.role == .routedExperts {
+      if tensor.role == .routedExperts {
         for part in scheme.parts(rows: shape[1], columns: shape[2], isExpert: true) {
           add("\(stem).\(part.suffix)", part.type, [shape[0]] + part.shape)
         }
-      } else if module.isQuantizableLinear, !expertsOnly {
+      } else if ModelDescription.step3[module]?.isLinear == true, !expertsOnly {
         if isFused, [.query, .key, .value].contains(module) {
           guard module == .query else { continue }
           for part in scheme.parts(rows: shape[0] + 256, columns: shape[1], isExpert: false) {
@@ -70,7 +70,7 @@ struct SyntheticCheckpoint {
           add("\(stem).\(part.suffix)", part.type, part.shape)
         }
       } else {
-        add(tensor.name.huggingFace, "BF16", shape)
+        add(tensor.publishedName, "BF16", shape)
       }
     }
   }

@@ -14,7 +14,7 @@ internal import Testing
     let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes))
     #expect(inventory.issues(with: checkpoint.tensors.map { (name: $0.name, shape: $0.shape) }).isEmpty)
     let types = Dictionary(uniqueKeysWithValues: checkpoint.tensors.map { ($0.name, $0.elementType) })
-    for tensor in inventory.tensors { #expect(types[tensor.name.huggingFace] == tensor.elementType) }
+    for tensor in inventory.tensors { #expect(types[tensor.publishedName] == tensor.elementType) }
     return checkpoint
   }
 
@@ -98,10 +98,10 @@ internal import Testing
     let inventory = try Step3Inventory(ModelSlice.configuration())
     #expect(inventory.byteCount == 12_495_599_616)
     let full = Dictionary(
-      uniqueKeysWithValues: try Step3Inventory(.published).tensors.map { ($0.name.huggingFace, $0.shape) })
+      uniqueKeysWithValues: try Step3Inventory(.published).tensors.map { ($0.publishedName, $0.shape) })
     // Only the vocabulary is not of published size.
     for tensor in inventory.tensors where tensor.layer != nil {
-      let published = tensor.name.huggingFace.replacingOccurrences(of: "layers.1.", with: "layers.4.")
+      let published = tensor.publishedName.replacingOccurrences(of: "layers.1.", with: "layers.4.")
       #expect(full[published] == tensor.shape)
     }
   }

@@ -80,10 +80,12 @@ private func bytes(_ path: String) throws -> [UInt8] {
 
   @Test func namesAreABijection() throws {
     var gguf: Set<String> = []
-    for name in try Step3Inventory(.published).tensors.map(\.name) {
-      #expect(Step3TensorName(huggingFace: name.huggingFace) == name)
-      #expect(Step3TensorName(gguf: name.gguf) == name)
-      #expect(gguf.insert(name.gguf).inserted)
+    let model = ModelDescription.step3
+    for tensor in try Step3Inventory(.published).tensors {
+      #expect(model.tensor(published: tensor.publishedName) == tensor.name)
+      let name = try #require(tensor.ggufName)
+      #expect(model.tensor(gguf: name) == tensor.name)
+      #expect(gguf.insert(name).inserted)
     }
   }
 
@@ -93,12 +95,12 @@ private func bytes(_ path: String) throws -> [UInt8] {
     let index = try JSONDecoder().decode(
       Index.self, from: Data(bytes("\(preset)/model.safetensors.index.json")))
     let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes("\(preset)/config.json")))
-    #expect(Set(inventory.tensors.map(\.name.huggingFace)) == Set(index.weight_map.keys))
+    #expect(Set(inventory.tensors.map(\.publishedName)) == Set(index.weight_map.keys))
   }
 
   @Test func listsIssues() throws {
     let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes("tiny/config.json")))
-    var found = inventory.tensors.map { (name: $0.name.huggingFace, shape: $0.shape) }
+    var found = inventory.tensors.map { (name: $0.publishedName, shape: $0.shape) }
     #expect(inventory.issues(with: found).isEmpty)
     let gone = found.removeFirst()
     found[0].shape = TensorShape([1])
@@ -111,22 +113,24 @@ private func bytes(_ path: String) throws -> [UInt8] {
 
 @Suite struct PlacementTests {
   @Test func sides() throws {
-    var sizes: [Step3Placement.Side: Int] = [:]
+    let model = ModelDescription.step3
+    var sizes: [PartRole: Int] = [:]
     for tensor in try Step3Inventory(.published).tensors {
-      sizes[Step3Placement().side(of: tensor.name), default: 0] += tensor.shape.elementCount
+      sizes[model.side(of: tensor.name, router: .attention), default: 0] += tensor.shape.elementCount
     }
     #expect(sizes[.ffn] == 304_097_525_760)
     #expect(sizes[.attention] == 12_197_012_480)
-    #expect(Step3Placement(router: .ffn).side(of: Step3TensorName(.router, layer: 4)) == .ffn)
-    #expect(Step3Placement.tensorParallelAxis(of: .expertDown) == 2)
-    #expect(Step3Placement.tensorParallelAxis(of: .expertGate) == 1)
+    #expect(model.side(of: Step3TensorName(.router, layer: 4), router: .ffn) == .ffn)
+    #expect(model[.expertDown]?.tensorParallelAxis == 2)
+    #expect(model[.expertGate]?.tensorParallelAxis == 1)
   }
 
   @Test func scalesKnowTheirWeight() throws {
-    let name = try #require(Step3TensorName(huggingFace: "model.layers.4.moe.gate_proj.weight_scale_inv"))
-    #expect(name.role == .scale)
-    #expect(name.weight.huggingFace == "model.layers.4.moe.gate_proj.weight")
-    #expect(Step3TensorName(huggingFace: "model.layers.04.moe.gate.weight") == nil)
+    let model = ModelDescription.step3
+    let name = try #require(model.tensor(published: "model.layers.4.moe.gate_proj.weight_scale_inv"))
+    #expect(model.role(of: name) == .scale)
+    #expect(model.published(name.weight) == "model.layers.4.moe.gate_proj.weight")
+    #expect(model.tensor(published: "model.layers.04.moe.gate.weight") == nil)
     #expect(TensorDescription(name: "model.layers.7.mlp.experts.3.up_proj.weight").role == .routedExperts)
     #expect(TensorDescription(name: "model.layers.7.mlp.experts.3.up_proj.weight").layer == 7)
   }

@@ -130,7 +130,7 @@ internal import Testing
     #expect(inventory.tensors.count == checkpoint.tensors.count)
     let types = Dictionary(uniqueKeysWithValues: checkpoint.tensors.map { ($0.name, $0.elementType) })
     for tensor in inventory.tensors {
-      #expect(types[tensor.name.huggingFace] == tensor.elementType, "\(tensor.name)")
+      #expect(types[tensor.publishedName] == tensor.elementType, "\(tensor.name)")
     }
   }
 }

@@ -1,9 +1,11 @@
 import Checkpoint
 import CheckpointTesting
+import Foundation
 import ModelWeights
 import Safetensors
 import Step3Model
 import Step3Runtime
+import TensorFormats
 import Testing
 
 /// The language model against what the published modeling code computes in F64 on the same weights.
@@ -64,6 +66,31 @@ struct TextModelTests {
         let values = try #require(recorder.values(stage, layer))
         #expect(try details.largestDifference("detail.\(layer).\(name)", values, 0..<7) < 2e-4)
       }
+    }
+  }
+
+  @Test("a model of no known family is not run as if it were one", arguments: ["step3p5", "llama"])
+  func unknownFamily(_ type: String) throws {
+    let directory = try TemporaryDirectory()
+    let copy = directory.path("model")
+    try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: copy)
+    let file = URL(filePath: "\(copy)/config.json")
+    let text = try String(contentsOf: file, encoding: .utf8)
+    let other = text.replacing("Step3VLForConditionalGeneration", with: "OtherForCausalLM")
+      .replacing("Step3TextForCausalLM", with: "OtherForCausalLM")
+      .replacing("\"step3_vl\"", with: "\"\(type)\"")
+    #expect(other != text)
+    try Data(other.utf8).write(to: file)
+    let weights = try ModelWeights(Checkpoint.open(copy))
+    #expect(
+      weights.model == nil && weights[Step3TensorName(.lmHead)] == nil && weights["lm_head.weight"] != nil)
+    let runs: [() throws -> Void] = [
+      { _ = try TextModel(weights, products: Products(threads: 1)) },
+      { _ = try VisionModel(weights, products: Products(threads: 1)) },
+    ]
+    for run in runs {
+      let error = #expect(throws: CheckpointError.self) { try run() }
+      #expect(error?.code == .unsupported && error?.message.contains(type) == true)
     }
   }
 }

@@ -44,8 +44,8 @@ struct VisionStorageTests {
 
   @Test(
     "an AFD partition set opened as a whole", arguments: ["tiny", "odd", "tiny-fp8"],
-    [Step3Placement.RouterSide.attention, .ffn])
-  func partitionSet(_ model: String, _ router: Step3Placement.RouterSide) async throws {
+    [RouterSide.attention, .ffn])
+  func partitionSet(_ model: String, _ router: RouterSide) async throws {
     let path = try await converted(
       model, to: .safetensors, Recipe.named("keep"),
       partition: .afd(.init(ffnEP: 2, router: router)))

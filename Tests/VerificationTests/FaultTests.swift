@@ -87,7 +87,7 @@ struct Fault: Sendable {
     Step3TensorName(.outputNorm),
   ].map { norm in
     Fault(
-      name: "\(norm.huggingFace) left out", layer: norm.layer, tensors: [norm],
+      name: "\(ModelDescription.step3.published(norm)) left out", layer: norm.layer, tensors: [norm],
       drownsIn: norm.module == .queryNorm ? lossy : []
     ) {
       try $0.edit(norm) { $0.fillWithOnes() }
@@ -190,7 +190,8 @@ struct Fault: Sendable {
         #expect(found.tensors.isEmpty)
       } else {
         #expect(found.configuration.isEmpty)
-        #expect(found.tensors.map(\.tensor) == fault.tensors.map(\.huggingFace), "\(fault.name)")
+        #expect(
+          found.tensors.map(\.tensor) == fault.tensors.map(ModelDescription.step3.published), "\(fault.name)")
         #expect(found.firstLayer == fault.layer, "\(fault.name)")
         if stored.recipe == "keep" { expectOnly(fault, standsOutIn: found) }
       }

@@ -111,13 +111,17 @@ struct Victim {
 
   private func find(_ name: Step3TensorName) throws -> (URL, Checkpoint.Tensor)? {
     let opened = try Checkpoint.open(path)
-    guard let tensor = opened[name.huggingFace] ?? opened[name.gguf] else { return nil }
+    let model = ModelDescription.step3
+    guard let tensor = opened[model.published(name)] ?? model.gguf(name).flatMap({ opened[$0] }) else {
+      return nil
+    }
     return (URL(filePath: opened.files[tensor.file].source.path), tensor)
   }
 
   /// Changes a tensor in place.
   func edit(_ name: Step3TensorName, _ change: (inout Content) throws -> Void) throws {
-    let (url, tensor) = try #require(try find(name), "\(path) has no \(name.huggingFace)")
+    let (url, tensor) = try #require(
+      try find(name), "\(path) has no \(ModelDescription.step3.published(name))")
     var data = try Data(contentsOf: url)
     let shape = tensor.shape.dimensions
     var content = Content(

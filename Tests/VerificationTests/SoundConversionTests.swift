@@ -81,7 +81,7 @@ import Verification
     #expect(honest.ok && honest.vision?.ok == true)
     let before = try pair.logits().kl.mean
     let name = "vision_model.transformer.layers.1.self_attn.qkv_proj.weight"
-    let weight = try #require(Step3TensorName(huggingFace: name))
+    let weight = try #require(ModelDescription.step3.tensor(published: name))
     try Victim(path: sound).edit(weight) { $0.reverseRows(matrix: 0) }
     let spoilt = try ForwardPair(sound, of: source, [tokens], pixels: pixels)
     #expect(try spoilt.logits().kl.mean > before)

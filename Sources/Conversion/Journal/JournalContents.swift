@@ -26,7 +26,7 @@ struct JournalContents: Sendable {
 
   private static func read(in directory: HeldDirectory) throws(CheckpointError) -> [UInt8] {
     let file = try InputFile(OutputMarkers.journal, in: directory)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
+    guard file.byteCount <= OutputMarkers.largestRecord else {
       throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a journal", path: file.path)
     }
     return try file.readBytes(0..<file.byteCount)

@@ -33,18 +33,22 @@ struct JournalIdentity: Codable, Equatable {
   /// Whether weights that are no numbers were let through.
   var allowsNonFinite: Bool { request.allowNonFinite }
 
-  init(_ plan: ShardPlan) {
+  /// - Throws: `.invalidRequest` for a plan of which there would be no manifest that can be read.
+  init(_ plan: ShardPlan) throws(CheckpointError) {
     tool = plan.tool
     sources = plan.source.files
     request = plan.request
     listing = OutputListing(plan)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let encoded: [UInt8]
     do {
-      self.plan = "\(try Digest.xxh3(of: Array(encoder.encode(plan.allowingNonFinite(false)))))"
+      encoded = Array(try encoder.encode(plan.allowingNonFinite(false)))
     } catch {
       preconditionFailure("a plan can always be encoded: \(error)")
     }
+    try Manifest.requireReadable(plan, encoded: encoded)
+    self.plan = "\(Digest.xxh3(of: encoded))"
   }
 
   /// Reads the identity that ``text`` wrote.

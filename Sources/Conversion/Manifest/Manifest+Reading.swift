@@ -51,7 +51,7 @@ extension Manifest {
 
   private static func parse(_ file: InputFile) throws(CheckpointError) -> Manifest {
     do throws(CheckpointError) {
-      guard file.byteCount <= OutputMarkers.largestTextFile else {
+      guard file.byteCount <= OutputMarkers.largestRecord else {
         throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a manifest")
       }
       try checkStart(file.readBytes(0..<min(file.byteCount, 64)))

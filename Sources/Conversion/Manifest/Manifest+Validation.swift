@@ -1,4 +1,5 @@
 internal import ByteStreams
+internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
@@ -54,7 +55,7 @@ extension ManifestCheck {
     try check(limit ?? 1 > 0, "the largest shard is \(limit ?? 0) bytes")
     if case .afd(let layout) = plan.request.partition {
       for count in [layout.ffnEP, layout.ffnTP, layout.attentionTP] {
-        try check((1...1 << 20).contains(count), "a partition has \(count) ranks")
+        try check((1...PartIdentity.mostRanks).contains(count), "a partition has \(count) ranks")
       }
     }
     if let importance = plan.importance {

@@ -42,7 +42,7 @@ public struct Conversion: Sendable {
     FileSystem.raiseOpenFileLimit()
     let opening = OutputOpening(
       checkpoint: checkpoint, planned: planned,
-      identity: JournalIdentity(plan), options: options, meter: meters.write,
+      identity: try JournalIdentity(plan), options: options, meter: meters.write,
       warn: warn)
     let target: OutputOpening.Target
     do throws(CheckpointError) {

@@ -149,8 +149,8 @@ extension EngineCheck {
         .keyValueScale, "scales of the KV cache are not read under this name",
         "name it self_attn.attn.k_scale, v_scale or q_scale, or remove it")
     }
-    if let dot = name.lastIndex(of: "."), let stem = Step3TensorName(huggingFace: "\(name[..<dot]).weight"),
-      stem.module.isQuantizableLinear
+    if let dot = name.lastIndex(of: "."), case let model = configuration.family.model,
+      let weight = model.tensor(published: "\(name[..<dot]).weight"), model.row(of: weight).isLinear
     {
       return NameFault(
         .unknownScale, "the scheme that the configuration gives the module has no \(last.printable)",

@@ -12,8 +12,8 @@ extension EngineCheck {
     } else {
       plain.vision = nil
     }
-    for expected in try Step3Inventory(plain).tensors where isNeverQuantized(expected.name.module) {
-      let name = expected.name.huggingFace
+    for expected in try Step3Inventory(plain).tensors where isNeverQuantized(expected.name) {
+      let name = expected.publishedName
       let component = EngineComponent("weight", .bf16, shapes: [expected.shape.dimensions])
       guard let tensor = tensors[name] else {
         let (severity, consequence) = engine.unfilled(isQuantized: isQuantized)
@@ -27,8 +27,8 @@ extension EngineCheck {
     }
   }
 
-  private func isNeverQuantized(_ module: Step3Module) -> Bool {
-    !module.isQuantizableLinear && module != .lmHead
+  private func isNeverQuantized(_ name: Step3TensorName) -> Bool {
+    !configuration.family.model.row(of: name).isLinear && name.module != .lmHead
   }
 
   /// The output projection: no engine makes a quantised module of Step-3's.

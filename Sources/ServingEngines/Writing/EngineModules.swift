@@ -1,10 +1,12 @@
 internal import Checkpoint
 package import Quantization
+internal import Step3Model
 
 /// What engines call the modules that hold a weight.
 ///
 /// Both engines quantise every linear layer that is not listed, under the names of *their* modules: fused ones, and
-/// experts under another name than the tensors'.
+/// experts under another name than the tensors'. What they fuse says the ``ModelDescription`` of a family, and of unknown
+/// models the names that most of them use.
 package enum EngineModules {
   /// The suffix of weights.
   private static let suffix = ".weight"
@@ -16,49 +18,55 @@ package enum EngineModules {
 
   /// The modules that engines make of this one together with its neighbours.
   package static func fused(_ module: String) -> [String]? {
-    guard let (parent, name) = parts(module) else { return nil }
-    switch name {
-    case "q_proj", "k_proj", "v_proj": return ["\(parent).qkv_proj"]
-    case "gate_proj", "up_proj", "down_proj":
-      // Step-3's experts: vLLM calls the module `moe.experts`, SGLang `mlp.experts`.
-      if parent.hasSuffix(".moe") { return ["\(parent).experts", "\(parent.dropLast(4)).mlp.experts"] }
-      return module.hasSuffix("down_proj") ? nil : ["\(parent).gate_up_proj"]
-    default: return nil
+    if let row = row(module) {
+      let layer = module.dropLast(row.publishedName.count)
+      return row.engineNames.isEmpty ? nil : row.engineNames.map { layer + $0 }
     }
+    return usual(module).map { ["\($0.parent).\($0.fusion.name)"] }
   }
 
   /// What has to share its scale per matrix with a module: an expert's gate and up, and all that is fused. Modules
   /// with the same answer share.
   package static func scaleGroup(_ module: String) -> String {
-    guard let (parent, name) = parts(module) else { return module }
-    return switch name {
-    case "q_proj", "k_proj", "v_proj": "\(parent).qkv_proj"
-    case "gate_proj", "up_proj": "\(parent).gate_up_proj"
-    default: module
-    }
+    usual(module).map { "\($0.parent).\($0.fusion.name)" } ?? module
   }
 
   /// The name under which a module's codes are found where queries, keys and values have to be one tensor, and its
   /// place in that tensor; `nil` for all others.
   package static func fusedQuery(_ module: String) -> (module: String, place: Int)? {
-    guard let (parent, name) = parts(module), parent.hasSuffix(".self_attn"),
-      let place = ["q_proj", "k_proj", "v_proj"].firstIndex(of: name)
+    guard row(module)?.fusion == .queryKeyValue, let (parent, name, fusion) = usual(module),
+      let place = fusion.members.firstIndex(of: name)
     else { return nil }
-    return ("\(parent).qkv_proj", place)
+    return ("\(parent).\(fusion.name)", place)
   }
 
-  private static func parts(_ module: String) -> (parent: Substring, name: String)? {
+  /// The modules of layers that engines fuse with others.
+  private static let rows = ModelFamily.allCases.flatMap { family in
+    family.model.modules.filter { $0.scope == .textLayer && $0.isLinear }
+  }
+
+  /// What a family knows of a module, by the part of the name behind the layer.
+  private static func row(_ module: String) -> ModelDescription.Module? {
+    rows.first { module.hasSuffix(".\($0.publishedName)") }
+  }
+
+  /// The fusion that a module takes part in by its own name.
+  private static func usual(
+    _ module: String
+  ) -> (parent: Substring, name: String, fusion: ModelDescription.Fusion)? {
     guard let dot = module.lastIndex(of: ".") else { return nil }
-    return (module[..<dot], String(module[module.index(after: dot)...]))
+    let name = String(module[module.index(after: dot)...])
+    let fusion = row(module)?.fusion ?? ModelDescription.Fusion.usual.first { $0.members.contains(name) }
+    return fusion.map { (module[..<dot], name, $0) }
   }
 
-  /// Whether engines make a linear layer of a weight that they would quantise. Step-3's router, embedding and vision
+  /// Whether engines make a linear layer of a weight that they would quantise. The family's routers, embedding and vision
   /// side are never quantised; of an unknown model that is not known.
-  package static func isLinear(_ weight: WrittenWeight, isStep3: Bool) -> Bool {
+  package static func isLinear(_ weight: WrittenWeight, ofKnownModel isKnown: Bool) -> Bool {
     guard (2...3).contains(weight.rank) else { return false }
     switch weight.role {
     case .attention, .denseFFN, .sharedExpert, .routedExperts, .lmHead, .other: return true
-    case .router, .vision, .projector: return !isStep3
+    case .router, .vision, .projector: return !isKnown
     case .embedding, .norm, .scale: return false
     }
   }

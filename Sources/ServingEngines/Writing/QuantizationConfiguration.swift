@@ -35,10 +35,9 @@ package struct QuantizationConfiguration {
 
   /// Activations are left in BF16. vLLM matches names of modules, whole or in part; SGLang whole ones and `*`.
   private var modelOpt: String {
-    let vision = ["*vision_model.*", "vit_downsampler", "vit_downsampler2", "vit_large_projector"]
-    return object([
+    object([
       #""quant_method": "modelopt""#, #""quant_algo": "W4A16_NVFP4""#, #""group_size": 16"#,
-      #""ignore": \#(list(modules.plainNames + vision))"#,
+      #""ignore": \#(list(modules.plainNames + modules.visionWildcards))"#,
     ])
   }
 

@@ -1,6 +1,7 @@
 internal import Checkpoint
 package import Quantization
 internal import Safetensors
+package import Step3Model
 package import TensorFormats
 
 /// Which modules of one part's checkpoint are quantised, and which engines have to be told to leave alone.
@@ -8,18 +9,19 @@ package struct QuantizedModules {
   /// The scheme of all that is quantised.
   package let scheme: StoredScheme
   private let weights: [WrittenWeight]
-  private let isStep3: Bool
+  private let model: ModelDescription?
 
+  /// - Parameter model: The modules of their model; `nil` for an unknown one.
   /// - Returns: `nil` if nothing is quantised.
   /// - Throws: `.invalidRequest` for what no `quantization_config` can describe: several schemes, and modules that
   ///   engines fuse and that would be stored in different ways.
-  package init?(_ weights: [WrittenWeight], isStep3: Bool) throws(CheckpointError) {
+  package init?(_ weights: [WrittenWeight], of model: ModelDescription?) throws(CheckpointError) {
     guard let first = weights.first(where: { $0.scheme != nil }), let scheme = first.scheme else {
       return nil
     }
     self.scheme = scheme
     self.weights = weights
-    self.isStep3 = isStep3
+    self.model = model
     if let other = weights.first(where: { $0.scheme != nil && $0.scheme != scheme }),
       let second = other.scheme
     {
@@ -29,7 +31,7 @@ package struct QuantizedModules {
           + "(\(scheme.method.rawValue)): a checkpoint's configuration has room for one scheme",
         tensor: other.name, remedy: "store both in the same scheme, or one of them in BF16")
     }
-    if isStep3 { try checkFused() }
+    if model != nil { try checkFused() }
     if scheme.method == .mxfp4 { try checkOnlyExperts() }
   }
 
@@ -37,7 +39,7 @@ package struct QuantizedModules {
   /// quantised and some are not.
   private func checkFused() throws(CheckpointError) {
     var groups: [String: (isQuantized: Bool, tensor: String)] = [:]
-    for weight in weights where EngineModules.isLinear(weight, isStep3: true) || weight.scheme != nil {
+    for weight in weights where EngineModules.isLinear(weight, ofKnownModel: true) || weight.scheme != nil {
       guard let module = EngineModules.module(of: weight.publishedName),
         let group = EngineModules.fused(module)?.first
       else { continue }
@@ -69,10 +71,21 @@ package struct QuantizedModules {
 
   // MARK: - What is not quantised
 
+  /// The vision side, as a list of names and wildcards. An unknown model gets those of Step-3.
+  var visionWildcards: [String] {
+    var names: [String] = []
+    for row in (model ?? .step3).modules where row.isVision && row.scope == .global {
+      let dot = row.publishedName.firstIndex(of: ".")
+      let name = dot.map { "*\(row.publishedName[..<$0]).*" } ?? row.publishedName
+      if !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
+
   /// The linear layers that are not quantised, by the module that holds the weight.
   private var plain: [(module: String, weight: WrittenWeight)] {
     weights.compactMap { weight in
-      guard weight.scheme == nil, EngineModules.isLinear(weight, isStep3: isStep3),
+      guard weight.scheme == nil, EngineModules.isLinear(weight, ofKnownModel: model != nil),
         let module = EngineModules.module(of: weight.publishedName)
       else { return nil }
       return (module, weight)
@@ -95,15 +108,20 @@ package struct QuantizedModules {
   /// The same as regular expressions, as compressed-tensors has them after `re:`. None is anchored at the beginning,
   /// where vLLM puts a prefix.
   var plainPatterns: [String] {
-    guard isStep3 else { return plainNames }
-    var patterns = [
-      "lm_head", "model.embed_tokens", #"re:.*vision_model.*"#, #"re:.*vit_.*"#, #"re:.*moe\.gate$"#,
-    ]
-    for family in Family.allCases {
-      let members = weights.filter { family.contains($0) }
+    guard let model else { return plainNames }
+    var patterns = [Step3Module.lmHead, .tokenEmbedding].compactMap { model[$0]?.publishedName }
+    patterns += model.visionPrefixes.map { "re:.*\($0).*" }
+    if let router = model[.router] { patterns.append("re:.*\(Self.escaped(router.publishedName))$") }
+    for role in [TensorRole.attention, .sharedExpert, .denseFFN, .routedExperts] {
+      let members = weights.filter {
+        $0.role == role && EngineModules.isLinear($0, ofKnownModel: true)
+      }
       let plain = members.filter { $0.scheme == nil }
-      guard !plain.isEmpty else { continue }
-      patterns += plain.count == members.count ? [family.pattern(members)] : family.patterns(plain)
+      let rows = model.modules.filter { $0.role == role && $0.isLinear }
+      guard !plain.isEmpty, let row = rows.first else { continue }
+      patterns +=
+        plain.count == members.count || role == .routedExperts
+        ? [Self.pattern(plain, row)] : Self.patterns(plain, row)
     }
     return patterns
   }
@@ -111,60 +129,51 @@ package struct QuantizedModules {
 
 // MARK: - Patterns
 
-/// The linear layers of one kind.
-private enum Family: CaseIterable {
-  case attention, shared, dense, experts
-
-  func contains(_ weight: WrittenWeight) -> Bool {
-    guard EngineModules.isLinear(weight, isStep3: true) else { return false }
-    return switch self {
-    case .attention: weight.role == .attention
-    case .shared: weight.role == .sharedExpert
-    case .dense: weight.role == .denseFFN
-    case .experts: weight.role == .routedExperts
-    }
-  }
-
-  /// One pattern for all of them.
-  func pattern(_ weights: [WrittenWeight]) -> String {
-    switch self {
-    case .attention: #"re:.*self_attn\..*"#
-    case .shared: #"re:.*share_expert\..*"#
+extension QuantizedModules {
+  /// One pattern for all linear layers of a role, given one of them.
+  private static func pattern(_ weights: [WrittenWeight], _ row: ModelDescription.Module) -> String {
+    let parent = escaped(row.parentName)
+    switch row.role {
+    case .routedExperts: return "re:.*layers\\.(\(layers(weights)))\\.\(alternatives(row.engineNames)).*"
     // SGLang calls the experts of other layers `mlp.experts`, so these layers are named.
-    case .dense: #"re:.*layers\.(\#(layers(weights)))\.mlp\..*"#
-    case .experts: #"re:.*layers\.(\#(layers(weights)))\.(moe|mlp)\.experts.*"#
+    case .denseFFN: return "re:.*layers\\.(\(layers(weights)))\\.\(parent)\\..*"
+    default: return "re:.*\(parent)\\..*"
     }
   }
 
   /// A pattern for each module, with all names that engines have for it.
-  func patterns(_ weights: [WrittenWeight]) -> [String] {
-    if self == .experts { return [pattern(weights)] }
+  private static func patterns(_ weights: [WrittenWeight], _ row: ModelDescription.Module) -> [String] {
     var byModules: [String: [WrittenWeight]] = [:]
     for weight in weights {
       guard let module = EngineModules.module(of: weight.publishedName),
         let dot = module.lastIndex(of: ".")
       else { continue }
-      let name = module[module.index(after: dot)...]
-      let names =
-        switch name {
-        case "q_proj", "k_proj", "v_proj": "(q_proj|k_proj|v_proj|qkv_proj)"
-        case "gate_proj", "up_proj": "(gate_proj|up_proj|gate_up_proj)"
-        default: String(name)
-        }
+      let name = String(module[module.index(after: dot)...])
+      let fusion = ModelDescription.Fusion.usual.first { $0.members.contains(name) }
+      let names = fusion.map { "(\(($0.members + [$0.name]).joined(separator: "|")))" } ?? name
       byModules[names, default: []].append(weight)
     }
-    let parent =
-      switch self {
-      case .attention: "self_attn"
-      case .shared: "share_expert"
-      case .dense, .experts: "mlp"
-      }
     return byModules.keys.sorted { $0.precedesBytewise($1) }.map { names in
-      #"re:.*layers\.(\#(layers(byModules[names] ?? [])))\.\#(parent)\.\#(names)$"#
+      "re:.*layers\\.(\(layers(byModules[names] ?? [])))\\.\(escaped(row.parentName))\\.\(names)$"
     }
   }
 
-  private func layers(_ weights: [WrittenWeight]) -> String {
+  /// Names that differ in what comes before the last dot: `(moe|mlp)\.experts`.
+  private static func alternatives(_ names: [String]) -> String {
+    let parts = names.compactMap { name in
+      name.lastIndex(of: ".").map { (parent: String(name[..<$0]), own: String(name[$0...])) }
+    }
+    guard let own = parts.first?.own, parts.count == names.count, parts.allSatisfy({ $0.own == own }) else {
+      return "(\(names.map(escaped).joined(separator: "|")))"
+    }
+    return "(\(parts.map { escaped($0.parent) }.joined(separator: "|")))\(escaped(own))"
+  }
+
+  private static func escaped(_ name: String) -> String {
+    name.split(separator: ".", omittingEmptySubsequences: false).joined(separator: "\\.")
+  }
+
+  private static func layers(_ weights: [WrittenWeight]) -> String {
     Set(weights.compactMap(\.layer)).sorted().map(String.init).joined(separator: "|")
   }
 }

@@ -121,19 +121,20 @@ extension AFDSession {
   ) throws -> AFDSession {
     let set = try PartitionSet(path)
     let weights = try ModelWeights(Checkpoint.open(path, parts: set.attention.map(\.name)))
-    guard let text = weights.configuration?.text else {
+    guard let configuration = weights.configuration else {
       throw CheckpointError(.unsupported, "this is no Step-3, and only that can be run", path: path)
     }
+    let text = configuration.text
     try checkAttention(weights, text, routesHere: !set.routesInFFN)
     var ranks: [RemoteRank] = []
     for part in set.ffn { ranks.append(try reach(part, of: set, options)) }
     do {
-      try greet(ranks, text)
+      try greet(ranks, configuration)
     } catch {
       for rank in ranks { rank.stop() }
       throw error
     }
-    let remote = RemoteFeedForward(ranks, text, options, observer: observer)
+    let remote = RemoteFeedForward(ranks, configuration, options, observer: observer)
     let model = try TextModel(
       weights, products: Products(threads: options.threads), feedForward: remote,
       routesHere: !set.routesInFFN,
@@ -163,13 +164,14 @@ extension AFDSession {
   }
 
   /// Hears what all ranks hold, and lets them begin if that is the model.
-  static func greet(_ ranks: [RemoteRank], _ text: Step3Configuration.Text) throws {
+  static func greet(_ ranks: [RemoteRank], _ configuration: Step3Configuration) throws {
+    let text = configuration.text
     var described: [PartitionCheck.Rank] = []
     for rank in ranks {
       let hello = try rank.named { try rank.receive(.hello).decoded(PartHello.self) }
       described.append(PartitionCheck.Rank(name: rank.name, expected: rank.identity, hello: hello))
     }
-    try PartitionCheck(text: text).check(described)
+    try PartitionCheck(text: text, model: configuration.family.model).check(described)
     for rank in ranks {
       let welcome = Welcome(dimensions: ModelDimensions(text), identity: rank.identity)
       try rank.send(.welcome, Frame.encoded(welcome))
@@ -191,12 +193,12 @@ extension AFDSession {
     for name in needed {
       guard let weight = weights[name] else {
         throw CheckpointError(
-          .notFound, "is in no attention part", path: weights.checkpoint.path, tensor: name.huggingFace)
+          .notFound, "is in no attention part", path: weights.checkpoint.path, tensor: weights.spelled(name))
       }
       guard weight.isComplete else {
         throw CheckpointError(
           .malformed, "the attention parts together do not hold all of it", path: weights.checkpoint.path,
-          tensor: name.huggingFace)
+          tensor: weights.spelled(name))
       }
     }
   }

@@ -108,6 +108,6 @@ struct FFNShare: Codable, Hashable, Sendable {
   private static func malformed(
     _ name: Step3TensorName, _ message: String, _ weights: ModelWeights
   ) -> CheckpointError {
-    CheckpointError(.malformed, message, path: weights.checkpoint.path, tensor: name.huggingFace)
+    CheckpointError(.malformed, message, path: weights.checkpoint.path, tensor: weights.spelled(name))
   }
 }

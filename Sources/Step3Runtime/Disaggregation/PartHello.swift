@@ -49,9 +49,7 @@ struct PartHello: Codable, Hashable, Sendable {
   /// - Throws: `.invalidRequest` if it is none, or not of the FFN side; `.malformed` if its boxes are of no use.
   init(_ weights: ModelWeights, _ text: Step3Configuration.Text) throws(CheckpointError) {
     let path = weights.checkpoint.path
-    guard let configuration = weights.checkpoint.configurationMembers,
-      let identity = try PartIdentity(configuration: configuration, path: path)
-    else {
+    guard let identity = try PartitionRecord(of: weights.checkpoint)?.identity else {
       throw CheckpointError(
         .invalidRequest, "this is no part of a partition set", path: path,
         remedy: "step3-convert --partition afd makes them")

@@ -1,3 +1,4 @@
+internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
@@ -5,6 +6,7 @@ internal import TensorFormats
 /// exactly one rank.
 struct PartitionCheck {
   let text: Step3Configuration.Text
+  let model: ModelDescription
 
   /// A rank, as it was planned and as it describes itself.
   struct Rank {
@@ -46,7 +48,7 @@ struct PartitionCheck {
     if let missing = text.moeLayers.first(where: { !hello.routers.contains($0) }) {
       throw CheckpointError(
         .notFound, "FFN part \(rank.name) is to choose the experts but does not hold the router",
-        tensor: Step3TensorName(.router, layer: missing).huggingFace)
+        tensor: model.published(Step3TensorName(.router, layer: missing)))
     }
   }
 
@@ -55,7 +57,7 @@ struct PartitionCheck {
     _ layer: Int, _ network: FFNNetwork, _ held: [(name: String, share: FFNShare)]
   ) throws(CheckpointError) {
     let (experts, inner) = network.size(text)
-    let tensor = network.names(layer: layer).gate.huggingFace
+    let tensor = model.published(network.names(layer: layer).gate)
     for (name, share) in held {
       guard Self.fits(share.experts, experts), Self.fits(share.inner, inner) else {
         throw CheckpointError(

@@ -1,6 +1,5 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import JSON
 internal import TensorFormats
 
 /// The parts of a partition set, as their `config.json` files describe them; weights are not opened.
@@ -11,9 +10,6 @@ struct PartitionSet: Sendable {
     let path: String
     let identity: PartIdentity
   }
-
-  /// No deployment has more ranks on one side.
-  static let mostRanks = 1024
 
   let path: String
   /// By rank.
@@ -39,12 +35,8 @@ struct PartitionSet: Sendable {
       let input = try InputFile(file)
       guard input.byteCount <= OutputMarkers.largestTextFile else { continue }
       let text = try input.readBytes(0..<input.byteCount)
-      let document = ConfigurationDocument(text, path: file)
-      if let fault = document.fault { throw fault }
-      guard let identity = try PartIdentity(configuration: document.members ?? [:], path: file) else {
-        continue
-      }
-      parts.append(Part(name: name, path: directory, identity: identity))
+      guard let record = try PartitionRecord(ConfigurationDocument(text, path: file)) else { continue }
+      parts.append(Part(name: name, path: directory, identity: record.identity))
     }
     guard !parts.isEmpty else {
       throw CheckpointError(
@@ -66,7 +58,7 @@ struct PartitionSet: Sendable {
 
   /// The parts of a role by rank, each there exactly once.
   private static func ranks(
-    _ role: PartIdentity.Role, of parts: [Part], _ path: String
+    _ role: PartRole, of parts: [Part], _ path: String
   ) throws(CheckpointError) -> [Part] {
     let own = parts.filter { $0.identity.role == role }
     guard let first = own.first else {

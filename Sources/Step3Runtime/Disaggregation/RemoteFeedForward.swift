@@ -1,4 +1,5 @@
 internal import CFileShims
+internal import Checkpoint
 internal import Step3Model
 internal import Synchronization
 internal import TensorFormats
@@ -17,6 +18,7 @@ public final class RemoteFeedForward: FeedForward {
   private let tokens: WireValues
   private let results: WireValues
   private let maximumMessageBytes: Int
+  private let model: ModelDescription
   private let routesInFFN: Bool
   private let observer: (any ForwardObserver)?
   private let state = Mutex(State())
@@ -29,11 +31,12 @@ public final class RemoteFeedForward: FeedForward {
 
   /// - Parameter ranks: By rank. All have been welcomed.
   init(
-    _ ranks: [RemoteRank], _ text: Step3Configuration.Text, _ options: AFDOptions,
+    _ ranks: [RemoteRank], _ configuration: Step3Configuration, _ options: AFDOptions,
     observer: (any ForwardObserver)?
   ) {
     self.ranks = ranks
-    self.text = text
+    text = configuration.text
+    model = configuration.family.model
     tokens = WireValues(options.tokens)
     results = WireValues(options.results)
     maximumMessageBytes = min(max(1, options.maximumMessageBytes), Frame.Kind.request.limit)
@@ -154,7 +157,7 @@ extension RemoteFeedForward {
     for (rank, reply) in zip(ranks, replies) where reply.routing != first {
       throw CheckpointError(
         .malformed, "FFN parts \(ranks[0].name) and \(rank.name) choose other experts for the same tokens",
-        tensor: Step3TensorName(.router, layer: layer).huggingFace,
+        tensor: model.published(Step3TensorName(.router, layer: layer)),
         remedy: "the copies of the router differ, or the ranks ran on different processors")
     }
     return first

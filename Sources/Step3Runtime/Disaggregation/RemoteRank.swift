@@ -1,3 +1,4 @@
+internal import Checkpoint
 internal import TensorFormats
 
 /// One feed-forward rank: the connection to it, and its process where it was started here.

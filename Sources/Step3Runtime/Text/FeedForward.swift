@@ -75,8 +75,9 @@ public struct LocalFeedForward: FeedForward {
     guard gate.rows == up.rows, gate.rows == down.columns else {
       throw CheckpointError(
         .malformed,
-        "the part holds \(gate.rows) rows of it, \(up.rows) of \(triple.up) and \(down.columns) columns of "
-          + "\(triple.down)", path: weights.checkpoint.path, tensor: triple.gate.huggingFace)
+        "the part holds \(gate.rows) rows of it, \(up.rows) of \(weights.spelled(triple.up)) and \(down.columns) "
+          + "columns of \(weights.spelled(triple.down))", path: weights.checkpoint.path,
+        tensor: weights.spelled(triple.gate))
     }
     let activated = try products.multiply(input, gate)
     let factors = try products.multiply(input, up)

@@ -3,12 +3,11 @@ public import ModelWeights
 public import Step3Model
 public import TensorFormats
 
-/// Step-3's language model, layer by layer, in F32: Multi-matrix Factorization Attention, dense and MoE layers.
+/// A language model, layer by layer, in F32: what all members of the family have in common, with the halves of a layer
+/// that its family has.
 ///
 /// Weights are read, used and forgotten in the order of the layers; of routed experts only those that a token chose.
 /// Nothing here knows how they are stored.
-///
-/// Source: Step-3 system report (arXiv 2507.19427) and StepFun's published modeling code.
 public struct TextModel: Sendable {
   /// The dimensions.
   public let text: Step3Configuration.Text
@@ -23,8 +22,10 @@ public struct TextModel: Sendable {
   /// Whether the router's weights are on this side.
   public let routesHere: Bool
 
-  private let rotary: RotaryEmbedding
-  private let mixing: Attention
+  /// The modules of its family.
+  public let description: ModelDescription
+
+  private let attention: any AttentionNetwork
 
   /// Prepares the model of a checkpoint.
   ///
@@ -32,7 +33,7 @@ public struct TextModel: Sendable {
   ///   - weights: All weights, or those of the attention side.
   ///   - feedForward: The other half of each layer; `nil` for one that has the same weights.
   ///   - routesHere: Whether tokens are routed on this side.
-  /// - Throws: `.unsupported` if the checkpoint is no Step-3.
+  /// - Throws: `.unsupported` if the checkpoint is of no family that is known here.
   public init(
     _ weights: ModelWeights, products: Products, feedForward: (any FeedForward)? = nil,
     routesHere: Bool = true,
@@ -47,20 +48,16 @@ public struct TextModel: Sendable {
     let checkpoint = weights.checkpoint
     try configuration.requireAllRead(path: checkpoint.configurationDocument?.path ?? checkpoint.path)
     text = configuration.text
-    guard text.headCount % text.keyValueHeadCount == 0 else {
-      throw CheckpointError(
-        .unsupported,
-        "\(text.headCount) query heads cannot share \(text.keyValueHeadCount) key and value heads evenly",
-        path: weights.checkpoint.path)
-    }
+    description = configuration.family.model
     self.weights = weights
     self.products = products
     self.observer = observer
     self.routesHere = routesHere
-    self.feedForward =
-      feedForward ?? LocalFeedForward(weights, configuration.text, products, observer: observer)
-    rotary = RotaryEmbedding(configuration.text)
-    mixing = Attention(configuration.text, threads: products.threads)
+    switch configuration.family {
+    case .step3:
+      attention = try MatrixFactorizedAttention(weights, text, products, observer: observer)
+      self.feedForward = feedForward ?? LocalFeedForward(weights, text, products, observer: observer)
+    }
   }
 }
 
@@ -112,7 +109,10 @@ extension TextModel {
     layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil,
     routing forced: Routing? = nil
   ) throws {
-    hidden.add(try attention(layer: layer, hidden, batch, cache: cache))
+    let input = Elementwise.rmsNorm(
+      hidden, weight: try norm(.inputNorm, layer: layer), epsilon: text.rmsNormEpsilon)
+    note(.attentionInput, layer, input)
+    hidden.add(try attention.output(layer: layer, input, batch, cache: cache))
     let normalised = Elementwise.rmsNorm(
       hidden, weight: try norm(.postAttentionNorm, layer: layer), epsilon: text.rmsNormEpsilon)
     note(.feedForwardInput, layer, normalised)
@@ -127,7 +127,7 @@ extension TextModel {
 
   /// The residual stream after the last norm.
   public func finalNorm(_ hidden: Activations) throws -> Activations {
-    let weight = try weights.vector(Step3TensorName(.outputNorm), text.hiddenSize)
+    let weight = try norm(.outputNorm)
     let result = Elementwise.rmsNorm(hidden, weight: weight, epsilon: text.rmsNormEpsilon)
     note(.finalNorm, nil, result)
     return result
@@ -149,8 +149,8 @@ extension TextModel {
     observer?.note(stage, layer: layer, values)
   }
 
-  private func norm(_ module: Step3Module, layer: Int) throws(CheckpointError) -> [Float] {
-    try weights.vector(Step3TensorName(module, layer: layer), text.hiddenSize)
+  private func norm(_ module: Step3Module, layer: Int? = nil) throws(CheckpointError) -> [Float] {
+    try weights.norm(Step3TensorName(module, layer: layer), text.hiddenSize)
   }
 
   private func checkFinite(_ hidden: Activations, layer: Int) throws(CheckpointError) {
@@ -162,58 +162,6 @@ extension TextModel {
         path: weights.checkpoint.path,
         remedy: "a weight of this layer is broken, or a scale is missing; step3-inspect stats shows which")
     }
-  }
-}
-
-// MARK: - The halves of a layer
-
-extension TextModel {
-  /// What attention adds to the residual stream.
-  ///
-  /// The query goes down to a low rank, through a norm and up to all heads (MFA); one key and one value head serve all
-  /// of them.
-  func attention(
-    layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache?
-  ) throws -> Activations {
-    func matrix(_ module: Step3Module, _ rows: Int, _ columns: Int) throws(CheckpointError) -> MatrixReader {
-      try weights.matrix(Step3TensorName(module, layer: layer), [rows, columns])
-    }
-    let heads = text.headCount * text.headDimension
-    let keyWidth = text.keyValueHeadCount * text.headDimension
-    let (hiddenSize, rank) = (text.hiddenSize, text.sharedQueryDimension)
-
-    let input = Elementwise.rmsNorm(
-      hidden, weight: try norm(.inputNorm, layer: layer), epsilon: text.rmsNormEpsilon)
-    note(.attentionInput, layer, input)
-    let shared = Elementwise.rmsNorm(
-      try products.multiply(input, matrix(.query, rank, hiddenSize)),
-      weight: try weights.vector(Step3TensorName(.queryNorm, layer: layer), rank),
-      epsilon: text.rmsNormEpsilon)
-    note(.sharedQuery, layer, shared)
-    let query = try products.multiply(shared, matrix(.queryUp, heads, rank))
-    let key = try products.multiply(input, matrix(.key, keyWidth, hiddenSize))
-    let value = try products.multiply(input, matrix(.value, keyWidth, hiddenSize))
-    try rotary.apply(to: query, positions: batch.positions, threads: products.threads)
-    try rotary.apply(to: key, positions: batch.positions, threads: products.threads)
-    note(.query, layer, query)
-    note(.key, layer, key)
-    note(.value, layer, value)
-
-    let mixed = Activations(rows: hidden.rows, columns: heads)
-    for (sequence, range) in batch.ranges.enumerated() where !range.isEmpty {
-      var keys = key.copy(rows: range).array
-      var values = value.copy(rows: range).array
-      if let cache {
-        cache.append(keys, values, layer: layer, sequence: sequence)
-        let entry = cache.entry(layer: layer, sequence: sequence)
-        (keys, values) = (entry.keys, entry.values)
-      }
-      try mixing.mix(query, rows: range, keys: keys, values: values, into: mixed)
-    }
-    note(.heads, layer, mixed)
-    let output = try products.multiply(mixed, matrix(.attentionOutput, hiddenSize, heads))
-    note(.attentionOutput, layer, output)
-    return output
   }
 
   private func routing(layer: Int, _ normalised: Activations) throws -> Routing? {

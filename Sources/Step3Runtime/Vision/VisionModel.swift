@@ -40,7 +40,9 @@ public struct VisionModel: Sendable {
         .unsupported, "is the language model alone; it cannot see pictures", path: weights.checkpoint.path,
         remedy: "a GGUF's vision side is in an mmproj file beside it")
     }
-    self.vision = vision
+    switch configuration.family {
+    case .step3: self.vision = vision
+    }
     hiddenSize = configuration.text.hiddenSize
     self.weights = weights
     self.products = products

@@ -99,7 +99,7 @@ public struct Bisection: Sendable {
       let figures = try comparison.layer(layer, hidden, batch, experts: recorder)
       report.layers.append(LayerFigures(layer: layer, figures: figures))
       stages.append(
-        Stage(layer: layer, names: StageComparison.names(layer: layer), ok: figures.ok))
+        Stage(layer: layer, names: comparison.names(layer: layer), ok: figures.ok))
       monitor.item("layer \(layer)")
       for runner in [reference, candidate] {
         monitor.advance(runner.estimatedBytes(layer: layer, tokens: batch.tokens.count))
@@ -114,8 +114,9 @@ public struct Bisection: Sendable {
 
   /// The weights of the vision side in the order in which they are stored.
   private var visionNames: [Step3TensorName] {
-    reference.visionWeights.names.compactMap { Step3TensorName(huggingFace: $0) }.filter {
-      $0.module.isVision
+    guard let model = reference.visionWeights.model else { return [] }
+    return reference.visionWeights.names.compactMap { model.tensor(published: $0) }.filter {
+      model.row(of: $0).isVision
     }
   }
 
@@ -123,7 +124,8 @@ public struct Bisection: Sendable {
     _ names: [Step3TensorName], _ monitor: WorkMonitor
   ) async throws -> [TensorReport.Finding] {
     let order = Dictionary(
-      names.enumerated().map { ($1.huggingFace, $0) }, uniquingKeysWith: { first, _ in first })
+      names.enumerated().map { (reference.model.description.published($1), $0) },
+      uniquingKeysWith: { first, _ in first })
     let verification = try TensorVerification(
       candidate.model.weights.checkpoint, source: reference.model.weights.checkpoint,
       filter: { order[$0] != nil })

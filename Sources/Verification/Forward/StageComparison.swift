@@ -46,7 +46,7 @@ struct StageComparison {
     let before = hidden.copy(rows: 0..<hidden.rows)
     let other = hidden.copy(rows: 0..<hidden.rows)
     try reference.model.run(layer: layer, hidden, batch)
-    return try judged(limit: limit(Self.names(layer: layer))) { limit in
+    return try judged(limit: limit(names(layer: layer))) { limit in
       try candidate.model.run(layer: layer, other, batch, routing: experts[layer])
       return figures(hidden, other, added: before, limit: limit)
     }
@@ -76,8 +76,10 @@ struct StageComparison {
   }
 
   /// The weights of a layer in the order in which they are used.
-  static func names(layer: Int) -> [Step3TensorName] {
-    Step3Module.allCases.filter { $0.scope == .textLayer }.map { Step3TensorName($0, layer: layer) }
+  func names(layer: Int) -> [Step3TensorName] {
+    reference.model.description.modules.filter { $0.scope == .textLayer }.map {
+      Step3TensorName($0.module, layer: layer)
+    }
   }
 }
 
@@ -140,7 +142,7 @@ extension StageComparison {
   private func limit(_ names: [Step3TensorName]) -> Double {
     var squares = 0.0
     for name in names {
-      let isVision = name.module.isVision
+      let isVision = reference.model.description.row(of: name).isVision
       let (mine, its) =
         isVision
         ? (candidate.visionWeights[name], reference.visionWeights[name])

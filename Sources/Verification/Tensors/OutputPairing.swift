@@ -149,7 +149,7 @@ struct OutputPairing {
 
   /// Whether `config.json` says that this is one part of a model.
   private static func isMarkedAsPart(_ checkpoint: Checkpoint) -> Bool {
-    checkpoint.configurationMembers?["step3_partition"]?.members != nil
+    checkpoint.configurationDocument?.isPart == true
   }
 }
 

@@ -23,7 +23,7 @@ struct DisaggregationTests {
   static let cases: [Case] = {
     var cases: [Case] = []
     for (fixture, attention) in [("tiny", 2), ("odd", 5)] {
-      for router in Step3Placement.RouterSide.allCases {
+      for router in RouterSide.allCases {
         for ep in [1, 2, 4] {
           for tp in [1, 2] {
             for attentionTP in [1, attention] {
@@ -120,7 +120,7 @@ struct DisaggregationTests {
 
   @Test("a batch that goes in several messages gives the same logits")
   func pieces() async throws {
-    for router in Step3Placement.RouterSide.allCases {
+    for router in RouterSide.allCases {
       let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, router: router))
       let recorder = Recorder()
       let session = try parts.start(

@@ -2,18 +2,22 @@ public import Checkpoint
 public import TensorFormats
 
 /// The complete list of tensors a checkpoint of a configuration has.
-public struct Step3Inventory: Hashable, Sendable {
+public struct Step3Inventory: Sendable {
   /// One expected tensor.
   public struct Tensor: Hashable, Sendable {
     /// The name, taken apart.
     public let name: Step3TensorName
+    /// The name in published checkpoints.
+    public let publishedName: String
+    /// The name in GGUF files; `nil` where there is none.
+    public let ggufName: String?
     /// Row-major.
     public let shape: TensorShape
     /// The type the published checkpoints store it in.
     public let elementType: ElementType
 
     /// What the tensor is for.
-    public var role: TensorRole { name.role }
+    public let role: TensorRole
     /// The layer, counted from 0; `nil` for what occurs once.
     public var layer: Int? { name.layer }
   }
@@ -27,11 +31,20 @@ public struct Step3Inventory: Hashable, Sendable {
   /// Stored bytes, scales included.
   public private(set) var byteCount = 0
 
+  private let model: ModelDescription
+
   /// Lists the tensors of a configuration: plain BF16, or block-FP8 where its quantisation says so.
   ///
   /// - Throws: `.unsupported` for another quantisation, whose layout depends on more than the configuration, and for
   ///   dimensions that are not positive or whose tensors no machine could hold.
   public init(_ configuration: Step3Configuration) throws(CheckpointError) {
+    try self.init(configuration, of: configuration.family.model)
+  }
+
+  /// The same by a description of its own.
+  ///
+  /// - Throws: As ``init(_:)``.
+  package init(_ configuration: Step3Configuration, of model: ModelDescription) throws(CheckpointError) {
     var tile: (rows: Int, columns: Int)?
     if let quantization = configuration.quantization {
       guard quantization.method == "fp8", let block = quantization.blockSize, block.count == 2,
@@ -45,8 +58,24 @@ public struct Step3Inventory: Hashable, Sendable {
       tile = (block[0], block[1])
     }
     try Self.checkFactors(configuration)
-    try addText(configuration.text, tile: tile)
-    if let vision = configuration.vision { try addVision(vision, hiddenSize: configuration.text.hiddenSize) }
+    self.model = model
+    let rows = model.modules
+    var start = 0
+    while start < rows.count {
+      // Modules of layers stand together, and each layer has all of them before the next begins.
+      let scope = rows[start].scope
+      let end = scope == .global ? start + 1 : rows[start...].firstIndex { $0.scope != scope } ?? rows.count
+      for layer in 0..<(model.layers(of: scope)?.count(configuration) ?? 1) {
+        for row in rows[start..<end] {
+          for (suffix, shape) in row.tensors {
+            guard let dimensions = shape(configuration, layer) else { continue }
+            let name = Step3TensorName(row.module, layer: scope == .global ? nil : layer, suffix: suffix)
+            try add(name, dimensions, tile: suffix == .weight && row.isLinear ? tile : nil)
+          }
+        }
+      }
+      start = end
+    }
   }
 
   /// Checks what is multiplied or counted to before a shape is made, which checks the rest.
@@ -70,18 +99,15 @@ public struct Step3Inventory: Hashable, Sendable {
   }
 
   private mutating func add(
-    _ module: Step3Module, _ dimensions: [Int], layer: Int? = nil, suffix: Step3TensorName.Suffix = .weight,
-    tile: (rows: Int, columns: Int)? = nil
+    _ name: Step3TensorName, _ dimensions: [Int], tile: (rows: Int, columns: Int)?
   ) throws(CheckpointError) {
-    let name = Step3TensorName(module, layer: layer, suffix: suffix)
-    let quantized = tile != nil && module.isQuantizableLinear
-    try append(name, dimensions, quantized ? .f8E4M3 : .bf16)
-    guard quantized, let tile else { return }
+    try append(name, dimensions, tile == nil ? .bf16 : .f8E4M3)
+    guard let tile else { return }
     var scales = dimensions
     let rank = dimensions.count
     scales[rank - 2] = (dimensions[rank - 2] - 1) / tile.rows + 1
     scales[rank - 1] = (dimensions[rank - 1] - 1) / tile.columns + 1
-    try append(Step3TensorName(module, layer: layer, suffix: .weightScaleInverse), scales, .f32)
+    try append(Step3TensorName(name.module, layer: name.layer, suffix: .weightScaleInverse), scales, .f32)
   }
 
   private mutating func append(
@@ -92,7 +118,7 @@ public struct Step3Inventory: Hashable, Sendable {
     else {
       throw CheckpointError(
         .unsupported, "the configuration gives it the impossible shape \(dimensions)",
-        tensor: name.huggingFace)
+        tensor: model.published(name))
     }
     let (total, overflow) = byteCount.addingReportingOverflow(bytes)
     guard !overflow else {
@@ -100,69 +126,11 @@ public struct Step3Inventory: Hashable, Sendable {
     }
     byteCount = total
     // Every element takes a byte at least, so this sum is the smaller one.
-    if name.role != .scale { parameterCount += shape.elementCount }
-    tensors.append(Tensor(name: name, shape: shape, elementType: type))
-  }
-
-  private mutating func addText(_ text: Step3Configuration.Text, tile: (rows: Int, columns: Int)?)
-    throws(CheckpointError)
-  {
-    let hidden = text.hiddenSize
-    let heads = text.headCount * text.headDimension
-    let keys = text.keyValueHeadCount * text.headDimension
-    try add(.tokenEmbedding, [text.vocabularySize, hidden])
-    for layer in 0..<text.layerCount {
-      try add(.inputNorm, [hidden], layer: layer)
-      try add(.query, [text.sharedQueryDimension, hidden], layer: layer, tile: tile)
-      try add(.queryNorm, [text.sharedQueryDimension], layer: layer)
-      try add(.queryUp, [heads, text.sharedQueryDimension], layer: layer, tile: tile)
-      try add(.key, [keys, hidden], layer: layer, tile: tile)
-      try add(.value, [keys, hidden], layer: layer, tile: tile)
-      try add(.attentionOutput, [hidden, heads], layer: layer, tile: tile)
-      try add(.postAttentionNorm, [hidden], layer: layer)
-      if text.isMoE(layer: layer) {
-        let (experts, inner) = (text.expertCount, text.expertIntermediateSize)
-        let shared = text.sharedExpertIntermediateSize
-        try add(.router, [experts, hidden], layer: layer)
-        try add(.expertGate, [experts, inner, hidden], layer: layer, tile: tile)
-        try add(.expertUp, [experts, inner, hidden], layer: layer, tile: tile)
-        try add(.expertDown, [experts, hidden, inner], layer: layer, tile: tile)
-        try add(.sharedGate, [shared, hidden], layer: layer, tile: tile)
-        try add(.sharedUp, [shared, hidden], layer: layer, tile: tile)
-        try add(.sharedDown, [hidden, shared], layer: layer, tile: tile)
-      } else {
-        try add(.denseGate, [text.intermediateSize, hidden], layer: layer, tile: tile)
-        try add(.denseUp, [text.intermediateSize, hidden], layer: layer, tile: tile)
-        try add(.denseDown, [hidden, text.intermediateSize], layer: layer, tile: tile)
-      }
-    }
-    try add(.outputNorm, [hidden])
-    try add(.lmHead, [text.vocabularySize, hidden])
-  }
-
-  private mutating func addVision(_ vision: Step3Configuration.Vision, hiddenSize: Int)
-    throws(CheckpointError)
-  {
-    let (width, inner, output) = (vision.hiddenSize, vision.intermediateSize, vision.outputSize)
-    func withBias(_ module: Step3Module, _ dimensions: [Int], layer: Int? = nil) throws(CheckpointError) {
-      try add(module, dimensions, layer: layer)
-      try add(module, [dimensions[0]], layer: layer, suffix: .bias)
-    }
-    try add(.classEmbedding, [1, width], suffix: .none)
-    try withBias(.patchEmbedding, [width, vision.channelCount, vision.patchSize, vision.patchSize])
-    try add(.positionEmbedding, [vision.positionCount, width])
-    for layer in 0..<vision.layerCount {
-      try withBias(.visionNorm1, [width], layer: layer)
-      try withBias(.visionQKV, [3 * width, width], layer: layer)
-      try withBias(.visionOutput, [width, width], layer: layer)
-      try withBias(.visionNorm2, [width], layer: layer)
-      try withBias(.visionFC1, [inner, width], layer: layer)
-      try withBias(.visionFC2, [width, inner], layer: layer)
-    }
-    try withBias(.downsampler1, [output, width, 2, 2])
-    try withBias(.downsampler2, [2 * output, output, 3, 3])
-    try add(.projector, [hiddenSize, 2 * output])
-    if vision.projectorBias { try add(.projector, [hiddenSize], suffix: .bias) }
+    if !name.suffix.isScale { parameterCount += shape.elementCount }
+    tensors.append(
+      Tensor(
+        name: name, publishedName: model.published(name), ggufName: model.gguf(name),
+        shape: shape, elementType: type, role: model.role(of: name)))
   }
 }
 
@@ -191,7 +159,7 @@ extension Step3Inventory {
     var missing: [Issue] = []
     var wrong: [Issue] = []
     for tensor in tensors {
-      let name = tensor.name.huggingFace
+      let name = tensor.publishedName
       guard let shape = shapes.removeValue(forKey: name) else {
         missing.append(.missing(name: name, expected: tensor.shape))
         continue

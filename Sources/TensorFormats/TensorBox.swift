@@ -1,5 +1,3 @@
-public import TensorFormats
-
 /// Which elements of a tensor something holds: a range along every dimension.
 public struct TensorBox: Hashable, Sendable {
   /// The dimensions of the whole tensor.

@@ -1,6 +1,6 @@
 public import Checkpoint
 
-/// Role and layer of a tensor by its name alone: exact for Step-3, the field's usual words for other models.
+/// Role and layer of a tensor by its name alone: exact for the family, the field's usual words for other models.
 public struct TensorDescription: Hashable, Sendable {
   /// What the tensor is for.
   public let role: TensorRole
@@ -9,16 +9,17 @@ public struct TensorDescription: Hashable, Sendable {
 
   /// Describes a tensor by its Hugging Face or GGUF name.
   public init(name: String) {
-    if let step3 = Step3TensorName(huggingFace: name) ?? Step3TensorName(gguf: name) {
-      role = step3.role
-      layer = step3.layer
-    } else {
-      let parts = name.split(separator: ".").map { $0.lowercased() }
-      role = Self.guess(parts)
-      layer = zip(parts, parts.dropFirst()).lazy.compactMap { word, number in
-        ["layers", "blk", "h", "block", "blocks", "layer"].contains(word) ? Int(number) : nil
-      }.first { $0 >= 0 }
+    for family in ModelFamily.allCases {
+      let model = family.model
+      guard let known = model.tensor(published: name) ?? model.tensor(gguf: name) else { continue }
+      (role, layer) = (model.role(of: known), known.layer)
+      return
     }
+    let parts = name.split(separator: ".").map { $0.lowercased() }
+    role = Self.guess(parts)
+    layer = zip(parts, parts.dropFirst()).lazy.compactMap { word, number in
+      ["layers", "blk", "h", "block", "blocks", "layer"].contains(word) ? Int(number) : nil
+    }.first { $0 >= 0 }
   }
 
   private static func guess(_ parts: [String]) -> TensorRole {

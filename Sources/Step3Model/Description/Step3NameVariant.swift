@@ -1,5 +1,3 @@
-internal import Checkpoint
-
 /// A name under which others than its publisher have saved a tensor of a Step-3, taken apart.
 ///
 /// Frameworks that wrap the language model put a prefix before its names, and some save every expert by itself. Only
@@ -18,14 +16,14 @@ public struct Step3NameVariant: Hashable, Sendable {
   public let expert: Int?
 
   /// Takes a name apart; `nil` for published names and for those of no such form.
-  public init?(_ name: String) {
-    guard Step3TensorName(huggingFace: name) == nil else { return nil }
+  public init?(_ name: String, in model: ModelDescription) {
+    guard model.tensor(published: name) == nil else { return nil }
     for candidate in Self.unwrapped(name) {
-      if let known = Step3TensorName(huggingFace: candidate) {
+      if let known = model.tensor(published: candidate) {
         (published, expert) = (known, nil)
         return
       }
-      if let (known, number) = Self.expert(candidate) {
+      if let (known, number) = Self.expert(candidate, in: model) {
         (published, expert) = (known, number)
         return
       }
@@ -57,22 +55,27 @@ public struct Step3NameVariant: Hashable, Sendable {
     return nil
   }
 
-  private static func expert(_ name: String) -> (Step3TensorName, Int)? {
-    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-    guard parts.count >= 6, parts[0] == "model", parts[1] == "layers" else { return nil }
-    let rest: [String]
-    if ["moe", "mlp"].contains(parts[3]), parts[4] == "experts" {
-      rest = Array(parts[5...])
-    } else if parts[3] == "moe" {
-      rest = Array(parts[4...])
-    } else {
-      return nil
+  /// `model.layers.3.moe.experts.7.up_proj.weight`: the stack's name with the expert's number in it, behind what holds
+  /// the stack or what engines call it.
+  private static func expert(_ name: String, in model: ModelDescription) -> (Step3TensorName, Int)? {
+    guard name.hasPrefix(model.textLayers.published) else { return nil }
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    for row in model.modules where row.expertAxis != nil {
+      for container in [row.parentName] + row.engineNames {
+        // The number stands behind prefix, layer and container.
+        let layers = model.textLayers.published.split(separator: ".").count
+        let place = layers + 1 + container.split(separator: ".").count
+        guard place + 1 < parts.count, let number = Int(parts[place]), String(number) == parts[place],
+          number >= 0, parts[(layers + 1)..<place].joined(separator: ".") == container,
+          parts[place + 1] == row.ownName,
+          let known = model.tensor(
+            published: (parts[...layers] + [row.parentName[...]] + parts[(place + 1)...]).joined(
+              separator: ".")),
+          known.module == row.module
+        else { continue }
+        return (known, number)
+      }
     }
-    guard let first = rest.first, let number = Int(first), String(number) == first, number >= 0,
-      let known = Step3TensorName(
-        huggingFace: "model.layers.\(parts[2]).moe." + rest.dropFirst().joined(separator: ".")),
-      known.role == .routedExperts || known.weight.role == .routedExperts
-    else { return nil }
-    return (known, number)
+    return nil
   }
 }
