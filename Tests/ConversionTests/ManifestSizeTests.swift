@@ -1,3 +1,4 @@
+import Quantization
 import Checkpoint
 import CheckpointTesting
 import Conversion

@@ -2,6 +2,7 @@ import Checkpoint
 import CheckpointTesting
 import Foundation
 import Quantization
+import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 import Testing

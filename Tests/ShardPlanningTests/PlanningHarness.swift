@@ -43,7 +43,7 @@ struct PlanningHarness {
       }
       for file in part.files {
         let path = "\(root)/\(file.path)"
-        FileManager.default.createFile(atPath: path, contents: Data(planned.headers[file.path] ?? []))
+        _ = FileManager.default.createFile(atPath: path, contents: Data(planned.headers[file.path] ?? []))
         let handle = try FileHandle(forUpdating: URL(filePath: path))
         try handle.truncate(atOffset: UInt64(file.bytes))
         try handle.close()

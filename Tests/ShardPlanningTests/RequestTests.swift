@@ -1,3 +1,4 @@
+import Checkpoint
 import CheckpointTesting
 import Foundation
 import Quantization

@@ -45,6 +45,13 @@ extension ShardPlan {
     /// The name under which the importance matrix has weights for the columns; `nil` where it has none, or the search
     /// has no use for them.
     public var importance: String?
+
+    /// Describes it.
+    public init(search: ScaleSearch, scaleGroup: Int? = nil, importance: String? = nil) {
+      self.search = search
+      self.scaleGroup = scaleGroup
+      self.importance = importance
+    }
   }
 }
 
