@@ -141,6 +141,8 @@ struct OnigurumaTranslation {
     var inner = context
     var opening = "("
     var isLook = false
+    // Oniguruma would call what is named there.
+    if peek == "*" { throw unsupported("a group that begins with '(*'") }
     if take("?") {
       if take("<") {
         if take("=") || take("!") {

@@ -121,10 +121,9 @@ import Testing
     try FileManager.default.copyItem(atPath: source, toPath: copy)
     #expect(throws: Never.self) { try plan.conversion(of: Checkpoint.open(copy)) }
 
-    // The same size, another header: a tensor with another name.
+    // The same size, another header: a tensor of another type.
     var bytes = try Data(contentsOf: URL(filePath: "\(source)/\(shard)"))
-    bytes.replaceSubrange(
-      try #require(bytes.firstRange(of: Data("wq.weight".utf8))), with: Data("wr.weight".utf8))
+    bytes.replaceSubrange(try #require(bytes.firstRange(of: Data(#""BF16""#.utf8))), with: Data(#""F16" "#.utf8))
     try bytes.write(to: URL(filePath: "\(source)/\(shard)"))
     let header = refusal(plan, source)
     #expect(header?.code == .sourceChanged && header?.path == "\(source)/\(shard)", "\(header as Any)")
@@ -310,12 +309,12 @@ import Testing
     try expect("no scale group", operation("\(module).weight_packed", "scaleGroup", nil))
     try expect("scale group", operation("\(module).weight_packed", "scaleGroup", 3))
     try expect("not", operation("\(module).weight_packed", "part", "scales"))
-    try expect("not stored together") { root in
+    try expect("not one scale for each") { root in
       Self.edit(&root, "\(module).weight_scale") {
         $0["operation"] = ["kind": "carry", "part": "matrixScales"]
       }
     }
-    try expect("is not", tensor: norm, operation(norm, "kind", "pack"))
+    try expect("the codes of BF16 are not", tensor: norm, operation(norm, "kind", "pack"))
     try expect("a copy of", tensor: norm) { root in
       Self.edit(&root, norm) { $0["elementType"] = "F16" }
     }

@@ -46,6 +46,13 @@ struct PlanningHarness {
         _ = FileManager.default.createFile(atPath: path, contents: Data(planned.headers[file.path] ?? []))
         let handle = try FileHandle(forUpdating: URL(filePath: path))
         try handle.truncate(atOffset: UInt64(file.bytes))
+        // Readers hold the shape before packing against the codes.
+        for tensor in file.tensors where tensor.operation.part == .shape {
+          let matrix = (tensor.sources.first?.extent ?? []).suffix(2)
+          let numbers = (0..<tensor.bytes / 16).flatMap { _ in matrix.map { Int64($0).littleEndian } }
+          try handle.seek(toOffset: UInt64(tensor.offset))
+          try handle.write(contentsOf: numbers.withUnsafeBytes { Data($0) })
+        }
         try handle.close()
       }
       for document in part.documents {
