@@ -108,7 +108,9 @@ struct SourceCheck {
     let weights = Set(
       source.model.tensors.filter { !ObsoleteScales.isActivationScale($0) }.map(\.stored.codes.name))
     var needed: Set<String> = []
-    for tensor in plan.files.flatMap(\.tensors) where !tensor.operation.decodes {
+    // A shape is made of numbers of the plan alone.
+    for tensor in plan.files.flatMap(\.tensors)
+    where !tensor.operation.decodes && tensor.operation.part != .shape {
       for scaling in tensor.sources.compactMap(\.scaling) {
         for scales in [scaling.scales, scaling.matrixScales].compactMap(\.self) {
           needed.insert(scales.tensor)
