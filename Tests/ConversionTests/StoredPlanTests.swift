@@ -123,7 +123,8 @@ import Testing
 
     // The same size, another header: a tensor of another type.
     var bytes = try Data(contentsOf: URL(filePath: "\(source)/\(shard)"))
-    bytes.replaceSubrange(try #require(bytes.firstRange(of: Data(#""BF16""#.utf8))), with: Data(#""F16" "#.utf8))
+    let type = try #require(bytes.firstRange(of: Data(#""BF16""#.utf8)))
+    bytes.replaceSubrange(type, with: Data(#""F16" "#.utf8))
     try bytes.write(to: URL(filePath: "\(source)/\(shard)"))
     let header = refusal(plan, source)
     #expect(header?.code == .sourceChanged && header?.path == "\(source)/\(shard)", "\(header as Any)")
