@@ -2,7 +2,7 @@ import ParallelWork
 import Synchronization
 import Testing
 
-@Suite("a parallel loop", .timeLimit(.minutes(2))) struct ForEachTests {
+@Suite("a parallel loop", .timeLimit(.minutes(10))) struct ForEachTests {
   @Test(arguments: [0, 1, 2, 7, 1000], [1, 2, 5])
   func everyNumberOnce(_ count: Int, _ threads: Int) throws {
     let log = Log<Int>()

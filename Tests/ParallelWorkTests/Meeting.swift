@@ -19,6 +19,9 @@ final class Meeting: Sendable {
     }
   }
 
+  /// Whether it has happened, for those who may not block their thread.
+  func hasHappened(_ event: String) -> Bool { state.withLock { $0.happened.contains(event) } }
+
   /// Waits until it has happened. A test that waits in vain fails instead of hanging.
   func await(_ event: String, _ location: SourceLocation = #_sourceLocation) {
     let semaphore: DispatchSemaphore? = state.withLock { state in
@@ -27,7 +30,7 @@ final class Meeting: Sendable {
       state.waiting[event, default: []].append(semaphore)
       return semaphore
     }
-    guard let semaphore, semaphore.wait(timeout: .now() + 30) == .timedOut else { return }
+    guard let semaphore, semaphore.wait(timeout: .now() + 300) == .timedOut else { return }
     Issue.record("'\(event)' never happened", sourceLocation: location)
   }
 }
