@@ -16,6 +16,8 @@ public import TensorFormats
   fileprivate nonisolated(unsafe) let code: OnigRegex
   /// Whether the compiled pattern matches several times in a row.
   fileprivate let repeats: Bool
+  /// Whether there is no match in ASCII, which saves a search in most pieces of a text.
+  fileprivate let isBeyondASCII: Bool
 
   /// A regular expression.
   ///
@@ -35,6 +37,7 @@ public import TensorFormats
   private init(_ text: String, isLiteral: Bool) throws(CheckpointError) {
     self.text = text
     self.isLiteral = isLiteral
+    isBeyondASCII = !isLiteral && Self.isBeyondASCII(text)
     guard !isLiteral else {
       repeats = false
       unsafe code = try Self.compile(text, as: text, isLiteral: true)
@@ -46,6 +49,20 @@ public import TensorFormats
     let counting = try OnigurumaTranslation.expression(text, isCounting: true)
     repeats = counting.repeats
     unsafe code = try Self.compile(text, as: counting.text, isLiteral: false)
+  }
+
+  /// Whether an expression is a class of characters and ranges beyond ASCII, such as `[一-龥]+`.
+  private static func isBeyondASCII(_ text: String) -> Bool {
+    var rest = text.unicodeScalars[...]
+    if rest.last == "+" { rest.removeLast() }
+    guard rest.popFirst() == "[", rest.popLast() == "]", !rest.isEmpty else { return false }
+    while let low = rest.popFirst() {
+      guard !low.isASCII else { return false }
+      guard rest.first == "-" else { continue }
+      rest.removeFirst()
+      guard let high = rest.popFirst(), !high.isASCII else { return false }
+    }
+    return true
   }
 
   private static func compile(
@@ -157,6 +174,7 @@ extension OnigurumaPattern: Hashable {
     in bytes: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void
   ) throws(CheckpointError) {
     guard !range.isEmpty else { return }
+    if pattern.isBeyondASCII, !range.contains(where: { bytes[$0] >= 0x80 }) { return }
     var position = range.lowerBound
     var lastEnd: Int?
     while position <= range.upperBound {

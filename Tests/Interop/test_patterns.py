@@ -180,7 +180,7 @@ TOKENIZER_EXPRESSIONS = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
-    r"[一-龥\u0800-一가-퟿]+", r"\d", r"\D+", r"[\d\s]", r"[^\d\s]+", r"\h", r"\H", r"a\Z", r"\Aa", r"a\z", r"^a", r"a$", r".", r".+",
+    r"[一-龥\u0800-一가-퟿]+", r"[一-龥぀-ゟ゠-ヿ]+", r"[中ß]", r"[一-龥-]", r"[中-]+", r"[-中]", r"[^中]+", r"[中]a", r"[a][中]+", r"\d", r"\D+", r"[\d\s]", r"[^\d\s]+", r"\h", r"\H", r"a\Z", r"\Aa", r"a\z", r"^a", r"a$", r".", r".+",
     r"(?<=a)b", r"(?<!a)b", r"(?<=ab|c)\s", r"(?<name>a)b", r"(?>a+)b?", r"[a&&b]", r"[a-z&&[^aeiou]]+", r"[\p{L}&&[^\p{Lu}]]+",
     r"[[a-c][x-z]]", r"[^[a-c]]+", r"a*", r"a*?", r"(?:a|)", r"(?:a|b*)", r"a**", r"a+?", r"a??", r"(a*)*b", r"(?:ab|a)+", r"a{3}+",
     r"a{2,1}", r"a{,2}", r"a{2,}", r"a{2}?", r"a{1,2}?", r"(?:(?:ab){100}){100}", r"a{2000}", r"(?i:ss)", r"(?i:ff)", r"(?i:st)",
@@ -189,7 +189,7 @@ TOKENIZER_EXPRESSIONS = [
     r"\p{Z}", r"\p{C}", r"\p{Cn}", r"\x41", r"\x{4e2d}", r"\u4e2d", r"[\x{4e00}-\x{9fff}]+", r"\t", r"\v", r"\f", r"\a", r"\e", r"\-", r"[\-\]a]",
     r"[a-]", r"[-a]", r"[^-\s]", r"[a^]", r"\#", r"{a", r"a}", r"]", r"\s*[\r\n]+", r"(?:\s)+$", r"(?<=\s)\S+(?=\s)", r" +(?! )",
 ]
-REFUSED_BY_BOTH = [r"(", r")", r"[", r"[a", r"*", r"+a", r"a|*", r"(?", r"(?<", r"[b-a]", r"\p{Nope}", r"^*", r"(?=a)+", "\\", r"\x{110000}"]
+REFUSED_BY_BOTH = [r"(", r")", r"[", r"[a", r"*", r"+a", r"a|*", r"(?", r"(?<", r"[b-a]", r"\p{Nope}", r"^*", r"(?=a)+", "\\"]
 
 TOKENIZER_ATOMS = [
     "a", "b", " ", r"\s", r"\S", r"\p{L}", r"\p{N}", r"\d", "[ab]", r"[^\s\p{L}]", r"[\p{Lu}\d]", ".", r"\n", "中", "'", "^", "$", r"\P{L}",
@@ -240,23 +240,28 @@ def pieces_of_matches(places, behaviour, text):
 
 
 def check_tokenizer_patterns(patterns):
-    answered = refused = 0
+    """How many patterns were answered and refused, and how many answers took too many steps."""
+    counts = {"answered": 0, "refused": 0, "too long": 0}
     for pattern, answer in zip(patterns, ask(("tokenizer", pattern, TEXTS) for pattern in patterns)):
-        theirs = [[pieces(pattern, behaviour, text) for text in TEXTS] for behaviour in ("isolated", "removed")]
         if "places" not in answer:
-            assert answer["error"].startswith("unsupported") or theirs[0][0] is None, (pattern, answer)
-            refused += 1
+            is_ours = answer["error"].startswith("unsupported")
+            assert is_ours or pieces(pattern, "isolated", "a") is None, (pattern, answer)
+            counts["refused"] += 1
             continue
-        answered += 1
-        for behaviour, expected_pieces in zip(("isolated", "removed"), theirs):
-            for text, places, wanted in zip(TEXTS, answer["places"], expected_pieces):
-                assert places is not None, (pattern, text)
-                assert pieces_of_matches(places, behaviour, text) == wanted, (pattern, text, places)
-    return answered, refused
+        counts["answered"] += 1
+        for behaviour in ("isolated", "removed"):
+            for text, places in zip(TEXTS, answer["places"]):
+                if places is None:
+                    counts["too long"] += 1
+                    continue
+                found = pieces_of_matches(places, behaviour, text)
+                assert found == pieces(pattern, behaviour, text), (pattern, text, places)
+    return counts
 
 
 def test_tokenizer_expressions():
-    assert check_tokenizer_patterns(TOKENIZER_EXPRESSIONS) == (len(TOKENIZER_EXPRESSIONS), 0)
+    counts = check_tokenizer_patterns(TOKENIZER_EXPRESSIONS)
+    assert counts == {"answered": len(TOKENIZER_EXPRESSIONS), "refused": 0, "too long": 0}
     for pattern, answer in zip(REFUSED_BY_BOTH, ask(("tokenizer", pattern, []) for pattern in REFUSED_BY_BOTH)):
         assert "error" in answer and pieces(pattern, "isolated", "a") is None, pattern
 
@@ -264,8 +269,9 @@ def test_tokenizer_expressions():
 @pytest.mark.parametrize("seed", seeds())
 def test_random_tokenizer_expressions(seed):
     chance = random.Random(seed)
-    answered, refused = check_tokenizer_patterns([any_tokenizer_pattern(chance) for _ in range(1000)])
-    assert answered > 400
+    counts = check_tokenizer_patterns([any_tokenizer_pattern(chance) for _ in range(1000)])
+    # A repetition of repetitions is drawn now and then.
+    assert counts["answered"] > 400 and counts["too long"] < 10
 
 
 @pytest.mark.parametrize("category", [
