@@ -2,7 +2,7 @@ import ParallelWork
 import Testing
 
 /// What bounds the units under way.
-@Suite struct PermitsTests {
+@Suite("permits", .timeLimit(.minutes(10))) struct PermitsTests {
   @Test("who wants few does not overtake who wants many") func order() async throws {
     let permits = Permits(3)
     try await permits.take(3)
