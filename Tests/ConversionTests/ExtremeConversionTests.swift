@@ -162,9 +162,16 @@ private enum JournalEdit {
         position = payload.upperBound
         continue
       }
-      // Unit, digest, count of deliveries: none for the header of the source.
+      // Unit, digest, count of deliveries: none for the header of the source, which is a batch alone where the machine
+      // is busy.
       var record = payload.lowerBound + 1
-      while bytes[record + 24..<record + 28].allSatisfy({ $0 == 0 }) { record += 28 }
+      while record < payload.upperBound, bytes[record + 24..<record + 28].allSatisfy({ $0 == 0 }) {
+        record += 28
+      }
+      guard record < payload.upperBound else {
+        position = payload.upperBound
+        continue
+      }
       // And of the first delivery: digest, count of elements.
       let sums = record + 28 + 16 + 8
       if field == 4 {

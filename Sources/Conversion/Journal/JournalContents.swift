@@ -1,6 +1,5 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import Quantization
 internal import TensorFormats
 
 /// What an earlier run left in its journal.
@@ -106,17 +105,6 @@ struct JournalContents: Sendable {
   }
 }
 
-extension RecodingErrors {
-  /// Whether these can be the sums of some differences.
-  fileprivate var isPlausible: Bool {
-    let positive = [
-      sums.squaredErrors, sums.originalSquares, sums.restoredSquares, Double(sums.maximumAbsoluteError),
-      search.before, search.after,
-    ]
-    return sums.count >= 0 && sums.products.isFinite && positive.allSatisfy { $0.isFinite && $0 >= 0 }
-  }
-}
-
 /// The records of finished units, kept as the bytes they were read from: a large model has hundreds of thousands.
 struct FinishedUnits: Sendable {
   private var bytes: [UInt8] = []
@@ -133,9 +121,8 @@ struct FinishedUnits: Sendable {
     var cursor = JournalCursor(source, range)
     while !cursor.isAtEnd {
       let start = cursor.position
-      guard let (unit, record) = cursor.record() else { return false }
-      // Sums that cannot be are not carried on into a manifest: the unit is done again.
-      if record.deliveries.allSatisfy(\.errors.isPlausible) { offsets[unit] = start + shift }
+      guard let (unit, _) = cursor.record() else { return false }
+      offsets[unit] = start + shift
     }
     bytes.append(contentsOf: source[range])
     return true
