@@ -15,6 +15,7 @@ let strict: [SwiftSetting] = testing + [.strictMemorySafety()]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -41,6 +42,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
@@ -71,7 +73,7 @@ let package = Package(
       name: "TensorFormats", swiftSettings: strict,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
-      name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto],
+      name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto, system],
       swiftSettings: strict),
     .target(name: "ParallelWork", swiftSettings: strict),
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2", "COnig"], swiftSettings: strict),

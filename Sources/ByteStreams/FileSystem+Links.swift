@@ -5,12 +5,6 @@ internal import Darwin
 #endif
 
 extension FileSystem {
-  /// Whether a directory has an entry of this name, be it a link that leads nowhere.
-  public static func entryExists(at path: String) -> Bool {
-    var status = stat()
-    return unsafe lstat(path, &status) == 0
-  }
-
   /// Where a symbolic link points, as it is written in the link; `nil` for what is no link.
   public static func linkDestination(of path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: 4096)

@@ -75,7 +75,7 @@ public final class HeldDirectory: Sendable {
   deinit { close(descriptor) }
 
   /// The path of something below it, for messages.
-  public func path(of name: String) -> String { path.hasSuffix("/") ? path + name : "\(path)/\(name)" }
+  public func path(of name: String) -> String { joinPath(path, name) }
 
   /// Keeps other processes from locking it for as long as this object lives.
   ///

@@ -111,7 +111,7 @@ extension Checkpoint {
     ggufMetadata: GGUFMetadata?
   ) -> Checkpoint {
     Checkpoint(
-      path: path, directory: directory, format: format, files: files, tensors: whole,
+      path: path, store: store, format: format, files: files, tensors: whole,
       configuration: configuration, ggufMetadata: ggufMetadata, warnings: warnings
     ).replacing([], with: derived)
   }
@@ -142,7 +142,7 @@ extension Checkpoint {
     files: [File], tensors: [Tensor], namesOnDisk: [String: String]? = nil
   ) -> Checkpoint {
     Checkpoint(
-      path: path, directory: directory, format: format, files: files, tensors: tensors,
+      path: path, store: store, format: format, files: files, tensors: tensors,
       configuration: configurationDocument, ggufMetadata: ggufMetadata, parts: parts, warnings: warnings,
       namesOnDisk: namesOnDisk ?? self.namesOnDisk)
   }

@@ -1,4 +1,4 @@
-internal import ByteStreams
+public import ByteStreams
 internal import GGUF
 internal import Safetensors
 public import TensorFormats
@@ -17,19 +17,29 @@ extension Checkpoint {
       throw CheckpointError(.notFound, "there is no such file or directory", path: path)
     }
     let path = try HuggingFaceCache.resolve(path)
-    if FileSystem.kind(of: path) == .directory { return try openDirectory(path) }
+    if FileSystem.kind(of: path) == .directory { return try open(in: DirectoryStore(path)) }
     let (directory, name) = splitPath(path)
-    try refuseUnfinished(DirectoryListing(directory))
-    if name.hasSuffix(".index.json") {
-      return try openSafetensors(path, in: DirectoryListing(directory), index: name)
-    }
+    return try open(name, in: DirectoryStore(directory), path: path)
+  }
+
+  /// Opens one file of a store, and what belongs to it: one `.safetensors` file, an `index.json`, one `.gguf` file or the
+  /// first shard of a split GGUF.
+  ///
+  /// - Parameter path: What the user named.
+  /// - Throws: As ``open(_:)``.
+  static func open(
+    _ name: String, in store: any ByteStore, path: String
+  ) throws(CheckpointError) -> Checkpoint {
+    let listing = try DirectoryListing(store)
+    try refuseUnfinished(listing)
+    if name.hasSuffix(".index.json") { return try openSafetensors(path, in: listing, index: name) }
     if name.hasSuffix(OutputMarkers.unfinishedSuffix) {
       throw CheckpointError(.unfinished, "this file was not finished", path: path)
     }
     // The content decides, not the name: blobs in Hugging Face's cache have none.
-    let file = try InputFile(path)
+    let file = try store.open(name)
     let start = try file.readBytes(0..<min(4, file.byteCount))
-    if start == Array("GGUF".utf8) { return try openGGUF(path, in: directory, names: [name]) }
+    if start == Array("GGUF".utf8) { return try openGGUF(path, in: store, names: [name]) }
     if name.hasSuffix(".gguf") {
       throw CheckpointError(
         .malformed, "does not start with the magic 'GGUF'", path: path, offset: 0,
@@ -40,22 +50,25 @@ extension Checkpoint {
     if let part = NumberedName(name), part.family.count > 1 {
       warnings.append("\(path): this is one of \(part.family.count) shards, and the others are not opened")
     }
-    return try openSafetensors(path, in: directory, shards: [name], warnings: warnings)
+    return try openSafetensors(path, in: store, shards: [name], warnings: warnings)
   }
 
-  private static func openDirectory(_ path: String) throws(CheckpointError) -> Checkpoint {
-    let listing = try DirectoryListing(path)
+  /// Opens the model that a store holds: a checkpoint directory or a partition set, wherever it lies.
+  ///
+  /// - Throws: As ``open(_:)``.
+  public static func open(in store: any ByteStore) throws(CheckpointError) -> Checkpoint {
+    let listing = try DirectoryListing(store)
     try refuseUnfinished(listing)
     if let choice = try SafetensorsChoice(listing) {
       if let index = choice.index {
-        return try openSafetensors(path, in: listing, index: index, warnings: choice.warnings)
+        return try openSafetensors(store.path, in: listing, index: index, warnings: choice.warnings)
       }
-      return try openSafetensors(path, in: path, shards: choice.shards, warnings: choice.warnings)
+      return try openSafetensors(store.path, in: store, shards: choice.shards, warnings: choice.warnings)
     }
     if let choice = try GGUFChoice(listing) {
-      return try openGGUF(path, in: path, names: choice.names, warnings: choice.warnings)
+      return try openGGUF(store.path, in: store, names: choice.names, warnings: choice.warnings)
     }
-    if let set = try openPartitionSet(path, listing) { return set }
+    if let set = try openPartitionSet(listing) { return set }
     throw nothingToOpen(listing)
   }
 
@@ -64,11 +77,11 @@ extension Checkpoint {
     var remedy: String?
     let pickles = [".bin", ".pt", ".pth", ".ckpt"].flatMap { listing.names(endingIn: $0) }
     let inner = listing.names.filter { name in
-      let names = (try? FileSystem.names(in: "\(listing.path)/\(name)")) ?? []
+      let names = (try? listing.store.names(in: name)) ?? []
       return names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") || $0 == "snapshots" }
     }
     if !inner.isEmpty {
-      remedy = "name a directory that has some: \(listed(inner.map { "\(listing.path)/\($0)" }))"
+      remedy = "name a directory that has some: \(listed(inner.map(listing.store.path(of:))))"
     } else if !pickles.isEmpty {
       remedy = "\(listed(pickles)) cannot be read: save the model as safetensors first"
     }
@@ -91,32 +104,33 @@ extension Checkpoint {
   private static func openSafetensors(
     _ path: String, in listing: DirectoryListing, index name: String, warnings: [String] = []
   ) throws(CheckpointError) -> Checkpoint {
-    let file = "\(listing.path)/\(name)"
-    let index = try SafetensorsIndex.read(from: InputFile(file))
-    let missing = index.shardNames.filter { FileSystem.kind(of: "\(listing.path)/\($0)") == nil }
+    let store = listing.store
+    let index = try SafetensorsIndex.read(from: store.open(name))
+    let missing = index.shardNames.filter { store.kind(of: $0) == nil }
     guard missing.isEmpty else {
       let single = "model.safetensors"
       let isThere = !index.shardNames.contains(single) && listing.contains(single)
       throw SafetensorsChoice.missing(
-        missing, of: index.shardNames.count, path: file,
-        remedy: isThere ? "name \(listing.path)/\(single) to open it alone" : nil)
+        missing, of: index.shardNames.count, path: store.path(of: name),
+        remedy: isThere ? "name \(store.path(of: single)) to open it alone" : nil)
     }
     let strays = listing.names(endingIn: ".safetensors").filter { !index.shardNames.contains($0) }
     let ignored =
       strays.isEmpty
       ? [] : ["\(listing.path): not in the index and ignored: \(strays.joined(separator: ", "))"]
     return try openSafetensors(
-      path, in: listing.path, shards: index.shardNames, index: index, warnings: warnings + ignored)
+      path, in: store, shards: index.shardNames, index: index, warnings: warnings + ignored)
   }
 
   private static func openSafetensors(
-    _ path: String, in directory: String, shards: [String], index: SafetensorsIndex? = nil, warnings: [String]
+    _ path: String, in store: any ByteStore, shards: [String], index: SafetensorsIndex? = nil,
+    warnings: [String]
   ) throws(CheckpointError) -> Checkpoint {
     var files: [File] = []
     var tensors: [Tensor] = []
     var headers: [String: SafetensorsHeader] = [:]
     for shard in shards {
-      let source = try InputFile("\(directory)/\(shard)")
+      let source = try store.open(shard)
       let header = try SafetensorsHeader.read(from: source)
       tensors += header.tensors.map {
         Tensor(
@@ -129,23 +143,25 @@ extension Checkpoint {
           ggufMetadata: nil, byteOrder: .little))
       headers[shard] = header
     }
-    let warnings = try warnings + checkShards(directory, shards, headers, index)
+    let warnings = try warnings + checkShards(store, shards, headers, index)
     return Checkpoint(
-      path: path, directory: directory, format: .safetensors, files: files, tensors: tensors,
-      configuration: .read(in: directory), warnings: warnings)
+      path: path, store: store, format: .safetensors, files: files, tensors: tensors,
+      configuration: .read(in: store), warnings: warnings)
   }
 }
 
 extension Checkpoint {
   /// Compares shards with their index, or with each other where there is none.
   private static func checkShards(
-    _ path: String, _ shards: [String], _ headers: [String: SafetensorsHeader], _ index: SafetensorsIndex?
+    _ store: any ByteStore, _ shards: [String], _ headers: [String: SafetensorsHeader],
+    _ index: SafetensorsIndex?
   ) throws(CheckpointError) -> [String] {
+    let path = store.path
     if let index {
       let issues = ShardedSafetensors.issues(index: index, shards: headers)
       if let issue = issues.first(where: { $0.severity == .error }) {
         var error = issue.error
-        error.path = error.path.map { "\(path)/\($0)" } ?? path
+        error.path = error.path.map(store.path(of:)) ?? path
         throw error
       }
       return issues.map { "\(path): \($0.error)" }
@@ -168,14 +184,16 @@ extension Checkpoint {
 
 extension Checkpoint {
   private static func openGGUF(
-    _ path: String, in directory: String, names: [String], warnings: [String] = []
+    _ path: String, in store: any ByteStore, names: [String], warnings: [String] = []
   ) throws(CheckpointError) -> Checkpoint {
     var files: [File] = []
     var tensors: [Tensor] = []
     var owners: [String: String] = [:]
     var metadata: GGUFMetadata?
     for name in names {
-      let set = try GGUFSplitSet.read(firstPart: "\(directory)/\(name)")
+      let set = try GGUFSplitSet.read(firstPart: store.path(of: name)) {
+        path throws(CheckpointError) in try store.open(splitPath(path).name)
+      }
       metadata = metadata ?? set.metadata
       for part in set.parts {
         let fileName = splitPath(part.path).name
@@ -191,12 +209,12 @@ extension Checkpoint {
         }
         files.append(
           File(
-            name: fileName, source: try InputFile(part.path), dataOffset: part.header.dataOffset,
+            name: fileName, source: try store.open(fileName), dataOffset: part.header.dataOffset,
             safetensorsMetadata: [:], ggufMetadata: part.header.metadata, byteOrder: part.header.byteOrder))
       }
     }
     return Checkpoint(
-      path: path, directory: directory, format: .gguf, files: files, tensors: tensors,
-      configuration: .read(in: directory), ggufMetadata: metadata, warnings: warnings)
+      path: path, store: store, format: .gguf, files: files, tensors: tensors,
+      configuration: .read(in: store), ggufMetadata: metadata, warnings: warnings)
   }
 }

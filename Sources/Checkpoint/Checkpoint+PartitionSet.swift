@@ -9,10 +9,11 @@ extension Checkpoint {
   ///   - names: The directories of the parts.
   /// - Throws: `.notFound` for a name that is no part; otherwise as ``open(_:)``.
   public static func open(_ path: String, parts names: [String]) throws(CheckpointError) -> Checkpoint {
-    let set = try openPartitionSet(path, DirectoryListing(path), parts: Set(names))
+    let set = try openPartitionSet(DirectoryListing(DirectoryStore(path)), parts: Set(names))
     let found = Set((set?.parts ?? []).map(\.name))
     if let missing = names.first(where: { !found.contains($0) }) {
-      throw CheckpointError(.notFound, "there is no such part of a partition set", path: "\(path)/\(missing)")
+      throw CheckpointError(
+        .notFound, "there is no such part of a partition set", path: joinPath(path, missing))
     }
     guard let set else { throw CheckpointError(.invalidRequest, "no parts are named", path: path) }
     return set
@@ -23,16 +24,17 @@ extension Checkpoint {
   ///
   /// - Parameter wanted: The parts to open; all of them if `nil`.
   static func openPartitionSet(
-    _ path: String, _ listing: DirectoryListing, parts wanted: Set<String>? = nil
+    _ listing: DirectoryListing, parts wanted: Set<String>? = nil
   ) throws(CheckpointError) -> Checkpoint? {
     var parts: [Part] = []
     for name in listing.names where wanted?.contains(name) ?? true {
-      guard FileSystem.kind(of: "\(path)/\(name)") == .directory else { continue }
-      guard let configuration = ConfigurationDocument.read(in: "\(path)/\(name)") else { continue }
+      guard listing.store.kind(of: name) == .directory else { continue }
+      let folder = listing.store.folder(name)
+      guard let configuration = ConfigurationDocument.read(in: folder) else { continue }
       // A part that cannot say that it is one must not be left out.
       if let fault = configuration.fault, isNamedLikePart(name) { throw fault }
       guard configuration.isPart else { continue }
-      parts.append(Part(name: name, checkpoint: try open("\(path)/\(name)")))
+      parts.append(Part(name: name, checkpoint: try open(in: folder)))
     }
     guard let first = parts.first else { return nil }
     var files: [File] = []
@@ -42,15 +44,16 @@ extension Checkpoint {
       let base = files.count
       files += part.checkpoint.files.map {
         File(
-          name: "\(part.name)/\($0.name)", source: $0.source, dataOffset: $0.dataOffset,
+          name: joinPath(part.name, $0.name), source: $0.source, dataOffset: $0.dataOffset,
           safetensorsMetadata: $0.safetensorsMetadata, ggufMetadata: $0.ggufMetadata, byteOrder: $0.byteOrder)
       }
       tensors += part.checkpoint.tensors.map { $0.shiftingFile(by: base) }
       warnings += part.checkpoint.warnings
     }
     return Checkpoint(
-      path: path, directory: path, format: first.checkpoint.format, files: files, tensors: tensors,
-      configuration: .read(in: path) ?? first.checkpoint.configurationDocument,
+      path: listing.path, store: listing.store, format: first.checkpoint.format, files: files,
+      tensors: tensors,
+      configuration: .read(in: listing.store) ?? first.checkpoint.configurationDocument,
       ggufMetadata: first.checkpoint.ggufMetadata, parts: parts, warnings: warnings)
   }
 

@@ -4,7 +4,7 @@ extension Checkpoint {
   /// The same checkpoint, read through other sources: metered ones, for example.
   public func mappingSources(_ transform: (any ByteSource) -> any ByteSource) -> Checkpoint {
     Checkpoint(
-      path: path, directory: directory, format: format,
+      path: path, store: store, format: format,
       files: files.map {
         File(
           name: $0.name, source: transform($0.source), dataOffset: $0.dataOffset,

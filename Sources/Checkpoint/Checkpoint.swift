@@ -15,8 +15,8 @@ public struct Checkpoint: Sendable {
 
   /// What the user named; for the root of a Hugging Face cache the snapshot that it led to.
   public let path: String
-  /// The directory that holds the files.
-  public let directory: String
+  /// Where its files are.
+  public let store: any ByteStore
   /// The container format.
   public let format: Format
   /// The weight files, in the order of their names.
@@ -37,13 +37,13 @@ public struct Checkpoint: Sendable {
   private let positions: [String: Int]
 
   init(
-    path: String, directory: String, format: Format, files: [File], tensors: [Tensor],
+    path: String, store: any ByteStore, format: Format, files: [File], tensors: [Tensor],
     configuration: ConfigurationDocument?, ggufMetadata: GGUFMetadata? = nil, parts: [Part] = [],
     warnings: [String] = [], namesOnDisk: [String: String] = [:]
   ) {
     self.namesOnDisk = namesOnDisk
     self.path = path
-    self.directory = directory
+    self.store = store
     self.format = format
     self.files = files
     self.tensors = tensors
@@ -56,12 +56,17 @@ public struct Checkpoint: Sendable {
   }
 }
 
+extension Checkpoint {
+  /// Whether the user named all that lies there, rather than one of several files.
+  public var isWholeStore: Bool { path == store.path }
+}
+
 // MARK: - What it is made of
 
 extension Checkpoint {
   /// One weight file.
   public struct File: Sendable {
-    /// The path below ``Checkpoint/directory``.
+    /// The name in ``Checkpoint/store``.
     public let name: String
     /// The bytes.
     public let source: any ByteSource

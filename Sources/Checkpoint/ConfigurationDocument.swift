@@ -11,6 +11,9 @@ public import TensorFormats
 /// A document that cannot be read is no reason not to look at the weights, so opening a checkpoint keeps the ``fault``
 /// instead of throwing it. Whoever needs to know what the model is throws it.
 public struct ConfigurationDocument: Sendable {
+  /// Its name in every checkpoint.
+  public static let name = "config.json"
+
   /// Where it is.
   public let path: String
   /// Its text without a byte order mark, as it is in the file otherwise.
@@ -60,18 +63,12 @@ public struct ConfigurationDocument: Sendable {
   }
 
   /// The file beside the weights; `nil` where there is none. A link that leads nowhere is a fault.
-  static func read(in directory: String) -> ConfigurationDocument? {
-    let path = "\(directory)/config.json"
-    guard FileSystem.entryExists(at: path) else { return nil }
+  static func read(in store: any ByteStore) -> ConfigurationDocument? {
+    guard store.isTaken(name) else { return nil }
+    let path = store.path(of: name)
     do throws(CheckpointError) {
-      let file = try InputFile(path)
-      guard file.byteCount <= JSONValue.largestDocument else {
-        throw CheckpointError(
-          .malformed,
-          "\(file.byteCount) bytes are too many for a configuration; at most \(JSONValue.largestDocument) are read"
-        )
-      }
-      return ConfigurationDocument(try file.readBytes(0..<file.byteCount), path: path)
+      let bytes = try store.read(name, limit: JSONValue.largestDocument, as: "a configuration")
+      return ConfigurationDocument(bytes, path: path)
     } catch {
       return ConfigurationDocument(fault: error, path: path)
     }

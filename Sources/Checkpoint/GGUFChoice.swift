@@ -24,7 +24,7 @@ struct GGUFChoice {
       return
     }
     var kinds: [Kind: [String]] = [:]
-    for file in files { kinds[try Self.kind(of: file, in: listing.path), default: []].append(file) }
+    for file in files { kinds[try Self.kind(of: file, in: listing.store), default: []].append(file) }
     let models = kinds[.model] ?? []
     let visions = kinds[.vision] ?? []
     guard models.count <= 1 else {
@@ -80,11 +80,11 @@ struct GGUFChoice {
     return files
   }
 
-  private static func kind(of name: String, in directory: String) throws(CheckpointError) -> Kind {
+  private static func kind(of name: String, in store: any ByteStore) throws(CheckpointError) -> Kind {
     let lowercased = name.lowercased()
     let metadata: GGUFMetadata
     do throws(CheckpointError) {
-      metadata = try GGUFHeader.read(from: InputFile("\(directory)/\(name)")).metadata
+      metadata = try GGUFHeader.read(from: store.open(name)).metadata
     } catch {
       // What would be left out anyway need not be sound.
       guard lowercased.contains("imatrix") else { throw error }

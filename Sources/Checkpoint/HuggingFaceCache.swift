@@ -31,21 +31,20 @@ enum HuggingFaceCache {
   }
 
   private static func isRoot(_ path: String) -> Bool {
-    FileSystem.kind(of: "\(path)/snapshots") == .directory
-      && (FileSystem.kind(of: "\(path)/blobs") == .directory
-        || FileSystem.kind(of: "\(path)/refs") == .directory)
+    let store = DirectoryStore(path)
+    return store.kind(of: "snapshots") == .directory
+      && ["blobs", "refs"].contains { store.kind(of: $0) == .directory }
   }
 
   private static func revisions(_ root: String) -> [String] {
-    let names = (try? FileSystem.names(in: "\(root)/snapshots")) ?? []
-    return names.filter { !$0.hasPrefix(".") && FileSystem.kind(of: "\(root)/snapshots/\($0)") == .directory }
+    let snapshots = DirectoryStore(joinPath(root, "snapshots"))
+    let names = (try? snapshots.names()) ?? []
+    return names.filter { !$0.hasPrefix(".") && snapshots.kind(of: $0) == .directory }
   }
 
   /// The revision of the main branch, as the client last saw it.
   private static func main(_ root: String) -> String? {
-    guard let file = try? InputFile("\(root)/refs/main"), file.byteCount <= 1024,
-      let bytes = try? file.readBytes(0..<file.byteCount)
-    else { return nil }
+    guard let bytes = try? DirectoryStore(root).read("refs/main", limit: 1024) else { return nil }
     let name = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
     return name.isEmpty || name.contains("/") || name.hasPrefix(".") ? nil : name
   }
@@ -53,7 +52,7 @@ enum HuggingFaceCache {
   private static func snapshot(of root: String) throws(CheckpointError) -> String {
     let revisions = revisions(root)
     if let main = main(root) {
-      if revisions.contains(main) { return "\(root)/snapshots/\(main)" }
+      if revisions.contains(main) { return joinPath(root, "snapshots", main) }
       let others = revisions.isEmpty ? "" : ", only of \(listed(revisions))"
       throw CheckpointError(
         .notFound, "refs/main names revision \(main.printable), of which there is no snapshot\(others)",
@@ -64,25 +63,25 @@ enum HuggingFaceCache {
       throw CheckpointError(
         .unsupported,
         "this cache has \(revisions.count) snapshots and no refs/main that names one: \(listed(revisions))",
-        path: root, remedy: "name one of them, such as \(root)/snapshots/\(revisions[0])")
+        path: root, remedy: "name one of them, such as \(joinPath(root, "snapshots", revisions[0]))")
     }
     guard let only = revisions.first else {
       throw CheckpointError(
         .notFound, "this cache has no snapshot", path: root, remedy: "download the model again")
     }
-    return "\(root)/snapshots/\(only)"
+    return joinPath(root, "snapshots", only)
   }
 
   /// The only link to a blob, or that of the main branch.
   private static func link(to blob: String, in root: String) -> String? {
     var links: [(revision: String, path: String)] = []
     for revision in revisions(root) {
-      let directory = "\(root)/snapshots/\(revision)"
-      for name in (try? FileSystem.names(in: directory)) ?? [] {
-        guard let destination = FileSystem.linkDestination(of: "\(directory)/\(name)"),
-          splitPath(destination).name == blob
+      let snapshot = DirectoryStore(joinPath(root, "snapshots", revision))
+      for name in (try? snapshot.names()) ?? [] {
+        let path = snapshot.path(of: name)
+        guard let destination = FileSystem.linkDestination(of: path), splitPath(destination).name == blob
         else { continue }
-        links.append((revision, "\(directory)/\(name)"))
+        links.append((revision, path))
       }
     }
     if links.count == 1 { return links[0].path }

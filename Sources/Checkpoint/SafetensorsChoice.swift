@@ -21,7 +21,7 @@ struct SafetensorsChoice {
     let files = listing.names(endingIn: ".safetensors")
     if try chooseIndex(listing, files) { return }
     guard !files.isEmpty else { return nil }
-    let models = Self.models(files, in: listing.path)
+    let models = Self.models(files, in: listing.store)
     shards = models
     let others = files.filter { !models.contains($0) }
     if !others.isEmpty {
@@ -59,7 +59,7 @@ struct SafetensorsChoice {
       note(indexes.filter { $0 != only }, listing)
       return true
     }
-    let hasOwnFiles = files.contains { !Self.isConsolidated($0) && !Self.isAdapter($0, in: listing.path) }
+    let hasOwnFiles = files.contains { !Self.isConsolidated($0) && !Self.isAdapter($0, in: listing.store) }
     if let consolidated = indexes.first, !hasOwnFiles {
       index = consolidated
       return true
@@ -79,9 +79,9 @@ struct SafetensorsChoice {
   }
 
   /// The files that are the model, of those in a directory without an index.
-  private static func models(_ files: [String], in directory: String) -> [String] {
+  private static func models(_ files: [String], in store: any ByteStore) -> [String] {
     guard files.count > 1 else { return files }
-    let weights = files.filter { !isAdapter($0, in: directory) }
+    let weights = files.filter { !isAdapter($0, in: store) }
     let own = weights.filter { !isConsolidated($0) }
     let models = !own.isEmpty ? own : !weights.isEmpty ? weights : files
     // What every loader takes if it is there. A numbered set beside it is another matter.
@@ -94,9 +94,9 @@ struct SafetensorsChoice {
   private static func isConsolidated(_ name: String) -> Bool { name.hasPrefix("consolidated") }
 
   /// What only changes another model: files of that name, and those of nothing but low-rank matrices.
-  private static func isAdapter(_ name: String, in directory: String) -> Bool {
+  private static func isAdapter(_ name: String, in store: any ByteStore) -> Bool {
     if name.hasPrefix("adapter_model") { return true }
-    guard NumberedName(name) == nil, let file = try? InputFile("\(directory)/\(name)"),
+    guard NumberedName(name) == nil, let file = try? store.open(name),
       let header = try? SafetensorsHeader.read(from: file), !header.tensors.isEmpty
     else { return false }
     return header.tensors.allSatisfy { tensor in

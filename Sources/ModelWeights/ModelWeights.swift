@@ -1,3 +1,4 @@
+internal import ByteStreams
 public import Checkpoint
 internal import GGUF
 public import Step3Model
@@ -273,7 +274,7 @@ private struct Holder {
       throw CheckpointError(
         .malformed,
         "\(ConfigurationDocument.partitionKey).slices does not fit the tensor's shape \(stored.shape)",
-        path: "\(checkpoint.directory)/config.json", tensor: tensor.name)
+        path: checkpoint.store.path(of: ConfigurationDocument.name), tensor: tensor.name)
     }
     return Found(
       name: name, box: box ?? TensorBox(wholeOf: stored.shape), stored: renumbered(stored), firstRow: 0)

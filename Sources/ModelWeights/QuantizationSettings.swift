@@ -80,10 +80,9 @@ struct QuantizationSettings {
       ]
       for case (let value?, let place) in stated where value != .null { return (value, place) }
     }
-    let (name, path) = ("hf_quant_config.json", "\(checkpoint.directory)/hf_quant_config.json")
-    guard FileSystem.kind(of: path) != nil else { return nil }
-    guard let file = try? InputFile(path), file.byteCount <= JSONValue.largestDocument,
-      let text = try? file.readBytes(0..<file.byteCount),
+    let name = "hf_quant_config.json"
+    guard checkpoint.store.kind(of: name) != nil else { return nil }
+    guard let text = try? checkpoint.store.read(name, limit: JSONValue.largestDocument),
       let members = (try? JSONValue.parse(text, name: name))?.members
     else { return (nil, name) }
     return (members["quantization"] ?? .object(members), name)
@@ -106,7 +105,7 @@ extension QuantizationSettings {
       throw CheckpointError(
         .malformed,
         "quantization_config.weight_block_size is \(sides.kind), not the rows and columns of a tile",
-        path: "\(checkpoint.directory)/config.json")
+        path: checkpoint.store.path(of: ConfigurationDocument.name))
     }
     tile = (rows, columns)
   }

@@ -1,22 +1,21 @@
-internal import ByteStreams
+public import ByteStreams
 internal import Checkpoint
 internal import JSON
 internal import Step3Model
 public import TensorFormats
 
 extension Tokenizer {
-  /// Reads the tokenizer of a checkpoint's directory: `tokenizer.json`, and `tokenizer_config.json` if it is there.
+  /// Reads the tokenizer beside a checkpoint's weights: `tokenizer.json`, and `tokenizer_config.json` if it is there.
   ///
   /// - Throws: As ``init(tokenizerJSON:tokenizerConfigJSON:)``; `.notFound` without a `tokenizer.json`.
-  public init(directory path: String) throws(CheckpointError) {
-    let document = "\(path)/tokenizer.json"
-    let bytes = try Self.read(document)
-    let companion = "\(path)/tokenizer_config.json"
-    let configuration = FileSystem.kind(of: companion) == nil ? nil : try Self.read(companion)
+  public init(in store: any ByteStore) throws(CheckpointError) {
+    let (document, companion) = ("tokenizer.json", "tokenizer_config.json")
+    let bytes = try Self.read(document, in: store)
+    let configuration = store.kind(of: companion) == nil ? nil : try Self.read(companion, in: store)
     do throws(CheckpointError) {
       try self.init(tokenizerJSON: bytes, tokenizerConfigJSON: configuration)
     } catch {
-      throw error.at(path: error.message.hasPrefix("tokenizer_config.json") ? companion : document)
+      throw error.at(path: store.path(of: error.message.hasPrefix(companion) ? companion : document))
     }
   }
 
@@ -51,12 +50,12 @@ extension Tokenizer {
     try self.init(TokenizerDefinition(tokenizer))
   }
 
-  private static func read(_ path: String) throws(CheckpointError) -> [UInt8] {
-    let file = try InputFile(path)
+  private static func read(_ name: String, in store: any ByteStore) throws(CheckpointError) -> [UInt8] {
+    let file = try store.open(name)
     guard file.byteCount <= Step3Tokenizer.largestDocument else {
       throw CheckpointError(
         .unsupported, "expected at most \(Step3Tokenizer.largestDocument) bytes, found \(file.byteCount)",
-        path: path)
+        path: file.path)
     }
     return try file.readBytes(0..<file.byteCount)
   }

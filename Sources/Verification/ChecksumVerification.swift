@@ -1,4 +1,4 @@
-internal import ByteStreams
+public import ByteStreams
 internal import Checkpoint
 internal import Conversion
 internal import ParallelWork
@@ -11,12 +11,12 @@ public import TensorFormats
 /// A file is compared stretch by stretch: its header, each tensor, the padding between them. Together they are the
 /// whole file, each has a digest of its own in the manifest, and so all cores can work on one file and a difference has a name.
 public struct ChecksumVerification: Sendable {
-  private let directory: String
+  private let store: any ByteStore
   private let threads: Int
 
-  /// Prepares a check of `directory` with that many stretches under way at a time.
-  public init(directory: String, threads: Int) {
-    self.directory = directory
+  /// Prepares a check of an output with that many stretches under way at a time.
+  public init(_ store: any ByteStore, threads: Int) {
+    self.store = store
     self.threads = threads
   }
 
@@ -29,12 +29,12 @@ public struct ChecksumVerification: Sendable {
     progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
   ) async throws -> ChecksumReport {
     guard hasManifest else { return try structureOnly() }
-    let manifest = try Manifest.read(from: directory)
+    let manifest = try Manifest.read(in: store)
     let (stretches, early) = try stretches(of: manifest)
     let total = stretches.reduce(0) { $0 + $1.range.count }
     let found = Mutex(early)
     try await ParallelWork(threads: threads).run(stretches, delivering: .asFinished) { stretch in
-      stretch.check(in: directory) { progress($0, stretch.file) }
+      stretch.check(in: store) { progress($0, stretch.file) }
     } takeIn: { _, finding in
       if let finding { found.withLock { $0.append(finding) } }
     }
@@ -51,15 +51,15 @@ public struct ChecksumVerification: Sendable {
   /// - Throws: As ``run(progress:)``.
   public func byteCount() throws(CheckpointError) -> Int {
     guard hasManifest else { return 0 }
-    return try Manifest.read(from: directory).files.reduce(0) { $0 + $1.bytes }
+    return try Manifest.read(in: store).files.reduce(0) { $0 + $1.bytes }
   }
 
   /// Whether anything bears its name: what is no manifest is an error then.
-  private var hasManifest: Bool { FileSystem.isTaken("\(directory)/\(OutputMarkers.manifest)") }
+  private var hasManifest: Bool { store.isTaken(OutputMarkers.manifest) }
 
   /// Without a manifest there is nothing to compare with; what can be said is whether the files are well-formed.
   private func structureOnly() throws(CheckpointError) -> ChecksumReport {
-    let checkpoint = try Checkpoint.open(directory)
+    let checkpoint = try Checkpoint.open(in: store)
     return ChecksumReport(
       ok: true, manifest: false, files: checkpoint.files.count, tensors: checkpoint.tensors.count, bytes: 0,
       findings: [])
@@ -80,7 +80,7 @@ extension ChecksumVerification {
     var digests: [Key: String] = [:]
     for tensor in manifest.tensors { digests[Key(file: tensor.file, tensor: tensor.name)] = tensor.xxh3 }
     for record in manifest.files {
-      guard let size = FileSystem.size(of: "\(directory)/\(record.path)") else {
+      guard let size = store.size(of: record.path) else {
         findings.append(
           ChecksumReport.Finding(
             kind: .missing, file: record.path, message: "the file is not there", fatal: true))
@@ -105,7 +105,7 @@ extension ChecksumVerification {
       for tensor in file.tensors {
         guard let digest = digests[Key(file: file.path, tensor: tensor.name)] else {
           throw CheckpointError(
-            .malformed, "the manifest contradicts itself about \(file.path)", path: directory,
+            .malformed, "the manifest contradicts itself about \(file.path)", path: store.path,
             tensor: tensor.name)
         }
         if tensor.offset > end {
@@ -128,12 +128,12 @@ extension ChecksumVerification {
 
   /// Parts have manifests of their own, which say what the whole one says of them.
   private func finding(manifestOf part: ShardPlan.Part, _ whole: Manifest) -> ChecksumReport.Finding? {
-    let file = "\(part.directory)/\(OutputMarkers.manifest)"
+    let file = joinPath(part.directory, OutputMarkers.manifest)
     func finding(_ kind: ChecksumReport.Finding.Kind, _ message: String) -> ChecksumReport.Finding {
       ChecksumReport.Finding(kind: kind, file: file, message: message, fatal: true)
     }
     do throws(CheckpointError) {
-      let own = try Manifest.read(from: "\(directory)/\(part.directory)")
+      let own = try Manifest.read(in: store.folder(part.directory))
       return own == whole.restricted(to: part)
         ? nil : finding(.changed, "does not say what the manifest of the whole output says of this part")
     } catch {
@@ -163,13 +163,12 @@ extension ChecksumVerification {
       let folder = splitPath(file.path).directory
       if folder != ".", !parts.contains(folder) { parts.append(folder) }
     }
-    for part in parts where !part.isEmpty { known.insert("\(part)/\(OutputMarkers.manifest)") }
+    for part in parts where !part.isEmpty { known.insert(joinPath(part, OutputMarkers.manifest)) }
     var findings: [ChecksumReport.Finding] = []
     for folder in Set([""] + parts).sorted() {
-      let path = folder.isEmpty ? directory : "\(directory)/\(folder)"
-      guard FileSystem.kind(of: path) == .directory else { continue }
-      for name in try FileSystem.names(in: path) {
-        let relative = folder.isEmpty ? name : "\(folder)/\(name)"
+      guard folder.isEmpty || store.kind(of: folder) == .directory else { continue }
+      for name in try store.names(in: folder) {
+        let relative = folder.isEmpty ? name : joinPath(folder, name)
         guard !known.contains(relative), !parts.contains(relative) else { continue }
         let isWeights = name.hasSuffix(".safetensors") || name.hasSuffix(".gguf")
         findings.append(

@@ -23,9 +23,9 @@ struct Stretch: Sendable {
   /// - Parameter progress: Called with the size of each piece read.
   /// - Returns: What is wrong, or `nil`. A file that is too short has been reported by its size already, yet every
   ///   stretch that is missing is named as well.
-  func check(in directory: String, progress: (Int) -> Void) -> ChecksumReport.Finding? {
+  func check(in store: any ByteStore, progress: (Int) -> Void) -> ChecksumReport.Finding? {
     do throws(CheckpointError) {
-      let source = try InputFile("\(directory)/\(file)")
+      let source = try store.open(file)
       guard source.byteCount >= range.upperBound else {
         return finding(.changed, "bytes are missing: the file ends at \(source.byteCount)")
       }

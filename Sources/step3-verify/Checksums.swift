@@ -1,3 +1,4 @@
+import ByteStreams
 import ArgumentParser
 import CommandSupport
 import TensorFormats
@@ -19,7 +20,7 @@ struct Checksums: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let verification = ChecksumVerification(directory: output, threads: common.threadCount)
+    let verification = ChecksumVerification(DirectoryStore(output), threads: common.threadCount)
     let progress = common.progressReporter("verifying", total: try verification.byteCount())
     defer { progress.finish() }
     let report = try await Interruption.cancelling {

@@ -109,11 +109,11 @@ struct ForwardSetup {
       }
     }
     // In a partition set it lies with the attention part.
-    let directories = [checkpoint.directory] + checkpoint.parts.map(\.checkpoint.directory)
+    let stores = [checkpoint.store] + checkpoint.parts.map(\.checkpoint.store)
     var failure: CheckpointError?
-    for directory in directories {
+    for store in stores {
       do throws(CheckpointError) {
-        return try Tokenizer(directory: directory)
+        return try Tokenizer(in: store)
       } catch {
         guard error.code == .notFound else { throw error }
         failure = failure ?? error

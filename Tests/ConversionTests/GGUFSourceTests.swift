@@ -58,7 +58,7 @@ import Tokenization
     // The tokenizer's three files are made of the metadata, and say the same.
     func tokenizer(_ checkpoint: Checkpoint) throws -> Step3Tokenizer {
       func file(_ name: String) throws -> [UInt8] {
-        Array(try Data(contentsOf: URL(filePath: "\(checkpoint.directory)/\(name)")))
+        Array(try Data(contentsOf: URL(filePath: checkpoint.store.path(of: name))))
       }
       return try Step3Tokenizer(
         tokenizerJSON: file("tokenizer.json"), tokenizerConfigJSON: file("tokenizer_config.json"),

@@ -23,7 +23,7 @@ import Verification
 
   private func failure() async -> CheckpointError? {
     await #expect(throws: CheckpointError.self) {
-      try await ChecksumVerification(directory: output, threads: 1).run()
+      try await ChecksumVerification(DirectoryStore(output), threads: 1).run()
     }
   }
 
@@ -97,7 +97,7 @@ import Verification
         // Large values are as good as any other where they are counts that nothing is compared with, or errors.
         let isLarge = "\(value)".hasPrefix("9223") || "\(value)".hasPrefix("1844")
         do {
-          let report = try await ChecksumVerification(directory: output, threads: 1).run()
+          let report = try await ChecksumVerification(DirectoryStore(output), threads: 1).run()
           #expect(
             !report.ok
               || isLarge

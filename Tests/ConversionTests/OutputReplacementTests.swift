@@ -88,7 +88,7 @@ import Verification
       let now = try contents(of: directory).filter { !$0.key.hasPrefix(".step3-convert.new/") }
       #expect(now == before)
       #expect(try Checkpoint.open(directory).parts.count > 1)
-      #expect(try await ChecksumVerification(directory: directory, threads: 2).run().ok)
+      #expect(try await ChecksumVerification(DirectoryStore(directory), threads: 2).run().ok)
     }
     let outcome = try await Conversion(harness.plan(tiny, packed), options: resume)
       .run(into: directory)
@@ -236,7 +236,7 @@ extension OutputReplacementTests {
       for step in exchange.steps.prefix(count) { try step() }
       // What is there says what it is.
       if FileSystem.isTaken("\(root)/manifest.json") {
-        #expect(try await ChecksumVerification(directory: root, threads: 2).run().ok, "\(count)")
+        #expect(try await ChecksumVerification(DirectoryStore(root), threads: 2).run().ok, "\(count)")
       } else {
         let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(root) }
         #expect(error?.code == .unfinished, "\(count)")
@@ -244,7 +244,7 @@ extension OutputReplacementTests {
       for part in before.plan.parts + after.plan.parts
       where FileSystem.kind(of: "\(root)/\(part.directory)") == .directory {
         if let own = try? Checkpoint.open("\(root)/\(part.directory)") {
-          #expect(FileSystem.isTaken("\(own.directory)/manifest.json"), "\(count) \(part.directory)")
+          #expect(FileSystem.isTaken(own.store.path(of: "manifest.json")), "\(count) \(part.directory)")
         }
       }
       _ = try await Conversion(planned, options: count % 2 == 0 ? resume : overwrite).run(

@@ -17,7 +17,9 @@ func fixture<Document: Decodable>(_ path: String, as type: Document.Type) throws
 
 /// A tokenizer of the fixtures by the name that it has in `cases.json`.
 func fixtureTokenizer(_ name: String) throws -> Tokenizer {
-  if ["tiny", "odd"].contains(name) { return try Tokenizer(directory: Fixtures.path("checkpoints/\(name)")) }
+  if ["tiny", "odd"].contains(name) {
+    return try Tokenizer(in: DirectoryStore(Fixtures.path("checkpoints/\(name)")))
+  }
   return try Tokenizer(tokenizerJSON: fixture("tokenizer/\(name).json"))
 }
 

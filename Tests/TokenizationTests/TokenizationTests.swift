@@ -1,3 +1,4 @@
+import ByteStreams
 internal import CheckpointTesting
 internal import Step3Model
 internal import TensorFormats
@@ -137,6 +138,6 @@ internal import Tokenization
   }
 
   @Test func directoryWithoutTokenizer() throws {
-    #expect(throws: CheckpointError.self) { try Tokenizer(directory: Fixtures.path("ggml")) }
+    #expect(throws: CheckpointError.self) { try Tokenizer(in: DirectoryStore(Fixtures.path("ggml"))) }
   }
 }

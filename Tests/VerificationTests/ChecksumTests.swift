@@ -1,3 +1,4 @@
+import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import Conversion
@@ -18,7 +19,7 @@ import Verification
   }
 
   private func check() async throws -> ChecksumReport {
-    try await ChecksumVerification(directory: output, threads: 2).run()
+    try await ChecksumVerification(DirectoryStore(output), threads: 2).run()
   }
 
   /// Turns one bit round while `body` looks.

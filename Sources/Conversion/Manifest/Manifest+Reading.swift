@@ -1,4 +1,4 @@
-internal import ByteStreams
+public import ByteStreams
 internal import Checkpoint
 public import TensorFormats
 
@@ -11,22 +11,29 @@ extension Manifest {
   /// - Throws: `.notFound` if there is none, `.unfinished` if the directory is not complete, `.malformed` if what has
   ///   its name is no manifest or contradicts itself, `.unsupported` if another version of the toolkit wrote it.
   public static func read(from directory: String) throws(CheckpointError) -> Manifest {
-    let path = "\(directory)/\(OutputMarkers.manifest)"
-    guard FileSystem.isTaken(path) else {
-      if FileSystem.kind(of: "\(directory)/\(OutputMarkers.journal)") == .file {
+    try read(in: DirectoryStore(directory))
+  }
+
+  /// The same, wherever the output lies.
+  ///
+  /// - Throws: As ``read(from:)``.
+  public static func read(in store: any ByteStore) throws(CheckpointError) -> Manifest {
+    let (name, path) = (OutputMarkers.manifest, store.path(of: OutputMarkers.manifest))
+    guard store.isTaken(name) else {
+      if store.kind(of: OutputMarkers.journal) == .file {
         throw CheckpointError(
-          .unfinished, "this is the unfinished output of an interrupted conversion", path: directory,
+          .unfinished, "this is the unfinished output of an interrupted conversion", path: store.path,
           remedy: "run the same step3-convert command again with --resume")
       }
-      throw CheckpointError(.notFound, "there is no \(OutputMarkers.manifest)", path: directory)
+      throw CheckpointError(.notFound, "there is no \(name)", path: store.path)
     }
-    switch FileSystem.kind(of: path) {
+    switch store.kind(of: name) {
     case .file: break
     case .directory: throw noManifest("is a directory", path)
     case .other: throw noManifest("is a pipe, a socket or a device", path)
     case nil: throw noManifest("is a symbolic link that leads nowhere", path)
     }
-    return try parse(InputFile(path))
+    return try parse(store.open(name))
   }
 
   /// The same in a directory that is held open, without following any link.
@@ -42,7 +49,7 @@ extension Manifest {
       remedy: "move it away if this directory has no manifest, or restore the manifest")
   }
 
-  private static func parse(_ file: InputFile) throws(CheckpointError) -> Manifest {
+  private static func parse(_ file: any ByteSource) throws(CheckpointError) -> Manifest {
     let manifest = try document.read(file)
     do throws(CheckpointError) {
       try ManifestCheck(manifest).run()

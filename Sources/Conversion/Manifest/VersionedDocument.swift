@@ -25,7 +25,7 @@ struct VersionedDocument<Value: Codable> {
   ///
   /// - Throws: `.malformed` for what is none, `.unsupported` for another version's; what reading throws. The error names
   ///   the file.
-  func read(_ file: InputFile) throws(CheckpointError) -> Value {
+  func read(_ file: any ByteSource) throws(CheckpointError) -> Value {
     do throws(CheckpointError) {
       guard file.byteCount <= OutputMarkers.largestRecord else {
         throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a \(name)")

@@ -94,7 +94,7 @@ extension OutputDirectory {
   ///   `.cannotCreate` if something is in the way that this conversion did not write.
   func reopen(
     _ journal: AppendFile, _ contents: JournalContents, _ identity: JournalIdentity,
-    headers: [String: [UInt8]], source: String, meter: Meter
+    headers: [String: [UInt8]], source: any ByteStore, meter: Meter
   ) throws(CheckpointError) -> Opened {
     let begun = try check(contents, against: identity)
     try checkWay(contents, source: source)
@@ -131,7 +131,7 @@ extension OutputDirectory {
   }
 
   /// Checks that everything of a planned name is what this conversion can have left there.
-  private func checkWay(_ contents: JournalContents, source: String) throws(CheckpointError) {
+  private func checkWay(_ contents: JournalContents, source: any ByteStore) throws(CheckpointError) {
     var ours = Set(listing.temporary)
     for file in plan.files {
       let entry = try root.entry(unfinished(file))
@@ -156,7 +156,7 @@ extension OutputDirectory {
       guard !part.directory.isEmpty, (try? root.entry(part.directory))??.kind == .directory,
         let directory = try root.directory(part.directory), (try? Manifest.read(in: directory)) != nil
       else { continue }
-      ours.insert("\(part.directory)/\(OutputMarkers.manifest)")
+      ours.insert(joinPath(part.directory, OutputMarkers.manifest))
     }
     try listing.checkWay(in: root, over: ours, Set(listing.parts))
   }

@@ -40,7 +40,7 @@ extension OutputDirectory {
   /// Writes the documents and copies of the plan, and says what is in them.
   ///
   /// - Throws: `.inputOutput`; of a copy's source also `.notFound`.
-  func writeDocuments(from source: String) throws(CheckpointError) -> [Manifest.FileRecord] {
+  func writeDocuments(from source: any ByteStore) throws(CheckpointError) -> [Manifest.FileRecord] {
     var records: [Manifest.FileRecord] = []
     for part in plan.parts {
       for document in part.documents {
@@ -51,8 +51,8 @@ extension OutputDirectory {
     return records
   }
 
-  static func read(_ copy: ShardPlan.Copy, from source: String) throws(CheckpointError) -> [UInt8] {
-    try InputFile("\(source)/\(copy.from)").readBytes(0..<copy.bytes)
+  static func read(_ copy: ShardPlan.Copy, from source: any ByteStore) throws(CheckpointError) -> [UInt8] {
+    try source.open(copy.from).readBytes(0..<copy.bytes)
   }
 
   private func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) -> Manifest.FileRecord {
@@ -74,7 +74,7 @@ extension OutputDirectory {
       try seal(directory, manifest.restricted(to: part))
     }
     for folder in listing.folders {
-      try root.removeFiles(["\(folder)/\(OutputMarkers.journal)"])
+      try root.removeFiles([joinPath(folder, OutputMarkers.journal)])
       try root.directory(folder)?.synchronize()
     }
     try seal(root, manifest)

@@ -92,7 +92,7 @@ extension OutputListing {
     var names = try root.names()
     for part in parts {
       guard let entry = try root.entry(part), entry.kind == .directory else { continue }
-      names += try root.directory(part)?.names().map { "\(part)/\($0)" } ?? []
+      names += try root.directory(part)?.names().map { joinPath(part, $0) } ?? []
     }
     var strangers = names.filter { !known.contains($0) }
     for part in parts where try root.entry(part).map({ $0.kind != .directory }) ?? false {

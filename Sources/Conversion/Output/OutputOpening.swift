@@ -49,8 +49,8 @@ struct OutputOpening {
 
   /// Whether a conversion has been begun in a directory, so that it can go on.
   static func isBegun(_ path: String) -> Bool {
-    [OutputMarkers.journal, "\(OutputReplacement.newName)/\(OutputMarkers.journal)"]
-      .contains { FileSystem.isTaken("\(path)/\($0)") }
+    [OutputMarkers.journal, joinPath(OutputReplacement.newName, OutputMarkers.journal)]
+      .contains(where: DirectoryStore(path).isTaken)
   }
 
   /// - Throws: `.cannotCreate` if something is in the way, the source included, or another process is writing here;
@@ -127,7 +127,7 @@ struct OutputOpening {
     in root: HeldDirectory, _ journal: AppendFile, _ contents: JournalContents
   ) throws(CheckpointError) -> OutputDirectory.Opened {
     try OutputDirectory(root, plan).reopen(
-      journal, contents, identity, headers: planned.headers, source: checkpoint.directory, meter: meter)
+      journal, contents, identity, headers: planned.headers, source: checkpoint.store, meter: meter)
   }
 
   private func writing(

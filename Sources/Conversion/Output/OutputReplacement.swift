@@ -122,7 +122,7 @@ extension OutputReplacement {
 
   /// Removes a part's marker, and the part if nothing else is in it.
   private func dissolve(_ part: String) throws(CheckpointError) {
-    try output.removeFiles(["\(part)/\(OutputMarkers.journal)"])
+    try output.removeFiles([joinPath(part, OutputMarkers.journal)])
     if (try? output.entry(part))??.kind == .directory { try output.removeDirectoryIfEmpty(part) }
   }
 
@@ -170,7 +170,7 @@ extension OutputReplacement {
   }
 
   /// Whether ``clear()`` was begun and not finished.
-  var isClearing: Bool { output.holdsFile("\(Self.oldName)/\(OutputMarkers.manifest)") }
+  var isClearing: Bool { output.holdsFile(joinPath(Self.oldName, OutputMarkers.manifest)) }
 
   /// Removes a new output that is not wanted any more.
   ///

@@ -15,17 +15,19 @@ struct SourceOverlap {
   /// The files that are read: weights, configuration, what is copied.
   private let files: [String]
 
+  /// A source on another machine overlaps with nothing.
   init(_ checkpoint: Checkpoint, _ plan: ShardPlan) {
     source = checkpoint.path
-    let isDirectory = FileSystem.kind(of: checkpoint.path) == .directory
+    guard let directory = checkpoint.store.directory else {
+      (directories, files) = ([], [])
+      return
+    }
     // The parts of a set may lie elsewhere, and be reached through links.
     let places = checkpoint.files.filter { !$0.isDerived }.map { splitPath($0.source.path).directory }
-    directories = isDirectory ? [checkpoint.path] + Set(places).subtracting([checkpoint.path]).sorted() : []
-    let copies = plan.parts.flatMap { $0.copies.map { "\(checkpoint.directory)/\($0.from)" } }
+    directories = checkpoint.isWholeStore ? [directory] + Set(places).subtracting([directory]).sorted() : []
+    let copies = plan.parts.flatMap { $0.copies.map { joinPath(directory, $0.from) } }
     let weights = checkpoint.files.filter { !$0.isDerived }.map(\.source.path)
-    let besides = Set(
-      copies + [checkpoint.path]
-        + [checkpoint.directory].map { "\($0)/config.json" })
+    let besides = Set(copies + [checkpoint.path, joinPath(directory, ConfigurationDocument.name)])
     files = weights + besides.filter { FileSystem.kind(of: $0) == .file }.sorted()
   }
 
@@ -67,7 +69,7 @@ struct SourceOverlap {
     for name in try output.names() {
       try check(name)
       guard let entry = try output.entry(name), entry.kind == .directory else { continue }
-      for inner in try output.directory(name)?.names() ?? [] { try check("\(name)/\(inner)") }
+      for inner in try output.directory(name)?.names() ?? [] { try check(joinPath(name, inner)) }
     }
   }
 

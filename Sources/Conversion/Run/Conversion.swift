@@ -63,7 +63,7 @@ public struct Conversion: Sendable {
       let pipeline = try pipeline(opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
       try directory.finish(opened.outputs, opened.journal)
-      let documents = try directory.writeDocuments(from: checkpoint.directory)
+      let documents = try directory.writeDocuments(from: checkpoint.store)
       let manifest = Manifest(plan: plan, report: report, documents: documents)
       try directory.complete(manifest)
       if target.isReplacement { try opening.finish(target.output, with: manifest) }
@@ -96,7 +96,7 @@ public struct Conversion: Sendable {
 
   /// An output that is complete already: nothing to do.
   private func finished(_ manifest: Manifest) throws(CheckpointError) -> ConversionOutcome {
-    try options.expectedDigests?.check(manifest, in: checkpoint.directory)
+    try options.expectedDigests?.check(manifest, of: checkpoint.store)
     return ConversionOutcome(
       manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }

@@ -53,15 +53,16 @@ public struct ExpectedDigests: Sendable {
   /// - Returns: `nil` for what is no set, or has no manifest.
   /// - Throws: What is wrong with a manifest that is there.
   public init?(ofSet checkpoint: Checkpoint) throws(CheckpointError) {
-    let manifest = "\(checkpoint.path)/\(OutputMarkers.manifest)"
-    guard !checkpoint.parts.isEmpty, FileSystem.kind(of: manifest) != nil else { return nil }
+    guard !checkpoint.parts.isEmpty, checkpoint.store.kind(of: OutputMarkers.manifest) != nil else {
+      return nil
+    }
     let names = Set(checkpoint.files.map(\.name))
     var digests: [String: Digest] = [:]
-    for record in try Manifest.read(from: checkpoint.path).files where names.contains(record.path) {
+    for record in try Manifest.read(in: checkpoint.store).files where names.contains(record.path) {
       digests[record.path] = Digest(hexadecimal: record.sha256)
     }
     guard !digests.isEmpty else { return nil }
-    path = manifest
+    path = checkpoint.store.path(of: OutputMarkers.manifest)
     self.digests = digests
   }
 
@@ -126,10 +127,10 @@ extension ExpectedDigests {
   /// Compares what a manifest says was read.
   ///
   /// - Throws: `.digestMismatch`.
-  func check(_ manifest: Manifest, in directory: String) throws(CheckpointError) {
+  func check(_ manifest: Manifest, of store: any ByteStore) throws(CheckpointError) {
     for file in manifest.sources {
       guard let digest = Digest(hexadecimal: file.sha256) else { continue }
-      try check(file.path, digest, path: "\(directory)/\(file.path)")
+      try check(file.path, digest, path: store.path(of: file.path))
     }
   }
 }

@@ -107,7 +107,7 @@ extension StoredPlan {
   }
 
   private func readHeaders() throws(CheckpointError) -> [UInt8] {
-    let file = try InputFile("\(splitPath(path).directory)/\(envelope.headers.file)")
+    let file = try InputFile(joinPath(splitPath(path).directory, envelope.headers.file))
     func fault(_ message: String) -> CheckpointError {
       CheckpointError(
         .malformed, message, path: file.path,

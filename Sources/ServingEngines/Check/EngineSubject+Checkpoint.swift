@@ -32,14 +32,11 @@ extension EngineSubject {
       })
     configuration = checkpoint.configurationDocument
     guard checkpoint.format == .safetensors, checkpoint.parts.isEmpty else { return }
-    if let file = try? InputFile("\(checkpoint.directory)/hf_quant_config.json"),
-      file.byteCount <= JSONValue.largestDocument
-    {
-      modelOptConfiguration = try file.readBytes(0..<file.byteCount)
-    }
-    let listing = try FileSystem.names(in: checkpoint.directory).sorted { $0.precedesBytewise($1) }
+    let store = checkpoint.store
+    modelOptConfiguration = try? store.read("hf_quant_config.json", limit: JSONValue.largestDocument)
+    let listing = try store.names()
     guard let index = listing.first(where: { $0.hasSuffix(".safetensors.index.json") }) else { return }
-    let stated = try SafetensorsIndex.read(from: InputFile("\(checkpoint.directory)/\(index)"))
+    let stated = try SafetensorsIndex.read(from: store.open(index))
     // A single shard that the user named has the index beside it, but is not all of the model.
     guard Set(stated.shardNames) == Set(names) else { return }
     self.index = Index(weightMap: stated.weightMap, totalSize: stated.totalSize)

@@ -126,12 +126,13 @@ struct SourceCheck {
   /// Files beside the weights have no digests, but sizes.
   private func checkCopies() throws(CheckpointError) {
     for copy in plan.parts.flatMap(\.copies) {
-      let path = "\(checkpoint.directory)/\(copy.from)"
+      let store = checkpoint.store
+      let path = store.path(of: copy.from)
       guard copy.bytes <= OutputMarkers.largestTextFile else {
         throw CheckpointError(
           .malformed, "\(copy.bytes) bytes are too many for a file beside the weights", path: path)
       }
-      let bytes = FileSystem.kind(of: path) == .file ? FileSystem.size(of: path) : nil
+      let bytes = store.kind(of: copy.from) == .file ? store.size(of: copy.from) : nil
       guard bytes == copy.bytes else {
         throw Self.changed(
           bytes.map { "it has \($0) bytes, and had \(copy.bytes)" } ?? "it is not there", path)

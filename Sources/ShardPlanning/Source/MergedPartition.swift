@@ -85,7 +85,8 @@ extension MergedPartition {
         let record = try PartitionRecord(of: part.checkpoint)
       else {
         throw CheckpointError(
-          .malformed, "a part without a configuration", path: "\(part.checkpoint.directory)/config.json")
+          .malformed, "a part without a configuration",
+          path: part.checkpoint.store.path(of: ConfigurationDocument.name))
       }
       (self.part, self.members, self.record) = (part, members, record)
     }
@@ -99,7 +100,7 @@ extension MergedPartition {
         throw CheckpointError(
           .malformed,
           "says that there are \(odd.record.identity.position.ranks) parts of its kind, and \(parts[0].part.name) says \(ranks)",
-          path: "\(set.path)/\(odd.part.name)")
+          path: set.store.path(of: odd.part.name))
       }
       let found = Set(parts.map(\.record.identity.position.rank))
       let missing = (0..<ranks).filter { !found.contains($0) }
@@ -244,7 +245,7 @@ extension MergedPartition {
     if let odd = marks.first(where: { model($0) != model(first) }) {
       throw CheckpointError(
         .malformed, "describes another model than that of \(first.part.name.printable)",
-        path: "\(odd.part.checkpoint.directory)/config.json",
+        path: odd.part.checkpoint.store.path(of: ConfigurationDocument.name),
         remedy: "bring the parts of one conversion together")
     }
     var merged = try ConfigurationText(text)
@@ -261,7 +262,7 @@ extension MergedPartition {
       }
     }
     let document = ConfigurationDocument(
-      Array(merged.text().utf8), path: "\(first.part.checkpoint.directory)/config.json")
+      Array(merged.text().utf8), path: first.part.checkpoint.store.path(of: ConfigurationDocument.name))
     return (document, isStated)
   }
 

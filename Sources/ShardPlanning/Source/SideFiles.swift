@@ -6,13 +6,15 @@ internal import TensorFormats
 struct SideFiles {
   /// A file that is copied.
   struct File {
-    /// The path below the source's directory.
+    /// The name in the source's store.
     let from: String
     /// The path below the part.
     let name: String
     let bytes: Int
   }
 
+  private let store: any ByteStore
+  private let folder: String
   /// What is copied.
   private(set) var files: [File] = []
   /// What is not, and why.
@@ -22,7 +24,7 @@ struct SideFiles {
   ///
   /// - Parameters:
   ///   - checkpoint: The source.
-  ///   - directory: Where its side files are, below its own directory; empty for there.
+  ///   - directory: The folder of its store that they are in; empty for the store itself.
   /// - Throws: What listing the directory throws.
   static func all(beside checkpoint: Checkpoint, in directory: String) throws(CheckpointError) -> SideFiles {
     try SideFiles(checkpoint, directory, isWanted: { _ in true })
@@ -38,39 +40,41 @@ struct SideFiles {
   private init(
     _ checkpoint: Checkpoint, _ directory: String, isWanted: (String) -> Bool
   ) throws(CheckpointError) {
-    let base = directory.isEmpty ? checkpoint.directory : "\(checkpoint.directory)/\(directory)"
-    let prefix = directory.isEmpty ? "" : "\(directory)/"
+    store = checkpoint.store.folder(directory)
+    folder = directory
     let weights = Set(checkpoint.files.map(\.name))
     // A model may have been named by one of its files: what lies beside it is then everybody's, not its own.
-    let isDirectory = FileSystem.kind(of: checkpoint.path) == .directory
-    for name in try FileSystem.names(in: base).sorted(by: { $0.precedesBytewise($1) }) {
-      guard !name.hasPrefix("."), !Self.isMade(name), !weights.contains(prefix + name) else { continue }
+    let isDirectory = checkpoint.isWholeStore
+    for name in try store.names() {
+      guard !name.hasPrefix("."), !Self.isMade(name), !weights.contains(from(name)) else { continue }
       guard isDirectory || Self.isNeeded(name) else { continue }
-      let path = "\(base)/\(name)"
-      switch FileSystem.kind(of: path) {
+      switch store.kind(of: name) {
       case .directory?:
         guard isWanted(name) || Self.textFolders.contains(name) else { continue }
-        try addFolder(name, path, prefix)
+        try addFolder(name)
       case .file?:
         guard isWanted(name) else {
           if name.hasSuffix(".json") {
             omissions.append(
               ShardPlan.Omission(
-                what: prefix + name, reason: "what it says is about the source's files, or is not known here")
+                what: from(name), reason: "what it says is about the source's files, or is not known here")
             )
           }
           continue
         }
-        try add(name, path, from: prefix + name)
+        try add(name)
       default:
         if isWanted(name) {
           omissions.append(
             ShardPlan.Omission(
-              what: prefix + name, reason: "it is a link that leads nowhere, or no regular file"))
+              what: from(name), reason: "it is a link that leads nowhere, or no regular file"))
         }
       }
     }
   }
+
+  /// The name in the source's store of a file here.
+  private func from(_ name: String) -> String { folder.isEmpty ? name : joinPath(folder, name) }
 
   /// What the output gets anew: the configuration, the index, the manifest.
   private static func isMade(_ name: String) -> Bool {
@@ -79,9 +83,10 @@ struct SideFiles {
   }
 
   /// - Throws: `.malformed` for a pointer of Git LFS in place of a file.
-  private mutating func add(_ name: String, _ path: String, from: String) throws(CheckpointError) {
-    guard let bytes = FileSystem.size(of: path) else { return }
-    try Self.checkContent(path)
+  private mutating func add(_ name: String) throws(CheckpointError) {
+    guard let bytes = store.size(of: name) else { return }
+    try Self.checkContent(name, in: store)
+    let from = from(name)
     if Self.weightSuffixes.contains(where: name.hasSuffix) {
       omissions.append(
         ShardPlan.Omission(what: from, reason: "it holds weights that are no part of this checkpoint"))
@@ -95,36 +100,34 @@ struct SideFiles {
   }
 
   /// What a failed download leaves in place of a file is no file of the model.
-  static func checkContent(_ path: String) throws(CheckpointError) {
-    let file = try InputFile(path)
+  static func checkContent(_ name: String, in store: any ByteStore) throws(CheckpointError) {
+    let file = try store.open(name)
     let prefix = try file.readBytes(0..<min(file.byteCount, ForeignContent.prefixByteCount))
     let content = ForeignContent(prefix: prefix, byteCount: file.byteCount, expected: .json)
-    let isPage = [".json", ".jinja", ".py", ".txt", ".model"].contains(where: path.hasSuffix)
+    let isPage = [".json", ".jinja", ".py", ".txt", ".model"].contains(where: name.hasSuffix)
     switch content {
     case .gitLFSPointer, .gitAnnexPointer: break
     case .webPage where isPage: break
     default: return
     }
-    throw CheckpointError(.malformed, "is not what its name says", path: path)
+    throw CheckpointError(.malformed, "is not what its name says", path: file.path)
       .explained(prefix: prefix, byteCount: file.byteCount, as: .json)
   }
 
   /// Folders hold templates and code, but also other forms of the model and pictures of its card.
-  private mutating func addFolder(_ name: String, _ path: String, _ prefix: String) throws(CheckpointError) {
-    let members = try FileSystem.names(in: path).sorted { $0.precedesBytewise($1) }
+  private mutating func addFolder(_ name: String) throws(CheckpointError) {
+    let members = try store.names(in: name)
     let isText = members.allSatisfy { member in
-      FileSystem.kind(of: "\(path)/\(member)") == .file
+      store.kind(of: joinPath(name, member)) == .file
         && Self.textSuffixes.contains(where: member.hasSuffix)
     }
     guard isText, !members.isEmpty else {
       omissions.append(
         ShardPlan.Omission(
-          what: "\(prefix)\(name)/", reason: "folders that hold more than text are not copied"))
+          what: from(name) + "/", reason: "folders that hold more than text are not copied"))
       return
     }
-    for member in members {
-      try add("\(name)/\(member)", "\(path)/\(member)", from: "\(prefix)\(name)/\(member)")
-    }
+    for member in members { try add(joinPath(name, member)) }
   }
 
   private static let textSuffixes = [".json", ".jinja", ".py", ".txt", ".md", ".model", ".tiktoken"]

@@ -27,7 +27,7 @@ extension SourceModel {
       if request.tokenizerPre != nil {
         throw CheckpointError(
           .invalidRequest, "--tokenizer-pre says what a tokenizer is called, but there is no tokenizer.json",
-          path: textDirectory)
+          path: sideStore.path)
       }
       return (nil, [try missingTokenizer()])
     }
@@ -101,10 +101,9 @@ extension SourceModel {
     documents.modelConfiguration = checkpoint.configuration
     documents.chatTemplate = try companion("chat_template.jinja")
     documents.chatTemplateJSON = try companion("chat_template.json")
-    if FileSystem.kind(of: "\(textDirectory)/\(Name.templates)") == .directory {
-      for file in try FileSystem.names(in: "\(textDirectory)/\(Name.templates)")
-      where file.hasSuffix(Name.jinja) {
-        guard let text = try companion("\(Name.templates)/\(file)") else { continue }
+    if sideStore.kind(of: Name.templates) == .directory {
+      for file in try sideStore.names(in: Name.templates) where file.hasSuffix(Name.jinja) {
+        guard let text = try companion(joinPath(Name.templates, file)) else { continue }
         documents.namedChatTemplates.append((String(file.dropLast(Name.jinja.count)), text))
       }
     }
@@ -112,14 +111,9 @@ extension SourceModel {
   }
 
   private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
-    let path = "\(textDirectory)/\(name)"
-    guard FileSystem.kind(of: path) == .file else { return nil }
-    try SideFiles.checkContent(path)
-    let file = try InputFile(path)
-    guard file.byteCount <= OutputMarkers.largestTextFile else {
-      throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for such a file", path: path)
-    }
-    return try file.readBytes(0..<file.byteCount)
+    guard sideStore.kind(of: name) == .file else { return nil }
+    try SideFiles.checkContent(name, in: sideStore)
+    return try sideStore.read(name, limit: OutputMarkers.largestTextFile)
   }
 
   /// The error with the file that its message begins with as its path.
@@ -132,13 +126,13 @@ extension SourceModel {
         && (Name.all.contains(name) || name.hasPrefix("\(Name.templates)/"))
     }
     if let name { error.message = String(error.message.dropFirst(name.count + 2)) }
-    error.path = "\(textDirectory)/\(name ?? Name.tokenizer)"
+    error.path = sideStore.path(of: name ?? Name.tokenizer)
     return error
   }
 
   /// What to say where there is no `tokenizer.json`.
   private func missingTokenizer() throws(CheckpointError) -> (what: String, reason: String) {
-    let others = try FileSystem.names(in: textDirectory).filter { name in
+    let others = try sideStore.names().filter { name in
       ["tekken.json", "tokenizer.model", "vocab.json", "merges.txt", "spiece.model", "tokenizer_config.json"]
         .contains(name) || name.hasSuffix(".tiktoken") || name.hasSuffix(".spm")
         || name.hasPrefix("chat_template.")

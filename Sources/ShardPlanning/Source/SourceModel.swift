@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import JSON
@@ -22,15 +23,13 @@ struct SourceModel {
   let isRaw: Bool
   /// Whether this is one part of a partition set.
   let isPart: Bool
-  /// Where the files beside the weights are, below the source's directory; empty for there.
+  /// The folder of the source's store that the files beside the weights are in; empty for the store itself.
   let sideDirectory: String
   /// Whether what the configuration says of quantisation is about all of the source.
   let isQuantizationStated: Bool
 
   /// Where the tokenizer is.
-  var textDirectory: String {
-    sideDirectory.isEmpty ? checkpoint.directory : "\(checkpoint.directory)/\(sideDirectory)"
-  }
+  var sideStore: any ByteStore { checkpoint.store.folder(sideDirectory) }
 
   var layerCount: Int { step3?.text.layerCount ?? (tensors.compactMap(\.layer).max() ?? -1) + 1 }
   var expertCount: Int { step3?.text.expertCount ?? 0 }

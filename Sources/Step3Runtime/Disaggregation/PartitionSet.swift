@@ -28,15 +28,14 @@ struct PartitionSet: Sendable {
   ///   that is there twice, for parts of different cuts, and for two parts that carry each other's names.
   init(_ path: String) throws(CheckpointError) {
     var parts: [Part] = []
-    for name in try FileSystem.names(in: path) where FileSystem.kind(of: "\(path)/\(name)") == .directory {
-      let directory = "\(path)/\(name)"
-      let file = "\(directory)/config.json"
-      guard FileSystem.kind(of: file) == .file else { continue }
-      let input = try InputFile(file)
-      guard input.byteCount <= OutputMarkers.largestTextFile else { continue }
-      let text = try input.readBytes(0..<input.byteCount)
-      guard let record = try PartitionRecord(ConfigurationDocument(text, path: file)) else { continue }
-      parts.append(Part(name: name, path: directory, identity: record.identity))
+    let set = DirectoryStore(path)
+    for name in try set.names() where set.kind(of: name) == .directory {
+      let part = set.folder(name)
+      guard part.kind(of: ConfigurationDocument.name) == .file else { continue }
+      let text = try part.read(ConfigurationDocument.name, limit: OutputMarkers.largestTextFile)
+      let path = part.path(of: ConfigurationDocument.name)
+      guard let record = try PartitionRecord(ConfigurationDocument(text, path: path)) else { continue }
+      parts.append(Part(name: name, path: part.path, identity: record.identity))
     }
     guard !parts.isEmpty else {
       throw CheckpointError(

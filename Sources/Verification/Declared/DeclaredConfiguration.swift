@@ -71,14 +71,14 @@ struct DeclaredConfiguration: Sendable {
     self.init(
       root?["quantization_config"] ?? root?["compression_config"] ?? root?["text_config"]?[
         "quantization_config"]
-        ?? Self.besides(checkpoint.directory))
+        ?? Self.besides(checkpoint.store))
   }
 
   /// ModelOpt's own file.
-  private static func besides(_ directory: String) -> JSONValue? {
-    guard let file = try? InputFile("\(directory)/hf_quant_config.json"),
-      file.byteCount <= JSONValue.largestDocument, let bytes = try? file.readBytes(0..<file.byteCount),
-      let root = try? JSONValue.parse(bytes, name: "hf_quant_config.json"),
+  private static func besides(_ store: any ByteStore) -> JSONValue? {
+    let name = "hf_quant_config.json"
+    guard let bytes = try? store.read(name, limit: JSONValue.largestDocument),
+      let root = try? JSONValue.parse(bytes, name: name),
       root["quantization"] != nil,
       case .object(var members) = root
     else { return nil }

@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import ShardPlanning
 internal import Conversion
 internal import Quantization
@@ -43,7 +44,7 @@ public struct TensorVerification: Sendable {
   /// What the output's manifest says was left out on purpose. One that is not there or not sound says nothing: what is
   /// missing then is missing.
   private static func excluded(_ output: Checkpoint) -> Set<String> {
-    Set((try? Manifest.read(from: output.directory))?.plan.excluded.map(\.tensor) ?? [])
+    Set((try? Manifest.read(in: output.store))?.plan.excluded.map(\.tensor) ?? [])
   }
 
   /// The bytes that ``run(threads:monitor:)`` reads, about.

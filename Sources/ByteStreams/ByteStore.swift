@@ -1,0 +1,114 @@
+public import TensorFormats
+
+/// Files by name, wherever they are kept: a directory today, an archive or a server tomorrow.
+///
+/// Everything above this protocol says *which* file it wants and never where it lies. Names are relative, their
+/// components separated by `/`; the empty name is the store itself.
+public protocol ByteStore: Sendable {
+  /// What to call it in messages: for a directory its path.
+  var path: String { get }
+
+  /// The directory of this machine that it lies in; `nil` for a store elsewhere.
+  var directory: String? { get }
+
+  /// What to call one of its files in messages.
+  func path(of name: String) -> String
+
+  /// The names in a folder, in the order of their bytes.
+  ///
+  /// - Throws: `.notFound` if it cannot be listed.
+  func names(in folder: String) throws(CheckpointError) -> [String]
+
+  /// Whether anything bears this name, a symbolic link that leads nowhere included.
+  func isTaken(_ name: String) -> Bool
+
+  /// What bears a name, symbolic links followed; `nil` if there is nothing, or nothing that may be seen.
+  func kind(of name: String) -> FileSystem.Kind?
+
+  /// The size of a file in bytes, without opening it; `nil` if there is none.
+  func size(of name: String) -> Int?
+
+  /// Opens a file.
+  ///
+  /// - Throws: `.notFound` if there is no readable regular file of that name.
+  func open(_ name: String) throws(CheckpointError) -> any ByteSource
+
+  /// The store of one folder; the store itself for the empty name.
+  func folder(_ name: String) -> any ByteStore
+}
+
+extension ByteStore {
+  /// What to call one of its files in messages.
+  public func path(of name: String) -> String { joinPath(path, name) }
+
+  /// The names of the store itself.
+  ///
+  /// - Throws: As ``names(in:)``.
+  public func names() throws(CheckpointError) -> [String] { try names(in: "") }
+
+  /// Reads a file whole.
+  ///
+  /// - Parameters:
+  ///   - name: The file.
+  ///   - limit: The largest size that is read, in bytes.
+  ///   - what: What such a file is, for the message about one that is larger.
+  /// - Throws: `.notFound`, `.inputOutput`, `.malformed` for a file beyond the limit.
+  public func read(
+    _ name: String, limit: Int, as what: String = "such a file"
+  ) throws(CheckpointError) -> [UInt8] {
+    let file = try open(name)
+    guard file.byteCount <= limit else {
+      throw CheckpointError(
+        .malformed, "\(file.byteCount) bytes are too many for \(what); at most \(limit) are read",
+        path: file.path)
+    }
+    return try file.readBytes(0..<file.byteCount)
+  }
+
+  public func folder(_ name: String) -> any ByteStore { name.isEmpty ? self : FolderStore(of: self, name) }
+}
+
+/// A directory of this machine.
+public struct DirectoryStore: ByteStore {
+  public let path: String
+
+  /// The directory at `path`, which need not be there yet.
+  public init(_ path: String) { self.path = path }
+
+  public var directory: String? { path }
+
+  public func names(in folder: String) throws(CheckpointError) -> [String] {
+    try FileSystem.names(in: path(of: folder)).sorted { $0.precedesBytewise($1) }
+  }
+
+  public func isTaken(_ name: String) -> Bool { FileSystem.isTaken(path(of: name)) }
+  public func kind(of name: String) -> FileSystem.Kind? { FileSystem.kind(of: path(of: name)) }
+  public func size(of name: String) -> Int? { FileSystem.size(of: path(of: name)) }
+
+  public func open(_ name: String) throws(CheckpointError) -> any ByteSource { try InputFile(path(of: name)) }
+  public func folder(_ name: String) -> any ByteStore { DirectoryStore(path(of: name)) }
+}
+
+/// One folder of a store.
+struct FolderStore: ByteStore {
+  private let base: any ByteStore
+  private let name: String
+
+  init(of base: any ByteStore, _ name: String) {
+    self.base = base
+    self.name = name
+  }
+
+  var path: String { base.path(of: name) }
+  var directory: String? { base.directory.map { joinPath($0, name) } }
+  func path(of name: String) -> String { base.path(of: joinPath(self.name, name)) }
+  func names(in folder: String) throws(CheckpointError) -> [String] {
+    try base.names(in: joinPath(name, folder))
+  }
+  func isTaken(_ name: String) -> Bool { base.isTaken(joinPath(self.name, name)) }
+  func kind(of name: String) -> FileSystem.Kind? { base.kind(of: joinPath(self.name, name)) }
+  func size(of name: String) -> Int? { base.size(of: joinPath(self.name, name)) }
+  func open(_ name: String) throws(CheckpointError) -> any ByteSource {
+    try base.open(joinPath(self.name, name))
+  }
+}
