@@ -15,6 +15,7 @@ let strict: [SwiftSetting] = testing + [.strictMemorySafety()]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let collections = Target.Dependency.product(name: "OrderedCollections", package: "swift-collections")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
@@ -42,6 +43,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -79,7 +81,7 @@ let package = Package(
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2", "COnig"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
-    .target(name: "JSON", dependencies: ["TensorFormats"], swiftSettings: strict),
+    .target(name: "JSON", dependencies: ["TensorFormats", collections], swiftSettings: strict),
     .target(
       name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams", "JSON"], swiftSettings: strict),
     .target(name: "GGUF", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
@@ -111,6 +113,7 @@ let package = Package(
     .target(
       name: "ModelWeights",
       dependencies: [
+        collections,
         "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "Step3Model",
       ],
@@ -118,6 +121,7 @@ let package = Package(
     .target(
       name: "ServingEngines",
       dependencies: [
+        collections,
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
         "Patterns",
       ],
@@ -142,6 +146,7 @@ let package = Package(
     .target(
       name: "ShardPlanning",
       dependencies: [
+        collections,
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "Step3Model", "ModelWeights", "ServingEngines", "Patterns", "Tokenization",
       ],
@@ -149,6 +154,7 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
+        collections,
         "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "QuantizationRecipes", "ModelWeights", "ShardPlanning", "ParallelWork",
       ],

@@ -1,3 +1,4 @@
+internal import OrderedCollections
 package import TensorFormats
 
 /// The members of a JSON object: in the order of their document, each found by its key.
@@ -5,8 +6,7 @@ package import TensorFormats
 /// Keys are compared byte by byte, as other readers compare them: two spellings of one accent are two keys. Two objects
 /// with the same members in another order are equal, as they are to every reader.
 public struct JSONMembers: Sendable {
-  private var members: [(key: String, value: JSONValue)] = []
-  private var places: [Bytewise: Int] = [:]
+  private var members: OrderedDictionary<Bytewise, JSONValue> = [:]
 
   /// No members.
   public init() {}
@@ -16,42 +16,27 @@ public struct JSONMembers: Sendable {
   ///
   /// - Complexity: O(1); O(n) for taking out.
   public subscript(key: String) -> JSONValue? {
-    get { places[Bytewise(text: key)].map { members[$0].value } }
-    set {
-      let name = Bytewise(text: key)
-      switch (places[name], newValue) {
-      case (let place?, let value?): members[place].value = value
-      case (nil, let value?):
-        places[name] = members.count
-        members.append((key, value))
-      case (let place?, nil):
-        members.remove(at: place)
-        places[name] = nil
-        for (index, member) in members.enumerated().dropFirst(place) {
-          places[Bytewise(text: member.key)] = index
-        }
-      case (nil, nil): break
-      }
-    }
+    get { members[Bytewise(text: key)] }
+    set { members[Bytewise(text: key)] = newValue }
   }
 
   /// The keys in their order.
-  public var keys: [String] { members.map(\.key) }
+  public var keys: [String] { members.keys.map(\.text) }
 
   /// The values in their order.
-  public var values: [JSONValue] { members.map(\.value) }
+  public var values: [JSONValue] { Array(members.values) }
 
   /// The members whose keys fulfil a condition, in their order.
   public func keeping(_ isKept: (String) throws -> Bool) rethrows -> JSONMembers {
     var kept = JSONMembers()
-    for member in members where try isKept(member.key) { kept[member.key] = member.value }
+    for member in self where try isKept(member.key) { kept[member.key] = member.value }
     return kept
   }
 
   /// The members in the order of their keys' bytes, and so on inside of each.
   public var sorted: JSONMembers {
     var sorted = JSONMembers()
-    for member in members.sorted(by: { $0.key.precedesBytewise($1.key) }) {
+    for member in Array(self).sorted(by: { $0.key.precedesBytewise($1.key) }) {
       sorted[member.key] = member.value.sorted
     }
     return sorted
@@ -69,7 +54,7 @@ public struct JSONMembers: Sendable {
           "the key '\(key.printable)' is there twice, and readers differ in which one counts")
       }
       self[key] = .null
-      members[members.count - 1].value = try JSONValue(&scanner)
+      members.values[members.count - 1] = try JSONValue(&scanner)
     }
   }
 }
@@ -77,7 +62,10 @@ public struct JSONMembers: Sendable {
 extension JSONMembers: RandomAccessCollection {
   public var startIndex: Int { 0 }
   public var endIndex: Int { members.count }
-  public subscript(position: Int) -> (key: String, value: JSONValue) { members[position] }
+  public subscript(position: Int) -> (key: String, value: JSONValue) {
+    let member = members.elements[position]
+    return (member.key.text, member.value)
+  }
 }
 
 extension JSONMembers: ExpressibleByDictionaryLiteral {
@@ -94,14 +82,14 @@ extension JSONMembers: ExpressibleByDictionaryLiteral {
 
 extension JSONMembers: Hashable {
   public static func == (left: JSONMembers, right: JSONMembers) -> Bool {
-    left.count == right.count && left.members.allSatisfy { right[$0.key] == $0.value }
+    left.count == right.count && left.members.allSatisfy { right.members[$0.key] == $0.value }
   }
 
   public func hash(into hasher: inout Hasher) {
     var sum = 0
     for member in members {
       var one = Hasher()
-      one.combine(Bytewise(text: member.key))
+      one.combine(member.key)
       one.combine(member.value)
       sum ^= one.finalize()
     }

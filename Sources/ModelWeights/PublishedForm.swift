@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import OrderedCollections
 internal import Step3Model
 internal import TensorFormats
 
@@ -16,15 +17,13 @@ enum PublishedForm {
     guard checkpoint.format == .safetensors else { return checkpoint }
     let model = configuration.family.model
     var names: [String: String] = [:]
-    var stacks: [String: [Int: Checkpoint.Tensor]] = [:]
-    var order: [String] = []
+    var stacks: OrderedDictionary<String, [Int: Checkpoint.Tensor]> = [:]
     for tensor in checkpoint.tensors {
       guard let (name, expert) = published(tensor.name, in: model) else { continue }
       guard let expert else {
         names[tensor.name] = name
         continue
       }
-      if stacks[name] == nil { order.append(name) }
       if let other = stacks[name, default: [:]].updateValue(tensor, forKey: expert) {
         throw clash(tensor, other, name, checkpoint)
       }
@@ -41,8 +40,7 @@ enum PublishedForm {
       if let other = owners.updateValue(tensor, forKey: name) { throw clash(tensor, other, name, checkpoint) }
     }
     var derived: [Checkpoint.Derived] = []
-    for name in order {
-      guard let experts = stacks[name] else { continue }
+    for (name, experts) in stacks {
       if let other = owners[name], let first = experts.values.min(by: { $0.name < $1.name }) {
         throw clash(first, other, name, checkpoint)
       }

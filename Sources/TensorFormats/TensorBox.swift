@@ -3,9 +3,9 @@ public struct TensorBox: Hashable, Sendable {
   /// The dimensions of the whole tensor.
   public let shape: TensorShape
   /// The first index along each dimension.
-  public let origin: [Int]
+  public private(set) var origin: [Int]
   /// How many indices along each dimension.
-  public let extent: [Int]
+  public private(set) var extent: [Int]
 
   /// All elements.
   public init(wholeOf shape: TensorShape) {
@@ -31,6 +31,38 @@ public struct TensorBox: Hashable, Sendable {
   public var isWhole: Bool { extent == shape.dimensions }
   /// How many elements it has.
   public var elementCount: Int { extent.reduce(1, *) }
+
+  /// The same box with other indices along one dimension, counted from the start of the tensor.
+  ///
+  /// - Precondition: They are indices of that dimension.
+  public func narrowed(_ axis: Int, to range: Range<Int>) -> TensorBox {
+    precondition(range.lowerBound >= 0 && range.upperBound <= shape.dimensions[axis])
+    var box = self
+    box.origin[axis] = range.lowerBound
+    box.extent[axis] = range.count
+    return box
+  }
+
+  /// Whether boxes are all of a tensor, and hold no element twice.
+  ///
+  /// Of a box only its corners count, one kind plus and the other kind minus as in a difference taken along each
+  /// dimension: the sums over all boxes are those of the whole tensor if and only if the boxes add up to it.
+  ///
+  /// - Complexity: O(*n* · 2^rank).
+  public static func tile(_ boxes: [TensorBox], _ shape: TensorShape) -> Bool {
+    var corners: [[Int]: Int] = [:]
+    func add(_ box: TensorBox, _ weight: Int) {
+      guard box.elementCount > 0 else { return }
+      for corner in 0..<(1 << shape.rank) {
+        let point = box.origin.indices.map { box.origin[$0] + (corner >> $0 & 1) * box.extent[$0] }
+        corners[point, default: 0] += corner.nonzeroBitCount.isMultiple(of: 2) ? weight : -weight
+      }
+    }
+    guard boxes.allSatisfy({ $0.shape == shape }) else { return false }
+    for box in boxes { add(box, 1) }
+    add(TensorBox(wholeOf: shape), -1)
+    return corners.values.allSatisfy { $0 == 0 }
+  }
 
   /// The elements that both boxes hold; `nil` if there are none, unless the boxes are the same.
   ///

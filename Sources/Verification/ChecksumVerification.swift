@@ -8,13 +8,13 @@ public import TensorFormats
 
 /// Compares every byte of an output directory with its manifest.
 ///
-/// A file is compared stretch by stretch: its header, each tensor, the padding between them. Together they are the
+/// A file is compared range by range: its header, each tensor, the padding between them. Together they are the
 /// whole file, each has a digest of its own in the manifest, and so all cores can work on one file and a difference has a name.
 public struct ChecksumVerification: Sendable {
   private let store: any ByteStore
   private let threads: Int
 
-  /// Prepares a check of an output with that many stretches under way at a time.
+  /// Prepares a check of an output with that many ranges under way at a time.
   public init(_ store: any ByteStore, threads: Int) {
     self.store = store
     self.threads = threads
@@ -30,11 +30,11 @@ public struct ChecksumVerification: Sendable {
   ) async throws -> ChecksumReport {
     guard hasManifest else { return try structureOnly() }
     let manifest = try Manifest.read(in: store)
-    let (stretches, early) = try stretches(of: manifest)
-    let total = stretches.reduce(0) { $0 + $1.range.count }
+    let (ranges, early) = try ranges(of: manifest)
+    let total = ranges.reduce(0) { $0 + $1.range.count }
     let found = Mutex(early)
-    try await ParallelWork(threads: threads).run(stretches, delivering: .asFinished) { stretch in
-      stretch.check(in: store) { progress($0, stretch.file) }
+    try await ParallelWork(threads: threads).run(ranges, delivering: .asFinished) { range in
+      range.check(in: store) { progress($0, range.file) }
     } takeIn: { _, finding in
       if let finding { found.withLock { $0.append(finding) } }
     }
@@ -66,14 +66,14 @@ public struct ChecksumVerification: Sendable {
   }
 }
 
-// MARK: - Stretches
+// MARK: - Ranges
 
 extension ChecksumVerification {
   /// Everything there is to compare, and what is wrong at first sight.
-  private func stretches(
+  private func ranges(
     of manifest: Manifest
-  ) throws(CheckpointError) -> (stretches: [Stretch], findings: [ChecksumReport.Finding]) {
-    var stretches: [Stretch] = []
+  ) throws(CheckpointError) -> (ranges: [CheckedRange], findings: [ChecksumReport.Finding]) {
+    var ranges: [CheckedRange] = []
     var findings: [ChecksumReport.Finding] = []
     let planned = Dictionary(
       manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
@@ -96,11 +96,11 @@ extension ChecksumVerification {
             fatal: true))
       }
       guard let file = planned[record.path] else {
-        stretches.append(Stretch(file: record.path, range: 0..<record.bytes, content: .digest(record.xxh3)))
+        ranges.append(CheckedRange(file: record.path, range: 0..<record.bytes, content: .digest(record.xxh3)))
         continue
       }
-      stretches.append(
-        Stretch(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
+      ranges.append(
+        CheckedRange(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
       var end = file.dataOffset
       for tensor in file.tensors {
         guard let digest = digests[Key(file: file.path, tensor: tensor.name)] else {
@@ -109,21 +109,22 @@ extension ChecksumVerification {
             tensor: tensor.name)
         }
         if tensor.offset > end {
-          stretches.append(Stretch(file: file.path, range: end..<tensor.offset, content: .zeros))
+          ranges.append(CheckedRange(file: file.path, range: end..<tensor.offset, content: .zeros))
         }
         end = tensor.offset + tensor.bytes
-        stretches.append(
-          Stretch(file: file.path, range: tensor.offset..<end, content: .digest(digest), tensor: tensor.name))
+        ranges.append(
+          CheckedRange(
+            file: file.path, range: tensor.offset..<end, content: .digest(digest), tensor: tensor.name))
       }
       if file.bytes > end {
-        stretches.append(Stretch(file: file.path, range: end..<file.bytes, content: .zeros))
+        ranges.append(CheckedRange(file: file.path, range: end..<file.bytes, content: .zeros))
       }
     }
     findings += try extras(manifest)
     findings += manifest.plan.parts.compactMap { part in
       part.directory.isEmpty ? nil : finding(manifestOf: part, manifest)
     }
-    return (stretches, findings)
+    return (ranges, findings)
   }
 
   /// Parts have manifests of their own, which say what the whole one says of them.
@@ -168,7 +169,7 @@ extension ChecksumVerification {
     for folder in Set([""] + parts).sorted() {
       guard folder.isEmpty || store.kind(of: folder) == .directory else { continue }
       for name in try store.names(in: folder) {
-        let relative = folder.isEmpty ? name : joinPath(folder, name)
+        let relative = joinPath(folder, name)
         guard !known.contains(relative), !parts.contains(relative) else { continue }
         let isWeights = name.hasSuffix(".safetensors") || name.hasSuffix(".gguf")
         findings.append(

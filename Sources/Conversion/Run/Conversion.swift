@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import OrderedCollections
 internal import Quantization
 public import ShardPlanning
 internal import TensorFormats
@@ -217,7 +218,7 @@ extension Manifest {
         zip(file.tensors, lane.tensors).map { tensor, report in
           TensorRecord(
             name: tensor.name, file: file.path, xxh3: "\(report.xxh3)",
-            sources: tensor.sources.flatMap(\.tensors).flatMap { onDisk[$0] ?? [$0] }.uniqued,
+            sources: Array(OrderedSet(tensor.sources.flatMap(\.tensors).flatMap { onDisk[$0] ?? [$0] })),
             error: tensor.isLossless
               ? nil : QuantizationError(report.errors, searched: tensor.operation.search == .mse)
           )
@@ -242,13 +243,5 @@ extension ShardPlan.Slice {
   /// The tensor and its scales.
   fileprivate var tensors: [String] {
     [tensor] + [scaling?.scales, scaling?.matrixScales].compactMap { $0?.tensor }
-  }
-}
-
-extension [String] {
-  /// Each once, in the order of their first occurrence.
-  fileprivate var uniqued: [String] {
-    var seen: Set<String> = []
-    return filter { seen.insert($0).inserted }
   }
 }

@@ -1,3 +1,4 @@
+internal import OrderedCollections
 internal import Step3Model
 
 /// How many ranks the modules of a model can be cut for.
@@ -18,13 +19,11 @@ struct TensorParallelLimits {
     engine = check.engine
     configuration = check.configuration
     isMultimodal = check.isMultimodal
-    var seen: Set<Sample> = []
-    for (module, layout) in check.placed {
+    let placed = check.placed.map { module, layout in
       let name = module.stem[(module.stem.lastIndex(of: ".") ?? module.stem.startIndex)...]
-      if seen.insert(Sample(name: name, kind: module.kind, layout: layout)).inserted {
-        samples.append((module, layout))
-      }
+      return (Sample(name: name, kind: module.kind, layout: layout), (module, layout))
     }
+    samples = Array(OrderedDictionary(placed, uniquingKeysWith: { first, _ in first }).values)
   }
 
   /// The largest power of two, up to 64, for which something holds.

@@ -74,7 +74,7 @@ struct FormatChoice {
 
     init(_ placed: PlacedTensor) {
       tensor = placed.source.safetensorsName
-      extent = placed.extent
+      extent = placed.box.extent
     }
   }
 

@@ -164,7 +164,7 @@ extension PlacedTensor {
   func checkBlocks() throws(CheckpointError) {
     let from = source.elementType
     let block = from.block.elements
-    guard source.scheme == nil, let start = origin.last, let length = extent.last, !isWhole else { return }
+    guard source.scheme == nil, let start = box.origin.last, let length = box.extent.last, !isWhole else { return }
     guard start % block == 0, length % block == 0 else {
       throw CheckpointError(
         .unsupported,
@@ -200,7 +200,7 @@ extension PlacedTensor {
   }
 
   private func startsOnColumns(of unit: Int) -> Bool {
-    (origin.last ?? 0) % unit == 0 && (extent.last ?? 0) % unit == 0
+    (box.origin.last ?? 0) % unit == 0 && (box.extent.last ?? 0) % unit == 0
   }
 
   /// Whether the source's scales hold no more than those that the scheme is written with.
@@ -230,7 +230,7 @@ extension PlacedTensor {
     let unit = scheme.geometry.cutUnit
     for (axis, length) in [(dimensions.count - 2, unit.rows), (dimensions.count - 1, unit.columns)] {
       let shift = axis == dimensions.count - 2 ? source.firstRow : 0
-      let (start, end) = (origin[axis] + shift, origin[axis] + extent[axis] + shift)
+      let (start, end) = (box.origin[axis] + shift, box.origin[axis] + box.extent[axis] + shift)
       guard start % length == 0, end % length == 0 || end == dimensions[axis] + shift else {
         let what =
           if case .fp8Block = scheme { "an FP8 tile of \(length)" } else {

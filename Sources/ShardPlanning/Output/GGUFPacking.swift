@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import TensorFormats
@@ -24,7 +25,7 @@ enum GGUFPacking {
       items.append(
         GGUFLayout.Tensor(name: name, elementType: output.tensor.elementType, shape: output.tensor.shape))
     }
-    let prefix = directory.isEmpty ? fileName : "\(directory)/\(fileName)"
+    let prefix = joinPath(directory, fileName)
     let whole = try GGUFLayout(metadata: metadata, tensors: items)
     guard let maximumBytes, whole.byteCount > maximumBytes else {
       return [file(prefix + ".gguf", whole, tensors, &headers)]

@@ -174,6 +174,13 @@ extension PlacedTensor {
 // MARK: - Parts
 
 extension OutputPart {
+  /// Which part of the set it is.
+  func identity(of part: ShardPlan.Part) -> PartIdentity {
+    PartIdentity(
+      part.role, expertParallel: part.expertParallel, tensorParallel: part.tensorParallel,
+      routesInFFN: request.router == .ffn)
+  }
+
   /// What the part is, and which boxes of the model's tensors it holds, where it does not hold all of one.
   private func partition(_ part: ShardPlan.Part) -> PartitionRecord {
     // Codes are counted in the elements that they stand for, all else in its own.
@@ -181,9 +188,7 @@ extension OutputPart {
       weights.compactMap { weight in weight.isWhole ? nil : (weight.slice, weight) },
       uniquingKeysWith: { first, _ in first })
     return PartitionRecord(
-      PartIdentity(
-        part.role, expertParallel: part.expertParallel, tensorParallel: part.tensorParallel,
-        routesInFFN: request.router == .ffn),
+      identity(of: part),
       slices: part.tensors.compactMap { tensor in
         boxes[tensor.source]?.box(of: tensor).map { PartitionRecord.Slice(tensor: tensor.name, box: $0) }
       })
@@ -194,9 +199,9 @@ extension PlacedTensor {
   /// Which part of the unpartitioned model's tensor one of its tensors is; `nil` if it is all of it.
   fileprivate func box(of tensor: ShardPlan.Tensor) -> TensorBox? {
     var shape = source.shape.dimensions
-    var (origin, extent) = (origin, extent)
+    var (origin, extent) = (box.origin, box.extent)
     let rank = shape.count
-    func box(_ shape: [Int], _ origin: [Int], _ extent: [Int]) -> TensorBox? {
+    func placed(_ shape: [Int], _ origin: [Int], _ extent: [Int]) -> TensorBox? {
       TensorBox(TensorShape(shape), origin: origin, extent: extent)
     }
     func divide(_ axis: Int, by unit: Int) {
@@ -205,7 +210,7 @@ extension PlacedTensor {
       extent[axis] = (extent[axis] + unit - 1) / unit
     }
     switch tensor.operation.part {
-    case nil where tensor.role == source.role, .codes: return box(shape, origin, extent)
+    case nil where tensor.role == source.role, .codes: return placed(shape, origin, extent)
     case nil, .shape: return nil
     case .scales:
       guard let scheme = tensor.operation.scheme?.scheme else { return nil }
@@ -219,6 +224,6 @@ extension PlacedTensor {
       guard rank == 3 else { return nil }
       (shape, origin, extent) = ([shape[0]], [origin[0]], [extent[0]])
     }
-    return extent == tensor.shape.dimensions && extent != shape ? box(shape, origin, extent) : nil
+    return extent == tensor.shape.dimensions && extent != shape ? placed(shape, origin, extent) : nil
   }
 }

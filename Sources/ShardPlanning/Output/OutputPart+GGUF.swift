@@ -33,16 +33,7 @@ extension OutputPart {
     } else {
       metadata = GGUFMetadata()
     }
-    if part.role != .model {
-      func set(_ key: String, _ value: Int) { metadata.set("step3.partition.\(key)", .uint32(UInt32(value))) }
-      metadata.set("step3.partition.role", .string(part.role.rawValue))
-      set("rank", part.rank)
-      set("ranks", part.ranks)
-      set("expert_parallel.rank", part.expertParallel.rank)
-      set("expert_parallel.ranks", part.expertParallel.ranks)
-      set("tensor_parallel.rank", part.tensorParallel.rank)
-      set("tensor_parallel.ranks", part.tensorParallel.ranks)
-    }
+    if part.role != .model { metadata.set(identity(of: part)) }
     return metadata
   }
 

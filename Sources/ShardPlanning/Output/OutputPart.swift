@@ -74,7 +74,7 @@ struct OutputPart {
   }
 
   private func path(_ name: String, in part: ShardPlan.Part) -> String {
-    part.directory.isEmpty ? name : "\(part.directory)/\(name)"
+    joinPath(part.directory, name)
   }
 }
 

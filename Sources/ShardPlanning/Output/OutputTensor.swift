@@ -77,9 +77,9 @@ extension OutputTensor {
     of module: String, _ members: [PlacedTensor], _ scheme: StoredScheme, scaleGroup: Int?, statesShape: Bool
   ) -> [OutputTensor] {
     let first = members[0]
-    var dimensions = first.extent
+    var dimensions = first.shape.dimensions
     if members.count > 1 {
-      dimensions[dimensions.count - 2] = members.reduce(0) { $0 + $1.extent[dimensions.count - 2] }
+      dimensions[dimensions.count - 2] = members.reduce(0) { $0 + $1.box.extent[dimensions.count - 2] }
     }
     guard let components = scheme.components(of: TensorShape(dimensions)) else { return [] }
     var codes = OutputTensor(first)

@@ -25,7 +25,7 @@ enum SafetensorsPacking {
       let name =
         shards.count == 1
         ? "model.safetensors" : "model-\(padded(number + 1))-of-\(padded(shards.count)).safetensors"
-      let path = directory.isEmpty ? name : "\(directory)/\(name)"
+      let path = joinPath(directory, name)
       let layout = try SafetensorsLayout(
         shard.map {
           SafetensorsLayout.Item(
@@ -44,7 +44,7 @@ enum SafetensorsPacking {
     let index = try SafetensorsIndex(weightMap: weightMap, totalSize: total)
     let name = "model.safetensors.index.json"
     let document = ShardPlan.Document(
-      path: directory.isEmpty ? name : "\(directory)/\(name)",
+      path: joinPath(directory, name),
       text: String(decoding: index.serialized(), as: UTF8.self))
     return (files, document)
   }

@@ -45,19 +45,18 @@ struct PlacedTensor {
   let source: SourceTensor
   /// The index of the part.
   let part: Int
-  /// The box, in each dimension.
-  var origin: [Int]
-  var extent: [Int]
+  /// Which elements of it.
+  var box: TensorBox
   /// Which option cut it, and where; `nil` if none did.
   var cut: Cut?
   /// What becomes of it.
   var treatment: Treatment
 
   /// The values, row-major.
-  var shape: TensorShape { TensorShape(extent) }
+  var shape: TensorShape { TensorShape(box.extent) }
 
   /// Whether the box is all of the weight.
-  var isWhole: Bool { extent == source.shape.dimensions }
+  var isWhole: Bool { box.isWhole }
 
   /// The scheme it is stored in.
   var scheme: StoredScheme? { treatment.scheme }
@@ -66,20 +65,18 @@ struct PlacedTensor {
   init(_ source: SourceTensor, part: Int) {
     self.source = source
     self.part = part
-    let dimensions = source.shape.dimensions
-    origin = dimensions.map { _ in 0 }
-    extent = dimensions
+    box = TensorBox(wholeOf: source.shape)
     treatment = Treatment(keeping: source)
   }
 
   /// The box as the plan describes it: in the stored tensor, which may hold more than this weight.
   var slice: ShardPlan.Slice {
     let stored = source.stored
-    var origin = origin
+    var origin = box.origin
     if source.firstRow > 0 { origin[origin.count - 2] += source.firstRow }
     return ShardPlan.Slice(
       tensor: stored.codes.name, file: stored.codes.file, offset: stored.codes.byteRange.lowerBound,
-      elementType: stored.codes.elementType, shape: stored.shape, origin: origin, extent: extent,
+      elementType: stored.codes.elementType, shape: stored.shape, origin: origin, extent: box.extent,
       scaling: source.isScaled
         ? ShardPlan.Scaling(
           scheme: stored.scheme, scales: stored.scales.map(ShardPlan.Scales.init),

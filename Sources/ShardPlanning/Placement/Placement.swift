@@ -158,11 +158,10 @@ extension Placement {
     return parts.map { part in
       let (instance, rank) = (part - parts.lowerBound).quotientAndRemainder(dividingBy: layout.ffnTP)
       var placed = PlacedTensor(source, part: part)
-      placed.origin[0] = instance * share + min(instance, rest)
-      placed.extent[0] = share + (instance < rest ? 1 : 0)
+      let first = instance * share + min(instance, rest)
+      placed.box = placed.box.narrowed(0, to: first..<first + share + (instance < rest ? 1 : 0))
       if layout.ffnTP > 1 {
-        placed.origin[axis] = rank * length
-        placed.extent[axis] = length
+        placed.box = placed.box.narrowed(axis, to: rank * length..<(rank + 1) * length)
         placed.cut = Cut(axis: axis, option: .ffnTP)
       }
       return placed
@@ -184,10 +183,11 @@ extension Placement {
         "dimension \(axis) of \(source.shape) cannot be divided evenly between \(parts.count) ranks",
         tensor: source.name, remedy: cut.choices(length: length, unit: 1))
     }
+    let share = length / parts.count
     return parts.map { part in
       var placed = PlacedTensor(source, part: part)
-      placed.extent[axis] = length / parts.count
-      placed.origin[axis] = (part - parts.lowerBound) * placed.extent[axis]
+      let first = (part - parts.lowerBound) * share
+      placed.box = placed.box.narrowed(axis, to: first..<first + share)
       placed.cut = cut
       return placed
     }

@@ -7,7 +7,7 @@ extension ShardPlan {
   /// replicated or absorbed, and that codes and scales belong together. The planner asks this of its own work.
   ///
   /// - Throws: `.invalidRequest` naming the first tensor that is lost or doubled.
-  /// - Complexity: O(*n* log *n*) in the number of output tensors.
+  /// - Complexity: O(*n*) in the number of boxes.
   package func checkCoverage(of checkpoint: Checkpoint) throws(CheckpointError) {
     func mistake(_ message: String, _ tensor: String) -> CheckpointError {
       CheckpointError(
@@ -41,7 +41,7 @@ extension ShardPlan {
       }
       let values = boxes.values.values.flatMap { $0 }
       guard Self.areWhole(values) else {
-        let covered = values.reduce(0) { $0 + $1.elementCount }
+        let covered = values.reduce(0) { $0 + ($1.box?.elementCount ?? 0) }
         throw mistake(
           "places \(covered) of its \(values.first?.shape.elementCount ?? tensor.shape.elementCount) elements, "
             + "or some twice", tensor.name)
@@ -62,7 +62,7 @@ extension ShardPlan {
     var scales: Set<PlacedSlice> = []
 
     mutating func add(_ slice: Slice, _ scaled: StoredScheme.Part?, in part: String) {
-      let place = PlacedSlice(part: part, origin: slice.origin, extent: slice.extent)
+      let place = PlacedSlice(part: part, box: slice.box)
       switch scaled {
       case .scales: scales.insert(place)
       // One for each matrix: those of a module of several weights are listed with the first.
@@ -77,32 +77,14 @@ extension ShardPlan {
 
   private struct PlacedSlice: Hashable {
     let part: String
-    let origin: [Int]
-    let extent: [Int]
+    let box: TensorBox?
   }
 
   /// Whether the boxes are all of a tensor, and no element twice.
   private static func areWhole(_ slices: [Slice]) -> Bool {
-    guard let shape = slices.first?.shape, slices.allSatisfy({ $0.shape == shape }) else { return false }
-    return slices.reduce(0) { $0 + $1.elementCount } == shape.elementCount && areDisjoint(slices)
-  }
-
-  /// Whether no two boxes have an element in common.
-  private static func areDisjoint(_ slices: [Slice]) -> Bool {
-    guard slices.count > 1 else { return true }
-    if Set(slices.map(\.origin)).count < slices.count { return false }
-    if slices[0].origin.indices.allSatisfy({ isGrid(slices, axis: $0) }) { return true }
-    return slices.indices.allSatisfy { a in
-      slices[(a + 1)...].allSatisfy { !$0.overlaps(slices[a]) }
-    }
-  }
-
-  /// Whether the boxes' ranges along a dimension are the same or apart. If they are in every dimension, the boxes are
-  /// cells of a grid, and two of them overlap only if they are the same: no pairs need to be compared.
-  private static func isGrid(_ slices: [Slice], axis: Int) -> Bool {
-    let ranges = Set(slices.map { $0.origin[axis]..<($0.origin[axis] + $0.extent[axis]) })
-      .sorted { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }
-    return zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }
+    guard let shape = slices.first?.shape else { return false }
+    let boxes = slices.compactMap(\.box)
+    return boxes.count == slices.count && TensorBox.tile(boxes, shape)
   }
 }
 
@@ -115,16 +97,6 @@ extension ShardPlan.Tensor {
     // Blocks hold the scales as well.
     case .pack, .carry(.scales, _, _): scaling.compactMap { $0.scales?.tensor }
     case .carry(.matrixScales, _, _): scaling.compactMap { $0.matrixScales?.tensor }
-    }
-  }
-}
-
-extension ShardPlan.Slice {
-  fileprivate var elementCount: Int { extent.reduce(1, *) }
-
-  fileprivate func overlaps(_ other: Self) -> Bool {
-    origin.indices.allSatisfy {
-      origin[$0] < other.origin[$0] + other.extent[$0] && other.origin[$0] < origin[$0] + extent[$0]
     }
   }
 }

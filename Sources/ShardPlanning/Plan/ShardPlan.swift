@@ -279,6 +279,9 @@ extension ShardPlan {
     public var extent: [Int]
     /// The scales that belong to it; `nil` for a tensor that holds the values itself.
     public var scaling: Scaling?
+
+    /// The box; `nil` where a document states one that is not in the tensor.
+    public var box: TensorBox? { TensorBox(shape, origin: origin, extent: extent) }
   }
 
   /// How the codes of a source tensor become values.

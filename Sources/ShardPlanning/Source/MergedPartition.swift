@@ -3,6 +3,7 @@ internal import Checkpoint
 internal import GGUF
 internal import JSON
 internal import ModelWeights
+internal import OrderedCollections
 internal import TensorFormats
 
 /// A partition set put together again: every tensor of the model once and whole, byte for byte.
@@ -29,13 +30,11 @@ struct MergedPartition {
       throw CheckpointError(.malformed, "there are no parts", path: set.path)
     }
     textPart = first.part.name
-    var held: [String: [Held]] = [:]
-    var order: [String] = []
+    var held: OrderedDictionary<String, [Held]> = [:]
     var firstFile = 0
     for mark in marks {
       let slices = mark.record.boxes
       for tensor in mark.part.checkpoint.tensors {
-        if held[tensor.name] == nil { order.append(tensor.name) }
         held[tensor.name, default: []].append(
           Held(
             tensor: tensor.shiftingFile(by: firstFile), box: slices[tensor.name], part: mark.part.name))
@@ -44,8 +43,7 @@ struct MergedPartition {
     }
     var whole: [Checkpoint.Tensor] = []
     var derived: [Checkpoint.Derived] = []
-    for name in order {
-      guard let pieces = held[name] else { continue }
+    for (name, pieces) in held {
       if let shape = Self.shapeBeforePacking(name, held) {
         // Each part states its own.
         derived.append(shape)
@@ -140,7 +138,9 @@ extension MergedPartition {
 
   /// The shape before packing of codes that are cut: `[rows, columns]`, once for each matrix of a stack. `nil` for all
   /// other tensors.
-  private static func shapeBeforePacking(_ name: String, _ held: [String: [Held]]) -> Checkpoint.Derived? {
+  private static func shapeBeforePacking(_ name: String, _ held: OrderedDictionary<String, [Held]>)
+    -> Checkpoint.Derived?
+  {
     let suffix = ".weight_shape"
     guard name.hasSuffix(suffix), let pieces = held[name], let own = pieces.first?.tensor,
       let codes = held["\(name.dropLast(suffix.count)).weight_packed"]?.first, let whole = codes.box?.shape,
@@ -268,7 +268,7 @@ extension MergedPartition {
 
   private static func metadata(_ part: Checkpoint) -> GGUFMetadata? {
     guard var metadata = part.ggufMetadata else { return nil }
-    for entry in metadata.entries where entry.key.hasPrefix("step3.partition.") { metadata.remove(entry.key) }
+    metadata.removePart()
     return metadata
   }
 }

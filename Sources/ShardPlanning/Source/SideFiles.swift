@@ -74,7 +74,7 @@ struct SideFiles {
   }
 
   /// The name in the source's store of a file here.
-  private func from(_ name: String) -> String { folder.isEmpty ? name : joinPath(folder, name) }
+  private func from(_ name: String) -> String { joinPath(folder, name) }
 
   /// What the output gets anew: the configuration, the index, the manifest.
   private static func isMade(_ name: String) -> Bool {

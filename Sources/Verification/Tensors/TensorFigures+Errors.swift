@@ -113,7 +113,7 @@ struct TensorOutcome {
         TensorFigures.Place(matrix: isStack ? $0.matrix : nil, row: $0.row, column: $0.column)
       },
       cosine: sums.cosineSimilarity, snr: relative > 0 ? -20 * log10(relative) : nil,
-      worstRow: errors.worstRow.map(stretch), worstBlock: errors.worstBlock.map(stretch),
+      worstRow: errors.worstRow.map(rowRange), worstBlock: errors.worstBlock.map(rowRange),
       worstMatrix: errors.worstMatrix.flatMap {
         $0.matrix.squaredErrors == 0
           ? nil : TensorFigures.WorstMatrix(matrix: $0.index, relativeRMSE: $0.matrix.relative)
@@ -122,8 +122,8 @@ struct TensorOutcome {
       sameNonFinite: errors.sameNonFinite)
   }
 
-  private func stretch(_ worst: TensorErrors.Worst) -> TensorFigures.Stretch {
-    TensorFigures.Stretch(
+  private func rowRange(_ worst: TensorErrors.Worst) -> TensorFigures.RowRange {
+    TensorFigures.RowRange(
       matrix: isStack ? worst.place.matrix : nil, row: worst.place.row, column: worst.place.column,
       count: worst.count, relativeRMSE: worst.relative, limit: worst.limit)
   }

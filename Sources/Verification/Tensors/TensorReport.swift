@@ -127,8 +127,8 @@ public struct TensorFigures: Encodable, Sendable {
   public let snr: Double?
   /// The row, the block and, of a stack, the matrix whose error is the largest share of what it may be; `nil` if there is no
   /// error.
-  public let worstRow: Stretch?
-  public let worstBlock: Stretch?
+  public let worstRow: RowRange?
+  public let worstBlock: RowRange?
   public let worstMatrix: WorstMatrix?
   /// Rows with a block that is out of line, and such blocks.
   public let rowsOutOfLine: Int
@@ -152,7 +152,7 @@ public struct TensorFigures: Encodable, Sendable {
   }
 
   /// Some elements of a row.
-  public struct Stretch: Encodable, Sendable {
+  public struct RowRange: Encodable, Sendable {
     public let matrix: Int?
     public let row: Int
     /// The first column, and how many there are.

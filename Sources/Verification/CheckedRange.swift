@@ -2,7 +2,7 @@ internal import ByteStreams
 internal import TensorFormats
 
 /// A run of bytes of one file, and what they should be.
-struct Stretch: Sendable {
+struct CheckedRange: Sendable {
   enum Content: Sendable {
     /// Bytes with this XXH3-128.
     case digest(String)
@@ -18,11 +18,11 @@ struct Stretch: Sendable {
   /// Read at a time.
   private static let chunk = 4 << 20
 
-  /// Reads the stretch and compares it.
+  /// Reads the range and compares it.
   ///
   /// - Parameter progress: Called with the size of each piece read.
   /// - Returns: What is wrong, or `nil`. A file that is too short has been reported by its size already, yet every
-  ///   stretch that is missing is named as well.
+  ///   range that is missing is named as well.
   func check(in store: any ByteStore, progress: (Int) -> Void) -> ChecksumReport.Finding? {
     do throws(CheckpointError) {
       let source = try store.open(file)
