@@ -81,10 +81,18 @@ public final class HeldDirectory: Sendable {
   ///
   /// File systems that cannot lock directories (NFS) are taken at their word.
   ///
+  /// - Parameter patience: How long to wait for another process that holds it.
   /// - Throws: `.cannotCreate` if another process holds it.
-  public func lock() throws(CheckpointError) {
-    guard cfs_lock(descriptor) != EWOULDBLOCK else { throw AppendFile.busy(path) }
+  public func lock(waiting patience: Duration = .zero) throws(CheckpointError) {
+    let end = ContinuousClock.now + patience
+    while cfs_lock(descriptor) == EWOULDBLOCK {
+      guard ContinuousClock.now < end else { throw AppendFile.busy(path) }
+      usleep(20_000)
+    }
   }
+
+  /// Lets other processes lock it.
+  public func unlock() { cfs_unlock(descriptor) }
 }
 
 // MARK: - Looking

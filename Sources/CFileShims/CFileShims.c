@@ -109,6 +109,8 @@ int cfs_lock(int descriptor) {
     return result == 0 ? 0 : errno;
 }
 
+void cfs_unlock(int descriptor) { (void)flock(descriptor, LOCK_UN); }
+
 void cfs_raise_open_file_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

@@ -12,6 +12,10 @@ struct Run: ToolCommand {
     discussion: """
       Opens the source, checks that it is the one that was planned for, and converts it: the output and its manifest \
       are those of the direct conversion, byte for byte. Nothing is decided again.
+
+      With --share K/N a run does one of N shares: whole source files, balanced by size. The shares may run at a time, in \
+      any order, on several machines with one file system. When all are done, one run with --seal reads back what they \
+      wrote and completes the output.
       """)
 
   @Argument(help: "The plan. The headers that were written with it must lie beside it.", completion: .file())
@@ -36,9 +40,37 @@ struct Run: ToolCommand {
     completion: .file())
   var imatrix: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Do only this share of the work, such as 3/16; --seal completes the output.", valueName: "k/n"),
+    transform: { text in
+      guard let share = ConversionShare(text) else {
+        throw ValidationError(
+          "is no share: write K/N with K from 1 to N, and N at most \(ConversionShare.most)")
+      }
+      return share
+    })
+  var share: ConversionShare?
+
+  @Flag(name: .long, help: "Complete an output all of whose shares are done.")
+  var seal = false
+
   @OptionGroup var running: RunningOptions
 
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard share != nil || seal else { return }
+    if share != nil, seal { throw ValidationError("--share and --seal exclude each other.") }
+    let option = seal ? "--seal" : "--share"
+    if running.overwrite {
+      throw ValidationError(
+        "\(option) does not go with --overwrite: remove the output first, or choose another.")
+    }
+    if running.discardOutput { throw ValidationError("\(option) does not go with --discard-output.") }
+    if seal, running.dryRun { throw ValidationError("--seal does not go with --dry-run.") }
+  }
 
   func run() async throws {
     let stored = try StoredPlan(reading: plan)
@@ -48,9 +80,15 @@ struct Run: ToolCommand {
     if let file = imatrix ?? stored.importance { importance = try ImportanceFile(file) }
     let planned = try stored.conversion(of: checkpoint, importance: importance)
     do {
-      try await PlannedRun(
-        planned: planned, checkpoint: checkpoint, output: output, running: running, common: common
-      ).run()
+      let run = PlannedRun(
+        planned: planned, checkpoint: checkpoint, output: output, running: running, common: common)
+      if let share {
+        try await run.run(share)
+      } else if seal {
+        try await run.seal()
+      } else {
+        try await run.run()
+      }
     } catch var error as CheckpointError where error.code == .nonFinite {
       if error.remedy?.contains("--allow-nonfinite") == true {
         error.remedy = "plan with --allow-nonfinite to pass such values on where the format can hold them"

@@ -64,53 +64,92 @@ struct PlannedRun {
     CommonOptions.warn("step3-convert", engines?.warnings ?? [])
     if running.dryRun { return try report(planned.plan, engines) }
 
-    let conversion = Conversion(
+    let destination = running.discardOutput ? nil : output
+    let (outcome, seconds) = try await watching("converting", total: planned.plan.workBytes) {
+      conversion, advance in
+      guard let destination else { return try await conversion.rehearse(progress: advance) }
+      return try await conversion.run(
+        into: destination, progress: advance, warn: { CommonOptions.warn("step3-convert", [$0]) })
+    }
+    try report(outcome, seconds, engines)
+  }
+
+  /// Does one share.
+  ///
+  /// - Throws: As ``run()``.
+  func run(_ share: ConversionShare) async throws {
+    CommonOptions.warn("step3-convert", planned.plan.warnings)
+    if running.dryRun { return try ShareSummary(share, of: planned.plan).print(json: common.json) }
+    let output = output
+    let bytes = try conversion().byteCount(of: share)
+    let (outcome, seconds) = try await watching("share \(share)", total: bytes) { conversion, advance in
+      try await conversion.run(share, into: output, progress: advance)
+    }
+    common.note("step3-convert", outcome.usage.describe(seconds: seconds))
+    try ShareSummary(outcome, output: output, seconds: seconds).print(json: common.json)
+  }
+
+  /// Completes an output all of whose shares are done.
+  ///
+  /// - Throws: As ``run()``.
+  func seal() async throws {
+    let (output, engines) = (output, PlannedEngines(planned.plan))
+    let (outcome, seconds) = try await watching("sealing", total: planned.plan.outputBytes) {
+      conversion, advance in try await conversion.seal(output, progress: advance)
+    }
+    try report(outcome, seconds, engines)
+  }
+
+  private func conversion() throws -> Conversion {
+    Conversion(
       planned,
       options: ConversionOptions(
         threads: common.threadCount, memory: running.memory.bytes, overwrite: running.overwrite,
         resume: running.resume, syncEvery: running.syncEvery.bytes,
         expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
           ?? ExpectedDigests(ofSet: checkpoint)))
-    let progress = common.progressReporter("converting", total: planned.plan.workBytes)
+  }
+
+  /// Does something with the conversion, shows how far it is, and lets the user interrupt it.
+  private func watching<Outcome: Sendable>(
+    _ title: String, total: Int,
+    _ work:
+      @escaping @Sendable (Conversion, @escaping @Sendable (ConversionProgress) -> Void) async throws ->
+      Outcome
+  ) async throws -> (Outcome, seconds: Double) {
+    let conversion = try conversion()
+    let progress = common.progressReporter(title, total: total)
     defer { progress.finish() }
     let start = ContinuousClock.now
-    let outcome: ConversionOutcome
     do {
-      outcome = try await run(conversion, progress)
+      let outcome = try await Interruption.cancelling {
+        try await work(conversion) { step in
+          progress.advance(by: step.bytes)
+          if let tensor = step.tensor { progress.setItem(tensor) }
+        }
+      }
+      progress.finish()
+      return (outcome, (ContinuousClock.now - start) / .seconds(1))
     } catch let error as CheckpointError {
       // What is found in the weights on the way is about the source.
       throw checkpoint.locating(error)
-    }
-    progress.finish()
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    common.note("step3-convert", outcome.usage.describe(seconds: seconds))
-    try ConversionSummary(
-      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds
-    ).print(json: common.json)
-  }
-
-  private func run(
-    _ conversion: Conversion, _ progress: ProgressReporter
-  ) async throws -> ConversionOutcome {
-    let destination = running.discardOutput ? nil : output
-    let advance: @Sendable (ConversionProgress) -> Void = { step in
-      progress.advance(by: step.bytes)
-      if let tensor = step.tensor { progress.setItem(tensor) }
-    }
-    do {
-      return try await Interruption.cancelling {
-        guard let destination else { return try await conversion.rehearse(progress: advance) }
-        return try await conversion.run(
-          into: destination, progress: advance, warn: { CommonOptions.warn("step3-convert", [$0]) })
-      }
     } catch let error as CancellationError {
       progress.finish()
-      if destination != nil, !common.json {
+      if !running.discardOutput, !common.json {
         CommonOptions.warn(
           "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
       }
       throw error
     }
+  }
+
+  private func report(
+    _ outcome: ConversionOutcome, _ seconds: Double, _ engines: PlannedEngines?
+  ) throws {
+    common.note("step3-convert", outcome.usage.describe(seconds: seconds))
+    try ConversionSummary(
+      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds
+    ).print(json: common.json)
   }
 
   private func report(_ plan: ShardPlan, _ engines: PlannedEngines?) throws {

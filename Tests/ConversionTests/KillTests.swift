@@ -34,6 +34,49 @@ import Testing
       + options
   }
 
+  @Test("four shares at a time, two of them killed and run again: sealed, the output is that of one run")
+  func killedShares() throws {
+    let plan = directory.path("plan.json")
+    let many = directory.path("many")
+    #expect(
+      try ConvertProcess([source, many, "--to", "safetensors", "--max-shard-size", "4MB"]).finish().status
+        == 0)
+    let planning = ["plan", many, "--to", "safetensors", "--quantize", "F32", "--max-shard-size", "20MB"]
+    #expect(try ConvertProcess(planning + ["--output", plan]).finish().status == 0)
+    let options = [
+      "--progress", "none", "--json", "--sync-every", "1MiB", "--memory", "128MiB", "--threads", "1",
+    ]
+    #expect(try ConvertProcess(["run", plan, directory.path("reference")] + options).finish().status == 0)
+    let expected = try fingerprints(of: directory.path("reference"))
+
+    let output = directory.path("output")
+    func share(_ number: Int) throws -> ConvertProcess {
+      try ConvertProcess(["run", plan, output, "--share", "\(number)/4", "--resume"] + options)
+    }
+    var generator = SeededGenerator(seed: 4)
+    let children = try (1...4).map(share)
+    Thread.sleep(forTimeInterval: Double.random(in: 0.02..<0.3, using: &generator))
+    for child in children.prefix(2) { child.send(SIGKILL) }
+    for (index, child) in children.enumerated() {
+      let result = child.finish()
+      #expect(index < 2 || result.status == 0, "\(result.error)")
+    }
+    try expectHonest(output)
+    // The shares that were killed may have been done: then there is nothing to miss.
+    for number in 1...2 {
+      let again = try share(number).finish()
+      #expect(again.status == 0, "\(again.error)")
+    }
+    // Sealing is killed, too.
+    let sealing = try ConvertProcess(["run", plan, output, "--seal"] + options)
+    Thread.sleep(forTimeInterval: Double.random(in: 0.02..<0.2, using: &generator))
+    sealing.send(SIGKILL)
+    _ = sealing.finish()
+    let sealed = try ConvertProcess(["run", plan, output, "--seal"] + options).finish()
+    #expect(sealed.status == 0, "\(sealed.error)")
+    #expect(try fingerprints(of: output) == expected)
+  }
+
   @Test("killed at any moment and resumed, the output is that of an uninterrupted run")
   func killed() throws {
     let kills = ProcessInfo.processInfo.environment["STEP3_KILLS"].flatMap(Int.init) ?? 6

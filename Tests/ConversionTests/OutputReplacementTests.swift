@@ -171,7 +171,7 @@ extension OutputReplacementTests {
     let old: ShardPlan
     let new: ShardPlan
     static let title =
-      "step3-convert journal 3: this directory is unfinished; the same command with --resume goes on.\n"
+      "step3-convert journal 4: this directory is unfinished; the same command with --resume goes on.\n"
 
     private func names(_ plan: ShardPlan) -> [String] {
       plan.files.map(\.path) + plan.parts.flatMap { $0.documents.map(\.path) + $0.copies.map(\.path) }

@@ -38,6 +38,9 @@ int cfs_synchronize(int descriptor);
 /// EWOULDBLOCK if another process holds it.
 int cfs_lock(int descriptor);
 
+/// Gives such a lock back.
+void cfs_unlock(int descriptor);
+
 /// Raises the limit of open files to what the system allows this process without asking.
 void cfs_raise_open_file_limit(void);
 

@@ -24,6 +24,8 @@ final class Journal: Sendable {
 
   private struct State {
     var records: [UInt8] = []
+    /// Frames that say what source files came to.
+    var sources: [UInt8] = []
     var unsynced: Set<Int> = []
     var bytes = 0
     var lastFlush = ContinuousClock.now
@@ -54,18 +56,32 @@ final class Journal: Sendable {
     }
   }
 
+  /// Notes what a source file came to, all of whose units have been written.
+  func add(_ digests: FileDigests, ofSource file: Int) {
+    state.withLock { $0.sources += JournalFormat.frame(ofSource: file, digests) }
+  }
+
+  /// Writes the last batch, and that nothing is left to do.
+  ///
+  /// - Throws: As ``flush()``.
+  func finishShare() throws(CheckpointError) {
+    try flush()
+    try file.append(JournalFormat.frame(.shareDone))
+    try file.synchronize()
+  }
+
   /// Writes a batch now.
   ///
   /// - Throws: `.inputOutput`; the batch is then lost, and its units count as not finished.
   func flush() throws(CheckpointError) {
-    let (records, files) = state.withLock { state in
+    let (records, sources, files) = state.withLock { state in
       defer { state = State() }
-      return (state.records, state.unsynced)
+      return (state.records, state.sources, state.unsynced)
     }
-    guard !records.isEmpty else { return }
+    guard !records.isEmpty || !sources.isEmpty else { return }
     try meter.measure { () throws(CheckpointError) in
       for index in files.sorted() { try outputs[index].synchronize() }
-      try file.append(JournalFormat.frame(.units, records))
+      try file.append((records.isEmpty ? [] : JournalFormat.frame(.units, records)) + sources)
       try file.synchronize()
     }
   }

@@ -10,8 +10,16 @@ struct JournalContents: Sendable {
   private(set) var letsNonFiniteThrough = false
   /// Whether everything had been written, so that files may have their final names.
   private(set) var isFinishing = false
+  /// Whether all that this share has to do is done.
+  private(set) var isShareDone = false
+  /// Whether it holds what the journals of all shares said.
+  private(set) var isMerged = false
+  /// The digests of source files, by their numbers.
+  private(set) var sources: [Int: FileDigests] = [:]
   /// The finished units.
   private(set) var units = FinishedUnits()
+  /// What comes behind the identity begins here.
+  private(set) var recordsStart: Int
   /// Everything from here on is torn.
   private(set) var intactByteCount: Int
 
@@ -19,12 +27,12 @@ struct JournalContents: Sendable {
   ///
   /// - Throws: `.malformed` if this is no journal, or one whose intact frames make no sense; `.notFound`,
   ///   `.inputOutput` if it cannot be read.
-  init(in directory: HeldDirectory) throws(CheckpointError) {
-    try self.init(Self.read(in: directory), path: directory.path(of: OutputMarkers.journal))
+  init(in directory: HeldDirectory, name: String = OutputMarkers.journal) throws(CheckpointError) {
+    try self.init(Self.read(in: directory, name: name), path: directory.path(of: name))
   }
 
-  private static func read(in directory: HeldDirectory) throws(CheckpointError) -> [UInt8] {
-    let file = try InputFile(OutputMarkers.journal, in: directory)
+  static func read(in directory: HeldDirectory, name: String) throws(CheckpointError) -> [UInt8] {
+    let file = try InputFile(name, in: directory)
     guard file.byteCount <= OutputMarkers.largestRecord else {
       throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a journal", path: file.path)
     }
@@ -38,7 +46,7 @@ struct JournalContents: Sendable {
   static func ours(in directory: HeldDirectory) throws(CheckpointError) -> (OutputListing, [String])? {
     let bytes: [UInt8]
     do throws(CheckpointError) {
-      bytes = try read(in: directory)
+      bytes = try read(in: directory, name: OutputMarkers.journal)
     } catch {
       guard error.code != .inputOutput else { throw error }
       return nil
@@ -67,17 +75,27 @@ struct JournalContents: Sendable {
       throw malformed("is no journal of this version of step3-convert", at: 0, remedy: removal)
     }
     intactByteCount = title.count
+    recordsStart = title.count
     while let payload = Self.payload(at: intactByteCount, of: bytes) {
       let body = payload.lowerBound + 1..<payload.upperBound
       let kind = JournalFormat.Kind(rawValue: bytes[payload.lowerBound])
       switch (kind, identity) {
-      case (.identity, nil): identity = Array(bytes[body])
+      case (.identity, nil):
+        identity = Array(bytes[body])
+        recordsStart = payload.upperBound
       case (.units, .some):
         guard units.add(bytes, body) else {
           throw malformed("the records are not what the format says", at: payload.lowerBound)
         }
       case (.nonFinite, .some) where body.isEmpty: letsNonFiniteThrough = true
       case (.finishing, .some) where body.isEmpty: isFinishing = true
+      case (.shareDone, .some) where body.isEmpty: isShareDone = true
+      case (.merged, .some) where body.isEmpty: isMerged = true
+      case (.source, .some):
+        guard let (file, digests) = Self.source(bytes, body) else {
+          throw malformed("the digests of a source file are not what the format says", at: payload.lowerBound)
+        }
+        sources[file] = digests
       default:
         throw malformed(
           "a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound,
@@ -89,6 +107,15 @@ struct JournalContents: Sendable {
       throw malformed(
         "the journal is damaged where it says what is converted", at: title.count, remedy: removal)
     }
+  }
+
+  private static func source(_ bytes: [UInt8], _ body: Range<Int>) -> (Int, FileDigests)? {
+    var cursor = JournalCursor(bytes, body)
+    guard let file = cursor.integer(UInt32.self), let xxh3 = cursor.digest(),
+      let sha256 = cursor.digest(bytes: 32),
+      cursor.isAtEnd
+    else { return nil }
+    return (Int(file), FileDigests(xxh3: xxh3, sha256: sha256))
   }
 
   /// Where the payload of the frame at `start` is; `nil` if there is no intact one.

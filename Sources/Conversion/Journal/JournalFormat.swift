@@ -6,7 +6,9 @@ internal import TensorFormats
 ///
 ///     frame    u32 length of the payload, u64 checksum of the payload (the first half of its XXH3-128), payload
 ///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
-///              that are no numbers are let through (nothing follows); 4 from here on files may have their final names
+///              that are no numbers are let through (nothing follows); 4 from here on files may have their final names;
+///              5 u32 number of a source file, 16 bytes XXH3-128 and 32 bytes SHA-256 of all of it; 6 the share is done;
+///              7 the journals of all shares are in this one
 ///     record   u64 unit, 16 bytes XXH3-128 of its source bytes, u32 deliveries, then for each delivery:
 ///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors; two f64: the
 ///              errors before and after a search for scales
@@ -18,7 +20,7 @@ internal import TensorFormats
 /// first frame that is cut short or does not match its checksum.
 enum JournalFormat {
   static let title = Array(
-    "step3-convert journal 3: this directory is unfinished; the same command with --resume goes on.\n".utf8)
+    "step3-convert journal 4: this directory is unfinished; the same command with --resume goes on.\n".utf8)
   static let frameHeaderBytes = 12
   /// No frame is longer, written or read.
   static let largestPayload = 1 << 27
@@ -28,6 +30,9 @@ enum JournalFormat {
     case units = 2
     case nonFinite = 3
     case finishing = 4
+    case source = 5
+    case shareDone = 6
+    case merged = 7
   }
 
   static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {
@@ -42,6 +47,13 @@ enum JournalFormat {
 
   static func checksum(_ payload: ArraySlice<UInt8>) -> UInt64 {
     Digest.xxh3(of: Array(payload)).bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+  }
+
+  /// The frame with the digests of a source file that has been read whole.
+  static func frame(ofSource file: Int, _ digests: FileDigests) -> [UInt8] {
+    var body: [UInt8] = []
+    body.append(littleEndian: UInt32(file))
+    return frame(.source, body + digests.xxh3.bytes + digests.sha256.bytes)
   }
 
   static func append(_ record: UnitRecord, of unit: Int, to bytes: inout [UInt8]) {
@@ -111,7 +123,7 @@ struct JournalCursor {
     take(Value.bitWidth / 8)?.reversed().reduce(0) { $0 << 8 | Value($1) }
   }
 
-  mutating func digest() -> Digest? { take(16).map { Digest(bytes: Array($0)) } }
+  mutating func digest(bytes: Int = 16) -> Digest? { take(bytes).map { Digest(bytes: Array($0)) } }
 
   /// The next record, and the unit that it is about.
   mutating func record() -> (unit: Int, record: UnitRecord)? {

@@ -22,11 +22,15 @@ struct JournalIdentity: Codable, Equatable {
   /// What was asked for.
   let request: ShardPlan.Request
   /// Every name that is written: what may be removed again.
-  let listing: OutputListing
+  private(set) var listing: OutputListing
   /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
   /// rules of a recipe file. Whether weights that are no numbers are let through is no part of it, because that may
   /// change on the way.
   let plan: String
+  /// How many shares it is divided into; `nil` for one that is not.
+  private(set) var shares: Int?
+  /// Which of them the journal is of; `nil` for that of all.
+  private(set) var share: Int?
 
   /// Whether weights that are no numbers were let through.
   var allowsNonFinite: Bool { request.allowNonFinite }
@@ -90,6 +94,32 @@ struct JournalIdentity: Codable, Equatable {
   }
 }
 
+// MARK: - Shares
+
+extension JournalContents {
+  /// How many shares the conversion is divided into; `nil` for one that is not, or of which that cannot be told.
+  var shares: Int? {
+    struct Written: Decodable { let shares: Int? }
+    guard let identity, let written = try? JSONDecoder().decode(Written.self, from: Data(identity)),
+      let count = written.shares, (1...ConversionShare.most).contains(count)
+    else { return nil }
+    return count
+  }
+}
+
+extension JournalIdentity {
+  /// The same for a conversion that is divided into shares.
+  ///
+  /// - Parameter share: The share whose journal it is; `nil` for the journal of all.
+  func divided(into count: Int, share: Int? = nil) -> JournalIdentity {
+    var copy = self
+    copy.shares = count
+    copy.share = share
+    copy.listing = listing.adding(shares: count)
+    return copy
+  }
+}
+
 // MARK: - Comparing
 
 extension JournalIdentity {
@@ -97,6 +127,13 @@ extension JournalIdentity {
   ///
   /// - Throws: `.sourceChanged` or `.invalidRequest`, naming what differs.
   func check(against current: JournalIdentity, path: String) throws(CheckpointError) {
+    guard shares == current.shares, share == current.share else {
+      let what = shares.map { "was begun in \($0) shares" } ?? "was begun as a whole, not in shares"
+      throw CheckpointError(
+        .invalidRequest, what, path: path,
+        remedy: shares.map { "run it with --share K/\($0), and with --seal when all are done" }
+          ?? "go on with --resume, without --share")
+    }
     try checkSources(current, path: path)
     var options: [String] = []
     if request.format != current.request.format { options.append("--to") }

@@ -44,7 +44,7 @@ extension OutputDirectory {
   }
 
   /// Has every part say that it is unfinished, whatever is in it.
-  private func markParts() throws(CheckpointError) {
+  func markParts() throws(CheckpointError) {
     for name in listing.parts {
       try root.createDirectory(name)
       guard let part = try root.directory(name) else { throw AppendFile.busy(root.path(of: name)) }
@@ -55,7 +55,7 @@ extension OutputDirectory {
     if !listing.parts.isEmpty { try root.synchronize() }
   }
 
-  private func openFiles(headers: [String: [UInt8]], meter: Meter) throws(CheckpointError) -> [OutputFile] {
+  func openFiles(headers: [String: [UInt8]], meter: Meter) throws(CheckpointError) -> [OutputFile] {
     var outputs: [OutputFile] = []
     for file in plan.files {
       guard let header = headers[file.path] else { preconditionFailure("no header for \(file.path)") }
@@ -98,11 +98,7 @@ extension OutputDirectory {
   ) throws(CheckpointError) -> Opened {
     let begun = try check(contents, against: identity)
     try checkWay(contents, source: source)
-    try journal.truncate(to: contents.intactByteCount)
-    if identity.allowsNonFinite, !begun.allowsNonFinite, !contents.letsNonFiniteThrough {
-      try journal.append(JournalFormat.frame(.nonFinite))
-    }
-    try journal.synchronize()
+    try goOn(journal, contents, begun, identity)
     try markParts()
     // Files that had got their names already are unfinished again until everything has been checked.
     for file in plan.files where root.holdsFile(file.path) { try root.give(file.path, unfinished(file)) }
@@ -110,6 +106,19 @@ extension OutputDirectory {
     try checkRoom(for: missingBytes, in: root.freeSpace, path: root.path)
     return Opened(
       journal: journal, finished: contents.units, outputs: try openFiles(headers: headers, meter: meter))
+  }
+
+  /// Has a journal go on behind its last intact frame.
+  ///
+  /// - Throws: `.inputOutput`.
+  func goOn(
+    _ journal: AppendFile, _ contents: JournalContents, _ begun: JournalIdentity, _ identity: JournalIdentity
+  ) throws(CheckpointError) {
+    try journal.truncate(to: contents.intactByteCount)
+    if identity.allowsNonFinite, !begun.allowsNonFinite, !contents.letsNonFiniteThrough {
+      try journal.append(JournalFormat.frame(.nonFinite))
+    }
+    try journal.synchronize()
   }
 
   /// Checks that a journal is about the same conversion.

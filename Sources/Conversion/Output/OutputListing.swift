@@ -13,6 +13,8 @@ struct OutputListing: Codable, Equatable, Sendable {
   let weights: [String]
   /// Documents and copies.
   let texts: [String]
+  /// How many shares have journals of their own while they are at work; `nil` for none.
+  private(set) var shares: Int?
 
   init(_ plan: ShardPlan) {
     weights = plan.files.map(\.path)
@@ -37,20 +39,31 @@ struct OutputListing: Codable, Equatable, Sendable {
   /// The journals, that of the whole output last.
   var journals: [String] { directories.map { $0 + OutputMarkers.journal } }
 
+  /// The journals of shares.
+  var shareJournals: [String] { ConversionShare.all(of: shares ?? 0).map(OutputMarkers.journal(of:)) }
+
+  /// The same for a conversion that is divided into shares.
+  func adding(shares count: Int) -> OutputListing {
+    var copy = self
+    copy.shares = count
+    return copy
+  }
+
   /// What a complete output holds, its manifests last.
   var finished: [String] { weights + texts + manifests }
 
   /// What exists only while an output is being written, its journals last.
   var temporary: [String] {
     weights.map { $0 + OutputMarkers.unfinishedSuffix }
-      + (texts + manifests + journals).map { $0 + temporarySuffix }
-      + journals
+      + (texts + manifests + journals + shareJournals).map { $0 + temporarySuffix }
+      + shareJournals + journals
   }
 
   /// Whether no name leads out of the output, is there twice, or is one that marks directories.
   var isSound: Bool {
     let names = weights + texts
-    guard parts.allSatisfy({ OutputPath.isPlain($0, components: 2) }), Set(parts).count == parts.count,
+    guard (0...ConversionShare.most).contains(shares ?? 0),
+      parts.allSatisfy({ OutputPath.isPlain($0, components: 2) }), Set(parts).count == parts.count,
       names.allSatisfy({ OutputPath.isPlain($0, components: 3) })
     else { return false }
     let all = parts + finished + temporary
@@ -76,6 +89,13 @@ enum OutputPath {
         !component.isEmpty && component != "." && component != ".." && !component.utf8.contains(0)
           && component != OutputReplacement.newName && component != OutputReplacement.oldName
       }
+  }
+}
+
+extension OutputMarkers {
+  /// The journal of one share.
+  static func journal(of share: ConversionShare) -> String {
+    "step3-convert.share-\(share.number)-of-\(share.count)"
   }
 }
 

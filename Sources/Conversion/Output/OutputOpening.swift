@@ -14,7 +14,7 @@ struct OutputOpening {
   /// Tells the user what is about to happen.
   let warn: @Sendable (String) -> Void
 
-  private var plan: ShardPlan { planned.plan }
+  var plan: ShardPlan { planned.plan }
   private var listing: OutputListing { OutputListing(planned.plan) }
 
   enum Result {
@@ -57,14 +57,7 @@ struct OutputOpening {
   ///   `.inputOutput` if there is not enough room; `.malformed` for a damaged journal; `.sourceChanged`,
   ///   `.invalidRequest` or `.unsupported` if it is about another conversion.
   func open(_ path: String) throws(CheckpointError) -> Result {
-    let place = try OutputPlace(path)
-    guard listing.isSound else {
-      throw CheckpointError(
-        .invalidRequest, "two files of this output would have one name, or a name that marks directories",
-        path: path, remedy: "rename the file in the source")
-    }
-    let overlap = SourceOverlap(checkpoint, plan)
-    try overlap.check(place)
+    let (place, overlap) = try checkedPlace(path)
     if let there = place.directory, !options.resume, !options.overwrite { throw Self.exists(there) }
     let output = try place.acquire(bytes: plan.outputBytes)
     switch try OutputState(output) {
@@ -78,6 +71,21 @@ struct OutputOpening {
       try overlap.check(contentsOf: output)
       return try unfinished(output)
     }
+  }
+
+  /// Looks at OUTPUT and touches nothing.
+  ///
+  /// - Throws: `.cannotCreate` if it cannot be written, or the source is read there.
+  func checkedPlace(_ path: String) throws(CheckpointError) -> (OutputPlace, SourceOverlap) {
+    let place = try OutputPlace(path)
+    guard listing.isSound else {
+      throw CheckpointError(
+        .invalidRequest, "two files of this output would have one name, or a name that marks directories",
+        path: path, remedy: "rename the file in the source")
+    }
+    let overlap = SourceOverlap(checkpoint, plan)
+    try overlap.check(place)
+    return (place, overlap)
   }
 
   /// Checks that the files which a manifest lists are those that it describes, as far as sizes, headers and documents
@@ -126,7 +134,13 @@ struct OutputOpening {
   private func reopen(
     in root: HeldDirectory, _ journal: AppendFile, _ contents: JournalContents
   ) throws(CheckpointError) -> OutputDirectory.Opened {
-    try OutputDirectory(root, plan).reopen(
+    var identity = identity
+    // What shares have done and --seal has put together, one run may go on with.
+    if contents.isMerged, let count = contents.shares {
+      identity = identity.divided(into: count)
+      try root.removeFiles(identity.listing.shareJournals)
+    }
+    return try OutputDirectory(root, plan).reopen(
       journal, contents, identity, headers: planned.headers, source: checkpoint.store, meter: meter)
   }
 
@@ -166,6 +180,8 @@ extension OutputOpening {
         .cannotCreate, "the journal is damaged where it says what was written here", path: journal.path,
         remedy: "remove the directory yourself, or choose another output")
     }
+    // Each share holds its own.
+    for name in old.shareJournals where output.holdsFile(name) { _ = try AppendFile(name, in: output) }
     try listing.checkWay(in: output, over: Set(ours), Set(old.parts))
     let freed = output.bytes(of: ours)
     try checkRoom(for: plan.outputBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)

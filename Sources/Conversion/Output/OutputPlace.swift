@@ -45,9 +45,11 @@ struct OutputPlace {
 
   /// The directory, locked, made if it is not there.
   ///
-  /// - Parameter bytes: The room that a new one will need.
+  /// - Parameters:
+  ///   - bytes: The room that a new one will need.
+  ///   - patience: How long to wait for another process.
   /// - Throws: `.cannotCreate` if another process is writing there, `.inputOutput` without room.
-  func acquire(bytes: Int) throws(CheckpointError) -> HeldDirectory {
+  func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError) -> HeldDirectory {
     let acquired: HeldDirectory
     if let directory {
       acquired = directory
@@ -60,7 +62,7 @@ struct OutputPlace {
       guard let made = try parent.directory(name) else { throw AppendFile.busy(path) }
       acquired = made
     }
-    try acquired.lock()
+    try acquired.lock(waiting: patience)
     // A lock on a directory that has been replaced meanwhile keeps nobody away.
     guard FileSystem.identity(of: path) == acquired.identity else { throw AppendFile.busy(path) }
     return acquired

@@ -19,7 +19,10 @@ internal import TensorFormats
 /// memory, whatever the size of the model.
 struct ConversionPipeline: Sendable {
   let context: UnitContext
+  let scope: Scope
+  /// One for each source file that is read.
   let sources: [Int: SourceLane]
+  /// One for each output file; none where only a share of the units is made, of which no file's digest follows.
   let outputs: [OutputLane]
   let options: Options
   let meters: StageMeters
@@ -28,6 +31,39 @@ struct ConversionPipeline: Sendable {
   let sourceRead: @Sendable (_ file: Int, _ digests: FileDigests) throws -> Void
   /// Called after each unit has been handed to its lanes.
   let progress: @Sendable (WorkUnit) -> Void
+
+  /// Which units are made.
+  enum Scope: Sendable {
+    case all
+    /// Those of some source files.
+    case share(Set<Int>)
+    /// None: all have been written and noted by shares, and are read back. The digests are those of the source.
+    case seal([Int: FileDigests])
+
+    /// Whether a source file is read.
+    func reads(_ file: Int) -> Bool {
+      switch self {
+      case .all: true
+      case .share(let files): files.contains(file)
+      case .seal: false
+      }
+    }
+
+    /// The source files whose units are made or read back.
+    func streams(of work: WorkList) -> [SourceStream] {
+      guard case .share(let files) = self else { return work.streams }
+      return work.streams.filter { files.contains($0.file) }
+    }
+
+    /// What is known of the source beforehand.
+    func sourceReports(of count: Int) -> [LaneReport?] {
+      guard case .seal(let digests) = self else { return Array(repeating: nil, count: count) }
+      return (0..<count).map { file in digests[file].map { LaneReport(digests: $0, tensors: []) } }
+    }
+
+    var isShare: Bool { if case .share = self { true } else { false } }
+    var isSeal: Bool { if case .seal = self { true } else { false } }
+  }
 
   /// How much may be under way at a time.
   struct Options: Sendable {
@@ -58,7 +94,7 @@ struct ConversionPipeline: Sendable {
       }
       for (file, lane) in sources { group.addTask { .source(file, try await lane.run()) } }
       for (index, lane) in outputs.enumerated() { group.addTask { .output(index, try await lane.run()) } }
-      var sourceReports = [LaneReport?](repeating: nil, count: context.checkpoint.files.count)
+      var sourceReports = scope.sourceReports(of: context.checkpoint.files.count)
       var outputReports = [LaneReport?](repeating: nil, count: outputs.count)
       for try await outcome in group {
         switch outcome {

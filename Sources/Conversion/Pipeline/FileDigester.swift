@@ -13,17 +13,21 @@ struct FileDigester: ~Copyable {
   private var position = 0
   /// Ranges that are in the file but came before their turn; their starts are unique.
   private var early: [Int: Int] = [:]
-  private let path: String?
-  /// What came early is read back from here.
+  private let path: String
+  /// The file, where it is one that is written: what came early is read back from it. If it is not kept, bytes are taken
+  /// as they come, and the digests are of no use except for the time that they take.
   private let written: OutputFile?
 
-  /// - Parameters:
-  ///   - path: Where the file is; `nil` if it is not kept. Bytes are then taken as they come, and the digests are of no
-  ///     use except for the time that they take.
-  ///   - written: The file itself, if it is being written.
-  init(path: String?, written: OutputFile? = nil) {
+  /// Follows a file that is read, whose bytes come in order.
+  init(reading path: String) {
     self.path = path
-    self.written = written
+    written = nil
+  }
+
+  /// Follows a file that is written.
+  init(writing file: OutputFile) {
+    path = file.path
+    written = file
   }
 
   /// How much has been taken in without a gap.
@@ -32,7 +36,7 @@ struct FileDigester: ~Copyable {
   /// Takes in the bytes at `offset`, now or when their turn comes.
   mutating func add(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
     guard bytes.byteCount > 0 else { return }
-    guard offset == position || path == nil else {
+    guard offset == position || written?.isKept == false else {
       early[offset] = offset + bytes.byteCount
       return
     }
@@ -52,14 +56,12 @@ struct FileDigester: ~Copyable {
   }
 
   private mutating func catchUp() throws(CheckpointError) {
-    guard let path, !early.isEmpty, early[position] != nil else { return }
-    var input: InputFile?
-    if written == nil { input = try InputFile(path) }
+    guard let written, !early.isEmpty, early[position] != nil else { return }
     while let end = early.removeValue(forKey: position) {
       while position < end {
         let range = position..<min(end, position + 1 << 20)
-        if let bytes = try written?.readBytes(range) { unsafe advance(bytes.span.bytes) }
-        if let bytes = try input?.readBytes(range) { unsafe advance(bytes.span.bytes) }
+        let bytes = try written.readBytes(range)
+        unsafe advance(bytes.span.bytes)
       }
     }
   }
@@ -69,7 +71,7 @@ struct FileDigester: ~Copyable {
   /// - Precondition: All of it has been taken in.
   consuming func finish(byteCount: Int) -> FileDigests {
     precondition(
-      position == byteCount && early.isEmpty, "\(path ?? ""): \(position) of \(byteCount) bytes hashed")
+      position == byteCount && early.isEmpty, "\(path): \(position) of \(byteCount) bytes hashed")
     return FileDigests(xxh3: xxh3.finalize(), sha256: sha256.finalize())
   }
 }

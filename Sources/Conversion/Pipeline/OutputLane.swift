@@ -29,7 +29,7 @@ struct OutputLane: Sendable {
 
   /// Runs until the input is finished.
   func run() async throws -> LaneReport {
-    var digester = FileDigester(path: output.isKept ? output.path : nil, written: output)
+    var digester = FileDigester(writing: output)
     if twin == nil { try begin(&digester) }
     var tensors = TensorTable(file, output)
     for await piece in input.elements {

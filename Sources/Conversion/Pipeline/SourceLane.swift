@@ -10,7 +10,7 @@ struct SourceLane: Sendable {
 
   /// Runs until the file is complete, or the input finished.
   func run() async throws -> LaneReport {
-    var digester = FileDigester(path: path)
+    var digester = FileDigester(reading: path)
     if byteCount > 0 {
       for await held in input.elements {
         let unit = held.unit

@@ -31,7 +31,7 @@ struct UnitStreams: Sendable {
 
   /// - Throws: The first error of any unit.
   func run() async throws {
-    let streams = context.work.streams
+    let streams = pipeline.scope.streams(of: context.work)
     var order = StreamOrder(streams, width: pipeline.options.threads)
     try await withThrowingTaskGroup(of: Int.self) { group in
       func begin() {
@@ -88,7 +88,7 @@ struct UnitStreams: Sendable {
   /// All units of the matrix with which a unit begins, if its largest magnitude is wanted, nobody looks for it yet, and
   /// all of them fit into memory at a time: they are then measured before they are made.
   private func window(of unit: WorkUnit, in segment: WorkSegment, at index: Int) -> [WorkUnit]? {
-    guard let key = unit.maximum, unit.rowsInMatrix.lowerBound == 0,
+    guard !pipeline.scope.isSeal, let key = unit.maximum, unit.rowsInMatrix.lowerBound == 0,
       let count = segment.view?.confinedUnitsPerMatrix, maxima.member(key, at: segment.range) != nil
     else { return nil }
     let units = (index..<index + count).map { segment.unit($0, of: context.work) }
@@ -105,6 +105,7 @@ extension UnitStreams {
   /// - Parameter range: That of the tensor, if the unit's rows are a piece of what is looked for.
   private func process(_ unit: WorkUnit, measured range: FileRange?) async throws -> ProcessedUnit {
     try Task.checkCancellation()
+    guard !pipeline.scope.isSeal else { return try await sealed(unit) }
     let fetched = try await fetching.run { try reader.read(unit) }
     if let range { try await measure(fetched, in: range) }
     if let done = try await making.with({
@@ -119,6 +120,16 @@ extension UnitStreams {
     }
     try await storing.run { try store(processed) }
     pipeline.tally.count(isReused: false)
+    return processed
+  }
+
+  /// Takes over what a share has written.
+  private func sealed(_ unit: WorkUnit) async throws -> ProcessedUnit {
+    let written = try await fetching.run { try reader.readWritten(unit) }
+    let processed = try await making.with {
+      try metered { () throws(CheckpointError) in try maker.seal(unit, written) }
+    }
+    pipeline.tally.count(isReused: true)
     return processed
   }
 
@@ -224,7 +235,7 @@ extension ConversionPipeline {
   fileprivate func handOver(_ held: HeldUnit) {
     let unit = held.unit
     sources[unit.unit.source.file]?.input.put(held)
-    for result in unit.results {
+    for result in unit.results where !outputs.isEmpty {
       outputs[context.work.targets[result.delivery.target].file].input.put(
         OutputLane.Piece(
           result: result, content: unit.content, unit: unit.unit.number, permits: held.permits))

@@ -8,10 +8,10 @@ internal import TensorFormats
 /// Runs a plan: streams the source once, from the first byte to the last, and leaves a complete output or one that
 /// says that it is not.
 public struct Conversion: Sendable {
-  private let planned: PlannedConversion
-  private let options: ConversionOptions
+  let planned: PlannedConversion
+  let options: ConversionOptions
 
-  private var checkpoint: Checkpoint { planned.checkpoint }
+  var checkpoint: Checkpoint { planned.checkpoint }
 
   /// Prepares a conversion as planned.
   public init(_ planned: PlannedConversion, options: ConversionOptions) {
@@ -61,19 +61,28 @@ public struct Conversion: Sendable {
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
       let tally = UnitTally()
-      let pipeline = try pipeline(opened.outputs, journal, meters, tally, progress)
+      let pipeline = try pipeline(.all, opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
-      try directory.finish(opened.outputs, opened.journal)
-      let documents = try directory.writeDocuments(from: checkpoint.store)
-      let manifest = Manifest(plan: plan, report: report, documents: documents)
-      try directory.complete(manifest)
-      if target.isReplacement { try opening.finish(target.output, with: manifest) }
-      return ConversionOutcome(
-        manifest: manifest, units: tally.total, reusedUnits: tally.reused, wasComplete: false,
-        usage: meters.usage)
+      let outcome = try finish(directory, opened, report, tally, meters)
+      if target.isReplacement { try opening.finish(target.output, with: outcome.manifest) }
+      return outcome
     } catch let error as CheckpointError {
       throw target.abandoned(error, options) ?? error.resumable
     }
+  }
+
+  /// Gives the files their names and writes what comes last.
+  func finish(
+    _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ report: ConversionPipeline.Report,
+    _ tally: UnitTally, _ meters: StageMeters
+  ) throws(CheckpointError) -> ConversionOutcome {
+    try directory.finish(opened.outputs, opened.journal)
+    let documents = try directory.writeDocuments(from: checkpoint.store)
+    let manifest = Manifest(plan: planned.plan, report: report, documents: documents)
+    try directory.complete(manifest)
+    return ConversionOutcome(
+      manifest: manifest, units: tally.total, reusedUnits: tally.reused, wasComplete: false,
+      usage: meters.usage)
   }
 
   /// Does all the work and keeps nothing of it: a rehearsal, which shows how long a conversion takes and how much
@@ -89,21 +98,22 @@ public struct Conversion: Sendable {
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
-    let report = try await pipeline(outputs, nil, meters, tally, progress).run()
+    let report = try await pipeline(.all, outputs, nil, meters, tally, progress).run()
     return ConversionOutcome(
       manifest: Manifest(plan: plan, report: report, documents: []),
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
   /// An output that is complete already: nothing to do.
-  private func finished(_ manifest: Manifest) throws(CheckpointError) -> ConversionOutcome {
+  func finished(_ manifest: Manifest) throws(CheckpointError) -> ConversionOutcome {
     try options.expectedDigests?.check(manifest, of: checkpoint.store)
     return ConversionOutcome(
       manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
-  private func pipeline(
-    _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters, _ tally: UnitTally,
+  func pipeline(
+    _ scope: ConversionPipeline.Scope, _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters,
+    _ tally: UnitTally,
     _ progress: @escaping @Sendable (ConversionProgress) -> Void
   ) throws(CheckpointError) -> ConversionPipeline {
     let plan = planned.plan
@@ -111,7 +121,8 @@ public struct Conversion: Sendable {
     let work = try WorkList(plan, metered)
     var firstTarget = 0
     var lanes: [OutputLane] = []
-    for (file, output) in zip(work.files, outputs) {
+    let isShare = scope.isShare
+    for (file, output) in zip(work.files, outputs) where !isShare {
       lanes.append(
         OutputLane(
           file: file, output: output, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
@@ -120,7 +131,7 @@ public struct Conversion: Sendable {
     }
     let (names, expected) = (plan.source.files.map(\.path), options.expectedDigests)
     var sources: [Int: SourceLane] = [:]
-    for (index, file) in metered.files.enumerated() where !file.isDerived {
+    for (index, file) in metered.files.enumerated() where !file.isDerived && scope.reads(index) {
       sources[index] = SourceLane(
         path: file.source.path, byteCount: file.source.byteCount, meter: meters.hashSource)
     }
@@ -130,11 +141,17 @@ public struct Conversion: Sendable {
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
         journal: journal),
-      sources: sources, outputs: lanes, options: options.stages(work), meters: meters, tally: tally,
-      sourceRead: { try expected?.check(names[$0], $1.sha256, path: paths[$0] ?? "") },
+      scope: scope, sources: sources, outputs: lanes, options: options.stages(work), meters: meters,
+      tally: tally,
+      sourceRead: { file, digests in
+        try expected?.check(names[file], digests.sha256, path: paths[file] ?? "")
+        if isShare { journal?.add(digests, ofSource: file) }
+      },
       progress: { unit in
         let name = unit.deliveries.first.map { work.targets[$0.target].tensor.name }
-        progress(ConversionProgress(bytes: unit.source.bytes.count, tensor: name))
+        let bytes =
+          scope.isSeal ? unit.deliveries.reduce(0) { $0 + $1.byteCount } : unit.source.bytes.count
+        progress(ConversionProgress(bytes: bytes, tensor: name))
       })
   }
 }
@@ -190,7 +207,7 @@ extension ShardPlan.Tensor {
 
 extension CheckpointError {
   /// The same error, with word that nothing is lost where trying again can help.
-  fileprivate var resumable: CheckpointError {
+  var resumable: CheckpointError {
     guard code == .inputOutput || code == .truncated else { return self }
     var copy = self
     copy.remedy =

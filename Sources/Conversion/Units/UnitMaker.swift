@@ -58,6 +58,29 @@ struct UnitMaker: Sendable {
         path: context.checkpoint.files[unit.source.file].source.path, offset: unit.source.bytes.lowerBound,
         remedy: "bring it back, or start afresh with --overwrite")
     }
+    guard let results = results(unit, written) else { return nil }
+    return ProcessedUnit(unit: unit, source: fetched.source, content: fetched.source, results: results)
+  }
+
+  /// Takes over what a share has written.
+  ///
+  /// - Throws: `.digestMismatch` if the output does not hold it any more.
+  func seal(_ unit: WorkUnit, _ written: WrittenUnit) throws(CheckpointError) -> ProcessedUnit {
+    guard let results = results(unit, written) else {
+      throw context.locating(
+        CheckpointError(
+          .digestMismatch, "the output does not hold what a share has written of it", remedy: Self.remaking),
+        unit)
+    }
+    let nothing = context.pool.take(0)
+    return ProcessedUnit(unit: unit, source: nothing, content: nothing, results: results)
+  }
+
+  static let remaking =
+    "run the plan with --resume and without --share: what is missing or damaged is made anew"
+
+  /// - Returns: `nil` if the output holds something else.
+  private func results(_ unit: WorkUnit, _ written: WrittenUnit) -> [ProcessedUnit.Result]? {
     var results: [ProcessedUnit.Result] = []
     for (index, delivery) in unit.deliveries.enumerated() {
       let expected = written.record.deliveries[index]
@@ -67,6 +90,6 @@ struct UnitMaker: Sendable {
         ProcessedUnit.Result(
           delivery: delivery, payload: .recoded(buffer), errors: expected.errors))
     }
-    return ProcessedUnit(unit: unit, source: fetched.source, content: fetched.source, results: results)
+    return results
   }
 }

@@ -73,6 +73,18 @@ struct UnitReader: Sendable {
     return decoder.matrixScale(buffer.bytes)
   }
 
+  /// Reads what a share has written of a unit.
+  ///
+  /// - Throws: `.unfinished` if no share has noted it, or it cannot be read.
+  func readWritten(_ unit: WorkUnit) throws(CheckpointError) -> WrittenUnit {
+    guard let written = written(unit) else {
+      throw context.locating(
+        CheckpointError(
+          .unfinished, "what a share has written of it is not there", remedy: UnitMaker.remaking), unit)
+    }
+    return written
+  }
+
   /// What the output holds of a unit that the journal calls finished; `nil` if it is not, or cannot be read: it is then
   /// made anew.
   private func written(_ unit: WorkUnit) -> WrittenUnit? {

@@ -164,7 +164,9 @@ extension PlacedTensor {
   func checkBlocks() throws(CheckpointError) {
     let from = source.elementType
     let block = from.block.elements
-    guard source.scheme == nil, let start = box.origin.last, let length = box.extent.last, !isWhole else { return }
+    guard source.scheme == nil, let start = box.origin.last, let length = box.extent.last, !isWhole else {
+      return
+    }
     guard start % block == 0, length % block == 0 else {
       throw CheckpointError(
         .unsupported,

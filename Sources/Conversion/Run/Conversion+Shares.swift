@@ -1,0 +1,109 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import ShardPlanning
+internal import TensorFormats
+
+/// How a share went.
+public struct ShareOutcome: Sendable {
+  /// Which it was.
+  public let share: ConversionShare
+  /// The source files that it read.
+  public let files: [String]
+  /// Their size.
+  public let bytes: Int
+  /// The steps that it has.
+  public let units: Int
+  /// The steps that an earlier run had finished, and that were found intact.
+  public let reusedUnits: Int
+  /// Whether nothing was left to do.
+  public let wasComplete: Bool
+  /// The shares that are not done yet; none if the output can be sealed, or is sealed.
+  public let left: [Int]
+  /// Whether the whole output is complete.
+  public let isSealed: Bool
+  /// Where the time went.
+  public let usage: StageUsage
+}
+
+extension Conversion {
+  /// The bytes that a share reads.
+  public func byteCount(of share: ConversionShare) -> Int {
+    share.sourceFiles(of: planned.plan.source).reduce(0) { $0 + planned.plan.source.files[$1].bytes }
+  }
+
+  /// Converts one share into the directory `output`, which the first share makes. Several may run at a time, on several
+  /// machines with one file system.
+  ///
+  /// - Parameter progress: Called from any thread after each step.
+  /// - Throws: As ``run(into:progress:warn:)``, as far as it is about the share.
+  public func run(
+    _ share: ConversionShare, into output: String,
+    progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
+  ) async throws -> ShareOutcome {
+    let (plan, meters, tally) = (planned.plan, StageMeters(), UnitTally())
+    try options.expectedDigests?.check(plan.source)
+    FileSystem.raiseOpenFileLimit()
+    let own = share.sourceFiles(of: plan.source)
+    func outcome(wasComplete: Bool, isSealed: Bool = false) -> ShareOutcome {
+      ShareOutcome(
+        share: share, files: own.sorted().map { plan.source.files[$0].path }, bytes: byteCount(of: share),
+        units: tally.total, reusedUnits: tally.reused, wasComplete: wasComplete,
+        left: isSealed ? [] : OutputOpening.sharesLeft(of: share.count, in: output), isSealed: isSealed,
+        usage: meters.usage)
+    }
+    let opened: OutputDirectory.Opened
+    switch try opening(meters).join(output, as: share) {
+    case .complete: return outcome(wasComplete: true, isSealed: true)
+    case .done: return outcome(wasComplete: true)
+    case .writing(let target): opened = target
+    }
+    do {
+      let journal = Journal(
+        opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
+        meter: meters.sync)
+      let pipeline = try pipeline(.share(own), opened.outputs, journal, meters, tally, progress)
+      _ = try await journal.keeping { try await pipeline.run() }
+      try journal.finishShare()
+      return outcome(wasComplete: false)
+    } catch let error as CheckpointError {
+      throw error.resumable
+    }
+  }
+
+  /// Completes an output all of whose shares are done: what they wrote is read back and compared with what they noted,
+  /// for the digests that no share could know. The result is that of one run, byte for byte.
+  ///
+  /// - Throws: `.unfinished` naming the shares that are not done; `.digestMismatch` with the tensor if the output does not
+  ///   hold what a share wrote; otherwise as ``run(into:progress:warn:)``.
+  public func seal(
+    _ output: String, progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
+  ) async throws -> ConversionOutcome {
+    let (meters, tally) = (StageMeters(), UnitTally())
+    FileSystem.raiseOpenFileLimit()
+    let (complete, sealing) = try opening(meters).seal(output)
+    if let complete { return try finished(complete) }
+    guard let sealing else { preconditionFailure("neither complete nor to be sealed") }
+    let (plan, opened) = (planned.plan, sealing.opened)
+    for (file, digests) in sealing.sources {
+      guard plan.source.files.indices.contains(file) else { continue }
+      let name = plan.source.files[file].path
+      try options.expectedDigests?.check(name, digests.sha256, path: checkpoint.store.path(of: name))
+    }
+    do {
+      let journal = Journal(
+        opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
+        meter: meters.sync)
+      let pipeline = try pipeline(.seal(sealing.sources), opened.outputs, journal, meters, tally, progress)
+      let report = try await journal.keeping { try await pipeline.run() }
+      return try finish(sealing.directory, opened, report, tally, meters)
+    } catch let error as CheckpointError {
+      throw error.resumable
+    }
+  }
+
+  private func opening(_ meters: StageMeters) throws(CheckpointError) -> OutputOpening {
+    OutputOpening(
+      checkpoint: checkpoint, planned: planned, identity: try JournalIdentity(planned.plan), options: options,
+      meter: meters.write, warn: { _ in })
+  }
+}
