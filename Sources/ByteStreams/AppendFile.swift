@@ -21,8 +21,8 @@ public final class AppendFile: Sendable {
   ///
   /// File systems without locks are taken at their word: the file is then opened all the same.
   ///
-  /// - Throws: `.notFound` if there is no such file, `.cannotCreate` if it may not be written or another process
-  ///   holds it.
+  /// - Throws: `.notFound` if there is no such file, `.cannotCreate` if it may not be written, `.busy` if another
+  ///   process holds it.
   public convenience init(_ path: String) throws(CheckpointError) {
     let descriptor = unsafe open(path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     guard descriptor >= 0 else {
@@ -34,7 +34,7 @@ public final class AppendFile: Sendable {
 
   /// The same below a directory that is held open. Nothing on the way may be a symbolic link.
   ///
-  /// - Throws: As ``init(_:)``; `.cannotCreate` also if the file has lost its name while it was waited for.
+  /// - Throws: As ``init(_:)``; `.busy` also if the file has lost its name while it was waited for.
   public convenience init(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
     let descriptor = try directory.openDescriptor(
       name, O_RDWR | O_APPEND | O_NONBLOCK, failing: "cannot be opened")
@@ -47,7 +47,7 @@ public final class AppendFile: Sendable {
   ///
   /// - Parameter replacing: The file of that name, held by this process, whose place it takes; `nil` if there must be
   ///   none.
-  /// - Throws: `.cannotCreate` if another process was faster, or nothing can be created; `.inputOutput`.
+  /// - Throws: `.busy` if another process was faster, `.cannotCreate` if nothing can be created; `.inputOutput`.
   public convenience init(
     creating name: String, in directory: HeldDirectory, bytes: [UInt8], replacing: AppendFile? = nil
   ) throws(CheckpointError) {
@@ -85,7 +85,7 @@ public final class AppendFile: Sendable {
 
   package static func busy(_ path: String) -> CheckpointError {
     CheckpointError(
-      .cannotCreate, "another process is writing here", path: path, remedy: "wait for it, or stop it")
+      .busy, "another process is writing here", path: path, remedy: "wait for it, or stop it")
   }
 
   /// A lock on a file that has been replaced meanwhile keeps nobody away.

@@ -82,7 +82,7 @@ public final class HeldDirectory: Sendable {
   /// File systems that cannot lock directories (NFS) are taken at their word.
   ///
   /// - Parameter patience: How long to wait for another process that holds it.
-  /// - Throws: `.cannotCreate` if another process holds it.
+  /// - Throws: `.busy` if another process holds it.
   public func lock(waiting patience: Duration = .zero) throws(CheckpointError) {
     let end = ContinuousClock.now + patience
     while cfs_lock(descriptor) == EWOULDBLOCK {

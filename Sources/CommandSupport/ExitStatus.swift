@@ -26,7 +26,7 @@ public enum ExitStatus: Int32, Hashable, Sendable, CaseIterable {
     self =
       switch error.code {
       case .notFound: .noInput
-      case .cannotCreate: .cannotCreate
+      case .cannotCreate, .busy: .cannotCreate
       case .inputOutput: .inputOutput
       case .invalidRequest: .usage
       // A category that a later format adds is about its data.

@@ -20,6 +20,8 @@ public struct CheckpointError: Error, Hashable, Sendable {
     public static let notFound = Code(rawValue: "notFound")
     /// The output exists already, or cannot be created.
     public static let cannotCreate = Code(rawValue: "cannotCreate")
+    /// Another process is writing the output.
+    public static let busy = Code(rawValue: "busy")
     /// Reading or writing failed after it had begun: a full disk, a bad sector, a lost mount.
     public static let inputOutput = Code(rawValue: "inputOutput")
     /// The directory is the remains of an interrupted conversion.

@@ -14,8 +14,8 @@ struct Run: ToolCommand {
       are those of the direct conversion, byte for byte. Nothing is decided again.
 
       With --share K/N a run does one of N shares: whole source files, balanced by size. The shares may run at a time, in \
-      any order, on several machines with one file system. When all are done, one run with --seal reads back what they \
-      wrote and completes the output.
+      any order, on several machines with one file system. When all are done, a run with --seal reads back what they \
+      wrote and completes the output; with both options, the share that is done last seals it.
       """)
 
   @Argument(help: "The plan. The headers that were written with it must lie beside it.", completion: .file())
@@ -53,7 +53,7 @@ struct Run: ToolCommand {
     })
   var share: ConversionShare?
 
-  @Flag(name: .long, help: "Complete an output all of whose shares are done.")
+  @Flag(name: .long, help: "Complete an output all of whose shares are done; with --share, if it was the last one.")
   var seal = false
 
   @OptionGroup var running: RunningOptions
@@ -62,8 +62,7 @@ struct Run: ToolCommand {
 
   func validate() throws {
     guard share != nil || seal else { return }
-    if share != nil, seal { throw ValidationError("--share and --seal exclude each other.") }
-    let option = seal ? "--seal" : "--share"
+    let option = share != nil ? "--share" : "--seal"
     if running.overwrite {
       throw ValidationError(
         "\(option) does not go with --overwrite: remove the output first, or choose another.")
@@ -83,7 +82,7 @@ struct Run: ToolCommand {
       let run = PlannedRun(
         planned: planned, checkpoint: checkpoint, output: output, running: running, common: common)
       if let share {
-        try await run.run(share)
+        try await run.run(share, sealing: seal)
       } else if seal {
         try await run.seal()
       } else {

@@ -76,8 +76,9 @@ struct PlannedRun {
 
   /// Does one share.
   ///
+  /// - Parameter sealing: Whether to complete the output if no other share is left.
   /// - Throws: As ``run()``.
-  func run(_ share: ConversionShare) async throws {
+  func run(_ share: ConversionShare, sealing: Bool) async throws {
     CommonOptions.warn("step3-convert", planned.plan.warnings)
     if running.dryRun { return try ShareSummary(share, of: planned.plan).print(json: common.json) }
     let output = output
@@ -86,7 +87,15 @@ struct PlannedRun {
       try await conversion.run(share, into: output, progress: advance)
     }
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))
-    try ShareSummary(outcome, output: output, seconds: seconds).print(json: common.json)
+    guard sealing, outcome.left.isEmpty, !outcome.isSealed else {
+      return try ShareSummary(outcome, output: output, seconds: seconds).print(json: common.json)
+    }
+    do {
+      try await seal()
+    } catch let error as CheckpointError where error.code == .busy {
+      // Two shares were done at the same time, and the other one is at it.
+      try ShareSummary(outcome, output: output, seconds: seconds).print(json: common.json)
+    }
   }
 
   /// Completes an output all of whose shares are done.

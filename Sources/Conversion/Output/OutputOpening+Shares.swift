@@ -86,12 +86,14 @@ extension OutputOpening {
     return .writing(OutputDirectory.Opened(journal: journal, finished: contents.units, outputs: outputs))
   }
 
-  /// The shares of an output that are not done yet, by their numbers.
+  /// The shares that are not done yet when `own` is, by their numbers.
   ///
   /// - Complexity: One small read for each share.
-  static func sharesLeft(of count: Int, in path: String) -> [Int] {
+  static func sharesLeft(besides own: ConversionShare, in path: String) -> [Int] {
     let (store, mark) = (DirectoryStore(path), JournalFormat.frame(.shareDone))
-    return ConversionShare.all(of: count).filter { share in
+    // Its journal is taken away when all are done.
+    guard store.isTaken(OutputMarkers.journal(of: own)) else { return [] }
+    return ConversionShare.all(of: own.count).filter { share in
       guard let file = try? store.open(OutputMarkers.journal(of: share)), file.byteCount >= mark.count,
         let end = try? file.readBytes(file.byteCount - mark.count..<file.byteCount)
       else { return true }

@@ -48,7 +48,7 @@ struct OutputPlace {
   /// - Parameters:
   ///   - bytes: The room that a new one will need.
   ///   - patience: How long to wait for another process.
-  /// - Throws: `.cannotCreate` if another process is writing there, `.inputOutput` without room.
+  /// - Throws: `.busy` if another process is writing there, `.inputOutput` without room.
   func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError) -> HeldDirectory {
     let acquired: HeldDirectory
     if let directory {

@@ -48,7 +48,7 @@ extension Conversion {
       ShareOutcome(
         share: share, files: own.sorted().map { plan.source.files[$0].path }, bytes: byteCount(of: share),
         units: tally.total, reusedUnits: tally.reused, wasComplete: wasComplete,
-        left: isSealed ? [] : OutputOpening.sharesLeft(of: share.count, in: output), isSealed: isSealed,
+        left: isSealed ? [] : OutputOpening.sharesLeft(besides: share, in: output), isSealed: isSealed,
         usage: meters.usage)
     }
     let opened: OutputDirectory.Opened
