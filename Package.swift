@@ -35,7 +35,7 @@ let package = Package(
     .library(name: "Quantization", targets: ["Quantization"]),
     .library(name: "QuantizationRecipes", targets: ["QuantizationRecipes"]),
     .library(name: "Step3Model", targets: ["Step3Model"]),
-    .library(name: "ModelWeights", targets: ["ModelWeights"]),
+    .library(name: "StoredWeights", targets: ["StoredWeights"]),
     .library(name: "Step3Runtime", targets: ["Step3Runtime"]),
     .library(name: "ShardPlanning", targets: ["ShardPlanning"]),
     .library(name: "Conversion", targets: ["Conversion"]),
@@ -111,7 +111,7 @@ let package = Package(
       name: "ImageInput", dependencies: ["TensorFormats", "ByteStreams", "CImageShims", "CTurboJPEG"],
       swiftSettings: strict),
     .target(
-      name: "ModelWeights",
+      name: "StoredWeights",
       dependencies: [
         collections,
         "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
@@ -130,7 +130,7 @@ let package = Package(
       name: "Step3Runtime",
       dependencies: [
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization", "Step3Model",
-        "ModelWeights", "ImageInput", "ParallelWork", "CFileShims",
+        "StoredWeights", "ImageInput", "ParallelWork", "CFileShims",
       ],
       swiftSettings: strict,
       linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
@@ -138,7 +138,7 @@ let package = Package(
     .target(
       name: "Comparison",
       dependencies: [
-        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "ModelWeights", "ParallelWork",
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "StoredWeights", "ParallelWork",
       ],
       swiftSettings: strict),
 
@@ -148,7 +148,7 @@ let package = Package(
       dependencies: [
         collections,
         "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "ModelWeights", "ServingEngines", "Patterns", "Tokenization",
+        "QuantizationRecipes", "Step3Model", "StoredWeights", "ServingEngines", "Patterns", "Tokenization",
       ],
       swiftSettings: strict),
     .target(
@@ -156,7 +156,7 @@ let package = Package(
       dependencies: [
         collections,
         "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "ModelWeights", "ShardPlanning", "ParallelWork",
+        "QuantizationRecipes", "StoredWeights", "ShardPlanning", "ParallelWork",
       ],
       swiftSettings: strict),
     .target(
@@ -164,7 +164,7 @@ let package = Package(
       dependencies: [
         "Comparison", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization",
         "Step3Model",
-        "ModelWeights", "Step3Runtime", "ShardPlanning", "Conversion", "ParallelWork",
+        "StoredWeights", "Step3Runtime", "ShardPlanning", "Conversion", "ParallelWork",
         "Patterns",
       ],
       swiftSettings: strict),
@@ -173,7 +173,7 @@ let package = Package(
       dependencies: [
         "Comparison", "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
         "Step3Model",
-        "ModelWeights", "ParallelWork",
+        "StoredWeights", "ParallelWork",
       ],
       swiftSettings: strict),
 
@@ -199,7 +199,7 @@ let package = Package(
       name: "step3-verify",
       dependencies: [
         "Comparison", "ParallelWork", "CommandSupport", "Verification", "ServingEngines", "Checkpoint",
-        "TensorFormats", "Step3Model", "ModelWeights", "Step3Runtime", "Tokenization", "ImageInput",
+        "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],
       swiftSettings: strict),
@@ -266,9 +266,9 @@ let package = Package(
       dependencies: ["ImageInput", "Safetensors", "ByteStreams", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
     .testTarget(
-      name: "ModelWeightsTests",
+      name: "StoredWeightsTests",
       dependencies: [
-        "ModelWeights", "Checkpoint", "TensorFormats",
+        "StoredWeights", "Checkpoint", "TensorFormats",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
@@ -282,7 +282,7 @@ let package = Package(
     .testTarget(
       name: "Step3RuntimeTests",
       dependencies: [
-        "Step3Runtime", "ModelWeights", "ImageInput", "Checkpoint", "Safetensors",
+        "Step3Runtime", "StoredWeights", "ImageInput", "Checkpoint", "Safetensors",
         "Step3Model",
         "Conversion", "ShardPlanning", "QuantizationRecipes", "TensorFormats", "ByteStreams",
         "CheckpointTesting", "step3-verify",
@@ -307,7 +307,7 @@ let package = Package(
       name: "VerificationTests",
       dependencies: [
         "Verification", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "Step3Model",
-        "Step3Runtime", "QuantizationRecipes", "ModelWeights", "Safetensors", "TensorFormats",
+        "Step3Runtime", "QuantizationRecipes", "StoredWeights", "Safetensors", "TensorFormats",
         "ByteStreams",
         "CheckpointTesting",
       ],
@@ -315,7 +315,7 @@ let package = Package(
     .testTarget(
       name: "ComparisonTests",
       dependencies: [
-        "Comparison", "ModelWeights", "Checkpoint", "Quantization", "QuantizationRecipes", "ShardPlanning",
+        "Comparison", "StoredWeights", "Checkpoint", "Quantization", "QuantizationRecipes", "ShardPlanning",
         "Conversion", "ParallelWork", "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),

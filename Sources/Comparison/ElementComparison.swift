@@ -1,5 +1,5 @@
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 package import TensorFormats
 
 /// Compares a pair of pieces element by element: whether bytes and values are the same, and how values differ.

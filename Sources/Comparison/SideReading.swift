@@ -1,7 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
-internal import ModelWeights
+internal import StoredWeights
 internal import Quantization
 internal import TensorFormats
 

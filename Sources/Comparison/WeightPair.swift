@@ -1,5 +1,5 @@
 package import Checkpoint
-package import ModelWeights
+package import StoredWeights
 package import TensorFormats
 
 /// Elements of one weight that two checkpoints hold.

@@ -1,5 +1,5 @@
 internal import Checkpoint
-package import ModelWeights
+package import StoredWeights
 package import TensorFormats
 
 /// Which weight of one checkpoint is which of another, and where their elements meet.

@@ -1,6 +1,6 @@
 internal import Checkpoint
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 internal import Quantization
 internal import TensorFormats
 

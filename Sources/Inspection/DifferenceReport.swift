@@ -1,6 +1,6 @@
 public import Checkpoint
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 public import ParallelWork
 public import TensorFormats
 

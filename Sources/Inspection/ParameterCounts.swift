@@ -1,5 +1,5 @@
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 /// What the tensors of a checkpoint add to the parameters of the model.

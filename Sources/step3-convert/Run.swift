@@ -53,7 +53,9 @@ struct Run: ToolCommand {
     })
   var share: ConversionShare?
 
-  @Flag(name: .long, help: "Complete an output all of whose shares are done; with --share, if it was the last one.")
+  @Flag(
+    name: .long,
+    help: "Complete an output all of whose shares are done; with --share, if it was the last one.")
   var seal = false
 
   @OptionGroup var running: RunningOptions

@@ -1,7 +1,7 @@
 import Checkpoint
 import CommandSupport
 import ImageInput
-import ModelWeights
+import StoredWeights
 import Step3Model
 import Step3Runtime
 import TensorFormats

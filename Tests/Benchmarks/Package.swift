@@ -21,7 +21,7 @@ let package = Package(
       name: "runtime-bench",
       dependencies: [
         .product(name: "Step3Runtime", package: "step3-toolkit"),
-        .product(name: "ModelWeights", package: "step3-toolkit"),
+        .product(name: "StoredWeights", package: "step3-toolkit"),
         .product(name: "Checkpoint", package: "step3-toolkit"),
         .product(name: "GGUF", package: "step3-toolkit"),
         .product(name: "Safetensors", package: "step3-toolkit"),

@@ -2,7 +2,7 @@ import Checkpoint
 import CheckpointTesting
 import Comparison
 import Conversion
-import ModelWeights
+import StoredWeights
 import Quantization
 import ParallelWork
 import QuantizationRecipes

@@ -1,7 +1,7 @@
 import Checkpoint
 import CheckpointTesting
 import Foundation
-import ModelWeights
+import StoredWeights
 import Step3Runtime
 import Testing
 

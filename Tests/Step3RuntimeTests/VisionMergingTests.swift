@@ -1,6 +1,6 @@
 import Checkpoint
 import CheckpointTesting
-import ModelWeights
+import StoredWeights
 import Step3Model
 import Step3Runtime
 import TensorFormats

@@ -1,5 +1,5 @@
 internal import Checkpoint
-public import ModelWeights
+public import StoredWeights
 public import Quantization
 public import TensorFormats
 

@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 extension RowDecoder {

@@ -1,5 +1,5 @@
 package import ByteStreams
-internal import ModelWeights
+internal import StoredWeights
 package import ShardPlanning
 package import TensorFormats
 

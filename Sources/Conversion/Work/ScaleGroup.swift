@@ -1,6 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats

@@ -1,4 +1,4 @@
-internal import ModelWeights
+internal import StoredWeights
 internal import Checkpoint
 internal import Quantization
 internal import ServingEngines

@@ -1,5 +1,5 @@
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 internal import Quantization
 internal import TensorFormats
 

@@ -1,5 +1,5 @@
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 /// Which parts there are, and which of them holds which tensor.

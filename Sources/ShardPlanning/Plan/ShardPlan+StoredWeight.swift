@@ -1,5 +1,5 @@
 internal import Checkpoint
-package import ModelWeights
+package import StoredWeights
 internal import Quantization
 internal import TensorFormats
 

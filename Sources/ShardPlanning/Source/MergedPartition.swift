@@ -2,7 +2,7 @@ internal import ByteStreams
 internal import Checkpoint
 internal import GGUF
 internal import JSON
-internal import ModelWeights
+internal import StoredWeights
 internal import OrderedCollections
 internal import TensorFormats
 

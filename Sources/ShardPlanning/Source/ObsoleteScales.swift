@@ -1,5 +1,5 @@
 internal import Checkpoint
-internal import ModelWeights
+internal import StoredWeights
 internal import QuantizationRecipes
 internal import ServingEngines
 internal import TensorFormats

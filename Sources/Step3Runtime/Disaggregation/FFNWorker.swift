@@ -1,7 +1,7 @@
 internal import CFileShims
 internal import Checkpoint
 internal import Dispatch
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 #if canImport(Glibc)

@@ -1,4 +1,4 @@
-public import ModelWeights
+public import StoredWeights
 internal import Quantization
 internal import Synchronization
 internal import ParallelWork

@@ -1,4 +1,4 @@
-internal import ModelWeights
+internal import StoredWeights
 internal import Step3Model
 
 /// Which experts each token goes through, and how much each counts.

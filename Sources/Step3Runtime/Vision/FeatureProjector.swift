@@ -1,4 +1,4 @@
-internal import ModelWeights
+internal import StoredWeights
 internal import Step3Model
 internal import TensorFormats
 internal import ParallelWork

@@ -1,5 +1,5 @@
 internal import Checkpoint
-public import ModelWeights
+public import StoredWeights
 public import Step3Model
 public import TensorFormats
 

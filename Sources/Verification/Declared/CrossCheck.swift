@@ -1,6 +1,6 @@
 internal import Checkpoint
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 /// Reads the weights of one side a second time, and compares.

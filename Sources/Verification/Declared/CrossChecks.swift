@@ -1,6 +1,6 @@
 internal import Checkpoint
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 /// The second readings of both sides of a comparison.

@@ -1,6 +1,6 @@
 internal import Checkpoint
 public import ParallelWork
-internal import ModelWeights
+internal import StoredWeights
 internal import Step3Model
 public import Step3Runtime
 public import TensorFormats

@@ -1,5 +1,5 @@
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 internal import Quantization
 internal import Step3Model
 internal import Step3Runtime

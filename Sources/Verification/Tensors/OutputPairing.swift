@@ -1,7 +1,7 @@
 internal import Checkpoint
 internal import Comparison
 internal import JSON
-internal import ModelWeights
+internal import StoredWeights
 internal import TensorFormats
 
 /// What of an output is to be compared with what of its source, and what is wrong before any value was read.
@@ -28,7 +28,7 @@ struct OutputPairing {
   /// - Parameters:
   ///   - excluded: The tensors of the source, by their names on disk, that are left out on purpose.
   ///   - isWanted: Which names count.
-  /// - Throws: As ``ModelWeights/ModelWeights/init(_:)``.
+  /// - Throws: As ``StoredWeights/ModelWeights/init(_:)``.
   init(
     _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [],
     isWanted: (String) throws(CheckpointError) -> Bool

@@ -4,7 +4,7 @@ internal import Conversion
 internal import Quantization
 public import Checkpoint
 internal import Comparison
-internal import ModelWeights
+internal import StoredWeights
 public import ParallelWork
 public import TensorFormats
 

@@ -1,7 +1,7 @@
 import Checkpoint
 import CheckpointTesting
 import Foundation
-import ModelWeights
+import StoredWeights
 import ShardPlanning
 import Step3Model
 import Step3Runtime

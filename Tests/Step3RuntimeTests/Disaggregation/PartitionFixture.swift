@@ -2,7 +2,7 @@ import Checkpoint
 import CheckpointTesting
 import Conversion
 import Foundation
-import ModelWeights
+import StoredWeights
 import QuantizationRecipes
 import ShardPlanning
 import Step3Model

@@ -1,5 +1,5 @@
 import Foundation
-import ModelWeights
+import StoredWeights
 import Step3Runtime
 import Testing
 import Checkpoint

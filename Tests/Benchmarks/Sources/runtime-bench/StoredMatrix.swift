@@ -1,7 +1,7 @@
 import Checkpoint
 import Foundation
 import GGUF
-import ModelWeights
+import StoredWeights
 import Quantization
 import Safetensors
 import TensorFormats

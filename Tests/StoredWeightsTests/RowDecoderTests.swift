@@ -2,7 +2,7 @@ import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import Foundation
-import ModelWeights
+import StoredWeights
 import Quantization
 import TensorFormats
 import Testing
