@@ -27,9 +27,12 @@ public enum FFNWorker {
   public static func run(part: String, threads: Int, descriptor: Int32 = 0) throws {
     for number in [SIGINT, SIGHUP] { signal(number, SIG_IGN) }
     let stream = FrameStream(owning: descriptor)
-    // A queue of its own has a thread of its own.
+    // A queue of its own has a thread of its own. It keeps the stream: were it closed by an error on its way out, that
+    // would look like a lost connection.
     DispatchQueue(label: "connection").async {
-      if cfs_wait_hangup(descriptor) == 0 { _exit(lostConnection) }
+      withExtendedLifetime(stream) {
+        if cfs_wait_hangup(descriptor) == 0 { _exit(lostConnection) }
+      }
     }
     let server: FFNServer
     do {
