@@ -51,7 +51,7 @@ final class HTTPClient: Sendable {
     origin = start.origin
     self.token = start.origin.scheme == "https" || start.isThisHost ? token : nil
     pool = ConnectionPool(options)
-    state = Mutex(State(originIsPrivate: start.hasPrivateHost))
+    state = Mutex(State(originIsPrivate: start.hasPrivateHost && !options.takesEveryOriginForPublic))
   }
 
   /// Sends one request and follows no redirection.
@@ -73,7 +73,7 @@ final class HTTPClient: Sendable {
       allowsPrivateAddress: allowsPrivate)
     let (end, metPrivate) = pool.with { ($0.perform(request, exchange), $0.metPrivateAddress) }
     let isFirst = state.withLock { state in
-      if isOrigin, metPrivate { state.originIsPrivate = true }
+      if isOrigin, metPrivate, !options.takesEveryOriginForPublic { state.originIsPrivate = true }
       if exchange.head != nil { state.hasSucceeded = true }
       return !state.hasSucceeded
     }
@@ -184,7 +184,8 @@ final class HTTPClient: Sendable {
       let seconds =
         head["retry-after"].flatMap(Self.seconds)
         ?? (head.status == 429 ? head.rateLimitReset : nil)
-      guard let seconds else { return .passing(error(.inputOutput, "cannot answer now")) }
+      // One that asks for none is given the usual one all the same.
+      guard let seconds, seconds > 0 else { return .passing(error(.inputOutput, "cannot answer now")) }
       let wait = Duration.seconds(seconds)
       guard wait <= options.longestWait else {
         return .final(

@@ -11,6 +11,10 @@ struct HubCache: Sendable {
 
   init?(_ environment: HubEnvironment, repository: String) {
     guard let directory = environment.cacheDirectory else { return nil }
+    self.init(in: directory, repository: repository)
+  }
+
+  init(in directory: String, repository: String) {
     root = "\(directory)/models--" + repository.split(separator: "/").joined(separator: "--")
   }
 

@@ -24,6 +24,7 @@ public struct RemoteDirectory: Sendable {
   private let place: Place
   private let client: HTTPClient
   private let cache: HubCache?
+  private var keeper: HubKeeper?
 
   private enum Place: Sendable {
     case huggingFace(RemoteAddress.Repository)
@@ -157,6 +158,14 @@ extension RemoteDirectory {
   ///   say it.
   /// - Complexity: No request if the size is listed, otherwise one or two.
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
+    guard let keeper, let commit, let file = files.first(where: { $0.name == name }) else {
+      return try fetch(name)
+    }
+    if let local = keeper.cache.file(file, commit, directory) { return local }
+    return try keeper.source(file) { () throws(CheckpointError) in try fetch(name) }
+  }
+
+  private func fetch(_ name: String) throws(CheckpointError) -> any ByteSource {
     let path = "\(self.path)/\(name)"
     guard RemoteFile.isPlain(name) else {
       throw CheckpointError(.invalidRequest, "'\(name.printable)' is not the name of a file", path: self.path)
@@ -206,7 +215,8 @@ extension RemoteDirectory {
     let directory = self
     return try Threads.map(names, width: client.options.connections) { (name) throws(CheckpointError) in
       let source = try directory.open(name)
-      if let remote = source as? HTTPSource { try remote.fetchStart() }
+      // One byte brings the whole start.
+      if !(source is InputFile), source.byteCount > 0 { _ = try source.readBytes(0..<1) }
       return source
     }
   }
@@ -221,5 +231,54 @@ extension RemoteDirectory {
         .unsupported, "has \(source.byteCount) bytes, more than the \(most) that are read", path: source.path)
     }
     return try source.readBytes(0..<source.byteCount)
+  }
+}
+
+// MARK: - Keeping
+
+extension RemoteDirectory {
+  /// The same directory, whose files are put into a cache in Hugging Face's form while they are read.
+  ///
+  /// What is there of an interrupted run is used. Nothing is complete before ``completeKept()``, or for one file
+  /// ``completeKept(_:)``: bytes that nobody reads would be missing.
+  ///
+  /// - Parameter path: The cache: what `HF_HUB_CACHE` would name.
+  /// - Throws: `.invalidRequest` for what is not on Hugging Face's hub, `.cannotCreate` if the cache cannot be written or
+  ///   another process writes there.
+  public func keeping(in path: String) throws(CheckpointError) -> RemoteDirectory {
+    guard case .huggingFace(let repository) = place, let commit else {
+      throw CheckpointError(
+        .invalidRequest, "only what comes from Hugging Face's hub can be kept in such a cache",
+        path: self.path)
+    }
+    guard files.allSatisfy({ $0.blobName != nil && $0.byteCount != nil }) else {
+      throw CheckpointError(
+        .unsupported, "this hub does not list the identifiers that a cache names files by", path: self.path)
+    }
+    var copy = self
+    copy.keeper = try HubKeeper(
+      in: path, repository: repository.name, revision: repository.revision ?? "main", commit: commit,
+      directory: repository.directory)
+    return copy
+  }
+
+  /// Completes a kept file: fetches what was not read, compares its SHA-256 and links it into the snapshot.
+  ///
+  /// - Throws: What fetching and writing throw, `.sourceChanged` if the SHA-256 is not the published one.
+  public func completeKept(_ name: String) throws(CheckpointError) {
+    guard let keeper, let file = files.first(where: { $0.name == name }) else { return }
+    _ = try open(name)
+    try keeper.complete(file)
+  }
+
+  /// Completes all files of the directory, also those that were not opened.
+  ///
+  /// - Throws: As ``completeKept(_:)``.
+  public func completeKept() throws(CheckpointError) {
+    for file in files { try completeKept(file.name) }
+  }
+
+  private var directory: [String] {
+    if case .huggingFace(let repository) = place { repository.directory } else { [] }
   }
 }

@@ -1,7 +1,8 @@
 /// How patient a remote source is, and how much it does at a time.
 public struct RemoteOptions: Sendable {
-  /// How many connections are open at a time, over all files of a directory.
-  public var connections = 8
+  /// How many connections are open at a time, at the most, over all files of a directory. Headers of many shards are
+  /// fetched over as many; what is read otherwise takes one for each thread that reads.
+  public var connections = 32
   /// How often something is tried without getting further. Who gets ``progressByteCount`` bytes starts counting anew.
   public var attempts = 6
   /// How long a server may send nothing before a request counts as failed.
@@ -18,6 +19,8 @@ public struct RemoteOptions: Sendable {
   public var redirections = 8
   /// Whether a public server may redirect to an address of this host or of a private network.
   public var allowsPrivateRedirections = false
+  /// Whether a server on this host counts as one of the public internet: tests have no other one.
+  package var takesEveryOriginForPublic = false
   /// How many bytes of the start of a file are fetched with the first small read there and kept for the next ones:
   /// enough for the whole header of nearly every shard, so that it costs one request.
   public var headByteCount = 256 << 10

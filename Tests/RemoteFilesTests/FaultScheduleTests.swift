@@ -1,6 +1,7 @@
 import ByteStreams
 import CheckpointTesting
 import Dispatch
+import Foundation
 import RemoteFiles
 import Synchronization
 import TensorFormats
@@ -14,12 +15,15 @@ struct FaultScheduleTests {
   private struct Schedule {
     let settings: String
     let isHub: Bool
+    /// Whether what is read goes into a cache, which then has to be right.
+    let isKept: Bool
     let name: String
     let reads: [Range<Int>]
 
     init(seed: UInt64, sizes: [String: Int]) {
       var generator = SeededGenerator(seed: seed)
       isHub = .random(using: &generator)
+      isKept = isHub && Int.random(in: 0..<3, using: &generator) == 0
       name = [HubServer.second, HubServer.large, "weights.gguf"].randomElement(using: &generator)!
       let size = sizes[name]!
       reads = (0..<Int.random(in: 1...4, using: &generator)).map { _ in
@@ -81,15 +85,24 @@ struct FaultScheduleTests {
           let schedule = Schedule(seed: UInt64(seed), sizes: sizes)
           let session = server.session(schedule.settings, "schedule-\(seed)")
           do {
-            let directory = try RemoteDirectory(
+            var directory = try RemoteDirectory(
               schedule.isHub ? "hf://owner/model" : "\(session.plain)/\(schedule.name)",
               options: session.options())
+            let cache = try schedule.isKept ? TemporaryDirectory() : nil
+            if let cache { directory = try directory.keeping(in: cache.path) }
             let source = try directory.open(schedule.name)
             for range in schedule.reads {
               let bytes = try source.readBytes(range)
               #expect(
                 bytes.elementsEqual(server.files[schedule.name]![range]),
                 "seed \(seed): \(schedule.settings), bytes \(range) of \(schedule.name)")
+            }
+            if let cache {
+              try directory.completeKept(schedule.name)
+              let kept = cache.path("models--owner--model/snapshots/\(server.commit)/\(schedule.name)")
+              #expect(
+                try Data(contentsOf: URL(filePath: kept)) == Data(server.files[schedule.name]!),
+                "seed \(seed): \(schedule.settings), what was kept of \(schedule.name)")
             }
             counts.withLock { $0.right += 1 }
           } catch let error as CheckpointError {

@@ -59,6 +59,11 @@ final class HubServer: Sendable {
       try Data(text.utf8).write(to: URL(filePath: "\(model)/\(name)"))
     }
     self.files = files
+    // A model whose file is not what its hub says.
+    let broken = root.path("owner/broken")
+    try FileManager.default.createDirectory(atPath: "\(broken)/.sha256", withIntermediateDirectories: true)
+    try Data(count: 100_000).write(to: URL(filePath: "\(broken)/model.safetensors"))
+    try Data("\(Self.digest([1]))".utf8).write(to: URL(filePath: "\(broken)/.sha256/model.safetensors"))
     process = Process()
     process.executableURL = URL(filePath: Self.program)
     process.arguments = [root.path]

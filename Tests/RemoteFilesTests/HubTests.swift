@@ -196,4 +196,53 @@ struct HubTests {
     #expect(throws: CheckpointError.self) { try RemoteDirectory(session.plain + "/", options: offline) }
     #expect(try session.log().count == before)
   }
+
+  @Test func modelScopeIsListedAndRead() throws {
+    let session = server.session("uses=2~faults=drop:100000,drop:9,drop:9")
+    let directory = try RemoteDirectory("ms://owner/model", options: session.options())
+    #expect(directory.path == "ms://owner/model@master")
+    #expect(try directory.names().contains(HubServer.large))
+    #expect(
+      directory.files.first { $0.name == HubServer.large }?.sha256 == server.digest(of: HubServer.large))
+    for name in try directory.names() {
+      let source = try directory.open(name)
+      #expect(try source.readBytes(0..<source.byteCount) == server.files[name], "\(name)")
+    }
+    #expect(
+      try RemoteDirectory("\(session.endpoint)/models/owner/model/files", options: session.options()).files
+        == directory.files)
+    let error = #expect(throws: CheckpointError.self) {
+      try RemoteDirectory("ms://owner/nothing", options: session.options())
+    }
+    #expect(error?.code == .notFound && error?.message.contains("no such model") == true)
+  }
+
+  @Test func aPublicHubMayNotRedirectToAPrivateAddress() throws {
+    let session = server.session()
+    var options = session.options()
+    options.takesEveryOriginForPublic = true
+    let source = try RemoteDirectory("hf://owner/model", options: options).open(HubServer.large)
+    let error = #expect(throws: CheckpointError.self) { try source.readBytes(0..<10) }
+    #expect(error?.message.contains("private network") == true)
+    #expect(error?.description.contains("Signature") == false)
+    #expect(try !session.log().contains { $0[0] == "cdn" })
+    options.allowsPrivateRedirections = true
+    let allowed = try RemoteDirectory("hf://owner/model", options: options).open(HubServer.large)
+    #expect(try allowed.readBytes(0..<10).elementsEqual(server.files[HubServer.large]![..<10]))
+  }
+
+  @Test func errorsOfTheHubPassOrAreTold() throws {
+    let passing = server.session("hub=close,status:503,quota:0,ok,status:502,close,status:429")
+    let directory = try RemoteDirectory("hf://owner/model", options: passing.options())
+    #expect(try directory.read("weights.gguf") == server.files["weights.gguf"])
+    for (fault, words) in [
+      ("page", "HTML"), ("status:500", "cannot answer"), ("quota:4000", "pause of 4000 s"),
+    ] {
+      let session = server.session("hub=" + Array(repeating: fault, count: 9).joined(separator: ","))
+      let error = #expect(throws: CheckpointError.self) {
+        try RemoteDirectory("hf://owner/model", options: session.options())
+      }
+      #expect(error?.message.contains(words) == true, "\(error?.description ?? "")")
+    }
+  }
 }

@@ -125,6 +125,9 @@ struct Responder: Sendable {
         return try await send(200, headers, Array("[\(some.joined(separator: ","))]".utf8), output)
       }
     }
+    if path.starts(with: ["api", "v1", "models"]), path.count >= 6, path[5] == "repo" {
+      return try await modelScope(Array(path[3...4]), Array(path[6...]), request, session, output)
+    }
     // OWNER/NAME/resolve/REVISION/FILE
     if path.count >= 5, path[2] == "resolve" {
       let repository = "\(path[0])/\(path[1])"
@@ -151,6 +154,30 @@ struct Responder: Sendable {
         ], [], output)
     }
     try await missing(output)
+  }
+
+  /// ModelScope: a list of one directory, and files that are redirected to if they are large.
+  private func modelScope(
+    _ repository: [String], _ verb: [String], _ request: Request, _ session: Session, _ output: Output
+  ) async throws {
+    guard request.query["Revision"] == "master" else { return try await missing(output) }
+    if verb == ["files"] {
+      let root = request.query["Root"].map { [$0] } ?? []
+      guard let entries = store.modelScopeList(repository + root) else {
+        return try await send(
+          404, [("content-type", "application/json")],
+          Array(#"{"Code":10010205001,"Message":"no such model","Success":false}"#.utf8), output)
+      }
+      let body = #"{"Code":200,"Data":{"Files":[\#(entries.joined(separator: ","))]},"Success":true}"#
+      return try await send(200, [("content-type", "application/json")], Array(body.utf8), output)
+    }
+    let components = repository + (request.query["FilePath"] ?? "").split(separator: "/").map(String.init)
+    guard let file = store.file(components) else { return try await missing(output) }
+    guard file.isLarge else { return try await self.file(components, request, session, .none, output) }
+    let location =
+      "http://127.0.0.1:\(ports.bodies)\(request.prefix)/\(components.joined(separator: "/"))"
+      + "?X-Amz-Signature=\(session.sign())"
+    try await send(302, [("location", location)], [], output)
   }
 
   // MARK: The host with the bodies

@@ -40,6 +40,16 @@ final class Store: Sendable {
       .map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines) }
   }
 
+  /// In the place of Git's identifier of a file: 40 digits that follow from its bytes.
+  private static func identifier(_ path: String) -> String {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in FileManager.default.contents(atPath: path)?.prefix(1 << 20) ?? Data() {
+      hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    }
+    let digits = String(hash, radix: 16)
+    return String(repeating: "a", count: 40 - digits.count) + digits
+  }
+
   func revision(_ repository: String) -> [UInt8] {
     let names = FileManager.default.subpaths(atPath: "\(root)/\(repository)") ?? []
     let siblings = names.filter { name in
@@ -69,7 +79,23 @@ final class Store: Sendable {
       let digest = Self.digest("\(place)/\(name)")
       let lfs = digest.map { ",\"lfs\":{\"oid\":\"\($0)\",\"size\":\(size),\"pointerSize\":134}" } ?? ""
       return
-        "{\"type\":\"file\",\"oid\":\"\(String(repeating: "a", count: 40))\",\"size\":\(size)\(lfs),\"path\":\"\(path)\"}"
+        "{\"type\":\"file\",\"oid\":\"\(Self.identifier("\(place)/\(name)"))\",\"size\":\(size)\(lfs),\"path\":\"\(path)\"}"
+    }
+  }
+
+  /// The files of a directory as ModelScope lists them.
+  func modelScopeList(_ components: [String]) -> [String]? {
+    let place = ([root] + components).joined(separator: "/")
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: place) else { return nil }
+    return names.sorted().compactMap { name in
+      guard name != ".sha256" else { return nil }
+      var isDirectory: ObjCBool = false
+      _ = FileManager.default.fileExists(atPath: "\(place)/\(name)", isDirectory: &isDirectory)
+      if isDirectory.boolValue { return "{\"Name\":\"\(name)\",\"Type\":\"tree\",\"Size\":0}" }
+      let attributes = try? FileManager.default.attributesOfItem(atPath: "\(place)/\(name)")
+      let size = (attributes?[.size] as? NSNumber)?.intValue ?? 0
+      let digest = Self.digest("\(place)/\(name)").map { ",\"Sha256\":\"\($0)\"" } ?? ""
+      return "{\"Name\":\"\(name)\",\"Path\":\"\(name)\",\"Type\":\"blob\",\"Size\":\(size)\(digest)}"
     }
   }
 }
