@@ -85,7 +85,6 @@ internal import Darwin
         ccurl_set_number(easy, CURLOPT_SSL_VERIFYPEER, 1),
         ccurl_set_number(easy, CURLOPT_SSL_VERIFYHOST, 2),
         ccurl_set_number(easy, CURLOPT_TCP_KEEPALIVE, 1),
-        ccurl_set_number(easy, CURLOPT_BUFFERSIZE, 256 << 10),
         ccurl_set_number(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1),
         ccurl_set_number(easy, CURLOPT_CONNECTTIMEOUT_MS, max(1, options.connectLimit.milliseconds)),
         ccurl_set_list(easy, CURLOPT_HTTPHEADER, fields),
@@ -93,6 +92,8 @@ internal import Darwin
         ccurl_set_filter(easy, filter),
         ccurl_set_text(easy, CURLOPT_ERRORBUFFER, errorText),
       ].allSatisfy { $0 == CURLE_OK }
+    // Refused by some versions while they still hold the buffer of a transfer that failed: it has this size already.
+    _ = unsafe ccurl_set_number(easy, CURLOPT_BUFFERSIZE, 256 << 10)
     if let file = options.environment.certificateFile {
       _ = unsafe ccurl_set_text(easy, CURLOPT_CAINFO, file)
     }

@@ -152,11 +152,26 @@ struct PlainServerTests {
     }
   }
 
-  @Test func whereNobodyListensIsSaidSoon() throws {
+  @Test(arguments: ["http://127.0.0.1:1/x/", "http://no-such-host.invalid/x/"])
+  func whereNobodyListensIsSaidSoon(_ address: String) throws {
     let session = server.session()
-    let error = #expect(throws: CheckpointError.self) {
-      try RemoteDirectory("http://127.0.0.1:1/x/", options: session.options())
-    }
-    #expect(error?.code == .inputOutput && error?.message.contains("2 times") == true)
+    var options = session.options()
+    options.stallLimit = .seconds(20)
+    let error = #expect(throws: CheckpointError.self) { try RemoteDirectory(address, options: options) }
+    #expect(error?.code == .inputOutput)
+    #expect(error?.message.contains("2 times in a row") == true, "\(error?.description ?? "")")
+  }
+
+  @Test(arguments: ["faults=ok,stall:10", "faults=ok,later:300"])
+  func aCancelledTaskReadsNoFurther(_ settings: String) async throws {
+    let session = server.session(settings)
+    var options = session.options()
+    options.stallLimit = .seconds(600)
+    let source = try RemoteDirectory("\(session.plain)/\(HubServer.second)", options: options)
+      .open(HubServer.second)
+    let task = Task { try source.readBytes(1000..<700_000) }
+    task.cancel()
+    let error = await #expect(throws: CheckpointError.self) { try await task.value }
+    #expect(error?.message.contains("cancelled") == true)
   }
 }
