@@ -32,6 +32,8 @@ final class HTTPClient: Sendable {
   /// Who was named by the user, and alone gets the token.
   let origin: WebAddress.Origin
   private let token: String?
+  /// Whether there is a token that is not sent.
+  private let isWithheld: Bool
   private let pool: ConnectionPool
   private let state: Mutex<State>
 
@@ -50,6 +52,7 @@ final class HTTPClient: Sendable {
     self.options = options
     origin = start.origin
     self.token = start.origin.scheme == "https" || start.isThisHost ? token : nil
+    isWithheld = self.token == nil && token != nil
     pool = ConnectionPool(options)
     state = Mutex(State(originIsPrivate: start.hasPrivateHost && !options.takesEveryOriginForPublic))
   }
@@ -176,9 +179,11 @@ final class HTTPClient: Sendable {
       if head.status == 404 || head.status == 410 { return .final(error(.notFound, "has no such file")) }
       if head.status == 400 { return .final(error(.inputOutput, "does not understand the request")) }
       let remedy =
-        token == nil
-        ? "set HF_TOKEN or run `hf auth login` if this needs an account"
-        : "look whether the token in use has access to this"
+        isWithheld
+        ? "the token is not sent over http: name the server by https"
+        : token == nil
+          ? "set HF_TOKEN or run `hf auth login` if this needs an account"
+          : "look whether the token in use has access to this"
       return .final(error(.notFound, "refuses access", remedy))
     case 408, 429, 500, 502, 503, 504:
       let seconds =

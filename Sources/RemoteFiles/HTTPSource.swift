@@ -200,6 +200,13 @@ public final class HTTPSource: ByteSource {
       }
       // A redirection that was followed is taken at once next time.
       if from != address { state.withLock { $0.target = from } }
+      // Some send at most so many bytes at a time. One that sends next to none would never come to an end.
+      guard count == asked.count || count >= RemoteOptions.progressByteCount else {
+        throw .passing(
+          CheckpointError(
+            .inputOutput, "\(from.origin.host) sent \(count) bytes where \(asked.count) were asked for",
+            path: path, offset: offset + filled))
+      }
     case .refused(let error)?: throw .final(error)
     case nil:
       throw client.failure(

@@ -3,7 +3,8 @@ public struct RemoteOptions: Sendable {
   /// How many connections are open at a time, at the most, over all files of a directory. Headers of many shards are
   /// fetched over as many; what is read otherwise takes one for each thread that reads.
   public var connections = 32
-  /// How often something is tried without getting further. Who gets ``progressByteCount`` bytes starts counting anew.
+  /// How often something is tried without getting further. An attempt that brings a mebibyte lets the count begin anew:
+  /// a server that keeps sending a little and stalling comes to an end.
   public var attempts = 6
   /// How long a server may send nothing before a request counts as failed.
   public var stallLimit: Duration = .seconds(30)
@@ -30,7 +31,7 @@ public struct RemoteOptions: Sendable {
   public var environment: HubEnvironment
 
   /// How many bytes count as getting further.
-  static let progressByteCount = 64 << 10
+  static let progressByteCount = 1 << 20
 
   /// The defaults, in a given environment.
   public init(environment: HubEnvironment = .current) { self.environment = environment }

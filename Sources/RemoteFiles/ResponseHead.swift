@@ -49,15 +49,15 @@ struct ResponseHead: Sendable {
   /// Whether the body is the file itself, not compressed.
   var isIdentity: Bool { self["content-encoding"].map { $0.lowercased() == "identity" } ?? true }
 
-  /// `Link: <address>; rel="next"`: where a list goes on.
+  /// `Link: <address>; rel="next"`: where a list goes on. Addresses may have commas in them.
   var nextPage: String? {
     for value in fields["link"] ?? [] {
-      for link in value.split(separator: ",") where link.contains("rel=\"next\"") || link.contains("rel=next")
-      {
-        guard let start = link.firstIndex(of: "<"), let end = link.firstIndex(of: ">"), start < end else {
-          continue
-        }
-        return String(link[link.index(after: start)..<end])
+      var rest = value[...]
+      while let start = rest.firstIndex(of: "<"), let end = rest[start...].firstIndex(of: ">") {
+        let address = rest[rest.index(after: start)..<end]
+        rest = rest[rest.index(after: end)...]
+        let parameters = rest.prefix { $0 != "<" }
+        if parameters.contains("rel=\"next\"") || parameters.contains("rel=next") { return String(address) }
       }
     }
     return nil

@@ -40,7 +40,8 @@ struct PlainServerTests {
   @Test(arguments: [
     "", "faults=drop:100,drop:70000,drop:300000", "faults=stall:0,ok,stall:1000", "faults=close,close",
     "faults=status:503,status:500,status:429,status:408,status:502", "faults=ok,trim:50000,trim:0",
-    "faults=ok,chunked", "faults=ok,shorter:100000,shorter:5", "faults=ok,whole", "faults=ok,later:0,quota:0",
+    "faults=ok,chunked", "faults=ok,shorter:100000,shorter:5", "faults=ok,whole",
+    "faults=ok,later:0,quota:0,laterDate:-9000",
     "head=0", "head=0~faults=drop:0,whole",
   ])
   func faultsThatPass(_ settings: String) throws {
@@ -55,7 +56,11 @@ struct PlainServerTests {
     ("faults=loop", "redirections"),
     ("faults=ok,loop", "redirections"), ("faults=ok,toFile", "http"), ("faults=ok,toFTP", "http"),
     ("faults=ok,longHead", "too large"), ("faults=ok,later:10000", "pause"),
-    ("faults=ok,quota:10000", "pause"),
+    ("faults=ok,quota:10000", "pause"), ("faults=ok,laterDate:90000", "pause"),
+    (
+      "faults=ok,shorter:690000,shorter:690000,shorter:600000,shorter:500000,shorter:400000,shorter:300000",
+      "in a row"
+    ),
     ("faults=ok,status:503,status:503,status:503,status:503,status:503,status:503,status:503", "in a row"),
     ("faults=ok,stall:9,stall:9,stall:9,stall:9,stall:9,stall:9,stall:9", "in a row"),
   ])

@@ -15,8 +15,8 @@ struct Fault: Sendable {
     case status
     /// 429 with the quota headers of Hugging Face's hub, which begin anew in so many seconds.
     case quota
-    /// 503 with `Retry-After` of so many seconds.
-    case later
+    /// 503 with `Retry-After` of so many seconds; the same as a date.
+    case later, laterDate
     /// Bytes from another place, with a `Content-Range` that says so.
     case wrongRange
     /// The right bytes with a `Content-Range` that says they are others.

@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -120,7 +121,10 @@ struct Responder: Sendable {
           let place = (["\(request.prefix)/api/models/\(repository)/tree/\(store.commit)"] + directory)
             .joined(separator: "/")
           headers.append(
-            ("link", "<http://127.0.0.1:\(ports.hub)\(place)?cursor=\(start + page)>; rel=\"next\""))
+            (
+              "link",
+              "<http://127.0.0.1:\(ports.hub)\(place)?cursor=0>; rel=\"first\", <http://127.0.0.1:\(ports.hub)\(place)?comma=,&cursor=\(start + page)>; rel=\"next\""
+            ))
         }
         return try await send(200, headers, Array("[\(some.joined(separator: ","))]".utf8), output)
       }
@@ -210,6 +214,13 @@ struct Responder: Sendable {
         fault.number, (mayPass ? [("retry-after", "0")] : []) + [("content-type", "text/plain")],
         Array("a fault was asked for".utf8), output)
     case .later: try await send(503, [("retry-after", "\(fault.number)")], [], output)
+    case .laterDate:
+      let formatter = DateFormatter()
+      formatter.locale = Locale(identifier: "en_US_POSIX")
+      formatter.timeZone = TimeZone(identifier: "GMT")
+      formatter.dateFormat = "EEE, dd MMM yyyy HH:mm:ss 'GMT'"
+      let date = formatter.string(from: Date(timeIntervalSinceNow: TimeInterval(fault.number)))
+      try await send(503, [("retry-after", date)], [], output)
     case .quota:
       try await send(
         429,
