@@ -12,6 +12,7 @@ struct HuggingFaceListing {
 
   /// The most entries that are listed. Real repositories have some thousand.
   private static let mostEntries = 100_000
+  private static let mostPages = 1000
   private static let largestPage = 64 << 20
 
   /// - Parameter path: What messages call the directory.
@@ -44,6 +45,7 @@ struct HuggingFaceListing {
   ) throws(CheckpointError) -> [RemoteFile] {
     var files: [RemoteFile] = []
     var entries = 0
+    var seen: Set<WebAddress> = []
     let start = try repository.address("api/models/\(repository.name)/tree/\(commit)")
       .appending(repository.directory)
     var next: WebAddress? = start
@@ -54,7 +56,7 @@ struct HuggingFaceListing {
         throw CheckpointError(.malformed, "the hub's list of files is not a list", path: path)
       }
       entries += items.count
-      guard entries <= mostEntries, !items.isEmpty || page.head.nextPage == nil else {
+      guard entries <= mostEntries, seen.count <= mostPages, seen.insert(address).inserted else {
         throw CheckpointError(.unsupported, "the hub's list of files does not end", path: path)
       }
       for item in items where item["type"]?.text == "file" {

@@ -100,6 +100,14 @@ struct HubTests {
     #expect(try session.log().filter { $0[2].contains("/tree/") }.count == 4)
   }
 
+  @Test func aListThatGoesRoundInCirclesIsRefused() throws {
+    let session = server.session("page=0")
+    let error = #expect(throws: CheckpointError.self) {
+      try RemoteDirectory("hf://owner/model", options: session.options())
+    }
+    #expect(error?.code == .unsupported && error?.message.contains("does not end") == true)
+  }
+
   @Test func aMirrorWithoutSizesIsReadAllTheSame() throws {
     let session = server.session("tree=0")
     let directory = try RemoteDirectory("hf://owner/model", options: session.options())
