@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,6 +48,36 @@ static inline int ccurl_result(CURLM *multi) {
   while ((message = curl_multi_info_read(multi, &left)))
     if (message->msg == CURLMSG_DONE) result = (int)message->data.result;
   return result;
+}
+
+// MARK: Signals
+
+/// What a thread's mask of signals was.
+struct ccurl_pipe_guard {
+  sigset_t mask;
+  int was_pending;
+};
+
+/// Keeps SIGPIPE from ending the process: TLS writes to a connection that its peer has closed raise it. Masking it for
+/// the thread leaves alone what the rest of the process does with it, such as ending when its output is closed.
+static inline void ccurl_guard_pipe(struct ccurl_pipe_guard *guard) {
+  sigset_t pipe, pending;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  sigpending(&pending);
+  guard->was_pending = sigismember(&pending, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, &guard->mask);
+}
+
+/// Takes the signal that came meanwhile, and restores the mask.
+static inline void ccurl_release_pipe(struct ccurl_pipe_guard *guard) {
+  sigset_t pipe, pending;
+  int number;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  sigpending(&pending);
+  if (!guard->was_pending && sigismember(&pending, SIGPIPE)) sigwait(&pipe, &number);
+  pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
 // MARK: Network addresses

@@ -50,6 +50,10 @@ internal import Darwin
   }
 
   deinit {
+    // TLS says goodbye, to peers that may be gone.
+    var guarded = ccurl_pipe_guard()
+    unsafe ccurl_guard_pipe(&guarded)
+    defer { unsafe ccurl_release_pipe(&guarded) }
     unsafe curl_easy_cleanup(easy)
     unsafe curl_multi_cleanup(multi)
     unsafe filter.deallocate()
@@ -61,6 +65,9 @@ internal import Darwin
 
   /// Sends a request and takes the response in. Blocks until it is complete or has failed.
   func perform(_ request: WebRequest, _ exchange: Exchange) -> TransferEnd {
+    var guarded = ccurl_pipe_guard()
+    unsafe ccurl_guard_pipe(&guarded)
+    defer { unsafe ccurl_release_pipe(&guarded) }
     var fields: UnsafeMutablePointer<curl_slist>?
     defer { unsafe curl_slist_free_all(fields) }
     func add(_ line: String) { unsafe fields = curl_slist_append(fields, line) }
