@@ -31,6 +31,7 @@ let package = Package(
     .library(name: "JSON", targets: ["JSON"]),
     .library(name: "Safetensors", targets: ["Safetensors"]),
     .library(name: "GGUF", targets: ["GGUF"]),
+    .library(name: "Archives", targets: ["Archives"]),
     .library(name: "Checkpoint", targets: ["Checkpoint"]),
     .library(name: "Quantization", targets: ["Quantization"]),
     .library(name: "QuantizationRecipes", targets: ["QuantizationRecipes"]),
@@ -64,6 +65,8 @@ let package = Package(
     .systemLibrary(
       name: "COnig", pkgConfig: "oniguruma",
       providers: [.apt(["libonig-dev"]), .brew(["oniguruma"])]),
+    .systemLibrary(
+      name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -90,6 +93,10 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
+    .target(
+      name: "Archives",
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Quantization", "CXXHash", "CZstd"],
+      swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
       dependencies: [
@@ -235,6 +242,12 @@ let package = Package(
       name: "CheckpointTests",
       dependencies: [
         "Checkpoint", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ArchivesTests",
+      dependencies: [
+        "Archives", "Quantization", "Safetensors", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
