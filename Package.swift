@@ -167,6 +167,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "Archiving",
+      dependencies: [
+        "Archives", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Conversion",
+        "ParallelWork",
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Verification",
       dependencies: [
         "Comparison", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization",
@@ -198,7 +205,7 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "CommandSupport", "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization",
+        "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization",
         "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
@@ -247,7 +254,8 @@ let package = Package(
     .testTarget(
       name: "ArchivesTests",
       dependencies: [
-        "Archives", "Quantization", "Safetensors", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "Archives", "Quantization", "Safetensors", "GGUF", "ByteStreams", "TensorFormats",
+        "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -314,6 +322,13 @@ let package = Package(
         "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ArchivingTests",
+      dependencies: [
+        "Archives", "Archiving", "Checkpoint", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "step3-convert",
       ],
       swiftSettings: testing),
     .testTarget(

@@ -17,6 +17,9 @@ public struct ArchiveLayout: Sendable {
     }
   }
 
+  /// How many bytes of the original a frame stands for, at the most.
+  package static let pieceByteCount = ArchiveFormat.pieceByteCount
+
   /// They cover the file, in order, without a gap; none is empty.
   public let sections: [Section]
 

@@ -1,5 +1,5 @@
 internal import ByteStreams
-internal import JSON
+package import JSON
 public import TensorFormats
 
 /// `archive.json`: what an archive directory holds, and what it was made of. Written last.
@@ -177,7 +177,8 @@ extension ArchiveManifest {
 }
 
 extension ArchiveManifest.File {
-  init(_ value: JSONValue) throws(CheckpointError) {
+  /// A file as the manifest describes it.
+  package init(_ value: JSONValue) throws(CheckpointError) {
     guard let path = value["path"]?.text, let bytes = value["bytes"]?.whole,
       let sha256 = value["sha256"]?.text,
       let stored = value["stored"]?.text, let storedBytes = value["storedBytes"]?.whole,

@@ -4,12 +4,13 @@ public import TensorFormats
 public struct ArchiveTable: Sendable {
   private var entries: [UInt8] = []
   private var runs: [(transform: ArchiveTransform, count: UInt32)] = []
-  private var originalByteCount = 0
 
   /// How many frames there are so far.
   public private(set) var count = 0
   /// What they take.
   public private(set) var byteCount = 0
+  /// What they stand for.
+  public private(set) var originalByteCount = 0
 
   /// Makes one without frames.
   public init() {}

@@ -1,6 +1,6 @@
-internal import ByteStreams
+package import ByteStreams
 internal import CZstd
-internal import TensorFormats
+package import TensorFormats
 
 /// Where every frame of an archive lies, and which bytes of the original it stands for; checked.
 struct FrameIndex {
@@ -232,12 +232,12 @@ extension FrameIndex {
 }
 
 /// Goes from frame to frame of a file.
-struct FrameWalker {
-  struct Frame {
-    let position: Range<Int>
+package struct FrameWalker {
+  package struct Frame {
+    package let position: Range<Int>
     /// `nil` if it does not say; nothing for a skippable frame.
-    let contentByteCount: UInt64?
-    let isSkippable: Bool
+    package let contentByteCount: UInt64?
+    package let isSkippable: Bool
   }
 
   private let source: any ByteSource
@@ -245,7 +245,7 @@ struct FrameWalker {
   private var window: [UInt8] = []
   private var windowStart = 0
 
-  init(_ source: any ByteSource, from position: Int = 0) {
+  package init(_ source: any ByteSource, from position: Int = 0) {
     self.source = source
     self.position = position
   }
@@ -253,7 +253,7 @@ struct FrameWalker {
   /// The next frame; `nil` at the end.
   ///
   /// - Throws: `.malformed` if there is none, `.truncated` if it is not whole; the error has the place.
-  mutating func next() throws(CheckpointError) -> Frame? {
+  package mutating func next() throws(CheckpointError) -> Frame? {
     guard position < source.byteCount else { return nil }
     let start = position
     let magic = try bytes(4, at: start).withSpan { $0.load(UInt32.self, at: 0) }

@@ -1,15 +1,15 @@
 internal import CZstd
 internal import Quantization
-internal import TensorFormats
+package import TensorFormats
 
 /// Reads single frames into memory of their size: no window is allocated, whatever a frame asks for.
 ///
 /// `@unchecked Sendable`: used by one thread at a time, the one that took it from its pool.
-@safe final class PieceDecoder: @unchecked Sendable {
+@safe package final class PieceDecoder: @unchecked Sendable {
   private let context: OpaquePointer
   private let planes = Scratch()
 
-  init() {
+  package init() {
     guard let context = unsafe ZSTD_createDCtx() else { preconditionFailure("out of memory") }
     unsafe self.context = context
   }
@@ -24,7 +24,7 @@ internal import TensorFormats
   ///   - isOurs: Whether it must have a checksum of its own.
   ///   - target: As long as the content.
   /// - Throws: `.malformed` for anything else. The error does not say where.
-  func decode(
+  package func decode(
     _ frame: RawSpan, _ transform: ArchiveTransform, checksum expected: UInt32?, isOurs: Bool,
     into target: inout MutableRawSpan
   ) throws(CheckpointError) {

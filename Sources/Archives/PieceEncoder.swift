@@ -16,6 +16,12 @@ public struct ArchiveFrame: Hashable, Sendable {
   public let originalByteCount: Int
   /// The lower half of XXH64 of its content, which is the original in the order of its transform.
   public let checksum: UInt32
+
+  package init(byteCount: Int, originalByteCount: Int, checksum: UInt32) {
+    self.byteCount = byteCount
+    self.originalByteCount = originalByteCount
+    self.checksum = checksum
+  }
 }
 
 /// Makes zstd frames out of pieces of files. The same piece and method give the same frame, with the same libzstd.
