@@ -205,8 +205,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
+        "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
+        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

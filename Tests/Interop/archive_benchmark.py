@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+import gguf
 import ml_dtypes
 import numpy
 import safetensors.numpy
@@ -85,16 +86,21 @@ def zipnn(kind):
 
 
 def weights(path):
-    """256 MB of BF16 in a checkpoint of matrices."""
+    """64 MiB of BF16 in a checkpoint of matrices."""
     path.mkdir()
     generator = numpy.random.default_rng(7)
     tensors = {}
-    for number in range(8):
+    for number in range(2):
         scales = 0.02 * numpy.exp(generator.uniform(-0.5, 0.5, (4096, 1)))
         matrix = generator.standard_normal((4096, 4096), numpy.float32) * scales.astype(numpy.float32)
         tensors[f"model.layers.{number}.mlp.up_proj.weight"] = matrix.astype(ml_dtypes.bfloat16)
     safetensors.numpy.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    (path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    writer = gguf.GGUFWriter(path.with_suffix(".gguf"), "llama")
+    for number, tensor in enumerate(tensors.values()):
+        kind = gguf.GGMLQuantizationType.BF16
+        writer.add_tensor(f"blk.{number}.ffn_up.weight", tensor.view(numpy.uint8), raw_dtype=kind)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
 
 
 def main():
@@ -104,9 +110,10 @@ def main():
         for kind, options in {
             "FP8_BLOCK": ["--to", "safetensors", "--quantize", "FP8_BLOCK"],
             "Q4_K": ["--to", "gguf", "--quantize", "Q4_K"],
-            "NVFP4": ["--to", "safetensors", "--quantize", "NVFP4A16"],
+            "NVFP4": ["--to", "safetensors", "--quantize", "NVFP4A16", "--scope", "linear"],
         }.items():
-            processor_time([TOOL, root / "BF16", root / kind, *options, "--progress", "none"])
+            source = root / ("BF16.gguf" if "gguf" in options else "BF16")
+            processor_time([TOOL, source, root / kind, *options, "--progress", "none"])
         inputs = {kind: [*(root / kind).glob("*.safetensors"), *(root / kind).glob("*.gguf")]
                   for kind in ("BF16", "FP8_BLOCK", "Q4_K", "NVFP4")}  # fmt: skip
         for argument in sys.argv[1:]:
@@ -115,8 +122,8 @@ def main():
         for kind, files in inputs.items():
             total = sum(map(size, files))
             plain = processor_time(["sh", "-c", 'cat "$@" | tee "$0" | sha256sum', root / "copy", *files])
-            float32 = files[0].suffix == ".safetensors" and b'"BF16"' not in files[0].read_bytes()[:1000]
-            dtype = "float32" if float32 and kind not in inputs or "model.safetensors" == kind else "bfloat16"
+            start = files[0].read_bytes()[:4096]
+            dtype = "float32" if b'"F32"' in start and b'"BF16"' not in start and b'"F8_' not in start else "bfloat16"
             tools = {"step3-convert archive": ours, "zstd -1": zstd(1), "zstd -3": zstd(3), "zstd -19": zstd(19),
                      f"ZipNN, {dtype}": zipnn(dtype)}  # fmt: skip
             for tool, run in tools.items():
