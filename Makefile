@@ -52,7 +52,7 @@ interop: build hub-server $(VENV)/ready
 	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
 
 fuzz-briefly: setup
-	for target in FuzzSafetensors FuzzIndex FuzzJSON FuzzGGUF; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
+	for target in FuzzSafetensors FuzzIndex FuzzJSON FuzzGGUF FuzzArchive; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
 
 fuzz: setup
 	Tests/Fuzz/run.sh $(TARGET) 0

@@ -32,6 +32,7 @@ let package = Package(
     .library(name: "RemoteFiles", targets: ["RemoteFiles"]),
     .library(name: "Safetensors", targets: ["Safetensors"]),
     .library(name: "GGUF", targets: ["GGUF"]),
+    .library(name: "Archives", targets: ["Archives"]),
     .library(name: "Checkpoint", targets: ["Checkpoint"]),
     .library(name: "Quantization", targets: ["Quantization"]),
     .library(name: "QuantizationRecipes", targets: ["QuantizationRecipes"]),
@@ -68,6 +69,8 @@ let package = Package(
     .systemLibrary(
       name: "CCurl", pkgConfig: "libcurl",
       providers: [.apt(["libcurl4-openssl-dev"]), .brew(["curl"])]),
+    .systemLibrary(
+      name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
@@ -97,6 +100,10 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
+    .target(
+      name: "Archives",
+      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Quantization", "CXXHash", "CZstd"],
+      swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
       dependencies: [
@@ -167,6 +174,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "Archiving",
+      dependencies: [
+        "Archives", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Conversion",
+        "ParallelWork",
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Verification",
       dependencies: [
         "Comparison", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "Checkpoint", "Quantization",
@@ -198,8 +212,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "CommandSupport", "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization",
-        "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
+        "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
+        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -246,6 +260,13 @@ let package = Package(
       name: "CheckpointTests",
       dependencies: [
         "Checkpoint", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ArchivesTests",
+      dependencies: [
+        "Archives", "Quantization", "Safetensors", "GGUF", "ByteStreams", "TensorFormats",
+        "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -312,6 +333,13 @@ let package = Package(
         "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "ArchivingTests",
+      dependencies: [
+        "Archives", "Archiving", "Checkpoint", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "step3-convert",
       ],
       swiftSettings: testing),
     .testTarget(

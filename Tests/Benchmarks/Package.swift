@@ -26,6 +26,14 @@ let package = Package(
       ],
       swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
     .executableTarget(
+      name: "archive-bench",
+      dependencies: [
+        .product(name: "Archives", package: "step3-toolkit"),
+        .product(name: "ByteStreams", package: "step3-toolkit"),
+        .product(name: "TensorFormats", package: "step3-toolkit"),
+      ],
+      swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
+    .executableTarget(
       name: "runtime-bench",
       dependencies: [
         .product(name: "Step3Runtime", package: "step3-toolkit"),

@@ -33,6 +33,7 @@ let package = Package(
     target("FuzzIndex", parser: "Safetensors"),
     target("FuzzJSON", parser: "JSON"),
     target("FuzzGGUF", parser: "GGUF"),
+    target("FuzzArchive", parser: "Archives"),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -2,7 +2,7 @@
 # Builds one fuzz target and runs it.
 #
 # Usage: Tests/Fuzz/run.sh TARGET SECONDS [CORPUS FOLDER...]
-#   TARGET           FuzzSafetensors, FuzzIndex, FuzzJSON, FuzzGGUF: a folder of Tests/Fuzz/Sources
+#   TARGET           FuzzSafetensors, FuzzIndex, FuzzJSON, FuzzGGUF, FuzzArchive: a folder of Tests/Fuzz/Sources
 #   SECONDS          how long to run, quietly; 0 runs until something is found or Ctrl-C, and shows its progress
 #   CORPUS FOLDER    inputs to start from; Fixtures/malformed and Fixtures/golden unless given
 #

@@ -13,6 +13,7 @@
 #include "cbk_iq.h"
 #include "cbk_k.h"
 #include "cbk_measure.h"
+#include "cbk_planes.h"
 #include "cbk_products.h"
 #include "cbk_scheme.h"
 

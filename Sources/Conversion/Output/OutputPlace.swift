@@ -1,22 +1,22 @@
-internal import ByteStreams
+package import ByteStreams
 internal import Checkpoint
-internal import TensorFormats
+package import TensorFormats
 
 /// OUTPUT as the user named it: a directory that is there and held open, or the place for one.
 ///
 /// The path is followed once. From then on everything goes by the open directory.
-struct OutputPlace {
+package struct OutputPlace {
   /// What the user named, without slashes at its end.
-  let path: String
+  package let path: String
   /// The directory, if it is there.
-  let directory: HeldDirectory?
+  package let directory: HeldDirectory?
   /// The directory that it will be made in, if it is not.
   private let parent: HeldDirectory?
 
   /// Looks at a path and touches nothing.
   ///
   /// - Throws: `.cannotCreate` if something else is there, or nothing to make it in.
-  init(_ named: String) throws(CheckpointError) {
+  package init(_ named: String) throws(CheckpointError) {
     var path = named
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
@@ -39,7 +39,7 @@ struct OutputPlace {
   }
 
   /// The directory itself (if it is there) and all that it lies in.
-  var ancestry: [FileIdentity] {
+  package var ancestry: [FileIdentity] {
     FileSystem.ancestry(of: directory == nil ? splitPath(path).directory : path)
   }
 
@@ -49,7 +49,7 @@ struct OutputPlace {
   ///   - bytes: The room that a new one will need.
   ///   - patience: How long to wait for another process.
   /// - Throws: `.busy` if another process is writing there, `.inputOutput` without room.
-  func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError) -> HeldDirectory {
+  package func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError) -> HeldDirectory {
     let acquired: HeldDirectory
     if let directory {
       acquired = directory
@@ -70,7 +70,7 @@ struct OutputPlace {
 }
 
 /// - Throws: `.inputOutput` if there is less room than needed.
-func checkRoom(for needed: Int, in free: Int?, path: String) throws(CheckpointError) {
+package func checkRoom(for needed: Int, in free: Int?, path: String) throws(CheckpointError) {
   guard let free, free < needed else { return }
   throw CheckpointError(
     .inputOutput, "\(needed) bytes are needed, \(free) are free", path: path,

@@ -1,0 +1,206 @@
+public import ByteStreams
+internal import CZstd
+internal import Synchronization
+public import TensorFormats
+
+/// The original bytes of any `.zst` file, for readers that go forward once.
+///
+/// For files that are one large frame, which can only be decompressed from their first byte on. A read further ahead
+/// decompresses what lies between; a read that goes back begins again at the start, which is refused after a few times:
+/// a reader that parses a header twice may, one that jumps about should use ``ArchiveSource`` or unpack the file.
+/// Archives of this toolkit are refused: their frames hold bytes in another order.
+///
+/// Reads from several threads wait for each other. Memory: a window of at most 128 MiB, which is what the `zstd` program
+/// takes without being asked, and a buffer.
+public final class SequentialZstdSource: ByteSource {
+  public let path: String
+  public let byteCount: Int
+  private let state: Mutex<ZstdStream>
+  private static let mostRestarts = 8
+
+  /// Opens a file. If its frames do not state their sizes, it is decompressed once to learn its own.
+  ///
+  /// - Throws: `.malformed` or `.truncated` for what is no file of zstd, `.unsupported` for windows beyond the limit and
+  ///   for archives of this toolkit. The error names the file and the byte in it.
+  public convenience init(_ source: any ByteSource) throws(CheckpointError) {
+    do throws(CheckpointError) {
+      if let index = try? FrameIndex(seekTableOf: source), index.isOurs {
+        throw CheckpointError(
+          .unsupported, "is an archive of this toolkit, whose bytes are in another order",
+          remedy: "restore it with step3-convert restore")
+      }
+      try self.init(source, byteCount: Self.byteCount(of: source))
+    } catch {
+      throw error.at(path: source.path)
+    }
+  }
+
+  private init(_ source: any ByteSource, byteCount: Int) throws(CheckpointError) {
+    path = source.path
+    self.byteCount = byteCount
+    state = Mutex(ZstdStream(source))
+  }
+
+  /// The sum of what frames state, or what there is.
+  private static func byteCount(of source: any ByteSource) throws(CheckpointError) -> Int {
+    var walker = FrameWalker(source)
+    var total = 0
+    while let frame = try walker.next() {
+      guard let stated = frame.contentByteCount else { return try ZstdStream(source).countBytes() }
+      let (sum, overflow) = total.addingReportingOverflow(Int(clamping: stated))
+      guard !overflow, stated <= UInt64(frame.position.count) * UInt64(ArchiveFormat.mostExpansion) else {
+        throw CheckpointError(
+          .malformed, "a frame of \(frame.position.count) bytes cannot stand for \(stated)",
+          offset: frame.position.lowerBound)
+      }
+      total = sum
+    }
+    return total
+  }
+
+  public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    let wanted = buffer.byteCount
+    guard offset >= 0, wanted <= byteCount - offset else {
+      throw CheckpointError(
+        .truncated, "\(wanted) bytes are wanted, \(max(0, byteCount - offset)) are left of the original",
+        path: path)
+    }
+    // The closure cannot take `buffer`, which is not to escape; its memory can.
+    let failure: CheckpointError? = unsafe buffer.withUnsafeMutableBytes { target in
+      state.withLock { stream in
+        do throws(CheckpointError) {
+          if offset < stream.position {
+            guard stream.restarts < Self.mostRestarts else {
+              throw CheckpointError(
+                .unsupported,
+                "byte \(offset) of the original is wanted again, and the file can only be read from its start",
+                remedy: FrameIndex.noRandomAccessRemedy)
+            }
+            stream.restart()
+          }
+          try stream.skip(to: offset)
+          try unsafe stream.read(into: target)
+          return nil
+        } catch {
+          return error
+        }
+      }
+    }
+    if let failure { throw failure.at(path: path) }
+  }
+}
+
+/// A stream of frames being decompressed.
+///
+/// `@unchecked Sendable`: it lives in a lock.
+@safe private final class ZstdStream: @unchecked Sendable {
+  private let source: any ByteSource
+  private let context: OpaquePointer
+  private var input: [UInt8] = []
+  private var inputPosition = 0
+  /// Where `input` ends in the file.
+  private var sourcePosition = 0
+  /// Whether the last frame has come to its end.
+  private var isBetweenFrames = true
+  private(set) var position = 0
+  private(set) var restarts = 0
+
+  init(_ source: any ByteSource) {
+    guard let context = unsafe ZSTD_createDCtx() else { preconditionFailure("out of memory") }
+    self.source = source
+    unsafe self.context = context
+    _ = unsafe ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, ArchiveFormat.largestWindowLog)
+  }
+
+  deinit { _ = unsafe ZSTD_freeDCtx(context) }
+
+  func restart() {
+    _ = unsafe ZSTD_DCtx_reset(context, ZSTD_reset_session_only)
+    input = []
+    (inputPosition, sourcePosition, position) = (0, 0, 0)
+    isBetweenFrames = true
+    restarts += 1
+  }
+
+  /// How much is left.
+  func countBytes() throws(CheckpointError) -> Int {
+    try skip(to: nil)
+    return position
+  }
+
+  /// Goes on to a place, or to the end.
+  func skip(to place: Int?) throws(CheckpointError) {
+    var scratch = [UInt8](repeating: 0, count: 1 << 17)
+    while place.map({ position < $0 }) ?? true {
+      let wanted = min(scratch.count, place.map { $0 - position } ?? .max)
+      var done = 0
+      var failure: CheckpointError?
+      unsafe scratch.withUnsafeMutableBytes { bytes in
+        do throws(CheckpointError) {
+          done = try unsafe some(UnsafeMutableRawBufferPointer(rebasing: bytes[..<wanted]))
+        } catch { failure = error }
+      }
+      if let failure { throw failure }
+      guard done > 0 else { return }
+    }
+  }
+
+  /// Fills a buffer.
+  func read(into target: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
+    var done = 0
+    while done < target.count {
+      let count = try unsafe some(UnsafeMutableRawBufferPointer(rebasing: target[done...]))
+      guard count > 0 else {
+        throw CheckpointError(.truncated, "the frames end before what they announced", offset: sourcePosition)
+      }
+      done += count
+    }
+  }
+
+  /// The next bytes, at least one unless there are none.
+  private func some(_ target: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> Int {
+    while true {
+      if inputPosition == input.count {
+        guard sourcePosition < source.byteCount else {
+          guard isBetweenFrames else {
+            throw CheckpointError(
+              .truncated, "the file ends inside of a frame", offset: source.byteCount,
+              remedy: "the download may be incomplete")
+          }
+          return 0
+        }
+        let end = min(source.byteCount, sourcePosition + 1 << 17)
+        input = try source.readBytes(sourcePosition..<end)
+        (inputPosition, sourcePosition) = (0, end)
+      }
+      var produced = 0
+      let result = unsafe input.withUnsafeBytes { bytes in
+        var from = unsafe ZSTD_inBuffer(src: bytes.baseAddress, size: bytes.count, pos: inputPosition)
+        var to = unsafe ZSTD_outBuffer(dst: target.baseAddress, size: target.count, pos: 0)
+        let result = unsafe ZSTD_decompressStream(context, &to, &from)
+        inputPosition = unsafe from.pos
+        produced = unsafe to.pos
+        return result
+      }
+      guard ZSTD_isError(result) == 0 else { throw failure(result) }
+      isBetweenFrames = result == 0
+      position += produced
+      if produced > 0 { return produced }
+    }
+  }
+
+  private func failure(_ result: Int) -> CheckpointError {
+    let offset = sourcePosition - input.count + inputPosition
+    guard ZSTD_getErrorCode(result) == ZSTD_error_frameParameter_windowTooLarge else {
+      return CheckpointError(
+        .malformed, "a frame is damaged: \(unsafe String(cString: ZSTD_getErrorName(result)))",
+        offset: offset,
+        remedy: "fetch the file again")
+    }
+    return CheckpointError(
+      .unsupported,
+      "needs a window of more than 2^\(ArchiveFormat.largestWindowLog) bytes to be decompressed",
+      offset: offset,
+      remedy: "unpack it with zstd -d --long=31")
+  }
+}

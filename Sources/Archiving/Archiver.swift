@@ -1,0 +1,223 @@
+public import Archives
+internal import ByteStreams
+internal import Checkpoint
+internal import Conversion
+internal import GGUF
+internal import JSON
+public import ParallelWork
+internal import Safetensors
+internal import Synchronization
+public import TensorFormats
+
+/// Makes an archive of a directory: weight files compressed without loss, all others as they are.
+public struct Archiver: Sendable {
+  private let listing: SourceListing
+  private let options: ArchivingOptions
+
+  /// Lists what is to be archived.
+  ///
+  /// - Throws: `.notFound` if there is no such directory, `.unfinished`, `.unsupported` or `.invalidRequest` if it cannot
+  ///   be archived.
+  public init(_ source: String, options: ArchivingOptions) throws(CheckpointError) {
+    listing = try SourceListing(source)
+    self.options = options
+  }
+
+  /// The bytes of all files, which `advance` of a monitor adds up to.
+  public var bytes: Int { listing.bytes }
+
+  /// What became of it.
+  public struct Outcome: Sendable {
+    /// As it was written.
+    public let manifest: ArchiveManifest
+    /// Files that an earlier run had finished.
+    public let reusedFiles: Int
+    /// Whether the archive was complete before.
+    public let wasComplete: Bool
+  }
+
+  /// Archives into `output`, which must not exist unless resuming is allowed.
+  ///
+  /// Memory: about `options.memory`, and some 100 bytes for each tensor.
+  ///
+  /// - Parameter warn: Called with what the user should know of the source.
+  /// - Throws: ``CheckpointError``: `.cannotCreate` if something is in the way, `.inputOutput` for a full disk,
+  ///   `.sourceChanged` if a file changes meanwhile, `.invalidRequest` if something else was begun there;
+  ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
+  public func run(
+    into output: String, monitor: WorkMonitor = WorkMonitor(),
+    warn: @escaping @Sendable (String) -> Void = { _ in }
+  ) async throws -> Outcome {
+    let work: WorkDirectory
+    // Weights become smaller, but nobody knows yet how much.
+    let kept = listing.files.reduce(0) { $0 + ($1.isWeights ? 0 : $1.bytes) }
+    switch try WorkDirectory.open(
+      output, source: listing.root, identity: try identity(), completedBy: ArchiveManifest.fileName,
+      bytes: kept,
+      resume: options.resume)
+    {
+    case .working(let opened): work = opened
+    case .complete(let root):
+      let manifest = try ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: root))
+      guard manifest.files.map(\.path) == listing.files.map(\.path),
+        manifest.files.map(\.bytes) == listing.files.map(\.bytes)
+      else {
+        throw CheckpointError(
+          .cannotCreate, "is the archive of another directory", path: output, remedy: "choose another output")
+      }
+      return Outcome(manifest: manifest, reusedFiles: manifest.files.count, wasComplete: true)
+    }
+    let plans = try await plan(except: work.finished, warn)
+    try checkRoom(for: missing(plans, work), in: work.root.freeSpace, path: output)
+    try work.createDirectories(above: listing.files.map(\.stored), and: listing.emptyDirectories)
+    var records: [ArchiveManifest.File] = []
+    var reused = 0
+    // Nothing takes the directory for a complete output before this one is there.
+    let last = OutputMarkers.manifest
+    for file in listing.files.filter({ $0.path != last }) + listing.files.filter({ $0.path == last }) {
+      try Task.checkCancellation()
+      monitor.item(file.path)
+      if let record = try work.record(of: file.stored) {
+        records.append(try ArchiveManifest.File(record))
+        reused += 1
+        monitor.advance(file.bytes)
+        continue
+      }
+      let source = try open(file)
+      if let sections = plans[file.path]?.sections {
+        records.append(
+          try await FileArchiver(source: source, sections: sections, limits: options.limits, monitor: monitor)
+            .run(file, into: work))
+      } else {
+        records.append(try copy(file, source, into: work, monitor))
+      }
+    }
+    let manifest = ArchiveManifest(
+      tool: toolkitVersion, zstd: PieceEncoder.libraryVersion, files: records.sorted { $0.path < $1.path },
+      directories: listing.emptyDirectories)
+    try work.complete((ArchiveManifest.fileName, manifest.text))
+    return Outcome(manifest: manifest, reusedFiles: reused, wasComplete: false)
+  }
+
+  private func open(_ file: SourceListing.File) throws(CheckpointError) -> InputFile {
+    let source = try InputFile("\(listing.root)/\(file.path)")
+    guard source.byteCount == file.bytes else {
+      throw CheckpointError(
+        .sourceChanged, "had \(file.bytes) bytes and has \(source.byteCount)", path: source.path,
+        remedy: "archive it when nobody writes to it")
+    }
+    return source
+  }
+}
+
+// MARK: - Planning
+
+extension Archiver {
+  private struct PlannedFile: Sendable {
+    let sections: [PlannedSection]
+    /// What they will take, by their samples.
+    let estimatedBytes: Int
+  }
+
+  /// What is archived, on one line: names, sizes and how files begin.
+  private func identity() throws(CheckpointError) -> String {
+    struct Identity: Encodable {
+      var job = "archive"
+      let tool: String
+      let zstd: String
+      var files: [File] = []
+      struct File: Encodable {
+        let path: String
+        let bytes: Int
+        let start: String
+      }
+    }
+    var identity = Identity(tool: toolkitVersion, zstd: PieceEncoder.libraryVersion)
+    for file in listing.files {
+      let source = try open(file)
+      var digester = XXH3Digester()
+      digester.update(try source.readBytes(0..<min(file.bytes, 1 << 16)))
+      identity.files.append(.init(path: file.path, bytes: file.bytes, start: "\(digester.finalize())"))
+    }
+    return JSONText.compact(identity)
+  }
+
+  /// Chooses a method for each tensor of each weight file.
+  private func plan(
+    except finished: [String: JSONValue], _ warn: @escaping @Sendable (String) -> Void
+  ) async throws -> [String: PlannedFile] {
+    var plans: [String: PlannedFile] = [:]
+    for file in listing.files where file.isWeights && finished[file.stored] == nil {
+      let source = try open(file)
+      let layout = try layout(of: file, source, warn)
+      final class Sections: Sendable {
+        let lock = Mutex<(sections: [PlannedSection], bytes: Double)>(([], 0))
+      }
+      let planned = Sections()
+      try await options.limits.work.run(layout.sections, scratch: { PieceEncoder() }) { section, encoder in
+        let sample = try ArchiveMethod.sample(of: section.range).map { try source.readBytes($0) }
+        return try ArchiveMethod.choose(for: section.elementType, sample: sample, encoder: encoder)
+      } takeIn: { section, choice, _ in
+        planned.lock.withLock {
+          $0.sections.append(PlannedSection(section: section, method: choice.method))
+          $0.bytes += Double(section.range.count) * choice.share
+        }
+      }
+      plans[file.path] = planned.lock.withLock {
+        PlannedFile(sections: $0.sections, estimatedBytes: Int($0.bytes))
+      }
+    }
+    return plans
+  }
+
+  /// Where a file's tensors lie. One that cannot be parsed is kept all the same.
+  private func layout(
+    of file: SourceListing.File, _ source: InputFile, _ warn: (String) -> Void
+  ) throws(CheckpointError) -> ArchiveLayout {
+    do throws(CheckpointError) {
+      let tensors: [(range: Range<Int>, elementType: ElementType)] =
+        file.path.hasSuffix(".gguf")
+        ? try GGUFHeader.read(from: source).tensors.map { ($0.byteRange, $0.elementType) }
+        : try SafetensorsHeader.read(from: source).tensors.map { ($0.byteRange, $0.elementType) }
+      return ArchiveLayout(byteCount: file.bytes, tensors: tensors) ?? ArchiveLayout(byteCount: file.bytes)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      warn("\(error) (archived as bytes of which nothing is known)")
+      return ArchiveLayout(byteCount: file.bytes)
+    }
+  }
+
+  /// The room that is still needed, as far as samples tell; a little less, so that they cannot be wrong to refuse.
+  private func missing(_ plans: [String: PlannedFile], _ work: WorkDirectory) throws(CheckpointError) -> Int {
+    var bytes = 0
+    for file in listing.files where work.finished[file.stored] == nil {
+      let there = try work.root.entry(WorkDirectory.unfinished(file.stored))?.bytes ?? 0
+      let estimate = plans[file.path].map { $0.estimatedBytes / 100 * 97 } ?? file.bytes
+      bytes += max(0, estimate - there)
+    }
+    return bytes
+  }
+
+  /// Copies a file as it is.
+  private func copy(
+    _ file: SourceListing.File, _ source: InputFile, into work: WorkDirectory, _ monitor: WorkMonitor
+  ) throws -> ArchiveManifest.File {
+    let unfinished = WorkDirectory.unfinished(file.stored)
+    try work.root.removeFile(unfinished)
+    let output = try OutputFile(unfinished, in: work.root, byteCount: file.bytes)
+    var sha256 = SHA256Digester()
+    for start in stride(from: 0, to: file.bytes, by: Batch.byteCount) {
+      try Task.checkCancellation()
+      let bytes = try source.readBytes(start..<min(file.bytes, start + Batch.byteCount))
+      sha256.update(bytes)
+      try output.write(bytes, at: start)
+      monitor.advance(bytes.count)
+    }
+    try output.synchronize()
+    let record = ArchiveManifest.File(
+      path: file.path, bytes: file.bytes, sha256: "\(sha256.finalize())", stored: file.stored,
+      storedBytes: file.bytes, methods: [])
+    try work.finish(file.stored, record)
+    return record
+  }
+}

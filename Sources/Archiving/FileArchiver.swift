@@ -1,0 +1,193 @@
+internal import Archives
+internal import ByteStreams
+internal import ParallelWork
+internal import Synchronization
+internal import TensorFormats
+
+/// Puts one weight file into the container: pieces are made side by side and appended in order.
+struct FileArchiver: Sendable {
+  let source: InputFile
+  let sections: [PlannedSection]
+  let limits: WorkLimits
+  let monitor: WorkMonitor
+
+  /// What has been appended, and the digest of what it stands for.
+  private struct State: ~Copyable {
+    var sha256 = SHA256Digester()
+    var table = ArchiveTable()
+    var methods: [MethodKey: (bytes: Int, storedBytes: Int)] = [:]
+  }
+
+  private final class SharedState: Sendable { let lock = Mutex(State()) }
+
+  private struct MethodKey: Hashable {
+    let elementType: ElementType?
+    let method: ArchiveMethod
+  }
+
+  /// A piece that is not in the file as it would be written.
+  private struct Mismatch: Error {}
+
+  private struct Made: Sendable {
+    let original: [UInt8]
+    let bytes: [UInt8]
+    let frames: [ArchiveFrame]
+  }
+
+  /// A batch that an interrupted run has appended.
+  fileprivate struct Appended: Sendable {
+    let batch: Batch
+    let frames: [Range<Int>]
+  }
+
+  /// Coders that are used again from batch to batch.
+  private final class Coders {
+    let encoder = PieceEncoder()
+    let decoder = PieceDecoder()
+  }
+
+  /// Archives the file into `name` and gives it that name.
+  ///
+  /// What an interrupted run left is decoded and compared with the source, and kept as far as it agrees.
+  func run(_ file: SourceListing.File, into work: WorkDirectory) async throws -> ArchiveManifest.File {
+    let unfinished = WorkDirectory.unfinished(file.stored)
+    let exists = try work.root.entry(unfinished) != nil
+    let output =
+      try exists
+      ? AppendFile(unfinished, in: work.root) : AppendFile(creating: unfinished, in: work.root, bytes: [])
+    let state = SharedState()
+    if exists { try await keep(InputFile(unfinished, in: work.root), state) }
+    try output.truncate(to: state.lock.withLock { $0.table.byteCount })
+    try await append(to: output, state)
+    let record = try state.lock.withLock { state throws(CheckpointError) in
+      try output.append(state.table.closing)
+      return ArchiveManifest.File(
+        path: file.path, bytes: file.bytes, sha256: "\(state.sha256.finalize())", stored: file.stored,
+        storedBytes: state.table.byteCount + state.table.closing.count, methods: Self.summary(state.methods))
+    }
+    try output.synchronize()
+    let written = try ArchiveSource(InputFile(unfinished, in: work.root))
+    guard written.byteCount == file.bytes else {
+      throw CheckpointError(.inputOutput, "does not read as it was written", path: output.path)
+    }
+    try work.finish(file.stored, record)
+    return record
+  }
+
+  private static func summary(
+    _ methods: [MethodKey: (bytes: Int, storedBytes: Int)]
+  ) -> [ArchiveManifest.MethodUse] {
+    methods.map { key, sums in
+      ArchiveManifest.MethodUse(
+        elementType: key.elementType?.rawValue, method: key.method.name, bytes: sums.bytes,
+        storedBytes: sums.storedBytes)
+    }.sorted { ($1.bytes, $0.elementType ?? "", $0.method) < ($0.bytes, $1.elementType ?? "", $1.method) }
+  }
+
+  /// Takes in a batch that is in the file.
+  private func note(
+    _ batch: Batch, _ frames: [ArchiveFrame], original: [UInt8], _ state: SharedState
+  ) throws(CheckpointError) {
+    try state.lock.withLock { state throws(CheckpointError) in
+      state.sha256.update(original)
+      for (piece, frame) in zip(batch.pieces, frames) {
+        let planned = sections[piece.section]
+        try state.table.append(frame, planned.method.transform)
+        let key = MethodKey(elementType: planned.section.elementType, method: planned.method)
+        state.methods[key, default: (0, 0)].bytes += frame.originalByteCount
+        state.methods[key, default: (0, 0)].storedBytes += frame.byteCount
+      }
+    }
+    source.discardCached(batch.range)
+    monitor.advance(batch.range.count)
+  }
+}
+
+// MARK: - Pieces
+
+extension FileArchiver {
+  /// Makes the pieces that are not there yet, side by side, and appends them in order.
+  private func append(to output: AppendFile, _ state: SharedState) async throws {
+    let start = state.lock.withLock { $0.table.originalByteCount }
+    try await limits.work.run(Batches(sections, from: start), scratch: { Coders() }) { batch, coders in
+      let original = try source.readBytes(batch.range)
+      var (bytes, frames): ([UInt8], [ArchiveFrame]) = ([], [])
+      bytes.reserveCapacity(original.count)
+      for piece in batch.pieces {
+        frames.append(
+          try unsafe coders.encoder.encode(
+            original.span.bytes.extracting(batch.place(of: piece)), by: sections[piece.section].method,
+            appendingTo: &bytes))
+      }
+      return Made(original: original, bytes: bytes, frames: frames)
+    } takeIn: { batch, made, _ in
+      try output.append(made.bytes)
+      try note(batch, made.frames, original: made.original, state)
+    }
+  }
+
+  /// Keeps what an interrupted run has appended, as far as it is what would be written.
+  private func keep(_ output: InputFile, _ state: SharedState) async throws {
+    do {
+      try await limits.work.run(AppendedBatches(sections, output), scratch: { Coders() }) { unit, coders in
+        let original = try source.readBytes(unit.batch.range)
+        let start = unit.frames[0].lowerBound
+        let bytes = try output.readBytes(start..<unit.frames[unit.frames.count - 1].upperBound)
+        return Made(
+          original: original, bytes: [],
+          frames: try zip(unit.batch.pieces, unit.frames).map { piece, frame in
+            let place = frame.lowerBound - start..<frame.upperBound - start
+            let wanted = Array(original[unit.batch.place(of: piece)])
+            var found = [UInt8](repeating: 0, count: wanted.count)
+            do {
+              var span = found.mutableSpan
+              var target = unsafe span.mutableBytes
+              try unsafe coders.decoder.decode(
+                bytes.span.bytes.extracting(place), sections[piece.section].method.transform, checksum: nil,
+                isOurs: true, into: &target)
+            } catch { throw Mismatch() }
+            guard found == wanted else { throw Mismatch() }
+            // A frame ends with the checksum of its content, which has just been compared.
+            let checksum = bytes[place].suffix(4).reversed().reduce(0 as UInt32) { $0 << 8 | UInt32($1) }
+            return ArchiveFrame(
+              byteCount: frame.count, originalByteCount: piece.range.count, checksum: checksum)
+          })
+      } takeIn: { unit, made, _ in
+        try note(unit.batch, made.frames, original: made.original, state)
+      }
+    } catch is Mismatch {
+      // From there on it is written anew.
+    }
+  }
+}
+
+/// The batches that an unfinished file holds frames for.
+private struct AppendedBatches: Sequence, IteratorProtocol {
+  private let sections: [PlannedSection]
+  private var batches: Batches
+  private var walker: FrameWalker
+  private var isAtEnd = false
+
+  init(_ sections: [PlannedSection], _ output: InputFile) {
+    self.sections = sections
+    batches = Batches(sections, from: 0)
+    walker = FrameWalker(output)
+  }
+
+  mutating func next() -> FileArchiver.Appended? {
+    guard !isAtEnd, var batch = batches.next() else { return nil }
+    var frames: [Range<Int>] = []
+    for piece in batch.pieces {
+      // What is not whole at the end of the file was being written.
+      guard let frame = try? walker.next(), !frame.isSkippable,
+        frame.contentByteCount == UInt64(piece.range.count)
+      else {
+        isAtEnd = true
+        break
+      }
+      frames.append(frame.position)
+    }
+    batch.pieces.removeLast(batch.pieces.count - frames.count)
+    return frames.isEmpty ? nil : FileArchiver.Appended(batch: batch, frames: frames)
+  }
+}

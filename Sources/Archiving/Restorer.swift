@@ -1,0 +1,167 @@
+public import Archives
+internal import ByteStreams
+internal import Checkpoint
+internal import JSON
+public import ParallelWork
+internal import Synchronization
+public import TensorFormats
+
+/// Brings back what an archive was made of, or proves that it could, by the SHA-256 of every file.
+public struct Restorer: Sendable {
+  private let archive: ArchiveDirectory
+  private let options: ArchivingOptions
+
+  /// Opens an archive.
+  ///
+  /// - Throws: `.notFound` if there is none, `.unfinished` if it is not complete, `.malformed` or `.unsupported` if its
+  ///   manifest cannot be read.
+  public init(_ path: String, options: ArchivingOptions) throws(CheckpointError) {
+    if FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
+      FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
+    {
+      throw CheckpointError(
+        .unfinished, "this is the unfinished output of an interrupted command", path: path,
+        remedy: "finish it with --resume first")
+    }
+    guard let archive = try ArchiveDirectory.open(path) else {
+      throw CheckpointError(
+        .notFound, "there is no archive: no \(ArchiveManifest.fileName) is there", path: path,
+        remedy:
+          "name a directory that step3-convert archive wrote; single files of others are unpacked by zstd -d")
+    }
+    self.archive = archive
+    self.options = options
+  }
+
+  /// What is in it.
+  public var manifest: ArchiveManifest { archive.manifest }
+
+  /// Restores into `output`, which must not exist unless resuming is allowed. No file gets its name before its SHA-256
+  /// has been found right.
+  ///
+  /// Memory: about `options.memory`, and 16 bytes for each piece of a file.
+  ///
+  /// - Throws: ``CheckpointError``: `.malformed` or `.truncated` for damage, naming the file and the byte;
+  ///   `.cannotCreate`, `.inputOutput`, `.invalidRequest`; `CancellationError`. The output is then marked unfinished, and
+  ///   what is done is kept.
+  public func run(into output: String, monitor: WorkMonitor = WorkMonitor()) async throws {
+    let work: WorkDirectory
+    switch try WorkDirectory.open(
+      output, source: archive.path, identity: identity(), completedBy: nil, bytes: manifest.bytes,
+      resume: options.resume)
+    {
+    case .working(let opened): work = opened
+    case .complete: return
+    }
+    try work.createDirectories(above: archive.names, and: manifest.directories)
+    let last = OutputMarkers.manifest
+    for file in manifest.files.filter({ $0.path != last }) + manifest.files.filter({ $0.path == last }) {
+      try Task.checkCancellation()
+      monitor.item(file.path)
+      if try work.record(of: file.path) != nil {
+        monitor.advance(file.bytes)
+        continue
+      }
+      let unfinished = WorkDirectory.unfinished(file.path)
+      try work.root.removeFile(unfinished)
+      let target = try OutputFile(unfinished, in: work.root, byteCount: file.bytes)
+      try await read(file, monitor) { bytes, offset throws(CheckpointError) in
+        try target.write(bytes, at: offset)
+      }
+      try target.synchronize()
+      try work.finish(file.path, Restored(stored: file.path, storedBytes: file.bytes))
+    }
+    try work.complete(nil)
+  }
+
+  /// What is wrong with one file.
+  public struct Finding: Sendable {
+    /// Its path below the original directory.
+    public let path: String
+    /// The first thing that was found.
+    public let error: CheckpointError
+  }
+
+  /// Decompresses every file and compares it with its SHA-256, and writes nothing.
+  ///
+  /// - Returns: What is wrong; empty if everything can be restored.
+  /// - Throws: `.inputOutput` if reading fails, `CancellationError`.
+  public func check(monitor: WorkMonitor = WorkMonitor()) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for file in manifest.files {
+      try Task.checkCancellation()
+      monitor.item(file.path)
+      do {
+        try await read(file, monitor) { _, _ in }
+      } catch let error as CheckpointError where error.code != .inputOutput {
+        findings.append(Finding(path: file.path, error: error))
+      }
+    }
+    return findings
+  }
+}
+
+extension Restorer {
+  /// A line of the journal.
+  private struct Restored: Encodable {
+    let stored: String
+    let storedBytes: Int
+  }
+
+  private func identity() -> String {
+    struct Identity: Encodable {
+      var job = "restore"
+      let tool: String
+      let archive: String
+    }
+    var digester = XXH3Digester()
+    digester.update(manifest.text)
+    return JSONText.compact(Identity(tool: toolkitVersion, archive: "\(digester.finalize())"))
+  }
+
+  /// Reads a file of the original, parts of it side by side, and compares its digest at the end.
+  private func read(
+    _ file: ArchiveManifest.File, _ monitor: WorkMonitor,
+    _ body: @escaping @Sendable (_ bytes: [UInt8], _ offset: Int) throws(CheckpointError) -> Void
+  ) async throws {
+    final class Shared: Sendable {
+      struct State: ~Copyable { var sha256 = SHA256Digester() }
+      let lock = Mutex(State())
+    }
+    let shared = Shared()
+    let source = try archive.source(of: file.path)
+    try await options.limits.work.run(Self.parts(of: source)) { range in
+      let bytes = try source.readBytes(range)
+      try body(bytes, range.lowerBound)
+      return bytes
+    } takeIn: { range, bytes in
+      shared.lock.withLock { $0.sha256.update(bytes) }
+      source.discardCached(range)
+      monitor.advance(bytes.count)
+    }
+    let found = shared.lock.withLock { "\($0.sha256.finalize())" }
+    guard found == file.sha256 else {
+      throw CheckpointError(
+        .malformed, "does not give the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
+        path: source.path, remedy: "fetch the file again")
+    }
+  }
+
+  /// Whole pieces, so that none is decompressed twice.
+  private static func parts(of source: any ByteSource) -> [Range<Int>] {
+    guard let archive = source as? ArchiveSource else {
+      return stride(from: 0, to: source.byteCount, by: Batch.byteCount).map {
+        $0..<min($0 + Batch.byteCount, source.byteCount)
+      }
+    }
+    var parts: [Range<Int>] = []
+    for piece in archive.pieces {
+      if let last = parts.last, piece.upperBound - last.lowerBound <= Batch.byteCount {
+        parts[parts.count - 1] = last.lowerBound..<piece.upperBound
+      } else {
+        parts.append(piece)
+      }
+    }
+    return parts
+  }
+}

@@ -1,0 +1,99 @@
+internal import CBlockKernels
+
+/// Floats taken apart into planes of bytes, so that what can be compressed (exponents) lies apart from what cannot
+/// (mantissas); and put together again.
+///
+/// Of an element of two bytes there are two planes, of one of four bytes four, each with one byte of every element:
+///
+///     plane 0   the eight bits below the sign: of BF16 and F32 the exponent
+///     plane 1   the sign above the seven bits that follow
+///     plane 2   the next byte (four bytes only)
+///     plane 3   the least significant byte (four bytes only)
+///
+/// Elements are little-endian. Bytes behind the last whole element follow the planes as they are.
+public enum BytePlanes {
+  /// Takes elements apart.
+  ///
+  /// - Parameters:
+  ///   - width: The bytes of an element, 2 or 4.
+  ///   - planes: As many bytes as `elements`.
+  /// - Precondition: The two do not overlap.
+  /// - Complexity: O(*n*), at memory speed.
+  public static func split(
+    _ elements: RawSpan, width: Int, into planes: inout MutableRawSpan, tier: KernelTier = .active
+  ) {
+    check(width, elements.byteCount, planes.byteCount)
+    let count = elements.byteCount / width
+    unsafe elements.withUnsafeBytes { elements in
+      unsafe planes.withUnsafeMutableBytes { planes in
+        guard let from = elements.baseAddress, let to = planes.baseAddress else { return }
+        unsafe cbk_split_planes(
+          tier.kernelValue, from.assumingMemoryBound(to: UInt8.self), count, width,
+          to.assumingMemoryBound(to: UInt8.self))
+        unsafe copyRest(elements, planes, from: count * width)
+      }
+    }
+  }
+
+  /// Puts together what ``split(_:width:into:tier:)`` took apart.
+  ///
+  /// - Precondition: As there.
+  /// - Complexity: O(*n*), at memory speed.
+  public static func join(
+    _ planes: RawSpan, width: Int, into elements: inout MutableRawSpan, tier: KernelTier = .active
+  ) {
+    check(width, elements.byteCount, planes.byteCount)
+    let count = planes.byteCount / width
+    unsafe planes.withUnsafeBytes { planes in
+      unsafe elements.withUnsafeMutableBytes { elements in
+        guard let from = planes.baseAddress, let to = elements.baseAddress else { return }
+        unsafe cbk_join_planes(
+          tier.kernelValue, from.assumingMemoryBound(to: UInt8.self), count, width,
+          to.assumingMemoryBound(to: UInt8.self))
+        unsafe copyRest(planes, elements, from: count * width)
+      }
+    }
+  }
+
+  private static func check(_ width: Int, _ elements: Int, _ planes: Int) {
+    precondition(width == 2 || width == 4, "elements have two or four bytes")
+    precondition(elements == planes, "planes have the bytes of their elements")
+  }
+
+  private static func copyRest(
+    _ from: UnsafeRawBufferPointer, _ to: UnsafeMutableRawBufferPointer, from start: Int
+  ) {
+    for index in start..<from.count { unsafe to[index] = from[index] }
+  }
+}
+
+// MARK: - The definition
+
+extension BytePlanes {
+  /// ``split(_:width:into:tier:)``, element by element.
+  package static func splitReference(_ elements: [UInt8], width: Int) -> [UInt8] {
+    let count = elements.count / width
+    var planes = elements
+    for index in 0..<count {
+      // From the most significant byte on.
+      let bytes = elements[index * width..<(index + 1) * width].reversed().map { $0 }
+      planes[index] = bytes[0] << 1 | bytes[1] >> 7
+      planes[count + index] = bytes[0] & 0x80 | bytes[1] & 0x7F
+      for plane in 2..<max(2, width) { planes[plane * count + index] = bytes[plane] }
+    }
+    return planes
+  }
+
+  /// ``join(_:width:into:tier:)``, element by element.
+  package static func joinReference(_ planes: [UInt8], width: Int) -> [UInt8] {
+    let count = planes.count / width
+    var elements = planes
+    for index in 0..<count {
+      let (high, low) = (planes[index], planes[count + index])
+      var bytes = [low & 0x80 | high >> 1, high << 7 | low & 0x7F]
+      for plane in 2..<max(2, width) { bytes.append(planes[plane * count + index]) }
+      for (place, byte) in bytes.reversed().enumerated() { elements[index * width + place] = byte }
+    }
+    return elements
+  }
+}

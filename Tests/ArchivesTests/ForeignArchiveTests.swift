@@ -1,0 +1,165 @@
+import Archives
+import ByteStreams
+import CheckpointTesting
+import TensorFormats
+import Testing
+
+/// Files of zstd that others made, and files that were made to do harm.
+@Suite struct ForeignArchiveTests {
+  static let content = Weights.random(400_000, seed: 1)
+
+  static func little(_ value: Int, _ count: Int = 4) -> [UInt8] {
+    (0..<count).map { UInt8(value >> (8 * $0) & 255) }
+  }
+
+  /// A seek table without checksums.
+  static func table(_ entries: [(Int, Int)], count: Int? = nil, descriptor: UInt8 = 0) -> [UInt8] {
+    let content =
+      entries.flatMap { little($0.0) + little($0.1) } + little(count ?? entries.count) + [descriptor]
+      + little(0x8F92_EAB1)
+    return little(0x184D_2A5E) + little(content.count) + content
+  }
+
+  private func open(_ bytes: [UInt8]) throws -> ArchiveSource {
+    try ArchiveSource(MemorySource(bytes, path: "x.zst"))
+  }
+
+  private func refused(_ bytes: [UInt8], _ code: CheckpointError.Code, _ words: String) {
+    let error = #expect(throws: CheckpointError.self) {
+      let source = try open(bytes)
+      _ = try source.readBytes(0..<source.byteCount)
+    }
+    #expect(error?.code == code, "\(error?.description ?? "")")
+    #expect(error?.message.contains(words) == true, "\(error?.description ?? "")")
+    #expect(error?.path == "x.zst")
+  }
+
+  @Test func framesThatStateTheirSizes() throws {
+    let parts = [Self.content[..<1000], Self.content[1000..<300_000], Self.content[300_000...]]
+    let skippable = Self.little(0x184D_2A53) + Self.little(3) + [1, 2, 3]
+    let bytes = parts.flatMap { SmallArchive.frame(Array($0), stated: UInt64($0.count)) + skippable }
+    let source = try open(bytes)
+    #expect(!source.isContainer && source.byteCount == Self.content.count)
+    #expect(try source.readBytes(0..<400_000) == Self.content)
+    #expect(try source.readBytes(999..<300_001) == Array(Self.content[999..<300_001]))
+    #expect(try open([]).byteCount == 0)
+  }
+
+  @Test func seekableFilesOfOthers() throws {
+    let (first, second) = (Array(Self.content[..<70_000]), Array(Self.content[70_000...]))
+    let frames = [SmallArchive.frame(first, stated: nil), SmallArchive.frame(second, stated: nil)]
+    let table = Self.table([(frames[0].count, 70_000), (frames[1].count, 330_000)])
+    let source = try open(frames[0] + frames[1] + table)
+    #expect(!source.isContainer)
+    #expect(try source.readBytes(0..<400_000) == Self.content)
+    #expect(try source.readBytes(69_000..<71_000) == Array(Self.content[69_000..<71_000]))
+  }
+
+  @Test func oneLargeFrameIsRefusedWithAWayOut() throws {
+    refused(SmallArchive.frame(Self.content, stated: nil), .unsupported, "does not say how many bytes")
+    let large = [UInt8](repeating: 1, count: 200_000)
+    // 1.6 GB of repeated bytes.
+    var bomb = SmallArchive.frame([], stated: 12_500 << 17)
+    bomb.removeLast(3)
+    bomb += (0..<12_500).flatMap { [UInt8]([$0 == 12_499 ? 3 : 2, 0, 16, 7]) }
+    refused(bomb, .unsupported, "would have to be decoded whole")
+    let error = #expect(throws: CheckpointError.self) { try open(bomb) }
+    #expect(
+      error?.remedy?.contains("zstd -d") == true && error?.remedy?.contains("step3-convert archive") == true)
+    refused(SmallArchive.frame(large, stated: 1 << 60), .unsupported, "would have to be decoded whole")
+  }
+
+  @Test func hostileTables() {
+    let frame = SmallArchive.frame(Array(Self.content[..<1000]), stated: 1000)
+    refused(frame + Self.table([(frame.count, 1000), (5, 5)]), .malformed, "lie before it")
+    refused(frame + Self.table([(frame.count - 1, 1000)]), .malformed, "lie before it")
+    refused(frame + frame + Self.table([(frame.count, 1000)]), .malformed, "lie before it")
+    refused(frame + Self.table([(frame.count, 999)]), .malformed, "states 1000 bytes where the table has 999")
+    refused(frame + Self.table([(frame.count, 4_000_000_000)]), .malformed, "cannot stand for 4000000000")
+    refused(frame + Self.table([(0, 1000), (frame.count, 0)]), .malformed, "cannot stand for")
+    refused(
+      frame + Self.table([(frame.count, 1000)], count: 300_000_000), .malformed, "the file is too short")
+    refused(frame + Self.table([(frame.count, 1000)], descriptor: 0x40), .unsupported, "reserved bits")
+    // Two frames as one, and one as two.
+    let half = SmallArchive.frame(Array(Self.content[..<500]), stated: 500)
+    refused(half + half + Self.table([(2 * half.count, 1000)]), .malformed, "where the table has 1000")
+    let nameless = SmallArchive.frame(Array(Self.content[..<500]), stated: nil)
+    refused(
+      nameless + nameless + Self.table([(2 * nameless.count, 1000)]), .malformed,
+      "bytes that the table gives it")
+    refused(frame + Self.table([(10, 500), (frame.count - 10, 500)]), .malformed, "")
+    // Much air around little.
+    let air = [UInt8](repeating: 0, count: 70_000)
+    refused(frame + air + Self.table([(frame.count + air.count, 1000)]), .malformed, "takes")
+  }
+
+  @Test func petabytesAreRefusedAtOnce() {
+    // A million entries of nearly 128 MiB each, of which no byte is there.
+    let entries = [(Int, Int)](repeating: (4096, 100 << 20), count: 1_000_000)
+    refused(Self.table(entries), .malformed, "lie before it")
+  }
+
+  @Test func brokenMaps() throws {
+    let (_, archive) = try ArchiveSourceTests.mixed()
+    let place = try #require(
+      archive.indices.first { archive[$0...].starts(with: Array("STEP3ZST".utf8)) })
+    func changed(_ offset: Int, _ value: UInt8) -> [UInt8] {
+      var bytes = archive
+      bytes[place + offset] = value
+      return bytes
+    }
+    refused(changed(8, 2), .unsupported, "version 2")
+    refused(changed(12, 99), .malformed, "runs need")
+    refused(changed(16, archive[place + 16] ^ 1), .malformed, "checksum")
+    refused(changed(28, 9), .malformed, "checksum")
+  }
+
+  @Test func walksAreChecked() {
+    let frame = SmallArchive.frame(Array(Self.content[..<1000]), stated: 1000)
+    refused(Array(frame.dropLast(10)), .truncated, "not whole")
+    refused(frame + [1, 2, 3], .truncated, "inside of a frame")
+    refused(frame + Array("no frame of zstd at all".utf8), .malformed, "no frame of zstd")
+    refused(Self.little(0x184D_2A50) + Self.little(0xFFFF_FFF0), .truncated, "not whole")
+    var wrongBlock = frame
+    wrongBlock[14] |= 6
+    refused(wrongBlock, .malformed, "no block of zstd")
+    refused(SmallArchive.frame(Array(Self.content[..<1000]), stated: 2000), .malformed, "")
+  }
+}
+
+/// Files that can only be read from the start.
+@Suite struct SequentialSourceTests {
+  @Test(arguments: [true, false]) func readsForward(stated: Bool) throws {
+    let content = ForeignArchiveTests.content
+    let bytes =
+      SmallArchive.frame(Array(content[..<399_990]), stated: stated ? 399_990 : nil)
+      + SmallArchive.frame(Array(content[399_990...]), stated: stated ? 10 : nil)
+    let source = try SequentialZstdSource(MemorySource(bytes))
+    #expect(source.byteCount == 400_000)
+    #expect(try source.readBytes(0..<8) == Array(content[..<8]))
+    #expect(try source.readBytes(0..<3000) == Array(content[..<3000]))
+    #expect(try source.readBytes(200_000..<399_999) == Array(content[200_000..<399_999]))
+    #expect(try source.readBytes(399_999..<400_000) == Array(content[399_999...]))
+    let error = #expect(throws: CheckpointError.self) { for _ in 0..<20 { _ = try source.readBytes(5..<9) } }
+    #expect(error?.code == .unsupported && error?.remedy?.contains("zstd -d") == true)
+  }
+
+  @Test func refusals() throws {
+    let content = Array(ForeignArchiveTests.content[..<5000])
+    func refused(_ bytes: [UInt8], _ code: CheckpointError.Code, _ words: String) {
+      let error = #expect(throws: CheckpointError.self) {
+        let source = try SequentialZstdSource(MemorySource(bytes, path: "x.zst"))
+        _ = try source.readBytes(0..<source.byteCount)
+      }
+      #expect(error?.code == code && error?.path == "x.zst", "\(error?.description ?? "")")
+      #expect(error?.message.contains(words) == true, "\(error?.description ?? "")")
+    }
+    refused(SmallArchive.frame(content, stated: nil, windowLog: 31), .unsupported, "window")
+    let long = ForeignArchiveTests.content
+    refused(SmallArchive.frame(long, stated: UInt64(long.count), windowLog: 31), .unsupported, "window")
+    refused(Array(SmallArchive.frame(content, stated: nil).dropLast(7)), .truncated, "")
+    refused(SmallArchive.frame(content, stated: 1 << 62), .malformed, "cannot stand for")
+    refused(Array("just some text".utf8), .malformed, "no frame of zstd")
+    refused(try ArchiveSourceTests.mixed().archive, .unsupported, "another order")
+  }
+}
