@@ -111,6 +111,11 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    // What a user names as a source, wherever it lies and however it is kept.
+    .target(
+      name: "Stores", dependencies: ["TensorFormats", "ByteStreams", "Archives", "RemoteFiles", "Checkpoint"],
+      swiftSettings: strict),
+
     // MARK: The model
     .target(
       name: "Step3Model",
@@ -205,21 +210,21 @@ let package = Package(
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "ParallelWork", "CommandSupport", "Inspection", "Checkpoint", "JSON", "TensorFormats", "Patterns",
+        "ParallelWork", "CommandSupport", "Inspection", "Stores", "Checkpoint", "JSON", "TensorFormats", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
+        "Archives", "Archiving", "Stores", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
         "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "Comparison", "ParallelWork", "CommandSupport", "Verification", "ServingEngines", "Checkpoint",
+        "Comparison", "ParallelWork", "CommandSupport", "Verification", "Stores", "ServingEngines", "Checkpoint",
         "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],

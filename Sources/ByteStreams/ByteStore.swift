@@ -28,10 +28,19 @@ public protocol ByteStore: Sendable {
   /// The size of a file in bytes, without opening it; `nil` if there is none.
   func size(of name: String) -> Int?
 
+  /// The SHA-256 that was published for a file; `nil` where none was.
+  func sha256(of name: String) -> Digest?
+
   /// Opens a file.
   ///
   /// - Throws: `.notFound` if there is no readable regular file of that name.
   func open(_ name: String) throws(CheckpointError) -> any ByteSource
+
+  /// Opens files whose starts are going to be read.
+  ///
+  /// - Returns: In the order of the names.
+  /// - Throws: As ``open(_:)``.
+  func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource]
 
   /// The store of one folder; the store itself for the empty name.
   func folder(_ name: String) -> any ByteStore
@@ -63,6 +72,12 @@ extension ByteStore {
         path: file.path)
     }
     return try file.readBytes(0..<file.byteCount)
+  }
+
+  public func sha256(of name: String) -> Digest? { nil }
+
+  public func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
+    try names.map { (name) throws(CheckpointError) in try open(name) }
   }
 
   public func folder(_ name: String) -> any ByteStore { name.isEmpty ? self : FolderStore(of: self, name) }
@@ -107,6 +122,7 @@ struct FolderStore: ByteStore {
   }
   func isTaken(_ name: String) -> Bool { base.isTaken(joinPath(self.name, name)) }
   func kind(of name: String) -> FileSystem.Kind? { base.kind(of: joinPath(self.name, name)) }
+  func sha256(of name: String) -> Digest? { base.sha256(of: joinPath(self.name, name)) }
   func size(of name: String) -> Int? { base.size(of: joinPath(self.name, name)) }
   func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     try base.open(joinPath(self.name, name))

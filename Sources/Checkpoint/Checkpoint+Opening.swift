@@ -13,13 +13,20 @@ extension Checkpoint {
   ///   is not clear which files are the model.
   /// - Complexity: Proportional to the headers; no tensor data is read.
   public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
-    guard FileSystem.kind(of: path) != nil else {
-      throw CheckpointError(.notFound, "there is no such file or directory", path: path)
-    }
-    let path = try HuggingFaceCache.resolve(path)
+    let path = try resolve(path)
     if FileSystem.kind(of: path) == .directory { return try open(in: DirectoryStore(path)) }
     let (directory, name) = splitPath(path)
     return try open(name, in: DirectoryStore(directory), path: path)
+  }
+
+  /// The path that a path stands for: the snapshot in Hugging Face's cache where it leads there, else itself.
+  ///
+  /// - Throws: `.notFound` if there is nothing; as ``open(_:)`` for a cache.
+  package static func resolve(_ path: String) throws(CheckpointError) -> String {
+    guard FileSystem.kind(of: path) != nil else {
+      throw CheckpointError(.notFound, "there is no such file or directory", path: path)
+    }
+    return try HuggingFaceCache.resolve(path)
   }
 
   /// Opens one file of a store, and what belongs to it: one `.safetensors` file, an `index.json`, one `.gguf` file or the
@@ -27,7 +34,7 @@ extension Checkpoint {
   ///
   /// - Parameter path: What the user named.
   /// - Throws: As ``open(_:)``.
-  static func open(
+  public static func open(
     _ name: String, in store: any ByteStore, path: String
   ) throws(CheckpointError) -> Checkpoint {
     let listing = try DirectoryListing(store)
@@ -129,8 +136,7 @@ extension Checkpoint {
     var files: [File] = []
     var tensors: [Tensor] = []
     var headers: [String: SafetensorsHeader] = [:]
-    for shard in shards {
-      let source = try store.open(shard)
+    for (shard, source) in zip(shards, try store.openAll(shards)) {
       let header = try SafetensorsHeader.read(from: source)
       tensors += header.tensors.map {
         Tensor(

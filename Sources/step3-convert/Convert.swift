@@ -5,6 +5,7 @@ import Conversion
 import ServingEngines
 import Quantization
 import ShardPlanning
+import Stores
 import TensorFormats
 
 /// `step3-convert SOURCE OUTPUT`: the conversion itself.
@@ -32,7 +33,8 @@ struct Convert: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let checkpoint = try Checkpoint.open(source)
+    let location = try Location(source, keeping: running.keepSource)
+    let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
     try planning.require(planned.plan)
@@ -41,5 +43,6 @@ struct Convert: ToolCommand {
     try await PlannedRun(
       planned: planned, checkpoint: checkpoint, output: output, running: running, common: common
     ).run()
+    if !running.dryRun { try location.completeKept() }
   }
 }

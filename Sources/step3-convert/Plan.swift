@@ -4,6 +4,7 @@ import CommandSupport
 import Conversion
 import ServingEngines
 import ShardPlanning
+import Stores
 
 /// `step3-convert plan`: what a conversion would do.
 struct Plan: ToolCommand {
@@ -40,7 +41,7 @@ struct Plan: ToolCommand {
   }
 
   func run() async throws {
-    let checkpoint = try Checkpoint.open(source)
+    let checkpoint = try Location(source).open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
     let plan = planned.plan

@@ -3,6 +3,7 @@ import Checkpoint
 import CommandSupport
 import Conversion
 import ShardPlanning
+import Stores
 import TensorFormats
 
 /// `step3-convert run`: a stored plan, run without planning again.
@@ -69,13 +70,15 @@ struct Run: ToolCommand {
       throw ValidationError(
         "\(option) does not go with --overwrite: remove the output first, or choose another.")
     }
+    if running.keepSource != nil { throw ValidationError("\(option) does not go with --keep-source.") }
     if running.discardOutput { throw ValidationError("\(option) does not go with --discard-output.") }
     if seal, running.dryRun { throw ValidationError("--seal does not go with --dry-run.") }
   }
 
   func run() async throws {
     let stored = try StoredPlan(reading: plan)
-    let checkpoint = try open(stored)
+    let location = try location(of: stored)
+    let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     var importance: ImportanceFile?
     if let file = imatrix ?? stored.importance { importance = try ImportanceFile(file) }
@@ -90,6 +93,7 @@ struct Run: ToolCommand {
       } else {
         try await run.run()
       }
+      if share == nil, !running.dryRun { try location.completeKept() }
     } catch var error as CheckpointError where error.code == .nonFinite {
       if error.remedy?.contains("--allow-nonfinite") == true {
         error.remedy = "plan with --allow-nonfinite to pass such values on where the format can hold them"
@@ -98,9 +102,9 @@ struct Run: ToolCommand {
     }
   }
 
-  private func open(_ stored: StoredPlan) throws(CheckpointError) -> Checkpoint {
+  private func location(of stored: StoredPlan) throws(CheckpointError) -> Location {
     do throws(CheckpointError) {
-      return try Checkpoint.open(source ?? stored.source)
+      return try Location(source ?? stored.source, keeping: running.keepSource)
     } catch {
       guard error.code == .notFound, source == nil else { throw error }
       var error = error

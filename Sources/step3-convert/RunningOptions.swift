@@ -27,6 +27,13 @@ struct RunningOptions: ParsableArguments {
       valueName: "file"), completion: .file())
   var expectSHA256: String?
 
+  @Option(
+    name: .customLong("keep-source"),
+    help: ArgumentHelp(
+      "Keep what is fetched from a hub in this directory, in the form of Hugging Face's cache.",
+      valueName: "directory"), completion: .directory)
+  var keepSource: String?
+
   @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
   var overwrite = false
 
@@ -116,7 +123,7 @@ struct PlannedRun {
         threads: common.threadCount, memory: running.memory.bytes, overwrite: running.overwrite,
         resume: running.resume, syncEvery: running.syncEvery.bytes,
         expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
-          ?? ExpectedDigests(ofSet: checkpoint)))
+          ?? ExpectedDigests(ofSet: checkpoint) ?? ExpectedDigests(publishedFor: checkpoint)))
   }
 
   /// Does something with the conversion, shows how far it is, and lets the user interrupt it.

@@ -5,7 +5,8 @@ public import Inspection
 internal import JSON
 internal import ParallelWork
 internal import Patterns
-internal import TensorFormats
+internal import Stores
+import TensorFormats
 
 extension TensorRole: ExpressibleByArgument {}
 extension TensorSelection.Order: ExpressibleByArgument {}
@@ -29,7 +30,7 @@ struct CheckpointArgument: ParsableArguments {
 func openCheckpoint(
   _ path: String, _ common: CommonOptions, showsConfiguration: Bool = false
 ) throws -> Checkpoint {
-  let checkpoint = try Checkpoint.open(path)
+  let checkpoint = try Location(path).open()
   if showsConfiguration { try checkpoint.requireReadableConfiguration() }
   common.note(
     Step3Inspect.name,

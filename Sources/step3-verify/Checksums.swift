@@ -1,6 +1,6 @@
-import ByteStreams
 import ArgumentParser
 import CommandSupport
+import Stores
 import TensorFormats
 import Verification
 
@@ -20,7 +20,7 @@ struct Checksums: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let verification = ChecksumVerification(DirectoryStore(output), threads: common.threadCount)
+    let verification = ChecksumVerification(try Location(output).store, threads: common.threadCount)
     let progress = common.progressReporter("verifying", total: try verification.byteCount())
     defer { progress.finish() }
     let report = try await Interruption.cancelling {

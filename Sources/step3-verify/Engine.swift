@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import ServingEngines
+import Stores
 import TensorFormats
 
 /// The engines to replay.
@@ -49,7 +50,7 @@ struct EngineCommand: ToolCommand {
   }
 
   func run() async throws {
-    let checkpoint = try Checkpoint.open(path)
+    let checkpoint = try Location(path).open()
     var reports: [EngineReport] = []
     do throws(CheckpointError) {
       let subject = try EngineSubject(checkpoint)

@@ -4,6 +4,7 @@ import ImageInput
 import StoredWeights
 import Step3Model
 import Step3Runtime
+import Stores
 import TensorFormats
 import Tokenization
 import Verification
@@ -16,7 +17,7 @@ struct ForwardSetup {
 
   /// Opens a checkpoint to be run here.
   func runner(_ path: String) throws -> ModelRunner {
-    let checkpoint = try Checkpoint.open(path)
+    let checkpoint = try Location(path).open()
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
     do throws(CheckpointError) {
       return try ModelRunner(ModelWeights(checkpoint), options: options)

@@ -3,7 +3,8 @@ internal import Checkpoint
 internal import CommandSupport
 internal import ParallelWork
 internal import Patterns
-internal import TensorFormats
+internal import Stores
+import TensorFormats
 internal import Verification
 
 /// `step3-verify tensors`: every value against the source.
@@ -68,7 +69,7 @@ struct Tensors: ToolCommand {
   }
 
   private func open(_ path: String) throws -> Checkpoint {
-    let checkpoint = try Checkpoint.open(path)
+    let checkpoint = try Location(path).open()
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
     return checkpoint
   }

@@ -141,7 +141,7 @@ public struct Conversion: Sendable {
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
         journal: journal),
-      scope: scope, sources: sources, outputs: lanes, options: options.stages(work), meters: meters,
+      scope: scope, sources: sources, outputs: lanes, options: options.stages(work, isRemote: checkpoint.store.directory == nil), meters: meters,
       tally: tally,
       sourceRead: { file, digests in
         try expected?.check(names[file], digests.sha256, path: paths[file] ?? "")
@@ -160,8 +160,9 @@ extension ConversionOptions {
   /// How wide each stage is.
   ///
   /// Memory: what keeps every stage busy, and twice the largest window, where that is allowed.
-  fileprivate func stages(_ work: WorkList) -> ConversionPipeline.Options {
-    let (fetches, stores) = (max(2, threads), max(2, threads))
+  /// A source elsewhere answers late, and each of its connections is slow: more reads are then under way.
+  fileprivate func stages(_ work: WorkList, isRemote: Bool) -> ConversionPipeline.Options {
+    let (fetches, stores) = (max(isRemote ? 16 : 2, threads), max(2, threads))
     // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
     let unitBytes = 4 * SourceView.unitElements * 2
     let allowed = max(memory, Self.minimumMemory)

@@ -66,6 +66,19 @@ public struct ExpectedDigests: Sendable {
     self.digests = digests
   }
 
+  /// The digests that were published with the source, by a hub or in an archive's manifest.
+  ///
+  /// - Returns: `nil` where none were.
+  public init?(publishedFor checkpoint: Checkpoint) {
+    var digests: [String: Digest] = [:]
+    for file in checkpoint.files where !file.isDerived {
+      if let digest = checkpoint.store.sha256(of: file.name) { digests[file.name] = digest }
+    }
+    guard !digests.isEmpty else { return nil }
+    path = checkpoint.store.path
+    self.digests = digests
+  }
+
   private static func parse(_ line: ArraySlice<UInt8>) -> (String, Digest)? {
     let backslash = UInt8(ascii: "\\")
     let escaped = line.first == backslash
