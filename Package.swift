@@ -206,7 +206,8 @@ let package = Package(
       name: "step3-convert",
       dependencies: [
         "Archives", "Archiving", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
-        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
+        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
