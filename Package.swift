@@ -218,7 +218,8 @@ let package = Package(
       name: "step3-convert",
       dependencies: [
         "Archives", "Archiving", "Stores", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
-        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats", argumentParser,
+        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

@@ -4,8 +4,8 @@
     .venv/bin/python Tests/Interop/archive_benchmark.py [MODEL FILE]...
 
 The same weights (normally distributed, row scales spread over a factor of e) are stored as BF16, FP8_BLOCK, Q4_K and
-NVFP4; files that are named are added. Rates are of the original's bytes by processor time, divided by that of copying a
-file with its SHA-256 (`restore` of an archive has to do that much); every tool runs on one thread.
+NVFP4; files that are named are added. Rates are of the original's bytes by processor time, divided by that of `cat | tee
+| sha256sum` (`restore` of an archive has to do that much); every tool runs on one thread.
 """
 
 import pathlib

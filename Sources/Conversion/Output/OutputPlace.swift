@@ -49,7 +49,9 @@ package struct OutputPlace {
   ///   - bytes: The room that a new one will need.
   ///   - patience: How long to wait for another process.
   /// - Throws: `.busy` if another process is writing there, `.inputOutput` without room.
-  package func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError) -> HeldDirectory {
+  package func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError)
+    -> HeldDirectory
+  {
     let acquired: HeldDirectory
     if let directory {
       acquired = directory
