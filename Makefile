@@ -26,7 +26,7 @@ setup:
 build: setup
 	swift build $(SWIFT_FLAGS)
 
-demo: build $(VENV)/ready
+demo: build hub-server $(VENV)/ready
 	Tests/Demo/run.sh
 
 test: unit interop fuzz-briefly

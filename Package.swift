@@ -113,7 +113,8 @@ let package = Package(
 
     // What a user names as a source, wherever it lies and however it is kept.
     .target(
-      name: "Stores", dependencies: ["TensorFormats", "ByteStreams", "Archives", "RemoteFiles", "Checkpoint"],
+      name: "Stores",
+      dependencies: ["TensorFormats", "ByteStreams", "Archives", "RemoteFiles", "Checkpoint"],
       swiftSettings: strict),
 
     // MARK: The model
@@ -210,7 +211,8 @@ let package = Package(
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "ParallelWork", "CommandSupport", "Inspection", "Stores", "Checkpoint", "JSON", "TensorFormats", "Patterns",
+        "ParallelWork", "CommandSupport", "Inspection", "Stores", "Checkpoint", "JSON", "TensorFormats",
+        "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
@@ -225,7 +227,8 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "Comparison", "ParallelWork", "CommandSupport", "Verification", "Stores", "ServingEngines", "Checkpoint",
+        "Comparison", "ParallelWork", "CommandSupport", "Verification", "Stores", "ServingEngines",
+        "Checkpoint",
         "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],

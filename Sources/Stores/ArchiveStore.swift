@@ -47,7 +47,9 @@ public struct ArchiveStore: ByteStore {
     files[name] != nil ? .file : members[name] != nil ? .directory : nil
   }
   public func size(of name: String) -> Int? { files[name]?.bytes }
-  public func sha256(of name: String) -> Digest? { files[name].flatMap { Digest(hexadecimal: "\($0.sha256)") } }
+  public func sha256(of name: String) -> Digest? {
+    files[name].flatMap { Digest(hexadecimal: "\($0.sha256)") }
+  }
 
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     guard let file = files[name] else {

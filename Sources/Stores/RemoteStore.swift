@@ -40,5 +40,7 @@ public struct RemoteStore: ByteStore {
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource { try remote.open(name) }
 
   /// Opens files side by side and fetches the start of each: many headers take a few round trips.
-  public func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource] { try remote.open(names) }
+  public func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
+    try remote.open(names)
+  }
 }

@@ -13,7 +13,8 @@ struct Convert: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert", abstract: "Convert a checkpoint (the default subcommand).")
 
-  @Argument(help: "The checkpoint to read.", completion: .file())
+  @Argument(
+    help: "The checkpoint to read: a path, or an address such as hf://OWNER/NAME.", completion: .file())
   var source: String
 
   @Argument(

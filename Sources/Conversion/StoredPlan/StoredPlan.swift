@@ -154,7 +154,8 @@ extension StoredPlan {
     try checkWay(path, headersPath, overwriting: overwriting)
     let headers = PlanHeaders.joined(planned)
     let envelope = Envelope(
-      source: planned.checkpoint.store.directory == nil ? source : FileSystem.absolute(source), importance: importance.map(FileSystem.absolute),
+      source: planned.checkpoint.store.directory == nil ? source : FileSystem.absolute(source),
+      importance: importance.map(FileSystem.absolute),
       headers: Envelope.Headers(
         file: splitPath(headersPath).name, bytes: headers.count, xxh3: "\(Digest.xxh3(of: headers))"),
       plan: planned.plan)

@@ -1,0 +1,204 @@
+"""A source is named, wherever it lies and however it is kept: a directory, an archive, files that zstd made, a hub. All
+three tools see the same model, and a conversion gives the same bytes."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import zstandard
+
+from conftest import FIXTURES, ROOT, TOOLS
+
+SERVER = pathlib.Path(os.environ.get("HUB_SERVER", ROOT / "Tests/HubServer/.build/release/hub-server"))
+TINY = FIXTURES / "checkpoints/tiny"
+OPTIONS = ("--to", "gguf", "--quantize", "Q4_K")
+
+
+def contents(directory):
+    """Every file below a directory, by relative path."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def publish(source, model):
+    """Puts a directory where the server finds it, with the digests that a hub publishes."""
+    shutil.copytree(source, model, ignore=shutil.ignore_patterns("reference"))
+    (model / ".sha256").mkdir()
+    for path in model.iterdir():
+        if path.is_file():
+            (model / ".sha256" / path.name).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture(scope="module")
+def converted(tools, tmp_path_factory):
+    """What the directory itself is converted to."""
+    output = tmp_path_factory.mktemp("locations") / "direct"
+    assert tools.run("step3-convert", TINY, output, *OPTIONS).returncode == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def archive(tools, tmp_path_factory):
+    output = tmp_path_factory.mktemp("archives") / "tiny"
+    assert tools.run("step3-convert", "archive", TINY, output).returncode == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, archive):
+    """A hub with the model and its archive: the address of a session of it, given faults."""
+    if not SERVER.exists() and "HUB_SERVER" not in os.environ:
+        pytest.skip("swift build --package-path Tests/HubServer -c release")
+    root = tmp_path_factory.mktemp("hub")
+    publish(TINY, root / "stepfun/tiny")
+    publish(archive, root / "stepfun/archive")
+    publish(TINY, root / "stepfun/damaged")
+    (root / "stepfun/damaged/.sha256/model-00002-of-00004.safetensors").write_text("0" * 64)
+    process = subprocess.Popen([SERVER, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    port = process.stdout.readline().split()[0]
+    yield f"http://127.0.0.1:{port}"
+    process.stdin.close()
+    assert process.wait(timeout=20) == 0
+
+
+@pytest.fixture
+def run(hub, tmp_path):
+    """Runs a tool whose hub is the server's, in a session with those settings."""
+    counter = iter(range(1000))
+
+    def run(settings, name, *arguments):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "http"))}
+        environment["HF_ENDPOINT"] = f"{hub}/s/{tmp_path.name}{next(counter)}{settings}"
+        environment["HF_HOME"] = str(tmp_path / "home")
+        command = [str(TOOLS / name), *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+def same_model(tools, source, converted, output):
+    listing = tools.json("step3-inspect", "list", source)
+    assert listing["tensors"] == tools.json("step3-inspect", "list", TINY)["tensors"]
+    difference = tools.run("step3-inspect", "diff", source, TINY, "--exact")
+    assert difference.returncode == 0 and "88 identical" in difference.stdout
+    result = tools.run("step3-convert", source, output, *OPTIONS)
+    assert result.returncode == 0, result.stderr
+    assert contents(output) == contents(converted)
+
+
+def test_archive(tools, archive, converted, tmp_path):
+    assert not list(archive.glob("*.safetensors"))
+    same_model(tools, archive, converted, tmp_path / "output")
+    assert tools.run("step3-verify", "tensors", converted, "--source", archive).returncode == 0
+    logits = ("--prompt", "The lighthouse keeper", "--max-abs", "0")
+    assert tools.run("step3-verify", "logits", archive, "--reference", TINY, *logits).returncode == 0
+    one = archive / "model-00002-of-00004.safetensors.zst"
+    shard = tools.json("step3-inspect", "list", TINY / one.name.removesuffix(".zst"))
+    assert tools.json("step3-inspect", "list", one)["tensors"] == shard["tensors"]
+
+
+def test_archived_output(tools, converted, tmp_path):
+    archive = tmp_path / "archive"
+    assert tools.run("step3-convert", "archive", converted, archive).returncode == 0
+    assert tools.json("step3-verify", "checksums", archive)["ok"]
+    assert tools.run("step3-verify", "tensors", archive, "--source", TINY).returncode == 0
+    # A byte of a tensor's frame: found, with the file, and the rest can be read.
+    damaged = archive / "model.gguf.zst"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 16
+    damaged.write_bytes(data)
+    result = tools.run("step3-verify", "checksums", archive, "--json")
+    assert result.returncode == 1
+    findings = json.loads(result.stdout)["findings"]
+    assert len(findings) == 1 and findings[0]["tensor"] and findings[0]["file"] == "model.gguf"
+
+
+@pytest.mark.parametrize("frames", ["one", "many", "unsized"])
+def test_files_that_zstd_made(tools, converted, tmp_path, frames):
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in TINY.iterdir():
+        if path.suffix == ".json":
+            shutil.copy(path, source)
+        elif path.suffix == ".safetensors":
+            data = path.read_bytes()
+            compressor = zstandard.ZstdCompressor(write_content_size=frames != "unsized")
+            if frames == "unsized":
+                stream = compressor.compressobj()
+                compressed = stream.compress(data) + stream.flush()
+            else:
+                size = len(data) if frames == "one" else 100_000
+                pieces = [data[start : start + size] for start in range(0, len(data), size)]
+                compressed = b"".join(map(compressor.compress, pieces))
+            (source / f"{path.name}.zst").write_bytes(compressed)
+    same_model(tools, source, converted, tmp_path / "output")
+
+
+def test_directory_with_both_forms(tools, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(TINY, source)
+    (source / "model-00001-of-00004.safetensors.zst").write_bytes(b"not zstd at all")
+    assert len(tools.list(source)) == 88
+    (source / "archive.json").write_text("{}")
+    assert len(tools.list(source)) == 88
+
+
+FAULTS = ["", "~faults=drop:1000", "~faults=status:503", "~faults=expired", "~page=2~latency=5"]
+
+
+@pytest.mark.parametrize("name,settings", [("tiny", faults) for faults in FAULTS] + [("archive", FAULTS[1])])
+def test_hub(run, converted, tmp_path, settings, name):
+    output = tmp_path / "output"
+    result = run(settings, "step3-convert", f"hf://stepfun/{name}", output, *OPTIONS)
+    assert result.returncode == 0, result.stderr
+    assert contents(output) == contents(converted)
+    # Nothing of the source has been put on the disk.
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+    listing = run(settings, "step3-inspect", "list", f"hf://stepfun/{name}", "--json")
+    assert len(json.loads(listing.stdout)["tensors"]) == 88
+
+
+def test_proof_against_a_hub(run, converted):
+    proof = run("", "step3-verify", "tensors", converted, "--source", "hf://stepfun/tiny")
+    assert proof.returncode == 0, proof.stderr
+
+
+def test_published_digest(run, tmp_path):
+    result = run("", "step3-convert", "hf://stepfun/damaged", tmp_path / "output", *OPTIONS)
+    assert result.returncode == 65
+    assert "SHA-256" in result.stderr and "model-00002-of-00004.safetensors" in result.stderr
+    assert not (tmp_path / "output/manifest.json").exists()
+
+
+def test_stored_plan_is_pinned(run, converted, tmp_path):
+    plan, output = tmp_path / "plan.json", tmp_path / "output"
+    assert run("", "step3-convert", "plan", "hf://stepfun/tiny", *OPTIONS, "--output", plan).returncode == 0
+    assert json.loads(plan.read_text())["source"].startswith("hf://stepfun/tiny@0123456789abcdef")
+    result = run("", "step3-convert", "run", plan, output)
+    assert result.returncode == 0, result.stderr
+    assert contents(output) == contents(converted)
+
+
+def test_source_is_kept(run, tools, converted, tmp_path):
+    output, cache = tmp_path / "output", tmp_path / "cache"
+    result = run("", "step3-convert", "hf://stepfun/tiny", output, *OPTIONS, "--keep-source", cache)
+    assert result.returncode == 0, result.stderr
+    assert contents(output) == contents(converted)
+    snapshots = cache / "models--stepfun--tiny/snapshots"
+    (snapshot,) = snapshots.iterdir()
+    for path in TINY.iterdir():
+        if path.is_file():
+            assert (snapshot / path.name).read_bytes() == path.read_bytes()
+    assert len(tools.list(cache / "models--stepfun--tiny")) == 88
+    local = run("", "step3-convert", TINY, tmp_path / "other", *OPTIONS, "--keep-source", cache)
+    assert local.returncode == 64 and "on this machine already" in local.stderr
+
+
+def test_what_is_not_there(run, tmp_path):
+    for address, code in [("hf://stepfun/none", 66), ("hf://stepfun/tiny@none", 66), ("hf://a/b/../c", 64), ("ftp://a/b", 64)]:
+        result = run("", "step3-inspect", "list", address)
+        assert result.returncode == code, (address, result.stderr)
+        assert address.split("//")[1].split("/")[0] in result.stderr
