@@ -110,7 +110,7 @@ struct PlannedRun {
   /// - Throws: As ``run()``.
   func seal() async throws {
     let (output, engines) = (output, PlannedEngines(planned.plan))
-    let (outcome, seconds) = try await watching("sealing", total: planned.plan.outputBytes) {
+    let (outcome, seconds) = try await watching("sealing", total: planned.plan.workBytes) {
       conversion, advance in try await conversion.seal(output, progress: advance)
     }
     try report(outcome, seconds, engines)

@@ -7,6 +7,8 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
+import urllib.request
 
 import pytest
 import zstandard
@@ -180,6 +182,56 @@ def test_stored_plan_is_pinned(run, converted, tmp_path):
     result = run("", "step3-convert", "run", plan, output)
     assert result.returncode == 0, result.stderr
     assert contents(output) == contents(converted)
+
+
+def fetched(hub, session):
+    """How many bytes of each weight file the server has sent."""
+    with urllib.request.urlopen(f"{hub}/s/{session}/_log") as answer:
+        return answer.read().decode()
+
+
+def test_resuming_fetches_nothing_twice(run, hub, converted, tmp_path):
+    """Killed when some files are done, a conversion goes on without asking for these again."""
+    output = tmp_path / "output"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "http"))}
+    environment["HF_HOME"] = str(tmp_path / "home")
+    command = [TOOLS / "step3-convert", "hf://stepfun/tiny", output, *OPTIONS, "--sync-every", "1", "--threads", "1"]
+    # The last files are held back: what a limit on the rate does to the third one.
+    environment["HF_ENDPOINT"] = f"{hub}/s/slow{tmp_path.name}~rate=1500000"
+    first = subprocess.Popen([*command, "--progress", "none"], env=environment)
+    deadline = time.monotonic() + 60
+    journal = output / "step3-convert.journal"
+    # A frame of kind 5 says that a source file is done.
+    while first.poll() is None and time.monotonic() < deadline:
+        if journal.exists() and kinds(journal.read_bytes()).count(5) >= 1:
+            break
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    done = kinds(journal.read_bytes()).count(5)
+    assert 1 <= done <= 4
+    session = f"again{tmp_path.name}"
+    environment["HF_ENDPOINT"] = f"{hub}/s/{session}"
+    result = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert contents(output) == contents(converted)
+    log = fetched(hub, session)
+    names = [f"model-0000{number}-of-00004.safetensors" for number in range(1, 5)]
+    # Of a file that is done only its header is asked for: one request for the start.
+    requests = {name: sum(name in line and "bytes=" in line for line in log.splitlines()) for name in names}
+    assert sum(count <= 1 for count in requests.values()) >= done, (requests, done, log)
+
+
+def kinds(journal):
+    """The kinds of a journal's intact frames."""
+    position, found = journal.index(b"\n") + 1, []
+    while position + 12 < len(journal):
+        length = int.from_bytes(journal[position : position + 4], "little")
+        if position + 12 + length > len(journal):
+            break
+        found.append(journal[position + 12])
+        position += 12 + length
+    return found
 
 
 def test_source_is_kept(run, tools, converted, tmp_path):

@@ -10,6 +10,8 @@ extension OutputDirectory {
     let journal: AppendFile
     /// What an earlier run finished.
     let finished: FinishedUnits
+    /// The digests of the source files that it read to their ends, by their numbers.
+    var sources: [Int: FileDigests] = [:]
     /// The files of the plan, with their headers.
     let outputs: [OutputFile]
   }
@@ -105,7 +107,8 @@ extension OutputDirectory {
     try root.removeFiles(listing.texts)
     try checkRoom(for: missingBytes, in: root.freeSpace, path: root.path)
     return Opened(
-      journal: journal, finished: contents.units, outputs: try openFiles(headers: headers, meter: meter))
+      journal: journal, finished: contents.units, sources: contents.sources,
+      outputs: try openFiles(headers: headers, meter: meter))
   }
 
   /// Has a journal go on behind its last intact frame.

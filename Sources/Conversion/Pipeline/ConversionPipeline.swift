@@ -33,36 +33,27 @@ struct ConversionPipeline: Sendable {
   let progress: @Sendable (WorkUnit) -> Void
 
   /// Which units are made.
-  enum Scope: Sendable {
-    case all
-    /// Those of some source files.
-    case share(Set<Int>)
-    /// None: all have been written and noted by shares, and are read back. The digests are those of the source.
-    case seal([Int: FileDigests])
+  struct Scope: Sendable {
+    /// The source files whose units a share makes; `nil` for all.
+    var files: Set<Int>?
+    /// The source files, with their digests, all of whose units have been written and noted: these are read back, and
+    /// the source is not read.
+    var settled: [Int: FileDigests] = [:]
+
+    var isShare: Bool { files != nil }
 
     /// Whether a source file is read.
-    func reads(_ file: Int) -> Bool {
-      switch self {
-      case .all: true
-      case .share(let files): files.contains(file)
-      case .seal: false
-      }
-    }
+    func reads(_ file: Int) -> Bool { settled[file] == nil && files?.contains(file) ?? true }
 
     /// The source files whose units are made or read back.
     func streams(of work: WorkList) -> [SourceStream] {
-      guard case .share(let files) = self else { return work.streams }
-      return work.streams.filter { files.contains($0.file) }
+      work.streams.filter { files?.contains($0.file) ?? true }
     }
 
     /// What is known of the source beforehand.
     func sourceReports(of count: Int) -> [LaneReport?] {
-      guard case .seal(let digests) = self else { return Array(repeating: nil, count: count) }
-      return (0..<count).map { file in digests[file].map { LaneReport(digests: $0, tensors: []) } }
+      (0..<count).map { file in settled[file].map { LaneReport(digests: $0, tensors: []) } }
     }
-
-    var isShare: Bool { if case .share = self { true } else { false } }
-    var isSeal: Bool { if case .seal = self { true } else { false } }
   }
 
   /// How much may be under way at a time.

@@ -52,6 +52,7 @@ struct UnitStreams: Sendable {
 
   /// Takes one file through.
   private func run(_ stream: SourceStream) async throws {
+    let isSettled = pipeline.scope.settled[stream.file] != nil
     let handOver = HandOver { unit in pipeline.handOver(unit) }
     try await withThrowingDiscardingTaskGroup { group in
       var number = 0
@@ -59,7 +60,7 @@ struct UnitStreams: Sendable {
         var index = 0
         while index < segment.unitCount {
           let unit = segment.unit(index, of: context.work)
-          let window = window(of: unit, in: segment, at: index)
+          let window = isSettled ? nil : window(of: unit, in: segment, at: index)
           let batch = window ?? [unit]
           let measured = window == nil ? nil : segment.range
           let footprint = batch.reduce(0) { $0 + $1.footprint }
@@ -73,7 +74,8 @@ struct UnitStreams: Sendable {
             let place = number
             number += 1
             group.addTask {
-              let processed = try await process(unit, measured: measured)
+              let processed =
+                isSettled ? try await readBack(unit) : try await process(unit, measured: measured)
               handOver.put(HeldUnit(unit: processed, permits: held), at: place)
               // Whoever was told of the progress may have had enough.
               try Task.checkCancellation()
@@ -88,7 +90,7 @@ struct UnitStreams: Sendable {
   /// All units of the matrix with which a unit begins, if its largest magnitude is wanted, nobody looks for it yet, and
   /// all of them fit into memory at a time: they are then measured before they are made.
   private func window(of unit: WorkUnit, in segment: WorkSegment, at index: Int) -> [WorkUnit]? {
-    guard !pipeline.scope.isSeal, let key = unit.maximum, unit.rowsInMatrix.lowerBound == 0,
+    guard let key = unit.maximum, unit.rowsInMatrix.lowerBound == 0,
       let count = segment.view?.confinedUnitsPerMatrix, maxima.member(key, at: segment.range) != nil
     else { return nil }
     let units = (index..<index + count).map { segment.unit($0, of: context.work) }
@@ -105,7 +107,6 @@ extension UnitStreams {
   /// - Parameter range: That of the tensor, if the unit's rows are a piece of what is looked for.
   private func process(_ unit: WorkUnit, measured range: FileRange?) async throws -> ProcessedUnit {
     try Task.checkCancellation()
-    guard !pipeline.scope.isSeal else { return try await sealed(unit) }
     let fetched = try await fetching.run { try reader.read(unit) }
     if let range { try await measure(fetched, in: range) }
     if let done = try await making.with({
@@ -123,11 +124,12 @@ extension UnitStreams {
     return processed
   }
 
-  /// Takes over what a share has written.
-  private func sealed(_ unit: WorkUnit) async throws -> ProcessedUnit {
+  /// Takes over what a share or an earlier run has written.
+  private func readBack(_ unit: WorkUnit) async throws -> ProcessedUnit {
+    try Task.checkCancellation()
     let written = try await fetching.run { try reader.readWritten(unit) }
     let processed = try await making.with {
-      try metered { () throws(CheckpointError) in try maker.seal(unit, written) }
+      try metered { () throws(CheckpointError) in try maker.readBack(unit, written) }
     }
     pipeline.tally.count(isReused: true)
     return processed

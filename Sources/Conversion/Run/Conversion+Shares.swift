@@ -61,7 +61,8 @@ extension Conversion {
       let journal = Journal(
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
-      let pipeline = try pipeline(.share(own), opened.outputs, journal, meters, tally, progress)
+      let pipeline = try pipeline(
+        ConversionPipeline.Scope(files: own), opened.outputs, journal, meters, tally, progress)
       _ = try await journal.keeping { try await pipeline.run() }
       try journal.finishShare()
       return outcome(wasComplete: false)
@@ -93,7 +94,8 @@ extension Conversion {
       let journal = Journal(
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
-      let pipeline = try pipeline(.seal(sealing.sources), opened.outputs, journal, meters, tally, progress)
+      let pipeline = try pipeline(
+        ConversionPipeline.Scope(settled: sealing.sources), opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
       return try finish(sealing.directory, opened, report, tally, meters)
     } catch let error as CheckpointError {

@@ -61,7 +61,8 @@ public struct Conversion: Sendable {
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
       let tally = UnitTally()
-      let pipeline = try pipeline(.all, opened.outputs, journal, meters, tally, progress)
+      let scope = ConversionPipeline.Scope(settled: try settled(opened))
+      let pipeline = try pipeline(scope, opened.outputs, journal, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
       let outcome = try finish(directory, opened, report, tally, meters)
       if target.isReplacement { try opening.finish(target.output, with: outcome.manifest) }
@@ -98,7 +99,7 @@ public struct Conversion: Sendable {
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
-    let report = try await pipeline(.all, outputs, nil, meters, tally, progress).run()
+    let report = try await pipeline(ConversionPipeline.Scope(), outputs, nil, meters, tally, progress).run()
     return ConversionOutcome(
       manifest: Manifest(plan: plan, report: report, documents: []),
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
@@ -111,6 +112,28 @@ public struct Conversion: Sendable {
       manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
+  /// The files of a source elsewhere that need not be fetched again: an earlier run read them to their ends, they are
+  /// what is published now, and all that was made of them is noted.
+  ///
+  /// A source on this machine is read once more, because nothing vouches for it.
+  private func settled(_ opened: OutputDirectory.Opened) throws(CheckpointError) -> [Int: FileDigests] {
+    guard checkpoint.store.directory == nil, !opened.sources.isEmpty else { return [:] }
+    let (files, work) = (planned.plan.source.files, try WorkList(planned.plan, checkpoint))
+    var settled: [Int: FileDigests] = [:]
+    for stream in work.streams {
+      guard let digests = opened.sources[stream.file],
+        checkpoint.store.sha256(of: files[stream.file].path) == digests.sha256,
+        stream.segments.allSatisfy({ segment in
+          (segment.firstUnit..<segment.firstUnit + segment.unitCount).allSatisfy {
+            opened.finished[$0] != nil
+          }
+        })
+      else { continue }
+      settled[stream.file] = digests
+    }
+    return settled
+  }
+
   func pipeline(
     _ scope: ConversionPipeline.Scope, _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters,
     _ tally: UnitTally,
@@ -121,8 +144,7 @@ public struct Conversion: Sendable {
     let work = try WorkList(plan, metered)
     var firstTarget = 0
     var lanes: [OutputLane] = []
-    let isShare = scope.isShare
-    for (file, output) in zip(work.files, outputs) where !isShare {
+    for (file, output) in zip(work.files, outputs) where !scope.isShare {
       lanes.append(
         OutputLane(
           file: file, output: output, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
@@ -146,13 +168,11 @@ public struct Conversion: Sendable {
       tally: tally,
       sourceRead: { file, digests in
         try expected?.check(names[file], digests.sha256, path: paths[file] ?? "")
-        if isShare { journal?.add(digests, ofSource: file) }
+        journal?.add(digests, ofSource: file)
       },
       progress: { unit in
         let name = unit.deliveries.first.map { work.targets[$0.target].tensor.name }
-        let bytes =
-          scope.isSeal ? unit.deliveries.reduce(0) { $0 + $1.byteCount } : unit.source.bytes.count
-        progress(ConversionProgress(bytes: bytes, tensor: name))
+        progress(ConversionProgress(bytes: unit.source.bytes.count, tensor: name))
       })
   }
 }

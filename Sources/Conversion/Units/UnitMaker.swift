@@ -62,14 +62,14 @@ struct UnitMaker: Sendable {
     return ProcessedUnit(unit: unit, source: fetched.source, content: fetched.source, results: results)
   }
 
-  /// Takes over what a share has written.
+  /// Takes over what a share or an earlier run has written, without a look at the source.
   ///
   /// - Throws: `.digestMismatch` if the output does not hold it any more.
-  func seal(_ unit: WorkUnit, _ written: WrittenUnit) throws(CheckpointError) -> ProcessedUnit {
+  func readBack(_ unit: WorkUnit, _ written: WrittenUnit) throws(CheckpointError) -> ProcessedUnit {
     guard let results = results(unit, written) else {
       throw context.locating(
         CheckpointError(
-          .digestMismatch, "the output does not hold what a share has written of it", remedy: Self.remaking),
+          .digestMismatch, "the output does not hold what was written of it", remedy: Self.remaking),
         unit)
     }
     let nothing = context.pool.take(0)
@@ -77,7 +77,8 @@ struct UnitMaker: Sendable {
   }
 
   static let remaking =
-    "run the plan with --resume and without --share: what is missing or damaged is made anew"
+    "of shares that were sealed, run the plan with --resume and without --share, which makes anew what is damaged; else "
+    + "start afresh with --overwrite"
 
   /// - Returns: `nil` if the output holds something else.
   private func results(_ unit: WorkUnit, _ written: WrittenUnit) -> [ProcessedUnit.Result]? {

@@ -73,14 +73,14 @@ struct UnitReader: Sendable {
     return decoder.matrixScale(buffer.bytes)
   }
 
-  /// Reads what a share has written of a unit.
+  /// Reads what a share or an earlier run has written of a unit.
   ///
-  /// - Throws: `.unfinished` if no share has noted it, or it cannot be read.
+  /// - Throws: `.unfinished` if nobody has noted it, or it cannot be read.
   func readWritten(_ unit: WorkUnit) throws(CheckpointError) -> WrittenUnit {
     guard let written = written(unit) else {
       throw context.locating(
         CheckpointError(
-          .unfinished, "what a share has written of it is not there", remedy: UnitMaker.remaking), unit)
+          .unfinished, "what was written of it is not there", remedy: UnitMaker.remaking), unit)
     }
     return written
   }
