@@ -6,8 +6,9 @@ public import TensorFormats
 /// The original bytes of any `.zst` file, for readers that go forward once.
 ///
 /// For files that are one large frame, which can only be decompressed from their first byte on. A read further ahead
-/// decompresses what lies between; a read that goes back begins again at the start, which is refused after a few times:
-/// a reader that parses a header twice may, one that jumps about should use ``ArchiveSource`` or unpack the file.
+/// decompresses what lies between; a read that goes back begins again at the start, which is refused when that has cost too
+/// much: a reader that parses a header twice may, and one of a small file; one that jumps about in a large one should use
+/// ``ArchiveSource`` or unpack the file.
 /// Archives of this toolkit are refused: their frames hold bytes in another order.
 ///
 /// Reads from several threads wait for each other. Memory: a window of at most 128 MiB, which is what the `zstd` program
@@ -16,26 +17,33 @@ public final class SequentialZstdSource: ByteSource {
   public let path: String
   public let byteCount: Int
   private let state: Mutex<ZstdStream>
-  private static let mostRestarts = 8
+  /// The bytes that may be decompressed once more, in all.
+  private let mostRedone: Int
 
   /// Opens a file. If its frames do not state their sizes, it is decompressed once to learn its own.
   ///
   /// - Throws: `.malformed` or `.truncated` for what is no file of zstd, `.unsupported` for windows beyond the limit and
   ///   for archives of this toolkit. The error names the file and the byte in it.
   public convenience init(_ source: any ByteSource) throws(CheckpointError) {
+    try self.init(source, mostRedone: 8 << 30)
+  }
+
+  /// The same with another limit of what may be decompressed once more, in bytes.
+  package convenience init(_ source: any ByteSource, mostRedone: Int) throws(CheckpointError) {
     do throws(CheckpointError) {
       if let index = try? FrameIndex(seekTableOf: source), index.isOurs {
         throw CheckpointError(
           .unsupported, "is an archive of this toolkit, whose bytes are in another order",
           remedy: "restore it with step3-convert restore")
       }
-      try self.init(source, byteCount: Self.byteCount(of: source))
+      try self.init(source, byteCount: Self.byteCount(of: source), mostRedone: mostRedone)
     } catch {
       throw error.at(path: source.path)
     }
   }
 
-  private init(_ source: any ByteSource, byteCount: Int) throws(CheckpointError) {
+  private init(_ source: any ByteSource, byteCount: Int, mostRedone: Int) throws(CheckpointError) {
+    self.mostRedone = mostRedone
     path = source.path
     self.byteCount = byteCount
     state = Mutex(ZstdStream(source))
@@ -70,7 +78,7 @@ public final class SequentialZstdSource: ByteSource {
       state.withLock { stream in
         do throws(CheckpointError) {
           if offset < stream.position {
-            guard stream.restarts < Self.mostRestarts else {
+            guard stream.redone <= mostRedone else {
               throw CheckpointError(
                 .unsupported,
                 "byte \(offset) of the original is wanted again, and the file can only be read from its start",
@@ -103,7 +111,8 @@ public final class SequentialZstdSource: ByteSource {
   /// Whether the last frame has come to its end.
   private var isBetweenFrames = true
   private(set) var position = 0
-  private(set) var restarts = 0
+  /// How much has been decompressed and given up by beginning again.
+  private(set) var redone = 0
 
   init(_ source: any ByteSource) {
     guard let context = unsafe ZSTD_createDCtx() else { preconditionFailure("out of memory") }
@@ -117,9 +126,9 @@ public final class SequentialZstdSource: ByteSource {
   func restart() {
     _ = unsafe ZSTD_DCtx_reset(context, ZSTD_reset_session_only)
     input = []
+    redone += position
     (inputPosition, sourcePosition, position) = (0, 0, 0)
     isBetweenFrames = true
-    restarts += 1
   }
 
   /// How much is left.

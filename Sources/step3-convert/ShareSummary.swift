@@ -70,7 +70,7 @@ struct ShareSummary: Encodable {
       lines.append(
         sharesLeft.isEmpty
           ? "all shares are done: complete the output with --seal"
-          : "\(sharesLeft.count) shares are left: \(sharesLeft.prefix(20).map(String.init).joined(separator: ", "))"
+          : "\(sharesLeft.count) \(sharesLeft.count == 1 ? "share is" : "shares are") left: \(sharesLeft.prefix(20).map(String.init).joined(separator: ", "))"
             + (sharesLeft.count > 20 ? ", ..." : ""))
     }
     return lines.joined(separator: "\n") + "\n"
