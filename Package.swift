@@ -113,7 +113,7 @@ let package = Package(
 
     // What a user names as a source, wherever it lies and however it is kept.
     .target(
-      name: "Stores",
+      name: "Locations",
       dependencies: ["TensorFormats", "ByteStreams", "Archives", "RemoteFiles", "Checkpoint"],
       swiftSettings: strict),
 
@@ -211,7 +211,7 @@ let package = Package(
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "ParallelWork", "CommandSupport", "Inspection", "Stores", "Checkpoint", "JSON", "TensorFormats",
+        "ParallelWork", "CommandSupport", "Inspection", "Locations", "Checkpoint", "JSON", "TensorFormats",
         "Patterns",
         argumentParser,
       ],
@@ -219,7 +219,7 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "Stores", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
+        "Archives", "Archiving", "Locations", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
         "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats",
         argumentParser,
       ],
@@ -227,7 +227,7 @@ let package = Package(
     .executableTarget(
       name: "step3-verify",
       dependencies: [
-        "Comparison", "ParallelWork", "CommandSupport", "Verification", "Stores", "ServingEngines",
+        "Comparison", "ParallelWork", "CommandSupport", "Verification", "Locations", "ServingEngines",
         "Checkpoint",
         "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime", "Tokenization", "ImageInput",
         "Patterns", argumentParser,
@@ -239,6 +239,10 @@ let package = Package(
       name: "CheckpointTesting",
       dependencies: ["TensorFormats", "ByteStreams", "Step3Model", "Tokenization"],
       path: "Tests/CheckpointTesting", swiftSettings: testing),
+    .target(
+      name: "PlanTesting",
+      dependencies: ["Checkpoint", "Quantization", "QuantizationRecipes", "ShardPlanning"],
+      path: "Tests/PlanTesting", swiftSettings: testing),
     .executableTarget(
       name: "checkpoint-generator",
       dependencies: ["CheckpointTesting", "Step3Model", argumentParser],
@@ -332,14 +336,16 @@ let package = Package(
     .testTarget(
       name: "ShardPlanningTests",
       dependencies: [
-        "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model", "TensorFormats",
+        "PlanTesting", "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model",
+        "TensorFormats",
         "ByteStreams", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
       name: "ConversionTests",
       dependencies: [
-        "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model", "Quantization",
+        "PlanTesting", "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model",
+        "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
       ],
@@ -377,7 +383,7 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
+        "PlanTesting", "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
         "ShardPlanning", "QuantizationRecipes", "Step3Model", "CheckpointTesting", "step3-inspect",
         "step3-convert", "step3-verify", "checkpoint-generator",
       ],

@@ -1,28 +1,44 @@
 public import ByteStreams
 public import TensorFormats
 
-/// A directory that `step3-convert archive` wrote, seen as the directory that it was made of.
-public struct ArchiveDirectory: Sendable {
-  /// Where it is.
-  public let path: String
+/// An archive that `step3-convert archive` wrote, wherever it lies, seen as the directory that it was made of: of what is
+/// read only the frames that hold it are decompressed.
+public struct ArchiveDirectory: ByteStore {
   /// What is in it.
   public let manifest: ArchiveManifest
-  private let places: [String: Int]
+  private let base: any ByteStore
+  private let files: [String: ArchiveManifest.File]
+  /// The names in each folder.
+  private let members: [String: [String]]
 
-  /// Opens a directory that is an archive.
+  /// Opens a store that is an archive.
   ///
   /// - Returns: `nil` if it is none: it has no `archive.json`, which is written last.
   /// - Throws: `.malformed` or `.unsupported` if that is not one that can be read.
-  public static func open(_ path: String) throws(CheckpointError) -> ArchiveDirectory? {
-    let manifest = "\(path)/\(ArchiveManifest.fileName)"
-    guard FileSystem.kind(of: manifest) == .file else { return nil }
-    return try ArchiveDirectory(path: path, manifest: read(InputFile(manifest)))
+  public init?(in base: any ByteStore) throws(CheckpointError) {
+    guard base.kind(of: ArchiveManifest.fileName) == .file else { return nil }
+    manifest = try Self.read(base.open(ArchiveManifest.fileName))
+    self.base = base
+    files = Dictionary(manifest.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    var members: [String: Set<String>] = ["": []]
+    for path in Array(files.keys) + manifest.directories {
+      // Every folder on the way is a member of the one that it lies in.
+      var inner = path
+      while !inner.isEmpty {
+        let (folder, name) = splitPath(inner)
+        let outer = folder == "." ? "" : folder
+        members[outer, default: []].insert(name)
+        inner = outer
+      }
+    }
+    for directory in manifest.directories { members[directory] = members[directory] ?? [] }
+    self.members = members.mapValues { $0.sorted { $0.precedesBytewise($1) } }
   }
 
   /// The manifest in a file.
   ///
   /// - Throws: `.malformed`, `.unsupported`; what reading throws.
-  public static func read(_ file: some ByteSource) throws(CheckpointError) -> ArchiveManifest {
+  public static func read(_ file: any ByteSource) throws(CheckpointError) -> ArchiveManifest {
     do throws(CheckpointError) {
       guard file.byteCount <= ArchiveManifest.largestByteCount else {
         throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for an archive's manifest")
@@ -32,36 +48,38 @@ public struct ArchiveDirectory: Sendable {
       throw error.at(path: file.path)
     }
   }
+}
 
-  private init(path: String, manifest: ArchiveManifest) {
-    self.path = path
-    self.manifest = manifest
-    places = Dictionary(manifest.files.enumerated().map { ($1.path, $0) }) { first, _ in first }
+// MARK: - The original directory
+
+extension ArchiveDirectory {
+  public var path: String { base.path }
+  public var directory: String? { base.directory }
+  public func path(of name: String) -> String { base.path(of: name) }
+
+  public func names(in folder: String) throws(CheckpointError) -> [String] {
+    guard let names = members[folder] else {
+      throw CheckpointError(.notFound, "there is no '\(folder.printable)' in this archive", path: path)
+    }
+    return names
   }
 
-  /// The paths of the original directory's files, sorted as they stand in the manifest.
-  public var names: [String] { manifest.files.map(\.path) }
+  public func isTaken(_ name: String) -> Bool { kind(of: name) != nil }
+  public func kind(of name: String) -> FileSystem.Kind? {
+    files[name] != nil ? .file : members[name] != nil ? .directory : nil
+  }
+  public func size(of name: String) -> Int? { files[name]?.bytes }
+  public func sha256(of name: String) -> Digest? { files[name].flatMap { Digest(hexadecimal: $0.sha256) } }
 
-  /// What the manifest says of an original file; `nil` if there was none of that path.
-  public subscript(name: String) -> ArchiveManifest.File? { places[name].map { manifest.files[$0] } }
-
-  /// The bytes of an original file, of which only what is read is decompressed.
+  /// The bytes of an original file.
   ///
   /// - Throws: `.notFound` if there was none, or it is not there any more; `.malformed`, `.truncated` or `.unsupported` if
   ///   what is there is not what the manifest says.
-  public func source(of name: String) throws(CheckpointError) -> any ByteSource {
-    guard let file = self[name] else {
+  public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
+    guard let file = files[name] else {
       throw CheckpointError(.notFound, "there is no '\(name.printable)' in this archive", path: path)
     }
-    return try Self.source(of: file, InputFile("\(path)/\(file.stored)"))
-  }
-
-  /// The bytes of an original file that lies in `stored`.
-  ///
-  /// - Throws: As ``source(of:)``.
-  public static func source(
-    of file: ArchiveManifest.File, _ stored: any ByteSource
-  ) throws(CheckpointError) -> any ByteSource {
+    let stored = try base.open(file.stored)
     guard stored.byteCount == file.storedBytes else {
       throw CheckpointError(
         stored.byteCount < file.storedBytes ? .truncated : .malformed,

@@ -23,7 +23,7 @@ public struct Restorer: Sendable {
         .unfinished, "this is the unfinished output of an interrupted command", path: path,
         remedy: "finish it with --resume first")
     }
-    guard let archive = try ArchiveDirectory.open(path) else {
+    guard let archive = try ArchiveDirectory(in: DirectoryStore(path)) else {
       throw CheckpointError(
         .notFound, "there is no archive: no \(ArchiveManifest.fileName) is there", path: path,
         remedy:
@@ -53,7 +53,7 @@ public struct Restorer: Sendable {
     case .working(let opened): work = opened
     case .complete: return
     }
-    try work.createDirectories(above: archive.names, and: manifest.directories)
+    try work.createDirectories(above: archive.manifest.files.map(\.path), and: manifest.directories)
     let last = OutputMarkers.manifest
     for file in manifest.files.filter({ $0.path != last }) + manifest.files.filter({ $0.path == last }) {
       try Task.checkCancellation()
@@ -129,7 +129,7 @@ extension Restorer {
       let lock = Mutex(State())
     }
     let shared = Shared()
-    let source = try archive.source(of: file.path)
+    let source = try archive.open(file.path)
     try await options.limits.work.run(Self.parts(of: source)) { range in
       let bytes = try source.readBytes(range)
       try body(bytes, range.lowerBound)

@@ -22,16 +22,8 @@ public enum BytePlanes {
   public static func split(
     _ elements: RawSpan, width: Int, into planes: inout MutableRawSpan, tier: KernelTier = .active
   ) {
-    check(width, elements.byteCount, planes.byteCount)
-    let count = elements.byteCount / width
-    unsafe elements.withUnsafeBytes { elements in
-      unsafe planes.withUnsafeMutableBytes { planes in
-        guard let from = elements.baseAddress, let to = planes.baseAddress else { return }
-        unsafe cbk_split_planes(
-          tier.kernelValue, from.assumingMemoryBound(to: UInt8.self), count, width,
-          to.assumingMemoryBound(to: UInt8.self))
-        unsafe copyRest(elements, planes, from: count * width)
-      }
+    unsafe move(elements, width, into: &planes) { from, count, to in
+      unsafe cbk_split_planes(tier.kernelValue, from, count, width, to)
     }
   }
 
@@ -42,28 +34,26 @@ public enum BytePlanes {
   public static func join(
     _ planes: RawSpan, width: Int, into elements: inout MutableRawSpan, tier: KernelTier = .active
   ) {
-    check(width, elements.byteCount, planes.byteCount)
-    let count = planes.byteCount / width
-    unsafe planes.withUnsafeBytes { planes in
-      unsafe elements.withUnsafeMutableBytes { elements in
-        guard let from = planes.baseAddress, let to = elements.baseAddress else { return }
-        unsafe cbk_join_planes(
-          tier.kernelValue, from.assumingMemoryBound(to: UInt8.self), count, width,
-          to.assumingMemoryBound(to: UInt8.self))
-        unsafe copyRest(planes, elements, from: count * width)
-      }
+    unsafe move(planes, width, into: &elements) { from, count, to in
+      unsafe cbk_join_planes(tier.kernelValue, from, count, width, to)
     }
   }
 
-  private static func check(_ width: Int, _ elements: Int, _ planes: Int) {
-    precondition(width == 2 || width == 4, "elements have two or four bytes")
-    precondition(elements == planes, "planes have the bytes of their elements")
-  }
-
-  private static func copyRest(
-    _ from: UnsafeRawBufferPointer, _ to: UnsafeMutableRawBufferPointer, from start: Int
+  /// Has a kernel move all whole elements, and copies what follows.
+  private static func move(
+    _ source: RawSpan, _ width: Int, into target: inout MutableRawSpan,
+    _ kernel: (UnsafePointer<UInt8>, Int, UnsafeMutablePointer<UInt8>) -> Void
   ) {
-    for index in start..<from.count { unsafe to[index] = from[index] }
+    precondition(width == 2 || width == 4, "elements have two or four bytes")
+    precondition(source.byteCount == target.byteCount, "planes have the bytes of their elements")
+    let count = source.byteCount / width
+    unsafe source.withUnsafeBytes { source in
+      unsafe target.withUnsafeMutableBytes { target in
+        guard let from = source.baseAddress, let to = target.baseAddress else { return }
+        unsafe kernel(from.assumingMemoryBound(to: UInt8.self), count, to.assumingMemoryBound(to: UInt8.self))
+        for index in count * width..<source.count { unsafe target[index] = source[index] }
+      }
+    }
   }
 }
 

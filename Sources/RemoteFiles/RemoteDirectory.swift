@@ -11,7 +11,7 @@ public import TensorFormats
 ///
 /// A branch is resolved to a commit once, and every file is read at that commit. Where the hub's own cache on this
 /// machine has a file of that commit, it is read from there.
-public struct RemoteDirectory: Sendable {
+public struct RemoteDirectory: ByteStore {
   /// What messages call it: the address without secrets, with the commit where there is one.
   public let path: String
   /// The files whose names are known, sorted.
@@ -21,6 +21,7 @@ public struct RemoteDirectory: Sendable {
   /// The commit that everything is read at; `nil` where the server has none.
   public let commit: String?
 
+  private let filesByName: [String: RemoteFile]
   private let place: Place
   private let client: HTTPClient
   private let cache: HubCache?
@@ -121,6 +122,7 @@ public struct RemoteDirectory: Sendable {
   ) {
     self.path = path
     self.files = files.sorted { $0.name.precedesBytewise($1.name) }
+    filesByName = Dictionary(files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     self.file = file
     self.commit = commit
     self.place = place
@@ -149,8 +151,29 @@ public struct RemoteDirectory: Sendable {
 // MARK: - Reading
 
 extension RemoteDirectory {
-  /// The names of the files, sorted. A server without lists may have more than these.
-  public func names() throws(CheckpointError) -> [String] { files.map(\.name) }
+  /// The snapshot in the hub's cache that stands for it where the hub is not to be asked.
+  public var directory: String? { if case .offline(let snapshot) = place { snapshot } else { nil } }
+
+  public func path(of name: String) -> String { name.isEmpty ? path : "\(path)/\(name)" }
+
+  /// The names of the files, sorted. A server without lists may have more than these; what lies in folders of a hub is not
+  /// listed.
+  public func names(in folder: String) throws(CheckpointError) -> [String] {
+    guard folder.isEmpty else {
+      throw CheckpointError(.notFound, "there is no such folder", path: path(of: folder))
+    }
+    return files.map(\.name)
+  }
+
+  public func isTaken(_ name: String) -> Bool { filesByName[name] != nil }
+  public func kind(of name: String) -> FileSystem.Kind? {
+    name.isEmpty ? .directory : filesByName[name].map { _ in .file }
+  }
+  public func size(of name: String) -> Int? {
+    guard let file = filesByName[name] else { return nil }
+    return file.byteCount ?? (try? open(name))?.byteCount
+  }
+  public func sha256(of name: String) -> Digest? { filesByName[name]?.sha256 }
 
   /// Opens a file.
   ///
@@ -158,19 +181,19 @@ extension RemoteDirectory {
   ///   say it.
   /// - Complexity: No request if the size is listed, otherwise one or two.
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
-    guard let keeper, let commit, let file = files.first(where: { $0.name == name }) else {
+    guard let keeper, let commit, let file = filesByName[name] else {
       return try fetch(name)
     }
-    if let local = keeper.cache.file(file, commit, directory) { return local }
+    if let local = keeper.cache.file(file, commit, folders) { return local }
     return try keeper.source(file) { () throws(CheckpointError) in try fetch(name) }
   }
 
   private func fetch(_ name: String) throws(CheckpointError) -> any ByteSource {
-    let path = "\(self.path)/\(name)"
+    let path = path(of: name)
     guard RemoteFile.isPlain(name) else {
       throw CheckpointError(.invalidRequest, "'\(name.printable)' is not the name of a file", path: self.path)
     }
-    let file = files.first { $0.name == name }
+    let file = filesByName[name]
     var reference: HTTPSource.Reference
     switch place {
     case .offline(let snapshot): return try InputFile("\(snapshot)/\(name)")
@@ -201,7 +224,7 @@ extension RemoteDirectory {
 
   private func listed(_ file: RemoteFile?, _ name: String) throws(CheckpointError) -> RemoteFile {
     guard let file else {
-      throw CheckpointError(.notFound, "there is no such file", path: "\(path)/\(name)")
+      throw CheckpointError(.notFound, "there is no such file", path: path(of: name))
     }
     return file
   }
@@ -211,26 +234,13 @@ extension RemoteDirectory {
   ///
   /// - Returns: The sources, in the order of the names.
   /// - Throws: As ``open(_:)`` and reading.
-  public func open(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
-    let directory = self
+  public func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
     return try Threads.map(names, width: client.options.connections) { (name) throws(CheckpointError) in
-      let source = try directory.open(name)
+      let source = try open(name)
       // One byte brings the whole start.
       if !(source is InputFile), source.byteCount > 0 { _ = try source.readBytes(0..<1) }
       return source
     }
-  }
-
-  /// The whole of a small file.
-  ///
-  /// - Throws: As ``open(_:)`` and reading, and `.unsupported` if it has more than `most` bytes.
-  public func read(_ name: String, most: Int = 64 << 20) throws(CheckpointError) -> [UInt8] {
-    let source = try open(name)
-    guard source.byteCount <= most else {
-      throw CheckpointError(
-        .unsupported, "has \(source.byteCount) bytes, more than the \(most) that are read", path: source.path)
-    }
-    return try source.readBytes(0..<source.byteCount)
   }
 }
 
@@ -266,7 +276,7 @@ extension RemoteDirectory {
   ///
   /// - Throws: What fetching and writing throw, `.sourceChanged` if the SHA-256 is not the published one.
   public func completeKept(_ name: String) throws(CheckpointError) {
-    guard let keeper, let file = files.first(where: { $0.name == name }) else { return }
+    guard let keeper, let file = filesByName[name] else { return }
     _ = try open(name)
     try keeper.complete(file)
   }
@@ -278,7 +288,7 @@ extension RemoteDirectory {
     for file in files { try completeKept(file.name) }
   }
 
-  private var directory: [String] {
+  private var folders: [String] {
     if case .huggingFace(let repository) = place { repository.directory } else { [] }
   }
 }

@@ -5,7 +5,7 @@ import Conversion
 import ServingEngines
 import Quantization
 import ShardPlanning
-import Stores
+import Locations
 import TensorFormats
 
 /// `step3-convert SOURCE OUTPUT`: the conversion itself.

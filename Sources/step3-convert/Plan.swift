@@ -4,7 +4,7 @@ import CommandSupport
 import Conversion
 import ServingEngines
 import ShardPlanning
-import Stores
+import Locations
 
 /// `step3-convert plan`: what a conversion would do.
 struct Plan: ToolCommand {

@@ -3,7 +3,7 @@ import Checkpoint
 import CommandSupport
 import Conversion
 import ShardPlanning
-import Stores
+import Locations
 import TensorFormats
 
 /// `step3-convert run`: a stored plan, run without planning again.

@@ -5,7 +5,7 @@ public import Inspection
 internal import JSON
 internal import ParallelWork
 internal import Patterns
-internal import Stores
+internal import Locations
 import TensorFormats
 
 extension TensorRole: ExpressibleByArgument {}

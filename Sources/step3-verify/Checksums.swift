@@ -1,6 +1,6 @@
 import ArgumentParser
 import CommandSupport
-import Stores
+import Locations
 import TensorFormats
 import Verification
 

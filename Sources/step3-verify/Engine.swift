@@ -2,7 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import ServingEngines
-import Stores
+import Locations
 import TensorFormats
 
 /// The engines to replay.

@@ -4,7 +4,7 @@ import ImageInput
 import StoredWeights
 import Step3Model
 import Step3Runtime
-import Stores
+import Locations
 import TensorFormats
 import Tokenization
 import Verification

@@ -3,7 +3,7 @@ internal import Checkpoint
 internal import CommandSupport
 internal import ParallelWork
 internal import Patterns
-internal import Stores
+internal import Locations
 import TensorFormats
 internal import Verification
 

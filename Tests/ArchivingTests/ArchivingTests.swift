@@ -74,14 +74,14 @@ import Testing
     #expect(
       try await Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2)).check().isEmpty)
 
-    let opened = try #require(try ArchiveDirectory.open(directory.path("archive")))
+    let opened = try #require(try ArchiveDirectory(in: DirectoryStore(directory.path("archive"))))
     #expect(opened.manifest == outcome.manifest)
     for (name, data) in try contents(source) {
-      let file = try opened.source(of: name)
+      let file = try opened.open(name)
       #expect(try file.readBytes(0..<file.byteCount) == Array(data))
     }
-    #expect(try ArchiveDirectory.open(source) == nil)
-    await refused(.notFound, "no 'other'") { _ = try opened.source(of: "other") }
+    #expect(try ArchiveDirectory(in: DirectoryStore(source)) == nil)
+    await refused(.notFound, "no 'other'") { _ = try opened.open("other") }
   }
 
   @Test func sameBytesWhateverTheThreads() async throws {

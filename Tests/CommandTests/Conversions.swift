@@ -1,6 +1,7 @@
 import Checkpoint
 import CheckpointTesting
 import Conversion
+import PlanTesting
 import QuantizationRecipes
 import ShardPlanning
 
@@ -19,9 +20,6 @@ func convert(
   path: String, to format: Checkpoint.Format, recipe: String = "keep", scope: SchemeRecipe.Scope? = nil,
   partition: ShardPlan.Partition = .none, into output: String
 ) async throws {
-  let source = try Checkpoint.open(path)
-  let plan = try ShardPlanner.plan(
-    source, request: ShardPlan.Request(format: format, recipe: recipe, partition: partition),
-    recipe: Recipe.named(recipe, for: format == .gguf ? .gguf : .safetensors, scope: scope))
+  let plan = try PlanRequest(format: format, recipe: recipe, partition: partition, scope: scope).plan(path)
   _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(into: output)
 }

@@ -7,6 +7,7 @@ import GGUF
 import Quantization
 import QuantizationRecipes
 import Safetensors
+import PlanTesting
 import ShardPlanning
 import Step3Model
 import TensorFormats
@@ -18,26 +19,9 @@ struct ConversionHarness {
 
   init() throws { directory = try TemporaryDirectory() }
 
-  struct Request {
-    var format: Checkpoint.Format = .safetensors
-    var recipe = "keep"
-    var partition = ShardPlan.Partition.none
-    var maximumShardBytes: Int?
-    var scope: SchemeRecipe.Scope?
-    var scaleSearch: ScaleSearch?
-    var allowNonFinite = false
-  }
+  typealias Request = PlanRequest
 
-  func plan(_ source: String, _ request: Request) throws -> PlannedConversion {
-    try ShardPlanner.plan(
-      Checkpoint.open(source),
-      request: ShardPlan.Request(
-        format: request.format, recipe: request.recipe, partition: request.partition,
-        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch,
-        allowNonFinite: request.allowNonFinite),
-      recipe: Recipe.named(
-        request.recipe, for: request.format == .gguf ? .gguf : .safetensors, scope: request.scope))
-  }
+  func plan(_ source: String, _ request: Request) throws -> PlannedConversion { try request.plan(source) }
 
   @discardableResult
   func convert(

@@ -1,3 +1,4 @@
+import PlanTesting
 import Quantization
 import Checkpoint
 import CheckpointTesting

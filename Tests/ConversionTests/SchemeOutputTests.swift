@@ -1,3 +1,4 @@
+import PlanTesting
 import ByteStreams
 import Checkpoint
 import CheckpointTesting

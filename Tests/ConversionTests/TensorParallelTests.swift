@@ -1,3 +1,4 @@
+import PlanTesting
 import Checkpoint
 import CheckpointTesting
 import Conversion

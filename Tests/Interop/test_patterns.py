@@ -1,6 +1,7 @@
 """Patterns in the dialects of others: of lists of modules, against Python's own `re` and `fnmatch`, which engines match them
 with; of `tokenizer.json`, against the package `tokenizers`."""
 
+import dataclasses
 import fnmatch
 import json
 import os
@@ -114,26 +115,44 @@ REPEATS = ["*", "+", "?", "*?", "+?", "??", "*+", "++", "?+", "{2}", "{1,2}", "{
 OPENINGS = ["(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<n>", "(?i:", "(?s:", "(?m:", "(?-i:", "(?ims:", "(?i-m:", "(?P<m>"]
 
 
-def any_pattern(chance, depth=0):
-    """A pattern of a few pieces, most of them such as Python takes."""
-    parts = []
-    for _ in range(chance.randint(1, 4)):
-        draw, repeats = chance.random(), REPEATS
-        if draw < 0.3 and depth < 3:
-            inner = any_pattern(chance, depth + 1)
-            parts.append(chance.choice(OPENINGS) + inner + ")")
-            # Python would take forever for repetitions of repetitions.
-            repeats = ["?", "{0}", "{2}"] if set("*+{") & set(inner) else REPEATS
-        elif draw < 0.33:
-            parts.append(chance.choice([r"\1", r"\2", "(?P=n)"]))
-        elif draw < 0.4:
-            parts.append("|")
-        else:
-            parts.append(chance.choice(ATOMS))
-        if chance.random() < 0.3:
-            parts.append(chance.choice(repeats))
-    flags = chance.choice(["", "", "", "(?i)", "(?s)", "(?m)", "(?im)"]) if depth == 0 else ""
-    return flags + "".join(parts)
+@dataclasses.dataclass
+class Grammar:
+    """What random patterns of a dialect are put together from."""
+
+    atoms: list
+    repeats: list
+    openings: list
+    references: list
+    flags: list
+    # What may follow a group with repetitions in it: one side would take forever for some.
+    outer_repeats: list
+    repeated: float
+
+    def pattern(self, chance, depth=0):
+        """A pattern of a few pieces, most of them such as the dialect takes."""
+        parts = []
+        for _ in range(chance.randint(1, 4)):
+            draw, repeats = chance.random(), self.repeats
+            if draw < 0.3 and depth < 3:
+                inner = self.pattern(chance, depth + 1)
+                parts.append(chance.choice(self.openings) + inner + ")")
+                if set("*+{") & set(inner):
+                    repeats = self.outer_repeats
+            elif draw < 0.33 and self.references:
+                parts.append(chance.choice(self.references))
+            elif draw < 0.4:
+                parts.append("|")
+            else:
+                parts.append(chance.choice(self.atoms))
+            if chance.random() < self.repeated:
+                parts.append(chance.choice(repeats))
+        flags = chance.choice(self.flags) if depth == 0 and self.flags else ""
+        return flags + "".join(parts)
+
+
+PYTHON = Grammar(
+    ATOMS, REPEATS, OPENINGS, references=[r"\1", r"\2", "(?P=n)"], flags=["", "", "", "(?i)", "(?s)", "(?m)", "(?im)"],
+    outer_repeats=["?", "{0}", "{2}"], repeated=0.3)
 
 
 def seeds():
@@ -147,7 +166,7 @@ def seeds():
 @pytest.mark.parametrize("seed", seeds())
 def test_random_expressions(seed):
     chance = random.Random(seed)
-    patterns = [any_pattern(chance) for _ in range(2000)]
+    patterns = [PYTHON.pattern(chance) for _ in range(2000)]
     # Then such as somebody mistyped.
     for pattern in patterns[:500]:
         at = chance.randrange(len(pattern))
@@ -199,21 +218,9 @@ TOKENIZER_REPEATS = ["*", "+", "?", "*?", "+?", "??", "*+", "++", "?+", "{2}", "
 TOKENIZER_OPENINGS = ["(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?<n>", "(?-i:"]
 
 
-def any_tokenizer_pattern(chance, depth=0):
-    parts = []
-    for _ in range(chance.randint(1, 4)):
-        draw, repeats = chance.random(), TOKENIZER_REPEATS
-        if draw < 0.3 and depth < 3:
-            inner = any_tokenizer_pattern(chance, depth + 1)
-            parts.append(chance.choice(TOKENIZER_OPENINGS) + inner + ")")
-            repeats = ["?", "{2}", "+"] if set("*+{") & set(inner) else TOKENIZER_REPEATS
-        elif draw < 0.4:
-            parts.append("|")
-        else:
-            parts.append(chance.choice(TOKENIZER_ATOMS))
-        if chance.random() < 0.35:
-            parts.append(chance.choice(repeats))
-    return "".join(parts)
+TOKENIZERS = Grammar(
+    TOKENIZER_ATOMS, TOKENIZER_REPEATS, TOKENIZER_OPENINGS, references=[], flags=[], outer_repeats=["?", "{2}", "+"],
+    repeated=0.35)
 
 
 def pieces(pattern, behaviour, text):
@@ -269,7 +276,7 @@ def test_tokenizer_expressions():
 @pytest.mark.parametrize("seed", seeds())
 def test_random_tokenizer_expressions(seed):
     chance = random.Random(seed)
-    counts = check_tokenizer_patterns([any_tokenizer_pattern(chance) for _ in range(1000)])
+    counts = check_tokenizer_patterns([TOKENIZERS.pattern(chance) for _ in range(1000)])
     # A repetition of repetitions is drawn now and then.
     assert counts["answered"] > 400 and counts["too long"] < 10
 

@@ -120,8 +120,10 @@ final class HubServer: Sendable {
       var options = options()
       options.attempts = 1
       let directory = try RemoteDirectory("\(endpoint)/_log", options: options)
-      return String(decoding: try directory.read("_log"), as: UTF8.self).split(separator: "\n")
-        .map { $0.split(separator: " ").map(String.init) }
+      return String(decoding: try directory.read("_log", limit: 64 << 20), as: UTF8.self).split(
+        separator: "\n"
+      )
+      .map { $0.split(separator: " ").map(String.init) }
     }
   }
 

@@ -36,7 +36,7 @@ struct HubTests {
   @Test func pinsTheCommitAndAsksForItOnly() throws {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/model@main", options: session.options())
-    _ = try directory.read("config.json")
+    _ = try directory.read("config.json", limit: 64 << 20)
     _ = try directory.open(HubServer.large).readBytes(100..<200)
     let resolves = try session.log().map { $0[2] }.filter { $0.contains("/resolve/") }
     #expect(!resolves.isEmpty && resolves.allSatisfy { $0.contains("/resolve/\(server.commit)/") })
@@ -72,7 +72,7 @@ struct HubTests {
     let session = server.session("token=\(secret)")
     let directory = try RemoteDirectory("hf://owner/model", options: session.options(token: secret))
     _ = try directory.open(HubServer.large).readBytes(0..<3_000_000)
-    _ = try directory.read("config.json")
+    _ = try directory.read("config.json", limit: 64 << 20)
     let log = try session.log()
     #expect(log.contains { $0[0] == "cdn" })
     for line in log { #expect(line[0] == "cdn" ? line.last == "-" : line.last == secret, "\(line)") }
@@ -124,7 +124,7 @@ struct HubTests {
     let directory = try RemoteDirectory(
       address.hasPrefix("/") ? session.endpoint + address : address, options: session.options())
     #expect(try directory.names() == ["ä 100%.json"])
-    #expect(try directory.read("ä 100%.json") == Array(#"{"a":1}"#.utf8))
+    #expect(try directory.read("ä 100%.json", limit: 64 << 20) == Array(#"{"a":1}"#.utf8))
     #expect(directory.path == "hf://owner/model@\(server.commit)/sub dir")
   }
 
@@ -134,8 +134,8 @@ struct HubTests {
       let directory = try RemoteDirectory(
         "\(session.endpoint)/owner/model/\(verb)/main/weights.gguf?download=true", options: session.options())
       #expect(directory.file == "weights.gguf")
-      #expect(try directory.read("weights.gguf") == server.files["weights.gguf"])
-      #expect(try directory.read("config.json") == server.files["config.json"])
+      #expect(try directory.read("weights.gguf", limit: 64 << 20) == server.files["weights.gguf"])
+      #expect(try directory.read("config.json", limit: 64 << 20) == server.files["config.json"])
     }
   }
 
@@ -158,7 +158,7 @@ struct HubTests {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/model", options: session.options())
     let names = [HubServer.large, HubServer.second, "weights.gguf"]
-    let sources = try directory.open(names)
+    let sources = try directory.openAll(names)
     let before = try session.log().count
     for (name, source) in zip(names, sources) {
       #expect(try source.readBytes(0..<8).elementsEqual(server.files[name]![..<8]))
@@ -242,7 +242,7 @@ struct HubTests {
   @Test func errorsOfTheHubPassOrAreTold() throws {
     let passing = server.session("hub=close,status:503,quota:0,ok,status:502,close,status:429")
     let directory = try RemoteDirectory("hf://owner/model", options: passing.options())
-    #expect(try directory.read("weights.gguf") == server.files["weights.gguf"])
+    #expect(try directory.read("weights.gguf", limit: 64 << 20) == server.files["weights.gguf"])
     for (fault, words) in [
       ("page", "HTML"), ("status:500", "cannot answer"), ("quota:4000", "pause of 4000 s"),
     ] {

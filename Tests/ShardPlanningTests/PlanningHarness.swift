@@ -3,6 +3,7 @@ import CheckpointTesting
 import Foundation
 import Quantization
 import QuantizationRecipes
+import PlanTesting
 import ShardPlanning
 import TensorFormats
 
@@ -12,24 +13,9 @@ struct PlanningHarness {
 
   init() throws { directory = try TemporaryDirectory() }
 
-  struct Request {
-    var format: Checkpoint.Format = .safetensors
-    var recipe = "keep"
-    var partition = ShardPlan.Partition.none
-    var maximumShardBytes: Int?
-    var scope: SchemeRecipe.Scope?
-    var scaleSearch: ScaleSearch?
-  }
+  typealias Request = PlanRequest
 
-  func plan(_ source: String, _ request: Request) throws -> PlannedConversion {
-    try ShardPlanner.plan(
-      Checkpoint.open(source),
-      request: ShardPlan.Request(
-        format: request.format, recipe: request.recipe, partition: request.partition,
-        maximumShardBytes: request.maximumShardBytes, scaleSearch: request.scaleSearch),
-      recipe: Recipe.named(
-        request.recipe, for: request.format == .gguf ? .gguf : .safetensors, scope: request.scope))
-  }
+  func plan(_ source: String, _ request: Request) throws -> PlannedConversion { try request.plan(source) }
 
   /// What a conversion of tiny would leave, all of its weights zero: enough for whoever reads headers.
   func source(_ name: String, _ request: Request) throws -> String {

@@ -30,10 +30,8 @@ public struct Location: Sendable {
       var directory = try RemoteDirectory(argument, options: options)
       if let cache { directory = try directory.keeping(in: cache) }
       kept = cache == nil ? nil : directory
-      let base = RemoteStore(directory)
-      let (store, name) = try Self.unpacked(base, directory.file)
-      (self.store, self.name) = (store, name)
-      path = base.path(of: directory.file ?? "")
+      (store, name) = try Self.unpacked(directory, directory.file)
+      path = directory.path(of: directory.file ?? "")
       return
     }
     guard cache == nil else {
@@ -59,7 +57,7 @@ public struct Location: Sendable {
     // A file that is not compressed is what it is, whatever lies beside it.
     if let name, plain == name { return (base, name) }
     let hasPlainWeights = try base.names().contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") }
-    if !hasPlainWeights, let archive = try ArchiveStore(base) { return (archive, plain) }
+    if !hasPlainWeights, let archive = try ArchiveDirectory(in: base) { return (archive, plain) }
     if let compressed = try? CompressedFilesStore(base) { return (compressed, plain) }
     return (base, name)
   }
