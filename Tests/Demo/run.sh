@@ -97,7 +97,8 @@ limits='--max-mean-kl 0.7'
 convert "tiny Step-3 to GGUF Q4_K_M" "$tiny" "$work/tiny-q4_k_m" --to gguf --quantize Q4_K_M
 
 heading "5. The same by three processes at a time, as three machines would, then sealed"
-run step3-convert plan "$tiny" --to gguf --quantize Q4_K_M --output "$work/plan.json" >/dev/null
+show step3-convert plan "$tiny" --to gguf --quantize Q4_K_M --output "$work/plan.json"
+step3-convert plan "$tiny" --to gguf --quantize Q4_K_M --output "$work/plan.json" >/dev/null
 for share in 1 2 3; do
   show step3-convert run "$work/plan.json" "$work/tiny-shared" --share "$share/3" "&"
   step3-convert run "$work/plan.json" "$work/tiny-shared" --share "$share/3" --progress none >/dev/null &
