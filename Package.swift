@@ -102,7 +102,9 @@ let package = Package(
       name: "Quantization", dependencies: ["TensorFormats", "CBlockKernels"], swiftSettings: strict),
     .target(
       name: "Archives",
-      dependencies: ["TensorFormats", "ByteStreams", "JSON", "Quantization", "CXXHash", "CZstd"],
+      dependencies: [
+        "TensorFormats", "ByteStreams", "JSON", "ParallelWork", "Quantization", "CXXHash", "CZstd",
+      ],
       swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
@@ -175,7 +177,7 @@ let package = Package(
       name: "Conversion",
       dependencies: [
         collections,
-        "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
+        "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Archives", "Quantization",
         "QuantizationRecipes", "StoredWeights", "ShardPlanning", "ParallelWork",
       ],
       swiftSettings: strict),
@@ -344,8 +346,8 @@ let package = Package(
     .testTarget(
       name: "ConversionTests",
       dependencies: [
-        "PlanTesting", "Conversion", "ShardPlanning", "Verification", "Checkpoint", "Step3Model",
-        "Quantization",
+        "PlanTesting", "Conversion", "ShardPlanning", "Verification", "Archives", "Archiving", "Locations",
+        "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
       ],

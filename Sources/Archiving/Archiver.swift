@@ -6,7 +6,6 @@ internal import GGUF
 internal import JSON
 public import ParallelWork
 internal import Safetensors
-internal import Synchronization
 public import TensorFormats
 
 /// Makes an archive of a directory: weight files compressed without loss, all others as they are.
@@ -85,9 +84,11 @@ public struct Archiver: Sendable {
       }
       let source = try open(file)
       if let sections = plans[file.path]?.sections {
-        records.append(
-          try await FileArchiver(source: source, sections: sections, limits: options.limits, monitor: monitor)
-            .run(file, into: work))
+        let record = try await FileArchiver(
+          source: source, sections: sections, work: options.work, monitor: monitor
+        ).run(into: WorkDirectory.unfinished(file.stored), in: work.root, path: file.path)
+        try work.finish(file.stored, record)
+        records.append(record)
       } else {
         records.append(try copy(file, source, into: work, monitor))
       }
@@ -150,22 +151,8 @@ extension Archiver {
     for file in listing.files where file.isWeights && finished[file.stored] == nil {
       let source = try open(file)
       let layout = try layout(of: file, source, warn)
-      final class Sections: Sendable {
-        let lock = Mutex<(sections: [PlannedSection], bytes: Double)>(([], 0))
-      }
-      let planned = Sections()
-      try await options.limits.work.run(layout.sections, scratch: { PieceEncoder() }) { section, encoder in
-        let sample = try ArchiveMethod.sample(of: section.range).map { try source.readBytes($0) }
-        return try ArchiveMethod.choose(for: section.elementType, sample: sample, encoder: encoder)
-      } takeIn: { section, choice, _ in
-        planned.lock.withLock {
-          $0.sections.append(PlannedSection(section: section, method: choice.method))
-          $0.bytes += Double(section.range.count) * choice.share
-        }
-      }
-      plans[file.path] = planned.lock.withLock {
-        PlannedFile(sections: $0.sections, estimatedBytes: Int($0.bytes))
-      }
+      let planned = try await FileArchiver.plan(source, layout: layout, work: options.work)
+      plans[file.path] = PlannedFile(sections: planned.sections, estimatedBytes: planned.estimatedBytes)
     }
     return plans
   }
@@ -206,9 +193,9 @@ extension Archiver {
     try work.root.removeFile(unfinished)
     let output = try OutputFile(unfinished, in: work.root, byteCount: file.bytes)
     var sha256 = SHA256Digester()
-    for start in stride(from: 0, to: file.bytes, by: Batch.byteCount) {
+    for start in stride(from: 0, to: file.bytes, by: FileArchiver.batchByteCount) {
       try Task.checkCancellation()
-      let bytes = try source.readBytes(start..<min(file.bytes, start + Batch.byteCount))
+      let bytes = try source.readBytes(start..<min(file.bytes, start + FileArchiver.batchByteCount))
       sha256.update(bytes)
       try output.write(bytes, at: start)
       monitor.advance(bytes.count)

@@ -1,3 +1,4 @@
+internal import Archives
 internal import ParallelWork
 
 /// What archiving and restoring may use. None of it changes a byte of the output.
@@ -19,13 +20,5 @@ public struct ArchivingOptions: Sendable {
     self.resume = resume
   }
 
-  var limits: WorkLimits {
-    let most = max(1, memory / Batch.memory)
-    return WorkLimits(work: ParallelWork(threads: min(threads, most), inFlight: min(2 * threads, most)))
-  }
-}
-
-/// How much is under way at a time.
-struct WorkLimits: Sendable {
-  let work: ParallelWork
+  var work: ParallelWork { FileArchiver.work(threads: threads, memory: memory) }
 }

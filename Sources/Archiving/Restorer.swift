@@ -130,7 +130,7 @@ extension Restorer {
     }
     let shared = Shared()
     let source = try archive.open(file.path)
-    try await options.limits.work.run(Self.parts(of: source)) { range in
+    try await options.work.run(Self.parts(of: source)) { range in
       let bytes = try source.readBytes(range)
       try body(bytes, range.lowerBound)
       return bytes
@@ -150,13 +150,13 @@ extension Restorer {
   /// Whole pieces, so that none is decompressed twice.
   private static func parts(of source: any ByteSource) -> [Range<Int>] {
     guard let archive = source as? ArchiveSource else {
-      return stride(from: 0, to: source.byteCount, by: Batch.byteCount).map {
-        $0..<min($0 + Batch.byteCount, source.byteCount)
+      return stride(from: 0, to: source.byteCount, by: FileArchiver.batchByteCount).map {
+        $0..<min($0 + FileArchiver.batchByteCount, source.byteCount)
       }
     }
     var parts: [Range<Int>] = []
     for piece in archive.pieces {
-      if let last = parts.last, piece.upperBound - last.lowerBound <= Batch.byteCount {
+      if let last = parts.last, piece.upperBound - last.lowerBound <= FileArchiver.batchByteCount {
         parts[parts.count - 1] = last.lowerBound..<piece.upperBound
       } else {
         parts.append(piece)

@@ -16,21 +16,38 @@ public final class OutputFile: Sendable {
   public let path: String
   /// How long the file will be.
   public let byteCount: Int
-  /// `nil` if everything is thrown away.
+  /// `nil` if everything is thrown away, or has been written before.
   private let descriptor: CInt?
+  /// Where the bytes are, if all of them have been written before.
+  private let finished: (any ByteSource)?
   /// A second way to the same file, where it is large and its file system offers one.
   private let direct: DirectWriter?
   private let meter: Meter?
   private let isLost = Atomic<Bool>(false)
 
   /// Whether anything is kept of what is written.
-  public var isKept: Bool { descriptor != nil }
+  public var isKept: Bool { descriptor != nil || finished != nil }
+
+  /// Whether it stands for a file that has been written whole before.
+  public var isFinished: Bool { finished != nil }
 
   /// Stands for a file of `byteCount` bytes that is not there: what is written is thrown away, for a rehearsal.
   public init(discarding path: String, byteCount: Int) {
     self.path = path
     self.byteCount = byteCount
     descriptor = nil
+    finished = nil
+    direct = nil
+    meter = nil
+  }
+
+  /// Stands for a file that has been written whole and lies somewhere in another form. What is written again must be what
+  /// it holds.
+  public init(finished source: any ByteSource) {
+    path = source.path
+    byteCount = source.byteCount
+    descriptor = nil
+    finished = source
     direct = nil
     meter = nil
   }
@@ -63,21 +80,24 @@ public final class OutputFile: Sendable {
   ///   - name: The path below `directory`.
   ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it. It must be a regular file
   ///     that has no other name: what others see is never written through.
+  ///   - reserving: Whether to reserve the space now: what the file will not keep for long needs none beforehand.
   ///   - meter: Counts the time spent in writing.
   /// - Throws: As ``init(_:byteCount:reopening:)``.
   public convenience init(
-    _ name: String, in directory: HeldDirectory, byteCount: Int, reopening: Bool = false, meter: Meter? = nil
+    _ name: String, in directory: HeldDirectory, byteCount: Int, reopening: Bool = false,
+    reserving: Bool = true,
+    meter: Meter? = nil
   ) throws(CheckpointError) {
     let descriptor = try directory.openDescriptor(
       name, O_RDWR | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL), failing: "cannot be created")
     try self.init(
-      descriptor, path: directory.path(of: name), byteCount: byteCount, largeFrom: DirectWriter.largeFile,
-      meter: meter)
+      descriptor, path: directory.path(of: name), byteCount: byteCount, reserving: reserving,
+      largeFrom: DirectWriter.largeFile, meter: meter)
   }
 
   /// Takes over an open descriptor.
   private init(
-    _ descriptor: CInt, path: String, byteCount: Int, largeFrom: Int, meter: Meter?
+    _ descriptor: CInt, path: String, byteCount: Int, reserving: Bool = true, largeFrom: Int, meter: Meter?
   ) throws(CheckpointError) {
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
@@ -87,7 +107,10 @@ public final class OutputFile: Sendable {
         .cannotCreate, "is not a regular file with this name alone", path: path,
         remedy: "remove it, or choose another output")
     }
-    let failure = cfs_reserve(descriptor, Int64(byteCount))
+    let failure =
+      reserving
+      ? cfs_reserve(descriptor, Int64(byteCount))
+      : ftruncate(descriptor, off_t(byteCount)) == 0 ? 0 : errno
     guard failure == 0 else {
       close(descriptor)
       throw CheckpointError(
@@ -97,6 +120,7 @@ public final class OutputFile: Sendable {
     self.path = path
     self.byteCount = byteCount
     self.descriptor = descriptor
+    finished = nil
     direct = byteCount >= largeFrom ? DirectWriter(descriptor) : nil
     self.meter = meter
   }
@@ -106,12 +130,33 @@ public final class OutputFile: Sendable {
   /// Writes all of `bytes` at `offset`.
   ///
   /// - Precondition: The range lies within ``byteCount``.
-  /// - Throws: `.inputOutput`.
+  /// - Throws: `.inputOutput`; of a file that is finished `.malformed` if it holds something else.
   public func write(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
     precondition(offset >= 0 && offset + bytes.byteCount <= byteCount, "write beyond the planned size")
+    if let finished { return try compare(bytes, with: finished, at: offset) }
     guard let descriptor else { return }
     guard let meter else { return try write(bytes, to: descriptor, at: offset) }
     try meter.measure { () throws(CheckpointError) in try write(bytes, to: descriptor, at: offset) }
+  }
+
+  private func compare(
+    _ bytes: RawSpan, with finished: any ByteSource, at offset: Int
+  ) throws(CheckpointError) {
+    let there: [UInt8]?
+    do throws(CheckpointError) {
+      there = try finished.readBytes(offset..<offset + bytes.byteCount)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      there = nil
+    }
+    let isSame = unsafe bytes.withUnsafeBytes { wanted in
+      there.map { unsafe $0.elementsEqual(wanted) } ?? false
+    }
+    guard isSame else {
+      throw CheckpointError(
+        .malformed, "was finished by an earlier run, and is not what belongs there", path: path,
+        offset: offset, remedy: "remove this file, and run the same command with --resume")
+    }
   }
 
   private func write(_ bytes: RawSpan, to descriptor: CInt, at offset: Int) throws(CheckpointError) {
@@ -144,6 +189,7 @@ public final class OutputFile: Sendable {
   ///
   /// - Throws: `.truncated` if the file ends first, `.inputOutput` if reading fails.
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    if let finished { return try finished.read(into: &buffer, at: offset) }
     precondition(descriptor != nil, "nothing is kept to be read")
     guard let descriptor else { return }
     try readFully(descriptor, path: path, into: &buffer, at: offset)
@@ -158,6 +204,16 @@ public final class OutputFile: Sendable {
     var raw = unsafe span.mutableBytes
     try read(into: &raw, at: range.lowerBound)
     return bytes
+  }
+
+  /// Gives the space back: the bytes are somewhere else now, and nobody will read them here again.
+  ///
+  /// - Throws: `.inputOutput`.
+  public func giveUpSpace() throws(CheckpointError) {
+    guard let descriptor else { return }
+    guard ftruncate(descriptor, 0) == 0 else {
+      throw CheckpointError(.inputOutput, "cannot be cut: \(systemMessage(errno))", path: path)
+    }
   }
 
   /// Makes sure that everything written so far survives a power cut.

@@ -56,8 +56,12 @@ public struct Location: Sendable {
     let plain = name.map { CompressedFilesStore.plain($0) ?? $0 }
     // A file that is not compressed is what it is, whatever lies beside it.
     if let name, plain == name { return (base, name) }
-    let hasPlainWeights = try base.names().contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") }
-    if !hasPlainWeights, let archive = try ArchiveDirectory(in: base) { return (archive, plain) }
+    let names = try base.names()
+    let hasPlainWeights = names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") }
+    let isUnfinished = names.contains(OutputMarkers.journal) && !names.contains(OutputMarkers.manifest)
+    if !hasPlainWeights, !isUnfinished, let archive = try ArchiveDirectory(in: base) {
+      return (archive, plain)
+    }
     if let compressed = try? CompressedFilesStore(base) { return (compressed, plain) }
     return (base, name)
   }

@@ -1,3 +1,4 @@
+import Archives
 import CommandSupport
 import Conversion
 import ShardPlanning
@@ -9,6 +10,9 @@ struct ConversionSummary: Encodable {
   let output: String?
   let sourceBytes: Int
   let outputBytes: Int
+  /// The size of all files of the output, and what they take as an archive; `nil` if it is none.
+  let archivedBytes: Int?
+  let storedBytes: Int?
   let bitsPerWeight: Double
   let files: Int
   let tensors: Int
@@ -39,6 +43,8 @@ struct ConversionSummary: Encodable {
     notes = PlanNotes(manifest.plan)
     sourceBytes = manifest.plan.sourceBytes
     outputBytes = manifest.plan.outputBytes
+    archivedBytes = outcome.archive?.bytes
+    storedBytes = outcome.archive?.storedBytes
     bitsPerWeight = manifest.plan.bitsPerWeight
     files = manifest.plan.files.count
     tensors = manifest.tensors.count
@@ -70,6 +76,11 @@ struct ConversionSummary: Encodable {
     if wasComplete { text += "  was complete already: there was nothing to do\n" }
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
     text += "\(NumberText.decimals(bitsPerWeight, 2)) bits per weight\n"
+    if let storedBytes, let archivedBytes {
+      let share = archivedBytes > 0 ? Double(storedBytes) / Double(archivedBytes) * 100 : 100
+      text += "  archived without loss: \(ByteSize(bytes: storedBytes).decimal), "
+      text += "\(NumberText.decimals(share, 1)) %\n"
+    }
     if resumedUnits > 0 { text += "  resumed: \(resumedUnits) of \(units) units were already done\n" }
     if !wasComplete {
       let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0

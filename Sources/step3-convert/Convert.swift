@@ -33,7 +33,11 @@ struct Convert: ToolCommand {
 
   @OptionGroup var common: CommonOptions
 
+  func validate() throws { try running.validate(archiving: planning.to == .archive) }
+
   func run() async throws {
+    var running = running
+    running.archive = running.archive || planning.to == .archive
     let location = try Location(source, keeping: running.keepSource)
     let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)

@@ -60,6 +60,7 @@ struct Plan: ToolCommand {
     try StoredPlan.write(
       planned, to: output, source: checkpoint.path, importance: planning.imatrix,
       overwriting: overwrite)
-    common.note("step3-convert", "run it with: step3-convert run \(output) OUTPUT")
+    let archive = planning.to == .archive ? " --archive" : ""
+    common.note("step3-convert", "run it with: step3-convert run \(output) OUTPUT\(archive)")
   }
 }

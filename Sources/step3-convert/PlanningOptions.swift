@@ -6,7 +6,22 @@ public import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 
-extension Checkpoint.Format: ExpressibleByArgument {}
+/// What is written, as the command line says it.
+enum OutputForm: String, CaseIterable, ExpressibleByArgument {
+  case safetensors, gguf
+  /// The source's own format, archived.
+  case archive
+
+  /// The format of the weight files, archived or not.
+  func format(for source: Checkpoint) -> Checkpoint.Format {
+    switch self {
+    case .safetensors: .safetensors
+    case .gguf: .gguf
+    case .archive: source.format
+    }
+  }
+}
+
 extension RouterSide: ExpressibleByArgument {}
 extension SchemeRecipe.Scope: ExpressibleByArgument {}
 extension ScaleSearch: ExpressibleByArgument {}
@@ -18,8 +33,10 @@ enum PartitionKind: String, CaseIterable, ExpressibleByArgument {
 
 /// What shapes the output: the options that `convert` and `plan` share.
 struct PlanningOptions: ParsableArguments {
-  @Option(name: .long, help: "The format to write.")
-  var to: Checkpoint.Format
+  @Option(
+    name: .long,
+    help: "The format to write; archive is that of the source, compressed without loss (as --archive does).")
+  var to: OutputForm
 
   @Option(
     name: .long,
@@ -126,7 +143,7 @@ struct PlanningOptions: ParsableArguments {
   var tokenizerPre: String?
 
   func validate() throws {
-    if tokenizerPre != nil, to != .gguf { throw ValidationError("--tokenizer-pre needs --to gguf.") }
+    if tokenizerPre != nil, to == .safetensors { throw ValidationError("--tokenizer-pre needs --to gguf.") }
     for (option, count) in [("--ffn-ep", ffnEP), ("--ffn-tp", ffnTP), ("--attention-tp", attentionTP)] {
       if partition == .none, count != 1 { throw ValidationError("\(option) needs --partition afd.") }
       guard (1...PartIdentity.mostRanks).contains(count) else {
@@ -146,6 +163,11 @@ struct PlanningOptions: ParsableArguments {
 
   /// Plans the conversion of a checkpoint.
   func plan(_ checkpoint: Checkpoint) throws(CheckpointError) -> PlannedConversion {
+    let to = to.format(for: checkpoint)
+    if tokenizerPre != nil, to != .gguf {
+      throw CheckpointError(
+        .invalidRequest, "--tokenizer-pre needs an output in GGUF", remedy: "give --to gguf")
+    }
     var overrides: [TensorTypeOverride] = []
     for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
     let recipe = try Recipe.named(

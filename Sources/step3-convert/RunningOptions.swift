@@ -20,6 +20,11 @@ struct RunningOptions: ParsableArguments {
       valueName: "size"))
   var syncEvery = ByteSize(bytes: 1 << 30)
 
+  @Flag(
+    name: .long,
+    help: "Compress the weight files without loss as they are written: the output is an archive.")
+  var archive = false
+
   @Option(
     name: .customLong("expect-sha256"),
     help: ArgumentHelp(
@@ -52,6 +57,18 @@ struct RunningOptions: ParsableArguments {
         "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary)."
       )
     }
+    try validate(archiving: archive)
+  }
+
+  /// Checks what only matters where an archive is made.
+  func validate(archiving: Bool) throws {
+    guard archiving else { return }
+    if discardOutput { throw ValidationError("An archive cannot be made of an output that is discarded.") }
+    guard memory.bytes >= ConversionOptions.minimumArchivingMemory else {
+      throw ValidationError(
+        "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumArchivingMemory).binary) for an archive; got \(memory.binary)."
+      )
+    }
   }
 }
 
@@ -72,7 +89,7 @@ struct PlannedRun {
     if running.dryRun { return try report(planned.plan, engines) }
 
     let destination = running.discardOutput ? nil : output
-    let (outcome, seconds) = try await watching("converting", total: planned.plan.workBytes) {
+    let (outcome, seconds) = try await watching("converting", total: workBytes) {
       conversion, advance in
       guard let destination else { return try await conversion.rehearse(progress: advance) }
       return try await conversion.run(
@@ -110,18 +127,20 @@ struct PlannedRun {
   /// - Throws: As ``run()``.
   func seal() async throws {
     let (output, engines) = (output, PlannedEngines(planned.plan))
-    let (outcome, seconds) = try await watching("sealing", total: planned.plan.workBytes) {
+    let (outcome, seconds) = try await watching("sealing", total: workBytes) {
       conversion, advance in try await conversion.seal(output, progress: advance)
     }
     try report(outcome, seconds, engines)
   }
+
+  private var workBytes: Int { planned.plan.workBytes + (running.archive ? planned.plan.outputBytes : 0) }
 
   private func conversion() throws -> Conversion {
     Conversion(
       planned,
       options: ConversionOptions(
         threads: common.threadCount, memory: running.memory.bytes, overwrite: running.overwrite,
-        resume: running.resume, syncEvery: running.syncEvery.bytes,
+        resume: running.resume, syncEvery: running.syncEvery.bytes, archive: running.archive,
         expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
           ?? ExpectedDigests(ofSet: checkpoint) ?? ExpectedDigests(publishedFor: checkpoint)))
   }

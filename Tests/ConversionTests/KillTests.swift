@@ -20,6 +20,7 @@ import Testing
 
   private static let optionSets = [
     ["--to", "safetensors", "--max-shard-size", "9MB"],
+    ["--to", "archive", "--max-shard-size", "9MB", "--memory", "192MiB"],
     ["--to", "gguf", "--quantize", "Q8_0"],
     ["--to", "safetensors", "--partition", "afd", "--ffn-ep", "2", "--max-shard-size", "20MB"],
     ["--to", "gguf", "--quantize", "Q4_K", "--max-shard-size", "10MB"],

@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Dispatch
 internal import Quantization
@@ -59,6 +60,17 @@ final class Journal: Sendable {
   /// Notes what a source file came to, all of whose units have been written.
   func add(_ digests: FileDigests, ofSource file: Int) {
     state.withLock { $0.sources += JournalFormat.frame(ofSource: file, digests) }
+  }
+
+  /// Notes that an output file has been put into an archive, which is synced, and all that was noted before.
+  ///
+  /// - Throws: As ``flush()``.
+  func add(_ description: ArchiveManifest.File, ofArchived output: Int) async throws {
+    try await queued {
+      try self.flush()
+      try self.file.append(JournalFormat.frame(ofArchived: output, description))
+      try self.file.synchronize()
+    }
   }
 
   /// Writes the last batch, and that nothing is left to do.
@@ -126,9 +138,13 @@ final class Journal: Sendable {
     while !Task.isCancelled {
       do { try await Task.sleep(for: .milliseconds(50)) } catch { return }
       guard isDue else { continue }
-      try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-        queue.async { continuation.resume(with: Swift.Result { try self.flush() }) }
-      }
+      try await queued { try self.flush() }
+    }
+  }
+
+  private func queued(_ work: @escaping @Sendable () throws -> Void) async throws {
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      queue.async { continuation.resume(with: Swift.Result { try work() }) }
     }
   }
 }

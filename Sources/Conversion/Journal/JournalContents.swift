@@ -1,5 +1,7 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
+internal import JSON
 internal import TensorFormats
 
 /// What an earlier run left in its journal.
@@ -16,6 +18,8 @@ struct JournalContents: Sendable {
   private(set) var isMerged = false
   /// The digests of source files, by their numbers.
   private(set) var sources: [Int: FileDigests] = [:]
+  /// What output files were archived as, by their numbers.
+  private(set) var archived: [Int: ArchiveManifest.File] = [:]
   /// The finished units.
   private(set) var units = FinishedUnits()
   /// What comes behind the identity begins here.
@@ -58,7 +62,9 @@ struct JournalContents: Sendable {
     else { return nil }
     let contents = try? JournalContents(bytes, path: "")
     // Before that, a finished name is somebody else's.
-    let finished = contents?.isFinishing ?? false ? listing.finished : []
+    let finished =
+      contents?.isFinishing ?? false
+      ? listing.finished : contents?.archived.values.map(\.stored).filter(listing.finished.contains) ?? []
     return (listing, listing.temporary + finished)
   }
 
@@ -96,6 +102,11 @@ struct JournalContents: Sendable {
           throw malformed("the digests of a source file are not what the format says", at: payload.lowerBound)
         }
         sources[file] = digests
+      case (.archived, .some):
+        guard let (file, description) = Self.archived(bytes, body) else {
+          throw malformed("an archived file is not described as it should be", at: payload.lowerBound)
+        }
+        archived[file] = description
       default:
         throw malformed(
           "a frame of kind \(bytes[payload.lowerBound]) does not belong here", at: payload.lowerBound,
@@ -116,6 +127,15 @@ struct JournalContents: Sendable {
       cursor.isAtEnd
     else { return nil }
     return (Int(file), FileDigests(xxh3: xxh3, sha256: sha256))
+  }
+
+  private static func archived(_ bytes: [UInt8], _ body: Range<Int>) -> (Int, ArchiveManifest.File)? {
+    var cursor = JournalCursor(bytes, body)
+    guard let file = cursor.integer(UInt32.self),
+      let value = try? JSONValue(parsing: Array(bytes[cursor.position..<body.upperBound])),
+      let description = try? ArchiveManifest.File(value)
+    else { return nil }
+    return (Int(file), description)
   }
 
   /// Where the payload of the frame at `start` is; `nil` if there is no intact one.

@@ -1,4 +1,6 @@
+internal import Archives
 internal import ByteStreams
+internal import JSON
 internal import Quantization
 internal import TensorFormats
 
@@ -8,7 +10,8 @@ internal import TensorFormats
 ///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
 ///              that are no numbers are let through (nothing follows); 4 from here on files may have their final names;
 ///              5 u32 number of a source file, 16 bytes XXH3-128 and 32 bytes SHA-256 of all of it; 6 the share is done;
-///              7 the journals of all shares are in this one
+///              7 the journals of all shares are in this one; 8 u32 number of an output file that has been archived, and
+///              what the archive's manifest says of it (JSON)
 ///     record   u64 unit, 16 bytes XXH3-128 of its source bytes, u32 deliveries, then for each delivery:
 ///              16 bytes XXH3-128 of its output bytes, u64 and four f64 and f32: the sums of its errors; two f64: the
 ///              errors before and after a search for scales
@@ -33,6 +36,7 @@ enum JournalFormat {
     case source = 5
     case shareDone = 6
     case merged = 7
+    case archived = 8
   }
 
   static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {
@@ -54,6 +58,13 @@ enum JournalFormat {
     var body: [UInt8] = []
     body.append(littleEndian: UInt32(file))
     return frame(.source, body + digests.xxh3.bytes + digests.sha256.bytes)
+  }
+
+  /// The frame that says that an output file has been put into an archive, and is synced.
+  static func frame(ofArchived file: Int, _ description: ArchiveManifest.File) -> [UInt8] {
+    var body: [UInt8] = []
+    body.append(littleEndian: UInt32(file))
+    return frame(.archived, body + Array(JSONText.compact(description).utf8))
   }
 
   static func append(_ record: UnitRecord, of unit: Int, to bytes: inout [UInt8]) {

@@ -36,11 +36,11 @@ struct JournalIdentity: Codable, Equatable {
   var allowsNonFinite: Bool { request.allowNonFinite }
 
   /// - Throws: `.invalidRequest` for a plan of which there would be no manifest that can be read.
-  init(_ plan: ShardPlan) throws(CheckpointError) {
+  init(_ plan: ShardPlan, isArchive: Bool = false) throws(CheckpointError) {
     tool = plan.tool
     sources = plan.source.files
     request = plan.request
-    listing = OutputListing(plan)
+    listing = OutputListing(plan, isArchive: isArchive)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let encoded: [UInt8]
@@ -144,6 +144,7 @@ extension JournalIdentity {
     if request.tokenizerPre != current.request.tokenizerPre { options.append("--tokenizer-pre") }
     if request.exclude != current.request.exclude { options.append("--exclude") }
     if request.publishedNames != current.request.publishedNames { options.append("--published-names") }
+    if listing.isArchive != current.listing.isArchive { options.append("--archive") }
     // What was refused so far may be let through from here on, but not the other way round.
     if allowsNonFinite, !current.allowsNonFinite { options.append("--allow-nonfinite") }
     var others = request

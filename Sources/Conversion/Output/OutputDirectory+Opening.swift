@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import ShardPlanning
@@ -12,16 +13,26 @@ extension OutputDirectory {
     let finished: FinishedUnits
     /// The digests of the source files that it read to their ends, by their numbers.
     var sources: [Int: FileDigests] = [:]
+    /// What it put into an archive, by the numbers of the files.
+    var archived: [Int: ArchiveManifest.File] = [:]
     /// The files of the plan, with their headers.
     let outputs: [OutputFile]
   }
 
   /// The room that is still needed: what is there already needs none.
   var missingBytes: Int {
-    plan.files.reduce(0) { sum, file in
+    guard !listing.isArchive else {
+      let left = plan.files.filter { !root.holdsFile(listing.stored($0.path)) }
+      return Self.archiveBytes(of: left.map(\.bytes))
+    }
+    return plan.files.reduce(0) { sum, file in
       sum + max(0, file.bytes - ((try? root.entry(unfinished(file)))??.bytes ?? 0))
     }
   }
+
+  /// The room that archiving files takes at least, one after the other: each is there as a whole until it is archived,
+  /// and nobody knows beforehand what will be left of it.
+  static func archiveBytes(of files: [Int]) -> Int { max(files.max() ?? 0, files.reduce(0, +) / 2) }
 }
 
 // MARK: - Beginning
@@ -57,18 +68,41 @@ extension OutputDirectory {
     if !listing.parts.isEmpty { try root.synchronize() }
   }
 
-  func openFiles(headers: [String: [UInt8]], meter: Meter) throws(CheckpointError) -> [OutputFile] {
+  /// - Parameter archived: The files that have been archived.
+  func openFiles(
+    headers: [String: [UInt8]], archived: [Int: ArchiveManifest.File] = [:], meter: Meter
+  ) throws(CheckpointError) -> [OutputFile] {
     var outputs: [OutputFile] = []
-    for file in plan.files {
+    for (index, file) in plan.files.enumerated() {
       guard let header = headers[file.path] else { preconditionFailure("no header for \(file.path)") }
+      if archived[index] != nil, let there = try archivedFile(file) {
+        outputs.append(OutputFile(finished: there))
+        try root.removeFiles([unfinished(file)])
+        continue
+      }
       let reopening = try root.entry(unfinished(file)) != nil
       let output = try OutputFile(
-        unfinished(file), in: root, byteCount: file.bytes, reopening: reopening, meter: meter)
+        unfinished(file), in: root, byteCount: file.bytes, reopening: reopening,
+        reserving: !listing.isArchive, meter: meter)
       try output.write(header, at: 0)
       if reopening { try clearPadding(of: file, output) }
       outputs.append(output)
     }
     return outputs
+  }
+
+  /// What a file was archived as; `nil` if that is not there.
+  private func archivedFile(_ file: ShardPlan.File) throws(CheckpointError) -> (any ByteSource)? {
+    let name = listing.stored(file.path)
+    guard root.holdsFile(name) else { return nil }
+    let source = try ArchiveSource(InputFile(name, in: root))
+    guard source.byteCount == file.bytes else {
+      throw CheckpointError(
+        .malformed, "stands for \(source.byteCount) bytes, and \(file.bytes) were archived",
+        path: source.path,
+        remedy: "remove this file, and run the same command with --resume")
+    }
+    return source
   }
 
   /// Padding is the only part of a file that neither a header nor a unit writes: new files have zeros there.
@@ -103,12 +137,14 @@ extension OutputDirectory {
     try goOn(journal, contents, begun, identity)
     try markParts()
     // Files that had got their names already are unfinished again until everything has been checked.
-    for file in plan.files where root.holdsFile(file.path) { try root.give(file.path, unfinished(file)) }
-    try root.removeFiles(listing.texts)
+    if !listing.isArchive {
+      for file in plan.files where root.holdsFile(file.path) { try root.give(file.path, unfinished(file)) }
+    }
+    try root.removeFiles(listing.documents)
     try checkRoom(for: missingBytes, in: root.freeSpace, path: root.path)
     return Opened(
-      journal: journal, finished: contents.units, sources: contents.sources,
-      outputs: try openFiles(headers: headers, meter: meter))
+      journal: journal, finished: contents.units, sources: contents.sources, archived: contents.archived,
+      outputs: try openFiles(headers: headers, archived: contents.archived, meter: meter))
   }
 
   /// Has a journal go on behind its last intact frame.
@@ -145,8 +181,12 @@ extension OutputDirectory {
   /// Checks that everything of a planned name is what this conversion can have left there.
   private func checkWay(_ contents: JournalContents, source: any ByteStore) throws(CheckpointError) {
     var ours = Set(listing.temporary)
-    for file in plan.files {
+    for (index, file) in plan.files.enumerated() {
       let entry = try root.entry(unfinished(file))
+      if let archived = contents.archived[index] {
+        let stored = listing.stored(file.path)
+        if try root.entry(stored)?.bytes == archived.storedBytes { ours.insert(stored) }
+      }
       if let entry, entry.kind == .file, entry.names > 1 || entry.bytes > file.bytes {
         throw CheckpointError(
           .cannotCreate,
@@ -155,7 +195,12 @@ extension OutputDirectory {
             : "is longer than this conversion would make it, so something else wrote it",
           path: root.path(of: unfinished(file)), remedy: "remove it, or choose another output")
       }
-      if entry == nil, contents.isFinishing { ours.insert(file.path) }
+      if entry == nil, contents.isFinishing, !listing.isArchive { ours.insert(file.path) }
+    }
+    if listing.isArchive, contents.isFinishing, root.holdsFile(ArchiveManifest.fileName),
+      (try? ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: root))) != nil
+    {
+      ours.insert(ArchiveManifest.fileName)
     }
     // Documents are small: those that are there must be what would be written.
     for part in plan.parts {

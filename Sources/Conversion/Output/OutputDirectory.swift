@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import ShardPlanning
@@ -14,10 +15,10 @@ struct OutputDirectory {
   let plan: ShardPlan
   let listing: OutputListing
 
-  init(_ root: HeldDirectory, _ plan: ShardPlan) {
+  init(_ root: HeldDirectory, _ plan: ShardPlan, isArchive: Bool) {
     self.root = root
     self.plan = plan
-    listing = OutputListing(plan)
+    listing = OutputListing(plan, isArchive: isArchive)
   }
 
   /// The name of a file of the plan while it is being written.
@@ -27,13 +28,15 @@ struct OutputDirectory {
 // MARK: - Finishing
 
 extension OutputDirectory {
-  /// Makes weight files durable and gives them their names. The journal says before that they are given.
+  /// Makes weight files durable and gives them their names. The journal says before that they are given. Those of an
+  /// archive have been given theirs.
   ///
   /// - Throws: `.inputOutput`.
   func finish(_ outputs: [OutputFile], _ journal: AppendFile) throws(CheckpointError) {
-    for output in outputs { try output.synchronize() }
+    if !listing.isArchive { for output in outputs { try output.synchronize() } }
     try journal.append(JournalFormat.frame(.finishing))
     try journal.synchronize()
+    guard !listing.isArchive else { return }
     for file in plan.files { try root.give(unfinished(file), file.path) }
   }
 
@@ -67,17 +70,51 @@ extension OutputDirectory {
 
   /// Writes the manifests, the root's last, and takes the journals away: the output is complete.
   ///
+  /// - Parameter archived: What the archive holds for the weight files; `nil` if the output is none.
+  /// - Returns: The archive's manifest, which is written before that of the root.
   /// - Throws: `.inputOutput`.
-  func complete(_ manifest: Manifest) throws(CheckpointError) {
+  @discardableResult
+  func complete(
+    _ manifest: Manifest, archived: [ArchiveManifest.File]?
+  ) throws(CheckpointError) -> ArchiveManifest? {
     for part in plan.parts where !part.directory.isEmpty {
       guard let directory = try root.directory(part.directory) else { continue }
       try seal(directory, manifest.restricted(to: part))
+    }
+    let archive = archived.map { archiveManifest(manifest, $0) }
+    if let archive {
+      try root.writeAtomically(archive.text, to: ArchiveManifest.fileName, replacing: false)
     }
     for folder in listing.folders {
       try root.removeFiles([joinPath(folder, OutputMarkers.journal)])
       try root.directory(folder)?.synchronize()
     }
     try seal(root, manifest)
+    return archive
+  }
+
+  /// Describes the output as an archive, as if it had been written plainly and archived then.
+  private func archiveManifest(_ manifest: Manifest, _ archived: [ArchiveManifest.File]) -> ArchiveManifest {
+    func kept(_ path: String, _ bytes: Int, _ sha256: String) -> ArchiveManifest.File {
+      ArchiveManifest.File(
+        path: path, bytes: bytes, sha256: sha256, stored: path, storedBytes: bytes, methods: [])
+    }
+    func kept(_ manifest: Manifest, in directory: String) -> ArchiveManifest.File {
+      let text = manifest.text
+      var sha256 = SHA256Digester()
+      sha256.update(text)
+      return kept(joinPath(directory, OutputMarkers.manifest), text.count, "\(sha256.finalize())")
+    }
+    let weights = Set(plan.files.map(\.path))
+    var files = archived
+    files += manifest.files.filter { !weights.contains($0.path) }.map { kept($0.path, $0.bytes, $0.sha256) }
+    files += plan.parts.filter { !$0.directory.isEmpty }.map {
+      kept(manifest.restricted(to: $0), in: $0.directory)
+    }
+    files.append(kept(manifest, in: ""))
+    return ArchiveManifest(
+      tool: toolkitVersion, zstd: PieceEncoder.libraryVersion, files: files.sorted { $0.path < $1.path },
+      directories: [])
   }
 
   private func seal(_ directory: HeldDirectory, _ manifest: Manifest) throws(CheckpointError) {

@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import ShardPlanning
@@ -9,20 +10,40 @@ struct OutputListing: Codable, Equatable, Sendable {
   let parts: [String]
   /// Which of them hold side files only, and get no manifest.
   let folders: [String]
-  /// The weight files.
+  /// The weight files of the plan.
   let weights: [String]
   /// Documents and copies.
   let texts: [String]
   /// How many shares have journals of their own while they are at work; `nil` for none.
   private(set) var shares: Int?
+  /// Whether the weight files are archived; `nil` for no.
+  private var archived: Bool?
 
-  init(_ plan: ShardPlan) {
+  init(_ plan: ShardPlan, isArchive: Bool = false) {
+    archived = isArchive ? true : nil
     weights = plan.files.map(\.path)
     texts = plan.parts.flatMap { $0.documents.map(\.path) + $0.copies.map(\.path) }
     let directories = plan.parts.map(\.directory).filter { !$0.isEmpty }
     folders = Set(texts.compactMap { Self.directory(of: $0) }).subtracting(directories).sorted()
     parts = directories + folders
   }
+
+  /// The names of a complete output in a directory.
+  init(_ plan: ShardPlan, in directory: HeldDirectory) {
+    self.init(plan, isArchive: directory.holdsFile(ArchiveManifest.fileName))
+  }
+
+  /// Whether the output is an archive.
+  var isArchive: Bool { archived ?? false }
+
+  /// What a weight file is called in the end.
+  func stored(_ weights: String) -> String { isArchive ? weights + ArchiveManifest.suffix : weights }
+
+  /// What is written when all weight files are there; the manifest of an archive comes last.
+  var documents: [String] { texts + (isArchive ? [ArchiveManifest.fileName] : []) }
+
+  /// Weight files and documents.
+  var contents: [String] { weights.map(stored) + documents }
 
   /// The directory that a path says; `nil` for a name alone.
   static func directory(of path: String) -> String? {
@@ -50,12 +71,12 @@ struct OutputListing: Codable, Equatable, Sendable {
   }
 
   /// What a complete output holds, its manifests last.
-  var finished: [String] { weights + texts + manifests }
+  var finished: [String] { contents + manifests }
 
   /// What exists only while an output is being written, its journals last.
   var temporary: [String] {
-    weights.map { $0 + OutputMarkers.unfinishedSuffix }
-      + (texts + manifests + journals + shareJournals).map { $0 + temporarySuffix }
+    (weights + (isArchive ? weights.map(stored) : [])).map { $0 + OutputMarkers.unfinishedSuffix }
+      + (documents + manifests + journals + shareJournals).map { $0 + temporarySuffix }
       + shareJournals + journals
   }
 

@@ -33,14 +33,14 @@ extension OutputOpening {
   ///   `.invalidRequest` or `.unsupported` if the output is of another conversion or another number of shares.
   func join(_ path: String, as share: ConversionShare) throws(CheckpointError) -> Joined {
     let (place, overlap) = try checkedPlace(path)
-    let output = try place.acquire(bytes: plan.outputBytes, waiting: Self.patience)
+    let output = try place.acquire(bytes: neededBytes, waiting: Self.patience)
     defer { output.unlock() }
-    let (directory, whole) = (OutputDirectory(output, plan), identity.divided(into: share.count))
+    let (directory, whole) = (directory(output), identity.divided(into: share.count))
     let outputs: [OutputFile]
     switch try OutputState(output) {
     case .foreign(let error): throw error
     case .finished(let manifest):
-      guard manifest.plan.answers(plan) else { throw Self.isOfAnother(output) }
+      guard isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
       return .complete(manifest)
     case .empty:
       try overlap.check(contentsOf: output)
@@ -116,14 +116,14 @@ extension OutputOpening {
         .notFound, "there is no output", path: path, remedy: "run the shares first, with --share")
     }
     let output = try place.acquire(bytes: 0)
-    let directory = OutputDirectory(output, plan)
+    let directory = directory(output)
     switch try OutputState(output) {
     case .foreign(let error): throw error
     case .empty:
       throw CheckpointError(
         .notFound, "no share has been run", path: output.path, remedy: "run the shares first, with --share")
     case .finished(let manifest):
-      guard manifest.plan.answers(plan) else { throw Self.isOfAnother(output) }
+      guard isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
       try directory.tidyFinished()
       return (manifest, nil)
     case .unfinished: break

@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import ShardPlanning
@@ -15,7 +16,21 @@ struct OutputOpening {
   let warn: @Sendable (String) -> Void
 
   var plan: ShardPlan { planned.plan }
-  private var listing: OutputListing { OutputListing(planned.plan) }
+  private var listing: OutputListing { OutputListing(planned.plan, isArchive: options.archive) }
+
+  /// The room that a new output needs at least.
+  var neededBytes: Int {
+    options.archive ? OutputDirectory.archiveBytes(of: plan.files.map(\.bytes)) : plan.outputBytes
+  }
+
+  func directory(_ root: HeldDirectory) -> OutputDirectory {
+    OutputDirectory(root, plan, isArchive: options.archive)
+  }
+
+  /// Whether a complete output in a directory is what is asked for.
+  func isAnswered(by manifest: Manifest, in directory: HeldDirectory) -> Bool {
+    manifest.plan.answers(plan) && directory.holdsFile(ArchiveManifest.fileName) == options.archive
+  }
 
   enum Result {
     /// To be written.
@@ -59,7 +74,7 @@ struct OutputOpening {
   func open(_ path: String) throws(CheckpointError) -> Result {
     let (place, overlap) = try checkedPlace(path)
     if let there = place.directory, !options.resume, !options.overwrite { throw Self.exists(there) }
-    let output = try place.acquire(bytes: plan.outputBytes)
+    let output = try place.acquire(bytes: neededBytes)
     switch try OutputState(output) {
     case .foreign(let error): throw error
     case .empty: return try writing(output, try begin(in: output, replacing: nil))
@@ -95,7 +110,15 @@ struct OutputOpening {
   private static func checkFiles(of manifest: Manifest, in output: HeldDirectory) throws(CheckpointError) {
     let weights = Dictionary(
       manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    let archived = try archivedFiles(in: output)
     for record in manifest.files {
+      if let file = archived[record.path], file.isCompressed {
+        guard let entry = try output.entry(file.stored), entry.kind == .file else { continue }
+        guard entry.bytes == file.storedBytes, file.sha256 == record.sha256 else {
+          throw isNotDescribed(output.path(of: file.stored))
+        }
+        continue
+      }
       guard let entry = try output.entry(record.path), entry.kind == .file else { continue }
       var isOurs = entry.bytes == record.bytes
       if isOurs, let file = weights[record.path] {
@@ -105,13 +128,30 @@ struct OutputOpening {
         let text = try InputFile(record.path, in: output).readBytes(0..<record.bytes)
         isOurs = "\(Digest.xxh3(of: text))" == record.xxh3
       }
-      guard isOurs else {
-        throw CheckpointError(
-          .cannotCreate,
-          "is not the file that manifest.json describes, so it was not written by step3-convert",
-          path: output.path(of: record.path), remedy: "move it away yourself, or choose another output")
-      }
+      guard isOurs else { throw isNotDescribed(output.path(of: record.path)) }
     }
+  }
+
+  private static func isNotDescribed(_ path: String) -> CheckpointError {
+    CheckpointError(
+      .cannotCreate,
+      "is not the file that manifest.json describes, so it was not written by step3-convert", path: path,
+      remedy: "move it away yourself, or choose another output")
+  }
+
+  /// What an output says of the files that it holds in an archive, by their paths; nothing if it is none.
+  private static func archivedFiles(
+    in output: HeldDirectory
+  ) throws(CheckpointError) -> [String: ArchiveManifest.File] {
+    guard output.holdsFile(ArchiveManifest.fileName) else { return [:] }
+    let manifest: ArchiveManifest
+    do throws(CheckpointError) {
+      manifest = try ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: output))
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      throw isNotDescribed(output.path(of: ArchiveManifest.fileName))
+    }
+    return Dictionary(manifest.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
   private static func exists(_ output: HeldDirectory) -> CheckpointError {
@@ -127,7 +167,7 @@ struct OutputOpening {
   private func begin(
     in root: HeldDirectory, replacing journal: AppendFile?
   ) throws(CheckpointError) -> OutputDirectory.Opened {
-    try OutputDirectory(root, plan).begin(
+    try directory(root).begin(
       identity, headers: planned.headers, replacing: journal, meter: meter)
   }
 
@@ -140,7 +180,7 @@ struct OutputOpening {
       identity = identity.divided(into: count)
       try root.removeFiles(identity.listing.shareJournals)
     }
-    return try OutputDirectory(root, plan).reopen(
+    return try directory(root).reopen(
       journal, contents, identity, headers: planned.headers, source: checkpoint.store, meter: meter)
   }
 
@@ -149,7 +189,7 @@ struct OutputOpening {
   ) throws(CheckpointError) -> Result {
     .writing(
       Target(
-        output: output, directory: OutputDirectory(output, plan), opened: opened, isReplacement: false))
+        output: output, directory: directory(output), opened: opened, isReplacement: false))
   }
 }
 
@@ -184,7 +224,7 @@ extension OutputOpening {
     for name in old.shareJournals where output.holdsFile(name) { _ = try AppendFile(name, in: output) }
     try listing.checkWay(in: output, over: Set(ours), Set(old.parts))
     let freed = output.bytes(of: ours)
-    try checkRoom(for: plan.outputBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
+    try checkRoom(for: neededBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
     tell(try old.strangers(in: output, ours: ours), output)
     // The journal goes last, by being replaced: until then it says what remains to be removed.
     try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
@@ -212,13 +252,13 @@ extension OutputOpening {
   ) throws(CheckpointError) -> Result {
     let replacement = OutputReplacement(output: output)
     // What a crash right before the end of an earlier exchange left.
-    try replacement.tidy(OutputListing(manifest.plan))
-    let isWanted = manifest.plan.answers(plan)
+    try replacement.tidy(OutputListing(manifest.plan, in: output))
+    let isWanted = isAnswered(by: manifest, in: output)
     if isReplaced, isWanted { return .complete(manifest) }
     if options.overwrite { return try replace(manifest, replacement) }
     if let new = try replacement.begun() {
       if let completed = try replacement.completed() {
-        if completed.plan.answers(plan) { return try exchange(manifest, with: completed, replacement) }
+        if isAnswered(by: completed, in: new) { return try exchange(manifest, with: completed, replacement) }
       } else if try new.entry(OutputMarkers.journal) != nil {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)
@@ -232,7 +272,7 @@ extension OutputOpening {
         .cannotCreate, "holds a finished conversion of another source or with other options",
         path: output.path, remedy: "choose another output, or give --overwrite to replace it")
     }
-    try OutputDirectory(output, plan).tidyFinished()
+    try directory(output).tidyFinished()
     return .complete(manifest)
   }
 
@@ -241,20 +281,19 @@ extension OutputOpening {
     _ old: Manifest, _ replacement: OutputReplacement
   ) throws(CheckpointError) -> Result {
     let output = replacement.output
-    let outgoing = OutputListing(old.plan)
+    let outgoing = OutputListing(old.plan, in: output)
     try checkWay(over: outgoing, in: output)
     if let new = try replacement.begun() {
-      if try replacement.completed()?.plan.answers(plan) == true, let completed = try replacement.completed()
-      {
+      if let completed = try replacement.completed(), isAnswered(by: completed, in: new) {
         return try exchange(old, with: completed, replacement)
       }
       let contents = try? JournalContents(in: new)
-      if let contents, (try? OutputDirectory(new, plan).check(contents, against: identity)) != nil {
+      if let contents, (try? directory(new).check(contents, against: identity)) != nil {
         return try goOn(in: new, old, replacement)
       }
       try replacement.discard()
     }
-    let needed = plan.outputBytes
+    let needed = neededBytes
     let free = output.freeSpace
     if let free, free < needed {
       try checkRoom(for: needed, in: free + output.bytes(of: outgoing.finished), path: output.path)
@@ -269,7 +308,7 @@ extension OutputOpening {
     let new = try replacement.begin()
     return .writing(
       Target(
-        output: output, directory: OutputDirectory(new, plan), opened: try begin(in: new, replacing: nil),
+        output: output, directory: directory(new), opened: try begin(in: new, replacing: nil),
         isReplacement: true))
   }
 
@@ -279,18 +318,18 @@ extension OutputOpening {
   ) throws(CheckpointError) -> Result {
     let journal = try AppendFile(OutputMarkers.journal, in: new)
     let contents = try JournalContents(in: new)
-    try OutputDirectory(new, plan).check(contents, against: identity)
-    try checkWay(over: OutputListing(old.plan), in: replacement.output)
+    try directory(new).check(contents, against: identity)
+    try checkWay(over: OutputListing(old.plan, in: replacement.output), in: replacement.output)
     return .writing(
       Target(
-        output: replacement.output, directory: OutputDirectory(new, plan),
+        output: replacement.output, directory: directory(new),
         opened: try reopen(in: new, journal, contents), isReplacement: true))
   }
 
   private func exchange(
     _ old: Manifest, with new: Manifest, _ replacement: OutputReplacement
   ) throws(CheckpointError) -> Result {
-    try checkWay(over: OutputListing(old.plan), in: replacement.output)
+    try checkWay(over: OutputListing(old.plan, in: replacement.output), in: replacement.output)
     try finish(replacement.output, with: new)
     return .complete(new)
   }
@@ -307,7 +346,7 @@ extension OutputOpening {
   /// - Throws: `.inputOutput`; OUTPUT then says that it is unfinished.
   func finish(_ output: HeldDirectory, with manifest: Manifest) throws(CheckpointError) {
     if let old = try? Manifest.read(in: output) {
-      tell(try OutputListing(old.plan).strangers(in: output), output)
+      tell(try OutputListing(old.plan, in: output).strangers(in: output), output)
     }
     try OutputReplacement(output: output).exchange(with: manifest)
   }

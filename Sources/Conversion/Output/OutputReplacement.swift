@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import ShardPlanning
@@ -51,14 +52,18 @@ extension OutputReplacement {
   /// - Throws: `.inputOutput`; the directory then says that it is unfinished.
   func exchange(with manifest: Manifest) throws(CheckpointError) {
     guard let new = try begun() else { return }
-    let incoming = OutputListing(manifest.plan)
+    // That of an archive may have moved already, once the old one has been set aside.
+    let isArchive =
+      new.holdsFile(ArchiveManifest.fileName)
+      || !output.holdsFile(OutputMarkers.manifest) && output.holdsFile(ArchiveManifest.fileName)
+    let incoming = OutputListing(manifest.plan, isArchive: isArchive)
     try new.removeFiles(incoming.journals)
     let old = try setAside()
     let outgoing = try old.map { (directory) throws(CheckpointError) in
       try Self.listing(of: directory)
     }
     if let old, let outgoing {
-      for name in outgoing.finished where name != OutputMarkers.manifest {
+      for name in outgoing.finished where !Self.marks.contains(name) {
         // Where the new file has moved already, the old one has before.
         guard output.holdsFile(name), !incoming.finished.contains(name) || new.holdsFile(name) else {
           continue
@@ -73,7 +78,7 @@ extension OutputReplacement {
       try output.createDirectory(part)
       try output.directory(part)?.mark()
     }
-    for name in incoming.weights + incoming.texts where new.holdsFile(name) {
+    for name in incoming.contents where new.holdsFile(name) {
       try new.give(name, name, in: output)
     }
     try output.synchronize(with: incoming.parts)
@@ -104,14 +109,18 @@ extension OutputReplacement {
     for part in try Self.listing(of: output).parts {
       if (try? output.entry(part))??.kind == .directory { try output.directory(part)?.mark() }
     }
-    try output.give(OutputMarkers.manifest, OutputMarkers.manifest, in: old)
+    // Together they say what else is there.
+    for name in Self.marks where output.holdsFile(name) { try output.give(name, name, in: old) }
     try old.synchronize()
     try output.synchronize()
     return old
   }
 
+  /// What says what an output holds; its manifest moves last.
+  private static let marks = [ArchiveManifest.fileName, OutputMarkers.manifest]
+
   private static func listing(of directory: HeldDirectory) throws(CheckpointError) -> OutputListing {
-    OutputListing(try Manifest.read(in: directory).plan)
+    OutputListing(try Manifest.read(in: directory).plan, in: directory)
   }
 
   private func makeParent(of name: String, in directory: HeldDirectory) throws(CheckpointError) {
@@ -134,9 +143,9 @@ extension OutputReplacement {
     if let old = try output.directory(Self.oldName) {
       if old.holdsFile(OutputMarkers.manifest) {
         let listing = try Self.listing(of: old)
-        try old.removeFiles(listing.finished.filter { $0 != OutputMarkers.manifest })
+        try old.removeFiles(listing.finished.filter { !Self.marks.contains($0) })
         for part in listing.parts.reversed() { try old.removeDirectoryIfEmpty(part) }
-        try old.removeFile(OutputMarkers.manifest)
+        try old.removeFiles(Self.marks)
       }
       try output.removeDirectoryIfEmpty(Self.oldName)
     }
@@ -162,8 +171,8 @@ extension OutputReplacement {
       try output.removeFiles(listing.finished)
       for part in listing.parts.reversed() { try dissolve(part) }
       try output.synchronize()
-      // Until here it says what remains to be removed.
-      try old.removeFile(OutputMarkers.manifest)
+      // Until here they say what remains to be removed.
+      try old.removeFiles(Self.marks)
     }
     try output.removeDirectoryIfEmpty(Self.oldName)
     try output.synchronize()

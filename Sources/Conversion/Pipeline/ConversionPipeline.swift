@@ -9,7 +9,7 @@ internal import TensorFormats
 ///
 ///     streams ──► fetch ──► make ──► store ──► in the order of the stream ──► source lane    digests of the source
 ///      of units   threads   cores    threads                            └───► output lanes   digests of file, tensor
-///                 that wait          that wait
+///                 that wait          that wait                                  └──► archive, once a file is whole
 ///
 /// Each stage has a width of its own, so that a source with latency holds no core and a busy core no read. Several
 /// source files are under way at a time (``StreamOrder``), each with its own lane, because a digest takes the bytes of
@@ -24,6 +24,8 @@ struct ConversionPipeline: Sendable {
   let sources: [Int: SourceLane]
   /// One for each output file; none where only a share of the units is made, of which no file's digest follows.
   let outputs: [OutputLane]
+  /// Where output files go when they are whole; `nil` if they stay as they are.
+  let archive: OutputArchive?
   let options: Options
   let meters: StageMeters
   let tally: UnitTally
@@ -84,7 +86,15 @@ struct ConversionPipeline: Sendable {
         return .fed
       }
       for (file, lane) in sources { group.addTask { .source(file, try await lane.run()) } }
-      for (index, lane) in outputs.enumerated() { group.addTask { .output(index, try await lane.run()) } }
+      for (index, lane) in outputs.enumerated() {
+        group.addTask { .output(index, try await lane.run { try await archive?.put(index) }) }
+      }
+      if let archive {
+        group.addTask {
+          try await archive.run()
+          return .archived
+        }
+      }
       var sourceReports = scope.sourceReports(of: context.checkpoint.files.count)
       var outputReports = [LaneReport?](repeating: nil, count: outputs.count)
       for try await outcome in group {
@@ -95,7 +105,10 @@ struct ConversionPipeline: Sendable {
         case .source(let file, let report):
           try sourceRead(file, report.digests)
           sourceReports[file] = report
-        case .output(let index, let report): outputReports[index] = report
+        case .output(let index, let report):
+          outputReports[index] = report
+          if outputReports.allSatisfy({ $0 != nil }) { archive?.finish() }
+        case .archived: break
         }
       }
       return Report(sources: sourceReports, outputs: completed(outputReports, sourceReports))
@@ -106,6 +119,7 @@ struct ConversionPipeline: Sendable {
     case fed
     case source(Int, LaneReport)
     case output(Int, LaneReport)
+    case archived
   }
 
   /// Output files that are source files have the digests of those.

@@ -28,12 +28,18 @@ struct OutputLane: Sendable {
   let input = LaneInput<Piece>()
 
   /// Runs until the input is finished.
-  func run() async throws -> LaneReport {
+  ///
+  /// - Parameter whole: Called once all of the file has been written and hashed.
+  func run(whole: () async throws -> Void) async throws -> LaneReport {
     var digester = FileDigester(writing: output)
     if twin == nil { try begin(&digester) }
     var tensors = TensorTable(file, output)
+    var missing = file.tensors.reduce(0) { $0 + $1.bytes }
+    if missing == 0 { try await whole() }
     for await piece in input.elements {
       try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
+      missing -= piece.result.delivery.byteCount
+      if missing == 0, piece.result.delivery.byteCount > 0 { try await whole() }
     }
     // A cancelled task sees its input end early.
     try Task.checkCancellation()

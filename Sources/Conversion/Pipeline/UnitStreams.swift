@@ -37,6 +37,7 @@ struct UnitStreams: Sendable {
       func begin() {
         while let next = order.next() {
           group.addTask {
+            try await pipeline.archive?.room()
             try await run(streams[next])
             return next
           }

@@ -62,7 +62,7 @@ extension Conversion {
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
       let pipeline = try pipeline(
-        ConversionPipeline.Scope(files: own), opened.outputs, journal, meters, tally, progress)
+        ConversionPipeline.Scope(files: own), opened.outputs, journal, nil, meters, tally, progress)
       _ = try await journal.keeping { try await pipeline.run() }
       try journal.finishShare()
       return outcome(wasComplete: false)
@@ -82,7 +82,7 @@ extension Conversion {
     let (meters, tally) = (StageMeters(), UnitTally())
     FileSystem.raiseOpenFileLimit()
     let (complete, sealing) = try opening(meters).seal(output)
-    if let complete { return try finished(complete) }
+    if let complete { return try finished(complete, in: output) }
     guard let sealing else { preconditionFailure("neither complete nor to be sealed") }
     let (plan, opened) = (planned.plan, sealing.opened)
     for (file, digests) in sealing.sources {
@@ -94,10 +94,12 @@ extension Conversion {
       let journal = Journal(
         opened.journal, finished: opened.finished, outputs: opened.outputs, batchBytes: options.syncEvery,
         meter: meters.sync)
+      let archive = archive(sealing.directory, opened, journal, progress)
       let pipeline = try pipeline(
-        ConversionPipeline.Scope(settled: sealing.sources), opened.outputs, journal, meters, tally, progress)
+        ConversionPipeline.Scope(settled: sealing.sources), opened.outputs, journal, archive, meters, tally,
+        progress)
       let report = try await journal.keeping { try await pipeline.run() }
-      return try finish(sealing.directory, opened, report, tally, meters)
+      return try finish(sealing.directory, opened, report, archive, tally, meters)
     } catch let error as CheckpointError {
       throw error.resumable
     }
@@ -105,7 +107,8 @@ extension Conversion {
 
   private func opening(_ meters: StageMeters) throws(CheckpointError) -> OutputOpening {
     OutputOpening(
-      checkpoint: checkpoint, planned: planned, identity: try JournalIdentity(planned.plan), options: options,
+      checkpoint: checkpoint, planned: planned,
+      identity: try JournalIdentity(planned.plan, isArchive: options.archive), options: options,
       meter: meters.write, warn: { _ in })
   }
 }

@@ -1,3 +1,4 @@
+internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import OrderedCollections
@@ -43,12 +44,12 @@ public struct Conversion: Sendable {
     FileSystem.raiseOpenFileLimit()
     let opening = OutputOpening(
       checkpoint: checkpoint, planned: planned,
-      identity: try JournalIdentity(plan), options: options, meter: meters.write,
+      identity: try JournalIdentity(plan, isArchive: options.archive), options: options, meter: meters.write,
       warn: warn)
     let target: OutputOpening.Target
     do throws(CheckpointError) {
       switch try opening.open(output) {
-      case .complete(let manifest): return try finished(manifest)
+      case .complete(let manifest): return try finished(manifest, in: output)
       case .writing(let opened): target = opened
       }
     } catch {
@@ -62,9 +63,10 @@ public struct Conversion: Sendable {
         meter: meters.sync)
       let tally = UnitTally()
       let scope = ConversionPipeline.Scope(settled: try settled(opened))
-      let pipeline = try pipeline(scope, opened.outputs, journal, meters, tally, progress)
+      let archive = archive(directory, opened, journal, progress)
+      let pipeline = try pipeline(scope, opened.outputs, journal, archive, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
-      let outcome = try finish(directory, opened, report, tally, meters)
+      let outcome = try finish(directory, opened, report, archive, tally, meters)
       if target.isReplacement { try opening.finish(target.output, with: outcome.manifest) }
       return outcome
     } catch let error as CheckpointError {
@@ -75,15 +77,27 @@ public struct Conversion: Sendable {
   /// Gives the files their names and writes what comes last.
   func finish(
     _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ report: ConversionPipeline.Report,
-    _ tally: UnitTally, _ meters: StageMeters
+    _ archive: OutputArchive?, _ tally: UnitTally, _ meters: StageMeters
   ) throws(CheckpointError) -> ConversionOutcome {
+    let archived = try archive?.files(report.outputs.map(\.digests))
     try directory.finish(opened.outputs, opened.journal)
     let documents = try directory.writeDocuments(from: checkpoint.store)
     let manifest = Manifest(plan: planned.plan, report: report, documents: documents)
-    try directory.complete(manifest)
+    let archiveManifest = try directory.complete(manifest, archived: archived)
     return ConversionOutcome(
-      manifest: manifest, units: tally.total, reusedUnits: tally.reused, wasComplete: false,
-      usage: meters.usage)
+      manifest: manifest, archive: archiveManifest, units: tally.total, reusedUnits: tally.reused,
+      wasComplete: false, usage: meters.usage)
+  }
+
+  /// Where output files go when they are whole; `nil` if they stay as they are.
+  func archive(
+    _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ journal: Journal,
+    _ progress: @escaping @Sendable (ConversionProgress) -> Void
+  ) -> OutputArchive? {
+    guard options.archive else { return nil }
+    return OutputArchive(
+      directory, opened, journal, threads: options.threads, memory: options.archiveMemory,
+      advance: { progress(ConversionProgress(bytes: $0, tensor: nil)) })
   }
 
   /// Does all the work and keeps nothing of it: a rehearsal, which shows how long a conversion takes and how much
@@ -99,17 +113,19 @@ public struct Conversion: Sendable {
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
-    let report = try await pipeline(ConversionPipeline.Scope(), outputs, nil, meters, tally, progress).run()
+    let report = try await pipeline(ConversionPipeline.Scope(), outputs, nil, nil, meters, tally, progress)
+      .run()
     return ConversionOutcome(
-      manifest: Manifest(plan: plan, report: report, documents: []),
+      manifest: Manifest(plan: plan, report: report, documents: []), archive: nil,
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
   /// An output that is complete already: nothing to do.
-  func finished(_ manifest: Manifest) throws(CheckpointError) -> ConversionOutcome {
+  func finished(_ manifest: Manifest, in output: String) throws(CheckpointError) -> ConversionOutcome {
     try options.expectedDigests?.check(manifest, of: checkpoint.store)
+    let archive = options.archive ? try ArchiveDirectory(in: DirectoryStore(output))?.manifest : nil
     return ConversionOutcome(
-      manifest: manifest, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
+      manifest: manifest, archive: archive, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
   /// The files of a source elsewhere that need not be fetched again: an earlier run read them to their ends, they are
@@ -135,8 +151,9 @@ public struct Conversion: Sendable {
   }
 
   func pipeline(
-    _ scope: ConversionPipeline.Scope, _ outputs: [OutputFile], _ journal: Journal?, _ meters: StageMeters,
-    _ tally: UnitTally,
+    _ scope: ConversionPipeline.Scope, _ outputs: [OutputFile], _ journal: Journal?,
+    _ archive: OutputArchive?,
+    _ meters: StageMeters, _ tally: UnitTally,
     _ progress: @escaping @Sendable (ConversionProgress) -> Void
   ) throws(CheckpointError) -> ConversionPipeline {
     let plan = planned.plan
@@ -163,7 +180,7 @@ public struct Conversion: Sendable {
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
         journal: journal),
-      scope: scope, sources: sources, outputs: lanes,
+      scope: scope, sources: sources, outputs: lanes, archive: archive,
       options: options.stages(work, isRemote: checkpoint.store.directory == nil), meters: meters,
       tally: tally,
       sourceRead: { file, digests in
@@ -178,6 +195,12 @@ public struct Conversion: Sendable {
 }
 
 extension ConversionOptions {
+  /// What archiving may take of the memory.
+  fileprivate var archiveMemory: Int {
+    min(
+      max(memory - Self.minimumMemory, 0), max(memory / 4, Self.minimumArchivingMemory - Self.minimumMemory))
+  }
+
   /// How wide each stage is.
   ///
   /// Memory: what keeps every stage busy, and twice the largest window, where that is allowed.
@@ -186,7 +209,7 @@ extension ConversionOptions {
     let (fetches, stores) = (max(isRemote ? 16 : 2, threads), max(2, threads))
     // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
     let unitBytes = 4 * SourceView.unitElements * 2
-    let allowed = max(memory, Self.minimumMemory)
+    let allowed = max(memory - (archive ? archiveMemory : 0), Self.minimumMemory)
     var wanted = (threads * 2 + 2 + fetches) * unitBytes
     let window = 2 * work.largestWindow
     if window <= allowed { wanted = max(wanted, window) }

@@ -10,22 +10,29 @@ public struct ConversionOptions: Sendable {
   public var resume: Bool
   /// After how many output bytes to sync them and note it in the journal: what a crash costs at most.
   public var syncEvery: Int
+  /// Whether the output becomes an archive: its weight files are compressed without loss as soon as they are whole.
+  public var archive: Bool
   /// The digests that the source's files should have.
   public var expectedDigests: ExpectedDigests?
 
   /// The least memory that keeps every stage busy.
   public static let minimumMemory = 128 << 20
 
+  /// The same where an archive is made meanwhile.
+  public static let minimumArchivingMemory = 192 << 20
+
   /// Describes a run.
   public init(
     threads: Int, memory: Int = 1 << 30, overwrite: Bool = false,
-    resume: Bool = false, syncEvery: Int = 1 << 30, expectedDigests: ExpectedDigests? = nil
+    resume: Bool = false, syncEvery: Int = 1 << 30, archive: Bool = false,
+    expectedDigests: ExpectedDigests? = nil
   ) {
     self.threads = threads
     self.memory = memory
     self.overwrite = overwrite
     self.resume = resume
     self.syncEvery = syncEvery
+    self.archive = archive
     self.expectedDigests = expectedDigests
   }
 }

@@ -1,9 +1,12 @@
+public import Archives
 internal import ByteStreams
 
 /// How a conversion went.
 public struct ConversionOutcome: Sendable {
   /// What was written, as it stands in the output. Of a rehearsal: the digests of files are of no use.
   public let manifest: Manifest
+  /// What the output is as an archive; `nil` if it is none.
+  public let archive: ArchiveManifest?
   /// The steps that the conversion has.
   public let units: Int
   /// The steps that an earlier run had finished, and that were found intact.

@@ -1,9 +1,7 @@
-internal import Archives
-
 /// What is known of a part of a file before it is archived.
-struct PlannedSection: Sendable {
-  let section: ArchiveLayout.Section
-  let method: ArchiveMethod
+package struct PlannedSection: Sendable {
+  package let section: ArchiveLayout.Section
+  package let method: ArchiveMethod
 }
 
 /// Consecutive pieces of a file that are worked on in one go.

@@ -1,15 +1,58 @@
-internal import Archives
-internal import ByteStreams
-internal import ParallelWork
+package import ByteStreams
+package import ParallelWork
 internal import Synchronization
 internal import TensorFormats
 
 /// Puts one weight file into the container: pieces are made side by side and appended in order.
-struct FileArchiver: Sendable {
-  let source: InputFile
-  let sections: [PlannedSection]
-  let limits: WorkLimits
-  let monitor: WorkMonitor
+package struct FileArchiver: Sendable {
+  private let source: InputFile
+  private let sections: [PlannedSection]
+  private let work: ParallelWork
+  private let monitor: WorkMonitor
+
+  /// - Parameters:
+  ///   - sections: As ``plan(_:layout:work:)`` gives them.
+  ///   - work: How much is under way at a time; each batch needs ``batchMemory``.
+  package init(source: InputFile, sections: [PlannedSection], work: ParallelWork, monitor: WorkMonitor) {
+    self.source = source
+    self.sections = sections
+    self.work = work
+    self.monitor = monitor
+  }
+
+  /// What one batch needs while it is under way, in bytes.
+  package static let batchMemory = Batch.memory
+
+  /// How many bytes of the original are worked on in one go.
+  package static let batchByteCount = Batch.byteCount
+
+  /// How much may be under way within `memory` bytes.
+  package static func work(threads: Int, memory: Int) -> ParallelWork {
+    let most = max(1, memory / batchMemory)
+    return ParallelWork(threads: min(threads, most), inFlight: min(2 * threads, most))
+  }
+
+  /// Chooses a method for each part of a file by trying them on samples.
+  ///
+  /// - Returns: The parts, in order, and what they will take, by their samples.
+  package static func plan(
+    _ source: InputFile, layout: ArchiveLayout, work: ParallelWork
+  ) async throws -> (sections: [PlannedSection], estimatedBytes: Int) {
+    final class Planned: Sendable {
+      let lock = Mutex<(sections: [PlannedSection], bytes: Double)>(([], 0))
+    }
+    let planned = Planned()
+    try await work.run(layout.sections, scratch: { PieceEncoder() }) { section, encoder in
+      let sample = try ArchiveMethod.sample(of: section.range).map { try source.readBytes($0) }
+      return try ArchiveMethod.choose(for: section.elementType, sample: sample, encoder: encoder)
+    } takeIn: { section, choice, _ in
+      planned.lock.withLock {
+        $0.sections.append(PlannedSection(section: section, method: choice.method))
+        $0.bytes += Double(section.range.count) * choice.share
+      }
+    }
+    return planned.lock.withLock { ($0.sections, Int($0.bytes)) }
+  }
 
   /// What has been appended, and the digest of what it stands for.
   private struct State: ~Copyable {
@@ -46,31 +89,36 @@ struct FileArchiver: Sendable {
     let decoder = PieceDecoder()
   }
 
-  /// Archives the file into `name` and gives it that name.
+  /// Archives the file as `name` in `root`, synced.
   ///
-  /// What an interrupted run left is decoded and compared with the source, and kept as far as it agrees.
-  func run(_ file: SourceListing.File, into work: WorkDirectory) async throws -> ArchiveManifest.File {
-    let unfinished = WorkDirectory.unfinished(file.stored)
-    let exists = try work.root.entry(unfinished) != nil
+  /// What an interrupted run left there is decoded and compared with the source, and kept as far as it agrees.
+  ///
+  /// - Parameters:
+  ///   - name: Where it grows.
+  ///   - path: What the original is called.
+  /// - Returns: What the archive's manifest says of it.
+  package func run(
+    into name: String, in root: HeldDirectory, path: String
+  ) async throws -> ArchiveManifest.File {
+    let exists = try root.entry(name) != nil
     let output =
-      try exists
-      ? AppendFile(unfinished, in: work.root) : AppendFile(creating: unfinished, in: work.root, bytes: [])
+      try exists ? AppendFile(name, in: root) : AppendFile(creating: name, in: root, bytes: [])
     let state = SharedState()
-    if exists { try await keep(InputFile(unfinished, in: work.root), state) }
+    if exists { try await keep(InputFile(name, in: root), state) }
     try output.truncate(to: state.lock.withLock { $0.table.byteCount })
     try await append(to: output, state)
     let record = try state.lock.withLock { state throws(CheckpointError) in
       try output.append(state.table.closing)
       return ArchiveManifest.File(
-        path: file.path, bytes: file.bytes, sha256: "\(state.sha256.finalize())", stored: file.stored,
+        path: path, bytes: source.byteCount, sha256: "\(state.sha256.finalize())",
+        stored: path + ArchiveManifest.suffix,
         storedBytes: state.table.byteCount + state.table.closing.count, methods: Self.summary(state.methods))
     }
     try output.synchronize()
-    let written = try ArchiveSource(InputFile(unfinished, in: work.root))
-    guard written.byteCount == file.bytes else {
+    let written = try ArchiveSource(InputFile(name, in: root))
+    guard written.byteCount == source.byteCount else {
       throw CheckpointError(.inputOutput, "does not read as it was written", path: output.path)
     }
-    try work.finish(file.stored, record)
     return record
   }
 
@@ -109,7 +157,7 @@ extension FileArchiver {
   /// Makes the pieces that are not there yet, side by side, and appends them in order.
   private func append(to output: AppendFile, _ state: SharedState) async throws {
     let start = state.lock.withLock { $0.table.originalByteCount }
-    try await limits.work.run(Batches(sections, from: start), scratch: { Coders() }) { batch, coders in
+    try await work.run(Batches(sections, from: start), scratch: { Coders() }) { batch, coders in
       let original = try source.readBytes(batch.range)
       var (bytes, frames): ([UInt8], [ArchiveFrame]) = ([], [])
       bytes.reserveCapacity(original.count)
@@ -129,7 +177,7 @@ extension FileArchiver {
   /// Keeps what an interrupted run has appended, as far as it is what would be written.
   private func keep(_ output: InputFile, _ state: SharedState) async throws {
     do {
-      try await limits.work.run(AppendedBatches(sections, output), scratch: { Coders() }) { unit, coders in
+      try await work.run(AppendedBatches(sections, output), scratch: { Coders() }) { unit, coders in
         let original = try source.readBytes(unit.batch.range)
         let start = unit.frames[0].lowerBound
         let bytes = try output.readBytes(start..<unit.frames[unit.frames.count - 1].upperBound)
