@@ -208,7 +208,8 @@ let package = Package(
 
     // MARK: Commands
     .target(
-      name: "CommandSupport", dependencies: ["TensorFormats", "JSON", argumentParser],
+      name: "CommandSupport",
+      dependencies: ["TensorFormats", "JSON", "RemoteFiles", "Locations", argumentParser],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",

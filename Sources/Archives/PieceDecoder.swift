@@ -20,7 +20,7 @@ package import TensorFormats
   ///
   /// - Parameters:
   ///   - frame: The whole frame.
-  ///   - checksum: What its content must have, where the frame itself does not say; `nil` if nobody does.
+  ///   - checksum: What its content must have besides what the frame itself says; `nil` if nobody says.
   ///   - isOurs: Whether it must have a checksum of its own.
   ///   - target: As long as the content.
   /// - Throws: `.malformed` for anything else. The error does not say where.
@@ -36,6 +36,13 @@ package import TensorFormats
     }
     guard header.hasChecksum || !isOurs else {
       throw CheckpointError(.malformed, "the frame has no checksum")
+    }
+    // libzstd compares the content with it. Another one in the table means that another frame was to lie here.
+    if header.hasChecksum, frame.byteCount >= 4, let expected {
+      let own = unsafe frame.unsafeLoadUnaligned(fromByteOffset: frame.byteCount - 4, as: UInt32.self)
+      guard UInt32(littleEndian: own) == expected else {
+        throw CheckpointError(.malformed, "the frame has another checksum than the table gives it")
+      }
     }
     let length = unsafe frame.withUnsafeBytes {
       unsafe ZSTD_findFrameCompressedSize($0.baseAddress, $0.count)

@@ -3,20 +3,21 @@ internal import CZstd
 internal import Synchronization
 public import TensorFormats
 
-/// The original bytes of any `.zst` file, for readers that go forward once.
+/// The original bytes of any `.zst` file, for readers that go forward.
 ///
 /// For files that are one large frame, which can only be decompressed from their first byte on. A read further ahead
-/// decompresses what lies between; a read that goes back begins again at the start, which is refused when that has cost too
-/// much: a reader that parses a header twice may, and one of a small file; one that jumps about in a large one should use
-/// ``ArchiveSource`` or unpack the file.
+/// decompresses what lies between and keeps it for those who come late, up to ``largestWindow``: reads need not come in
+/// order, as those of several threads do not. A read further back begins again at the start, which is refused when that
+/// has cost too much: a reader that parses a header twice may, and one of a small file; one that jumps about in a large one
+/// should use ``ArchiveSource`` or unpack the file.
 /// Archives of this toolkit are refused: their frames hold bytes in another order.
 ///
 /// Reads from several threads wait for each other. Memory: a window of at most 128 MiB, which is what the `zstd` program
-/// takes without being asked, and a buffer.
+/// takes without being asked, and what was decompressed and not read yet, as much again at the most.
 public final class SequentialZstdSource: ByteSource {
   public let path: String
   public let byteCount: Int
-  private let state: Mutex<ZstdStream>
+  private let state: Mutex<State>
   /// The bytes that may be decompressed once more, in all.
   private let mostRedone: Int
 
@@ -28,25 +29,38 @@ public final class SequentialZstdSource: ByteSource {
     try self.init(source, mostRedone: 8 << 30)
   }
 
-  /// The same with another limit of what may be decompressed once more, in bytes.
-  package convenience init(_ source: any ByteSource, mostRedone: Int) throws(CheckpointError) {
+  /// How much is kept for reads that come late, in bytes.
+  package static let largestWindow = 128 << 20
+
+  /// The same with other limits of what may be decompressed once more, and of what is kept, in bytes.
+  package convenience init(
+    _ source: any ByteSource, mostRedone: Int, window: Int = largestWindow
+  ) throws(CheckpointError) {
     do throws(CheckpointError) {
       if let index = try? FrameIndex(seekTableOf: source), index.isOurs {
         throw CheckpointError(
           .unsupported, "is an archive of this toolkit, whose bytes are in another order",
           remedy: "restore it with step3-convert restore")
       }
-      try self.init(source, byteCount: Self.byteCount(of: source), mostRedone: mostRedone)
+      try self.init(
+        source, byteCount: Self.byteCount(of: source), mostRedone: mostRedone, window: window)
     } catch {
       throw error.at(path: source.path)
     }
   }
 
-  private init(_ source: any ByteSource, byteCount: Int, mostRedone: Int) throws(CheckpointError) {
+  private init(
+    _ source: any ByteSource, byteCount: Int, mostRedone: Int, window: Int
+  ) throws(CheckpointError) {
     self.mostRedone = mostRedone
     path = source.path
     self.byteCount = byteCount
-    state = Mutex(ZstdStream(source))
+    state = Mutex(State(stream: ZstdStream(source), window: Lookback(largest: window)))
+  }
+
+  private struct State {
+    let stream: ZstdStream
+    var window: Lookback
   }
 
   /// The sum of what frames state, or what there is.
@@ -75,19 +89,26 @@ public final class SequentialZstdSource: ByteSource {
     }
     // The closure cannot take `buffer`, which is not to escape; its memory can.
     let failure: CheckpointError? = unsafe buffer.withUnsafeMutableBytes { target in
-      state.withLock { stream in
+      state.withLock { state in
         do throws(CheckpointError) {
-          if offset < stream.position {
-            guard stream.redone <= mostRedone else {
+          if offset < state.window.range.lowerBound {
+            guard state.stream.redone <= mostRedone else {
               throw CheckpointError(
                 .unsupported,
                 "byte \(offset) of the original is wanted again, and the file can only be read from its start",
                 remedy: FrameIndex.noRandomAccessRemedy)
             }
-            stream.restart()
+            state.stream.restart()
+            state.window.restart()
           }
-          try stream.skip(to: offset)
-          try unsafe stream.read(into: target)
+          var done = 0
+          while done < target.count {
+            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: target[done...])
+            let there = unsafe state.window.copy(from: offset + done, into: rest)
+            done += there
+            if there == 0 { try state.window.append(state.stream.next(atMost: byteCount)) }
+          }
+          state.window.note(offset..<offset + target.count)
           return nil
         } catch {
           return error
@@ -111,6 +132,8 @@ public final class SequentialZstdSource: ByteSource {
   /// Whether the last frame has come to its end.
   private var isBetweenFrames = true
   private(set) var position = 0
+  /// What stands behind ``position`` and cannot be decompressed.
+  private var damage: CheckpointError?
   /// How much has been decompressed and given up by beginning again.
   private(set) var redone = 0
 
@@ -129,41 +152,49 @@ public final class SequentialZstdSource: ByteSource {
     redone += position
     (inputPosition, sourcePosition, position) = (0, 0, 0)
     isBetweenFrames = true
+    damage = nil
   }
 
   /// How much is left.
   func countBytes() throws(CheckpointError) -> Int {
-    try skip(to: nil)
+    while try !chunk().isEmpty {}
     return position
   }
 
-  /// Goes on to a place, or to the end.
-  func skip(to place: Int?) throws(CheckpointError) {
-    var scratch = [UInt8](repeating: 0, count: 1 << 17)
-    while place.map({ position < $0 }) ?? true {
-      let wanted = min(scratch.count, place.map { $0 - position } ?? .max)
-      var done = 0
-      var failure: CheckpointError?
-      unsafe scratch.withUnsafeMutableBytes { bytes in
-        do throws(CheckpointError) {
-          done = try unsafe some(UnsafeMutableRawBufferPointer(rebasing: bytes[..<wanted]))
-        } catch { failure = error }
-      }
-      if let failure { throw failure }
-      guard done > 0 else { return }
+  /// The next bytes, of which there must be some.
+  ///
+  /// - Parameter byteCount: How many there are in all.
+  func next(atMost byteCount: Int) throws(CheckpointError) -> [UInt8] {
+    let chunk = try chunk()
+    guard !chunk.isEmpty, position <= byteCount else {
+      throw CheckpointError(
+        chunk.isEmpty ? .truncated : .malformed,
+        chunk.isEmpty
+          ? "the frames end before what they announced" : "the frames hold more than they announced",
+        offset: sourcePosition)
     }
+    return chunk
   }
 
-  /// Fills a buffer.
-  func read(into target: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
-    var done = 0
-    while done < target.count {
-      let count = try unsafe some(UnsafeMutableRawBufferPointer(rebasing: target[done...]))
-      guard count > 0 else {
-        throw CheckpointError(.truncated, "the frames end before what they announced", offset: sourcePosition)
-      }
-      done += count
+  private static let chunkByteCount = 1 << 18
+
+  private func chunk() throws(CheckpointError) -> [UInt8] {
+    if let damage { throw damage }
+    var failure: CheckpointError?
+    let chunk = unsafe [UInt8](unsafeUninitializedCapacity: Self.chunkByteCount) { buffer, count in
+      let target = UnsafeMutableRawBufferPointer(buffer)
+      do throws(CheckpointError) {
+        while count < target.count {
+          let produced = try unsafe some(UnsafeMutableRawBufferPointer(rebasing: target[count...]))
+          guard produced > 0 else { return }
+          count += produced
+        }
+      } catch { failure = error }
     }
+    // What comes before the damage can be read.
+    if let failure, chunk.isEmpty { throw failure }
+    damage = failure
+    return chunk
   }
 
   /// The next bytes, at least one unless there are none.

@@ -51,6 +51,9 @@ public struct CommonOptions: ParsableArguments, Sendable {
   @Flag(name: .shortAndLong, help: "Say more on standard error.")
   public var verbose = false
 
+  /// How patient to be with servers.
+  @OptionGroup(title: "Sources on servers") public var servers: ServerOptions
+
   /// Nothing given.
   public init() {}
 

@@ -35,6 +35,8 @@ final class HTTPClient: Sendable {
   /// Whether there is a token that is not sent.
   private let isWithheld: Bool
   private let pool: ConnectionPool
+  /// What was read lately, of all files.
+  let readAhead: ReadAhead
   private let state: Mutex<State>
 
   private struct State {
@@ -54,6 +56,7 @@ final class HTTPClient: Sendable {
     self.token = start.origin.scheme == "https" || start.isThisHost ? token : nil
     isWithheld = self.token == nil && token != nil
     pool = ConnectionPool(options)
+    readAhead = ReadAhead(keeping: options.readAheadByteCount)
     state = Mutex(State(originIsPrivate: start.hasPrivateHost && !options.takesEveryOriginForPublic))
   }
 

@@ -9,7 +9,8 @@ public import TensorFormats
 /// cut. What a server says is compared with what was asked for and with what it said before: a read gives the right bytes
 /// or throws.
 ///
-/// Small reads at the start of a file, which is how headers are read, are served from one larger one that is kept.
+/// Small reads at the start of a file, which is how headers are read, are served from one larger one that is kept, and
+/// small reads elsewhere from ``ReadAhead``.
 public final class HTTPSource: ByteSource {
   public let path: String
   public let byteCount: Int
@@ -46,6 +47,8 @@ public final class HTTPSource: ByteSource {
   let state: Mutex<State>
   /// Held while the target is found out, so that one thread does it and the others wait.
   let resolving = Mutex<Void>(())
+  /// The number by which its bytes are kept for a while.
+  private let number: Int
   /// The first bytes, once they have been asked for.
   private let start = Mutex<[UInt8]>([])
 
@@ -54,6 +57,7 @@ public final class HTTPSource: ByteSource {
   /// - Throws: `.notFound`, `.inputOutput`, `.unsupported` for a server that says no size.
   init(_ reference: Reference, client: HTTPClient, path: String) throws(CheckpointError) {
     self.client = client
+    number = client.readAhead.register()
     self.reference = reference
     self.path = path
     var known = State()
@@ -80,7 +84,14 @@ public final class HTTPSource: ByteSource {
     unsafe buffer.withUnsafeMutableBytes { target in
       do throws(CheckpointError) {
         let done = unsafe try readStart(into: target, at: offset)
-        unsafe try fetch(into: UnsafeMutableRawBufferPointer(rebasing: target[done...]), at: offset + done)
+        let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: target[done...])
+        if rest.count < ReadAhead.largeByteCount {
+          unsafe try client.readAhead.read(number, of: byteCount, into: rest, at: offset + done) {
+            (target, offset) throws(CheckpointError) in unsafe try fetch(into: target, at: offset)
+          }
+        } else {
+          unsafe try fetch(into: rest, at: offset + done)
+        }
       } catch {
         failure = error
       }

@@ -19,6 +19,8 @@ public struct HubEnvironment: Sendable {
   public var cacheDirectory: String?
   /// `HF_HUB_OFFLINE`: nothing is fetched, only the cache is used.
   public var isOffline: Bool
+  /// `HF_HUB_DOWNLOAD_TIMEOUT`: how many seconds a server may send nothing.
+  public var downloadTimeout: Int?
   /// `MODELSCOPE_ENDPOINT`.
   public var modelScopeEndpoint: String
   /// `CURL_CA_BUNDLE` or `SSL_CERT_FILE`: certificates to trust instead of the system's.
@@ -53,6 +55,7 @@ public struct HubEnvironment: Sendable {
     let home = value("HF_HOME") ?? caches.map { "\($0)/huggingface" }
     cacheDirectory = (value("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") ?? home.map { "\($0)/hub" }).map(
       expanded)
+    downloadTimeout = value("HF_HUB_DOWNLOAD_TIMEOUT").flatMap { Int($0) }.flatMap { $0 > 0 ? $0 : nil }
     isOffline = isTrue("HF_HUB_OFFLINE") || isTrue("TRANSFORMERS_OFFLINE")
     certificateFile = value("CURL_CA_BUNDLE", "SSL_CERT_FILE")
     proxies = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].compactMap { value($0) }

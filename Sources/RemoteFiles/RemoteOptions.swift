@@ -25,6 +25,8 @@ public struct RemoteOptions: Sendable {
   /// How many bytes of the start of a file are fetched with the first small read there and kept for the next ones:
   /// enough for the whole header of nearly every shard, so that it costs one request.
   public var headByteCount = 256 << 10
+  /// How many bytes of all files are kept of what was fetched ahead of small reads.
+  public var readAheadByteCount = 64 << 20
   /// How many bytes are passed over, at the most, where a server ignores ranges and sends the whole file.
   public var largestSkip = 4 << 20
   /// The endpoints, the token and the cache.
@@ -34,5 +36,8 @@ public struct RemoteOptions: Sendable {
   static let progressByteCount = 1 << 20
 
   /// The defaults, in a given environment.
-  public init(environment: HubEnvironment = .current) { self.environment = environment }
+  public init(environment: HubEnvironment = .current) {
+    self.environment = environment
+    if let seconds = environment.downloadTimeout { stallLimit = .seconds(seconds) }
+  }
 }

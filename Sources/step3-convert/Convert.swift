@@ -38,7 +38,7 @@ struct Convert: ToolCommand {
   func run() async throws {
     var running = running
     running.archive = running.archive || planning.to == .archive
-    let location = try Location(source, keeping: running.keepSource)
+    let location = try common.location(source, keeping: running.keepSource)
     let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)

@@ -42,7 +42,7 @@ struct Plan: ToolCommand {
   }
 
   func run() async throws {
-    let checkpoint = try Location(source).open()
+    let checkpoint = try common.location(source).open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let planned = try planning.plan(checkpoint)
     let plan = planned.plan

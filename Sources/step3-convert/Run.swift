@@ -104,7 +104,7 @@ struct Run: ToolCommand {
 
   private func location(of stored: StoredPlan) throws(CheckpointError) -> Location {
     do throws(CheckpointError) {
-      return try Location(source ?? stored.source, keeping: running.keepSource)
+      return try common.location(source ?? stored.source, keeping: running.keepSource)
     } catch {
       guard error.code == .notFound, source == nil else { throw error }
       var error = error

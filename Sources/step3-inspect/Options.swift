@@ -30,7 +30,7 @@ struct CheckpointArgument: ParsableArguments {
 func openCheckpoint(
   _ path: String, _ common: CommonOptions, showsConfiguration: Bool = false
 ) throws -> Checkpoint {
-  let checkpoint = try Location(path).open()
+  let checkpoint = try common.location(path).open()
   if showsConfiguration { try checkpoint.requireReadableConfiguration() }
   common.note(
     Step3Inspect.name,

@@ -20,7 +20,7 @@ struct Checksums: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let verification = ChecksumVerification(try Location(output).store, threads: common.threadCount)
+    let verification = ChecksumVerification(try common.location(output).store, threads: common.threadCount)
     let progress = common.progressReporter("verifying", total: try verification.byteCount())
     defer { progress.finish() }
     let report = try await Interruption.cancelling {

@@ -50,7 +50,7 @@ struct EngineCommand: ToolCommand {
   }
 
   func run() async throws {
-    let checkpoint = try Location(path).open()
+    let checkpoint = try common.location(path).open()
     var reports: [EngineReport] = []
     do throws(CheckpointError) {
       let subject = try EngineSubject(checkpoint)

@@ -11,13 +11,14 @@ import Verification
 
 /// Opens what a forward pass needs: the model, its tokenizer, prompts and pictures.
 struct ForwardSetup {
+  let common: CommonOptions
   let prompts: PromptOptions
   let options: RuntimeOptions
   var afd = AFDRunOptions()
 
   /// Opens a checkpoint to be run here.
   func runner(_ path: String) throws -> ModelRunner {
-    let checkpoint = try Location(path).open()
+    let checkpoint = try common.location(path).open()
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
     do throws(CheckpointError) {
       return try ModelRunner(ModelWeights(checkpoint), options: options)

@@ -88,7 +88,8 @@ struct Logits: ToolCommand {
 
   func run() async throws {
     let setup = ForwardSetup(
-      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
+      common: common, prompts: prompts,
+      options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
     var candidateSetup = setup
     candidateSetup.afd = afd
     let source = try open(setup)

@@ -56,7 +56,8 @@ struct Run: ToolCommand {
 
   func run() async throws {
     let setup = ForwardSetup(
-      prompts: prompts, options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes),
+      common: common, prompts: prompts,
+      options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes),
       afd: afd)
     let opened = try setup.open(path)
     defer { opened.close() }

@@ -69,7 +69,7 @@ struct Tensors: ToolCommand {
   }
 
   private func open(_ path: String) throws -> Checkpoint {
-    let checkpoint = try Location(path).open()
+    let checkpoint = try common.location(path).open()
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
     return checkpoint
   }

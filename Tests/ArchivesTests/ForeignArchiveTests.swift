@@ -144,6 +144,38 @@ import Testing
     #expect(error?.code == .unsupported && error?.remedy?.contains("zstd -d") == true)
   }
 
+  /// Readers side by side do not come in order; what they skipped is there as long as it fits.
+  @Test func readersOutOfOrder() throws {
+    let content = ForeignArchiveTests.content
+    let bytes = SmallArchive.frame(content, stated: UInt64(content.count))
+    let source = try SequentialZstdSource(MemorySource(bytes), mostRedone: -1, window: 300_000)
+    var generator = SeededGenerator(seed: 3)
+    for start in stride(from: 0, to: content.count, by: 50_000) {
+      for piece in (0..<5).shuffled(using: &generator) {
+        let range = start + piece * 10_000..<start + (piece + 1) * 10_000
+        #expect(try source.readBytes(range) == Array(content[range]))
+      }
+    }
+    // Everything has been read: going back begins again, which is not allowed here.
+    #expect(throws: CheckpointError.self) { try source.readBytes(0..<10) }
+
+    let small = try SequentialZstdSource(MemorySource(bytes), mostRedone: -1, window: 50_000)
+    #expect(try small.readBytes(200_000..<200_010) == Array(content[200_000..<200_010]))
+    #expect(throws: CheckpointError.self) { try small.readBytes(1000..<1010) }
+    let again = try SequentialZstdSource(MemorySource(bytes), mostRedone: 1 << 20, window: 50_000)
+    #expect(try again.readBytes(200_000..<200_010) == Array(content[200_000..<200_010]))
+    #expect(try again.readBytes(1000..<1010) == Array(content[1000..<1010]))
+  }
+
+  @Test func sizesThatAreNotStated() throws {
+    let content = Array(ForeignArchiveTests.content[..<5000])
+    var bytes = SmallArchive.frame(content, stated: nil)
+    let source = try SequentialZstdSource(MemorySource(bytes))
+    #expect(source.byteCount == 5000)
+    bytes += SmallArchive.frame(content, stated: nil)
+    #expect(try SequentialZstdSource(MemorySource(bytes)).byteCount == 10_000)
+  }
+
   @Test func refusals() throws {
     let content = Array(ForeignArchiveTests.content[..<5000])
     func refused(_ bytes: [UInt8], _ code: CheckpointError.Code, _ words: String) {

@@ -24,7 +24,7 @@ public enum MalformedCorpus {
 
   /// The cases of a corpus, in the order of its `expected.json`.
   ///
-  /// - Parameter folder: `safetensors`, `index` or `gguf`.
+  /// - Parameter folder: `safetensors`, `index`, `gguf` or `archive`.
   public static func cases(in folder: String) throws -> [Case] {
     let url = URL(fileURLWithPath: path(of: "expected.json", in: folder))
     return try JSONDecoder().decode([Case].self, from: Data(contentsOf: url))

@@ -114,6 +114,9 @@ run step3-inspect list "$work/tiny-archive" --summary
 run step3-convert "$work/tiny-archive" "$work/tiny-from-archive" --to gguf --quantize Q4_K_M
 run diff -r "$work/tiny-from-archive" "$work/tiny-q4_k_m"
 run step3-convert restore "$work/tiny-archive" --check
+run step3-convert "$tiny" "$work/tiny-q4_k_m-archive" --to gguf --quantize Q4_K_M --archive
+run step3-convert restore "$work/tiny-q4_k_m-archive" "$work/tiny-q4_k_m-restored"
+run diff -r "$work/tiny-q4_k_m-restored" "$work/tiny-q4_k_m"
 
 hub=Tests/HubServer/.build/release/hub-server
 if [ -x "$hub" ]; then

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy
 import pytest
 import safetensors.numpy
+import zstandard
 
 from archive_reader import ArchiveReader
 from conftest import FIXTURES, TOOLS
@@ -100,7 +101,8 @@ def test_killed(tools, weights, tmp_path):
                 assert refused.returncode == 73 and "--resume" in refused.stderr
                 opened = tools.run("step3-inspect", "list", output)
                 assert opened.returncode in (65, 66)
-        if verb == "archive" or not output.exists() or (output / "step3-convert.journal").exists():
+        begun = output.exists() and any(output.iterdir())
+        if verb == "archive" or not begun or (output / "step3-convert.journal").exists():
             result = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stderr
         assert contents(output) == expected[verb]
@@ -171,3 +173,33 @@ def test_check(tools, weights, tmp_path):
     assert tools.run("step3-convert", "restore", tmp_path / "archive", tmp_path / "output").returncode == 65
     assert tools.run("step3-convert", "restore", tmp_path / "archive").returncode == 64
     assert tools.run("step3-convert", "restore", weights, "--check").returncode == 66
+
+
+@pytest.mark.parametrize("options", [["--to", "archive"], ["--to", "gguf", "--quantize", "Q8_0", "--archive"]])
+def test_output(tools, tmp_path, options):
+    """An archive that a conversion wrote stands for what it writes plainly, by a reader that knows the manual only."""
+    source = FIXTURES / "checkpoints" / "tiny"
+    tools.convert(source, tmp_path / "archive", *options)
+    plain = [option for option in options if option != "--archive"]
+    plain = [option if option != "archive" else "safetensors" for option in plain]
+    tools.convert(source, tmp_path / "plain", *plain)
+    packed = list((tmp_path / "archive").glob("*.zst"))
+    assert packed and len(packed) == len(list((tmp_path / "plain").glob("*.safetensors")) + list((tmp_path / "plain").glob("*.gguf")))
+    for path in packed:
+        reader = ArchiveReader(path)
+        assert reader.read(0, reader.size) == (tmp_path / "plain" / path.name.removesuffix(".zst")).read_bytes()
+    for path in (tmp_path / "plain").iterdir():
+        if path.suffix == ".json":
+            assert (tmp_path / "archive" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_one_large_frame(tools, weights, tmp_path):
+    """What the zstd program makes of a file by default is converted in one pass, whatever the threads."""
+    plain, packed = weights / "model-0.safetensors", tmp_path / "model-0.safetensors.zst"
+    with open(plain, "rb") as source, open(packed, "wb") as target:
+        zstandard.ZstdCompressor(level=1).copy_stream(source, target, size=plain.stat().st_size)
+    options = ["--to", "safetensors", "--quantize", "F32", "--threads", "8"]
+    tools.convert(plain, tmp_path / "plain", *options)
+    tools.convert(packed, tmp_path / "packed", *options)
+    name = "model.safetensors"
+    assert contents(tmp_path / "packed")[name] == contents(tmp_path / "plain")[name]

@@ -73,7 +73,7 @@ def run(hub, tmp_path):
 
     def run(settings, name, *arguments):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "http"))}
-        environment["HF_ENDPOINT"] = f"{hub}/s/{tmp_path.name}{next(counter)}{settings}"
+        run.endpoint = environment["HF_ENDPOINT"] = f"{hub}/s/{tmp_path.name}{next(counter)}{settings}"
         environment["HF_HOME"] = str(tmp_path / "home")
         command = [str(TOOLS / name), *map(str, arguments)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -254,3 +254,27 @@ def test_what_is_not_there(run, tmp_path):
         result = run("", "step3-inspect", "list", address)
         assert result.returncode == code, (address, result.stderr)
         assert address.split("//")[1].split("/")[0] in result.stderr
+
+
+def test_patience_is_an_option(tools, run):
+    """A server that goes silent is an error when the user says so, not before and not for ever."""
+    begun = time.monotonic()
+    result = run(
+        "~faults=" + ",".join(["stall:0"] * 40), "step3-inspect", "list", "hf://stepfun/tiny", "--stall-limit", "1",
+        "--server-attempts", "1",
+    )
+    assert result.returncode == 74 and "nothing came for 1.0 seconds" in result.stderr, result.stderr
+    assert time.monotonic() - begun < 30
+    for options in (["--stall-limit", "0"], ["--server-attempts", "101"]):
+        result = tools.run("step3-inspect", "list", TINY, *options)
+        assert result.returncode == 64 and options[0] in result.stderr
+
+
+def test_many_small_reads_are_few_requests(hub, converted, run):
+    """Comparing with a model elsewhere reads it row by row and asks for it in pieces."""
+    result = run("-compare", "step3-verify", "tensors", converted, "--source", "hf://stepfun/tiny", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["ok"]
+    with urllib.request.urlopen(f"{run.endpoint}/_log") as answer:
+        asked = answer.read().decode().splitlines()
+    assert 5 < len(asked) < 150, f"{len(asked)} requests"

@@ -53,7 +53,47 @@ struct HubTests {
     let log = try session.log()
     #expect(log.filter { $0[1] == "HEAD" }.count == 1)
     #expect(log.filter { $0[0] == "cdn" }.count == 7)
-    #expect(log.filter { $0[0] == "cdn" }.map { $0[3] }.first == "bytes=300000-300999")
+    // What follows comes with it, and no more than that.
+    #expect(log.filter { $0[0] == "cdn" }.map { $0[3] }.first == "bytes=300000-431071")
+  }
+
+  @Test func manySmallReadsAreFewRequests() async throws {
+    let session = server.session()
+    let source = try RemoteDirectory("hf://owner/model", options: session.options()).open(HubServer.large)
+    let content = try #require(server.files[HubServer.large])
+    // Two readers that go forward in different places, and one that jumps.
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for start in [400_000, 1_900_000] {
+        group.addTask {
+          for offset in stride(from: start, to: start + 900_000, by: 700) {
+            let bytes = try source.readBytes(offset..<offset + 900)
+            #expect(bytes.elementsEqual(content[offset..<offset + 900]))
+          }
+        }
+      }
+      group.addTask {
+        var generator = SeededGenerator(seed: 1)
+        for _ in 0..<200 {
+          let start = Int.random(in: 0..<source.byteCount - 5000, using: &generator)
+          let bytes = try source.readBytes(start..<start + 5000)
+          #expect(bytes.elementsEqual(content[start..<start + 5000]))
+        }
+      }
+      try await group.waitForAll()
+    }
+    let requests = try session.log().filter { $0[0] == "cdn" }.count
+    #expect(requests < 60, "2,700 reads in \(requests) requests")
+  }
+
+  @Test func whatIsKeptIsBounded() throws {
+    let session = server.session()
+    var options = session.options()
+    options.readAheadByteCount = 0
+    let source = try RemoteDirectory("hf://owner/model", options: options).open(HubServer.large)
+    let content = try #require(server.files[HubServer.large])
+    for start in stride(from: source.byteCount - 2000, to: 300_000, by: -50_000) {
+      #expect(try source.readBytes(start..<start + 2000).elementsEqual(content[start..<start + 2000]))
+    }
   }
 
   @Test func anExpiredSignatureIsRenewedAtTheSameByte() throws {

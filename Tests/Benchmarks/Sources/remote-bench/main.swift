@@ -47,7 +47,7 @@ func heads(_ address: String, _ byteCount: Int, _ connections: Int) throws {
   options.connections = connections
   let start = ContinuousClock.now
   let directory = try RemoteDirectory(address, options: options)
-  let sources = try directory.open(try directory.names().filter { $0.hasSuffix(".safetensors") })
+  let sources = try directory.openAll(try directory.names().filter { $0.hasSuffix(".safetensors") })
   let time = seconds(ContinuousClock.now - start)
   print("\(sources.count) headers in \(time) s: \(byteCount) bytes each, \(connections) connections")
 }
