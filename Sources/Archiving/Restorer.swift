@@ -1,8 +1,10 @@
 public import Archives
 internal import ByteStreams
 internal import Checkpoint
+internal import GGUF
 internal import JSON
 public import ParallelWork
+internal import Safetensors
 internal import Synchronization
 public import TensorFormats
 
@@ -131,7 +133,12 @@ extension Restorer {
     let shared = Shared()
     let source = try archive.open(file.path)
     try await options.work.run(Self.parts(of: source)) { range in
-      let bytes = try source.readBytes(range)
+      let bytes: [UInt8]
+      do throws(CheckpointError) {
+        bytes = try source.readBytes(range)
+      } catch {
+        throw Self.naming(error, range, of: source, file.path)
+      }
       try body(bytes, range.lowerBound)
       return bytes
     } takeIn: { range, bytes in
@@ -145,6 +152,26 @@ extension Restorer {
         .malformed, "does not give the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
         path: source.path, remedy: "fetch the file again")
     }
+  }
+
+  /// An error with the tensor whose bytes it is about, where the header of the original says so.
+  private static func naming(
+    _ error: CheckpointError, _ range: Range<Int>, of source: any ByteSource, _ path: String
+  ) -> CheckpointError {
+    guard error.tensor == nil, error.code != .inputOutput, let archive = source as? ArchiveSource,
+      let damaged = archive.pieces.first(where: { piece in
+        guard piece.overlaps(range) else { return false }
+        do { _ = try source.readBytes(piece) } catch { return true }
+        return false
+      })
+    else { return error }
+    let tensors: [(name: String, range: Range<Int>)]? =
+      path.hasSuffix(".gguf")
+      ? (try? GGUFHeader.read(from: source))?.tensors.map { ($0.name, $0.byteRange) }
+      : (try? SafetensorsHeader.read(from: source))?.tensors.map { ($0.name, $0.byteRange) }
+    var named = error
+    named.tensor = tensors?.first { $0.range.overlaps(damaged) }?.name
+    return named
   }
 
   /// Whole pieces, so that none is decompressed twice.

@@ -99,7 +99,10 @@ struct ConversionSummary: Encodable {
     if let engines {
       text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }
-    if let output { text += "  check it with: step3-verify checksums \(output)\n" }
+    if let output {
+      text += "  check it with: step3-verify checksums \(output)\n"
+      if storedBytes != nil { text += "  for engines, restore it: step3-convert restore \(output) DIRECTORY\n" }
+    }
     return text
   }
 }

@@ -128,6 +128,7 @@ import Testing
       .check()
     #expect(findings.map(\.path) == ["model.safetensors"])
     #expect(findings.first?.error.message.contains("of the original") == true)
+    #expect(findings.first?.error.tensor == "a")
     await refused(.malformed, "model.safetensors.zst: byte ") {
       try await restore("archive", into: "restored")
     }
