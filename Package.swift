@@ -231,8 +231,8 @@ let package = Package(
       name: "step3-verify",
       dependencies: [
         "Comparison", "ParallelWork", "CommandSupport", "Verification", "Locations", "ServingEngines",
-        "Checkpoint",
-        "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime", "Tokenization", "ImageInput",
+        "Checkpoint", "ByteStreams", "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime",
+        "Tokenization", "ImageInput",
         "Patterns", argumentParser,
       ],
       swiftSettings: strict),

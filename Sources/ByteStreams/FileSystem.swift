@@ -34,12 +34,12 @@ public enum FileSystem {
 
   /// The names in a directory, sorted, without `.` and `..`.
   ///
-  /// - Throws: `.notFound` if it cannot be listed.
+  /// - Throws: `.notFound` if it cannot be listed, `.inputOutput` if its device fails.
   public static func names(in directory: String) throws(CheckpointError) -> [String] {
     guard let stream = unsafe opendir(directory) else {
-      throw CheckpointError(.notFound, "cannot be listed: \(systemMessage(errno))", path: directory)
+      throw openingError(errno, "cannot be listed", path: directory)
     }
-    return unsafe readNames(closing: stream)
+    return try unsafe readNames(closing: stream, path: directory)
   }
 
   /// What tells the thing at a path from all others, whatever they are called; symbolic links are followed. `nil` if
@@ -175,10 +175,20 @@ typealias DirectoryStream = UnsafeMutablePointer<DIR>
 #endif
 
 /// The names that are left to read in an open directory, sorted, without `.` and `..`.
-func readNames(closing stream: DirectoryStream) -> [String] {
+///
+/// - Throws: `.inputOutput` if reading fails before the last.
+func readNames(closing stream: DirectoryStream, path: String) throws(CheckpointError) -> [String] {
   defer { unsafe closedir(stream) }
   var names: [String] = []
-  while let entry = unsafe readdir(stream) {
+  while true {
+    // The end and a failure look alike but for this.
+    errno = 0
+    guard let entry = unsafe readdir(stream) else {
+      guard errno == 0 else {
+        throw CheckpointError(.inputOutput, "cannot be listed: \(systemMessage(errno))", path: path)
+      }
+      break
+    }
     let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { start in
       unsafe start.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: start.pointee)) {
         unsafe String(cString: $0)

@@ -131,7 +131,7 @@ extension HeldDirectory {
       if copy >= 0 { close(copy) }
       throw CheckpointError(.inputOutput, "cannot be listed: \(systemMessage(code))", path: path)
     }
-    return unsafe readNames(closing: stream)
+    return try unsafe readNames(closing: stream, path: path)
   }
 
   /// A directory below it, held open; `nil` if there is nothing of that name.
@@ -310,8 +310,18 @@ package let temporarySuffix = ".writing"
 /// The error for something that cannot be created: a full disk and a failing one are no obstacles that the user put
 /// there.
 func creationError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
-  let isFault = [ENOSPC, EDQUOT, EIO, ENFILE, EMFILE, ENOMEM].contains(code)
-  return CheckpointError(
-    isFault ? .inputOutput : .cannotCreate, "\(message): \(systemMessage(code))", path: path,
+  CheckpointError(
+    isFault(code) ? .inputOutput : .cannotCreate, "\(message): \(systemMessage(code))", path: path,
     remedy: code == ENOSPC || code == EDQUOT ? "free some space and run the command again" : nil)
+}
+
+/// The error for something that cannot be opened to be read: that a device fails says nothing about what is there.
+func openingError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
+  CheckpointError(
+    isFault(code) ? .inputOutput : .notFound, "\(message): \(systemMessage(code))", path: path)
+}
+
+/// Whether an `errno` tells of a system that fails, not of what the user named.
+private func isFault(_ code: CInt) -> Bool {
+  [ENOSPC, EDQUOT, EIO, ENFILE, EMFILE, ENOMEM, ESTALE, ETIMEDOUT].contains(code)
 }

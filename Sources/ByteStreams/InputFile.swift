@@ -17,13 +17,11 @@ public final class InputFile: ByteSource {
 
   /// Opens a file.
   ///
-  /// - Throws: `.notFound` if there is no readable regular file at `path`. Pipes, devices and directories are
-  ///   refused without waiting for them.
+  /// - Throws: `.notFound` if there is no readable regular file at `path`, `.inputOutput` if its device fails. Pipes,
+  ///   devices and directories are refused without waiting for them.
   public convenience init(_ path: String) throws(CheckpointError) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else {
-      throw CheckpointError(.notFound, "cannot be opened: \(systemMessage(errno))", path: path)
-    }
+    guard descriptor >= 0 else { throw openingError(errno, "cannot be opened", path: path) }
     try self.init(descriptor, path: path)
   }
 
@@ -41,7 +39,7 @@ public final class InputFile: ByteSource {
     guard unsafe fstat(descriptor, &status) == 0 else {
       let code = errno
       close(descriptor)
-      throw CheckpointError(.notFound, "cannot be examined: \(systemMessage(code))", path: path)
+      throw openingError(code, "cannot be examined", path: path)
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)

@@ -4,6 +4,10 @@ public struct ChecksumReport: Codable, Hashable, Sendable {
   public var ok: Bool
   /// Whether there was a manifest. Without one only the structure of the files was checked.
   public var manifest: Bool
+  /// Whether SHA-256 was compared, not XXH3 alone.
+  public var sha256: Bool
+  /// The manifest's root digest in hexadecimal; `nil` without a manifest.
+  public var rootDigest: String?
   /// Weight files and documents compared.
   public var files: Int
   /// Tensors compared.
@@ -13,13 +17,16 @@ public struct ChecksumReport: Codable, Hashable, Sendable {
   /// What is wrong, by file and position.
   public var findings: [Finding]
 
+  /// Whether something could not be read, so that nothing is known about it.
+  public var isIncomplete: Bool { findings.contains { $0.kind == .unreadable } }
+
   /// One thing that is not as it should be.
   public struct Finding: Codable, Hashable, Sendable {
     /// What kind of thing.
     public enum Kind: String, Codable, Hashable, Sendable {
       /// The file is not there.
       case missing
-      /// The file is in the directory but not in the manifest.
+      /// The file is in the directory but not in the manifest; fatal where engines would load it.
       case extra
       /// The file is shorter or longer than the manifest says.
       case size

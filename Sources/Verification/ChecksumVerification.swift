@@ -8,123 +8,159 @@ public import TensorFormats
 
 /// Compares every byte of an output directory with its manifest.
 ///
-/// A file is compared range by range: its header, each tensor, the padding between them. Together they are the
-/// whole file, each has a digest of its own in the manifest, and so all cores can work on one file and a difference has a name.
+/// Each file is read once. Its header, each tensor and the padding between them are compared by themselves, so that a
+/// difference has a name, and the whole of it by both digests. Several files are read side by side.
 public struct ChecksumVerification: Sendable {
   private let store: any ByteStore
-  private let threads: Int
+  private let options: Options
+  /// `nil` where there is none.
+  private let manifest: Manifest?
 
-  /// Prepares a check of an output with that many ranges under way at a time.
-  public init(_ store: any ByteStore, threads: Int) {
-    self.store = store
-    self.threads = threads
+  /// How to compare.
+  public struct Options: Sendable {
+    /// How many files are under way at a time.
+    public var threads: Int
+    /// Whether SHA-256 is computed. XXH3 alone finds accidents, and costs an eighth.
+    public var withSHA256: Bool
+    /// The root digest that the manifest must have; `nil` for any.
+    public var pin: Digest?
+    /// Whether an output without a manifest fails the check; a part of a partition and a partition set always do.
+    public var requiresManifest: Bool
+
+    /// Describes a check.
+    public init(
+      threads: Int, withSHA256: Bool = true, pin: Digest? = nil, requiresManifest: Bool = false
+    ) {
+      self.threads = threads
+      self.withSHA256 = withSHA256
+      self.pin = pin
+      self.requiresManifest = requiresManifest || pin != nil
+    }
   }
+
+  /// Prepares a check of an output: reads its manifest.
+  ///
+  /// - Throws: `.unfinished` for the remains of an interrupted conversion, what is wrong with a manifest, `.inputOutput`.
+  public init(_ store: any ByteStore, _ options: Options) throws(CheckpointError) {
+    self.store = store
+    self.options = options
+    do throws(CheckpointError) {
+      manifest = try Manifest.read(in: store)
+    } catch {
+      guard error.code == .notFound else { throw error }
+      manifest = nil
+    }
+  }
+
+  /// How many bytes ``run(progress:)`` will read.
+  public var byteCount: Int { manifest?.files.reduce(0) { $0 + $1.bytes } ?? 0 }
 
   /// Runs the check.
   ///
+  /// Memory: the manifest, and four megabytes for each file under way.
+  ///
   /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
-  /// - Throws: `.notFound` if there is nothing there, `.unfinished` for the remains of an interrupted conversion,
-  ///   and what a broken manifest or, without one, a broken checkpoint throws. Differences are findings, not errors.
+  /// - Throws: What a broken checkpoint without a manifest throws, `.inputOutput` if the directory cannot be listed;
+  ///   `CancellationError`. Differences, and files that cannot be read, are findings, not errors.
   public func run(
     progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
   ) async throws -> ChecksumReport {
-    guard hasManifest else { return try structureOnly() }
-    let manifest = try Manifest.read(in: store)
-    let (ranges, early) = try ranges(of: manifest)
-    let total = ranges.reduce(0) { $0 + $1.range.count }
-    let found = Mutex(early)
-    try await ParallelWork(threads: threads).run(ranges, delivering: .asFinished) { range in
-      range.check(in: store) { progress($0, range.file) }
-    } takeIn: { _, finding in
-      if let finding { found.withLock { $0.append(finding) } }
+    guard let manifest else { return try structureOnly() }
+    let found = Mutex(try extras(manifest) + pinned(manifest))
+    for part in manifest.plan.parts where !part.directory.isEmpty {
+      if let finding = finding(manifestOf: part, manifest) { found.withLock { $0.append(finding) } }
+    }
+    let withSHA256 = options.withSHA256
+    let progressed = Mutex(0)
+    // The largest first, so that none is left over at the end that one core has to read alone.
+    let files = checkedFiles(manifest).sorted { $0.record.bytes > $1.record.bytes }
+    try await ParallelWork(threads: options.threads).run(files, delivering: .asFinished) { file in
+      try file.check(in: store, withSHA256: withSHA256) { bytes in
+        progressed.withLock { $0 += bytes }
+        progress(bytes, file.record.path)
+      }
+    } takeIn: { _, findings in
+      found.withLock { $0 += findings }
     }
     let findings = found.withLock { $0 }.sorted {
       ($0.file, $0.start ?? 0, $0.message) < ($1.file, $1.start ?? 0, $1.message)
     }
     return ChecksumReport(
-      ok: !findings.contains(where: \.fatal), manifest: true, files: manifest.files.count,
-      tensors: manifest.tensors.count, bytes: total, findings: findings)
+      ok: !findings.contains(where: \.fatal), manifest: true, sha256: withSHA256,
+      rootDigest: manifest.digest, files: manifest.files.count, tensors: manifest.tensors.count,
+      bytes: progressed.withLock { $0 }, findings: findings)
   }
-
-  /// How many bytes ``run(progress:)`` will read.
-  ///
-  /// - Throws: As ``run(progress:)``.
-  public func byteCount() throws(CheckpointError) -> Int {
-    guard hasManifest else { return 0 }
-    return try Manifest.read(in: store).files.reduce(0) { $0 + $1.bytes }
-  }
-
-  /// Whether anything bears its name: what is no manifest is an error then.
-  private var hasManifest: Bool { store.isTaken(OutputMarkers.manifest) }
 
   /// Without a manifest there is nothing to compare with; what can be said is whether the files are well-formed.
   private func structureOnly() throws(CheckpointError) -> ChecksumReport {
     let checkpoint = try Checkpoint.open(in: store)
+    // Nothing but step3-convert cuts models like that, and it never leaves a part without a manifest.
+    let record = try PartitionRecord(of: checkpoint)
+    let isPart = record != nil || !checkpoint.parts.isEmpty
+    var findings: [ChecksumReport.Finding] = []
+    if options.requiresManifest || isPart {
+      findings.append(
+        ChecksumReport.Finding(
+          kind: .missing, file: OutputMarkers.manifest,
+          message: isPart && !options.requiresManifest
+            ? "there is none, and step3-convert writes one for every part of a model"
+            : "there is none, so that nothing could be compared", fatal: true))
+    }
     return ChecksumReport(
-      ok: true, manifest: false, files: checkpoint.files.count, tensors: checkpoint.tensors.count, bytes: 0,
-      findings: [])
+      ok: findings.isEmpty, manifest: false, sha256: false, rootDigest: nil, files: checkpoint.files.count,
+      tensors: checkpoint.tensors.count, bytes: 0, findings: findings)
+  }
+
+  private func pinned(_ manifest: Manifest) -> [ChecksumReport.Finding] {
+    guard let pin = options.pin, "\(pin)" != manifest.digest else { return [] }
+    return [
+      ChecksumReport.Finding(
+        kind: .changed, file: OutputMarkers.manifest,
+        message:
+          "the root digest is \(manifest.digest), and \(pin) is expected: this is another output, or was "
+          + "rewritten", fatal: true)
+    ]
   }
 }
 
-// MARK: - Ranges
+// MARK: - What there is to compare
 
 extension ChecksumVerification {
-  /// Everything there is to compare, and what is wrong at first sight.
-  private func ranges(
-    of manifest: Manifest
-  ) throws(CheckpointError) -> (ranges: [CheckedRange], findings: [ChecksumReport.Finding]) {
-    var ranges: [CheckedRange] = []
-    var findings: [ChecksumReport.Finding] = []
+  private struct Key: Hashable {
+    let file: String
+    let tensor: String
+  }
+
+  /// Every file, in the stretches that the manifest has digests of. It has been checked that plan and records agree.
+  private func checkedFiles(_ manifest: Manifest) -> [CheckedFile] {
     let planned = Dictionary(
       manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
     var digests: [Key: String] = [:]
     for tensor in manifest.tensors { digests[Key(file: tensor.file, tensor: tensor.name)] = tensor.xxh3 }
-    for record in manifest.files {
-      guard let size = store.size(of: record.path) else {
-        findings.append(
-          ChecksumReport.Finding(
-            kind: .missing, file: record.path, message: "the file is not there", fatal: true))
-        continue
-      }
-      if size != record.bytes {
-        let comparison = size < record.bytes ? "shorter" : "longer"
-        findings.append(
-          ChecksumReport.Finding(
-            kind: .size, file: record.path, start: min(size, record.bytes), end: max(size, record.bytes),
-            message:
-              "\(size) bytes, \(abs(size - record.bytes)) \(comparison) than the \(record.bytes) written",
-            fatal: true))
-      }
+    return manifest.files.map { record in
       guard let file = planned[record.path] else {
-        ranges.append(CheckedRange(file: record.path, range: 0..<record.bytes, content: .digest(record.xxh3)))
-        continue
+        return CheckedFile(
+          record: record,
+          stretches: [CheckedFile.Stretch(range: 0..<record.bytes, content: .digest(record.xxh3))])
       }
-      ranges.append(
-        CheckedRange(file: file.path, range: 0..<file.dataOffset, content: .digest(file.headerXXH3)))
+      var stretches = [CheckedFile.Stretch(range: 0..<file.dataOffset, content: .digest(file.headerXXH3))]
       var end = file.dataOffset
       for tensor in file.tensors {
-        guard let digest = digests[Key(file: file.path, tensor: tensor.name)] else {
-          throw CheckpointError(
-            .malformed, "the manifest contradicts itself about \(file.path)", path: store.path,
-            tensor: tensor.name)
-        }
         if tensor.offset > end {
-          ranges.append(CheckedRange(file: file.path, range: end..<tensor.offset, content: .zeros))
+          stretches.append(CheckedFile.Stretch(range: end..<tensor.offset, content: .zeros))
         }
         end = tensor.offset + tensor.bytes
-        ranges.append(
-          CheckedRange(
-            file: file.path, range: tensor.offset..<end, content: .digest(digest), tensor: tensor.name))
+        stretches.append(
+          CheckedFile.Stretch(
+            range: tensor.offset..<end,
+            content: .digest(digests[Key(file: file.path, tensor: tensor.name)] ?? ""),
+            tensor: tensor.name))
       }
       if file.bytes > end {
-        ranges.append(CheckedRange(file: file.path, range: end..<file.bytes, content: .zeros))
+        stretches.append(CheckedFile.Stretch(range: end..<file.bytes, content: .zeros))
       }
+      return CheckedFile(record: record, stretches: stretches)
     }
-    findings += try extras(manifest)
-    findings += manifest.plan.parts.compactMap { part in
-      part.directory.isEmpty ? nil : finding(manifestOf: part, manifest)
-    }
-    return (ranges, findings)
   }
 
   /// Parts have manifests of their own, which say what the whole one says of them.
@@ -135,17 +171,15 @@ extension ChecksumVerification {
     }
     do throws(CheckpointError) {
       let own = try Manifest.read(in: store.folder(part.directory))
-      return own == whole.restricted(to: part)
+      return own.saysTheSame(as: whole.restricted(to: part))
         ? nil : finding(.changed, "does not say what the manifest of the whole output says of this part")
     } catch {
-      return error.code == .notFound
-        ? finding(.missing, "the file is not there") : finding(.changed, error.message)
+      switch error.code {
+      case .notFound: return finding(.missing, "the file is not there")
+      case .inputOutput: return finding(.unreadable, error.message)
+      default: return finding(.changed, error.message)
+      }
     }
-  }
-
-  private struct Key: Hashable {
-    let file: String
-    let tensor: String
   }
 
   /// What an interrupted replacement leaves beside an output that is complete.
@@ -154,7 +188,7 @@ extension ChecksumVerification {
     OutputReplacement.oldName: "is what is left of an output that this one has replaced",
   ]
 
-  /// Files that the manifest does not know. Weights among them are an error: engines load what they find.
+  /// Files that the manifest does not know. What an engine would load is an error, wherever it came from.
   private func extras(_ manifest: Manifest) throws(CheckpointError) -> [ChecksumReport.Finding] {
     var known = Set(manifest.files.map(\.path))
     var parts = manifest.plan.parts.map(\.directory)
@@ -171,13 +205,24 @@ extension ChecksumVerification {
       for name in try store.names(in: folder) {
         let relative = joinPath(folder, name)
         guard !known.contains(relative), !parts.contains(relative) else { continue }
-        let isWeights = name.hasSuffix(".safetensors") || name.hasSuffix(".gguf")
         findings.append(
           ChecksumReport.Finding(
             kind: .extra, file: relative, message: Self.explanation[name] ?? "is not in the manifest",
-            fatal: isWeights))
+            fatal: Self.isLoaded(name)))
       }
     }
     return findings
+  }
+
+  /// Whether engines and libraries load a file because it is there: weights, configurations, tokenizers, templates, code.
+  /// Of `.bin`, which may be anything, the names that they look for.
+  private static func isLoaded(_ name: String) -> Bool {
+    let name = name.lowercased()
+    let endings = [
+      ".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".npz", ".h5", ".msgpack", ".onnx", ".json", ".model",
+      ".jinja", ".py", ".zst", ".tiktoken",
+    ]
+    return endings.contains { name.hasSuffix($0) } || ["merges.txt", "vocab.txt"].contains(name)
+      || name.hasSuffix(".bin") && ["pytorch_model", "adapter_model"].contains { name.hasPrefix($0) }
   }
 }

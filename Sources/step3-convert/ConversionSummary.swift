@@ -8,6 +8,8 @@ import TensorFormats
 struct ConversionSummary: Encodable {
   /// `nil` if it was thrown away.
   let output: String?
+  /// The manifest's root digest; `nil` if there is none.
+  let rootDigest: String?
   let sourceBytes: Int
   let outputBytes: Int
   /// The size of all files of the output, and what they take as an archive; `nil` if it is none.
@@ -40,6 +42,7 @@ struct ConversionSummary: Encodable {
     self.engines = engines
     let manifest = outcome.manifest
     self.output = output
+    rootDigest = output == nil ? nil : manifest.digest
     notes = PlanNotes(manifest.plan)
     sourceBytes = manifest.plan.sourceBytes
     outputBytes = manifest.plan.outputBytes
@@ -99,6 +102,7 @@ struct ConversionSummary: Encodable {
     if let engines {
       text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }
+    if let rootDigest { text += "  root digest: \(rootDigest)\n" }
     if let output {
       text += "  check it with: step3-verify checksums \(output)\n"
       if storedBytes != nil { text += "  for engines, restore it: step3-convert restore \(output) DIRECTORY\n" }

@@ -1,27 +1,52 @@
 import ArgumentParser
+import ByteStreams
 import CommandSupport
 import Locations
 import TensorFormats
 import Verification
 
-/// `step3-verify checksums`: every byte against the manifest.
+/// `step3-verify checksums`: every byte against the manifest, and the manifest against a pin.
 struct Checksums: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compare every byte of an output with its manifest.",
     discussion: """
-      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Exit code 0 if all \
-      is as it was written, 1 if not. A checkpoint without a manifest has nothing to be compared with: then only the \
+      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Each file is read once, \
+      and compared by SHA-256 and XXH3, each tensor by XXH3. Exit code 0 if all is as it was written, 1 if not, 74 if \
+      something could not be read. A checkpoint without a manifest has nothing to be compared with: then only the \
       structure of its files is checked, and the result says so.
+
+      Who rewrites files can rewrite the manifest with them. Keep the root digest that step3-convert prints elsewhere, \
+      and give it with --pin.
       """)
 
   @Argument(help: "A directory that step3-convert wrote, or one part of it.", completion: .directory)
   var output: String
 
+  @Flag(name: .long, help: "Compare XXH3 alone, which finds accidents and no intent.")
+  var fast = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"),
+    transform: { text in
+      guard let digest = Digest(hexadecimal: text), digest.bytes.count == 32 else {
+        throw ValidationError("is no SHA-256: 64 hexadecimal digits are wanted")
+      }
+      return digest
+    })
+  var pin: Digest?
+
+  @Flag(name: .long, help: "Fail if there is no manifest.")
+  var requireManifest = false
+
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let verification = ChecksumVerification(try common.location(output).store, threads: common.threadCount)
-    let progress = common.progressReporter("verifying", total: try verification.byteCount())
+    let verification = try ChecksumVerification(
+      common.location(output).store,
+      ChecksumVerification.Options(
+        threads: common.threadCount, withSHA256: !fast, pin: pin, requiresManifest: requireManifest))
+    let progress = common.progressReporter("verifying", total: verification.byteCount)
     defer { progress.finish() }
     let report = try await Interruption.cancelling {
       try await verification.run { bytes, file in
@@ -31,6 +56,7 @@ struct Checksums: ToolCommand {
     }
     progress.finish()
     try print(report)
+    if report.isIncomplete { throw CommandLineTool.end(.inputOutput) }
     if !report.ok { throw CommandLineTool.end(.checkFailed) }
   }
 
@@ -46,15 +72,23 @@ struct Checksums: ToolCommand {
       text += ": \(finding.message)\n"
     }
     let amount = "\(report.tensors) tensors in \(report.files) files"
-    if !report.manifest {
+    if !report.manifest, !report.ok {
+      text += "\(output): there is no manifest to compare \(amount) with\n"
+    } else if !report.manifest {
       text +=
         "\(output): \(amount) are well-formed; there is no manifest, so their contents were not checked\n"
     } else if report.ok {
       text +=
         "\(output): \(amount), \(ByteSize(bytes: report.bytes).decimal): every byte is as it was written\n"
+      if !report.sha256 {
+        text += "  compared by XXH3 alone: no accident has changed it, which says nothing about intent\n"
+      }
     } else {
       let count = report.findings.filter(\.fatal).count
       text += "\(output): \(count) \(count == 1 ? "difference" : "differences") in \(amount)\n"
+    }
+    if let digest = report.rootDigest {
+      text += "  root digest\(pin == nil ? "" : ", \(report.ok ? "as pinned" : "pinned")"): \(digest)\n"
     }
     try StandardStream.output.write(text)
   }

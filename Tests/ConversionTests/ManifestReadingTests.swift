@@ -24,7 +24,7 @@ import Verification
 
   private func failure() async -> CheckpointError? {
     await #expect(throws: CheckpointError.self) {
-      try await ChecksumVerification(DirectoryStore(output), threads: 1).run()
+      try await ChecksumVerification(DirectoryStore(output), .init(threads: 1)).run()
     }
   }
 
@@ -37,7 +37,7 @@ import Verification
     ] {
       let changed =
         key == twice
-        ? text.replacing("{\n  \"files\"", with: "{ \"extra\": [{\"a\": 1, \"a\": 1}],\n  \"files\"")
+        ? text.replacing("\n  \"files\"", with: "\n  \"extra\": [{\"a\": 1, \"a\": 1}],\n  \"files\"")
         : text.replacing(key, with: twice, maxReplacements: 1)
       #expect(changed != text)
       try Data(changed.utf8).write(to: URL(filePath: manifest))
@@ -80,12 +80,11 @@ import Verification
       }
     }
     collect(root, [])
-    // Texts for people and what only names the source's content may be anything; so may a layer. The directory is ""
-    // here, and a cosine may be -1.
+    // With a root digest that fits again: texts for people and what only names the source's content may be anything;
+    // so may a layer. The directory is "" here.
     let free: Set<String> = [
-      "plan.parts.*.directory", "tensors.*.error.cosineSimilarity",
-      "plan.parts.*.files.*.tensors.*.layer", "plan.request.recipe", "plan.source.architecture",
-      "plan.parts.*.files.*.tensors.*.sources.*.tensor", "tensors.*.sources.*",
+      "digest", "plan.parts.*.directory", "plan.parts.*.files.*.tensors.*.layer", "plan.request.recipe",
+      "plan.source.architecture",
     ]
     let numbers: [Any] = [-1, Int.min, Int.max, NSDecimalNumber(string: "18446744073709551616")]
     let texts: [Any] = ["../x", "/etc/x", "", "x\u{0}"]
@@ -94,16 +93,14 @@ import Verification
       let original = Self.value(at: path[...], of: root)
       for value in original is String ? texts : numbers where !(original is Bool) {
         let changed = Self.replacing(path[...], of: root, with: value)
-        try JSONSerialization.data(withJSONObject: changed).write(to: URL(filePath: manifest))
-        // Large values are as good as any other where they are counts that nothing is compared with, or errors.
+        try RootDigest.seal(changed).write(to: URL(filePath: manifest))
+        // Large values are as good as any other where they are counts that nothing is compared with.
         let isLarge = "\(value)".hasPrefix("9223") || "\(value)".hasPrefix("1844")
         do {
-          let report = try await ChecksumVerification(DirectoryStore(output), threads: 1).run()
+          let report = try await ChecksumVerification(DirectoryStore(output), .init(threads: 1)).run()
           #expect(
             !report.ok
-              || isLarge
-                && (place.contains(".error.") || place.hasSuffix("tensorCount")
-                  || place.hasSuffix("maximumShardBytes")),
+              || isLarge && (place.hasSuffix("tensorCount") || place.hasSuffix("maximumShardBytes")),
             "\(place): \(value)")
         } catch let error as CheckpointError {
           #expect([.malformed, .unsupported].contains(error.code), "\(place): \(error)")
@@ -142,10 +139,109 @@ import Verification
       for changed in [[], Array(list.dropLast()), list + list.suffix(1)] where changed.count != list.count {
         var copy = root
         copy[key] = changed
-        try JSONSerialization.data(withJSONObject: copy).write(to: URL(filePath: manifest))
-        #expect(await failure()?.code == .malformed, "\(key): \(changed.count)")
+        try RootDigest.seal(copy).write(to: URL(filePath: manifest))
+        let error = await failure()
+        #expect(
+          error?.code == .malformed && error?.message.contains("root digest") == false,
+          "\(key): \(changed.count)")
       }
     }
+  }
+
+  @Test(
+    "error figures that no values can have",
+    arguments: [
+      ("rmse", 1e9), ("rmse", 0), ("rmse", -1), ("maximumAbsoluteError", 1e9), ("maximumAbsoluteError", 0),
+      ("maximumAbsoluteError", 1e300), ("relativeRMSE", 1e-9), ("relativeRMSE", -1),
+      ("cosineSimilarity", 0.5),
+      ("cosineSimilarity", -1), ("cosineSimilarity", 1.5),
+    ] as [(String, Double)])
+  func inventedErrors(field: String, value: Double) async throws {
+    let text = try Data(contentsOf: URL(filePath: manifest))
+    let root = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
+    let tensors = try #require(root["tensors"] as? [[String: Any]])
+    let index = try #require(tensors.firstIndex { $0["error"] != nil })
+    try RootDigest.seal(root).write(to: URL(filePath: manifest))
+    #expect(try await ChecksumVerification(DirectoryStore(output), .init(threads: 1)).run().ok)
+    let changed = Self.replacing(["tensors", index, "error", field], of: root, with: value)
+    try RootDigest.seal(changed).write(to: URL(filePath: manifest))
+    let error = await failure()
+    #expect(error?.code == .malformed && error?.tensor == tensors[index]["name"] as? String)
+    // And one that has none, or one that cannot have any.
+    let exchanged: [(Int?, Any?)] = [
+      (index, nil), (tensors.firstIndex { $0["error"] == nil }, tensors[index]["error"]),
+    ]
+    for (index, error) in exchanged {
+      var tensors = tensors
+      tensors[try #require(index)]["error"] = error
+      try RootDigest.seal(Self.replacing(["tensors"], of: root, with: tensors)).write(
+        to: URL(filePath: manifest))
+      #expect(await failure()?.code == .malformed)
+    }
+  }
+
+  @Test("any line of any manifest, changed, lost or doubled, fails the check")
+  func everyLine() async throws {
+    let parts = harness.directory.path("parts")
+    try await harness.convert(
+      Fixtures.path("checkpoints/tiny"),
+      .init(
+        format: .safetensors, recipe: "NVFP4A16", partition: .afd(ShardPlan.AFDLayout(ffnEP: 2)),
+        maximumShardBytes: 2_000_000), into: "parts")
+    for output in [output, parts, "\(parts)/attention"] {
+      let file = "\(output)/manifest.json"
+      let lines = try String(contentsOfFile: file, encoding: .utf8).split(
+        separator: "\n", omittingEmptySubsequences: false)
+      // Of each kind of line (its indentation and its key) the first and the last.
+      var first: [Substring: Int] = [:]
+      var last: [Substring: Int] = [:]
+      for (index, line) in lines.enumerated() where !line.isEmpty {
+        let kind = line.prefix { $0 != ":" }
+        if first[kind] == nil { first[kind] = index }
+        last[kind] = index
+      }
+      var generator = SeededGenerator(seed: 8)
+      for index in Set(first.values).union(last.values).sorted() {
+        for changed in Self.changes(of: lines[index], &generator) {
+          var copy = lines
+          copy.replaceSubrange(index...index, with: changed)
+          try Data(copy.joined(separator: "\n").utf8).write(to: URL(filePath: file))
+          do {
+            let verification = try ChecksumVerification(DirectoryStore(output), .init(threads: 2))
+            let report = try await verification.run()
+            #expect(!report.ok, "\(file): line \(index + 1): \(changed)")
+          } catch let error as CheckpointError {
+            #expect([.malformed, .unsupported].contains(error.code), "\(file): line \(index + 1): \(error)")
+          }
+        }
+      }
+      try Data(lines.joined(separator: "\n").utf8).write(to: URL(filePath: file))
+      #expect(try await ChecksumVerification(DirectoryStore(output), .init(threads: 2)).run().ok)
+    }
+  }
+
+  /// What becomes of a line of a manifest: other numbers and texts, nothing, itself twice.
+  private static func changes(of line: Substring, _ generator: inout SeededGenerator) -> [[Substring]] {
+    var changes: [[Substring]] = [[], [line, line]]
+    let start = line.range(of: " : ")?.upperBound ?? line.firstIndex { $0 != " " } ?? line.startIndex
+    let end = line.hasSuffix(",") ? line.index(before: line.endIndex) : line.endIndex
+    let value = line[start..<end]
+    func put(_ text: String) { changes.append(["\(line[..<start])\(text)\(line[end...])"]) }
+    if Double(value) != nil {
+      for other in ["-1", "-9223372036854775808", "9223372036854775807", "\(value)1", "null", "\"x\""] {
+        put(other)
+      }
+    } else if value.hasPrefix("\""), value.count > 2 {
+      let inner = value.dropFirst().dropLast()
+      let place = inner.index(inner.startIndex, offsetBy: Int(generator.next() % UInt64(inner.count)))
+      let other: Character = inner[place] == "0" ? "1" : "0"
+      put("\"\(inner[..<place])\(other)\(inner[inner.index(after: place)...])\"")
+      put("\"\"")
+      put("-1")
+    } else if value == "true" || value == "false" {
+      put(value == "true" ? "false" : "true")
+    }
+    return changes
   }
 
   @Test("a file of zeros is refused by its first bytes, and a dense one by what it would cost")
@@ -160,5 +256,19 @@ import Verification
     #expect(error?.code == .malformed && error?.message.contains("values") == true)
     try Data("{\(String(repeating: "\"\",", count: 100))".utf8).write(to: URL(filePath: manifest))
     #expect(await failure()?.code == .malformed)
+  }
+}
+
+/// The root digest, computed as the manual says.
+enum RootDigest {
+  /// A manifest of a value, with the digest that it has to have.
+  static func seal(_ value: Any) throws -> Data {
+    let text = try JSONSerialization.data(
+      withJSONObject: value, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
+    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n", maxSplits: 2)
+    let rest = lines[2] + "\n"
+    var digester = SHA256Digester()
+    digester.update(Array(rest.utf8))
+    return Data("{\n  \"digest\" : \"\(digester.finalize())\",\n\(rest)".utf8)
   }
 }

@@ -89,7 +89,7 @@ import Verification
       let now = try contents(of: directory).filter { !$0.key.hasPrefix(".step3-convert.new/") }
       #expect(now == before)
       #expect(try Checkpoint.open(directory).parts.count > 1)
-      #expect(try await ChecksumVerification(DirectoryStore(directory), threads: 2).run().ok)
+      #expect(try await ChecksumVerification(DirectoryStore(directory), .init(threads: 2)).run().ok)
     }
     let outcome = try await Conversion(harness.plan(tiny, packed), options: resume)
       .run(into: directory)
@@ -237,7 +237,7 @@ extension OutputReplacementTests {
       for step in exchange.steps.prefix(count) { try step() }
       // What is there says what it is.
       if FileSystem.isTaken("\(root)/manifest.json") {
-        #expect(try await ChecksumVerification(DirectoryStore(root), threads: 2).run().ok, "\(count)")
+        #expect(try await ChecksumVerification(DirectoryStore(root), .init(threads: 2)).run().ok, "\(count)")
       } else {
         let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(root) }
         #expect(error?.code == .unfinished, "\(count)")

@@ -1,5 +1,8 @@
 """manifest.json against Python's own digests of what lies on disk."""
 
+import hashlib
+import os
+
 import pytest
 
 from arithmetic import load_json, read_checkpoint, read_gguf, read_safetensors, sha256, xxh3
@@ -60,3 +63,47 @@ def test_the_same_command_gives_the_same_bytes(tools, tmp_path):
         tools.convert(source, outputs[-1], "--to", "gguf", "--quantize", "Q8_0", *more)
     first, second = ({p.name: p.read_bytes() for p in output.iterdir()} for output in outputs)
     assert first == second
+
+
+def root_digest(path):
+    """As the manual defines it: SHA-256 of every byte behind the second line."""
+    return hashlib.sha256(path.read_bytes().split(b"\n", 2)[2]).hexdigest()
+
+
+def test_the_root_digest(tools, tmp_path):
+    """It is printed, is in the file, and can be pinned; a partition's parts have their own."""
+    output = tmp_path / "output"
+    summary = tools.convert(
+        FIXTURES / "checkpoints/tiny", output, "--to", "safetensors", "--partition", "afd", "--ffn-ep", "2")
+    roots = set()
+    for directory in [output, output / "attention", output / "ffn-ep1"]:
+        digest = root_digest(directory / "manifest.json")
+        roots.add(digest)
+        assert load_json(directory / "manifest.json")["digest"] == digest
+        report = tools.json("step3-verify", "checksums", directory, "--pin", digest)
+        assert report["ok"] and report["rootDigest"] == digest and report["sha256"]
+        for pin, code in [("0" * 64, 1), ("0" * 63, 64), ("x" * 64, 64)]:
+            assert tools.run("step3-verify", "checksums", directory, "--pin", pin).returncode == code
+    assert len(roots) == 3 and summary["rootDigest"] == root_digest(output / "manifest.json")
+    text = tools.run("step3-convert", FIXTURES / "checkpoints/tiny", output, "--to", "safetensors", "--partition",
+                     "afd", "--ffn-ep", "2", "--resume").stdout
+    assert f"root digest: {summary['rootDigest']}\n" in text
+    fast = tools.run("step3-verify", "checksums", output, "--fast")
+    assert fast.returncode == 0 and "XXH3 alone" in fast.stdout
+
+
+def test_what_is_no_manifest(tools, tmp_path):
+    """A manifest that is missing where it has to be fails the check; what only bears its name is said to be what it is."""
+    output = tmp_path / "output"
+    tools.convert(FIXTURES / "checkpoints/tiny", output, "--to", "gguf")
+    manifest = output / "manifest.json"
+    digest = root_digest(manifest)
+    manifest.unlink()
+    assert tools.run("step3-verify", "checksums", output).returncode == 0
+    for arguments in [["--require-manifest"], ["--pin", digest]]:
+        assert tools.run("step3-verify", "checksums", output, *arguments).returncode == 1
+    for make, word in [(os.mkfifo, "pipe"), (os.mkdir, "directory")]:
+        make(manifest)
+        result = tools.run("step3-verify", "checksums", output)
+        assert result.returncode == 65 and word in result.stderr
+        manifest.rmdir() if word == "directory" else manifest.unlink()

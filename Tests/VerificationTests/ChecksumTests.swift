@@ -19,7 +19,7 @@ import Verification
   }
 
   private func check() async throws -> ChecksumReport {
-    try await ChecksumVerification(DirectoryStore(output), threads: 2).run()
+    try await ChecksumVerification(DirectoryStore(output), .init(threads: 2)).run()
   }
 
   /// Turns one bit round while `body` looks.
@@ -122,5 +122,167 @@ import Verification
     #expect(try await check().ok)
     try data.write(to: URL(filePath: "\(output)/more.gguf"))
     #expect(try await check().findings.contains { $0.kind == .extra && $0.fatal })
+  }
+
+  // MARK: What the manifest says of files
+
+  /// Changes the manifest as somebody would who knows how it is sealed.
+  private func rewrite(_ change: (inout [String: Any]) throws -> Void) throws {
+    let url = URL(filePath: "\(output)/manifest.json")
+    var root = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+    try change(&root)
+    let text = try JSONSerialization.data(
+      withJSONObject: root, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
+    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n", maxSplits: 2)
+    var digester = SHA256Digester()
+    digester.update(Array((lines[2] + "\n").utf8))
+    try Data("{\n  \"digest\" : \"\(digester.finalize())\",\n\(lines[2])\n".utf8).write(to: url)
+  }
+
+  @Test("both digests of every file are computed, and without SHA-256 one of them")
+  func digestsOfFiles() async throws {
+    try await convert("tiny", .gguf, "Q8_0", into: output)
+    let intact = try Data(contentsOf: URL(filePath: "\(output)/manifest.json"))
+    let manifest = try Manifest.read(from: output)
+    for (index, record) in manifest.files.enumerated() {
+      for field in ["sha256", "xxh3"] {
+        try intact.write(to: URL(filePath: "\(output)/manifest.json"))
+        try rewrite { root in
+          var files = try #require(root["files"] as? [[String: Any]])
+          let digest = try #require(files[index][field] as? String)
+          files[index][field] = (digest.hasPrefix("0") ? "1" : "0") + digest.dropFirst()
+          root["files"] = files
+        }
+        let report = try? await check()
+        let fast = try? await ChecksumVerification(
+          DirectoryStore(output), .init(threads: 2, withSHA256: false)
+        ).run()
+        // Of documents the plan has the text, so the manifest contradicts itself.
+        if manifest.plan.parts[0].documents.contains(where: { $0.path == record.path }) {
+          #expect(report == nil && fast == nil, "\(record.path)")
+          continue
+        }
+        #expect(
+          report?.findings.map(\.file) == [record.path] && report?.ok == false, "\(record.path) \(field)")
+        #expect(fast?.ok == (field == "sha256") && fast?.sha256 == false, "\(record.path) \(field)")
+      }
+    }
+    try intact.write(to: URL(filePath: "\(output)/manifest.json"))
+    #expect(try await check().sha256)
+  }
+
+  @Test("a rewritten manifest is noticed by whoever has noted its root digest")
+  func pinnedDigest() async throws {
+    try await convert("tiny", .gguf, "Q8_0", into: output)
+    let pin = try Digest(hexadecimal: Manifest.read(from: output).digest)
+    func pinned() async throws -> ChecksumReport {
+      try await ChecksumVerification(DirectoryStore(output), .init(threads: 2, pin: pin)).run()
+    }
+    #expect(try await pinned().ok)
+    // Everything fits together again, and is another output.
+    try rewrite { root in
+      var sources = try #require(root["sources"] as? [[String: Any]])
+      sources[0]["sha256"] = String(repeating: "0", count: 64)
+      root["sources"] = sources
+    }
+    #expect(try await check().ok)
+    let report = try await pinned()
+    #expect(!report.ok && report.findings.map(\.file) == ["manifest.json"])
+    #expect(report.rootDigest == (try Manifest.read(from: output).digest))
+    try FileManager.default.removeItem(atPath: "\(output)/manifest.json")
+    #expect(try await !pinned().ok)
+  }
+
+  @Test("where there has to be a manifest") func missingManifest() async throws {
+    let (format, recipe, partition) = Self.stored[0]
+    try await convert("tiny", format, recipe, partition, into: output)
+    let part = "\(output)/ffn-ep1"
+    func check(_ directory: String, requiring: Bool) async throws -> ChecksumReport {
+      try await ChecksumVerification(
+        DirectoryStore(directory), .init(threads: 2, requiresManifest: requiring)
+      ).run()
+    }
+    #expect(try await check(part, requiring: true).ok)
+    try FileManager.default.removeItem(atPath: "\(part)/manifest.json")
+    // Nobody else makes parts, so it was there.
+    let report = try await check(part, requiring: false)
+    #expect(!report.ok && !report.manifest && report.findings.map(\.kind) == [.missing])
+    let foreign = Fixtures.path("checkpoints/tiny")
+    #expect(try await check(foreign, requiring: false).ok)
+    #expect(try await !check(foreign, requiring: true).ok)
+  }
+
+  @Test("what engines would load beside the weights is a difference, what nobody loads is noted")
+  func extraFiles() async throws {
+    try await convert("tiny", .safetensors, "BF16", into: output)
+    for (name, isFatal) in [
+      ("README.md", false), ("notes.txt", false), ("picture.png", false), ("modeling_step3.py", true),
+      ("pytorch_model.bin", true), ("adapter_config.json", true), ("tokenizer.model", true),
+      ("chat_template.jinja", true), ("merges.txt", true), ("Model.GGUF", true),
+    ] {
+      try Data("x".utf8).write(to: URL(filePath: "\(output)/\(name)"))
+      let report = try await check()
+      #expect(report.ok == !isFatal && report.findings.map(\.file) == [name], "\(name)")
+      try FileManager.default.removeItem(atPath: "\(output)/\(name)")
+    }
+  }
+
+  @Test("a file that cannot be read says nothing about the others", arguments: [true, false])
+  func unreadableFile(whenOpened: Bool) async throws {
+    let (format, recipe, partition) = Self.stored[0]
+    try await convert("tiny", format, recipe, partition, into: output)
+    let manifest = try Manifest.read(from: output)
+    let victim = try #require(manifest.plan.files.first { $0.bytes > 100_000 })
+    let other = try #require(manifest.files.last { $0.path.hasSuffix("config.json") }?.path)
+    try await flip(other, at: 3, bit: 1) {
+      let store = FailingStore(
+        base: DirectoryStore(output), name: victim.path, failsAt: whenOpened ? nil : victim.bytes / 2)
+      let report = try await ChecksumVerification(store, .init(threads: 2)).run()
+      #expect(!report.ok && report.isIncomplete)
+      #expect(report.findings.map(\.file).sorted() == [victim.path, other].sorted())
+      let finding = try #require(report.findings.first { $0.file == victim.path })
+      #expect(finding.kind == .unreadable && finding.start == (whenOpened ? nil : 0))
+    }
+  }
+}
+
+/// A store one of whose files lies on a bad sector.
+private struct FailingStore: ByteStore {
+  let base: any ByteStore
+  let name: String
+  /// Where reading fails; `nil` for opening.
+  let failsAt: Int?
+
+  var path: String { base.path }
+  var directory: String? { base.directory }
+  func path(of name: String) -> String { base.path(of: name) }
+  func names(in folder: String) throws(CheckpointError) -> [String] { try base.names(in: folder) }
+  func isTaken(_ name: String) -> Bool { base.isTaken(name) }
+  func kind(of name: String) -> FileSystem.Kind? { base.kind(of: name) }
+  func size(of name: String) -> Int? { base.size(of: name) }
+
+  func open(_ name: String) throws(CheckpointError) -> any ByteSource {
+    let source = try base.open(name)
+    guard name == self.name else { return source }
+    guard let failsAt else { throw Self.failure(source.path) }
+    return FailingSource(base: source, failsAt: failsAt)
+  }
+
+  static func failure(_ path: String) -> CheckpointError {
+    CheckpointError(.inputOutput, "reading failed: Input/output error", path: path)
+  }
+}
+
+private struct FailingSource: ByteSource {
+  let base: any ByteSource
+  let failsAt: Int
+
+  var path: String { base.path }
+  var byteCount: Int { base.byteCount }
+
+  func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+    guard !(offset..<offset + buffer.byteCount).contains(failsAt) else { throw FailingStore.failure(path) }
+    try base.read(into: &buffer, at: offset)
   }
 }

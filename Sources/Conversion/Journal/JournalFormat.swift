@@ -17,7 +17,8 @@ internal import TensorFormats
 ///              errors before and after a search for scales
 ///
 /// Sums that no comparison of finite values gives make a record unreadable: NaN, infinity (but for the error before a
-/// search: a scale may overflow that is not kept), negative sums of squares, sums that contradict each other.
+/// search: a scale may overflow that is not kept), negative sums of squares, sums that contradict each other. A unit whose
+/// sums are over another number of elements than it has is made anew.
 ///
 /// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
 /// first frame that is cut short or does not match its checksum.
@@ -187,7 +188,11 @@ extension ErrorSums {
     // A millionth is for the rounding of the sums.
     let slack = 1.000_001
     let largest = Double(maximumAbsoluteError) * Double(maximumAbsoluteError)
+    // And (x - y)² is x² - 2xy + y², which leaves no freedom to an invented sum; where values nearly agree, what is
+    // left of the difference is the sums' own rounding.
+    let expanded = originalSquares - 2 * products + restoredSquares
     return squaredErrors <= Double(count) * largest * slack && largest <= squaredErrors * slack
+      && (expanded - squaredErrors).magnitude <= 1e-4 * (originalSquares + restoredSquares)
       && products.magnitude <= originalSquares.squareRoot() * restoredSquares.squareRoot() * slack
   }
 }

@@ -50,9 +50,9 @@ extension Manifest {
   }
 
   private static func parse(_ file: any ByteSource) throws(CheckpointError) -> Manifest {
-    let manifest = try document.read(file)
+    let (manifest, text) = try document.readWithText(file)
     do throws(CheckpointError) {
-      try ManifestCheck(manifest).run()
+      try ManifestCheck(manifest).run(text)
     } catch {
       throw error.at(path: file.path)
     }

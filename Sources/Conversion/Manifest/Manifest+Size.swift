@@ -60,6 +60,7 @@ extension Manifest {
         }
       }
     }
-    return count + record
+    // What comes once: the root digest, the version and the keys.
+    return count + 2 * record
   }
 }

@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Checkpoint
+internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
@@ -11,8 +12,9 @@ struct ManifestCheck {
 
   init(_ manifest: Manifest) { self.manifest = manifest }
 
+  /// - Parameter text: The bytes that it was read from.
   /// - Throws: `.malformed` naming the first thing that cannot be; `.unsupported` for another version's plan.
-  func run() throws(CheckpointError) {
+  func run(_ text: [UInt8]) throws(CheckpointError) {
     do throws(CheckpointError) {
       try PlanCheck(plan).run()
       try PlanNames(plan).check()
@@ -23,6 +25,14 @@ struct ManifestCheck {
     try checkSources()
     try checkRecords()
     try checkTensors()
+    // Last: what contradicts itself is said more precisely.
+    guard let digest = Manifest.rootDigest(of: text) else {
+      throw fault("it does not begin with its root digest, as it was written")
+    }
+    try check(
+      digest.stated == digest.found,
+      "the root digest is \(digest.found), and \(digest.stated) was written: something in it has been changed"
+    )
   }
 
   private func fault(_ message: String, tensor: String? = nil) -> CheckpointError {
@@ -73,10 +83,16 @@ extension ManifestCheck {
 
   private func checkRecords() throws(CheckpointError) {
     var sizes: [String: Int] = [:]
+    var texts: [String: String] = [:]
+    var order = plan.files.map(\.path)
     for part in plan.parts {
       for file in part.files { sizes[file.path] = file.bytes }
-      for document in part.documents { sizes[document.path] = document.text.utf8.count }
+      for document in part.documents {
+        sizes[document.path] = document.text.utf8.count
+        texts[document.path] = document.text
+      }
       for copy in part.copies { sizes[copy.path] = copy.bytes }
+      order += part.documents.map(\.path) + part.copies.map(\.path)
     }
     var total = 0
     for record in manifest.files {
@@ -87,8 +103,15 @@ extension ManifestCheck {
       try check(size == record.bytes, "\(path) has \(record.bytes) bytes, and \(size) by the plan")
       try check(record)
       try add(record.bytes, to: &total, "the size of \(path)")
+      if let text = texts[record.path] {
+        let digests = FileDigests(of: Array(text.utf8))
+        try check(
+          record.xxh3 == "\(digests.xxh3)" && record.sha256 == "\(digests.sha256)",
+          "a digest of \(path) is not that of its text in the plan")
+      }
     }
     if let missing = sizes.keys.min() { throw fault("\(missing.printable) is planned, but not recorded") }
+    try check(manifest.files.map(\.path) == order, "the files are in another order than in the plan")
   }
 
   private struct TensorKey: Hashable {
@@ -97,25 +120,68 @@ extension ManifestCheck {
   }
 
   private func checkTensors() throws(CheckpointError) {
-    var planned = Set(
-      plan.files.flatMap { file in file.tensors.map { TensorKey(file: file.path, name: $0.name) } })
+    var planned: [TensorKey: ShardPlan.Tensor] = [:]
+    for file in plan.files {
+      for tensor in file.tensors { planned[TensorKey(file: file.path, name: tensor.name)] = tensor }
+    }
+    let names = SourceNames(plan)
     for record in manifest.tensors {
-      guard planned.remove(TensorKey(file: record.file, name: record.name)) != nil else {
+      guard let tensor = planned.removeValue(forKey: TensorKey(file: record.file, name: record.name)) else {
         throw fault(
           "\(record.file.printable) has no such tensor, or it is recorded twice", tensor: record.name)
       }
       try check(isDigest(record.xxh3, 16), "its digest is none", tensor: record.name)
+      try check(
+        record.sources == names.sources(of: tensor), "its sources are not those of the plan",
+        tensor: record.name)
+      try check(
+        (record.error != nil) == !tensor.isLossless,
+        record.error == nil ? "its error is not recorded" : "it has an error, and loses nothing",
+        tensor: record.name)
       guard let error = record.error else { continue }
-      let figures = [error.rmse, error.maximumAbsoluteError, error.relativeRMSE]
       try check(
-        figures.allSatisfy { $0 >= 0 } && (error.search.map { $0.before >= 0 && $0.after >= 0 } ?? true),
-        "an error is negative", tensor: record.name)
-      try check(
-        abs(error.cosineSimilarity) < 1 + 1e-6, "its cosine is \(error.cosineSimilarity)", tensor: record.name
-      )
+        (error.search != nil) == (tensor.operation.search == .mse),
+        "the search for its scales is not that of the plan", tensor: record.name)
+      // Slices have been checked: the product is the number of elements in a file.
+      let count = tensor.sources.reduce(0) { $0 + $1.extent.reduce(1, *) }
+      guard error.isPossible(of: count) else {
+        throw fault(
+          "its errors are none that \(count) values can have: \(error.text)", tensor: record.name)
+      }
     }
-    if let missing = planned.first {
-      throw fault("the tensor is planned, but not recorded", tensor: missing.name)
+    if let missing = planned.keys.map(\.name).min() {
+      throw fault("the tensor is planned, but not recorded", tensor: missing)
     }
+    let order = plan.files.flatMap { file in
+      file.tensors.map { TensorKey(file: file.path, name: $0.name) }
+    }
+    try check(
+      manifest.tensors.map { TensorKey(file: $0.file, name: $0.name) } == order,
+      "the tensors are in another order than in the plan")
+  }
+}
+
+extension Manifest.QuantizationError {
+  fileprivate var text: String {
+    "rmse \(rmse), maximum \(maximumAbsoluteError), relative \(relativeRMSE), cosine \(cosineSimilarity)"
+  }
+
+  /// Whether that many values can differ from others like that.
+  ///
+  /// With the values x and what is stored of them y, and t = ‖y‖ / ‖x‖: (‖x - y‖ / ‖x‖)² = 1 + t² - 2 t cos, which is
+  /// at least 1 - cos², whatever t is, and 1 where cos is negative.
+  fileprivate func isPossible(of count: Int) -> Bool {
+    // For the rounding of sums.
+    let slack = 1.000_01
+    guard (0...Double(Float.greatestFiniteMagnitude)).contains(maximumAbsoluteError), rmse >= 0,
+      rmse <= maximumAbsoluteError * slack,
+      maximumAbsoluteError <= rmse * Double(count).squareRoot() * slack,
+      (-1...1).contains(cosineSimilarity), relativeRMSE >= 0, rmse > 0 || relativeRMSE == 0
+    else { return false }
+    // Nothing moves a value by a million times its size; what is infinite was made of zeros.
+    guard relativeRMSE <= 1e6 || relativeRMSE == .infinity else { return false }
+    let least = 1 - max(0, cosineSimilarity) * max(0, cosineSimilarity)
+    return relativeRMSE * relativeRMSE >= least - 1e-5
+      && search.map { $0.after >= 0 && $0.after.isFinite && $0.before >= $0.after } ?? true
   }
 }

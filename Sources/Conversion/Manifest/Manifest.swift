@@ -3,10 +3,16 @@ public import ShardPlanning
 /// `manifest.json`: what an output directory holds, byte for byte, and where it came from. Written last.
 ///
 /// It holds nothing that differs between two runs of the same conversion: no time, no host, no absolute path.
+///
+/// The first line of the file is `{`, the second states the root digest, which is the SHA-256 of every byte behind that
+/// line: `tail -n +3 manifest.json | sha256sum`. Whoever has noted it elsewhere notices a manifest that was rewritten
+/// together with the files that it describes.
 public struct Manifest: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
-  public static let currentVersion = 4
+  public static let currentVersion = 5
 
+  /// The root digest in hexadecimal; empty in a manifest that stands in no file.
+  public internal(set) var digest = ""
   /// ``currentVersion`` at the time of writing.
   public var version: Int
   /// The toolkit's version.

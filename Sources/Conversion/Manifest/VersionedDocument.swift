@@ -25,7 +25,12 @@ struct VersionedDocument<Value: Codable> {
   ///
   /// - Throws: `.malformed` for what is none, `.unsupported` for another version's; what reading throws. The error names
   ///   the file.
-  func read(_ file: any ByteSource) throws(CheckpointError) -> Value {
+  func read(_ file: any ByteSource) throws(CheckpointError) -> Value { try readWithText(file).value }
+
+  /// As ``read(_:)``, with the bytes that were read.
+  ///
+  /// - Throws: As ``read(_:)``.
+  func readWithText(_ file: any ByteSource) throws(CheckpointError) -> (value: Value, text: [UInt8]) {
     do throws(CheckpointError) {
       guard file.byteCount <= OutputMarkers.largestRecord else {
         throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for a \(name)")
@@ -35,7 +40,7 @@ struct VersionedDocument<Value: Codable> {
       var scanner = unsafe JSONScanner(bytes.span.bytes)
       // No object of ours has more members, and no value fewer bytes on average.
       try scanner.checkDocument(JSONDocumentLimits(keys: 64, values: bytes.count / 4 + 64))
-      return try decode(bytes)
+      return (try decode(bytes), bytes)
     } catch {
       throw error.at(path: file.path)
     }

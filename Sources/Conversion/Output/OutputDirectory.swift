@@ -60,26 +60,22 @@ extension OutputDirectory {
 
   private func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) -> Manifest.FileRecord {
     try root.writeAtomically(bytes, to: name, replacing: false)
-    var xxh3 = XXH3Digester()
-    var sha256 = SHA256Digester()
-    xxh3.update(bytes)
-    sha256.update(bytes)
+    let digests = FileDigests(of: bytes)
     return Manifest.FileRecord(
-      path: name, bytes: bytes.count, xxh3: "\(xxh3.finalize())", sha256: "\(sha256.finalize())")
+      path: name, bytes: bytes.count, xxh3: "\(digests.xxh3)", sha256: "\(digests.sha256)")
   }
 
   /// Writes the manifests, the root's last, and takes the journals away: the output is complete.
   ///
   /// - Parameter archived: What the archive holds for the weight files; `nil` if the output is none.
-  /// - Returns: The archive's manifest, which is written before that of the root.
+  /// - Returns: The root's as it was written, and the archive's, which is written before it.
   /// - Throws: `.inputOutput`.
-  @discardableResult
   func complete(
     _ manifest: Manifest, archived: [ArchiveManifest.File]?
-  ) throws(CheckpointError) -> ArchiveManifest? {
+  ) throws(CheckpointError) -> (manifest: Manifest, archive: ArchiveManifest?) {
     for part in plan.parts where !part.directory.isEmpty {
       guard let directory = try root.directory(part.directory) else { continue }
-      try seal(directory, manifest.restricted(to: part))
+      _ = try seal(directory, manifest.restricted(to: part))
     }
     let archive = archived.map { archiveManifest(manifest, $0) }
     if let archive {
@@ -89,8 +85,7 @@ extension OutputDirectory {
       try root.removeFiles([joinPath(folder, OutputMarkers.journal)])
       try root.directory(folder)?.synchronize()
     }
-    try seal(root, manifest)
-    return archive
+    return (try seal(root, manifest), archive)
   }
 
   /// Describes the output as an archive, as if it had been written plainly and archived then.
@@ -100,7 +95,7 @@ extension OutputDirectory {
         path: path, bytes: bytes, sha256: sha256, stored: path, storedBytes: bytes, methods: [])
     }
     func kept(_ manifest: Manifest, in directory: String) -> ArchiveManifest.File {
-      let text = manifest.text
+      let text = manifest.sealed.text
       var sha256 = SHA256Digester()
       sha256.update(text)
       return kept(joinPath(directory, OutputMarkers.manifest), text.count, "\(sha256.finalize())")
@@ -117,11 +112,13 @@ extension OutputDirectory {
       directories: [])
   }
 
-  private func seal(_ directory: HeldDirectory, _ manifest: Manifest) throws(CheckpointError) {
+  private func seal(_ directory: HeldDirectory, _ manifest: Manifest) throws(CheckpointError) -> Manifest {
+    let (sealed, text) = manifest.sealed
     try directory.synchronize()
-    try directory.writeAtomically(manifest.text, to: OutputMarkers.manifest, replacing: false)
+    try directory.writeAtomically(text, to: OutputMarkers.manifest, replacing: false)
     try directory.synchronize()
     try directory.removeFile(OutputMarkers.journal)
     try directory.synchronize()
+    return sealed
   }
 }

@@ -80,6 +80,18 @@ struct FileDigester: ~Copyable {
 struct FileDigests: Hashable, Sendable {
   let xxh3: Digest
   let sha256: Digest
+
+  init(xxh3: Digest, sha256: Digest) {
+    self.xxh3 = xxh3
+    self.sha256 = sha256
+  }
+
+  /// Those of a file that is in memory.
+  init(of bytes: [UInt8]) {
+    var digester = SHA256Digester()
+    digester.update(bytes)
+    self.init(xxh3: .xxh3(of: bytes), sha256: digester.finalize())
+  }
 }
 
 /// What a lane has learnt when its file is complete.

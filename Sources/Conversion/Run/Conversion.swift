@@ -1,7 +1,6 @@
 internal import Archives
 internal import ByteStreams
 internal import Checkpoint
-internal import OrderedCollections
 internal import Quantization
 public import ShardPlanning
 internal import TensorFormats
@@ -82,8 +81,8 @@ public struct Conversion: Sendable {
     let archived = try archive?.files(report.outputs.map(\.digests))
     try directory.finish(opened.outputs, opened.journal)
     let documents = try directory.writeDocuments(from: checkpoint.store)
-    let manifest = Manifest(plan: planned.plan, report: report, documents: documents)
-    let archiveManifest = try directory.complete(manifest, archived: archived)
+    let (manifest, archiveManifest) = try directory.complete(
+      Manifest(plan: planned.plan, report: report, documents: documents), archived: archived)
     return ConversionOutcome(
       manifest: manifest, archive: archiveManifest, units: tally.total, reusedUnits: tally.reused,
       wasComplete: false, usage: meters.usage)
@@ -267,9 +266,7 @@ extension Manifest {
       FileRecord(path: path, bytes: bytes, xxh3: "\(digests.xxh3)", sha256: "\(digests.sha256)")
     }
     let files = plan.files
-    // Manifests name what is on disk.
-    let onDisk = Dictionary(
-      plan.source.derived.map { ($0.tensor, $0.origins) }, uniquingKeysWith: { first, _ in first })
+    let names = SourceNames(plan)
     self.init(
       version: Manifest.currentVersion, tool: plan.tool, plan: plan,
       sources: zip(plan.source.files, report.sources).compactMap { file, lane in
@@ -280,7 +277,7 @@ extension Manifest {
         zip(file.tensors, lane.tensors).map { tensor, report in
           TensorRecord(
             name: tensor.name, file: file.path, xxh3: "\(report.xxh3)",
-            sources: Array(OrderedSet(tensor.sources.flatMap(\.tensors).flatMap { onDisk[$0] ?? [$0] })),
+            sources: names.sources(of: tensor),
             error: tensor.isLossless
               ? nil : QuantizationError(report.errors, searched: tensor.operation.search == .mse)
           )
@@ -298,12 +295,5 @@ extension Manifest.QuantizationError {
       relativeRMSE: sums.relativeRMSE, cosineSimilarity: sums.cosineSimilarity,
       search: searched
         ? Manifest.SearchGain(before: root(errors.search.before), after: root(errors.search.after)) : nil)
-  }
-}
-
-extension ShardPlan.Slice {
-  /// The tensor and its scales.
-  fileprivate var tensors: [String] {
-    [tensor] + [scaling?.scales, scaling?.matrixScales].compactMap { $0?.tensor }
   }
 }

@@ -89,7 +89,11 @@ struct UnitReader: Sendable {
   /// made anew.
   private func written(_ unit: WorkUnit) -> WrittenUnit? {
     guard let record = context.journal?.finished[unit.number],
-      record.deliveries.count == unit.deliveries.count
+      record.deliveries.count == unit.deliveries.count,
+      zip(unit.deliveries, record.deliveries).allSatisfy({ delivery, record in
+        context.work.targets[delivery.target].tensor.isLossless
+          || record.errors.sums.count == delivery.elementCount
+      })
     else { return nil }
     var deliveries: [BufferPool.Buffer] = []
     for delivery in unit.deliveries {

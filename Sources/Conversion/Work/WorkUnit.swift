@@ -38,6 +38,9 @@ struct WorkUnit: Sendable {
     let offset: Int
     /// Its size.
     let byteCount: Int
+
+    /// How many elements of the source it is made of.
+    var elementCount: Int { runs.reduce(0) { $0 + $1.count } * columns.count }
   }
 
   /// Bytes that are not the unit's own: they lie elsewhere, and are hashed there.

@@ -1,0 +1,185 @@
+internal import ByteStreams
+internal import Conversion
+internal import TensorFormats
+
+/// One file of an output, and what its bytes should be.
+struct CheckedFile: Sendable {
+  /// A run of its bytes.
+  struct Stretch: Sendable {
+    enum Content: Sendable {
+      /// Bytes with this XXH3-128.
+      case digest(String)
+      /// Padding.
+      case zeros
+    }
+
+    let range: Range<Int>
+    let content: Content
+    var tensor: String?
+  }
+
+  let record: Manifest.FileRecord
+  /// All of the file, from its first byte to its last, without a gap.
+  let stretches: [Stretch]
+
+  /// Read at a time.
+  private static let chunk = 4 << 20
+
+  /// Reads the file once, from its first byte to its last, and compares it.
+  ///
+  /// - Parameters:
+  ///   - withSHA256: Whether to compare that digest as well.
+  ///   - progress: Called with the size of each piece read.
+  /// - Returns: What is wrong. Of a file that is too short every stretch is named that is not all there.
+  /// - Throws: `CancellationError`.
+  func check(
+    in store: any ByteStore, withSHA256: Bool, progress: (Int) -> Void
+  ) throws -> [ChecksumReport.Finding] {
+    let source: any ByteSource
+    do throws(CheckpointError) {
+      source = try store.open(record.path)
+    } catch {
+      let isMissing = error.code == .notFound && !store.isTaken(record.path)
+      return [isMissing ? finding(.missing, "the file is not there") : finding(.unreadable, error.message)]
+    }
+    var pass = Pass(self, available: min(source.byteCount, record.bytes), withSHA256: withSHA256)
+    if source.byteCount != record.bytes { pass.findings.append(wrongSize(source.byteCount)) }
+    let buffer = BufferPool(keep: 0).take(min(Self.chunk, max(1, pass.available)))
+    while pass.position < pass.available {
+      try Task.checkCancellation()
+      let count = min(buffer.byteCount, pass.available - pass.position)
+      let end = pass.position + count
+      if end < pass.available { source.prefetch(end..<min(end + Self.chunk, pass.available)) }
+      do throws(CheckpointError) {
+        try buffer.fill { (span) throws(CheckpointError) in
+          var piece = span._mutatingExtracting(first: count)
+          try source.read(into: &piece, at: pass.position)
+        }
+      } catch {
+        // What comes behind it is not looked at: a failing device, or server, would be asked for hours.
+        let start = error.offset ?? pass.position
+        let kind: ChecksumReport.Finding.Kind = error.code == .inputOutput ? .unreadable : .changed
+        return pass.findings + [finding(kind, error.message, start..<record.bytes)]
+      }
+      pass.take(buffer.bytes.extracting(0..<count))
+      progress(count)
+    }
+    return pass.finish(isWhole: source.byteCount == record.bytes)
+  }
+
+  private func wrongSize(_ size: Int) -> ChecksumReport.Finding {
+    finding(
+      .size,
+      "\(size) bytes, \(abs(size - record.bytes)) \(size < record.bytes ? "shorter" : "longer") than the "
+        + "\(record.bytes) written", min(size, record.bytes)..<max(size, record.bytes))
+  }
+
+  private func finding(
+    _ kind: ChecksumReport.Finding.Kind, _ message: String, _ range: Range<Int>? = nil,
+    tensor: String? = nil
+  ) -> ChecksumReport.Finding {
+    ChecksumReport.Finding(
+      kind: kind, file: record.path, tensor: tensor, start: range?.lowerBound, end: range?.upperBound,
+      message: message, fatal: true)
+  }
+}
+
+// MARK: - One pass
+
+extension CheckedFile {
+  /// What has been seen of a file so far.
+  private struct Pass: ~Copyable {
+    private let file: CheckedFile
+    /// How much of it is there.
+    let available: Int
+    private(set) var position = 0
+    var findings: [ChecksumReport.Finding] = []
+    private var index = 0
+    private var xxh3 = XXH3Digester()
+    private var sha256: SHA256Digester?
+    /// That of the stretch that is under way.
+    private var stretch = XXH3Digester()
+    private var isZero = true
+
+    init(_ file: CheckedFile, available: Int, withSHA256: Bool) {
+      self.file = file
+      self.available = available
+      sha256 = withSHA256 ? SHA256Digester() : nil
+      skipEmpty()
+    }
+
+    /// Takes in the next bytes.
+    mutating func take(_ bytes: RawSpan) {
+      xxh3.update(bytes)
+      sha256?.update(bytes)
+      var done = 0
+      while done < bytes.byteCount, index < file.stretches.count {
+        let current = file.stretches[index]
+        let count = min(bytes.byteCount - done, current.range.upperBound - position)
+        let piece = bytes.extracting(done..<done + count)
+        if case .zeros = current.content {
+          isZero = isZero && piece.isZero
+        } else {
+          stretch.update(piece)
+        }
+        done += count
+        position += count
+        if position == current.range.upperBound { finishStretch() }
+      }
+    }
+
+    private mutating func finishStretch() {
+      let current = file.stretches[index]
+      switch current.content {
+      case .zeros:
+        if !isZero { findings.append(file.finding(.changed, "padding is not zero", current.range)) }
+      case .digest(let expected):
+        let found = "\(stretch.finalize())"
+        if found != expected {
+          findings.append(
+            file.finding(
+              .changed, "XXH3-128 is \(found), \(expected) was written", current.range,
+              tensor: current.tensor))
+        }
+      }
+      stretch = XXH3Digester()
+      isZero = true
+      index += 1
+      skipEmpty()
+    }
+
+    /// Tensors without elements have a digest all the same.
+    private mutating func skipEmpty() {
+      if index < file.stretches.count, file.stretches[index].range.isEmpty { finishStretch() }
+    }
+
+    /// What is wrong with the file on the whole: named only where no part of it is, because that says the same.
+    consuming func finish(isWhole: Bool) -> [ChecksumReport.Finding] {
+      for missing in file.stretches.dropFirst(index) {
+        findings.append(
+          file.finding(
+            .changed, "bytes are missing: the file ends at \(available)", missing.range,
+            tensor: missing.tensor))
+      }
+      guard isWhole, findings.isEmpty else { return findings }
+      let (record, found) = (file.record, "\(xxh3.finalize())")
+      if found != record.xxh3 {
+        findings.append(file.finding(.changed, "XXH3-128 is \(found), \(record.xxh3) was written"))
+      }
+      if let found = sha256?.finalize(), "\(found)" != record.sha256 {
+        findings.append(file.finding(.changed, "SHA-256 is \(found), \(record.sha256) was written"))
+      }
+      return findings
+    }
+  }
+}
+
+extension RawSpan {
+  /// Whether every byte is 0.
+  fileprivate var isZero: Bool {
+    for offset in byteOffsets where unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 {
+      return false
+    }
+    return true
+  }
+}
