@@ -45,7 +45,8 @@ public enum ShardPlanner {
     }
     let (tensors, dropped) = try ObsoleteScales.beforeCutting(model.tensors, request, recipe)
     let placement = try Placement(
-      tensors, partition: request.partition, headCount: model.step3?.text.headCount ?? 0)
+      tensors, partition: request.partition,
+      headCount: model.step3.map { $0.text.dividedHeads(of: $0.family) } ?? 0)
     let choice = FormatChoice(
       recipe: recipe, container: request.format,
       sourceContainer: checkpoint.format, layerCount: model.layerCount,
@@ -85,9 +86,7 @@ public enum ShardPlanner {
       amendments: amendments,
       importance: importance?.described(for: decisions.tensors, unweighted: decisions.unweighted))
     plan.warnings = source.warnings
-    if !completeness.issues.isEmpty {
-      plan.warnings.append("this Step-3 is not what its configuration describes: \(completeness.summary)")
-    }
+    if let warning = completeness.warning { plan.warnings.append(warning) }
     try plan.checkCoverage(of: model.checkpoint)
     return PlannedConversion(
       plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint)

@@ -5,9 +5,10 @@ internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// The configuration of a checkpoint of either format; `nil` if its model is not a Step-3, or says nothing of itself.
+  /// The configuration of a checkpoint of either format; `nil` if its model is none of the family, or says nothing of
+  /// itself.
   ///
-  /// - Throws: What is wrong with a configuration that cannot be read, or that says it is a Step-3's. The error names
+  /// - Throws: What is wrong with a configuration that cannot be read, or that says it is of the family. The error names
   ///   the file.
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
@@ -32,7 +33,7 @@ extension Step3Configuration {
       return
     }
     guard let document = checkpoint.configurationDocument, let members = document.members,
-      Step3Configuration.isStep3(.object(members))
+      Step3Configuration.family(.object(members)) != nil
     else { return nil }
     do throws(CheckpointError) {
       try self.init(.object(members))

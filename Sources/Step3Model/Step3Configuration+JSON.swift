@@ -32,16 +32,24 @@ extension Step3Configuration {
     guard let family = Self.family(document) else {
       throw CheckpointError(
         .unsupported,
-        "config.json: model_type: expected 'step3_vl' or 'step3_text', found \(root.value("model_type")?.kind ?? "nothing")"
+        "config.json: model_type: expected one of the Step family, such as 'step3_vl' or 'step3p7', found \(root.value("model_type")?.kind ?? "nothing")"
       )
     }
     var textObject = root
     if let nested = try root.object("text_config") { textObject = nested }
     self.family = family
-    let text = try Text(textObject)
+    let text: Text
+    switch family {
+    case .step3: text = try Text(textObject)
+    case .step3p5, .step3p7, .step5: text = try Text(gated: textObject)
+    case .step3VL10B: text = try Text(qwen: textObject)
+    }
     self.text = text
     if let object = try root.object("vision_config") {
-      vision = try Vision(object, root: root, vocabularySize: text.vocabularySize)
+      vision =
+        family == .step3
+        ? try Vision(object, root: root, vocabularySize: text.vocabularySize)
+        : try Vision(perception: object, root: root, vocabularySize: text.vocabularySize)
     } else {
       vision = nil
     }
@@ -55,7 +63,7 @@ extension Step3Configuration {
     bosTokenID = try ids("bos_token_id").first
     eosTokenIDs = try ids("eos_token_id")
     padTokenID = try ids("pad_token_id").first
-    unread = try Self.unread(textObject)
+    unread = try Self.unread(textObject, of: family)
   }
 }
 
@@ -76,7 +84,7 @@ extension Step3Configuration.Text {
     }
     sharedQueryDimension = try object.integer("share_q_dim", in: dimensions)
     vocabularySize = try object.integer("vocab_size", in: 1...16_777_216)
-    moeLayers = try Self.moeLayers(object, layerCount: layerCount)
+    moeLayers = try Self.moeLayers(object, key: "moe_layers_enum", layerCount: layerCount)
     // A model of dense layers alone need not say anything of experts.
     let fallback: Int? = moeLayers.isEmpty ? 1 : nil
     expertCount = try object.integer("moe_num_experts", in: 1...65_536, default: fallback)
@@ -92,8 +100,8 @@ extension Step3Configuration.Text {
     contextLength = try Self.contextLength(object)
   }
 
-  private static func moeLayers(_ object: JSONObject, layerCount: Int) throws(CheckpointError) -> [Int] {
-    let key = "moe_layers_enum"
+  /// The layers with experts, rising; without the key all but the first.
+  static func moeLayers(_ object: JSONObject, key: String, layerCount: Int) throws(CheckpointError) -> [Int] {
     var layers: [Int] = []
     switch object.value(key) {
     case nil: layers = Array(1..<max(1, layerCount))
@@ -143,6 +151,56 @@ extension Step3Configuration.Vision {
     }
     outputSize = try object.integer("output_hidden_size", in: dimensions)
     projectorStride = try root.integer("understand_projector_stride", in: 1...1024, default: 1)
+    projectorBias = try root.bool("projector_bias", default: false)
+    imageTokenID = try root.integer(
+      "image_token_id", in: 0...(vocabularySize - 1), default: min(128_001, vocabularySize - 1))
+    layerNormEpsilon = try object.positive("layer_norm_eps", default: 1e-5)
+  }
+}
+
+extension Step3Configuration.Vision {
+  /// Reads the vision side of Step3-VL-10B and its successors, in StepFun's words or those of transformers.
+  init(perception object: JSONObject, root: JSONObject, vocabularySize: Int) throws(CheckpointError) {
+    func dimension(_ key: String, _ newer: String, most: Int = 1_048_576) throws(CheckpointError) -> Int {
+      try object.integer(object.value(key) == nil ? newer : key, in: 1...most)
+    }
+    imageSize = try object.integer("image_size", in: 1...65_536)
+    patchSize = try object.integer("patch_size", in: 1...imageSize)
+    guard imageSize % patchSize == 0 else {
+      throw object.mismatch("image_size", "a multiple of patch_size (\(patchSize))", .integer(imageSize))
+    }
+    channelCount = try object.integer("num_channels", in: 1...1024, default: 3)
+    hiddenSize = try dimension("width", "hidden_size")
+    layerCount = try dimension("layers", "num_hidden_layers", most: 10_000)
+    headCount = try dimension("heads", "num_attention_heads", most: hiddenSize)
+    guard hiddenSize % headCount == 0 else {
+      throw object.mismatch("heads", "a divisor of the width (\(hiddenSize))", .integer(headCount))
+    }
+    // What the released models have; a stated ratio goes before a stated size.
+    if object.value("mlp_ratio") == nil, object.value("intermediate_size") != nil {
+      intermediateSize = try object.integer("intermediate_size", in: dimensions)
+    } else {
+      let ratio = try object.positive("mlp_ratio", default: 8960.0 / 1536.0)
+      let size = (Double(hiddenSize) * ratio).rounded()
+      guard size >= 1, size <= 1_048_576 else {
+        throw object.mismatch(
+          "mlp_ratio", "a ratio that gives a size up to 1048576", object.value("mlp_ratio"))
+      }
+      intermediateSize = Int(size)
+    }
+    for key in ["use_cls_token", "ues_cls_token", "use_ln_post"] where try object.bool(key, default: false) {
+      throw CheckpointError(.unsupported, "\(object.place)\(key): expected false, found true")
+    }
+    if let activation = try object.string("hidden_act"), activation != "quick_gelu" {
+      throw CheckpointError(
+        .unsupported, "\(object.place)hidden_act: expected quick_gelu, found \(activation.printable)")
+    }
+    hasClassToken = false
+    outputSize = 2 * hiddenSize
+    projectorStride = try root.integer("understand_projector_stride", in: 1...1024, default: 2)
+    guard projectorStride == 2 else {
+      throw root.mismatch("understand_projector_stride", "2", .integer(projectorStride))
+    }
     projectorBias = try root.bool("projector_bias", default: false)
     imageTokenID = try root.integer(
       "image_token_id", in: 0...(vocabularySize - 1), default: min(128_001, vocabularySize - 1))

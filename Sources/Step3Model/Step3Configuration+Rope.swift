@@ -10,6 +10,8 @@ extension Step3Configuration {
   /// it.
   struct RopeDescription {
     let base: Double
+    /// The base where the file states one.
+    let statedBase: Double?
     let scaling: RopeScaling?
     /// The object that counts.
     let object: JSONObject?
@@ -21,6 +23,7 @@ extension Step3Configuration {
       let places = [older ?? newer, text, newer].compactMap(\.self)
       let place = places.first { $0.value("rope_theta") != nil } ?? text
       base = try place.positive("rope_theta", default: 500_000)
+      statedBase = place.value("rope_theta") == nil ? nil : base
       if let object { scaling = try RopeScaling(object) } else { scaling = nil }
     }
 

@@ -22,6 +22,20 @@ extension Step3Configuration {
     ("attention_sink", [.bool(false)]), ("use_alibi", [.bool(false)]), ("alibi", [.bool(false)]),
   ]
 
+  /// What later members' configurations may say of this: what is read of them, and what is as in all of them.
+  private static let gated: [(key: String, values: [JSONValue])] = [
+    ("use_qk_norm", [.bool(true)]), ("zero_centered", [.bool(true)]), ("sink", [.bool(false)]),
+    ("att_impl_type", [.string("GQA")]), ("moe_router_activation", [.string("sigmoid")]),
+    ("scoring_func", [.string("sigmoid")]), ("yarn_only_types", [.array([.string("full_attention")])]),
+    ("query_pre_attn_scalar", []), ("moe_every_n_layer", [.integer(1)]),
+  ]
+
+  /// What of ``neutral`` is read of them.
+  private static let readOfGated: Set<String> = [
+    "sliding_window", "use_sliding_window", "partial_rotary_factor", "moe_router_scaling_factor",
+    "use_moe_router_bias", "use_head_wise_attn_gate",
+  ]
+
   /// The members of a description of the rotary embedding that are read, beside ``RopeScaling/parameterNames``.
   private static let ropeKeys: Set<String> = [
     "rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings",
@@ -34,13 +48,75 @@ extension Step3Configuration {
   ]
 
   /// What a language model's configuration says beyond what is computed.
-  static func unread(_ text: JSONObject) throws(CheckpointError) -> [String] {
-    func settings(_ object: JSONObject, _ neutral: [(key: String, values: [JSONValue])]) -> [String] {
-      neutral.compactMap { key, values in
-        guard let value = object.value(key), !values.contains(where: { same($0, value) }) else { return nil }
-        return "\(object.place.replacing("config.json: ", with: ""))\(key) is \(value.kind)"
+  static func unread(_ text: JSONObject, of family: ModelFamily) throws(CheckpointError) -> [String] {
+    switch family {
+    case .step3, .step3VL10B: try unread(uniform: text)
+    case .step3p5, .step3p7, .step5: try unread(gated: text)
+    }
+  }
+
+  private static func settings(
+    _ object: JSONObject, _ neutral: [(key: String, values: [JSONValue])]
+  ) -> [String] {
+    neutral.compactMap { key, values in
+      guard let value = object.value(key), !values.contains(where: { same($0, value) }) else { return nil }
+      return "\(object.place.replacing("config.json: ", with: ""))\(key) is \(value.kind)"
+    }
+  }
+
+  private static func unread(gated text: JSONObject) throws(CheckpointError) -> [String] {
+    let own = Set(gated.map(\.key)).union(readOfGated)
+    var rules = neutral.filter { !own.contains($0.key) } + gated
+    // The scale of scores is that of the heads.
+    if let dimension = text.value("head_dim") {
+      rules.removeAll { $0.key == "query_pre_attn_scalar" }
+      rules.append(("query_pre_attn_scalar", [dimension]))
+    }
+    var found = settings(text, rules)
+    if text.value("use_sliding_window") == .bool(false) { found.append("use_sliding_window is false") }
+    // Without this the published loaders do not agree which layers are stretched.
+    if text.value("rope_scaling") != nil, text.value("yarn_only_types") == nil,
+      text.value("rope_theta") != nil
+    {
+      found.append("rope_scaling is there without yarn_only_types")
+    }
+    if let layers = try text.object("per_layer_config") {
+      let heads = try text.integer("num_sliding_attention_heads", in: 1...65_536, default: 1)
+      for (layer, value) in layers.values
+      where value["num_attention_heads"]?.whole != heads || value.members?.count != 1 {
+        found.append("per_layer_config of layer \(layer.printable) is \(value.kind)")
       }
     }
+    var ropes = [try text.object("rope_scaling")]
+    if let kinds = try text.object("rope_parameters") {
+      for kind in [LayerKinds.full, LayerKinds.window] { ropes.append(try kinds.object(kind)) }
+    }
+    let read = ropeKeys.union(RopeScaling.parameterNames).union(["partial_rotary_factor"])
+    for rope in ropes.compactMap(\.self) {
+      for key in rope.values.keys.sorted() where !read.contains(key) && rope.value(key) != nil {
+        found.append(
+          "\(rope.place.replacing("config.json: ", with: ""))\(key.printable) is \(rope.values[key]?.kind ?? "null")"
+        )
+      }
+    }
+    if let sparse = try text.object("sparse_config") {
+      found += settings(sparse, indexing)
+    }
+    return found
+  }
+
+  /// How the indexer works in all checkpoints that are known.
+  ///
+  /// Source: the configuration of the BF16 copies of Step-5-Preview; vLLM 0.33 takes no other compression.
+  private static let indexing: [(key: String, values: [JSONValue])] = [
+    ("sparse_indexer_num_k_heads", [.integer(1)]), ("sparse_indexer_q_norm_type", [.string("rmsnorm")]),
+    ("sparse_indexer_k_norm_type", [.string("layernorm")]),
+    ("sparse_indexer_csa_z_norm_type", [.string("none")]),
+    ("sparse_indexer_use_rope", [.bool(true)]), ("compression_method", [.string("csa_block_compress")]),
+    ("apply_to_layer_types", [.array([.string("full_attention")])]),
+  ]
+
+  private static func unread(uniform text: JSONObject) throws(CheckpointError) -> [String] {
     var found = settings(text, neutral)
     // Some files give a length and say elsewhere that it is not used.
     if text.value("use_sliding_window") == .bool(false) { found.removeAll { $0.contains("sliding_window") } }
@@ -76,7 +152,8 @@ extension Step3Configuration {
   public func requireAllRead(path: String) throws(CheckpointError) {
     guard !unread.isEmpty else { return }
     throw CheckpointError(
-      .unsupported, "says of the model what no Step-3 here does: " + unread.joined(separator: ", "),
+      .unsupported,
+      "says of the model what no model of the family here does: " + unread.joined(separator: ", "),
       path: path,
       remedy: "convert to safetensors, which carries the configuration as it is, or take the setting out")
   }

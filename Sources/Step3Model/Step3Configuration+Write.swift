@@ -16,21 +16,43 @@ extension Step3Configuration {
     default: root["eos_token_id"] = .array(eosTokenIDs.map { .integer($0) })
     }
     if let quantization { root["quantization_config"] = quantization.json }
-    var textObject = text.json
-    textObject["model_type"] = .string("step3_text")
-    textObject["architectures"] = .array([.string("Step3TextForCausalLM")])
+    let names = Self.names(of: family)
+    var textObject: JSONMembers
+    switch family {
+    case .step3: textObject = text.json
+    case .step3p5, .step3p7, .step5: textObject = text.gatedJSON
+    case .step3VL10B: textObject = text.qwenJSON
+    }
+    textObject["model_type"] = .string(names.text.type)
+    textObject["architectures"] = .array([.string(names.text.architecture)])
     guard let vision else {
       for (key, value) in textObject { root[key] = value }
       return try JSONText.file(.object(root))
     }
-    root["architectures"] = .array([.string("Step3VLForConditionalGeneration")])
-    root["model_type"] = .string("step3_vl")
+    root["architectures"] = .array([.string(names.whole.architecture)])
+    root["model_type"] = .string(names.whole.type)
     root["text_config"] = .object(textObject)
-    root["vision_config"] = vision.json
+    root["vision_config"] = family == .step3 ? vision.json : vision.perceptionJSON
     root["understand_projector_stride"] = .integer(vision.projectorStride)
     root["projector_bias"] = .bool(vision.projectorBias)
     root["image_token_id"] = .integer(vision.imageTokenID)
     return try JSONText.file(.object(root))
+  }
+}
+
+extension Step3Configuration {
+  private typealias Name = (type: String, architecture: String)
+
+  /// What the published configurations call a family's models, and their language side.
+  private static func names(of family: ModelFamily) -> (whole: Name, text: Name) {
+    let flash: Name = ("step3p5", "Step3p5ForCausalLM")
+    return switch family {
+    case .step3: (("step3_vl", "Step3VLForConditionalGeneration"), ("step3_text", "Step3TextForCausalLM"))
+    case .step3p5: (flash, flash)
+    case .step3p7: (("step3p7", "Step3p7ForConditionalGeneration"), flash)
+    case .step5: (("step3p5v", "MMGPTStepRoboticsForCausalLM"), ("step4", "Step4ForCausalLM"))
+    case .step3VL10B: (("step_robotics", "StepVLForConditionalGeneration"), ("qwen3", "Qwen3ForCausalLM"))
+    }
   }
 }
 
@@ -67,7 +89,7 @@ extension Step3Configuration.Vision {
 }
 
 extension Step3Configuration.RopeScaling {
-  fileprivate var json: JSONValue {
+  var json: JSONValue {
     var object = JSONMembers(parameters.map { ($0.key, .shortest($0.value)) })
     object["rope_type"] = .string(kind.rawValue)
     object["factor"] = .shortest(factor)
@@ -90,7 +112,7 @@ extension Step3Configuration.Quantization {
 
 extension JSONValue {
   /// A number as configurations have it: whole ones without a decimal point.
-  fileprivate static func shortest(_ value: Double) -> JSONValue {
+  static func shortest(_ value: Double) -> JSONValue {
     let number = JSONNumber(value)
     return number.text.hasSuffix(".0") ? JSONValue(number: String(number.text.dropLast(2))) : .number(number)
   }

@@ -56,6 +56,27 @@ public struct Step3Configuration: Hashable, Sendable {
     public var ropeScaling: RopeScaling?
     /// Longest context, in tokens.
     public var contextLength = 65_536
+    /// Layers behind the others that predict further tokens.
+    public var predictionLayerCount = 0
+    /// What is different in layers that see only a window; `nil` where all layers see everything.
+    public var sliding: Sliding?
+    /// Elements of a head that the rotary embedding turns, in layers that see everything; `nil` for all.
+    public var rotaryDimension: Int?
+    /// Whether each head's result is multiplied with a gate of its own.
+    public var hasHeadGates = false
+    /// What makes probabilities of the router's logits.
+    public var routerActivation = RouterActivation.softmax
+    /// Whether a bias is added to them for the choice of experts.
+    public var hasRouterBias = false
+    /// What the weights of chosen experts are multiplied with.
+    public var routerScale = 1.0
+    /// The largest activation in each layer's routed experts, those of prediction included; 0 for no limit, empty for none
+    /// anywhere.
+    public var expertLimits: [Double] = []
+    /// The same for the shared expert and dense layers.
+    public var sharedExpertLimits: [Double] = []
+    /// What chooses the regions that full layers see; `nil` where they see everything.
+    public var indexer: Indexer?
 
     /// The released model's values.
     public init() {}
@@ -69,6 +90,60 @@ public struct Step3Configuration: Hashable, Sendable {
         if moeLayers[middle] < index { low = middle + 1 } else { high = middle }
       }
       return low < moeLayers.count && moeLayers[low] == index
+    }
+  }
+
+  /// Layers that see only the last positions.
+  public struct Sliding: Hashable, Sendable {
+    /// Which layers, rising; those of prediction included.
+    public var layers: [Int]
+    /// How many positions they see, their own included.
+    public var window: Int
+    /// Query heads.
+    public var headCount: Int
+    /// Key and value heads.
+    public var keyValueHeadCount: Int
+    /// Base of the rotary embedding, which nothing stretches there.
+    public var ropeTheta: Double
+    /// Elements of a head that it turns; `nil` for all.
+    public var rotaryDimension: Int?
+
+    /// Describes them.
+    public init(
+      layers: [Int], window: Int, headCount: Int, keyValueHeadCount: Int, ropeTheta: Double,
+      rotaryDimension: Int? = nil
+    ) {
+      self.layers = layers
+      self.window = window
+      self.headCount = headCount
+      self.keyValueHeadCount = keyValueHeadCount
+      self.ropeTheta = ropeTheta
+      self.rotaryDimension = rotaryDimension
+    }
+  }
+
+  /// What makes probabilities of a router's logits.
+  public enum RouterActivation: String, Hashable, Sendable {
+    case softmax, sigmoid
+  }
+
+  /// What chooses the regions of the context that a layer sees.
+  public struct Indexer: Hashable, Sendable {
+    /// Heads of its queries.
+    public var headCount: Int
+    /// Elements of each, and of its keys.
+    public var dimension: Int
+    /// Tokens of a region.
+    public var regionSize: Int
+    /// Regions that are chosen.
+    public var regionCount: Int
+
+    /// Describes it.
+    public init(headCount: Int, dimension: Int, regionSize: Int, regionCount: Int) {
+      self.headCount = headCount
+      self.dimension = dimension
+      self.regionSize = regionSize
+      self.regionCount = regionCount
     }
   }
 
@@ -96,7 +171,9 @@ public struct Step3Configuration: Hashable, Sendable {
     public var projectorBias = false
     /// The token whose embeddings the picture replaces.
     public var imageTokenID = 128_001
-    /// As the file has it; the published code computes with ``computedLayerNormEpsilon`` regardless.
+    /// Whether a token of the class comes before the patches.
+    public var hasClassToken = true
+    /// As the file has it; Step-3's published code computes with ``computedLayerNormEpsilon`` regardless.
     public var layerNormEpsilon = 1e-5
 
     /// The epsilon the published forward pass uses whatever the configuration says.
@@ -105,8 +182,10 @@ public struct Step3Configuration: Hashable, Sendable {
     /// The released model's values.
     public init() {}
 
-    /// Rows of the position embedding: the patches, and one for the class token.
-    public var positionCount: Int { (imageSize / patchSize) * (imageSize / patchSize) + 1 }
+    /// Rows of the position embedding: the patches, and one for the class token if there is one.
+    public var positionCount: Int {
+      (imageSize / patchSize) * (imageSize / patchSize) + (hasClassToken ? 1 : 0)
+    }
   }
 
   /// Stretching of the rotary embedding for contexts longer than those trained on.

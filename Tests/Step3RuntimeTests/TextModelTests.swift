@@ -69,7 +69,7 @@ struct TextModelTests {
     }
   }
 
-  @Test("a model of no known family is not run as if it were one", arguments: ["step3p5", "llama"])
+  @Test("a model of no known family is not run as if it were one", arguments: ["step9", "llama"])
   func unknownFamily(_ type: String) throws {
     let directory = try TemporaryDirectory()
     let copy = directory.path("model")

@@ -13,14 +13,19 @@ struct CheckpointGenerator: ParsableCommand {
 
 struct Full: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "The whole Step-3 in true shape and without content, as sparse files.")
+    abstract: "A whole model in true shape and without content, as sparse files.")
 
   @Argument(help: "The directory to make.") var directory: String
+  @Option(help: "step3, step3p5, step3p7, step5 or step3-vl-10b.") var model = ModelFamily.step3.rawValue
   @Flag(name: .customLong("fp8"), help: "The block-FP8 twin.") var blockFP8 = false
   @Flag(help: "Add a projector bias.") var projectorBias = false
 
   func run() throws {
-    var model = Step3Configuration.published
+    guard let family = ModelFamily(rawValue: model) else {
+      throw ValidationError(
+        "--model must be one of " + ModelFamily.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    var model = Step3Configuration.published(family)
     if blockFP8 { model.quantization = .blockFP8 }
     model.vision?.projectorBias = projectorBias
     try SparseCheckpoint.write(model, to: URL(fileURLWithPath: directory))

@@ -88,7 +88,7 @@ extension OutputPart {
   private func amend(_ text: inout ConfigurationText) throws(CheckpointError) -> [ShardPlan.Amendment] {
     guard request.format == .safetensors else { return [] }
     var amendments: [ShardPlan.Amendment] = []
-    if let step3 = model.step3 { amendments += try amendLayers(&text, step3) }
+    if let step3 = model.step3, step3.family == .step3 { amendments += try amendLayers(&text, step3) }
     if let type = changedType {
       amendments += Self.amendType(&text, type, at: "")
       for key in Self.languageKeys {

@@ -2,6 +2,7 @@ internal import StoredWeights
 internal import Checkpoint
 internal import Quantization
 internal import ServingEngines
+internal import Step3Model
 internal import TensorFormats
 
 /// Makes the tensors of the output of the weights that were placed: one of each, or the components of its scheme.
@@ -96,7 +97,8 @@ struct OutputTensors {
       throw CheckpointError(
         .unsupported, "a weight of a scheme is one whose name ends in .weight", tensor: source.name)
     }
-    guard !isKept, model.step3 != nil, scheme.fusesQueries, let fused = EngineModules.fusedQuery(module)
+    guard !isKept, model.step3?.family == .step3, scheme.fusesQueries,
+      let fused = EngineModules.fusedQuery(module)
     else {
       return (module, 1)
     }

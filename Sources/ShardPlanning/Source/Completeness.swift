@@ -3,17 +3,18 @@ internal import QuantizationRecipes
 internal import Step3Model
 internal import TensorFormats
 
-/// Compares the weights of a Step-3 with those that its configuration asks for.
+/// Compares the weights of a model of the family with those that its configuration asks for.
 struct Completeness {
   /// What is wrong, missing tensors first.
   let issues: [Step3Inventory.Issue]
   private let expected: Int
+  private let name: String
 
   /// - Parameter excluded: Whether a tensor of that name is left out on purpose.
   /// - Throws: What a configuration of impossible dimensions throws.
   init(_ model: SourceModel, excluded: (String) throws(CheckpointError) -> Bool) throws(CheckpointError) {
     guard var configuration = model.step3, !model.isPart else {
-      (issues, expected) = ([], 0)
+      (issues, expected, name) = ([], 0, "")
       return
     }
     // Names and shapes are those of weights, however they are stored.
@@ -38,6 +39,7 @@ struct Completeness {
     }
     self.issues = issues
     expected = inventory.tensors.count
+    name = configuration.family.name
   }
 
   /// Refuses a model that is not whole.
@@ -47,9 +49,14 @@ struct Completeness {
     guard !issues.isEmpty else { return }
     throw CheckpointError(
       .malformed,
-      "this Step-3 is not what its configuration describes, so it cannot be \(purpose): \(summary)",
+      "this \(name) is not what its configuration describes, so it cannot be \(purpose): \(summary)",
       path: path,
       remedy: "complete the checkpoint, or leave tensors out on purpose with --exclude PATTERN")
+  }
+
+  /// A warning about what is wrong; `nil` if nothing is.
+  var warning: String? {
+    issues.isEmpty ? nil : "this \(name) is not what its configuration describes: \(summary)"
   }
 
   /// What is wrong, in one line.

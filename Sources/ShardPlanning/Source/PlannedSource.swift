@@ -70,20 +70,18 @@ struct PlannedSource {
   private mutating func warn(_ request: ShardPlan.Request) throws(CheckpointError) {
     let (source, sideDirectory) = (model.checkpoint, model.sideDirectory)
     do throws(CheckpointError) {
-      guard try Step3Configuration(of: source) != nil else { return }
+      guard let configuration = try Step3Configuration(of: source) else { return }
       let model = try SourceModel(source, router: request.router, sideDirectory: sideDirectory)
       let completeness = try Completeness(model) { [exclusions] name throws(CheckpointError) in
         try exclusions.pattern(for: name) != nil
       }
-      if !completeness.issues.isEmpty {
-        warnings.append("this Step-3 is not what its configuration describes: \(completeness.summary)")
-      }
+      if let warning = completeness.warning { warnings.append(warning) }
       let isStacked = model.checkpoint.files.contains {
         $0.derivations.contains { $0.operation == "stacked" }
       }
       if isStacked || !model.checkpoint.namesOnDisk.isEmpty {
         warnings.append(
-          "this Step-3 is not stored as it was published, and a copy of it is not either; --published-names "
+          "this \(configuration.family.name) is not stored as it was published, and a copy of it is not either; --published-names "
             + "gives it its published names, experts stacked")
       }
     } catch {

@@ -12,7 +12,7 @@ internal import TensorFormats
 /// A model that is not known converts too, as long as nothing has to be known: its tensors keep their names.
 struct SourceModel {
   let checkpoint: Checkpoint
-  /// The configuration, if the model is a Step-3.
+  /// The configuration, if the model is one of the family.
   let step3: Step3Configuration?
   /// Every weight, in the order of the source.
   let tensors: [SourceTensor]
@@ -130,19 +130,26 @@ extension SourceModel {
         .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")
     }
-    guard step3 == nil else { return try checkPlaces(request) }
+    if let family = step3?.family {
+      if request.format == .gguf, !isRaw, let obstacle = family.ggufObstacle {
+        throw CheckpointError(
+          .unsupported, "\(family.name) is not written as GGUF: \(obstacle)", path: checkpoint.path,
+          remedy: "convert it to safetensors")
+      }
+      return try checkPlaces(request)
+    }
     guard !isRaw else { return }
     let name = checkpoint.architecture?.printable ?? "this model"
     if request.partition != .none {
       throw CheckpointError(
         .unsupported,
-        "\(name) is not a Step-3: which of its tensors belong to attention and which to the FFN is not known",
+        "\(name) is no model of the Step family: which of its tensors belong to attention and which to the FFN is not known",
         path: checkpoint.path, remedy: "convert it without --partition")
     }
     if request.format != checkpoint.format {
       throw CheckpointError(
         .unsupported,
-        "\(name) is not a Step-3: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
+        "\(name) is no model of the Step family: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
         path: checkpoint.path, remedy: "convert it to \(checkpoint.format.rawValue)")
     }
   }

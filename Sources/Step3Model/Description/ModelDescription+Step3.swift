@@ -51,7 +51,8 @@ extension ModelDescription {
     .attention(.postAttentionNorm, "post_attention_layernorm", "ffn_norm", .norm) { [$0.hiddenSize] },
   ]
 
-  private static let denseFFN: [Module] = [
+  /// The feed-forward networks of layers without experts.
+  static let denseFFN: [Module] = [
     .ffn(
       .denseGate, "mlp.gate_proj", "ffn_gate", .denseFFN, cut: 0, fusion: .gateUp,
       engineNames: ["mlp.gate_up_proj"]
@@ -65,7 +66,8 @@ extension ModelDescription {
     },
   ]
 
-  private static let experts: [Module] = [
+  /// Router, routed experts and the shared expert.
+  static let experts: [Module] = [
     .ffn(.router, "moe.gate", "ffn_gate_inp", .router, isLinear: false) {
       $0.isMoE(layer: $1) ? [$0.expertCount, $0.hiddenSize] : nil
     },
@@ -143,63 +145,4 @@ extension ModelDescription {
         ),
       ]),
   ]
-}
-
-// MARK: - Rows
-
-extension ModelDescription.Module {
-  fileprivate typealias Text = Step3Configuration.Text
-  fileprivate typealias Vision = Step3Configuration.Vision
-
-  /// A module of the language model outside its layers.
-  fileprivate static func once(
-    _ module: Step3Module, _ published: String, _ gguf: String, _ role: TensorRole,
-    _ shape: @escaping @Sendable (Text) -> [Int]
-  ) -> Self {
-    Self(
-      module: module, scope: .global, publishedName: published, ggufName: gguf, role: role, side: .attention,
-      tensors: [(.weight, { configuration, _ in shape(configuration.text) })])
-  }
-
-  /// A module of every layer's attention side.
-  fileprivate static func attention(
-    _ module: Step3Module, _ published: String, _ gguf: String, _ role: TensorRole = .attention,
-    isLinear: Bool = false, cut: Int? = nil, fusion: ModelDescription.Fusion? = nil,
-    engineNames: [String] = [], _ shape: @escaping @Sendable (Text) -> [Int]
-  ) -> Self {
-    Self(
-      module: module, scope: .textLayer, publishedName: published, ggufName: gguf, role: role,
-      side: .attention, tensors: [(.weight, { configuration, _ in shape(configuration.text) })],
-      isLinear: isLinear, cut: cut, fusion: fusion, engineNames: engineNames)
-  }
-
-  /// A module of the feed-forward networks of some layers.
-  fileprivate static func ffn(
-    _ module: Step3Module, _ published: String, _ gguf: String, _ role: TensorRole, isLinear: Bool = true,
-    experts: Int? = nil, cut: Int? = nil, fusion: ModelDescription.Fusion? = nil, engineNames: [String] = [],
-    _ shape: @escaping @Sendable (Text, _ layer: Int) -> [Int]?
-  ) -> Self {
-    Self(
-      module: module, scope: .textLayer, publishedName: published, ggufName: gguf, role: role,
-      side: role == .router ? .attention : .ffn,
-      tensors: [(.weight, { configuration, layer in shape(configuration.text, layer) })], isLinear: isLinear,
-      experts: experts, cut: cut, fusion: fusion, engineNames: engineNames)
-  }
-
-  /// A module of the vision side, whose bias has an element for each row.
-  fileprivate static func vision(
-    _ module: Step3Module, _ published: String, _ gguf: String, _ scope: ModelDescription.Scope = .global,
-    suffix: Step3TensorName.Suffix = .weight, hasBias: Bool = false,
-    _ shape: @escaping @Sendable (Vision) -> [Int]
-  ) -> Self {
-    var tensors: [(suffix: Step3TensorName.Suffix, shape: ModelDescription.Shape)] = [
-      (suffix, { configuration, _ in configuration.vision.map(shape) })
-    ]
-    if hasBias {
-      tensors.append((.bias, { configuration, _ in configuration.vision.map { [shape($0)[0]] } }))
-    }
-    return Self(
-      module: module, scope: scope, publishedName: published, ggufName: gguf, role: .vision, side: .vision,
-      tensors: tensors)
-  }
 }

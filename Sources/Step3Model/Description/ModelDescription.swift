@@ -1,4 +1,5 @@
 public import Checkpoint
+public import TensorFormats
 
 /// What one family of models is made of, as a table: for every module its names, shapes, role, place in a partition and
 /// what serving engines make of it. Further families are further values.
@@ -121,6 +122,8 @@ extension ModelDescription {
     /// What has to be added to stored values to get those that the forward pass multiplies with: 1 for norms that are
     /// stored around zero. GGUF holds the sums.
     public let offset: Float
+    /// The type that the published BF16 checkpoints store it in.
+    public let elementType: ElementType
 
     /// Describes a module.
     package init(
@@ -128,7 +131,8 @@ extension ModelDescription {
       role: TensorRole, side: PartRole,
       tensors: [(suffix: Step3TensorName.Suffix, shape: Shape)], isLinear: Bool = false,
       experts expertAxis: Int? = nil, cut tensorParallelAxis: Int? = nil,
-      fusion: Fusion? = nil, engineNames: [String] = [], offset: Float = 0
+      fusion: Fusion? = nil, engineNames: [String] = [], offset: Float = 0,
+      elementType: ElementType = .bf16
     ) {
       self.module = module
       self.scope = scope
@@ -143,6 +147,7 @@ extension ModelDescription {
       self.fusion = fusion
       self.engineNames = engineNames
       self.offset = offset
+      self.elementType = elementType
     }
 
     /// Whether it belongs to the vision tower, the down-samplers or the projector, which GGUF keeps in a second file.

@@ -4,11 +4,23 @@
 public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   /// Step-3 (arXiv 2507.19427).
   case step3
+  /// Step-3.5-Flash: text alone.
+  case step3p5
+  /// Step-3.7-Flash: the language model of Step-3.5-Flash with a vision side.
+  case step3p7
+  /// Step-5-Preview.
+  case step5
+  /// Step3-VL-10B: Qwen3's dense language model with the vision side of Step-3.7-Flash.
+  case step3VL10B = "step3-vl-10b"
 
   /// What people call it.
   public var name: String {
     switch self {
     case .step3: "Step-3"
+    case .step3p5: "Step-3.5-Flash"
+    case .step3p7: "Step-3.7-Flash"
+    case .step5: "Step-5-Preview"
+    case .step3VL10B: "Step3-VL-10B"
     }
   }
 
@@ -16,21 +28,42 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   public var model: ModelDescription {
     switch self {
     case .step3: .step3
+    case .step3p5: .step3p5
+    case .step3p7: .step3p7
+    case .step5: .step5
+    case .step3VL10B: .step3VL10B
+    }
+  }
+
+  /// What `config.json` calls the models: `model_type` and `architectures`, those of the language model alone included.
+  ///
+  /// Sources: the published configurations; of Step-5-Preview those of its BF16 copies, and the names that vLLM 0.33 has
+  /// for it. What Step3-VL-10B calls its type others do too, so that its architecture decides.
+  private var names: (types: [String], architectures: [String]) {
+    switch self {
+    case .step3: (["step3_vl", "step3_text"], ["Step3VLForConditionalGeneration", "Step3TextForCausalLM"])
+    case .step3p5: (["step3p5"], ["Step3p5ForCausalLM"])
+    case .step3p7: (["step3p7"], ["Step3p7ForConditionalGeneration"])
+    case .step5:
+      (
+        ["step3p5v", "step4", "step5_vl", "step5"],
+        [
+          "MMGPTStepRoboticsForCausalLM", "Step4ForCausalLM", "Step5ForConditionalGeneration",
+          "Step5ForCausalLM",
+        ]
+      )
+    case .step3VL10B: ([], ["StepVLForConditionalGeneration"])
     }
   }
 
   /// The family of a `config.json` of that `model_type` or those `architectures`; `nil` for an unknown model.
   init?(modelType: String?, architectures: [String]) {
-    switch modelType {
-    case "step3_vl", "step3_text": self = .step3
-    default:
-      guard
-        architectures.contains(where: {
-          ["Step3VLForConditionalGeneration", "Step3TextForCausalLM"].contains($0)
-        })
-      else { return nil }
-      self = .step3
-    }
+    guard
+      let family = Self.allCases.first(where: { family in modelType.map(family.names.types.contains) ?? false
+      })
+        ?? Self.allCases.first(where: { !Set($0.names.architectures).isDisjoint(with: architectures) })
+    else { return nil }
+    self = family
   }
 
   /// The family of a GGUF file of that `general.architecture`; `nil` for an unknown model.
@@ -38,6 +71,15 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
     switch ggufArchitecture {
     case "step3": self = .step3
     default: return nil
+    }
+  }
+
+  /// Why no GGUF file is written of it; `nil` where one is.
+  public var ggufObstacle: String? {
+    switch self {
+    case .step3: nil
+    case .step5: "no reader of GGUF computes its sparse attention"
+    case .step3p5, .step3p7, .step3VL10B: "its GGUF form is not written"
     }
   }
 }

@@ -70,7 +70,9 @@ public struct Step3Inventory: Sendable {
           for (suffix, shape) in row.tensors {
             guard let dimensions = shape(configuration, layer) else { continue }
             let name = Step3TensorName(row.module, layer: scope == .global ? nil : layer, suffix: suffix)
-            try add(name, dimensions, tile: suffix == .weight && row.isLinear ? tile : nil)
+            try add(
+              name, dimensions, type: row.elementType,
+              tile: suffix == .weight && row.isLinear ? tile : nil)
           }
         }
       }
@@ -85,6 +87,21 @@ public struct Step3Inventory: Sendable {
       ("num_hidden_layers", text.layerCount), ("num_attention_heads", text.headCount),
       ("num_attention_groups", text.keyValueHeadCount), ("head_dim", text.headDimension),
     ]
+    if text.predictionLayerCount > 0 {
+      factors.append(("num_nextn_predict_layers", text.predictionLayerCount))
+    }
+    if let sliding = text.sliding {
+      factors += [
+        ("num_sliding_attention_heads", sliding.headCount),
+        ("attention_other_setting.num_attention_groups", sliding.keyValueHeadCount),
+      ]
+    }
+    if let indexer = text.indexer {
+      factors += [
+        ("sparse_config.sparse_indexer_num_heads", indexer.headCount),
+        ("sparse_config.proxy_dim", indexer.dimension),
+      ]
+    }
     if let vision = configuration.vision {
       factors += [
         ("vision_config.image_size", vision.imageSize), ("vision_config.patch_size", vision.patchSize),
@@ -99,9 +116,9 @@ public struct Step3Inventory: Sendable {
   }
 
   private mutating func add(
-    _ name: Step3TensorName, _ dimensions: [Int], tile: (rows: Int, columns: Int)?
+    _ name: Step3TensorName, _ dimensions: [Int], type: ElementType, tile: (rows: Int, columns: Int)?
   ) throws(CheckpointError) {
-    try append(name, dimensions, tile == nil ? .bf16 : .f8E4M3)
+    try append(name, dimensions, tile == nil ? type : .f8E4M3)
     guard let tile else { return }
     var scales = dimensions
     let rank = dimensions.count

@@ -7,7 +7,17 @@ public enum Step3Module: Hashable, Sendable, CaseIterable {
   case inputNorm, query, queryNorm, queryUp, key, value, attentionOutput, postAttentionNorm
   case denseGate, denseUp, denseDown
   case router, expertGate, expertUp, expertDown, sharedGate, sharedUp, sharedDown
+  /// What the attention of later members has: norms of each head's queries and keys, a gate for each head, and an indexer
+  /// that chooses the regions which full layers see.
+  case queryHeadNorm, keyHeadNorm, headGate
+  case indexerQuery, indexerQueryNorm, indexerKey, indexerKeyNorm, indexerCompression, indexerWeights,
+    softmaxScale
+  /// What is added to the router's probabilities for the choice alone.
+  case routerBias
+  /// What layers that predict further tokens have beside those of a layer.
+  case predictionEmbeddingNorm, predictionHiddenNorm, predictionProjection, predictionHeadNorm, predictionHead
   case classEmbedding, patchEmbedding, positionEmbedding
-  case visionNorm1, visionNorm2, visionQKV, visionOutput, visionFC1, visionFC2
+  case visionInputNorm, visionNorm1, visionNorm2, visionQKV, visionQKVBias, visionOutput, visionFC1, visionFC2
+  case layerScale1, layerScale2
   case downsampler1, downsampler2, projector
 }

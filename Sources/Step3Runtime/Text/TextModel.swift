@@ -57,6 +57,9 @@ public struct TextModel: Sendable {
     case .step3:
       attention = try MatrixFactorizedAttention(weights, text, products, observer: observer)
       self.feedForward = feedForward ?? LocalFeedForward(weights, text, products, observer: observer)
+    case .step3p5, .step3p7, .step5, .step3VL10B:
+      throw CheckpointError(
+        .unsupported, "\(configuration.family.name) is not run here", path: weights.checkpoint.path)
     }
   }
 }

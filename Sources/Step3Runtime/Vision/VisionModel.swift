@@ -42,6 +42,10 @@ public struct VisionModel: Sendable {
     }
     switch configuration.family {
     case .step3: self.vision = vision
+    case .step3p5, .step3p7, .step5, .step3VL10B:
+      throw CheckpointError(
+        .unsupported, "pictures are not computed for \(configuration.family.name)",
+        path: weights.checkpoint.path)
     }
     hiddenSize = configuration.text.hiddenSize
     self.weights = weights
