@@ -51,20 +51,36 @@ struct CheckedFile: Sendable {
       let end = pass.position + count
       if end < pass.available { source.prefetch(end..<min(end + Self.chunk, pass.available)) }
       do throws(CheckpointError) {
-        try buffer.fill { (span) throws(CheckpointError) in
-          var piece = span._mutatingExtracting(first: count)
-          try source.read(into: &piece, at: pass.position)
-        }
+        try read(count, from: source, buffer, &pass)
       } catch {
         // What comes behind it is not looked at: a failing device, or server, would be asked for hours.
-        let start = error.offset ?? pass.position
-        let kind: ChecksumReport.Finding.Kind = error.code == .inputOutput ? .unreadable : .changed
-        return pass.findings + [finding(kind, error.message, start..<record.bytes)]
+        return pass.findings + [finding(.unreadable, error.message, pass.position..<record.bytes)]
       }
-      pass.take(buffer.bytes.extracting(0..<count))
       progress(count)
     }
     return pass.finish(isWhole: source.byteCount == record.bytes)
+  }
+
+  /// Reads some bytes into the pass. What an archive cannot give back costs the stretches that it is of, and no other one.
+  ///
+  /// - Throws: `.inputOutput`.
+  private func read(
+    _ count: Int, from source: any ByteSource, _ buffer: BufferPool.Buffer, _ pass: inout Pass
+  ) throws(CheckpointError) {
+    let start = pass.position
+    do throws(CheckpointError) {
+      try buffer.fill { (span) throws(CheckpointError) in
+        var piece = span._mutatingExtracting(first: count)
+        try source.read(into: &piece, at: start)
+      }
+      return pass.take(buffer.bytes.extracting(0..<count))
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      guard pass.stretchEnd < start + count else { return pass.lose(count, error.message) }
+    }
+    while pass.position < start + count {
+      try read(min(pass.stretchEnd, start + count) - pass.position, from: source, buffer, &pass)
+    }
   }
 
   private func wrongSize(_ size: Int) -> ChecksumReport.Finding {
@@ -100,6 +116,8 @@ extension CheckedFile {
     /// That of the stretch that is under way.
     private var stretch = XXH3Digester()
     private var isZero = true
+    /// Why some of that stretch could not be read.
+    private var loss: String?
 
     init(_ file: CheckedFile, available: Int, withSHA256: Bool) {
       self.file = file
@@ -128,9 +146,25 @@ extension CheckedFile {
       }
     }
 
+    /// Where the stretch ends that is under way.
+    var stretchEnd: Int { index < file.stretches.count ? file.stretches[index].range.upperBound : available }
+
+    /// Passes over bytes that cannot be read.
+    mutating func lose(_ count: Int, _ reason: String) {
+      let end = position + count
+      while position < end, index < file.stretches.count {
+        loss = loss ?? reason
+        position = min(end, file.stretches[index].range.upperBound)
+        if position == file.stretches[index].range.upperBound { finishStretch() }
+      }
+      position = end
+    }
+
     private mutating func finishStretch() {
       let current = file.stretches[index]
       switch current.content {
+      case _ where loss != nil:
+        findings.append(file.finding(.changed, loss ?? "", current.range, tensor: current.tensor))
       case .zeros:
         if !isZero { findings.append(file.finding(.changed, "padding is not zero", current.range)) }
       case .digest(let expected):
@@ -144,6 +178,7 @@ extension CheckedFile {
       }
       stretch = XXH3Digester()
       isZero = true
+      loss = nil
       index += 1
       skipEmpty()
     }
