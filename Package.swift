@@ -209,7 +209,7 @@ let package = Package(
     // MARK: Commands
     .target(
       name: "CommandSupport",
-      dependencies: ["TensorFormats", "JSON", "RemoteFiles", "Locations", argumentParser],
+      dependencies: ["TensorFormats", "JSON", "CFileShims", "RemoteFiles", "Locations", argumentParser],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",

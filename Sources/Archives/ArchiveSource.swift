@@ -64,6 +64,8 @@ public final class ArchiveSource: ByteSource {
     if let position = position(of: range) { source.discardCached(position) }
   }
 
+  public var change: SourceChange? { source.change }
+
   /// Where the frames of a range lie.
   private func position(of range: Range<Int>) -> Range<Int>? {
     guard !range.isEmpty, range.lowerBound >= 0, range.upperBound <= byteCount else { return nil }

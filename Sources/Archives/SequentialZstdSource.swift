@@ -18,6 +18,7 @@ public final class SequentialZstdSource: ByteSource {
   public let path: String
   public let byteCount: Int
   private let state: Mutex<State>
+  private let source: any ByteSource
   /// The bytes that may be decompressed once more, in all.
   private let mostRedone: Int
 
@@ -55,6 +56,7 @@ public final class SequentialZstdSource: ByteSource {
     self.mostRedone = mostRedone
     path = source.path
     self.byteCount = byteCount
+    self.source = source
     state = Mutex(State(stream: ZstdStream(source), window: Lookback(largest: window)))
   }
 
@@ -62,6 +64,8 @@ public final class SequentialZstdSource: ByteSource {
     let stream: ZstdStream
     var window: Lookback
   }
+
+  public var change: SourceChange? { source.change }
 
   /// The sum of what frames state, or what there is.
   private static func byteCount(of source: any ByteSource) throws(CheckpointError) -> Int {

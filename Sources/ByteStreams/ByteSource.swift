@@ -21,6 +21,18 @@ public protocol ByteSource: Sendable {
 
   /// Says that `range` will not be read again. A hint without effect on results.
   func discardCached(_ range: Range<Int>)
+
+  /// What the system says has become of the bytes since the source was opened; `nil` if nothing.
+  var change: SourceChange? { get }
+}
+
+/// What has become of a file while it was read.
+public enum SourceChange: Hashable, Sendable {
+  /// Its size or the time of its last change is another: what was read is of two files.
+  case content
+  /// The same size and time, but something was done to it: a change of its mode or its names, or a change of its bytes by
+  /// somebody who set the time back.
+  case status
 }
 
 extension ByteSource {
@@ -29,6 +41,9 @@ extension ByteSource {
 
   /// Does nothing: a source that caches nothing ignores the hint.
   public func discardCached(_ range: Range<Int>) {}
+
+  /// Nothing: memory does not change, and servers are held to what they said by those who ask them.
+  public var change: SourceChange? { nil }
 
   /// Checks that there are `count` bytes from `offset` on.
   ///

@@ -81,11 +81,12 @@ public enum FileSystem {
 
   /// Makes a directory; one that is there already is fine.
   ///
-  /// - Throws: `.cannotCreate`.
+  /// - Throws: `.cannotCreate`; `.inputOutput` for a full disk.
   public static func createDirectory(_ path: String) throws(CheckpointError) {
-    guard unsafe mkdir(path, 0o755) != 0, errno != EEXIST || kind(of: path) != .directory else { return }
-    throw CheckpointError(
-      .cannotCreate, "the directory cannot be created: \(systemMessage(errno))", path: path)
+    guard unsafe mkdir(path, 0o755) != 0 else { return }
+    let code = errno
+    guard code != EEXIST || kind(of: path) != .directory else { return }
+    throw creationError(code, "the directory cannot be created", path: path)
   }
 
   /// Renames a file within a file system, replacing what is there, atomically.

@@ -14,6 +14,7 @@ public final class InputFile: ByteSource {
   public let path: String
   public let byteCount: Int
   private let descriptor: CInt
+  private let opened: FileStamp
 
   /// Opens a file.
   ///
@@ -48,6 +49,7 @@ public final class InputFile: ByteSource {
     self.path = path
     self.byteCount = Int(status.st_size)
     self.descriptor = descriptor
+    opened = FileStamp(status)
   }
 
   deinit { close(descriptor) }
@@ -62,6 +64,41 @@ public final class InputFile: ByteSource {
 
   public func discardCached(_ range: Range<Int>) {
     cfs_drop_cache(descriptor, Int64(range.lowerBound), Int64(range.count))
+  }
+}
+
+extension InputFile {
+  public var change: SourceChange? {
+    var status = stat()
+    // A descriptor that cannot be examined any more belongs to a file system that is gone.
+    guard unsafe fstat(descriptor, &status) == 0 else { return .content }
+    let now = FileStamp(status)
+    if now == opened { return nil }
+    return now.content == opened.content ? .status : .content
+  }
+}
+
+/// By which a file system tells that something was done to a file.
+private struct FileStamp: Equatable {
+  struct Content: Equatable {
+    let bytes: Int
+    let seconds: Int
+    let nanoseconds: Int
+  }
+
+  let content: Content
+  let seconds: Int
+  let nanoseconds: Int
+
+  init(_ status: stat) {
+    #if canImport(Glibc)
+    let (modified, changed) = (status.st_mtim, status.st_ctim)
+    #else
+    let (modified, changed) = (status.st_mtimespec, status.st_ctimespec)
+    #endif
+    content = Content(
+      bytes: Int(status.st_size), seconds: Int(modified.tv_sec), nanoseconds: Int(modified.tv_nsec))
+    (seconds, nanoseconds) = (Int(changed.tv_sec), Int(changed.tv_nsec))
   }
 }
 

@@ -45,4 +45,5 @@ public struct MeteredSource: ByteSource {
 
   public func prefetch(_ range: Range<Int>) { source.prefetch(range) }
   public func discardCached(_ range: Range<Int>) { source.discardCached(range) }
+  public var change: SourceChange? { source.change }
 }

@@ -5,8 +5,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +40,56 @@ int cfs_socket_pair(int *first, int *second) {
     return 0;
 }
 
+int cfs_catch_signal(int number, void (*handler)(int)) {
+    struct sigaction action;
+    if (sigaction(number, NULL, &action) != 0) return errno;
+    if (action.sa_handler == SIG_IGN) return 0;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    return sigaction(number, &action, NULL) == 0 ? 0 : errno;
+}
+
+static volatile sig_atomic_t deadline_code = 1;
+
+static void end_at_deadline(int number) {
+    (void)number;
+    // Behind a line of progress.
+    if (isatty(STDERR_FILENO)) (void)!write(STDERR_FILENO, "\n", 1);
+    _exit(deadline_code);
+}
+
+void cfs_set_deadline(int milliseconds, int exit_code) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = end_at_deadline;
+    sigemptyset(&action.sa_mask);
+    deadline_code = exit_code;
+    struct itimerval timer = {.it_value = {milliseconds / 1000, milliseconds % 1000 * 1000}};
+    if (sigaction(SIGALRM, &action, NULL) == 0) (void)setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+int64_t cfs_address_space_left(void) {
+#if defined(__linux__)
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return INT64_MAX;
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return INT64_MAX;
+    char text[128];
+    ssize_t count = read(file, text, sizeof text - 1);
+    close(file);
+    if (count <= 0) return INT64_MAX;
+    text[count] = 0;
+    // The first number is the size in pages.
+    int64_t used = (int64_t)strtoull(text, NULL, 10) * sysconf(_SC_PAGESIZE);
+    int64_t most = limit.rlim_cur > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
+    return most > used ? most - used : 0;
+#else
+    return INT64_MAX;
+#endif
+}
+
 int cfs_spawn(const char *path, char *const *arguments, int input, int *process) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -51,6 +104,12 @@ int cfs_spawn(const char *path, char *const *arguments, int input, int *process)
     sigfillset(&all);
     sigdelset(&all, SIGKILL);
     sigdelset(&all, SIGSTOP);
+    // What whoever started this process wants ignored (nohup) is ignored in its children as well.
+    const int endings[] = {SIGHUP, SIGINT, SIGTERM};
+    for (size_t index = 0; index < sizeof endings / sizeof *endings; index++) {
+        struct sigaction action;
+        if (sigaction(endings[index], NULL, &action) == 0 && action.sa_handler == SIG_IGN) sigdelset(&all, endings[index]);
+    }
     sigemptyset(&none);
     short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
 #if defined(__APPLE__)

@@ -22,6 +22,11 @@ public enum CommandLineTool {
   /// line of JSON there instead (`{"error": {...}}`), and standard output stays empty.
   public static func run(_ root: any AsyncParsableCommand.Type) async -> Never {
     ignoreBrokenPipes()
+    if let error = unreadableArgument {
+      try? StandardStream.error.write(
+        ToolFailure(error)?.message(of: root.configuration.commandName ?? root._commandName) ?? "")
+      exit(ExitStatus(error).rawValue)
+    }
     var command: any ParsableCommand
     do {
       command = try root.parseAsRoot()
@@ -29,6 +34,9 @@ public enum CommandLineTool {
       root.exit(withError: error)
     }
     do {
+      if let common = (command as? any ToolCommand)?.common {
+        try ProcessUsage.requireAddressSpace(threads: common.threadCount)
+      }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {
@@ -45,6 +53,20 @@ public enum CommandLineTool {
       exit(failure.status.rawValue)
     }
     exit(ExitStatus.success.rawValue)
+  }
+
+  /// What is wrong with an argument whose bytes are no text: it would be taken for another one.
+  private static var unreadableArgument: CheckpointError? {
+    for index in 0..<Int(CommandLine.argc) {
+      guard let argument = unsafe CommandLine.unsafeArgv[index],
+        unsafe String(validatingCString: argument) == nil
+      else { continue }
+      return CheckpointError(
+        .invalidRequest, "is not UTF-8, which names of files have to be here",
+        path: unsafe String(cString: argument).escapingControlCharacters,
+        remedy: "rename it, or give it another name with a symbolic link")
+    }
+    return nil
   }
 
   /// Ends the command with an exit code and nothing more to say.

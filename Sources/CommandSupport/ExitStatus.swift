@@ -28,6 +28,8 @@ public enum ExitStatus: Int32, Hashable, Sendable, CaseIterable {
       case .notFound: .noInput
       case .cannotCreate, .busy: .cannotCreate
       case .inputOutput: .inputOutput
+      // Another process that does not answer.
+      case CheckpointError.Code(rawValue: "unresponsive"): .inputOutput
       case .invalidRequest: .usage
       // A category that a later format adds is about its data.
       default: .badData

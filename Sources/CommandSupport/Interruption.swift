@@ -1,3 +1,4 @@
+internal import CFileShims
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -9,10 +10,14 @@ internal import Darwin
 /// Ctrl-C turned into a question that long work asks between two steps.
 ///
 /// Until ``watch()`` is called a signal ends the process at once, which is right for short commands. From then on the
-/// first SIGINT, SIGTERM or SIGHUP only sets ``isRequested``, so that the work can stop where it can go on later; a
-/// second one ends the process.
+/// first SIGINT, SIGTERM or SIGHUP only sets ``isRequested``, so that the work can stop where it can go on later. It has
+/// less than a second for that; then, or with a second signal, the process ends wherever it is, which is as safe: what
+/// is written down is on the device, and what is not is done again. Signals that are ignored from the start (`nohup`)
+/// stay ignored.
 public enum Interruption {
   private static let requested = Atomic<Bool>(false)
+  /// How long the work has to stop by itself.
+  private static let graceMilliseconds: CInt = 800
 
   /// Whether the user asked to stop.
   public static var isRequested: Bool { requested.load(ordering: .relaxed) }
@@ -20,12 +25,13 @@ public enum Interruption {
   /// Starts to catch the signals.
   public static func watch() {
     // Touched here, because a signal handler must not be the one to initialise it.
-    _ = isRequested
+    _ = (isRequested, graceMilliseconds)
     for number in [SIGINT, SIGTERM, SIGHUP] {
-      signal(number) { _ in
+      _ = cfs_catch_signal(number) { _ in
         if Interruption.requested.exchange(true, ordering: .relaxed) {
           _exit(ExitStatus.interrupted.rawValue)
         }
+        cfs_set_deadline(Interruption.graceMilliseconds, ExitStatus.interrupted.rawValue)
       }
     }
   }

@@ -1,3 +1,6 @@
+internal import CFileShims
+public import TensorFormats
+
 #if canImport(Glibc)
 internal import Glibc
 #else
@@ -40,4 +43,31 @@ public enum ProcessUsage {
     return nil
   }
   #endif
+}
+
+// MARK: - A limit of address space
+
+extension ProcessUsage {
+  /// What the system's libraries take, and what a thread does with its stack: it waits for ever for threads that cannot be
+  /// made, and a process without memory ends wherever it is.
+  private static let (base, perThread) = (48 << 20, 16 << 20)
+
+  /// How much of an amount of memory there is address space for (`ulimit -v`), besides what that many threads take.
+  public static func available(of wanted: Int, threads: Int) -> Int {
+    min(wanted, max(0, Int(clamping: cfs_address_space_left()) - base - perThread * threads))
+  }
+
+  /// Checks that there is address space to work in with so many threads.
+  ///
+  /// - Throws: `.inputOutput`.
+  public static func requireAddressSpace(threads: Int) throws(CheckpointError) {
+    let left = Int(clamping: cfs_address_space_left())
+    let (needed, overflow) = perThread.multipliedReportingOverflow(by: threads)
+    guard overflow || left < base + needed else { return }
+    throw CheckpointError(
+      .inputOutput,
+      "\(ByteSize(bytes: base + needed).binary) of address space are needed for \(threads) threads, and "
+        + "\(ByteSize(bytes: left).binary) are left",
+      remedy: "raise the limit (ulimit -v), or give fewer --threads")
+  }
 }

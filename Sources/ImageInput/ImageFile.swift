@@ -35,6 +35,22 @@ public struct ImageReading: Hashable, Sendable {
   public static let sgLang = ImageReading(transparency: .discarded, appliesOrientation: false)
 }
 
+/// What a picture file's header says, before anything is decoded.
+public struct ImageHeader: Hashable, Sendable {
+  /// The columns of the picture as it will be, turned where it asks for that.
+  public let width: Int
+  /// The rows.
+  public let height: Int
+  /// About the most memory that decoding takes, the picture itself included.
+  public let decodingBytes: Int
+
+  package init(width: Int, height: Int, decodingBytes: Int) {
+    self.width = width
+    self.height = height
+    self.decodingBytes = decodingBytes
+  }
+}
+
 /// Reads picture files: PNG and JPEG, to the samples that Pillow makes of them, bit for bit.
 ///
 /// Colour profiles and gamma are ignored, as Pillow's `convert("RGB")` does. 16-bit greyscale saturates at 255,
@@ -44,10 +60,12 @@ public struct ImageReading: Hashable, Sendable {
 public enum ImageFile {
   /// Reads a file.
   ///
+  /// - Parameter judge: Called with the header before anything is decoded; what it throws is thrown.
   /// - Throws: `.notFound`; `.unsupported` if it is neither PNG nor JPEG, or too large; `.truncated`, `.malformed`.
-  public static func read(_ path: String, as reading: ImageReading = .published) throws(CheckpointError)
-    -> RGBImage
-  {
+  public static func read(
+    _ path: String, as reading: ImageReading = .published,
+    judging judge: (ImageHeader) throws(CheckpointError) -> Void = { _ in }
+  ) throws(CheckpointError) -> RGBImage {
     let file = try InputFile(path)
     // Even uncompressed 16-bit RGBA of the largest picture has no more bytes.
     let limit = max(1 << 20, reading.pixelLimit * 9)
@@ -58,7 +76,7 @@ public enum ImageFile {
     }
     let bytes = try file.readBytes(0..<file.byteCount)
     do {
-      return try decode(bytes, as: reading)
+      return try decode(bytes, as: reading, judging: judge)
     } catch {
       throw error.at(path: path)
     }
@@ -66,20 +84,31 @@ public enum ImageFile {
 
   /// Decodes the bytes of a file.
   ///
+  /// - Parameter judge: Called with the header before anything is decoded; what it throws is thrown.
   /// - Throws: `.unsupported` if they are neither PNG nor JPEG, or too large; `.truncated`, `.malformed`.
-  public static func decode(_ bytes: [UInt8], as reading: ImageReading = .published) throws(CheckpointError)
-    -> RGBImage
-  {
+  public static func decode(
+    _ bytes: [UInt8], as reading: ImageReading = .published,
+    judging judge: (ImageHeader) throws(CheckpointError) -> Void = { _ in }
+  ) throws(CheckpointError) -> RGBImage {
+    func header(_ width: Int, _ height: Int, _ orientation: Orientation?, bytesPerPixel: Int) -> ImageHeader {
+      let isTurned = reading.appliesOrientation && (orientation?.exchangesSides ?? false)
+      return ImageHeader(
+        width: isTurned ? height : width, height: isTurned ? width : height,
+        decodingBytes: width * height * bytesPerPixel)
+    }
     let image: RGBImage
     let orientation: Orientation?
     if PNGFile.isSignature(bytes) {
       let file = try PNGFile(bytes)
       try check(width: file.width, height: file.height, reading.pixelLimit)
+      // Rows of any depth are one at a time; a turned picture is there twice.
+      try judge(header(file.width, file.height, file.orientation, bytesPerPixel: 8))
       image = try file.decode(overWhite: reading.transparency == .overWhite)
       orientation = file.orientation
     } else if JPEGFile.isSignature(bytes) {
       let file = try JPEGFile(bytes)
       try check(width: file.width, height: file.height, reading.pixelLimit)
+      try judge(header(file.width, file.height, file.orientation, bytesPerPixel: file.bytesPerPixel))
       image = try file.decode()
       orientation = file.orientation
     } else if bytes.isEmpty {

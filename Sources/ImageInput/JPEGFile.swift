@@ -11,6 +11,13 @@ struct JPEGFile {
   private let bytes: [UInt8]
   private var components = 0
   private var scanOffset = 0
+  private var scanCount = 0
+
+  /// A progressive picture is decoded as often as it has scans. Encoders make ten of them.
+  private static let mostScans = 64
+
+  /// About the memory that decoding takes: coefficients of 16 bits where there are several scans, the samples, and RGB.
+  var bytesPerPixel: Int { components * (scanCount > 1 ? 3 : 1) + 6 }
 
   static func isSignature(_ bytes: [UInt8]) -> Bool { bytes.starts(with: [0xFF, 0xD8, 0xFF]) }
 
@@ -64,6 +71,16 @@ struct JPEGFile {
       throw CheckpointError(
         .truncated, "\(width) x \(height) pixels do not fit into a JPEG file of \(bytes.count) bytes",
         offset: scanOffset)
+    }
+    // Coded data cannot contain a marker.
+    scanCount = zip(bytes[(scanOffset - 2)...], bytes[(scanOffset - 1)...]).reduce(0) {
+      $0 + ($1 == (0xFF, 0xDA) ? 1 : 0)
+    }
+    guard scanCount <= Self.mostScans, scanCount == 1 || scanCount * width * height <= 1 << 30 else {
+      throw CheckpointError(
+        .unsupported,
+        "the JPEG has \(scanCount) scans of \(width) x \(height) pixels; up to \(Self.mostScans), and 2^30 pixels in all, "
+          + "are read", offset: scanOffset, remedy: "write it again without progressive scans")
     }
     orientation = Orientation(exif: exif[...]) ?? Orientation(xmp: xmp)
   }

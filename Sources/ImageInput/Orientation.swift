@@ -64,10 +64,13 @@ enum Orientation: Int {
     return nil
   }
 
+  /// Whether the picture's columns become rows.
+  var exchangesSides: Bool { rawValue >= Self.transposed.rawValue }
+
   /// The picture as it is to be looked at.
   func applied(to image: RGBImage) -> RGBImage {
     if self == .upright { return image }
-    let swaps = rawValue >= Orientation.transposed.rawValue
+    let swaps = exchangesSides
     let (height, width) = swaps ? (image.width, image.height) : (image.height, image.width)
     // Where the pixel (row, column) of the result stands in the stored picture: a start and two steps.
     let (last, end) = (image.height - 1, image.width - 1)

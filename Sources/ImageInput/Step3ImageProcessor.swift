@@ -104,18 +104,46 @@ public struct Step3ImageProcessor: Sendable {
     ImagePrompt(layout, imageFeatures: imageFeatures, cropFeatures: cropFeatures, names: tokens)
   }
 
-  /// Makes a picture's tensors and its prompt.
+  /// Checks from a picture's size alone that the model can take its tokens, and that there is room to make them.
   ///
-  /// - Throws: `.unsupported` if the picture is too narrow, or gives more tokens than the model can take.
-  public func process(_ image: RGBImage) throws(CheckpointError) -> ProcessedImage {
-    let layout = try layout(width: image.width, height: image.height)
+  /// - Parameter memory: The bytes that all of it may take: the decoder, the picture in each of its sizes, and the samples
+  ///   of its crops, which are there twice where they are put together with those of other pictures.
+  /// - Returns: The layout.
+  /// - Throws: `.unsupported` if not, or if the picture is too narrow.
+  @discardableResult
+  public func check(_ header: ImageHeader, memory: Int) throws(CheckpointError) -> CropLayout {
+    let layout = try checkedLayout(width: header.width, height: header.height)
+    let side = layout.paddedSide ?? 0
+    let pictures = side * side + layout.cropWidth * layout.cropHeight + layout.window * layout.window
+    let planes = layout.wholeWidth * layout.wholeHeight * (1 + 4)
+    let samples = layout.count * cropSize * cropSize + imageSize * imageSize
+    let needed = header.decodingBytes + 3 * (pictures + planes) + 2 * 3 * 4 * samples
+    guard needed <= memory else {
+      throw CheckpointError(
+        .unsupported,
+        "the picture of \(header.width) x \(header.height) pixels becomes \(layout.count) crops and takes \(needed) "
+          + "bytes; \(memory) are allowed", remedy: "raise --memory, or scale the picture down")
+    }
+    return layout
+  }
+
+  private func checkedLayout(width: Int, height: Int) throws(CheckpointError) -> CropLayout {
+    let layout = try layout(width: width, height: height)
     let tokenCount = layout.count * (cropFeatures + 2) + max(0, layout.rows - 1) + imageFeatures + 2
     guard tokenCount <= tokenLimit else {
       throw CheckpointError(
         .unsupported,
-        "the picture of \(image.width) x \(image.height) pixels becomes \(layout.count) crops, \(tokenCount) tokens; "
+        "the picture of \(width) x \(height) pixels becomes \(layout.count) crops, \(tokenCount) tokens; "
           + "\(tokenLimit) are the limit", remedy: "cut it into pieces of a more even shape")
     }
+    return layout
+  }
+
+  /// Makes a picture's tensors and its prompt.
+  ///
+  /// - Throws: `.unsupported` if the picture is too narrow, or gives more tokens than the model can take.
+  public func process(_ image: RGBImage) throws(CheckpointError) -> ProcessedImage {
+    let layout = try checkedLayout(width: image.width, height: image.height)
     var whole = image
     if let side = layout.paddedSide { whole = whole.square(x: 0, y: 0, side: side) }
     whole = whole.resizedLikePillow(width: layout.wholeWidth, height: layout.wholeHeight, version: pillow)

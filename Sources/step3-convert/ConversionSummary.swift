@@ -76,7 +76,7 @@ struct ConversionSummary: Encodable {
   private var text: String {
     var text =
       "\(output ?? "discarded"): \(tensors) \(tensors == 1 ? "tensor" : "tensors") in \(files) \(files == 1 ? "file" : "files")\n"
-    if wasComplete { text += "  was complete already: there was nothing to do\n" }
+    if wasComplete { text += "  was complete already, and is whole: there was nothing to do\n" }
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
     text += "\(NumberText.decimals(bitsPerWeight, 2)) bits per weight\n"
     if let storedBytes, let archivedBytes {

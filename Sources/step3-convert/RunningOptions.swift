@@ -139,7 +139,9 @@ struct PlannedRun {
     Conversion(
       planned,
       options: ConversionOptions(
-        threads: common.threadCount, memory: running.memory.bytes, overwrite: running.overwrite,
+        threads: common.threadCount,
+        memory: ProcessUsage.available(of: running.memory.bytes, threads: common.threadCount),
+        overwrite: running.overwrite,
         resume: running.resume, syncEvery: running.syncEvery.bytes, archive: running.archive,
         expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
           ?? ExpectedDigests(ofSet: checkpoint) ?? ExpectedDigests(publishedFor: checkpoint)))

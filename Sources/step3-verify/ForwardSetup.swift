@@ -42,6 +42,7 @@ struct ForwardSetup {
     guard afd.afd else { return Opened(runner: try runner(path), session: nil) }
     var settings = AFDOptions(threads: options.threads)
     settings.tokens = afd.tokens
+    settings.silence = .seconds(afd.timeout)
     settings.results = afd.results
     let session = try AFDSession.start(path, options: settings)
     return Opened(
@@ -91,9 +92,14 @@ struct ForwardSetup {
       projectorStride: vision.projectorStride, filter: prompts.imageFilter.filter,
       tokenLimit: runner.model.text.contextLength)
     var images: [ProcessedImage] = []
+    var held = 0
     for path in prompts.image {
       do throws(CheckpointError) {
-        images.append(try processor.process(ImageFile.read(path)))
+        let image = try ImageFile.read(path) { (header) throws(CheckpointError) in
+          try processor.check(header, memory: options.memory - held)
+        }
+        images.append(try processor.process(image))
+        held += images.last.map { 8 * ($0.pixelValues.count + $0.cropValues.count) } ?? 0
       } catch {
         throw error.at(path: path)
       }

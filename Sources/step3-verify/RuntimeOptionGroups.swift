@@ -107,9 +107,18 @@ struct AFDRunOptions: ParsableArguments {
     name: .customLong("afd-results"), help: "How partial sums travel back; the Step-3 report sends bf16.")
   var results: ResultWireFormat = .f32
 
+  @Option(
+    name: .customLong("afd-timeout"),
+    help: ArgumentHelp(
+      "How long an FFN rank may say nothing while something is expected of it.", valueName: "seconds"))
+  var timeout = 600
+
   func validate() throws {
     guard afd || (tokens == .f32 && results == .f32) else {
       throw ValidationError("--afd-tokens and --afd-results need --afd.")
+    }
+    guard (1...1_000_000).contains(timeout) else {
+      throw ValidationError("--afd-timeout must be from 1 to 1000000 seconds; got \(timeout).")
     }
   }
 }

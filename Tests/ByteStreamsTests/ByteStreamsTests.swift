@@ -82,3 +82,56 @@ import Testing
     #expect(error?.message == "is not a regular file")
   }
 }
+
+/// What a file system says of a file that is open.
+@Suite struct SourceChangeTests {
+  private let directory: TemporaryDirectory
+  private let path: String
+
+  init() throws {
+    directory = try TemporaryDirectory()
+    path = directory.path("file")
+    try Data(repeating: 7, count: 100).write(to: URL(filePath: path))
+  }
+
+  private func change(_ body: () throws -> Void) throws -> SourceChange? {
+    let file = try InputFile(path)
+    #expect(file.change == nil)
+    // Reading is no change.
+    _ = try file.readBytes(0..<100)
+    #expect(file.change == nil)
+    try body()
+    #expect(MeteredSource(file, meter: Meter()).change == file.change)
+    return file.change
+  }
+
+  @Test func bytesThatAreWritten() throws {
+    let handle = try #require(FileHandle(forUpdatingAtPath: path))
+    #expect(try change { try handle.write(contentsOf: Data([1])) } == .content)
+    #expect(try change { try handle.truncate(atOffset: 50) } == .content)
+  }
+
+  @Test("whoever sets the time back is noticed, and cannot be told from one who changes names and modes")
+  func otherChanges() throws {
+    let files = FileManager.default
+    #expect(try change { try files.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path) } == .status)
+    #expect(try change { try files.linkItem(atPath: path, toPath: directory.path("other")) } == .status)
+    let date = try #require(try files.attributesOfItem(atPath: path)[.modificationDate] as? Date)
+    let whole = Date(timeIntervalSince1970: date.timeIntervalSince1970.rounded())
+    try files.setAttributes([.modificationDate: whole], ofItemAtPath: path)
+    let handle = try #require(FileHandle(forUpdatingAtPath: path))
+    #expect(
+      try change {
+        try handle.write(contentsOf: Data([1]))
+        try files.setAttributes([.modificationDate: whole], ofItemAtPath: path)
+      } == .status)
+  }
+
+  @Test("another file of its name is not the one that is read") func replacement() throws {
+    #expect(
+      try change {
+        try FileManager.default.removeItem(atPath: path)
+        try Data(repeating: 8, count: 100).write(to: URL(filePath: path))
+      } == .status)
+  }
+}

@@ -125,7 +125,7 @@ import Verification
       // Which of the eight numbers of the first lossy record, and what it becomes.
       (0, -1.0), (0, .infinity), (0, .nan), (1, .nan), (2, -1), (3, .infinity), (4, .nan), (4, -1),
       (4, .infinity), (5, .nan), (6, .nan), (6, .infinity), (6, -1), (0, 1e30), (4, 1e20), (3, 1e30),
-      (6, 1e30),
+      (6, 1e30), (0, 1e-12), (0, 1e-3), (1, 3), (2, 3), (3, 3),
     ] as [(Int, Double)])
   func sumsOfTheJournal(field: Int, value: Double) async throws {
     let values = (0..<16_384).map { Float($0 % 251) * 1e-4 }

@@ -255,6 +255,63 @@ import Testing
     #expect(refused > 0 && refused < 40)
   }
 
+  @Test("a source that is changed while it is read ends the conversion, and does not spoil what is kept")
+  func sourceChangedMeanwhile() async throws {
+    let source = harness.directory.path("source")
+    try FileManager.default.copyItem(atPath: tiny, toPath: source)
+    let reference = try await run(quantized, into: "reference")
+    let shard = try #require(try Checkpoint.open(source).files.last?.source.path)
+    let attributes = try FileManager.default.attributesOfItem(atPath: shard)
+    let date = try #require(attributes[.modificationDate] as? Date)
+    // The same bytes: only the time says that somebody has written them.
+    let error = await #expect(throws: CheckpointError.self) {
+      try await run(quantized, source: source) { _ in
+        try? FileManager.default.setAttributes(
+          [.modificationDate: date.addingTimeInterval(-3600)], ofItemAtPath: shard)
+      }
+    }
+    #expect(error?.code == .sourceChanged && error?.path == shard)
+    #expect(!FileSystem.isTaken("\(output)/manifest.json"))
+    let outcome = try await run(quantized, source: source)
+    #expect(outcome.reusedUnits > 0 && outcome.manifest == reference.manifest)
+    #expect(try contents(of: output) == contents(of: harness.directory.path("reference")))
+  }
+
+  @Test("a file beside the weights that has grown meanwhile is not cut to its old size")
+  func copyChangedMeanwhile() async throws {
+    let source = harness.directory.path("source")
+    try FileManager.default.copyItem(atPath: tiny, toPath: source)
+    let planned = try harness.plan(source, afd)
+    let copy = try #require(planned.plan.parts.flatMap(\.copies).first)
+    let handle = try #require(FileHandle(forUpdatingAtPath: "\(source)/\(copy.from)"))
+    try handle.seekToEnd()
+    try handle.write(contentsOf: Data("\n".utf8))
+    let error = await #expect(throws: CheckpointError.self) {
+      try await Conversion(planned, options: ConversionOptions(threads: 2)).run(into: output)
+    }
+    #expect(error?.code == .sourceChanged && error?.path?.hasSuffix(copy.from) == true)
+  }
+
+  @Test("a finished output that is not whole any more is not called complete", arguments: [0, 1, 2, 3])
+  func damagedFinishedOutput(kind: Int) async throws {
+    let manifest = try await run(afd).manifest
+    #expect(try await run(afd).wasComplete)
+    let file = try #require(manifest.plan.files.first { $0.bytes > 100_000 })
+    let path = "\(output)/\(file.path)"
+    switch kind {
+    case 0: try FileManager.default.removeItem(atPath: path)
+    case 1:
+      // Its size and its header are as they were.
+      let handle = try #require(FileHandle(forUpdatingAtPath: path))
+      try handle.seek(toOffset: UInt64(file.bytes / 2))
+      try handle.write(contentsOf: Data(repeating: 0, count: 4096))
+    case 2: try FileManager.default.removeItem(atPath: "\(output)/attention/manifest.json")
+    default: try FileManager.default.removeItem(atPath: "\(output)/attention/config.json")
+    }
+    let error = await resumeFails(afd)
+    #expect(error?.code == .digestMismatch && error?.remedy?.contains("--overwrite") == true, "\(kind)")
+  }
+
   @Test("resuming nothing starts; resuming something else is refused") func nothingToResume() async throws {
     try FileSystem.createDirectory(output)
     try FileSystem.writeAtomically([], to: "\(journal).writing")

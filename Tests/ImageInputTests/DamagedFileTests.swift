@@ -34,6 +34,50 @@ import Testing
     }
   }
 
+  @Test("the header is judged before anything is decoded") func judgement() throws {
+    for (name, isTurned) in [("rgb.png", false), ("progressive.jpg", false), ("cmyk.jpg", false)] {
+      // Damaged behind its header: decoding it would say so.
+      var whole = try bytes(name)
+      let image = try ImageFile.decode(whole)
+      whole.removeLast(whole.count / 3)
+      var seen: ImageHeader?
+      let refusal = CheckpointError(.unsupported, "too large")
+      #expect(throws: refusal) {
+        try ImageFile.decode(whole) { (header) throws(CheckpointError) in
+          seen = header
+          throw refusal
+        }
+      }
+      #expect(seen?.width == (isTurned ? image.height : image.width) && seen?.height == image.height)
+      #expect((seen?.decodingBytes ?? 0) >= 3 * image.width * image.height, "\(name)")
+    }
+  }
+
+  @Test("a JPEG of more scans than any encoder makes is refused") func scans() throws {
+    let whole = try bytes("progressive.jpg")
+    // Once more a last scan, of which nothing is left: each costs the decoder the whole picture.
+    let scan: [UInt8] = [0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]
+    let spoilt = whole.dropLast(2) + Array(repeating: scan, count: 65).joined() + whole.suffix(2)
+    let error = failure(Array(spoilt))
+    #expect(error?.code == .unsupported && error?.message.contains("scans") == true)
+    #expect(failure(whole) == nil)
+  }
+
+  @Test("what becomes of a picture is known, and refused, from its size alone") func crops() throws {
+    let processor = try Step3ImageProcessor()
+    func check(_ width: Int, _ height: Int, memory: Int) throws {
+      let header = ImageHeader(width: width, height: height, decodingBytes: 8 * width * height)
+      try processor.check(header, memory: memory)
+    }
+    // 756 crops of a stripe that is four pixels high when it has been scaled: two gigabytes of samples.
+    let error = #expect(throws: CheckpointError.self) { try check(22568, 32, memory: 2 << 30) }
+    #expect(error?.code == .unsupported && error?.message.contains("756 crops") == true)
+    #expect(throws: CheckpointError.self) { try check(32, 22568, memory: 2 << 30) }
+    #expect(throws: Never.self) { try check(4000, 3000, memory: 1 << 30) }
+    #expect(throws: CheckpointError.self) { try check(4000, 3000, memory: 64 << 20) }
+    #expect(throws: Never.self) { try check(640, 480, memory: 64 << 20) }
+  }
+
   @Test("a JPEG cut off anywhere is refused")
   func cutJPEG() throws {
     for name in ["baseline-420.jpg", "progressive.jpg", "cmyk.jpg"] {

@@ -89,6 +89,14 @@ internal import Tokenization
         rest:
           #","post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"x":{"id":"x","ids":[999],"tokens":["x"]}}}"#
       ))
+    let many = String(repeating: "97,", count: 200) + "97"
+    let piece = #"{"SpecialToken":{"id":"x","type_id":0}}"#
+    expectFailure(
+      .unsupported, "more than 256 tokens around every text",
+      document(
+        rest:
+          #","post_processor":{"type":"TemplateProcessing","single":[\#(piece),{"Sequence":{"id":"A","type_id":0}},\#(piece)],"special_tokens":{"x":{"id":"x","ids":[\#(many)],"tokens":["x"]}}}"#
+      ))
     let decoder = Array(
       #"{"pre_tokenizer":{"type":"ByteLevel"},"decoder":{"type":"Fuse"},"model":{"vocab":{},"merges":[]}}"#
         .utf8)

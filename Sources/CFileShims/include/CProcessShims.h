@@ -9,9 +9,20 @@
 /// closed peer instead of being killed. Returns 0 or an errno value.
 int cfs_socket_pair(int *first, int *second);
 
+/// Has `handler` called when a signal comes, unless whoever started the program wants that signal ignored (nohup).
+/// Returns 0 or an errno value.
+int cfs_catch_signal(int number, void (*handler)(int));
+
+/// Ends the process with that exit code when so many milliseconds have passed, whatever its threads are at then. May be
+/// called by a signal handler.
+void cfs_set_deadline(int milliseconds, int exit_code);
+
+/// How many bytes of address space this process may still map (`ulimit -v`); INT64_MAX without a limit.
+int64_t cfs_address_space_left(void);
+
 /// Starts the program at `path` with `arguments` (ended by NULL) and this process's environment. Its standard input is
 /// `input`, its standard output goes nowhere, its standard error is ours; it inherits no other descriptor that closes
-/// on exec. Signals are handled as by default. Returns 0 or an errno value.
+/// on exec. Signals are handled as by default, but for those to end that are ignored here. Returns 0 or an errno value.
 int cfs_spawn(const char *path, char *const *arguments, int input, int *process);
 
 /// Waits until `descriptor` can be read from (or written to), its peer is gone, or so many milliseconds have passed;

@@ -192,7 +192,8 @@ extension ErrorSums {
     // left of the difference is the sums' own rounding.
     let expanded = originalSquares - 2 * products + restoredSquares
     return squaredErrors <= Double(count) * largest * slack && largest <= squaredErrors * slack
-      && (expanded - squaredErrors).magnitude <= 1e-4 * (originalSquares + restoredSquares)
+      && (expanded - squaredErrors).magnitude <= 1e-8 * (originalSquares + restoredSquares) + 1e-4
+        * squaredErrors
       && products.magnitude <= originalSquares.squareRoot() * restoredSquares.squareRoot() * slack
   }
 }

@@ -55,7 +55,13 @@ extension OutputDirectory {
   }
 
   static func read(_ copy: ShardPlan.Copy, from source: any ByteStore) throws(CheckpointError) -> [UInt8] {
-    try source.open(copy.from).readBytes(0..<copy.bytes)
+    let file = try source.open(copy.from)
+    guard file.byteCount == copy.bytes else {
+      throw CheckpointError(
+        .sourceChanged, "has \(file.byteCount) bytes, and had \(copy.bytes) when the conversion was planned",
+        path: file.path, remedy: "bring it back and go on with --resume, or start afresh with --overwrite")
+    }
+    return try file.readBytes(0..<copy.bytes)
   }
 
   private func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) -> Manifest.FileRecord {

@@ -64,6 +64,7 @@ extension Conversion {
       let pipeline = try pipeline(
         ConversionPipeline.Scope(files: own), opened.outputs, journal, nil, meters, tally, progress)
       _ = try await journal.keeping { try await pipeline.run() }
+      try confirmSource { _ in }
       try journal.finishShare()
       return outcome(wasComplete: false)
     } catch let error as CheckpointError {
@@ -82,7 +83,7 @@ extension Conversion {
     let (meters, tally) = (StageMeters(), UnitTally())
     FileSystem.raiseOpenFileLimit()
     let (complete, sealing) = try opening(meters).seal(output)
-    if let complete { return try finished(complete, in: output) }
+    if let complete { return try await finished(complete, in: output, progress) }
     guard let sealing else { preconditionFailure("neither complete nor to be sealed") }
     let (plan, opened) = (planned.plan, sealing.opened)
     for (file, digests) in sealing.sources {

@@ -45,14 +45,16 @@ public struct Conversion: Sendable {
       checkpoint: checkpoint, planned: planned,
       identity: try JournalIdentity(plan, isArchive: options.archive), options: options, meter: meters.write,
       warn: warn)
-    let target: OutputOpening.Target
+    let found: OutputOpening.Result
     do throws(CheckpointError) {
-      switch try opening.open(output) {
-      case .complete(let manifest): return try finished(manifest, in: output)
-      case .writing(let opened): target = opened
-      }
+      found = try opening.open(output)
     } catch {
       throw OutputOpening.isBegun(output) ? error.resumable : error
+    }
+    let target: OutputOpening.Target
+    switch found {
+    case .complete(let manifest): return try await finished(manifest, in: output, progress)
+    case .writing(let opened): target = opened
     }
 
     let (directory, opened) = (target.directory, target.opened)
@@ -65,6 +67,7 @@ public struct Conversion: Sendable {
       let archive = archive(directory, opened, journal, progress)
       let pipeline = try pipeline(scope, opened.outputs, journal, archive, meters, tally, progress)
       let report = try await journal.keeping { try await pipeline.run() }
+      try confirmSource(warn)
       let outcome = try finish(directory, opened, report, archive, tally, meters)
       if target.isReplacement { try opening.finish(target.output, with: outcome.manifest) }
       return outcome
@@ -114,17 +117,46 @@ public struct Conversion: Sendable {
     let outputs = plan.files.map { OutputFile(discarding: $0.path, byteCount: $0.bytes) }
     let report = try await pipeline(ConversionPipeline.Scope(), outputs, nil, nil, meters, tally, progress)
       .run()
+    try confirmSource { _ in }
     return ConversionOutcome(
       manifest: Manifest(plan: plan, report: report, documents: []), archive: nil,
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
-  /// An output that is complete already: nothing to do.
-  func finished(_ manifest: Manifest, in output: String) throws(CheckpointError) -> ConversionOutcome {
+  /// An output that is complete already: nothing to do, if it is whole.
+  ///
+  /// - Throws: `.digestMismatch` for one that is not, or was made of other files than are expected; `.inputOutput`.
+  func finished(
+    _ manifest: Manifest, in output: String,
+    _ progress: @escaping @Sendable (ConversionProgress) -> Void
+  ) async throws -> ConversionOutcome {
     try options.expectedDigests?.check(manifest, of: checkpoint.store)
-    let archive = options.archive ? try ArchiveDirectory(in: DirectoryStore(output))?.manifest : nil
+    let directory = DirectoryStore(output)
+    let archived = try ArchiveDirectory(in: directory)
+    try await FinishedFiles(manifest, in: archived ?? directory as any ByteStore)
+      .check(threads: options.threads, progress)
+    let archive = options.archive ? archived?.manifest : nil
     return ConversionOutcome(
       manifest: manifest, archive: archive, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
+  }
+
+  /// Checks at the end that the files which were read are those that were opened.
+  ///
+  /// - Throws: `.sourceChanged`; what was made of its old and its new bytes is told apart by --resume.
+  func confirmSource(_ warn: (String) -> Void) throws(CheckpointError) {
+    for file in checkpoint.files where !file.isDerived {
+      switch file.source.change {
+      case nil: break
+      case .content:
+        throw CheckpointError(
+          .sourceChanged, "was changed while it was read", path: file.source.path,
+          remedy: "bring it back and go on with --resume, or start afresh with --overwrite")
+      case .status:
+        warn(
+          "\(file.source.path): its names or its mode were changed while it was read, or its bytes and then its "
+            + "time; --expect-sha256 would tell")
+      }
+    }
   }
 
   /// The files of a source elsewhere that need not be fetched again: an earlier run read them to their ends, they are

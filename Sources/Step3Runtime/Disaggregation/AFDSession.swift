@@ -22,6 +22,8 @@ public struct AFDOptions: Sendable {
   /// No message is longer, in bytes; a longer batch goes in several. Each process holds a message, its decoded tokens and
   /// their partial sums, and the attention side a partial sum per rank, beside the tiles of weights that it multiplies.
   public var maximumMessageBytes = 256 << 20
+  /// How long a rank may say nothing while something is expected of it; `nil` for ever.
+  public var silence: Duration? = .seconds(600)
   /// The program that runs ``FFNWorker``; `nil` for the one that runs now.
   public var workerExecutable: String?
   /// What it is told before `--part` and `--threads`.
@@ -149,10 +151,10 @@ extension AFDSession {
     _ part: PartitionSet.Part, of set: PartitionSet, _ options: AFDOptions
   ) throws -> RemoteRank {
     if let connect = options.connect {
-      let stream = FrameStream(owning: try connect(part.path))
+      let stream = FrameStream(owning: try connect(part.path), silence: options.silence)
       return RemoteRank(name: part.name, identity: part.identity, stream: stream, process: nil)
     }
-    let (own, other) = try FrameStream.pair()
+    let (own, other) = try FrameStream.pair(silence: options.silence)
     let threads = options.threadsPerWorker ?? max(1, AFDOptions.processors / set.ffn.count)
     // Our copy of the worker's end is closed only when the worker has its own.
     let process = try withExtendedLifetime(other) {

@@ -1,12 +1,17 @@
 internal import CFileShims
 internal import Synchronization
-internal import TensorFormats
+public import TensorFormats
 
 #if canImport(Glibc)
 internal import Glibc
 #else
 internal import Darwin
 #endif
+
+extension CheckpointError.Code {
+  /// Another process does not answer.
+  public static let unresponsive = Self(rawValue: "unresponsive")
+}
 
 /// Whole messages over a connected stream socket. Waiting ends when the task that waits is cancelled.
 ///
@@ -15,6 +20,8 @@ internal import Darwin
 final class FrameStream: Sendable {
   /// The connected socket.
   let descriptor: CInt
+  /// How long the other side may say nothing while something is expected of it; `nil` for ever.
+  private let silence: Duration?
   private let sent = Atomic(0)
   private let received = Atomic(0)
 
@@ -24,18 +31,22 @@ final class FrameStream: Sendable {
   private static let piece = 1 << 20
 
   /// Takes over a connected socket: it is closed when this object goes.
-  init(owning descriptor: CInt) { self.descriptor = descriptor }
+  init(owning descriptor: CInt, silence: Duration? = nil) {
+    self.descriptor = descriptor
+    self.silence = silence
+  }
 
   deinit { close(descriptor) }
 
   /// Two connected ends. No program that is started inherits them.
   ///
+  /// - Parameter silence: How long the first may wait for the second.
   /// - Throws: `.inputOutput`.
-  static func pair() throws(CheckpointError) -> (FrameStream, FrameStream) {
+  static func pair(silence: Duration? = nil) throws(CheckpointError) -> (FrameStream, FrameStream) {
     var (first, second): (CInt, CInt) = (-1, -1)
     let failure = unsafe cfs_socket_pair(&first, &second)
     guard failure == 0 else { throw broken("no connection can be made", failure) }
-    return (FrameStream(owning: first), FrameStream(owning: second))
+    return (FrameStream(owning: first, silence: silence), FrameStream(owning: second))
   }
 
   /// Bytes sent and received so far.
@@ -91,6 +102,7 @@ extension FrameStream {
 extension FrameStream {
   private func sendAll(_ bytes: [UInt8]) throws {
     var done = 0
+    var last = ContinuousClock.now
     while done < bytes.count {
       let moved = unsafe bytes.withUnsafeBytes { source in
         unsafe cfs_send(descriptor, source.baseAddress.unsafelyUnwrapped + done, source.count - done)
@@ -98,8 +110,10 @@ extension FrameStream {
       if moved >= 0 {
         done += Int(moved)
         sent.wrappingAdd(Int(moved), ordering: .relaxed)
+        last = .now
         continue
       }
+      try checkSilence(since: last)
       try pause(after: CInt(-moved), "sending failed") { cfs_wait_writable(descriptor, Self.patience) }
     }
   }
@@ -110,6 +124,7 @@ extension FrameStream {
   private func receive(_ count: Int, into bytes: inout [UInt8]) throws -> Bool {
     let end = bytes.count + count
     var done = bytes.count
+    var last = ContinuousClock.now
     bytes.append(contentsOf: repeatElement(0, count: count))
     while done < end {
       let moved = unsafe bytes.withUnsafeMutableBytes { target in
@@ -118,14 +133,24 @@ extension FrameStream {
       if moved > 0 {
         done += Int(moved)
         received.wrappingAdd(Int(moved), ordering: .relaxed)
+        last = .now
       } else if moved == 0 {
         bytes.removeLast(end - done)
         return false
       } else {
+        try checkSilence(since: last)
         try pause(after: CInt(-moved), "receiving failed") { cfs_wait_readable(descriptor, Self.patience) }
       }
     }
     return true
+  }
+
+  /// - Throws: `.unresponsive` if the other side has said nothing for too long.
+  func checkSilence(since last: ContinuousClock.Instant) throws(CheckpointError) {
+    guard let silence, last.duration(to: .now) > silence else { return }
+    throw CheckpointError(
+      .unresponsive, "it has said nothing for \(silence.components.seconds) seconds",
+      remedy: "look what its process waits for, or give it more time with --afd-timeout")
   }
 
   private func pause(after code: CInt, _ what: String, _ wait: () -> CInt) throws {

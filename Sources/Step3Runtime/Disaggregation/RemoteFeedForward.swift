@@ -143,11 +143,13 @@ extension RemoteFeedForward {
   private func ready(of waiting: [Int]) throws -> [Int] {
     let descriptors = waiting.map { ranks[$0].stream.descriptor }
     var flags = [UInt8](repeating: 0, count: waiting.count)
+    let start = ContinuousClock.now
     while true {
       try Task.checkCancellation()
       let result = unsafe cfs_wait_any_readable(descriptors, &flags, descriptors.count, 100)
       if result < 0 { throw FrameStream.broken("waiting failed", -result) }
       if result > 0 { return zip(waiting, flags).filter { $0.1 != 0 }.map(\.0) }
+      for index in waiting { try ranks[index].named { try ranks[index].stream.checkSilence(since: start) } }
     }
   }
 

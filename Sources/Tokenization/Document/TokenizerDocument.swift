@@ -188,6 +188,9 @@ struct TokenizerDocument {
     }
   }
 
+  /// No published tokenizer puts more than two around a text.
+  private static let mostTemplateTokens = 256
+
   /// The template of a single text: special tokens around it.
   private mutating func readTemplate(_ step: PipelineStep) throws(CheckpointError) {
     guard case .array(let pieces)? = step.object.value("single") else {
@@ -211,6 +214,12 @@ struct TokenizerDocument {
             .malformed, "\(place)SpecialToken: expected '\(name.printable)' in special_tokens")
         }
         let ids = try entry.integers("ids", in: 0...highestID)
+        // A few bytes name a list of any length, and may do so again and again.
+        guard prefix.count + suffix.count + ids.count <= Self.mostTemplateTokens else {
+          throw CheckpointError(
+            .unsupported,
+            "\(place)SpecialToken: more than \(Self.mostTemplateTokens) tokens around every text")
+        }
         if hasText { suffix += ids } else { prefix += ids }
       } else {
         throw CheckpointError(.malformed, "\(place) expected Sequence or SpecialToken, found neither")

@@ -215,6 +215,21 @@ struct DisaggregationFaultTests {
     for id in ids { #expect(!isThere(id)) }
   }
 
+  @Test(
+    "a worker that hangs ends the run with its part's name, after as long as is allowed", arguments: [0, 1])
+  func silent(_ victim: Int) async throws {
+    let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
+    let processes = Processes()
+    let trigger = Trigger(stage: .feedForwardInput, layer: 2) { processes.signal(victim, SIGSTOP) }
+    let session = try parts.start({ $0.silence = .seconds(5) }, observer: trigger)
+    let ids = session.ranks.compactMap(\.process)
+    processes.ids.withLock { $0 = ids }
+    let error = try #require(throws: CheckpointError.self) { try parts.logits(session.model) }
+    #expect(error.code == .unresponsive && error.remedy?.contains("--afd-timeout") == true)
+    #expect(error.message.hasPrefix("FFN part \(session.ranks[victim].part): it has said nothing"))
+    for id in ids { #expect(!isThere(id)) }
+  }
+
   @Test("a worker that does not answer does not keep a session from closing")
   func stopped() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))

@@ -1,0 +1,148 @@
+"""One call of the system fails, every time another one: what is left is complete or says that it is not."""
+
+import errno
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import FIXTURES, TOOLS
+
+TINY = FIXTURES / "checkpoints" / "tiny"
+SHIM = pathlib.Path(__file__).with_name("fault_shim.c")
+CONVERSION = ["--to", "gguf", "--quantize", "Q8_0", "--max-shard-size", "2MB", "--threads", "2"]
+
+
+@pytest.fixture(scope="session")
+def faulty(tools, tmp_path_factory):
+    """Runs a tool one of whose calls fails, and says whether it was called as often as that."""
+    compiler = shutil.which("cc") or shutil.which("clang")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("faults are injected with LD_PRELOAD, which takes a C compiler on Linux")
+    directory = tmp_path_factory.mktemp("shim")
+    library = directory / "fault_shim.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
+
+    def run(call, code, number, text, name, *arguments):
+        log = directory / "log"
+        log.unlink(missing_ok=True)
+        environment = os.environ | {
+            "LD_PRELOAD": str(library), "STEP3_FAULT": f"{call}:{code}:{number}:{text}", "STEP3_FAULT_LOG": str(log)}
+        command = [str(TOOLS / name), *map(str, arguments)]
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        return result, log.exists()
+
+    return run
+
+
+def contents(directory):
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def reference(tools, tmp_path_factory):
+    output = tmp_path_factory.mktemp("reference") / "output"
+    tools.convert(TINY, output, *CONVERSION)
+    return contents(output)
+
+
+@pytest.mark.parametrize("call", ["fsync", "pwrite", "rename"])
+def test_what_could_not_be_written_is_never_taken_for_written(tools, faulty, reference, tmp_path, call):
+    """Also where a second attempt would have been called a success, as Linux does with fsync."""
+    for number in range(200):
+        output = tmp_path / str(number)
+        # Files of the output have names of their own; the path of a directory ends in that of the output.
+        result, failed = faulty(call, errno.EIO, number, output if call == "fsync" else "", "step3-convert", TINY, output, *CONVERSION)
+        if not failed:
+            assert result.returncode == 0 and number > 3
+            return
+        assert result.returncode == 74, f"{call} {number}: {result.stderr}"
+        # What looks complete is.
+        if (output / "manifest.json").exists():
+            assert tools.run("step3-verify", "checksums", output).returncode == 0, f"{call} {number}"
+        resumed = tools.run("step3-convert", TINY, output, *CONVERSION, "--resume")
+        assert resumed.returncode == 0, f"{call} {number}: {resumed.stderr}"
+        assert contents(output) == reference, f"{call} {number}"
+        shutil.rmtree(output)
+    pytest.fail(f"{call} is called without end")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["mkdir", "create"])
+def test_a_full_disk_is_no_mistake_of_the_user(faulty, tmp_path, call, code):
+    """It ends with 74 wherever it shows, not with 73, which is for what is in the way."""
+    arguments = ["--to", "safetensors", "--quantize", "BF16", "--partition", "afd", "--ffn-ep", "2"]
+    for number in range(100):
+        output = tmp_path / str(number)
+        # Journals are created beside the directory's other files, by their names alone.
+        result, failed = faulty(call, code, number, "", "step3-convert", TINY, output, *arguments)
+        if not failed:
+            assert result.returncode == 0 and number > 2
+            return
+        assert result.returncode == 74, f"{call} {number}: {result.stderr}"
+        assert os.strerror(code) in result.stderr and "free some space" in result.stderr
+        shutil.rmtree(output, ignore_errors=True)
+    pytest.fail(f"{call} is called without end")
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "opendir", "readdir"])
+def test_a_device_that_fails_is_no_difference(tools, faulty, tmp_path, call):
+    """checksums does not call files changed that it could not read, nor an output without a manifest well-formed."""
+    output = tmp_path / "output"
+    tools.convert(TINY, output, *CONVERSION)
+    for number in range(200):
+        result, failed = faulty(call, errno.EIO, number, output, "step3-verify", "checksums", output)
+        if not failed:
+            assert result.returncode == 0 and number > 0
+            return
+        assert result.returncode == 74, f"{call} {number}: {result.stdout}{result.stderr}"
+        assert os.strerror(errno.EIO) in result.stdout + result.stderr
+    pytest.fail(f"{call} is called without end")
+
+
+def test_overwrite_checks_before_it_removes(tools, reference, tmp_path):
+    """A list that does not fit, and a disk that is too small, leave the old output as it was."""
+    output = tmp_path / "output"
+    tools.convert(TINY, output, *CONVERSION)
+    expected = tmp_path / "SHA256SUMS"
+    for text, code in [("0" * 64 + "  model-99999.safetensors\n", 66), ("no list\n", 65)]:
+        expected.write_text(text)
+        for options in [["--overwrite"], ["--overwrite", "--quantize", "Q4_K"]]:
+            result = tools.run("step3-convert", TINY, output, *CONVERSION, *options, "--expect-sha256", expected)
+            assert result.returncode == code, result.stderr
+            assert contents(output) == reference
+
+
+def test_resuming_what_is_complete_looks_whether_it_is(tools, reference, tmp_path):
+    output = tmp_path / "output"
+    tools.convert(TINY, output, *CONVERSION)
+    again = ["step3-convert", TINY, output, *CONVERSION, "--resume"]
+    assert "is whole" in tools.run(*again).stdout
+    weights = max(output.glob("*.gguf"), key=lambda path: path.stat().st_size)
+    whole = weights.read_bytes()
+    for spoilt in [None, whole[:-1], whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)]:
+        weights.unlink()
+        if spoilt is not None:
+            weights.write_bytes(spoilt)
+        result = tools.run(*again)
+        assert result.returncode in (65, 73) and weights.name in result.stderr
+        weights.write_bytes(whole)
+    assert contents(output) == reference
+
+
+def test_a_slash_behind_the_output(tools, reference, tmp_path):
+    tools.convert(TINY, f"{tmp_path}/output/", *CONVERSION)
+    assert contents(tmp_path / "output") == reference
+
+
+def test_a_name_that_is_no_text(tools, tmp_path):
+    """Names have to be UTF-8; others are refused as what they are, not as files that are not there."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(name)
+    for tool in [["step3-inspect", "list"], ["step3-convert", "plan"], ["step3-verify", "checksums"]]:
+        result = subprocess.run([TOOLS / tool[0], tool[1], name], capture_output=True, check=False, timeout=60)
+        assert result.returncode == 64 and b"UTF-8" in result.stderr
