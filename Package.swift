@@ -39,6 +39,7 @@ let package = Package(
     .library(name: "Step3Model", targets: ["Step3Model"]),
     .library(name: "StoredWeights", targets: ["StoredWeights"]),
     .library(name: "Step3Runtime", targets: ["Step3Runtime"]),
+    .library(name: "Calibration", targets: ["Calibration"]),
     .library(name: "ShardPlanning", targets: ["ShardPlanning"]),
     .library(name: "Conversion", targets: ["Conversion"]),
     .library(name: "Tokenization", targets: ["Tokenization"]),
@@ -182,6 +183,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "Calibration",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "StoredWeights", "Step3Runtime", "ShardPlanning", "Conversion", "ParallelWork",
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Archiving",
       dependencies: [
         "Archives", "TensorFormats", "ByteStreams", "JSON", "Safetensors", "GGUF", "Checkpoint", "Conversion",
@@ -222,9 +230,9 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "Locations", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
-        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats",
-        argumentParser,
+        "Archives", "Archiving", "Calibration", "Locations", "ParallelWork", "CommandSupport", "Conversion",
+        "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model",
+        "Step3Runtime", "StoredWeights", "Tokenization", "ByteStreams", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -352,6 +360,10 @@ let package = Package(
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
       ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "CalibrationTests",
+      dependencies: ["Calibration", "Quantization", "Step3Runtime", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
     .testTarget(
       name: "ArchivingTests",

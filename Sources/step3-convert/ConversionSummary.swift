@@ -1,4 +1,5 @@
 import Archives
+import Calibration
 import CommandSupport
 import Conversion
 import ShardPlanning
@@ -30,6 +31,10 @@ struct ConversionSummary: Encodable {
   let notes: PlanNotes
   /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
   let engines: PlannedEngines?
+  /// The matrices that were rounded to nearest though a calibration was asked for; `nil` where none was made.
+  let roundedToNearest: [CalibrationFallback]?
+  /// How the codes were chosen, where that was by a text.
+  let calibration: ShardPlan.Calibration?
 
   struct Worst: Encodable {
     let tensor: String
@@ -38,8 +43,13 @@ struct ConversionSummary: Encodable {
     let maximumAbsoluteError: Double
   }
 
-  init(_ outcome: ConversionOutcome, output: String?, engines: PlannedEngines?, seconds: Double) {
+  init(
+    _ outcome: ConversionOutcome, output: String?, engines: PlannedEngines?, seconds: Double,
+    roundedToNearest: [CalibrationFallback]? = nil
+  ) {
     self.engines = engines
+    self.roundedToNearest = roundedToNearest
+    calibration = outcome.manifest.plan.request.calibration
     let manifest = outcome.manifest
     self.output = output
     rootDigest = output == nil ? nil : manifest.digest
@@ -89,6 +99,11 @@ struct ConversionSummary: Encodable {
       let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
       text += "  \(NumberText.decimals(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
       text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
+    }
+    if let calibration {
+      text += "  codes by \(calibration.method.rawValue), \(calibration.tokens) tokens"
+      if let roundedToNearest { text += "; \(roundedToNearest.count) matrices rounded to nearest" }
+      text += "\n"
     }
     if !worst.isEmpty {
       text += "  largest relative errors:\n"

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Calibration
 import Checkpoint
 import CommandSupport
 import Conversion
@@ -24,6 +25,8 @@ struct Convert: ToolCommand {
 
   @OptionGroup var planning: PlanningOptions
 
+  @OptionGroup(title: "Calibration") var method: MethodOptions
+
   @OptionGroup var running: RunningOptions
 
   @Option(
@@ -33,7 +36,14 @@ struct Convert: ToolCommand {
 
   @OptionGroup var common: CommonOptions
 
-  func validate() throws { try running.validate(archiving: planning.to == .archive) }
+  func validate() throws {
+    try running.validate(archiving: planning.to == .archive)
+    guard method.method != nil else { return }
+    if planning.imatrix != nil {
+      throw ValidationError("--method measures what --imatrix would say; give one of them.")
+    }
+    if running.discardOutput { throw ValidationError("--method does not go with --discard-output.") }
+  }
 
   func run() async throws {
     var running = running
@@ -41,13 +51,18 @@ struct Convert: ToolCommand {
     let location = try common.location(source, keeping: running.keepSource)
     let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
-    let planned = try planning.plan(checkpoint)
+    let input = try method.input(for: checkpoint)
+    let planned = try planning.plan(checkpoint, calibration: method.described(input))
     try planning.require(planned.plan)
     // The loaders' rules need the plan only, so they are asked before hours of work.
     if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }
-    try await PlannedRun(
-      planned: planned, checkpoint: checkpoint, output: output, running: running, common: common
-    ).run()
+    var run = PlannedRun(
+      planned: planned, checkpoint: checkpoint, output: output, running: running, common: common)
+    if let input {
+      try await run.run(calibratedWith: input)
+    } else {
+      try await run.run()
+    }
     if !running.dryRun { try location.completeKept() }
   }
 }

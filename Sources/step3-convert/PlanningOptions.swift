@@ -162,7 +162,9 @@ struct PlanningOptions: ParsableArguments {
   }
 
   /// Plans the conversion of a checkpoint.
-  func plan(_ checkpoint: Checkpoint) throws(CheckpointError) -> PlannedConversion {
+  func plan(
+    _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil
+  ) throws(CheckpointError) -> PlannedConversion {
     let to = to.format(for: checkpoint)
     if tokenizerPre != nil, to != .gguf {
       throw CheckpointError(
@@ -181,7 +183,8 @@ struct PlanningOptions: ParsableArguments {
       request: ShardPlan.Request(
         format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
         maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
-        exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite),
+        exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite,
+        calibration: calibration),
       recipe: recipe, importance: importance)
   }
 

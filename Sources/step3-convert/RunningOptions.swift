@@ -1,8 +1,10 @@
 import ArgumentParser
+import Calibration
 import Checkpoint
 import CommandSupport
 import Conversion
 import ShardPlanning
+import Step3Runtime
 import TensorFormats
 
 /// What a run may use and what becomes of OUTPUT: the options of everything that converts.
@@ -80,6 +82,42 @@ struct PlannedRun {
   let output: String
   let running: RunningOptions
   let common: CommonOptions
+  /// Codes that were made before.
+  private var prepared: (any PreparedCodes)?
+  /// The matrices that a calibration could not do as asked.
+  private var fallbacks: [CalibrationFallback]?
+
+  init(
+    planned: PlannedConversion, checkpoint: Checkpoint, output: String, running: RunningOptions,
+    common: CommonOptions
+  ) {
+    self.planned = planned
+    self.checkpoint = checkpoint
+    self.output = output
+    self.running = running
+    self.common = common
+  }
+
+  /// Makes the codes that the plan asks to be calibrated, and runs it.
+  ///
+  /// - Throws: What the calibration throws, and as ``run()``.
+  mutating func run(calibratedWith input: CalibrationInput) async throws {
+    do {
+      let calibration = try GPTQCalibration(
+        planned, input,
+        options: RuntimeOptions(threads: common.threadCount, memory: running.memory.bytes))
+      guard !running.dryRun, try !conversion().checkPlace(output) else { return try await run() }
+      let outcome = try await CalibratedRun(
+        calibration: calibration, output: output, running: running, common: common
+      ).run()
+      prepared = outcome.codes
+      fallbacks = outcome.fallbacks
+      try await run()
+      try outcome.remove()
+    } catch let error as CheckpointError {
+      throw checkpoint.locating(error)
+    }
+  }
 
   /// - Throws: What the conversion throws; an interruption ends the process as one.
   func run() async throws {
@@ -144,7 +182,8 @@ struct PlannedRun {
         overwrite: running.overwrite,
         resume: running.resume, syncEvery: running.syncEvery.bytes, archive: running.archive,
         expectedDigests: try running.expectSHA256.map(ExpectedDigests.init(path:))
-          ?? ExpectedDigests(ofSet: checkpoint) ?? ExpectedDigests(publishedFor: checkpoint)))
+          ?? ExpectedDigests(ofSet: checkpoint) ?? ExpectedDigests(publishedFor: checkpoint)),
+      prepared: prepared)
   }
 
   /// Does something with the conversion, shows how far it is, and lets the user interrupt it.
@@ -185,7 +224,8 @@ struct PlannedRun {
   ) throws {
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))
     try ConversionSummary(
-      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds
+      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds,
+      roundedToNearest: fallbacks
     ).print(json: common.json)
   }
 

@@ -19,12 +19,15 @@ struct Step3Convert: AsyncParsableCommand {
         step3-convert plan step3 --to gguf --quantize BF16 --json
         step3-convert plan step3 --to gguf --quantize Q4_K_M --output plan.json
         step3-convert run plan.json step3-q4
+        step3-convert calibrate step3 step3.imatrix.gguf --text calibration.txt
         step3-convert archive step3 step3-archive
 
       The source is a checkpoint directory, one .safetensors or .gguf file, or the first file of a split GGUF.
       """,
     version: toolkitVersion,
-    subcommands: [Convert.self, Plan.self, Run.self, Recipes.self, Archive.self, Restore.self],
+    subcommands: [
+      Convert.self, Plan.self, Run.self, Calibrate.self, Recipes.self, Archive.self, Restore.self,
+    ],
     defaultSubcommand: Convert.self)
 
   static func main() async { await CommandLineTool.run(Self.self) }

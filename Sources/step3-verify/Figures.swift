@@ -1,4 +1,5 @@
 internal import TensorFormats
+internal import Verification
 
 /// A figure with four digits that count.
 func number(_ value: Double) -> String {
@@ -12,6 +13,14 @@ func number(_ value: Double) -> String {
   while abs(mantissa) < 1 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
   return "\(NumberText.decimals(mantissa, 2))e\(exponent)"
 }
+
+/// A figure and its standard error, if there is one.
+func number(_ value: Double, _ error: Double?) -> String {
+  error.map { "\(number(value)) +- \(number($0))" } ?? number(value)
+}
+
+/// The same.
+func number(_ estimate: Estimate) -> String { number(estimate.value, estimate.standardError) }
 
 /// A share as a percentage.
 func percent(_ share: Double) -> String {

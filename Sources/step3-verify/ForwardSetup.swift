@@ -59,7 +59,7 @@ struct ForwardSetup {
     for list in prompts.tokens { all.append(try PromptOptions.ids(list)) }
     for path in prompts.tokensFile { all += try TokenFile.read(path) }
     if !prompts.prompt.isEmpty {
-      let tokenizer = try Self.tokenizer(of: runner.model.weights.checkpoint)
+      let tokenizer = try Tokenizer(of: runner.model.weights.checkpoint)
       var left = images[...]
       for text in prompts.prompt { all.append(try ids(of: text, tokenizer, &left)) }
       guard left.isEmpty else {
@@ -105,29 +105,6 @@ struct ForwardSetup {
       }
     }
     return (try PixelValues(images), images)
-  }
-
-  /// The checkpoint's tokenizer: the file beside the weights, or what a GGUF file says.
-  static func tokenizer(of checkpoint: Checkpoint) throws(CheckpointError) -> Tokenizer {
-    if let metadata = checkpoint.ggufMetadata {
-      do throws(CheckpointError) {
-        if let stated = try Step3Tokenizer(metadata: metadata) { return try Tokenizer(stated) }
-      } catch {
-        throw error.at(path: checkpoint.mainFilePath)
-      }
-    }
-    // In a partition set it lies with the attention part.
-    let stores = [checkpoint.store] + checkpoint.parts.map(\.checkpoint.store)
-    var failure: CheckpointError?
-    for store in stores {
-      do throws(CheckpointError) {
-        return try Tokenizer(in: store)
-      } catch {
-        guard error.code == .notFound else { throw error }
-        failure = failure ?? error
-      }
-    }
-    throw failure ?? CheckpointError(.notFound, "has no tokenizer", path: checkpoint.path)
   }
 
   /// The tokens of a text, each placeholder replaced by the tokens of the next picture.

@@ -16,11 +16,15 @@ struct Logits: ToolCommand {
       first layer and in it the first tensor are named at which the candidate leaves the error that its formats have; \
       with --bisect such a fault alone makes the exit code 1.
 
+      Figures come with their standard errors, as far as the text has several sequences. --compare tells two candidates \
+      apart honestly: by what each makes of the same tokens.
+
       Weights are read once per model and pass through; memory is what --memory says.
 
       Examples:
         step3-verify logits step3-q4 --reference step3 --prompt "The lighthouse keeper" --max-mean-kl 0.05
         step3-verify logits step3-fp8 --reference logits.safetensors --max-kl 0.02 --min-top1 0.97
+        step3-verify logits step3-gptq --compare step3-rtn --reference step3 --tokens-file held-out.safetensors
       """)
 
   @Argument(help: "The checkpoint to check.", completion: .file())
@@ -31,6 +35,14 @@ struct Logits: ToolCommand {
     help: ArgumentHelp("The checkpoint it was made from, or a file of logits.", valueName: "path"),
     completion: .file())
   var reference: String
+
+  @Option(
+    name: .customLong("compare"),
+    help: ArgumentHelp(
+      "A second candidate: the same figures of it, and how it differs from the first, position by position.",
+      valueName: "other"),
+    completion: .file())
+  var other: String?
 
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
@@ -96,11 +108,12 @@ struct Logits: ToolCommand {
     let opened = try candidateSetup.open(candidate)
     defer { opened.close() }
     let runner = opened.runner
+    let second = try other.map { try setup.runner($0) }
     // What a file's logits are of need not be said again.
     let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
     let input = try setup.input(for: runner, fallback: fallback)
     let start = ContinuousClock.now
-    let outcome = try await Interruption.cancelling { try await compare(runner, source, input) }
+    let outcome = try await Interruption.cancelling { try await compare(runner, second, source, input) }
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let document = LogitsDocument(
       ok: outcome.ok, report: outcome.report, failure: outcome.failure, bisection: outcome.bisection,
@@ -109,7 +122,7 @@ struct Logits: ToolCommand {
       try StandardStream.output.write(json: document)
     } else {
       try StandardStream.output.write(
-        LogitsText(document, candidate: candidate, reference: reference).text(
+        LogitsText(document, candidate: candidate, other: other, reference: reference).text(
           width: StandardStream.output.columns))
     }
     if !outcome.ok { throw CommandLineTool.end(.checkFailed) }
@@ -138,9 +151,11 @@ struct Logits: ToolCommand {
   }
 
   private func compare(
-    _ runner: ModelRunner, _ source: LogitsVerification.Reference, _ input: ForwardInput
+    _ runner: ModelRunner, _ second: ModelRunner?, _ source: LogitsVerification.Reference,
+    _ input: ForwardInput
   ) async throws -> Outcome {
-    let verification = try LogitsVerification(candidate: runner, reference: source, input: input)
+    let verification = try LogitsVerification(
+      candidate: runner, other: second, reference: source, input: input)
     let file = try dump.map {
       try LogitsDump($0, tokens: input.batch.tokens, vocabulary: runner.model.text.vocabularySize)
     }
@@ -159,7 +174,7 @@ struct Logits: ToolCommand {
       guard case .model = source, !afd.afd else { throw error }
       outcome.failure = "\(error)"
     }
-    outcome.bytesRead = runner.model.products.bytesRead
+    outcome.bytesRead = runner.model.products.bytesRead + (second?.model.products.bytesRead ?? 0)
     guard case .model(let other) = source else { return outcome }
     if !afd.afd, bisect || !outcome.ok {
       let search = Bisection(reference: other, candidate: runner, input: input)
@@ -167,7 +182,9 @@ struct Logits: ToolCommand {
         try await search.run(monitor: $0)
       }
     }
-    outcome.bytesRead = runner.model.products.bytesRead + other.model.products.bytesRead
+    outcome.bytesRead =
+      runner.model.products.bytesRead + (second?.model.products.bytesRead ?? 0)
+      + other.model.products.bytesRead
     return outcome
   }
 

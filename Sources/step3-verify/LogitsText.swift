@@ -39,11 +39,13 @@ struct LogitsDocument: Encodable {
 struct LogitsText {
   private let document: LogitsDocument
   private let candidate: String
+  private let other: String?
   private let reference: String
 
-  init(_ document: LogitsDocument, candidate: String, reference: String) {
+  init(_ document: LogitsDocument, candidate: String, other: String? = nil, reference: String) {
     self.document = document
     self.candidate = candidate
+    self.other = other
     self.reference = reference
   }
 
@@ -70,27 +72,42 @@ struct LogitsText {
   }
 
   private func measures(_ report: LogitsReport, width: Int?) -> String {
-    var table = TextTable([.init("measure"), .init("value", .right)])
-    table.append(["tokens", "\(report.tokens)"])
-    table.append(["KL divergence, mean", number(report.kl.mean)])
-    table.append(["KL divergence, median", number(report.kl.median)])
-    table.append(["KL divergence, 99 %", number(report.kl.p99)])
-    table.append(["KL divergence, largest", number(report.kl.max)])
-    table.append(["same top-1 token", percent(report.top1Agreement)])
-    table.append(["overlap of the top 5", percent(report.top5Overlap)])
-    table.append(["difference of logits, largest", number(report.maxAbsError)])
-    table.append(["difference of logits, mean", number(report.meanAbsError)])
+    let other = report.compared
+    var table = TextTable(
+      [.init("measure"), .init(other == nil ? "value" : "first", .right)]
+        + (other == nil ? [] : [.init("second", .right), .init("second - first", .right)]))
+    func row(_ name: String, _ value: String, _ second: String? = nil, _ difference: String? = nil) {
+      table.append([name, value] + (other == nil ? [] : [second ?? "", difference ?? ""]))
+    }
+    row("tokens", "\(report.tokens)")
+    row(
+      "KL divergence, mean", number(report.kl.mean, report.kl.standardError),
+      other.map { number($0.kl.mean, $0.kl.standardError) }, other.map { number($0.klDifference) })
+    row("KL divergence, median", number(report.kl.median), other.map { number($0.kl.median) })
+    row("KL divergence, 99 %", number(report.kl.p99), other.map { number($0.kl.p99) })
+    row("KL divergence, largest", number(report.kl.max), other.map { number($0.kl.max) })
+    row("same top-1 token", percent(report.top1Agreement), other.map { percent($0.top1Agreement) })
+    row("overlap of the top 5", percent(report.top5Overlap), other.map { percent($0.top5Overlap) })
+    row("difference of logits, largest", number(report.maxAbsError), other.map { number($0.maxAbsError) })
+    row("difference of logits, mean", number(report.meanAbsError))
     if let perplexity = report.perplexity.reference {
-      table.append(["perplexity, reference", number(perplexity)])
+      row("perplexity, reference", number(perplexity))
     }
     if let perplexity = report.perplexity.candidate {
-      table.append(["perplexity, candidate", number(perplexity)])
+      row(
+        "perplexity, candidate", number(perplexity), other?.perplexity.candidate.map { number($0) },
+        other?.perplexityDifference.map { number($0) })
+    }
+    if let difference = report.perplexity.difference {
+      row(
+        "perplexity, candidate - reference", number(difference),
+        other?.perplexity.difference.map { number($0) })
     }
     if let worst = report.expertAgreement.min(by: { $0.agreement < $1.agreement }) {
       let mean =
         report.expertAgreement.reduce(0) { $0 + $1.agreement } / Double(report.expertAgreement.count)
-      table.append(["same experts, mean of layers", percent(mean)])
-      table.append(["same experts, layer \(worst.layer)", percent(worst.agreement)])
+      row("same experts, mean of layers", percent(mean))
+      row("same experts, layer \(worst.layer)", percent(worst.agreement))
     }
     var text = table.rendered(width: width)
     for check in report.checks {
@@ -98,6 +115,22 @@ struct LogitsText {
       text +=
         "\(check.ok ? "ok" : "FAILED"): \(check.name): \(number(check.value)), \(bound) \(number(check.limit))\n"
     }
+    if let compared = report.compared { text += preference(compared.klDifference) + "\n" }
     return text
+  }
+
+  /// Which of two candidates is nearer to the reference, if that can be told: beyond two standard errors.
+  private func preference(_ difference: Estimate) -> String {
+    guard let error = difference.standardError else {
+      return "the text is too short to tell the two candidates apart"
+    }
+    guard difference.value.magnitude > 2 * error else {
+      return "the two candidates cannot be told apart by this text"
+    }
+    let (nearer, which) =
+      difference.value < 0 ? (other ?? "", "second") : (candidate, "first")
+    let errors =
+      error > 0 ? ", by \(NumberText.decimals(difference.value.magnitude / error, 1)) standard errors" : ""
+    return "the \(which) candidate (\(nearer.printable)) is nearer to the reference\(errors)"
   }
 }

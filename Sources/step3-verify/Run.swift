@@ -69,7 +69,7 @@ struct Run: ToolCommand {
     outcome.ranks = opened.session.map { $0.traffic.map(RunOutcome.Rank.init) }
     outcome.seconds = (ContinuousClock.now - start) / .seconds(1)
     // A checkpoint without a tokenizer runs as well; its tokens are shown as numbers.
-    let tokenizer = try? ForwardSetup.tokenizer(of: runner.model.weights.checkpoint)
+    let tokenizer = try? Tokenizer(of: runner.model.weights.checkpoint)
     outcome.name(with: tokenizer)
     if common.json {
       try StandardStream.output.write(json: outcome)

@@ -76,6 +76,88 @@ def test_the_measures_are_those_of_numpy(tools, tmp_path, random):
         assert report["perplexity"][side] == pytest.approx(numpy.exp(-values[rows, ids[1:]].mean()), rel=1e-9)
 
 
+def cluster_error(values, lengths):
+    """The standard error of a mean over sequences of these lengths."""
+    mean, at, squares = values.mean(), 0, 0.0
+    for length in lengths:
+        squares += (values[at : at + length] - mean).sum() ** 2
+        at += length
+    return (len(lengths) / (len(lengths) - 1) * squares) ** 0.5 / len(values)
+
+
+@pytest.mark.parametrize("lengths", [[64], [20, 7, 37], [1, 1, 40, 22]])
+def test_errors_and_comparisons_are_those_of_numpy(tools, tmp_path, random, lengths):
+    """Two candidates in one pass: one file of logits, two models."""
+    ids = load_file(TEXT)["input_ids"].astype(numpy.int64)
+    prompts = [part.tolist() for part in numpy.split(ids, numpy.cumsum(lengths)[:-1])]
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps(prompts))
+    other = tmp_path / "other"
+    tools.convert(TINY, other, "--to", "gguf", "--quantize", "Q4_0")
+    dumps = []
+    for name, checkpoint in [("a", TINY), ("b", other)]:
+        tools.json("step3-verify", "run", checkpoint, "--tokens-file", tokens, "--dump", tmp_path / name)
+        dumps.append(load_file(tmp_path / name)["logits"].astype(numpy.float64))
+    expected = (dumps[0] + random.normal(0, 0.3, dumps[0].shape)).astype(numpy.float32)
+    file = tmp_path / "logits.safetensors"
+    save_file({"input_ids": ids, "logits": expected}, file)
+    report = tools.json("step3-verify", "logits", TINY, "--compare", other, "--reference", file, "--tokens-file", tokens)
+
+    def log_softmax(x):
+        x = x - x.max(axis=1, keepdims=True)
+        return x - numpy.log(numpy.exp(x).sum(axis=1, keepdims=True))
+
+    p, *both = (log_softmax(x) for x in (expected.astype(numpy.float64), *dumps))
+    kl = [(numpy.exp(p) * (p - q)).sum(axis=1) for q in both]
+    clusters = lengths if len(lengths) > 1 else None
+    if clusters is None:
+        # One stretch of 64 tokens: no error can be told.
+        assert report["kl"].get("standardError") is None
+        assert report["compared"]["klDifference"]["value"] == pytest.approx(kl[1].mean() - kl[0].mean(), rel=1e-9)
+        return
+    assert report["kl"]["standardError"] == pytest.approx(cluster_error(kl[0], lengths), rel=1e-9)
+    second = report["compared"]
+    assert second["kl"]["mean"] == pytest.approx(kl[1].mean(), rel=1e-9)
+    assert second["kl"]["standardError"] == pytest.approx(cluster_error(kl[1], lengths), rel=1e-9)
+    assert second["klDifference"]["value"] == pytest.approx(kl[1].mean() - kl[0].mean(), rel=1e-9)
+    assert second["klDifference"]["standardError"] == pytest.approx(cluster_error(kl[1] - kl[0], lengths), rel=1e-9)
+    # Losses of tokens that are followed by another, in sequences of one less.
+    last = set(numpy.cumsum(lengths) - 1)
+    rows = numpy.array([row for row in range(len(ids)) if row not in last])
+    losses = [-q[rows, ids[rows + 1]] for q in (p, *both)]
+    inner = [length - 1 for length in lengths if length > 1]
+
+    def difference(a, b):
+        one, two = numpy.exp(a.mean()), numpy.exp(b.mean())
+        return two - one, cluster_error(two * (b - b.mean()) - one * (a - a.mean()), inner)
+
+    for estimate, (a, b) in [
+        (report["perplexity"]["difference"], losses[:2]), (second["perplexity"]["difference"], losses[::2]),
+        (second["perplexityDifference"], losses[1:]),
+    ]:
+        value, error = difference(a, b)
+        assert estimate["value"] == pytest.approx(value, rel=1e-8)
+        assert estimate["standardError"] == pytest.approx(error, rel=1e-8)
+
+
+def test_two_candidates_are_told_apart_or_not(tools, tmp_path):
+    trained = FIXTURES / "checkpoints" / "trained"
+    held = load_file(trained / "text" / "heldout_tokens.safetensors")["input_ids"][:12]
+    tokens = tmp_path / "tokens.safetensors"
+    save_file({"input_ids": numpy.ascontiguousarray(held)}, tokens)
+    for recipe in ("Q4_0", "Q5_0"):
+        tools.convert(trained, tmp_path / recipe, "--to", "gguf", "--quantize", recipe)
+    arguments = ("--reference", trained, "--tokens-file", tokens)
+    both = tools.json("step3-verify", "logits", tmp_path / "Q4_0", "--compare", tmp_path / "Q5_0", *arguments)
+    alone = tools.json("step3-verify", "logits", tmp_path / "Q5_0", *arguments)
+    assert both["compared"]["kl"] == alone["kl"] and both["compared"]["perplexity"] == alone["perplexity"]
+    assert both["compared"]["klDifference"]["value"] < -3 * both["compared"]["klDifference"]["standardError"]
+    text = tools.run("step3-verify", "logits", tmp_path / "Q4_0", "--compare", tmp_path / "Q5_0", *arguments).stdout
+    assert "the second candidate" in text and "is nearer" in text
+    same = tools.run("step3-verify", "logits", tmp_path / "Q5_0", "--compare", tmp_path / "Q5_0", *arguments).stdout
+    assert "cannot be told apart" in same
+
+
 def test_a_broken_limit_is_exit_code_1(tools, tmp_path):
     logits = load_file(TEXT)
     logits["logits"][3, 7] += 1

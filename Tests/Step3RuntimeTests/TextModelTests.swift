@@ -12,15 +12,15 @@ import Testing
 @Suite("Text model")
 struct TextModelTests {
   static let prompts = ["text_001", "text_007", "text_033", "text_064"]
-  /// Of the FP8 twins fewer outputs are kept.
+  /// Of the FP8 twins and of the trained model fewer outputs are kept.
   static let fewPrompts = ["text_007", "text_064"]
 
   @Test(
     "logits within 2e-4, every router choice and hidden state",
-    arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+    arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8", "trained"])
   func matchesReference(_ model: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
-    let references = try (model.hasSuffix("fp8") ? Self.fewPrompts : Self.prompts).map {
+    let references = try (model.hasSuffix("fp8") || model == "trained" ? Self.fewPrompts : Self.prompts).map {
       try ReferenceOutput("\(path)/reference/\($0).safetensors")
     }
     let recorder = Recorder()

@@ -19,16 +19,19 @@ package struct ErrorComparison: PairComparing {
   package let pair: WeightPair
   package let method: Method
 
-  /// - Parameter areValues: Whether what is stored has values, and is not the codes of something that is not read.
+  /// - Parameters:
+  ///   - isCalibrated: Whether the candidate's codes were chosen by what enters its layers.
+  ///   - areValues: Whether what is stored has values, and is not the codes of something that is not read.
   /// - Returns: `nil` if there is no way to compare the two: without a decoder only whole tensors of one type can be laid
   ///   beside each other.
-  package init?(_ pair: WeightPair, areValues: (TensorStorage) -> Bool) {
+  package init?(_ pair: WeightPair, isCalibrated: Bool = false, areValues: (TensorStorage) -> Bool) {
     self.pair = pair
     let mine = TensorStorage(pair.a.stored)
     let pieces = pair.b.pieces
     let others = pieces.map { TensorStorage($0.stored) }
     if ([mine] + others).allSatisfy({ $0.isReal && areValues($0) }) {
-      method = .values(ErrorBound(mine, of: TensorStorage(pair.b.stored)))
+      let bound = ErrorBound(mine, of: TensorStorage(pair.b.stored))
+      method = .values(isCalibrated && mine.scheme != nil ? bound.calibrated() : bound)
     } else if others == [mine], pieces[0].box == pair.box,
       pieces[0].stored.codes.byteRange.count == pair.a.stored.codes.byteRange.count
     {

@@ -88,6 +88,16 @@ struct OutputOpening {
     }
   }
 
+  /// Looks at OUTPUT and says whether a complete one is there already.
+  ///
+  /// - Throws: As ``open(_:)``, as far as that can be told without touching anything.
+  func checkPlace(_ path: String) throws(CheckpointError) -> Bool {
+    let (place, _) = try checkedPlace(path)
+    guard let there = place.directory else { return false }
+    guard options.resume || options.overwrite else { throw Self.exists(there) }
+    return options.resume && DirectoryStore(path).isTaken(OutputMarkers.manifest)
+  }
+
   /// Looks at OUTPUT and touches nothing.
   ///
   /// - Throws: `.cannotCreate` if it cannot be written, or the source is read there.

@@ -3,20 +3,43 @@ internal import ByteStreams
 internal import Checkpoint
 internal import Quantization
 public import ShardPlanning
-internal import TensorFormats
+public import TensorFormats
 
 /// Runs a plan: streams the source once, from the first byte to the last, and leaves a complete output or one that
 /// says that it is not.
 public struct Conversion: Sendable {
   let planned: PlannedConversion
   let options: ConversionOptions
+  private let prepared: (any PreparedCodes)?
 
   var checkpoint: Checkpoint { planned.checkpoint }
 
   /// Prepares a conversion as planned.
-  public init(_ planned: PlannedConversion, options: ConversionOptions) {
+  ///
+  /// - Parameter prepared: Codes that were made before, where the plan's request asks for calibrated ones.
+  public init(
+    _ planned: PlannedConversion, options: ConversionOptions, prepared: (any PreparedCodes)? = nil
+  ) {
     self.planned = planned
     self.options = options
+    self.prepared = prepared
+  }
+
+  /// Checks that there could be an output of that name, before work is put into it.
+  ///
+  /// - Returns: Whether there is a complete one already.
+  /// - Throws: `.cannotCreate` if something is in the way that options do not allow to go on with or to replace.
+  public func checkPlace(_ output: String) throws(CheckpointError) -> Bool {
+    try opening(StageMeters(), warn: { _ in }).checkPlace(output)
+  }
+
+  private func opening(
+    _ meters: StageMeters, warn: @escaping @Sendable (String) -> Void
+  ) throws(CheckpointError) -> OutputOpening {
+    OutputOpening(
+      checkpoint: checkpoint, planned: planned,
+      identity: try JournalIdentity(planned.plan, isArchive: options.archive), options: options,
+      meter: meters.write, warn: warn)
   }
 
   /// Converts into the directory `output`, which must not exist unless overwriting or resuming is allowed.
@@ -41,10 +64,7 @@ public struct Conversion: Sendable {
     let meters = StageMeters()
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
-    let opening = OutputOpening(
-      checkpoint: checkpoint, planned: planned,
-      identity: try JournalIdentity(plan, isArchive: options.archive), options: options, meter: meters.write,
-      warn: warn)
+    let opening = try opening(meters, warn: warn)
     let found: OutputOpening.Result
     do throws(CheckpointError) {
       found = try opening.open(output)
@@ -181,6 +201,19 @@ public struct Conversion: Sendable {
     return settled
   }
 
+  /// What was made before, where the plan asks for it.
+  ///
+  /// - Throws: `.invalidRequest` if it is not there: nothing else may stand for it.
+  private func preparedCodes() throws(CheckpointError) -> (any PreparedCodes)? {
+    guard let calibration = planned.plan.request.calibration else { return nil }
+    guard let prepared else {
+      throw CheckpointError(
+        .invalidRequest, "the codes were to be made by \(calibration.method.rawValue), and none are there",
+        remedy: "convert with --method \(calibration.method.rawValue) and the text, with --resume to go on")
+    }
+    return prepared
+  }
+
   func pipeline(
     _ scope: ConversionPipeline.Scope, _ outputs: [OutputFile], _ journal: Journal?,
     _ archive: OutputArchive?,
@@ -210,7 +243,7 @@ public struct Conversion: Sendable {
       context: UnitContext(
         checkpoint: metered, work: work, outputs: outputs, pool: BufferPool(keep: 8 * options.threads + 16),
         nonFinite: plan.request.allowNonFinite ? .pass : .reject, importance: planned.importance,
-        journal: journal),
+        prepared: try preparedCodes(), journal: journal),
       scope: scope, sources: sources, outputs: lanes, archive: archive,
       options: options.stages(work, isRemote: checkpoint.store.directory == nil), meters: meters,
       tally: tally,

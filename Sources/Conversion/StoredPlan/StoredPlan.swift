@@ -97,6 +97,12 @@ extension StoredPlan {
   public func conversion(
     of checkpoint: Checkpoint, importance: ImportanceFile? = nil
   ) throws(CheckpointError) -> PlannedConversion {
+    if let calibration = plan.request.calibration {
+      throw CheckpointError(
+        .unsupported,
+        "is of codes that \(calibration.method.rawValue) makes, which a stored plan does not run",
+        path: path, remedy: "convert with --method \(calibration.method.rawValue) and the text")
+    }
     let headers = try readHeaders()
     do throws(CheckpointError) {
       return try PlannedConversion(

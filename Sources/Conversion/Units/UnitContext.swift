@@ -15,6 +15,8 @@ struct UnitContext: Sendable {
   let nonFinite: NonFinitePolicy
   /// What the plan's importance names are looked up in.
   let importance: ImportanceMatrix?
+  /// What was made before, and is not encoded here; `nil` if nothing was.
+  let prepared: (any PreparedCodes)?
   /// `nil` for a rehearsal, of which nothing is kept.
   let journal: Journal?
 

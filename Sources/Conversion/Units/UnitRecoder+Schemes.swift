@@ -36,6 +36,9 @@ extension UnitRecoder {
     _ form: Form, _ scheme: StoredScheme
   ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
+    if let prepared = context.prepared, prepared.covers(view.tensor) {
+      return try take(run, form, scheme, from: prepared)
+    }
     // A scale of a whole row is that of its pieces, so that ranks have what one of them alone would have.
     let wholeRows = scheme.scheme.scalesWholeRows
     let (input, range) = input(run, wholeRows ? 0..<view.columns : form.columns, of: rows.packed)
@@ -54,6 +57,55 @@ extension UnitRecoder {
       }
     }
     return (Recoded(payload: .recoded(codes), errors: errors), Recoded(payload: .recoded(scales)))
+  }
+
+  /// Takes codes and scales that were made before, the columns that are wanted, and measures what they lose.
+  private func take(
+    _ run: Range<Int>, _ form: Form, _ scheme: StoredScheme, from prepared: any PreparedCodes
+  ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
+    let rowScheme = try RowScheme(scheme)
+    let codeBytes = try rowScheme.codeBytes(columns: view.columns)
+    let scaleBytes = try rowScheme.scaleBytes(columns: view.columns)
+    let (allCodes, allScales) = (pool.take(run.count * codeBytes), pool.take(run.count * scaleBytes))
+    let first = unit.rowsInMatrix.lowerBound
+    try allCodes.fill { (codes) throws(CheckpointError) in
+      try allScales.fill { (scales) throws(CheckpointError) in
+        try prepared.read(
+          first + run.lowerBound..<first + run.upperBound, ofMatrix: unit.matrix, of: view.tensor,
+          codes: &codes, scales: &scales)
+      }
+    }
+    let transcoder = try SchemeTranscoder(
+      from: rows.elementType, to: scheme, columns: form.columns.count,
+      matrixScale: try encodingScale(scheme), search: .absmax)
+    // Cuts lie between groups, so that what belongs to the columns is whole bytes.
+    let codes = cut(
+      allCodes, run.count, transcoder.codeRowBytes, from: form.columns.lowerBound, of: codeBytes)
+    let scales = cut(
+      allScales, run.count, transcoder.scaleRowBytes,
+      from: scheme.scheme.scalesWholeRows ? 0 : form.columns.lowerBound, of: scaleBytes)
+    let (input, range) = input(run, form.columns, of: rows.packed)
+    var scratch = transcoder.makeScratch()
+    let errors = try transcoder.compare(
+      input.bytes.extracting(range), rows: run.count, codes: codes.bytes, scales: scales.bytes,
+      scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
+    return (Recoded(payload: .recoded(codes), errors: errors), Recoded(payload: .recoded(scales)))
+  }
+
+  /// The bytes of each row that begin in proportion to a column of the matrix.
+  private func cut(
+    _ buffer: BufferPool.Buffer, _ rows: Int, _ wanted: Int, from column: Int, of rowBytes: Int
+  ) -> BufferPool.Buffer {
+    guard wanted < rowBytes else { return buffer }
+    let start = column * rowBytes / view.columns
+    let result = pool.take(rows * wanted)
+    result.fill { span in
+      for row in 0..<rows {
+        span.copy(
+          buffer.bytes.extracting(row * rowBytes + start..<row * rowBytes + start + wanted), to: row * wanted)
+      }
+    }
+    return result
   }
 
   /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.

@@ -14,6 +14,8 @@ struct SourceView: Sendable {
   /// 4 MiB of BF16, enough to keep a disk busy and small enough to spread one tensor over all cores.
   static let unitElements = 1 << 21
 
+  /// The source tensor's name.
+  let tensor: String
   /// The element type of the source.
   let elementType: ElementType
   /// Elements in a row.
@@ -75,6 +77,7 @@ struct SourceView: Sendable {
   init(_ consumers: [Consumer], _ checkpoint: Checkpoint) throws(CheckpointError) {
     let source = consumers[0].slice
     let type = source.elementType
+    tensor = source.tensor
     elementType = type
     scaling = source.scaling
     let scheme = source.scaling?.scheme?.scheme

@@ -26,7 +26,7 @@ struct SchemeTwin {
         choice = SchemeSearch(rule: rule, matrixScale: matrixScale, x: x, weights: nil).absmax
       }
       for i in 0..<groupLength {
-        store(rule.code(choice.quotient(x[i], rule)), start + i, &codes)
+        rule.store(rule.code(choice.quotient(x[i], rule)), start + i, &codes)
       }
       for byte in 0..<rule.scaleBytes {
         scales.storeBytes(
@@ -39,26 +39,11 @@ struct SchemeTwin {
 
   func decode(_ codes: RawSpan, _ scales: RawSpan, _ values: inout MutableSpan<Float>) {
     for group in 0..<(values.count / groupLength) {
-      var scale: UInt32 = 0
-      for byte in 0..<rule.scaleBytes {
-        scale |= UInt32(scales.byte(group * rule.scaleBytes + byte)) << UInt32(8 * byte)
-      }
-      let multiplier = rule.multiplier(scale, matrixScale: matrixScale)
+      let multiplier = rule.multiplier(rule.scale(group, in: scales), matrixScale: matrixScale)
       for at in (group * groupLength)..<((group + 1) * groupLength) {
         values[at] = rule.value(code(at, codes)) * multiplier
       }
     }
-  }
-
-  /// Two codes of four bits share a byte, the even one in the lower half. (Eight of them in a little-endian word, the
-  /// first lowest, is the same.)
-  private func store(_ code: UInt8, _ index: Int, _ codes: inout MutableRawSpan) {
-    guard rule.codesPerByte == 2 else {
-      codes.storeBytes(of: code, toByteOffset: index, as: UInt8.self)
-      return
-    }
-    let byte = index % 2 == 0 ? code : codes.bytes.byte(index / 2) & 15 | code << 4
-    codes.storeBytes(of: byte, toByteOffset: index / 2, as: UInt8.self)
   }
 
   private func code(_ index: Int, _ codes: RawSpan) -> UInt8 {

@@ -145,6 +145,51 @@ extension SchemeTranscoder {
     return errors
   }
 
+  /// Measures what codes and scales lose that were made elsewhere.
+  ///
+  /// - Parameters:
+  ///   - input: `rows` rows of the source.
+  ///   - codes: ``codeRowBytes`` for each.
+  ///   - scales: ``scaleRowBytes`` for each.
+  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the source or in what the codes
+  ///   stand for.
+  public func compare(
+    _ input: RawSpan, rows: Int, codes: RawSpan, scales: RawSpan, scratch: inout Scratch, firstRow: Int = 0
+  ) throws(CheckpointError) -> RecodingErrors {
+    let rowBytes = columns / source.block.elements * source.block.bytes
+    guard input.byteCount == rows * rowBytes, codes.byteCount == rows * codeRowBytes,
+      scales.byteCount == rows * scaleRowBytes, wanted.count == columns
+    else {
+      throw CheckpointError(
+        .malformed, "\(rows) rows of \(columns) elements have codes or scales of other sizes")
+    }
+    var errors = RecodingErrors()
+    for row in stride(from: 0, to: rows, by: tileRows) {
+      let some = min(tileRows, rows - row)
+      let count = some * columns
+      do {
+        var span = scratch.values.mutableSpan
+        var values = span._mutatingExtracting(0..<count)
+        try decoder.decode(input.extracting(row * rowBytes..<(row + some) * rowBytes), into: &values)
+      }
+      do {
+        var span = scratch.restored.mutableSpan
+        var restored = span._mutatingExtracting(0..<count)
+        try scheme.decode(
+          codes: codes.extracting(row * codeBytes..<(row + some) * codeBytes),
+          scales: scales.extracting(row * scaleBytes..<(row + some) * scaleBytes), columns: columns,
+          matrixScale: matrixScale, into: &restored)
+      }
+      for values in [scratch.values, scratch.restored] {
+        _ = try NonFinitePolicy.reject.check(
+          values.span.extracting(0..<count), firstRow: firstRow + row, firstColumn: 0, stride: columns,
+          target: stored.scheme.geometry.codesType, tier: .active)
+      }
+      try measure(rows: some, scratch, &errors)
+    }
+    return errors
+  }
+
   private func transcodeTile(
     _ input: RawSpan, rows: Int, _ codes: inout MutableRawSpan, _ scales: inout MutableRawSpan,
     _ scratch: inout Scratch, _ errors: inout RecodingErrors, firstRow: Int

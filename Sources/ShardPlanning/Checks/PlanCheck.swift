@@ -89,6 +89,12 @@ extension PlanCheck {
         try check((1...PartIdentity.mostRanks).contains(count), "a partition has \(count) ranks")
       }
     }
+    if let calibration = plan.request.calibration {
+      try check(
+        calibration.tokens > 0 && calibration.minimumExpertTokens >= 0 && calibration.damping > 0
+          && calibration.damping.isFinite && Self.isDigest(calibration.xxh3),
+        "the calibration is not described")
+    }
     if let importance = plan.importance {
       try check(
         importance.bytes >= 0 && importance.weighted >= 0 && Self.isDigest(importance.xxh3),

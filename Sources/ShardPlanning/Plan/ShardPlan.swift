@@ -126,14 +126,17 @@ extension ShardPlan {
     /// Whether weights that are NaN or infinite are passed on where the target type can hold them; otherwise they end the
     /// conversion.
     public var allowNonFinite = false
+    /// How codes are chosen that follow from a text; `nil` where they follow from the weights alone.
+    public var calibration: Calibration?
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
       scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil, exclude: [String] = [],
-      publishedNames: Bool = false, allowNonFinite: Bool = false
+      publishedNames: Bool = false, allowNonFinite: Bool = false, calibration: Calibration? = nil
     ) {
       self.allowNonFinite = allowNonFinite
+      self.calibration = calibration
       self.exclude = exclude
       self.publishedNames = publishedNames
       self.format = format
@@ -156,11 +159,47 @@ extension ShardPlan {
       publishedNames = try values.decode(Bool.self, forKey: .publishedNames)
       tokenizerPre = try values.decodeIfPresent(String.self, forKey: .tokenizerPre)
       allowNonFinite = try values.decodeIfPresent(Bool.self, forKey: .allowNonFinite) ?? false
+      calibration = try values.decodeIfPresent(Calibration.self, forKey: .calibration)
     }
 
     /// The side of the router; without a partition it does not matter.
     var router: RouterSide {
       if case .afd(let layout) = partition { layout.router } else { .attention }
+    }
+  }
+
+  /// How codes are chosen by what enters their layers when a text goes through the model.
+  public struct Calibration: Codable, Hashable, Sendable {
+    /// The ways there are.
+    public enum Method: String, Codable, Hashable, Sendable, CaseIterable {
+      /// Column by column, each column's error made good in those that follow.
+      case gptq
+    }
+
+    /// The way.
+    public var method: Method
+    /// What is added to the diagonal of the second moments, in units of its mean.
+    public var damping: Double
+    /// Experts that fewer tokens chose are rounded to nearest.
+    public var minimumExpertTokens: Int
+    /// What the text is called.
+    public var datasets: [String]
+    /// Its tokens.
+    public var tokens: Int
+    /// XXH3-128 of their numbers.
+    public var xxh3: String
+
+    /// Describes a calibration.
+    public init(
+      _ method: Method, damping: Double, minimumExpertTokens: Int, datasets: [String], tokens: Int,
+      xxh3: String
+    ) {
+      self.method = method
+      self.damping = damping
+      self.minimumExpertTokens = minimumExpertTokens
+      self.datasets = datasets
+      self.tokens = tokens
+      self.xxh3 = xxh3
     }
   }
 

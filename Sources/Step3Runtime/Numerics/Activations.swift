@@ -7,7 +7,7 @@
   public let rows: Int
   /// Elements of a token.
   public let columns: Int
-  let base: UnsafeMutablePointer<Float>
+  package let base: UnsafeMutablePointer<Float>
 
   /// Makes rows of zeros.
   public init(rows: Int, columns: Int) {
@@ -52,7 +52,7 @@
   public var array: [Float] { unsafe Array(UnsafeBufferPointer(start: base, count: count)) }
 
   /// Changes the elements of one row.
-  func update<Failure: Error>(
+  package func update<Failure: Error>(
     _ row: Int, _ body: (inout MutableSpan<Float>) throws(Failure) -> Void
   ) throws(Failure) {
     precondition((0..<rows).contains(row))
@@ -61,7 +61,7 @@
   }
 
   /// Changes all elements.
-  func updateAll<Failure: Error>(
+  package func updateAll<Failure: Error>(
     _ body: (inout MutableSpan<Float>) throws(Failure) -> Void
   ) throws(Failure) {
     var span = unsafe MutableSpan(_unsafeStart: base, count: count)
@@ -87,7 +87,7 @@
   }
 
   /// Adds another one of the same size.
-  func add(_ other: Activations) {
+  package func add(_ other: Activations) {
     precondition(other.rows == rows)
     add(other, from: 0)
   }

@@ -1,4 +1,4 @@
-internal import TensorFormats
+package import TensorFormats
 
 #if os(macOS)
 internal import Accelerate
@@ -9,17 +9,72 @@ internal import Accelerate
 /// The threads are ours: OpenBLAS is told to use one for each call, so that tiles run side by side. It is loaded when the
 /// first product is wanted and not with the process, because it starts threads and reserves memory for them at once; see
 /// ``OpenBLAS``.
-enum BLAS {
+package enum BLAS {
   /// Has everything there that products on so many threads at a time need. Call it before the first of them.
   ///
   /// - Throws: `.unsupported` if there is no OpenBLAS, `.inputOutput` if its buffers find no room.
-  static func prepare(threads: Int) throws(CheckpointError) {
+  package static func prepare(threads: Int) throws(CheckpointError) {
     #if !os(macOS)
     try OpenBLAS.prepare(threads: threads)
     #endif
   }
 
-  /// `c = factor · a · bᵀ`, or added to `c`.
+  /// What is multiplied: `[m, k]` with `[k, n]`, row-major, each of them itself or the transpose of what is stored.
+  package struct Shape {
+    var transposesA = false
+    var transposesB = false
+    var m: Int
+    var n: Int
+    var k: Int
+
+    /// Describes a product.
+    package init(transposesA: Bool = false, transposesB: Bool = false, m: Int, n: Int, k: Int) {
+      self.transposesA = transposesA
+      self.transposesB = transposesB
+      self.m = m
+      self.n = n
+      self.k = k
+    }
+  }
+
+  /// `c = factor · a · b + kept · c`.
+  ///
+  /// - Parameters:
+  ///   - a: As stored, rows `aStride` apart.
+  ///   - b: As stored, rows `bStride` apart.
+  ///   - c: `[m, n]`, rows `cStride` apart.
+  @unsafe package static func multiply(
+    _ shape: Shape, _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
+    _ c: UnsafeMutablePointer<Float>, _ cStride: Int, factor: Float = 1, kept: Float = 0
+  ) {
+    guard shape.m > 0, shape.n > 0 else { return }
+    #if os(macOS)
+    unsafe cblas_sgemm(
+      CblasRowMajor, shape.transposesA ? CblasTrans : CblasNoTrans,
+      shape.transposesB ? CblasTrans : CblasNoTrans, Int32(shape.m), Int32(shape.n), Int32(shape.k), factor,
+      a, Int32(aStride), b, Int32(bStride), kept, c, Int32(cStride))
+    #else
+    unsafe OpenBLAS.multiply(shape, a, aStride, b, bStride, c, cStride, factor: factor, kept: kept)
+    #endif
+  }
+
+  /// The same in F64.
+  @unsafe package static func multiply(
+    _ shape: Shape, _ a: UnsafePointer<Double>, _ aStride: Int, _ b: UnsafePointer<Double>, _ bStride: Int,
+    _ c: UnsafeMutablePointer<Double>, _ cStride: Int, factor: Double = 1, kept: Double = 0
+  ) {
+    guard shape.m > 0, shape.n > 0 else { return }
+    #if os(macOS)
+    unsafe cblas_dgemm(
+      CblasRowMajor, shape.transposesA ? CblasTrans : CblasNoTrans,
+      shape.transposesB ? CblasTrans : CblasNoTrans, Int32(shape.m), Int32(shape.n), Int32(shape.k), factor,
+      a, Int32(aStride), b, Int32(bStride), kept, c, Int32(cStride))
+    #else
+    unsafe OpenBLAS.multiply(shape, a, aStride, b, bStride, c, cStride, factor: factor, kept: kept)
+    #endif
+  }
+
+  /// `c = factor · a · bᵀ`.
   ///
   /// - Parameters:
   ///   - a: `[m, k]`, rows `aStride` apart.
@@ -29,15 +84,8 @@ enum BLAS {
     _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
     _ c: UnsafeMutablePointer<Float>, _ cStride: Int, m: Int, n: Int, k: Int, factor: Float = 1
   ) {
-    guard m > 0, n > 0 else { return }
-    #if os(macOS)
-    unsafe cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, CblasTrans, Int32(m), Int32(n), Int32(k), factor, a, Int32(aStride), b,
-      Int32(bStride), 0, c, Int32(cStride))
-    #else
-    unsafe OpenBLAS.multiply(
-      transposesB: true, a, aStride, b, bStride, c, cStride, m: m, n: n, k: k, factor: factor)
-    #endif
+    unsafe multiply(
+      Shape(transposesB: true, m: m, n: n, k: k), a, aStride, b, bStride, c, cStride, factor: factor)
   }
 
   /// `c = a · b`.
@@ -50,14 +98,6 @@ enum BLAS {
     _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
     _ c: UnsafeMutablePointer<Float>, _ cStride: Int, m: Int, n: Int, k: Int
   ) {
-    guard m > 0, n > 0 else { return }
-    #if os(macOS)
-    unsafe cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k), 1, a, Int32(aStride), b,
-      Int32(bStride), 0, c, Int32(cStride))
-    #else
-    unsafe OpenBLAS.multiply(
-      transposesB: false, a, aStride, b, bStride, c, cStride, m: m, n: n, k: k, factor: 1)
-    #endif
+    unsafe multiply(Shape(m: m, n: n, k: k), a, aStride, b, bStride, c, cStride)
   }
 }

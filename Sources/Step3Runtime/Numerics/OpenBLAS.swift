@@ -18,7 +18,7 @@ internal import Musl
 /// interface.
 enum OpenBLAS {
   /// `cblas_sgemm` with 32-bit sizes.
-  private typealias Multiply =
+  private typealias MultiplySingle =
     @convention(c) (
       _ order: Int32, _ transposesA: Int32, _ transposesB: Int32, _ m: Int32, _ n: Int32, _ k: Int32,
       _ factor: Float, _ a: UnsafePointer<Float>, _ aStride: Int32, _ b: UnsafePointer<Float>,
@@ -26,8 +26,18 @@ enum OpenBLAS {
       _ kept: Float, _ c: UnsafeMutablePointer<Float>, _ cStride: Int32
     ) -> Void
 
+  /// `cblas_dgemm` with 32-bit sizes.
+  private typealias MultiplyDouble =
+    @convention(c) (
+      _ order: Int32, _ transposesA: Int32, _ transposesB: Int32, _ m: Int32, _ n: Int32, _ k: Int32,
+      _ factor: Double, _ a: UnsafePointer<Double>, _ aStride: Int32, _ b: UnsafePointer<Double>,
+      _ bStride: Int32,
+      _ kept: Double, _ c: UnsafeMutablePointer<Double>, _ cStride: Int32
+    ) -> Void
+
   @safe private struct Library: @unchecked Sendable {
-    let multiply: Multiply
+    let single: MultiplySingle
+    let double: MultiplyDouble
     /// Make and give back a buffer; `nil` in builds that do not show them.
     let takeBuffer: (@convention(c) (_ kind: Int32) -> UnsafeMutableRawPointer?)?
     let returnBuffer: (@convention(c) (UnsafeMutableRawPointer?) -> Void)?
@@ -40,12 +50,12 @@ enum OpenBLAS {
   /// Buffers are made for so many threads at the most. The library has no more in every build of it.
   private static let mostBuffers = 64
   /// For how many threads there are buffers.
-  private static let prepared = Mutex(0)
+  private static let buffers = Mutex(0)
 
   static func prepare(threads: Int) throws(CheckpointError) {
     let library = try library.get()
     let threads = min(threads, mostBuffers)
-    let error = prepared.withLock { prepared -> CheckpointError? in
+    let error = buffers.withLock { prepared -> CheckpointError? in
       guard threads > prepared else { return nil }
       guard let take = unsafe library.takeBuffer, let giveBack = unsafe library.returnBuffer else {
         prepared = threads
@@ -58,8 +68,8 @@ enum OpenBLAS {
             + "\(bufferBytes >> 20) MiB of address space",
           remedy: "give fewer --threads, or raise the limit of address space (ulimit -v)")
       }
-      let buffers = unsafe (0..<threads).map { _ in unsafe take(0) }
-      unsafe buffers.forEach { unsafe giveBack($0) }
+      let taken = unsafe (0..<threads).map { _ in unsafe take(0) }
+      unsafe taken.forEach { unsafe giveBack($0) }
       prepared = threads
       return nil
     }
@@ -80,7 +90,8 @@ enum OpenBLAS {
     _ = unsafe setenv("OPENBLAS_NUM_THREADS", "1", 1)
     for name in ["libopenblas.so.0", "libopenblas.so"] {
       guard let handle = unsafe dlopen(name, RTLD_NOW | RTLD_LOCAL) else { continue }
-      guard let multiply = unsafe dlsym(handle, "cblas_sgemm") else { continue }
+      guard let single = unsafe dlsym(handle, "cblas_sgemm"), let double = unsafe dlsym(handle, "cblas_dgemm")
+      else { continue }
       // Builds with OpenMP look elsewhere for the number.
       if let setThreads = unsafe dlsym(handle, "openblas_set_num_threads") {
         unsafe unsafeBitCast(setThreads, to: (@convention(c) (Int32) -> Void).self)(1)
@@ -89,7 +100,8 @@ enum OpenBLAS {
       let giveBack = unsafe dlsym(handle, "blas_memory_free")
       return .success(
         unsafe Library(
-          multiply: unsafeBitCast(multiply, to: Multiply.self),
+          single: unsafeBitCast(single, to: MultiplySingle.self),
+          double: unsafeBitCast(double, to: MultiplyDouble.self),
           takeBuffer: take.map {
             unsafe unsafeBitCast($0, to: (@convention(c) (Int32) -> UnsafeMutableRawPointer?).self)
           },
@@ -104,18 +116,35 @@ enum OpenBLAS {
         remedy: "install it (Debian and Ubuntu: libopenblas0)"))
   }
 
-  /// `c = factor · a · b`, or of the transpose of `b`. ``prepare(threads:)`` comes first.
+  /// `c = factor · a · b + kept · c`, or of transposes. ``prepare(threads:)`` comes first.
   @unsafe static func multiply(
-    transposesB: Bool, _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
-    _ c: UnsafeMutablePointer<Float>, _ cStride: Int, m: Int, n: Int, k: Int, factor: Float
+    _ shape: BLAS.Shape, _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
+    _ c: UnsafeMutablePointer<Float>, _ cStride: Int, factor: Float, kept: Float
   ) {
+    unsafe prepared.single(
+      rowMajor, flag(shape.transposesA), flag(shape.transposesB), Int32(shape.m), Int32(shape.n),
+      Int32(shape.k), factor, a, Int32(aStride), b, Int32(bStride), kept, c, Int32(cStride))
+  }
+
+  /// The same in F64.
+  @unsafe static func multiply(
+    _ shape: BLAS.Shape, _ a: UnsafePointer<Double>, _ aStride: Int, _ b: UnsafePointer<Double>,
+    _ bStride: Int, _ c: UnsafeMutablePointer<Double>, _ cStride: Int, factor: Double, kept: Double
+  ) {
+    unsafe prepared.double(
+      rowMajor, flag(shape.transposesA), flag(shape.transposesB), Int32(shape.m), Int32(shape.n),
+      Int32(shape.k), factor, a, Int32(aStride), b, Int32(bStride), kept, c, Int32(cStride))
+  }
+
+  private static let rowMajor: Int32 = 101
+
+  private static func flag(_ transposes: Bool) -> Int32 { transposes ? 112 : 111 }
+
+  private static var prepared: Library {
     guard case .success(let library) = library else {
       preconditionFailure("products are prepared before they are computed")
     }
-    let (rowMajor, asIs, transposed): (Int32, Int32, Int32) = (101, 111, 112)
-    unsafe library.multiply(
-      rowMajor, asIs, transposesB ? transposed : asIs, Int32(m), Int32(n), Int32(k), factor, a,
-      Int32(aStride), b, Int32(bStride), 0, c, Int32(cStride))
+    return library
   }
 }
 #endif

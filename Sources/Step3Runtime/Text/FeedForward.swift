@@ -39,24 +39,36 @@ public struct LocalFeedForward: FeedForward {
 
   public func output(layer: Int, _ input: Activations, _ routing: Routing?) throws -> Activations {
     guard text.isMoE(layer: layer) else {
-      return try swiGLU(.dense(layer), matrix: nil, input)
-        ?? Activations(rows: input.rows, columns: text.hiddenSize)
+      return try common(layer: layer, input) ?? Activations(rows: input.rows, columns: text.hiddenSize)
     }
     let routing =
       try routing
       ?? Routing(
         of: input, layer: layer, weights, text, products, observer: observer)
     let result = Activations(rows: input.rows, columns: text.hiddenSize)
-    let triple = WeightTriple.routed(layer)
     // All experts that some token chose, in one order, whoever holds them.
     for expert in Set(routing.experts).sorted() {
       let (tokens, factors) = routing.tokens(of: Int(expert))
       guard (0..<text.expertCount).contains(Int(expert)) else { continue }
-      guard let output = try swiGLU(triple, matrix: Int(expert), input.gather(tokens)) else { continue }
+      guard let output = try routed(expert: Int(expert), layer: layer, input.gather(tokens)) else { continue }
       result.scatterAdd(output, to: tokens, weights: factors)
     }
-    if let shared = try swiGLU(.shared(layer), matrix: nil, input) { result.add(shared) }
+    if let shared = try common(layer: layer, input) { result.add(shared) }
     return result
+  }
+
+  /// What the network makes of its input that all tokens go through: a dense layer's only one, or the shared expert.
+  ///
+  /// - Returns: `nil` if nothing of it is held here.
+  package func common(layer: Int, _ input: Activations) throws -> Activations? {
+    try swiGLU(text.isMoE(layer: layer) ? .shared(layer) : .dense(layer), matrix: nil, input)
+  }
+
+  /// What a routed expert makes of the input of tokens that chose it, not yet multiplied with their weights.
+  ///
+  /// - Returns: `nil` if nothing of it is held here.
+  package func routed(expert: Int, layer: Int, _ input: Activations) throws -> Activations? {
+    try swiGLU(.routed(layer), matrix: expert, input)
   }
 
   /// - Returns: `nil` if nothing of the network is held here.
@@ -79,9 +91,11 @@ public struct LocalFeedForward: FeedForward {
           + "columns of \(weights.spelled(triple.down))", path: weights.checkpoint.path,
         tensor: weights.spelled(triple.gate))
     }
+    try observer?.note(entering: [triple.gate, triple.up], matrix: matrix, input)
     let activated = try products.multiply(input, gate)
     let factors = try products.multiply(input, up)
     try Elementwise.swiGLU(activated, factors, threads: products.threads)
+    try observer?.note(entering: [triple.down], matrix: matrix, activated)
     return try products.multiply(activated, down)
   }
 }

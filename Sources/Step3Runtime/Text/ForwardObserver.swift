@@ -1,3 +1,5 @@
+public import Step3Model
+
 /// A place in the forward pass where values can be looked at.
 public enum ForwardStage: String, Hashable, Sendable, CaseIterable {
   /// The embedded tokens, image features merged in.
@@ -30,6 +32,14 @@ public protocol ForwardObserver: Sendable {
   func note(_ stage: ForwardStage, layer: Int?, _ values: Activations)
   /// Called with the experts that each token chose.
   func note(_ routing: Routing, layer: Int)
+  /// Called before rows are multiplied with the weights of linear layers, once for all that get the same rows.
+  ///
+  /// - Parameters:
+  ///   - weights: The linear layers' weights.
+  ///   - matrix: Which matrix of each, where they are stacks of experts; `nil` for single matrices.
+  ///   - rows: `[tokens, columns of each weight]`; in experts the tokens that chose it, in their order.
+  /// - Throws: What ends the run.
+  func note(entering weights: [Step3TensorName], matrix: Int?, _ rows: Activations) throws
 }
 
 extension ForwardObserver {
@@ -37,4 +47,6 @@ extension ForwardObserver {
   public func note(_ stage: ForwardStage, layer: Int?, _ values: Activations) {}
   /// Does nothing.
   public func note(_ routing: Routing, layer: Int) {}
+  /// Does nothing.
+  public func note(entering weights: [Step3TensorName], matrix: Int?, _ rows: Activations) throws {}
 }

@@ -63,8 +63,9 @@ public struct Routing: Hashable, Sendable {
     of input: Activations, layer: Int, _ weights: ModelWeights, _ text: Step3Configuration.Text,
     _ products: Products, observer: (any ForwardObserver)?
   ) throws {
-    let router = try weights.matrix(
-      Step3TensorName(.router, layer: layer), [text.expertCount, text.hiddenSize])
+    let name = Step3TensorName(.router, layer: layer)
+    let router = try weights.matrix(name, [text.expertCount, text.hiddenSize])
+    try observer?.note(entering: [name], matrix: nil, input)
     let logits = try products.multiply(input, router)
     observer?.note(.routerLogits, layer: layer, logits)
     self.init(logits, text)
@@ -72,7 +73,7 @@ public struct Routing: Hashable, Sendable {
   }
 
   /// The tokens that chose an expert, and the weight that each gives it.
-  func tokens(of expert: Int) -> (numbers: [Int], weights: [Float]) {
+  package func tokens(of expert: Int) -> (numbers: [Int], weights: [Float]) {
     var numbers: [Int] = []
     var chosen: [Float] = []
     for index in experts.indices where Int(experts[index]) == expert {

@@ -112,6 +112,23 @@ extension TextModel {
     layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil,
     routing forced: Routing? = nil
   ) throws {
+    // The router is asked in any case, so that an observer sees what it says.
+    let (normalised, own) = try attend(layer: layer, hidden, batch, cache: cache)
+    let output = try feedForward.output(layer: layer, normalised, forced ?? own)
+    note(.feedForwardOutput, layer, output)
+    hidden.add(output)
+    try checkFinite(hidden, layer: layer)
+    note(.layerOutput, layer, hidden)
+  }
+
+  /// Runs the first half of a layer: the residual stream in `hidden` gets what attention adds to it.
+  ///
+  /// - Returns: The normalised input of the feed-forward network, `[tokens, hidden]`, and the experts that the router
+  ///   chooses for it; `nil` for a dense layer, and where the router is elsewhere.
+  /// - Throws: As ``run(layer:_:_:cache:routing:)``.
+  package func attend(
+    layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil
+  ) throws -> (normalised: Activations, routing: Routing?) {
     let input = Elementwise.rmsNorm(
       hidden, weight: try norm(.inputNorm, layer: layer), epsilon: text.rmsNormEpsilon)
     note(.attentionInput, layer, input)
@@ -119,13 +136,7 @@ extension TextModel {
     let normalised = Elementwise.rmsNorm(
       hidden, weight: try norm(.postAttentionNorm, layer: layer), epsilon: text.rmsNormEpsilon)
     note(.feedForwardInput, layer, normalised)
-    // The router is asked in any case, so that an observer sees what it says.
-    let own = try routing(layer: layer, normalised)
-    let output = try feedForward.output(layer: layer, normalised, forced ?? own)
-    note(.feedForwardOutput, layer, output)
-    hidden.add(output)
-    try checkFinite(hidden, layer: layer)
-    note(.layerOutput, layer, hidden)
+    return (normalised, try routing(layer: layer, normalised))
   }
 
   /// The residual stream after the last norm.
@@ -156,7 +167,8 @@ extension TextModel {
     try weights.norm(Step3TensorName(module, layer: layer), text.hiddenSize)
   }
 
-  private func checkFinite(_ hidden: Activations, layer: Int) throws(CheckpointError) {
+  /// - Throws: `.nonFinite` if the residual stream after a layer has something that is no number.
+  package func checkFinite(_ hidden: Activations, layer: Int) throws(CheckpointError) {
     let values = hidden.values
     for index in values.indices where !values[index].isFinite {
       throw CheckpointError(

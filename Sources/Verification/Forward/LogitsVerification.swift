@@ -17,17 +17,23 @@ public struct LogitsVerification: Sendable {
 
   private let reference: Reference
   private let candidate: ModelRunner
+  private let other: ModelRunner?
   private let input: ForwardInput
 
   /// Prepares a comparison.
   ///
+  /// - Parameter other: A second candidate, to be compared with the first.
   /// - Throws: `.invalidRequest` if the vocabularies differ, or a file's logits are of other tokens.
   public init(
-    candidate: ModelRunner, reference: Reference, input: ForwardInput
+    candidate: ModelRunner, other: ModelRunner? = nil, reference: Reference, input: ForwardInput
   ) throws(CheckpointError) {
     self.reference = reference
     self.candidate = candidate
+    self.other = other
     self.input = input
+    if let other {
+      try Self.check(other.model.text.vocabularySize, candidate, other.model.weights.checkpoint.path)
+    }
     switch reference {
     case .model(let runner):
       try Self.check(runner.model.text.vocabularySize, candidate, runner.model.weights.checkpoint.path)
@@ -58,15 +64,19 @@ public struct LogitsVerification: Sendable {
 
   /// The bytes of weights that ``run(limits:monitor:each:)`` reads, about.
   public var byteCount: Int {
-    let chunks = candidate.logitChunks(input.batch, sides: 2).count
+    let chunks = candidate.logitChunks(input.batch, sides: sides).count
     return runners.reduce(0) {
       $0 + $1.estimatedBytes(tokens: input.batch.tokens.count, logitChunks: chunks)
     }
   }
 
   private var runners: [ModelRunner] {
-    if case .model(let runner) = reference { [runner, candidate] } else { [candidate] }
+    let candidates = [candidate] + (other.map { [$0] } ?? [])
+    return if case .model(let runner) = reference { [runner] + candidates } else { candidates }
   }
+
+  /// How many models' logits are there at a time.
+  private var sides: Int { other == nil ? 2 : 3 }
 
   /// Runs both and compares.
   ///
@@ -81,40 +91,68 @@ public struct LogitsVerification: Sendable {
     each: (_ row: Int, _ logits: Span<Float>) throws -> Void = { _, _ in }
   ) throws -> LogitsReport {
     var comparison = LogitsComparison()
-    // What the first model gave is kept while the second runs.
+    var second = LogitsComparison()
+    // What the first models gave is kept while the others run.
     for runner in runners { try runner.checkMemory(input.batch, extraStreams: runners.count) }
     let (mine, experts) = try normalised(candidate, "candidate", monitor)
+    let others = try other.map { try normalised($0, "other candidate", monitor).0 }
+    let expected = try Expected(reference) { try normalised($0, "reference", monitor) }
     let next = input.nextTokens
-    switch reference {
-    case .file(let file):
-      var row = [Float](repeating: 0, count: file.vocabulary)
-      for tokens in candidate.logitChunks(input.batch, sides: 2) {
-        let logits = try candidate.model.logits(mine.copy(rows: tokens))
+    for tokens in candidate.logitChunks(input.batch, sides: sides) {
+      let logits = try candidate.model.logits(mine.copy(rows: tokens))
+      let theirs = try others.map { try other?.model.logits($0.copy(rows: tokens)) } ?? nil
+      try expected.rows(tokens) { token, row in
+        try comparison.add(
+          reference: row, candidate: logits[token - tokens.lowerBound], next: next[token])
+        if let theirs {
+          try second.add(reference: row, candidate: theirs[token - tokens.lowerBound], next: next[token])
+        }
+        try each(token, logits[token - tokens.lowerBound])
+      }
+      for runner in runners { monitor.advance(runner.bytesPerLogitChunk) }
+    }
+    let sequences = input.batch.ranges
+    var report = comparison.report(
+      limits: limits, expertAgreement: expected.choices?.agreement(of: experts) ?? [],
+      sequences: sequences)
+    if other != nil { report.compared = comparison.difference(of: second, sequences: sequences) }
+    return report
+  }
+
+  /// Where the logits come from that candidates are held against.
+  private enum Expected {
+    case model(ModelRunner, Activations, RoutingRecorder)
+    case file(LogitsFile)
+
+    init(
+      _ reference: Reference, normalised: (ModelRunner) throws -> (Activations, RoutingRecorder)
+    ) throws {
+      switch reference {
+      case .file(let file): self = .file(file)
+      case .model(let runner):
+        let (stream, choices) = try normalised(runner)
+        self = .model(runner, stream, choices)
+      }
+    }
+
+    var choices: RoutingRecorder? { if case .model(_, _, let choices) = self { choices } else { nil } }
+
+    /// Shows the logits of some tokens, in order.
+    func rows(_ tokens: Range<Int>, _ body: (Int, Span<Float>) throws -> Void) throws {
+      switch self {
+      case .model(let runner, let stream, _):
+        let logits = try runner.model.logits(stream.copy(rows: tokens))
+        for token in tokens { try body(token, logits[token - tokens.lowerBound]) }
+      case .file(let file):
+        var row = [Float](repeating: 0, count: file.vocabulary)
         for token in tokens {
           do {
             var span = row.mutableSpan
             try file.read(token, into: &span)
           }
-          try comparison.add(
-            reference: row.span, candidate: logits[token - tokens.lowerBound], next: next[token])
-          try each(token, logits[token - tokens.lowerBound])
+          try body(token, row.span)
         }
-        monitor.advance(candidate.bytesPerLogitChunk)
       }
-      return comparison.report(limits: limits)
-    case .model(let runner):
-      let (theirs, choices) = try normalised(runner, "reference", monitor)
-      for tokens in candidate.logitChunks(input.batch, sides: 2) {
-        let logits = try candidate.model.logits(mine.copy(rows: tokens))
-        let expected = try runner.model.logits(theirs.copy(rows: tokens))
-        for token in tokens {
-          let row = token - tokens.lowerBound
-          try comparison.add(reference: expected[row], candidate: logits[row], next: next[token])
-          try each(token, logits[row])
-        }
-        monitor.advance(candidate.bytesPerLogitChunk + runner.bytesPerLogitChunk)
-      }
-      return comparison.report(limits: limits, expertAgreement: choices.agreement(of: experts))
     }
   }
 

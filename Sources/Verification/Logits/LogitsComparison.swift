@@ -8,7 +8,7 @@ internal import Darwin
 
 /// Adds up how the logits of two models differ over the positions of a text.
 ///
-/// Keeps one number for each position.
+/// Keeps a few numbers for each position.
 public struct LogitsComparison: Sendable {
   private var divergences: [Double] = []
   private var agreements = 0
@@ -16,7 +16,8 @@ public struct LogitsComparison: Sendable {
   private var maxAbsError = 0.0
   private var sumOfAbsErrors = 0.0
   private var count = 0
-  private var losses = (count: 0, reference: 0.0, candidate: 0.0)
+  /// The losses of both at each position; `nil` where the token that follows is not known.
+  private var losses: [(reference: Double, candidate: Double)?] = []
 
   /// Nothing compared yet.
   public init() {}
@@ -33,7 +34,9 @@ public struct LogitsComparison: Sendable {
     sumOfAbsErrors += row.sumOfAbsErrors
     count += row.count
     if let reference = row.referenceLoss, let candidate = row.candidateLoss {
-      losses = (losses.count + 1, losses.reference + reference, losses.candidate + candidate)
+      losses.append((reference, candidate))
+    } else {
+      losses.append(nil)
     }
   }
 
@@ -52,28 +55,73 @@ public struct LogitsComparison: Sendable {
   /// - Parameters:
   ///   - limits: What the measures must keep.
   ///   - expertAgreement: By layer, from the runtime.
+  ///   - sequences: Which positions are of one sequence; without any, all of them are.
   public func report(
-    limits: LogitsLimits = LogitsLimits(), expertAgreement: [ExpertAgreement] = []
+    limits: LogitsLimits = LogitsLimits(), expertAgreement: [ExpertAgreement] = [],
+    sequences: [Range<Int>] = []
   ) -> LogitsReport {
     let sorted = divergences.sorted()
     let positions = Double(max(1, tokens))
-    func perplexity(_ sum: Double) -> Double? {
-      losses.count == 0 ? nil : exp(sum / Double(losses.count))
-    }
+    let clusters = Estimate.clusters(sequences, positions: tokens)
     var report = LogitsReport(
       ok: true, tokens: tokens, maxAbsError: maxAbsError,
       meanAbsError: count == 0 ? 0 : sumOfAbsErrors / Double(count),
       kl: LogitsReport.Divergence(
-        mean: divergences.reduce(0, +) / positions, median: Self.quantile(0.5, of: sorted),
+        mean: divergences.reduce(0, +) / positions,
+        standardError: Estimate.mean(divergences, clusters)?.standardError,
+        median: Self.quantile(0.5, of: sorted),
         max: sorted.last ?? 0, p99: Self.quantile(0.99, of: sorted)),
       top1Agreement: tokens == 0 ? 1 : Double(agreements) / positions,
       top5Overlap: tokens == 0 ? 1 : overlap / positions,
-      perplexity: LogitsReport.Perplexity(
-        reference: perplexity(losses.reference), candidate: perplexity(losses.candidate)),
+      perplexity: perplexity(clusters),
       expertAgreement: expertAgreement, checks: [])
     report.checks = limits.checks(report)
     report.ok = report.checks.allSatisfy(\.ok)
     return report
+  }
+
+  /// How another candidate differs from this one, position by position of the same text against the same reference.
+  ///
+  /// - Parameter other: The other one's positions.
+  /// - Precondition: Both have the same positions.
+  public func difference(of other: LogitsComparison, sequences: [Range<Int>] = []) -> LogitsDifference {
+    precondition(tokens == other.tokens, "two texts")
+    let clusters = Estimate.clusters(sequences, positions: tokens)
+    let report = other.report(sequences: sequences)
+    return LogitsDifference(
+      maxAbsError: report.maxAbsError, kl: report.kl, top1Agreement: report.top1Agreement,
+      top5Overlap: report.top5Overlap, perplexity: report.perplexity,
+      klDifference: Estimate.mean(zip(divergences, other.divergences).map { $1 - $0 }, clusters)
+        ?? Estimate(value: 0),
+      perplexityDifference: Self.perplexities(
+        losses.map { $0?.candidate }, other.losses.map { $0?.candidate }, clusters)?.difference)
+  }
+
+  private func perplexity(_ clusters: [Range<Int>]) -> LogitsReport.Perplexity {
+    guard
+      let (reference, candidate, difference) = Self.perplexities(
+        losses.map { $0?.reference }, losses.map { $0?.candidate }, clusters)
+    else { return LogitsReport.Perplexity() }
+    return LogitsReport.Perplexity(reference: reference, candidate: candidate, difference: difference)
+  }
+
+  /// Two perplexities of one text, and the second less the first.
+  ///
+  /// Its error is that of the paired losses: what makes a token hard for both falls out.
+  private static func perplexities(
+    _ first: [Double?], _ second: [Double?], _ clusters: [Range<Int>]
+  ) -> (first: Double, second: Double, difference: Estimate)? {
+    guard let a = Estimate.mean(first, clusters), let b = Estimate.mean(second, clusters) else { return nil }
+    let (one, other) = (exp(a.value), exp(b.value))
+    // To first order the perplexities change with their mean losses by themselves.
+    let changes = zip(first, second).map { first, second -> Double? in
+      guard let first, let second else { return nil }
+      return other * (second - b.value) - one * (first - a.value)
+    }
+    return (
+      one, other,
+      Estimate(value: other - one, standardError: Estimate.mean(changes, clusters)?.standardError)
+    )
   }
 
   /// The value below which a share of sorted values lies, between two of them in proportion, as NumPy does it.

@@ -18,10 +18,14 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
   public var expertAgreement: [ExpertAgreement]
   /// The limits, and whether they were kept.
   public var checks: [Check]
+  /// Another candidate beside this one; `nil` where none was given.
+  public var compared: LogitsDifference?
 
   /// KL(reference || candidate) over the positions, in nats.
   public struct Divergence: Encodable, Hashable, Sendable {
     public var mean: Double
+    /// Of the mean, one standard error; `nil` for a text that is too short for one. See ``Estimate``.
+    public var standardError: Double?
     public var median: Double
     public var max: Double
     /// 99 of 100 positions are below.
@@ -32,6 +36,8 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
   public struct Perplexity: Encodable, Hashable, Sendable {
     public var reference: Double?
     public var candidate: Double?
+    /// The candidate's less the reference's, with the error of pairs.
+    public var difference: Estimate?
   }
 
   /// A limit and the value that it is for.
@@ -42,6 +48,20 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
     public var value: Double
     public var ok: Bool
   }
+}
+
+/// How a second candidate does on the same text, and how it differs from the first.
+public struct LogitsDifference: Encodable, Hashable, Sendable {
+  /// The largest absolute difference of its logits and the reference's.
+  public var maxAbsError: Double
+  public var kl: LogitsReport.Divergence
+  public var top1Agreement: Double
+  public var top5Overlap: Double
+  public var perplexity: LogitsReport.Perplexity
+  /// Its mean divergence less the first candidate's: below 0 it is the better one. The error is that of pairs.
+  public var klDifference: Estimate
+  /// Its perplexity less the first candidate's; `nil` where no token that follows is known.
+  public var perplexityDifference: Estimate?
 }
 
 /// How often two models choose the same experts in a layer.

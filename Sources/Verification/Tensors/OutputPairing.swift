@@ -12,6 +12,8 @@ struct OutputPairing {
   private(set) var leftOut: [String] = []
   /// What is wrong before any value was read.
   private(set) var findings: [TensorReport.Finding] = []
+  /// Whether the output's codes were chosen by what enters its layers.
+  private let isCalibrated: Bool
   /// Whether the output is one part of a partition set.
   let isPart: Bool
   /// The weights of the source.
@@ -27,12 +29,14 @@ struct OutputPairing {
   ///
   /// - Parameters:
   ///   - excluded: The tensors of the source, by their names on disk, that are left out on purpose.
+  ///   - isCalibrated: Whether the output's codes were chosen by what enters its layers.
   ///   - isWanted: Which names count.
   /// - Throws: As ``StoredWeights/ModelWeights/init(_:)``.
   init(
-    _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [],
+    _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [], isCalibrated: Bool = false,
     isWanted: (String) throws(CheckpointError) -> Bool
   ) throws(CheckpointError) {
+    self.isCalibrated = isCalibrated
     isPart = output.parts.isEmpty && Self.isMarkedAsPart(output)
     (self.source, holders, unread) = try Self.open(output, source)
     let pairing = try WeightPairing(holders, self.source, with: .weight, isWanted: isWanted)
@@ -83,7 +87,7 @@ struct OutputPairing {
     }
     for pair in match.pairs {
       // Codes of something that is not read have no values.
-      let comparison = ErrorComparison(pair) { [unread] storage in
+      let comparison = ErrorComparison(pair, isCalibrated: isCalibrated) { [unread] storage in
         unread == nil || storage.scheme != nil || !DeclaredReading.canBeCodes(storage.elementType)
       }
       if let comparison {

@@ -30,8 +30,10 @@ public struct TensorVerification: Sendable {
     _ output: Checkpoint, source: Checkpoint,
     filter: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil
   ) throws(CheckpointError) {
+    let plan = Self.plan(of: output)
     let pairing = try OutputPairing(
-      output, source, excluded: Self.excluded(output), isWanted: filter ?? { _ in true })
+      output, source, excluded: Set(plan?.excluded.map(\.tensor) ?? []),
+      isCalibrated: plan?.request.calibration != nil, isWanted: filter ?? { _ in true })
     comparisons = pairing.comparisons
     var report = TensorReport(output: output.path, source: source.path, partial: pairing.isPart)
     report.findings = pairing.findings
@@ -41,10 +43,10 @@ public struct TensorVerification: Sendable {
     crossChecks = CrossChecks(pairing, filter)
   }
 
-  /// What the output's manifest says was left out on purpose. One that is not there or not sound says nothing: what is
-  /// missing then is missing.
-  private static func excluded(_ output: Checkpoint) -> Set<String> {
-    Set((try? Manifest.read(in: output.store))?.plan.excluded.map(\.tensor) ?? [])
+  /// What the output's manifest says was planned: what was left out on purpose, and whether codes are calibrated. One
+  /// that is not there or not sound says nothing: what is missing then is missing.
+  private static func plan(of output: Checkpoint) -> ShardPlan? {
+    (try? Manifest.read(in: output.store))?.plan
   }
 
   /// The bytes that ``run(threads:monitor:)`` reads, about.

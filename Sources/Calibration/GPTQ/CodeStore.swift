@@ -1,0 +1,155 @@
+internal import ByteStreams
+internal import Conversion
+internal import Quantization
+internal import Safetensors
+internal import StoredWeights
+internal import TensorFormats
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+/// The codes of one layer, while they are made: a file in the working directory with `TENSOR.codes` and `TENSOR.scales`,
+/// [matrices, rows, bytes] U8.
+struct LayerCodes {
+  private let writer: SafetensorsWriter
+
+  static func name(_ layer: Int) -> String { "layer-\(layer).codes" }
+  static func notes(_ layer: Int) -> String { "layer-\(layer).notes" }
+
+  /// What is noted of a layer when its codes are complete.
+  struct Notes: Codable {
+    /// XXH3-128 of its file.
+    var xxh3: String
+    var fallbacks: [CalibrationFallback]
+  }
+
+  /// Creates the file of a layer, instead of what an interrupted run has left of it.
+  init(_ jobs: [GPTQJob], layer: Int, in directory: WorkingDirectory) throws(CheckpointError) {
+    var items: [SafetensorsLayout.Item] = []
+    for job in jobs {
+      let scheme = try RowScheme(job.scheme)
+      let (matrices, rows) = (job.weight.matrixCount, job.weight.rows)
+      let codes = try scheme.codeBytes(columns: job.weight.columns)
+      let scales = try scheme.scaleBytes(columns: job.weight.columns)
+      items.append(
+        .init(name: job.tensor + ".codes", elementType: .u8, shape: TensorShape([matrices, rows, codes])))
+      items.append(
+        .init(name: job.tensor + ".scales", elementType: .u8, shape: TensorShape([matrices, rows, scales])))
+    }
+    let path = directory.path(of: Self.name(layer))
+    if FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
+    writer = try SafetensorsWriter(path, layout: SafetensorsLayout(items))
+  }
+
+  /// Writes rows of a matrix.
+  func write(
+    _ job: GPTQJob, matrix: Int, firstRow: Int, codes: [UInt8], scales: [UInt8], rows: Int
+  ) throws(CheckpointError) {
+    let row = matrix * job.weight.rows + firstRow
+    try unsafe writer.write(
+      tensor: job.tensor + ".codes", at: row * (codes.count / rows), bytes: codes.span.bytes)
+    try unsafe writer.write(
+      tensor: job.tensor + ".scales", at: row * (scales.count / rows), bytes: scales.span.bytes)
+  }
+
+  /// Completes the file and notes what it holds.
+  func finish(
+    layer: Int, _ fallbacks: [CalibrationFallback], in directory: WorkingDirectory
+  ) throws(CheckpointError) {
+    try writer.finish()
+    let file = try InputFile(directory.path(of: Self.name(layer)))
+    let notes = Notes(xxh3: try CodeStore.digest(file), fallbacks: fallbacks)
+    let text: Data
+    do {
+      text = try JSONEncoder().encode(notes)
+    } catch {
+      preconditionFailure("notes can always be encoded: \(error)")
+    }
+    try FileSystem.writeAtomically(unsafe Array(text).span.bytes, to: directory.path(of: Self.notes(layer)))
+  }
+}
+
+/// The codes of all layers, when they are made, as the conversion takes them.
+struct CodeStore: PreparedCodes {
+  private struct Place {
+    var file: InputFile
+    var codes: SafetensorsHeader.Tensor
+    var scales: SafetensorsHeader.Tensor
+  }
+
+  private var places: [String: Place] = [:]
+  /// What was not made as asked.
+  private(set) var fallbacks: [CalibrationFallback] = []
+
+  /// Opens the files of all layers and checks that they hold what was written.
+  ///
+  /// - Throws: `.digestMismatch` if one does not, `.notFound` if a weight is in none.
+  init(
+    _ jobs: [GPTQJob], layers: [Int], in directory: WorkingDirectory
+  ) throws(CheckpointError) {
+    for layer in layers {
+      let file = try InputFile(directory.path(of: LayerCodes.name(layer)))
+      let notesFile = try InputFile(directory.path(of: LayerCodes.notes(layer)))
+      let text = try notesFile.readBytes(0..<notesFile.byteCount)
+      guard let notes = try? JSONDecoder().decode(LayerCodes.Notes.self, from: Data(text)),
+        try Self.digest(file) == notes.xxh3
+      else {
+        throw CheckpointError(
+          .digestMismatch, "does not hold the codes that were written there", path: file.path,
+          remedy: "start afresh with --overwrite")
+      }
+      fallbacks += notes.fallbacks
+      let header = try SafetensorsHeader.read(from: file)
+      for tensor in header.tensors where tensor.name.hasSuffix(".codes") {
+        let name = String(tensor.name.dropLast(".codes".count))
+        guard let scales = header.tensor(named: name + ".scales") else { continue }
+        places[name] = Place(file: file, codes: tensor, scales: scales)
+      }
+    }
+    for job in jobs where places[job.tensor] == nil {
+      throw CheckpointError(
+        .notFound, "has no codes", path: directory.path(of: ""), tensor: job.tensor,
+        remedy: "start afresh with --overwrite")
+    }
+  }
+
+  static func digest(_ file: InputFile) throws(CheckpointError) -> String {
+    var digester = XXH3Digester()
+    for start in stride(from: 0, to: file.byteCount, by: 1 << 20) {
+      let bytes = try file.readBytes(start..<min(start + 1 << 20, file.byteCount))
+      unsafe digester.update(bytes.span.bytes)
+    }
+    return "\(digester.finalize())"
+  }
+
+  func covers(_ tensor: String) -> Bool { places[tensor] != nil }
+
+  func read(
+    _ rows: Range<Int>, ofMatrix matrix: Int, of tensor: String, codes: inout MutableRawSpan,
+    scales: inout MutableRawSpan
+  ) throws(CheckpointError) {
+    guard let place = places[tensor] else {
+      throw CheckpointError(.notFound, "has no codes", tensor: tensor)
+    }
+    try read(rows, matrix, place.codes, of: place.file, into: &codes)
+    try read(rows, matrix, place.scales, of: place.file, into: &scales)
+  }
+
+  private func read(
+    _ rows: Range<Int>, _ matrix: Int, _ tensor: SafetensorsHeader.Tensor, of file: InputFile,
+    into bytes: inout MutableRawSpan
+  ) throws(CheckpointError) {
+    let dimensions = tensor.shape.dimensions
+    guard dimensions.count == 3, matrix < dimensions[0], rows.upperBound <= dimensions[1],
+      bytes.byteCount == rows.count * dimensions[2]
+    else {
+      throw CheckpointError(
+        .malformed, "does not have rows \(rows) of matrix \(matrix)", path: file.path, tensor: tensor.name)
+    }
+    let row = matrix * dimensions[1] + rows.lowerBound
+    try file.read(into: &bytes, at: tensor.byteRange.lowerBound + row * dimensions[2])
+  }
+}

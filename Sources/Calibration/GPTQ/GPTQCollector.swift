@@ -1,0 +1,173 @@
+internal import ParallelWork
+internal import Quantization
+internal import Step3Model
+internal import Step3Runtime
+internal import StoredWeights
+internal import Synchronization
+internal import TensorFormats
+
+/// Adds up the second moments of what enters each weight that GPTQ is to encode, and encodes it as soon as nothing more can
+/// come: a layer's attention, its dense network or shared expert, then one routed expert after the other.
+///
+/// An expert that fewer than ``minimum`` tokens chose is rounded to nearest. So that its scales are not searched for on
+/// too little, gate and up projections weight columns as if it had that many, the others being of the layer's average; in
+/// down projections, where no average over experts makes sense, the others have equal squares.
+final class GPTQCollector: LayerVisitor {
+  private let weights: ModelWeights
+  /// By layer.
+  private let jobs: [Int: [GPTQJob]]
+  private let damping: Double
+  private let minimum: Int
+  private let threads: Int
+  private let directory: WorkingDirectory
+
+  private struct Key: Hashable {
+    let weights: [Step3TensorName]
+    let matrix: Int?
+  }
+
+  private struct State {
+    var moments: [Key: SecondMoments] = [:]
+    var codes: LayerCodes?
+    var fallbacks: [CalibrationFallback] = []
+    /// Of what enters all experts of the layer, the mean square of each column.
+    var common: ColumnSquares?
+  }
+  private let state = Mutex(State())
+
+  init(
+    _ weights: ModelWeights, jobs: [GPTQJob], damping: Double, minimum: Int, threads: Int,
+    directory: WorkingDirectory
+  ) {
+    self.weights = weights
+    self.jobs = Dictionary(grouping: jobs) { $0.name.layer ?? 0 }
+    self.damping = damping
+    self.minimum = minimum
+    self.threads = threads
+    self.directory = directory
+  }
+
+  func note(entering names: [Step3TensorName], matrix: Int?, _ rows: Activations) throws {
+    try state.withLock { state in
+      if names.contains(where: { $0.module == .sharedGate }) {
+        let squares = state.common ?? ColumnSquares(columns: rows.columns)
+        try squares.add(rows, threads: threads)
+        state.common = squares
+      }
+      guard let layer = names.first?.layer, let own = jobs[layer],
+        own.contains(where: { names.contains($0.name) })
+      else { return }
+      let key = Key(weights: names, matrix: matrix)
+      let moments = state.moments[key] ?? SecondMoments(columns: rows.columns)
+      try moments.add(rows, threads: threads)
+      state.moments[key] = moments
+    }
+  }
+
+  func finished(_ part: LayerPart, layer: Int) throws {
+    guard let own = jobs[layer] else { return }
+    try state.withLock { state in
+      var done: Set<Step3TensorName> = []
+      // In one order, so that fallbacks are listed in it.
+      for key in state.moments.keys.sorted(by: { "\($0.weights)" < "\($1.weights)" }) {
+        guard let moments = state.moments.removeValue(forKey: key) else { continue }
+        let members = own.filter { key.weights.contains($0.name) }
+        done.formUnion(members.map(\.name))
+        try encode(members, matrix: key.matrix, moments, &state)
+      }
+      guard case .expert(let expert) = part else { return }
+      // Nobody chose it.
+      for job in own where job.weight.shape.rank > 2 && !done.contains(job.name) {
+        try encode([job], matrix: expert, SecondMoments(columns: job.weight.columns), &state)
+      }
+    }
+  }
+
+  func finished(layer: Int) throws {
+    guard jobs[layer] != nil else { return }
+    try state.withLock { state in
+      try codes(of: layer, &state).finish(layer: layer, state.fallbacks, in: directory)
+      state = State()
+    }
+  }
+
+  private func codes(of layer: Int, _ state: inout State) throws -> LayerCodes {
+    if let codes = state.codes { return codes }
+    let codes = try LayerCodes(jobs[layer] ?? [], layer: layer, in: directory)
+    state.codes = codes
+    return codes
+  }
+
+  private func encode(
+    _ members: [GPTQJob], matrix: Int?, _ moments: SecondMoments, _ state: inout State
+  ) throws {
+    guard let layer = members.first?.name.layer else { return }
+    let codes = try codes(of: layer, &state)
+    let tokens = moments.count
+    let isScarce = matrix != nil && tokens < minimum
+    // The factor takes over the memory of the moments.
+    var importance: [Float]? = moments.meanSquares
+    if isScarce {
+      importance = filled(importance ?? [], tokens: tokens, members, state.common)
+    }
+    let order =
+      isScarce ? nil : try ColumnOrder(moments, damping: damping, threads: threads)
+    for job in members {
+      if order == nil {
+        state.fallbacks.append(
+          CalibrationFallback(
+            tensor: job.tensor, expert: matrix, tokens: tokens,
+            reason: isScarce ? .fewTokens : .notPositiveDefinite))
+      }
+      try encode(job, matrix: matrix ?? 0, importance, order, into: codes)
+    }
+  }
+
+  private func encode(
+    _ job: GPTQJob, matrix: Int, _ importance: [Float]?, _ order: ColumnOrder?, into codes: LayerCodes
+  ) throws {
+    let reader = try MatrixReader(weights, job.weight, matrix: matrix)
+    let encoder = try GPTQEncoder(
+      job.scheme, columns: reader.columns, search: job.search,
+      importance: importance.flatMap { $0.contains { $0 > 0 } ? $0 : nil })
+    let (codeBytes, scaleBytes) = (try encoder.codeBytes, try encoder.scaleBytes)
+    let band = GPTQEncoder.band
+    try ParallelWork.forEach(
+      below: (reader.rows + band - 1) / band, threads: threads, scratch: { MatrixReader.Scratch() }
+    ) { number, scratch in
+      try Task.checkCancellation()
+      let rows = number * band..<min((number + 1) * band, reader.rows)
+      var values = [Float](repeating: 0, count: rows.count * reader.columns)
+      do {
+        var span = values.mutableSpan
+        try reader.read(rows, into: &span, &scratch)
+      }
+      if let index = values.firstIndex(where: { !$0.isFinite }) {
+        throw CheckpointError(
+          .nonFinite,
+          "row \(rows.lowerBound + index / reader.columns), column \(index % reader.columns) of matrix \(matrix) is "
+            + "\(values[index])", tensor: job.tensor)
+      }
+      var rowCodes = [UInt8](repeating: 0, count: rows.count * codeBytes)
+      var rowScales = [UInt8](repeating: 0, count: rows.count * scaleBytes)
+      try encoder.encode(values, order, codes: &rowCodes, scales: &rowScales)
+      try codes.write(
+        job, matrix: matrix, firstRow: rows.lowerBound, codes: rowCodes, scales: rowScales, rows: rows.count)
+    }
+  }
+
+  /// The mean squares with as many typical tokens as are missing.
+  private func filled(
+    _ squares: [Float], tokens: Int, _ members: [GPTQJob], _ common: ColumnSquares?
+  ) -> [Float] {
+    let (own, missing) = (Float(tokens), Float(minimum - tokens))
+    let isDown = members.contains { $0.name.module == .expertDown }
+    if !isDown, let common, common.count > 0 {
+      return zip(squares, common.values).map {
+        ($0 * own + Float($1 / Double(common.count)) * missing) / (own + missing)
+      }
+    }
+    let mean = squares.reduce(0, +) / Float(max(1, squares.count))
+    return squares.map { ($0 * own + (mean > 0 ? mean : 1) * missing) / (own + missing) }
+  }
+}

@@ -1,0 +1,30 @@
+/// Numbers that threads fill side by side, each a range of its own.
+///
+/// `@unchecked Sendable`: nobody reads a number until the threads that write it are done; `ParallelWork` keeps that order.
+@safe final class SharedBuffer<Number: BitwiseCopyable & ExpressibleByIntegerLiteral>: @unchecked Sendable {
+  let count: Int
+  let base: UnsafeMutablePointer<Number>
+
+  /// Makes zeros.
+  init(count: Int) {
+    self.count = count
+    unsafe base = .allocate(capacity: max(1, count))
+    unsafe base.initialize(repeating: 0, count: max(1, count))
+  }
+
+  deinit { unsafe base.deallocate() }
+
+  subscript(index: Int) -> Number {
+    get {
+      precondition(index >= 0 && index < count)
+      return unsafe base[index]
+    }
+    set {
+      precondition(index >= 0 && index < count)
+      unsafe base[index] = newValue
+    }
+  }
+
+  /// All of them.
+  var array: [Number] { unsafe Array(UnsafeBufferPointer(start: base, count: count)) }
+}

@@ -1,0 +1,66 @@
+/// The values that a scheme can store under scales that are there already, one element at a time: for those who choose
+/// codes in an order of their own.
+///
+/// Unlike ``RowScheme``'s `absmax` a quotient is never rounded to BF16: it is a division in F32, as GPTQ's
+/// implementations have it.
+public struct SchemeGrid: Sendable {
+  private let rule: SchemeRule
+  private let matrixScale: Float
+  /// The columns that share a scale; all of a row if `nil`.
+  public var groupLength: Int? { rule.groupLength }
+
+  /// Prepares for matrices with one scale.
+  ///
+  /// - Parameter matrixScale: As it is stored; 1 where the scheme has none.
+  public init(_ scheme: RowScheme, matrixScale: Float = 1) {
+    rule = scheme.rule
+    self.matrixScale = matrixScale
+  }
+
+  /// What the codes of a group are multiplied with.
+  ///
+  /// - Parameters:
+  ///   - group: The number of the group.
+  ///   - scales: Scales as ``RowScheme`` stores them, from group 0 on.
+  public func multiplier(ofGroup group: Int, in scales: RawSpan) -> Float {
+    rule.multiplier(rule.scale(group, in: scales), matrixScale: matrixScale)
+  }
+
+  /// The code whose value is nearest to `value`, and that value. Ties go to the even code; what is beyond the ends, to
+  /// the ends.
+  public func nearest(_ value: Float, multiplier: Float) -> (code: UInt8, value: Float) {
+    // Under a multiplier that underflowed to 0, everything is 0.
+    let code = rule.code(multiplier == 0 ? 0 : value / multiplier)
+    return (code, rule.value(code) * multiplier)
+  }
+
+  /// Stores the code of an element. Where two share a byte, the even one goes first.
+  ///
+  /// - Parameters:
+  ///   - column: The element's number, from the first byte of `codes` on.
+  public func store(_ code: UInt8, _ column: Int, in codes: inout MutableRawSpan) {
+    rule.store(code, column, &codes)
+  }
+}
+
+extension SchemeRule {
+  /// The bits of a stored scale.
+  func scale(_ group: Int, in scales: RawSpan) -> UInt32 {
+    var scale: UInt32 = 0
+    for byte in 0..<scaleBytes {
+      scale |= UInt32(scales.byte(group * scaleBytes + byte)) << UInt32(8 * byte)
+    }
+    return scale
+  }
+
+  /// Two codes of four bits share a byte, the even one in the lower half, and it is stored first. (Eight of them in a
+  /// little-endian word, the first lowest, is the same.)
+  func store(_ code: UInt8, _ index: Int, _ codes: inout MutableRawSpan) {
+    guard codesPerByte == 2 else {
+      codes.storeBytes(of: code, toByteOffset: index, as: UInt8.self)
+      return
+    }
+    let byte = index % 2 == 0 ? code : codes.bytes.byte(index / 2) & 15 | code << 4
+    codes.storeBytes(of: byte, toByteOffset: index / 2, as: UInt8.self)
+  }
+}

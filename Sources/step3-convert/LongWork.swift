@@ -1,0 +1,34 @@
+import CommandSupport
+import ParallelWork
+
+extension CommonOptions {
+  /// Runs `body` with a reporter that begins when the work knows how much it is.
+  func reporting<Result>(
+    _ activity: String, _ body: ((Int) -> WorkMonitor) throws -> Result
+  ) throws -> Result {
+    var progress: ProgressReporter?
+    defer { progress?.finish() }
+    return try body { bytes in
+      let reporter = progressReporter(activity, total: bytes)
+      progress = reporter
+      return WorkMonitor(advance: { reporter.advance(by: $0) }, item: { reporter.setItem($0) })
+    }
+  }
+}
+
+extension Interruption {
+  /// Runs work that can go on later, and says so if the user ends it.
+  static func keepingWhatIsDone<Result: Sendable>(
+    _ common: CommonOptions, _ work: @escaping @Sendable () throws -> Result
+  ) async throws -> Result {
+    do {
+      return try await cancelling(work)
+    } catch let error as CancellationError {
+      if !common.json {
+        CommonOptions.warn(
+          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+      }
+      throw error
+    }
+  }
+}

@@ -1,0 +1,116 @@
+public import ArgumentParser
+import Calibration
+import Checkpoint
+import CommandSupport
+import Conversion
+import ParallelWork
+public import ShardPlanning
+import Step3Runtime
+import TensorFormats
+
+extension ShardPlan.Calibration.Method: ExpressibleByArgument {}
+
+/// How codes are chosen by what a text does to the model.
+struct MethodOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: "Choose a scheme's codes by what enters each layer when a text goes through the model.")
+  var method: ShardPlan.Calibration.Method?
+
+  @Option(
+    name: .customLong("calibration-tokens"),
+    help: ArgumentHelp(
+      "The text as token ids: .safetensors with input_ids, or JSON. May be given more than once.",
+      valueName: "file"), completion: .file())
+  var tokens: [String] = []
+
+  @Option(
+    name: .customLong("calibration-text"),
+    help: ArgumentHelp(
+      "The text in UTF-8, through the checkpoint's own tokenizer. May be given more than once.",
+      valueName: "file"), completion: .file())
+  var text: [String] = []
+
+  @Option(
+    name: .customLong("sequence-length"),
+    help: ArgumentHelp("Tokens of each sequence that a text is cut into.", valueName: "n"))
+  var sequenceLength = 512
+
+  @Flag(name: .customLong("no-bos"), help: "Do not begin each sequence of a text with the model's BOS token.")
+  var noBOS = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "What is added to the diagonal of the second moments, in units of its mean.", valueName: "x"))
+  var damping = 0.01
+
+  @Option(
+    name: .customLong("min-expert-tokens"),
+    help: ArgumentHelp("Experts that fewer tokens chose are rounded to nearest, and listed.", valueName: "n"))
+  var minimumExpertTokens = 128
+
+  func validate() throws {
+    guard method != nil else {
+      guard tokens.isEmpty, text.isEmpty else {
+        throw ValidationError("--calibration-tokens and --calibration-text need --method.")
+      }
+      return
+    }
+    if tokens.isEmpty, text.isEmpty {
+      throw ValidationError("--method needs a text: --calibration-tokens or --calibration-text.")
+    }
+    guard damping.isFinite, damping > 0 else {
+      throw ValidationError("--damping must be more than 0; got \(damping).")
+    }
+    try CalibrationTextOptions.check(
+      sequenceLength: sequenceLength, minimumExpertTokens: minimumExpertTokens)
+  }
+
+  /// The text, if there is a method that needs one.
+  func input(for checkpoint: Checkpoint) throws -> CalibrationInput? {
+    guard method != nil else { return nil }
+    return try CalibrationText(
+      tokens: tokens, text: text, sequenceLength: sequenceLength, startsWithBOS: !noBOS
+    ).input(for: checkpoint)
+  }
+
+  /// What the plan says of it.
+  func described(_ input: CalibrationInput?) -> ShardPlan.Calibration? {
+    guard let method, let input else { return nil }
+    return ShardPlan.Calibration(
+      method, damping: damping, minimumExpertTokens: minimumExpertTokens, datasets: input.datasets,
+      tokens: input.tokenCount, xxh3: input.digest)
+  }
+}
+
+/// Makes the codes that a plan asks to be calibrated, shows how far it is, and lets the user interrupt it.
+struct CalibratedRun {
+  let calibration: GPTQCalibration
+  let output: String
+  let running: RunningOptions
+  let common: CommonOptions
+
+  func run() async throws -> GPTQCalibration.Outcome {
+    let (calibration, output, running, common) = (calibration, output, running, common)
+    let outcome = try await Interruption.keepingWhatIsDone(common) {
+      try common.reporting("calibrating") { begin in
+        try calibration.run(
+          for: output, resume: running.resume, overwrite: running.overwrite, begin: begin)
+      }
+    }
+    for fallback in outcome.fallbacks {
+      let which = fallback.expert.map { ", expert \($0)" } ?? ""
+      let why =
+        switch fallback.reason {
+        case .fewTokens: "only \(fallback.tokens) tokens chose it"
+        case .notPositiveDefinite: "its second moments are not positive definite"
+        }
+      CommonOptions.warn("step3-convert", ["\(fallback.tensor)\(which): rounded to nearest, because \(why)"])
+    }
+    common.note(
+      "step3-convert",
+      "\(outcome.matrices) matrices by GPTQ, \(outcome.layersResumed) layers were done before")
+    return outcome
+  }
+}

@@ -1,0 +1,57 @@
+"""GPTQ on one matrix in PyTorch, with the arithmetic of llm-compressor 0.14 (`modifiers/gptq/gptq_quantize.py`): F32 throughout, scales
+by group of the original weights, columns by falling diagonal of H (activation order "static"), damping, the inverse by two Cholesky
+factorisations, blocks of 128 columns.  Written anew from what that file does; it has none of its code."""
+
+import torch
+
+
+def gptq(weight, hessian, scales, group, quantise, damping=0.01, block=128):
+    """weight [R, C], hessian [C, C], scales [R, C / group] -> (codes [R, C], whether H was usable)."""
+    w, h = weight.float().clone(), hessian.float().clone()
+    order = torch.argsort(h.diagonal(), descending=True, stable=True)
+    w, h = w[:, order], h[order][:, order]
+    group_of = (torch.arange(w.shape[1]) // group)[order]
+    dead = h.diagonal() == 0
+    h[dead, dead] = 1
+    try:
+        h.diagonal().add_(damping * h.diagonal().mean())
+        factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
+        usable = True
+    except torch.linalg.LinAlgError:
+        factor, usable = torch.eye(len(h)), False
+    codes = torch.zeros_like(w)
+    for first in range(0, w.shape[1], block):
+        last = min(first + block, w.shape[1])
+        errors = torch.zeros(len(w), last - first)
+        for i in range(first, last):
+            scale = scales[:, group_of[i]]
+            codes[:, i] = quantise(w[:, i] / scale)
+            errors[:, i - first] = (w[:, i] - codes[:, i] * scale) / factor[i, i]
+            w[:, i:last] -= errors[:, i - first, None] * factor[i, i:last]
+        w[:, last:] -= errors @ factor[first:last, last:]
+    back = torch.empty_like(codes)
+    back[:, order] = codes
+    return back, usable
+
+
+def int4(x):
+    return x.round().clamp(-8, 7)
+
+
+def int8(x):
+    return x.round().clamp(-128, 127)
+
+
+def e4m3(x):
+    return x.clamp(-448, 448).to(torch.float8_e4m3fn).float()
+
+
+def e2m1(x):
+    levels = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    edges = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    magnitude = x.abs()
+    index = torch.bucketize(magnitude, edges)
+    # Ties go to the even code: an edge above an odd one belongs to the upper.
+    for n, edge in enumerate(edges):
+        index = torch.where((magnitude == edge) & (n % 2 == 1), n + 1, index)
+    return levels[index] * x.sign()
