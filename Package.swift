@@ -223,7 +223,8 @@ let package = Package(
       name: "step3-convert",
       dependencies: [
         "Archives", "Archiving", "Locations", "ParallelWork", "CommandSupport", "Conversion", "ShardPlanning",
-        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "TensorFormats",
+        "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model", "StoredWeights",
+        "TensorFormats",
         argumentParser,
       ],
       swiftSettings: strict),

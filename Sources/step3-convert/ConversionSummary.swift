@@ -1,4 +1,5 @@
 import Archives
+import Checkpoint
 import CommandSupport
 import Conversion
 import ShardPlanning
@@ -26,6 +27,9 @@ struct ConversionSummary: Encodable {
   let seconds: Double
   let peakMemoryBytes: Int
   let worst: [Worst]
+  /// The norms that are stored around zero in one format and around one in the other, as far as that rounds some of their
+  /// elements.
+  let rounded: [Rounded]
   /// What is stored otherwise than asked, and what is not in the output.
   let notes: PlanNotes
   /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
@@ -38,8 +42,21 @@ struct ConversionSummary: Encodable {
     let maximumAbsoluteError: Double
   }
 
-  init(_ outcome: ConversionOutcome, output: String?, engines: PlannedEngines?, seconds: Double) {
+  struct Rounded: Encodable {
+    let tensor: String
+    let elements: Int
+    /// Whether this conversion rounds them; otherwise what wrote the source may have.
+    let isCertain: Bool
+  }
+
+  init(
+    _ outcome: ConversionOutcome, output: String?, rounded: [(tensor: String, elements: Int)],
+    format: Checkpoint.Format, engines: PlannedEngines?, seconds: Double
+  ) {
     self.engines = engines
+    self.rounded = rounded.map {
+      Rounded(tensor: $0.tensor, elements: $0.elements, isCertain: format == .gguf)
+    }
     let manifest = outcome.manifest
     self.output = output
     rootDigest = output == nil ? nil : manifest.digest
@@ -95,6 +112,15 @@ struct ConversionSummary: Encodable {
       for tensor in worst {
         text += "    \(NumberText.decimals(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
+    }
+    if let first = rounded.first {
+      let elements = rounded.reduce(0) { $0 + $1.elements }
+      let what =
+        first.isCertain
+        ? "elements so close to 0 that one more rounds them: converting back does not give them exactly"
+        : "elements so close to 0 that they may have been rounded when the GGUF was written"
+      text += "  \(elements) \(what)\n    in \(rounded.count) norms: \(first.tensor.printable)"
+      text += rounded.count > 1 ? ", ...\n" : "\n"
     }
     // The lines that follow are indented like the rest.
     let said = notes.text(width: (StandardStream.output.columns ?? 80) - 2)
