@@ -118,7 +118,7 @@ package struct ElementComparison: PairComparing {
 extension WeightSide {
   /// Whether equal bytes are equal values.
   fileprivate func isStored(like other: WeightSide) -> Bool {
-    stored.scheme == other.stored.scheme
+    stored.scheme == other.stored.scheme && offset == other.offset
       && stored.components.map(\.elementType) == other.stored.components.map(\.elementType)
   }
 }

@@ -20,6 +20,7 @@ struct MatrixRows: Sendable {
   private let firstRow: Int
   private let firstColumn: Int
   private let columns: Int
+  private let offset: Float
 
   /// What one thread reuses.
   struct Scratch {
@@ -41,6 +42,7 @@ struct MatrixRows: Sendable {
     firstRow = box.top - side.box.top
     firstColumn = box.left - side.box.left
     columns = box.extent.last ?? 1
+    offset = side.offset
   }
 
   /// Reads rows of the box into the beginning of ``Scratch/values``.
@@ -55,6 +57,7 @@ struct MatrixRows: Sendable {
     var target = all._mutatingExtracting(..<count)
     let wanted = rows.lowerBound + firstRow..<rows.upperBound + firstRow
     try reader.read(wanted, into: &target, &scratch.reader)
+    if offset != 0 { for index in target.indices { target[index] += offset } }
     guard reader.columns != columns else { return }
     // The rows move towards the front, so nothing is overwritten before it was moved.
     for row in 0..<rows.count {
@@ -204,6 +207,7 @@ struct ElementReader: Sendable {
       try codec?.decode(
         unsafe scratch.bytes.span.bytes.extracting(..<scratch.byteCount), into: &target)
     }
+    if side.offset != 0 { for index in target.indices { target[index] += side.offset } }
   }
 
   /// What was read as F64.

@@ -29,10 +29,16 @@ package final class WeightSide: Sendable {
   package let piece: ModelWeights.Piece
   /// Whether it is all of the weight, put together from its pieces.
   package let isWhole: Bool
+  /// What is added to its values before they are compared: not 0 where the other side's files hold sums; see
+  /// ``StoredWeights/ModelWeights/offset(of:)``.
+  package let offset: Float
 
   init(
-    _ weights: ModelWeights, _ weight: ModelWeights.Weight, _ piece: ModelWeights.Piece, isWhole: Bool = false
+    _ weights: ModelWeights, _ weight: ModelWeights.Weight, _ piece: ModelWeights.Piece,
+    isWhole: Bool = false,
+    beside other: ModelWeights
   ) {
+    offset = weights.checkpoint.format == other.checkpoint.format ? 0 : weights.offset(of: weight.name)
     self.weights = weights
     self.weight = weight
     self.piece = piece

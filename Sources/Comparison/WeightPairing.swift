@@ -94,7 +94,8 @@ extension WeightPairing.Match {
     func add(_ piece: ModelWeights.Piece, _ other: ModelWeights.Piece, _ box: TensorBox) {
       pairs.append(
         WeightPair(
-          name: name, part: part, a: WeightSide(weightsA, a, piece), b: WeightSide(weightsB, b, other),
+          name: name, part: part, a: WeightSide(weightsA, a, piece, beside: weightsB),
+          b: WeightSide(weightsB, b, other, beside: weightsA),
           box: box))
     }
     // Two sets that are cut in the same way: their copies too are each other's.
@@ -119,8 +120,8 @@ extension WeightPairing.Match {
       }
       pairs.append(
         WeightPair(
-          name: name, part: part, a: WeightSide(weightsA, a, piece),
-          b: WeightSide(weightsB, b, holder, isWhole: b.isComplete), box: piece.box))
+          name: name, part: part, a: WeightSide(weightsA, a, piece, beside: weightsB),
+          b: WeightSide(weightsB, b, holder, isWhole: b.isComplete, beside: weightsA), box: piece.box))
     }
   }
 }

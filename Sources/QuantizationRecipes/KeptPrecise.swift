@@ -98,7 +98,8 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
 /// How the tensors that are always kept precise are stored.
 ///
 /// A tensor that stays in its container keeps its type unless a format is given here. One that changes it takes the
-/// type that the other side's readers expect: F32 in GGUF, BF16 in safetensors (the reverse of what GGUF made of it).
+/// type that the other side's readers expect: F32 in GGUF, in safetensors what the model is published in, BF16 where that is
+/// not known (the reverse of what GGUF made of it).
 public struct PreciseStorage: Hashable, Sendable, Codable {
   /// The format in safetensors files, if the recipe gives one: a plain float, or `keep`.
   public var safetensors: StorageFormat?
@@ -121,7 +122,8 @@ public struct PreciseStorage: Hashable, Sendable, Codable {
     if reason == .integer || reason == .scale { return .keep }
     switch container {
     case .safetensors:
-      return safetensors ?? (subject.sourceContainer == .safetensors ? .keep : .element(.bf16))
+      return safetensors
+        ?? (subject.sourceContainer == .safetensors ? .keep : .element(subject.publishedType ?? .bf16))
     case .gguf: return gguf ?? (subject.sourceContainer == .gguf ? .keep : .element(.f32))
     }
   }

@@ -85,7 +85,12 @@ extension Recipe {
   ) throws(CheckpointError) -> RecipeDecision {
     let names = subject.nameBytes
     if let kept = KeptPrecise.reason(for: subject, names: names) {
-      let wanted = precise.format(for: subject, reason: kept, in: container)
+      var wanted = precise.format(for: subject, reason: kept, in: container)
+      if kept == .convolution, container == .gguf, subject.isHalfConvolution, wanted == .element(.f32),
+        rules.last?.format == .element(.f16)
+      {
+        wanted = .element(.f16)
+      }
       return try fit(wanted, fallback: onMisfit, subject, container, rule: nil, kept: kept, obstacle)
     }
     guard let index = try firstRule(for: subject, names) else {

@@ -29,6 +29,10 @@ public struct RecipeSubject: Hashable, Sendable {
   public var expertCount: Int
   /// Whether the model has no output projection of its own and uses the embedding for it.
   public var hasTiedEmbedding: Bool
+  /// The type that the model's published checkpoints store it in; `nil` if that is not known.
+  public var publishedType: ElementType?
+  /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
+  public var isHalfConvolution: Bool
 
   /// Describes a tensor.
   ///
@@ -40,7 +44,8 @@ public struct RecipeSubject: Hashable, Sendable {
     sourceType: ElementType, sourceScheme: StoredScheme? = nil,
     sourceContainer: Checkpoint.Format = .safetensors,
     isExpertStack: Bool? = nil,
-    expertCount: Int = 0, hasTiedEmbedding: Bool = false
+    expertCount: Int = 0, hasTiedEmbedding: Bool = false, publishedType: ElementType? = nil,
+    isHalfConvolution: Bool = false
   ) {
     self.name = name
     self.otherNames = otherNames
@@ -54,6 +59,8 @@ public struct RecipeSubject: Hashable, Sendable {
     self.isExpertStack = isExpertStack ?? (shape.rank == 3 && (role == .routedExperts || role == .other))
     self.expertCount = expertCount
     self.hasTiedEmbedding = hasTiedEmbedding
+    self.publishedType = publishedType
+    self.isHalfConvolution = isHalfConvolution
   }
 
   /// All names, for patterns to look at.

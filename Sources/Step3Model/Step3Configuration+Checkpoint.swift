@@ -13,18 +13,32 @@ extension Step3Configuration {
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
     if let metadata = checkpoint.ggufMetadata {
-      guard ModelFamily(ggufArchitecture: metadata.string("general.architecture")) != nil else { return nil }
+      // The vision side describes itself in the file of its own.
+      let companion = checkpoint.files.first(where: \.isVisionCompanion)
+      let projector = companion?.ggufMetadata?.string("clip.projector_type")
+      let architecture = metadata.string("general.architecture")
+      guard let family = ModelFamily(ggufArchitecture: architecture, projector: projector) else { return nil }
       var configuration: Step3Configuration
       do throws(CheckpointError) {
-        configuration = try Step3Configuration(ggufMetadata: metadata)
+        let embedding = family.model.gguf(Step3TensorName(.tokenEmbedding)).flatMap { checkpoint[$0] }
+        configuration = try Step3Configuration(
+          ggufMetadata: metadata, projector: projector, vocabularySize: embedding?.shape.dimensions.first,
+          scaling: nil)
+        try configuration.findScaling(in: checkpoint)
       } catch {
         throw error.at(path: checkpoint.mainFilePath)
       }
-      // The vision side describes itself in the file of its own.
-      if let companion = checkpoint.files.first(where: \.isVisionCompanion), let own = companion.ggufMetadata
-      {
+      if let companion, let own = companion.ggufMetadata {
         do throws(CheckpointError) {
-          configuration.vision = try Step3Configuration.Vision(ggufMetadata: own)
+          var vision = try Step3Configuration.Vision(ggufMetadata: own)
+          if family != .step3 {
+            // No key says which token it is, but its text does.
+            let tokens = metadata.strings("tokenizer.ggml.tokens")
+            vision.imageTokenID =
+              tokens?.firstIndex(of: "<im_patch>")
+              ?? min(vision.imageTokenID, configuration.text.vocabularySize - 1)
+          }
+          configuration.vision = vision
         } catch {
           throw error.at(path: companion.source.path)
         }
@@ -39,6 +53,34 @@ extension Step3Configuration {
       try self.init(.object(members))
     } catch {
       throw error.at(path: document.path)
+    }
+  }
+}
+
+extension Step3Configuration {
+  /// Finds out how the rotary embedding is stretched. GGUF has only the factors, in a tensor, and rules that give other
+  /// ones are not guessed.
+  private mutating func findScaling(in checkpoint: Checkpoint) throws(CheckpointError) {
+    guard family.model[.rotaryFactors] != nil,
+      let name = family.model.gguf(Step3TensorName(.rotaryFactors)), let tensor = checkpoint[name]
+    else { return }
+    guard tensor.elementType == .f32, tensor.shape.dimensions == [text.headDimension / 2] else {
+      throw CheckpointError(
+        .malformed, "expected F32 [\(text.headDimension / 2)], found \(tensor.elementType) \(tensor.shape)",
+        tensor: name)
+    }
+    let file = checkpoint.files[tensor.file]
+    let bytes = try file.source.readBytes(tensor.byteRange)
+    let stored = stride(from: 0, to: bytes.count, by: 4).map { start -> UInt32 in
+      let word = bytes[start..<start + 4]
+      return (file.byteOrder == .big ? Array(word) : word.reversed()).reduce(0) { $0 << 8 | UInt32($1) }
+    }
+    text.ropeScaling = Step3Configuration.published(family).text.ropeScaling
+    guard text.rotaryFactors?.map(\.bitPattern) == stored else {
+      throw CheckpointError(
+        .unsupported,
+        "its factors of the rotary embedding are not those of \(family.name), and which rule they follow is not known",
+        tensor: name)
     }
   }
 }

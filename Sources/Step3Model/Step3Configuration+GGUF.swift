@@ -2,10 +2,35 @@ public import GGUF
 public import TensorFormats
 
 extension Step3Configuration {
-  /// The metadata of the language model's GGUF file: `general.*` and `step3.*`.
+  /// The metadata of the language model's GGUF file: `general.*` and those of its architecture.
   ///
-  /// - Parameter fileType: `general.file_type`, which says what most tensors are stored as.
-  public func ggufMetadata(name: String, fileType: UInt32?, alignment: UInt32 = 32) -> GGUFMetadata {
+  /// - Parameters:
+  ///   - fileType: `general.file_type`, which says what most tensors are stored as.
+  ///   - withPrediction: Whether the file has the layers that predict further tokens.
+  /// - Precondition: There is no ``ggufObstacle``.
+  public func ggufMetadata(
+    name: String, fileType: UInt32?, alignment: UInt32 = 32, withPrediction: Bool = true
+  ) -> GGUFMetadata {
+    switch family {
+    case .step3, .step5: step3Metadata(name: name, fileType: fileType, alignment: alignment)
+    case .step3p5, .step3p7: step35Metadata(name: name, fileType: fileType, withPrediction: withPrediction)
+    case .step3VL10B: qwen3Metadata(name: name, fileType: fileType)
+    }
+  }
+
+  /// Why no GGUF file is written of the model; `nil` where one is.
+  public var ggufObstacle: String? {
+    if family != .step3, vision?.projectorBias == true { return "readers know no bias of the projector" }
+    switch family {
+    case .step3: return nil
+    case .step5: return "no reader of GGUF computes its sparse attention"
+    case .step3p5, .step3p7: return step35Obstacle
+    case .step3VL10B:
+      return text.ropeScaling == nil ? nil : "a stretched rotary embedding of it is not written"
+    }
+  }
+
+  private func step3Metadata(name: String, fileType: UInt32?, alignment: UInt32) -> GGUFMetadata {
     var result = GGUFMetadata()
     result.set("general.architecture", .string("step3"))
     result.set("general.type", .string("model"))
@@ -52,9 +77,32 @@ extension Step3Configuration {
   ///
   /// - Throws: `.unsupported` for another architecture, `.malformed` naming the key.
   public init(ggufMetadata metadata: GGUFMetadata) throws(CheckpointError) {
-    guard let family = ModelFamily(ggufArchitecture: metadata.string("general.architecture")) else {
-      throw CheckpointError(.unsupported, "general.architecture: expected 'step3', found another")
+    try self.init(ggufMetadata: metadata, projector: nil, vocabularySize: nil, scaling: nil)
+  }
+
+  /// The same with what only the tensors and the file beside it say.
+  ///
+  /// - Parameters:
+  ///   - projector: As ``ModelFamily/init(ggufArchitecture:projector:)``.
+  ///   - vocabularySize: The rows of the embedding.
+  ///   - scaling: How the rotary embedding is stretched, where a tensor has its factors.
+  init(
+    ggufMetadata metadata: GGUFMetadata, projector: String?, vocabularySize: Int?, scaling: RopeScaling?
+  ) throws(CheckpointError) {
+    let architecture = metadata.string("general.architecture")
+    guard let family = ModelFamily(ggufArchitecture: architecture, projector: projector) else {
+      throw CheckpointError(.unsupported, "general.architecture: expected 'step3' or 'step35', found another")
     }
+    switch family {
+    case .step3, .step5: try self.init(step3: metadata)
+    case .step3p5, .step3p7:
+      try self.init(step35: metadata, vocabularySize: vocabularySize, scaling: scaling)
+      self.family = family
+    case .step3VL10B: try self.init(qwen3: metadata, vocabularySize: vocabularySize)
+    }
+  }
+
+  private init(step3 metadata: GGUFMetadata) throws(CheckpointError) {
     let keys = GGUFKeys(metadata)
     func integer(_ key: String) throws(CheckpointError) -> Int { try keys.integer("step3.\(key)") }
     var text = Text()
@@ -103,7 +151,7 @@ extension Step3Configuration {
     }
     let ids = 0...(text.vocabularySize - 1)
     self.init(
-      family: family, text: text, vision: nil,
+      family: .step3, text: text, vision: nil,
       bosTokenID: try keys.tokenID("tokenizer.ggml.bos_token_id", in: ids),
       eosTokenIDs: try keys.endTokenIDs(in: ids),
       padTokenID: try keys.tokenID("tokenizer.ggml.padding_token_id", in: ids))
@@ -129,6 +177,7 @@ extension Step3Configuration {
   /// under `clip.vision.projector.*`. Mean and deviation are those of OpenAI's CLIP.
   public func visionGGUFMetadata(name: String, fileType: UInt32?, alignment: UInt32 = 32) -> GGUFMetadata? {
     guard let vision else { return nil }
+    guard family == .step3 else { return perceptionMetadata(name: name, fileType: fileType) }
     var result = GGUFMetadata()
     result.set("general.architecture", .string("clip"))
     result.set("general.type", .string("mmproj"))
@@ -164,6 +213,14 @@ extension Step3Configuration {
 extension Step3Configuration.Vision {
   /// Reads the vision side back from the metadata of its GGUF file.
   public init(ggufMetadata metadata: GGUFMetadata) throws(CheckpointError) {
+    if metadata["clip.projector_type"] == .string(ModelFamily.perceptionProjector) {
+      try self.init(perception: metadata)
+    } else {
+      try self.init(step3: metadata)
+    }
+  }
+
+  private init(step3 metadata: GGUFMetadata) throws(CheckpointError) {
     guard metadata["clip.projector_type"] == .string("step3") else {
       throw CheckpointError(.unsupported, "clip.projector_type: expected 'step3', found another")
     }

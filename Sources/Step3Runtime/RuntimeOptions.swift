@@ -30,11 +30,14 @@ struct MemoryNeed {
     self.extraStreams = extraStreams
   }
 
+  /// The query heads of the layers that have most.
+  private var mostHeads: Int { max(text.headCount, text.sliding?.headCount ?? 0) }
+
   /// Bytes per token of the batch.
   var perToken: Int {
-    let heads = text.headCount * text.headDimension
-    let attention =
-      2 * text.sharedQueryDimension + 2 * heads + 4 * text.keyValueHeadCount * text.headDimension
+    let heads = mostHeads * text.headDimension
+    let groups = max(text.keyValueHeadCount, text.sliding?.keyValueHeadCount ?? 0)
+    let attention = 2 * text.sharedQueryDimension + 2 * heads + 4 * groups * text.headDimension
     let inner = max(text.intermediateSize, text.sharedExpertIntermediateSize, text.expertIntermediateSize)
     let feedForward = 2 * inner + 2 * text.hiddenSize
     return 4 * ((3 + extraStreams) * text.hiddenSize + max(attention, feedForward))
@@ -42,7 +45,7 @@ struct MemoryNeed {
 
   /// Bytes whatever the number of tokens: a decoded tile, and the bytes it comes from, for each thread; scores.
   func fixed(longestSequence: Int) -> Int {
-    let widest = max(text.hiddenSize, text.intermediateSize, text.headCount * text.headDimension)
+    let widest = max(text.hiddenSize, text.intermediateSize, mostHeads * text.headDimension)
     let tile = max(Products.largestTile, 16 * widest) * 6
     return threads * (tile + 4 * Attention.queryBlock * longestSequence) + (16 << 20)
   }

@@ -53,7 +53,8 @@ extension ModelWeights {
   /// What a norm multiplies with, whether it is stored as that or around zero.
   func norm(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
     let stored = try vector(name, count)
-    guard let offset = model?[name.module]?.offset, offset != 0 else { return stored }
+    let offset = offset(of: spelled(name))
+    guard offset != 0 else { return stored }
     return stored.map { $0 + offset }
   }
 

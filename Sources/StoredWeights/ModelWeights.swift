@@ -39,7 +39,16 @@ public struct ModelWeights: Sendable {
   ///   `.unsupported` for schemes that are not read, unless they are to be held as stored.
   /// - Complexity: O(number of tensors).
   public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
-    configuration = try Self.configuration(of: checkpoint, unread)
+    try self.init(checkpoint, unread: unread, configuration: Self.configuration(of: checkpoint, unread))
+  }
+
+  /// The same of a checkpoint that was made of another one, whose configuration it has.
+  ///
+  /// - Throws: As ``init(_:unread:)``.
+  package init(
+    _ checkpoint: Checkpoint, unread: Unread = .refused, configuration: Step3Configuration?
+  ) throws(CheckpointError) {
+    self.configuration = configuration
     isPart = try PartitionRecord(of: checkpoint) != nil
     encoded = try Self.published(checkpoint, configuration, isPart: isPart, unread)
     let checkpoint =
@@ -100,6 +109,17 @@ public struct ModelWeights: Sendable {
 
   /// The modules of its model; `nil` if that is not known.
   public var model: ModelDescription? { configuration?.family.model }
+
+  /// What has to be added to the stored values of a weight to get those that the forward pass multiplies with: the
+  /// offset of its module, where the files do not hold the sums already, as GGUF does.
+  ///
+  /// - Complexity: O(1).
+  public func offset(of name: String) -> Float {
+    guard checkpoint.format == .safetensors, let model, let known = model.tensor(published: name),
+      known.suffix == .weight
+    else { return 0 }
+    return model.row(of: known).offset
+  }
 
   /// That weight of the model; `nil` if the checkpoint has none, or is of an unknown model.
   public subscript(name: Step3TensorName) -> Weight? {

@@ -1,5 +1,6 @@
 import Archives
 import Calibration
+import Checkpoint
 import CommandSupport
 import Conversion
 import ShardPlanning
@@ -27,6 +28,9 @@ struct ConversionSummary: Encodable {
   let seconds: Double
   let peakMemoryBytes: Int
   let worst: [Worst]
+  /// The norms that are stored around zero in one format and around one in the other, as far as that rounds some of their
+  /// elements.
+  let rounded: [Rounded]
   /// What is stored otherwise than asked, and what is not in the output.
   let notes: PlanNotes
   /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
@@ -43,11 +47,22 @@ struct ConversionSummary: Encodable {
     let maximumAbsoluteError: Double
   }
 
+  struct Rounded: Encodable {
+    let tensor: String
+    let elements: Int
+    /// Whether this conversion rounds them; otherwise what wrote the source may have.
+    let isCertain: Bool
+  }
+
   init(
-    _ outcome: ConversionOutcome, output: String?, engines: PlannedEngines?, seconds: Double,
+    _ outcome: ConversionOutcome, output: String?, rounded: [(tensor: String, elements: Int)],
+    format: Checkpoint.Format, engines: PlannedEngines?, seconds: Double,
     roundedToNearest: [CalibrationFallback]? = nil
   ) {
     self.engines = engines
+    self.rounded = rounded.map {
+      Rounded(tensor: $0.tensor, elements: $0.elements, isCertain: format == .gguf)
+    }
     self.roundedToNearest = roundedToNearest
     calibration = outcome.manifest.plan.request.calibration
     let manifest = outcome.manifest
@@ -110,6 +125,15 @@ struct ConversionSummary: Encodable {
       for tensor in worst {
         text += "    \(NumberText.decimals(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
       }
+    }
+    if let first = rounded.first {
+      let elements = rounded.reduce(0) { $0 + $1.elements }
+      let what =
+        first.isCertain
+        ? "elements so close to 0 that one more rounds them: converting back does not give them exactly"
+        : "elements so close to 0 that they may have been rounded when the GGUF was written"
+      text += "  \(elements) \(what)\n    in \(rounded.count) norms: \(first.tensor.printable)"
+      text += rounded.count > 1 ? ", ...\n" : "\n"
     }
     // The lines that follow are indented like the rest.
     let said = notes.text(width: (StandardStream.output.columns ?? 80) - 2)

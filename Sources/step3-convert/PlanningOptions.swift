@@ -115,6 +115,14 @@ struct PlanningOptions: ParsableArguments {
       valueName: "pattern"))
   var exclude: [String] = []
 
+  @Flag(name: .customLong("no-mtp"), help: "Leave out the layers that predict further tokens.")
+  var withoutPrediction = false
+
+  @Flag(
+    name: .customLong("mtp"),
+    help: "Convert the layers that predict further tokens alone, with embedding, last norm and head.")
+  var onlyPrediction = false
+
   @Flag(
     name: .customLong("published-names"),
     help: "With --quantize keep: store a wrapped Step-3, or one of single experts, under its published names."
@@ -155,6 +163,7 @@ struct PlanningOptions: ParsableArguments {
         "--ffn-ep times --ffn-tp must be \(PartIdentity.mostRanks) at most; got \(ffnEP * ffnTP).")
     }
     if strict, allowFallback { throw ValidationError("--strict and --allow-fallback exclude each other.") }
+    if withoutPrediction, onlyPrediction { throw ValidationError("--no-mtp and --mtp exclude each other.") }
     if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }
     guard maximumShardSize.bytes >= 1 << 10 else {
       throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
@@ -178,6 +187,10 @@ struct PlanningOptions: ParsableArguments {
     let layout = ShardPlan.AFDLayout(ffnEP: ffnEP, ffnTP: ffnTP, attentionTP: attentionTP, router: router)
     var importance: ImportanceFile?
     if let imatrix { importance = try ImportanceFile(imatrix) }
+    var exclude = exclude
+    if withoutPrediction || onlyPrediction {
+      exclude.append(try PredictionLayers(of: checkpoint).pattern(keepingThem: onlyPrediction))
+    }
     return try ShardPlanner.plan(
       checkpoint,
       request: ShardPlan.Request(

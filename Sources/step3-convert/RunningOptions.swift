@@ -5,6 +5,7 @@ import CommandSupport
 import Conversion
 import ShardPlanning
 import Step3Runtime
+import StoredWeights
 import TensorFormats
 
 /// What a run may use and what becomes of OUTPUT: the options of everything that converts.
@@ -223,9 +224,13 @@ struct PlannedRun {
     _ outcome: ConversionOutcome, _ seconds: Double, _ engines: PlannedEngines?
   ) throws {
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))
+    let request = planned.plan.request
+    let rounded =
+      planned.plan.source.isRaw
+      ? [] : try GGUFValues.rounded(ModelWeights(checkpoint), writtenAs: request.format)
     try ConversionSummary(
-      outcome, output: running.discardOutput ? nil : output, engines: engines, seconds: seconds,
-      roundedToNearest: fallbacks
+      outcome, output: running.discardOutput ? nil : output, rounded: rounded, format: request.format,
+      engines: engines, seconds: seconds, roundedToNearest: fallbacks
     ).print(json: common.json)
   }
 

@@ -95,12 +95,35 @@ import Testing
     #expect(error?.message.contains("Step-3.5-Flash") == true)
   }
 
-  @Test("GGUF is refused with the reason", arguments: later.filter { $0.ggufObstacle != nil })
-  func gguf(family: ModelFamily) throws {
-    let source = try source(family)
+  @Test("GGUF is refused with the reason")
+  func refusedGGUF() throws {
+    let source = try source(.step5)
     let error = #expect(throws: CheckpointError.self) {
       try PlanRequest(format: .gguf, recipe: "BF16").plan(source)
     }
-    #expect(error?.message.contains(family.ggufObstacle ?? "?") == true, "\(String(describing: error))")
+    #expect(error?.message.contains("sparse attention") == true, "\(String(describing: error))")
+  }
+
+  @Test("GGUF has a file of each side", arguments: [ModelFamily.step3p5, .step3p7, .step3VL10B])
+  func gguf(family: ModelFamily) throws {
+    let source = try source(family)
+    let plan = try PlanRequest(format: .gguf, recipe: "BF16", maximumShardBytes: 1 << 40).plan(source).plan
+    #expect(plan.warnings.isEmpty, "\(plan.warnings)")
+    let sides = try Dictionary(uniqueKeysWithValues: plan.files.map { ($0.path, $0.tensors) })
+    #expect(Set(sides.keys) == (family == .step3p5 ? ["model.gguf"] : ["model.gguf", "mmproj.gguf"]))
+    let names = Set((sides["model.gguf"] ?? []).map(\.name))
+    // 754 in the published file, which has no layers of prediction.
+    let trunk = names.filter { !["blk.45.", "blk.46.", "blk.47."].contains(where: $0.hasPrefix) }
+    #expect(trunk.count == (family == .step3VL10B ? 399 : 754))
+    #expect(sides["mmproj.gguf"]?.count ?? 667 == 667)
+    if family != .step3VL10B {
+      // The factors come first, and a norm where it is among the others.
+      let listed = (sides["model.gguf"] ?? []).map(\.name)
+      #expect(listed.first == "rope_freqs.weight")
+      let norm = try #require(listed.firstIndex(of: "blk.7.attn_norm.weight"))
+      #expect(listed[norm - 1].hasPrefix("blk.") && listed[norm + 1].hasPrefix("blk.7."))
+      let tensor = try #require(sides["model.gguf"]?.first { $0.name == "blk.7.attn_norm.weight" })
+      #expect(tensor.elementType == .f32)
+    }
   }
 }

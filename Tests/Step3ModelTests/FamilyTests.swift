@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import Foundation
+internal import GGUF
 internal import JSON
 internal import Step3Model
 internal import TensorFormats
@@ -247,5 +248,67 @@ internal import Testing
     #expect(flash.text.dividedHeads(of: .step3p5) == 8)
     #expect(Step3Configuration.published(.step5).text.dividedHeads(of: .step5) == 4)
     #expect(Step3Configuration.published.text.dividedHeads(of: .step3) == 64)
+  }
+
+  // MARK: GGUF
+
+  /// Tokens enough for a published vocabulary.
+  private func metadata(_ configuration: Step3Configuration, withPrediction: Bool = true) -> GGUFMetadata {
+    var metadata = configuration.ggufMetadata(name: "x", fileType: 32, withPrediction: withPrediction)
+    metadata.set(
+      "tokenizer.ggml.tokens", .array(.string((0..<configuration.text.vocabularySize).map(String.init))))
+    return metadata
+  }
+
+  @Test("keys of GGUF say what the configuration says")
+  func metadata() throws {
+    let published = Step3Configuration.published(.step3p5)
+    var expected = published.text
+    // A tensor says it.
+    expected.ropeScaling = nil
+    let whole = metadata(published)
+    #expect(try Step3Configuration(ggufMetadata: whole).text == expected)
+    #expect(whole.integers("step35.attention.head_count") == (0..<48).map { $0 % 4 == 0 ? 64 : 96 })
+    #expect(whole["step35.rope.dimension_count"] == nil && whole["step35.nextn_predict_layers"] == .uint32(3))
+    let trunk = metadata(published, withPrediction: false)
+    #expect(trunk["step35.block_count"] == .uint32(45) && trunk["step35.nextn_predict_layers"] == nil)
+    #expect(trunk.bools("step35.attention.sliding_window_pattern")?.count == 45)
+    let read = try Step3Configuration(ggufMetadata: trunk).text
+    #expect(
+      read.predictionLayerCount == 0 && read.sliding?.layers == expected.sliding?.layers.filter { $0 < 45 })
+  }
+
+  @Test(
+    "keys that a reader could not make sense of are refused",
+    arguments: [
+      ("step35.attention.sliding_window_pattern", GGUFValue.array(.bool([true, false]))),
+      ("step35.attention.head_count", .array(.int32((0..<48).map { Int32($0 + 1) }))),
+      ("step35.rope.dimension_count", .uint32(64)), ("step35.expert_gating_func", .uint32(1)),
+      ("step35.swiglu_clamp_exp", .array(.float32([-1]))), ("step35.nextn_predict_layers", .uint32(48)),
+    ])
+  func malformed(key: String, value: GGUFValue) throws {
+    var broken = metadata(.published(.step3p5))
+    broken.set(key, value)
+    let error = #expect(throws: CheckpointError.self) { try Step3Configuration(ggufMetadata: broken) }
+    #expect(error?.message.contains(key) == true, "\(String(describing: error))")
+  }
+
+  @Test("what no key can say is an obstacle")
+  func obstacles() {
+    func obstacle(_ change: (inout Step3Configuration) -> Void) -> String? {
+      var configuration = Step3Configuration.published(.step3p7)
+      change(&configuration)
+      return configuration.ggufObstacle
+    }
+    #expect(obstacle { _ in } == nil)
+    #expect(obstacle { $0.text.moeLayers.removeLast() } != nil)
+    #expect(obstacle { $0.text.rotaryDimension = nil } != nil)
+    #expect(obstacle { $0.text.sliding?.rotaryDimension = 64 } != nil)
+    #expect(obstacle { $0.text.sliding = nil } != nil)
+    #expect(obstacle { $0.text.hasRouterBias = false } != nil)
+    #expect(obstacle { $0.text.ropeScaling?.kind = .yarn } != nil)
+    #expect(obstacle { $0.vision?.projectorBias = true } != nil)
+    #expect(Step3Configuration.published(.step5).ggufObstacle != nil)
+    #expect(Step3Configuration.published(.step3VL10B).ggufObstacle == nil)
   }
 }

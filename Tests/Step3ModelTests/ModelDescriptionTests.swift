@@ -103,8 +103,9 @@ struct ModelDescriptionTests {
     #expect(
       shapes["model.layers.6.eh_proj.weight"] == [7168, 2 * 7168]
         && shapes["model.layers.4.eh_proj.weight"] == nil)
-    // Its values in GGUF are others, so copying them under that name would be wrong.
-    #expect(model.gguf(Step3TensorName(.inputNorm, layer: 0)) == nil)
+    // Its values in GGUF are the sums.
+    #expect(model.gguf(Step3TensorName(.inputNorm, layer: 0)) == "blk.0.attn_norm.weight")
+    #expect(model[.inputNorm]?.offset == 1)
     #expect(model.gguf(Step3TensorName(.query, layer: 0)) == "blk.0.attn_q.weight")
     // A suffix where there is none, and none where there is one.
     #expect(model.tensor(published: "model.layers.2.moe.router_bias.weight") == nil)

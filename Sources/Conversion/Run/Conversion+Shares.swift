@@ -105,11 +105,4 @@ extension Conversion {
       throw error.resumable
     }
   }
-
-  private func opening(_ meters: StageMeters) throws(CheckpointError) -> OutputOpening {
-    OutputOpening(
-      checkpoint: checkpoint, planned: planned,
-      identity: try JournalIdentity(planned.plan, isArchive: options.archive), options: options,
-      meter: meters.write, warn: { _ in })
-  }
 }

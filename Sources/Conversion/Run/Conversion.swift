@@ -33,8 +33,8 @@ public struct Conversion: Sendable {
     try opening(StageMeters(), warn: { _ in }).checkPlace(output)
   }
 
-  private func opening(
-    _ meters: StageMeters, warn: @escaping @Sendable (String) -> Void
+  func opening(
+    _ meters: StageMeters, warn: @escaping @Sendable (String) -> Void = { _ in }
   ) throws(CheckpointError) -> OutputOpening {
     OutputOpening(
       checkpoint: checkpoint, planned: planned,

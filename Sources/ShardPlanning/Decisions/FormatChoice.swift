@@ -192,7 +192,8 @@ extension FormatChoice {
       otherNames: [source.safetensorsName, source.ggufName].compactMap { $0 }.filter { $0 != source.name },
       role: source.role, layer: source.layer, layerCount: layerCount, shape: placed.shape,
       sourceType: source.elementType, sourceScheme: source.scheme, sourceContainer: sourceContainer,
-      isExpertStack: source.isExpertStack, expertCount: expertCount, hasTiedEmbedding: hasTiedEmbedding)
+      isExpertStack: source.isExpertStack, expertCount: expertCount, hasTiedEmbedding: hasTiedEmbedding,
+      publishedType: source.publishedType, isHalfConvolution: source.isHalfConvolution)
   }
 
   /// The name under which the importance matrix has something about a tensor.

@@ -14,7 +14,7 @@ extension OutputPart {
     let vision = tensors.filter(\.isVision)
     var files: [ShardPlan.File] = []
     if !language.isEmpty {
-      files += try pack(language, "model", languageMetadata(part), part, &headers)
+      files += try pack(language, "model", languageMetadata(part, language), part, &headers)
     }
     if !vision.isEmpty {
       files += try pack(vision, "mmproj", visionMetadata(vision[0]), part, &headers)
@@ -23,13 +23,14 @@ extension OutputPart {
   }
 
   /// What a GGUF source says about itself stays as it is, except how it is split and stored.
-  private func languageMetadata(_ part: ShardPlan.Part) -> GGUFMetadata {
+  private func languageMetadata(_ part: ShardPlan.Part, _ tensors: [OutputTensor]) -> GGUFMetadata {
     var metadata: GGUFMetadata
     if let own = model.checkpoint.ggufMetadata {
       metadata = own
     } else if let step3 = model.step3 {
-      metadata = step3.ggufMetadata(name: "Step-3", fileType: nil)
-      if servesText(part) { tokenizer?.write(to: &metadata) }
+      let predicts = tensors.contains { ($0.tensor.layer ?? 0) >= step3.text.layerCount }
+      metadata = step3.ggufMetadata(name: step3.family.name, fileType: nil, withPrediction: predicts)
+      if servesText(part) { tokenizer?.write(to: &metadata, likeConverter: step3.family != .step3) }
     } else {
       metadata = GGUFMetadata()
     }
@@ -39,7 +40,11 @@ extension OutputPart {
 
   private func visionMetadata(_ tensor: OutputTensor) throws(CheckpointError) -> GGUFMetadata {
     if let own = model.checkpoint.files.first(where: \.isVisionCompanion)?.ggufMetadata { return own }
-    guard let metadata = model.step3?.visionGGUFMetadata(name: "Step-3 vision", fileType: nil) else {
+    guard
+      let metadata = model.step3.flatMap({
+        $0.visionGGUFMetadata(name: "\($0.family.name) vision", fileType: nil)
+      })
+    else {
       throw CheckpointError(
         .malformed, "the checkpoint has vision tensors, but its configuration has no vision_config",
         path: model.checkpoint.path, tensor: tensor.tensor.source.tensor)
@@ -76,7 +81,10 @@ extension OutputPart {
     let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue
     // The vision side is not stored as the recipe is called.
     let isVision = tensors.first?.isVision == true
-    if !isVision, let type = GGUFFileType(name: request.recipe) { return type }
+    // Of those that llama.cpp's converter writes, plain types are called as it calls them.
+    let isNamedByRecipe =
+      model.step3.map { $0.family != .step3 } == true && ["BF16", "F16", "F32"].contains(request.recipe)
+    if !isVision || isNamedByRecipe, let type = GGUFFileType(name: request.recipe) { return type }
     guard let most else { return nil }
     // Of the K formats only mixtures have numbers; the small one is nearly all of that format.
     return GGUFFileType(name: most) ?? GGUFFileType(name: "\(most)_S")

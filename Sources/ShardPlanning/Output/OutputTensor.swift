@@ -12,6 +12,8 @@ struct OutputTensor {
   var ggufName: String?
   /// Whether it belongs to the vision side, which GGUF keeps in a file of its own.
   let isVision: Bool
+  /// Where in the source it belongs, if not where it is read.
+  let place: Checkpoint.Derivation.LastOrigin?
 
   /// The tensor at the place that a file's layout gives it.
   func placed(as name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
@@ -28,7 +30,8 @@ struct OutputTensor {
   }
 
   private var firstRead: (Int, Int) {
-    tensor.sources.map { ($0.file, $0.offset) }.min { $0 < $1 } ?? (0, 0)
+    if let place { return (place.file, place.end - 1) }
+    return tensor.sources.map { ($0.file, $0.offset) }.min { $0 < $1 } ?? (0, 0)
   }
 }
 
@@ -44,6 +47,7 @@ extension OutputTensor {
       sources: [placed.slice], operation: placed.treatment.operation)
     ggufName = source.ggufName
     isVision = source.isVision
+    place = source.place
   }
 
   /// The scales of whole matrices that GGUF keeps beside blocks: `blk.4.ffn_up_exps.scale`; `nil` if there are none.

@@ -29,6 +29,12 @@ struct SourceTensor {
   let tensorParallelAxis: Int?
   /// How it is stored on disk, if its values are decoded from codes that are only read: ``Checkpoint/Checkpoint/Derived``.
   var decoded: String?
+  /// The type that published checkpoints store it in; `nil` for what is no part of a known model.
+  var publishedType: ElementType?
+  /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
+  var isHalfConvolution = false
+  /// Where in the source it belongs, if it is not read from there as it is; `nil` for where it is read.
+  var place: Checkpoint.Derivation.LastOrigin?
 
   /// How its elements, or its codes, are stored.
   var elementType: ElementType { stored.codes.elementType }

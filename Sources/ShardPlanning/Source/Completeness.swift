@@ -21,7 +21,13 @@ struct Completeness {
     configuration.quantization = nil
     let description = configuration.family.model
     let inventory = try Step3Inventory(configuration)
-    let found = model.tensors.filter { $0.role != .scale }.map { ($0.safetensorsName, $0.shape) }
+    // What GGUF has computed of the configuration is no part of it.
+    let computed = description[.rotaryFactors].map { _ in
+      description.published(Step3TensorName(.rotaryFactors))
+    }
+    let found = model.tensors.filter { $0.role != .scale && $0.safetensorsName != computed }.map {
+      ($0.safetensorsName, $0.shape)
+    }
     var issues: [Step3Inventory.Issue] = []
     for issue in inventory.issues(with: found.map { (name: $0.0, shape: $0.1) }) {
       if case .missing(let name, _) = issue {

@@ -44,7 +44,7 @@ struct PlannedSource {
       isRaw
       ? SourceModel(raw: kept, sideDirectory: whole.sideDirectory)
       : try SourceModel(
-        kept, router: request.router, sideDirectory: whole.sideDirectory,
+        kept, writtenAs: request.format, router: request.router, sideDirectory: whole.sideDirectory,
         isQuantizationStated: whole.isQuantizationStated)
   }
 
@@ -71,7 +71,8 @@ struct PlannedSource {
     let (source, sideDirectory) = (model.checkpoint, model.sideDirectory)
     do throws(CheckpointError) {
       guard let configuration = try Step3Configuration(of: source) else { return }
-      let model = try SourceModel(source, router: request.router, sideDirectory: sideDirectory)
+      let model = try SourceModel(
+        source, writtenAs: source.format, router: request.router, sideDirectory: sideDirectory)
       let completeness = try Completeness(model) { [exclusions] name throws(CheckpointError) in
         try exclusions.pattern(for: name) != nil
       }

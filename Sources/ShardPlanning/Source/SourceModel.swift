@@ -64,13 +64,17 @@ struct SourceModel {
 
   /// Finds out what every weight is.
   ///
+  /// - Parameter format: That of the output, which some values are brought into the form of.
   /// - Throws: `.unsupported` for codes that are not understood, `.malformed` for a broken configuration.
   init(
-    _ source: Checkpoint, router: RouterSide, sideDirectory: String,
+    _ source: Checkpoint, writtenAs format: Checkpoint.Format, router: RouterSide, sideDirectory: String,
     isQuantizationStated: Bool = true
   ) throws(CheckpointError) {
     self.isQuantizationStated = isQuantizationStated
-    let weights = try ModelWeights(source)
+    var weights = try ModelWeights(source)
+    if let changed = try GGUFValues.checkpoint(of: weights, writtenAs: format) {
+      weights = try ModelWeights(changed, configuration: weights.configuration)
+    }
     let checkpoint = weights.checkpoint
     self.checkpoint = checkpoint
     self.sideDirectory = sideDirectory
@@ -97,9 +101,8 @@ struct SourceModel {
     // In a part of a partition this is the part's share.
     let shape = TensorShape(piece.box.extent)
     let own = shape == piece.stored.shape ? codes.name : name
-    let decoded = checkpoint.files[codes.file].derivations.first {
-      $0.name == codes.name && $0.operation.hasPrefix("decoded")
-    }?.operation
+    let derivation = checkpoint.files[codes.file].derivations.first { $0.name == codes.name }
+    let decoded = derivation.flatMap { $0.operation.hasPrefix("decoded") ? $0.operation : nil }
     guard let model = step3?.family.model, let known = model.tensor(published: name) else {
       let description = TensorDescription(name: name)
       return SourceTensor(
@@ -116,7 +119,9 @@ struct SourceModel {
       ggufName: isGGUF ? codes.name : (known.suffix.isScale ? nil : model.gguf(known)),
       side: model.side(of: known, router: router), isVision: row.isVision,
       isExpertStack: row.expertAxis != nil,
-      tensorParallelAxis: row.tensorParallelAxis, decoded: decoded)
+      tensorParallelAxis: row.tensorParallelAxis, decoded: decoded, publishedType: row.elementType,
+      isHalfConvolution: row.isVision && model.family != .step3,
+      place: row.offset != 0 || known.module == .rotaryFactors ? derivation?.lastOrigin : nil)
   }
 }
 
@@ -130,10 +135,10 @@ extension SourceModel {
         .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")
     }
-    if let family = step3?.family {
-      if request.format == .gguf, !isRaw, let obstacle = family.ggufObstacle {
+    if let step3 {
+      if request.format == .gguf, checkpoint.format != .gguf, let obstacle = step3.ggufObstacle {
         throw CheckpointError(
-          .unsupported, "\(family.name) is not written as GGUF: \(obstacle)", path: checkpoint.path,
+          .unsupported, "\(step3.family.name) is not written as GGUF: \(obstacle)", path: checkpoint.path,
           remedy: "convert it to safetensors")
       }
       return try checkPlaces(request)

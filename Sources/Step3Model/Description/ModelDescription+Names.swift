@@ -22,13 +22,13 @@ extension ModelDescription {
     spelled(name, row(of: name).publishedName, layers: \.published)
   }
 
-  /// The name of a tensor in a GGUF file; `nil` where GGUF has none, or other values under it than published checkpoints.
-  /// Scales have one only in files that keep them apart, which GGUF's block types do not.
+  /// The name of a tensor in a GGUF file; `nil` where GGUF has none. Where the module has an offset, the values under it
+  /// are the sums. Scales have a name only in files that keep them apart, which GGUF's block types do not.
   ///
   /// - Precondition: As ``published(_:)``.
   public func gguf(_ name: Step3TensorName) -> String? {
     let row = row(of: name)
-    guard let stem = row.ggufName, row.offset == 0 else { return nil }
+    guard let stem = row.ggufName else { return nil }
     return spelled(name, stem, layers: \.gguf)
   }
 

@@ -33,9 +33,13 @@ extension ModelDescription {
   /// The language model: norms are stored around zero.
   private static func gated(norms type: ElementType, _ further: [Module] = []) -> [Module] {
     var modules: [Module] = [
+      Module(
+        module: .rotaryFactors, scope: .global, publishedName: "rope_freqs", ggufName: "rope_freqs",
+        role: .other,
+        side: .attention, tensors: [(.weight, { _, _ in nil })]),
       .once(.tokenEmbedding, "model.embed_tokens", "token_embd", .embedding) {
         [$0.vocabularySize, $0.hiddenSize]
-      }
+      },
     ]
     modules += prediction(norms: type)
     modules.append(

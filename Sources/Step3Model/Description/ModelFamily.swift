@@ -66,20 +66,22 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
     self = family
   }
 
-  /// The family of a GGUF file of that `general.architecture`; `nil` for an unknown model.
-  init?(ggufArchitecture: String?) {
-    switch ggufArchitecture {
-    case "step3": self = .step3
+  /// The family of a GGUF model; `nil` for an unknown one.
+  ///
+  /// - Parameters:
+  ///   - ggufArchitecture: Its `general.architecture`.
+  ///   - projector: What the vision side's file beside it says of its projector: that tells what a language model which
+  ///     others have too belongs to.
+  init?(ggufArchitecture: String?, projector: String?) {
+    switch (ggufArchitecture, projector) {
+    case ("step3", _): self = .step3
+    case ("step35", Self.perceptionProjector): self = .step3p7
+    case ("step35", _): self = .step3p5
+    case ("qwen3", Self.perceptionProjector): self = .step3VL10B
     default: return nil
     }
   }
 
-  /// Why no GGUF file is written of it; `nil` where one is.
-  public var ggufObstacle: String? {
-    switch self {
-    case .step3: nil
-    case .step5: "no reader of GGUF computes its sparse attention"
-    case .step3p5, .step3p7, .step3VL10B: "its GGUF form is not written"
-    }
-  }
+  /// What `clip.projector_type` is for Step3-VL-10B and its successors.
+  static let perceptionProjector = "step3vl"
 }

@@ -4,6 +4,9 @@
 /// lives says the ``ModelDescription`` of a family, which need not have all of them.
 public enum Step3Module: Hashable, Sendable, CaseIterable {
   case tokenEmbedding, outputNorm, lmHead
+  /// By how much each frequency of the rotary embedding is divided. Published checkpoints have none: it is computed of
+  /// the configuration.
+  case rotaryFactors
   case inputNorm, query, queryNorm, queryUp, key, value, attentionOutput, postAttentionNorm
   case denseGate, denseUp, denseDown
   case router, expertGate, expertUp, expertDown, sharedGate, sharedUp, sharedDown

@@ -124,10 +124,10 @@ extension AFDSession {
     let set = try PartitionSet(path)
     let weights = try ModelWeights(Checkpoint.open(path, parts: set.attention.map(\.name)))
     guard let configuration = weights.configuration else {
-      throw CheckpointError(.unsupported, "this is no Step-3, and only that can be run", path: path)
+      throw CheckpointError(
+        .unsupported, "this is no model of the Step family, and only those can be run", path: path)
     }
-    let text = configuration.text
-    try checkAttention(weights, text, routesHere: !set.routesInFFN)
+    try checkAttention(weights, configuration, routesHere: !set.routesInFFN)
     var ranks: [RemoteRank] = []
     for part in set.ffn { ranks.append(try reach(part, of: set, options)) }
     do {
@@ -182,15 +182,16 @@ extension AFDSession {
 
   /// Refuses an attention side of which something is missing, before the first layer is run.
   private static func checkAttention(
-    _ weights: ModelWeights, _ text: Step3Configuration.Text, routesHere: Bool
+    _ weights: ModelWeights, _ configuration: Step3Configuration, routesHere: Bool
   ) throws(CheckpointError) {
     var needed = [Step3TensorName(.tokenEmbedding), Step3TensorName(.outputNorm)]
-    let modules: [Step3Module] = [
-      .inputNorm, .query, .queryNorm, .queryUp, .key, .value, .attentionOutput, .postAttentionNorm,
-    ]
-    for layer in 0..<text.layerCount {
-      needed += modules.map { Step3TensorName($0, layer: layer) }
-      if routesHere, text.isMoE(layer: layer) { needed.append(Step3TensorName(.router, layer: layer)) }
+    let rows = configuration.family.model.modules.filter {
+      $0.scope == .textLayer && $0.side == .attention && ($0.role != .router || routesHere)
+    }
+    for layer in 0..<configuration.text.layerCount {
+      for row in rows where row.shape(configuration, layer: layer) != nil {
+        needed.append(Step3TensorName(row.module, layer: layer, suffix: row.tensors[0].suffix))
+      }
     }
     for name in needed {
       guard let weight = weights[name] else {

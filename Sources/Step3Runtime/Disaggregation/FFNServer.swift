@@ -21,7 +21,8 @@ public struct FFNServer: Sendable {
   public init(_ weights: ModelWeights, _ products: Products) throws(CheckpointError) {
     guard let text = weights.configuration?.text else {
       throw CheckpointError(
-        .unsupported, "this part is of no Step-3, and only that can be run", path: weights.checkpoint.path)
+        .unsupported, "this part is of no model of the Step family, and only those can be run",
+        path: weights.checkpoint.path)
     }
     hello = try PartHello(weights, text)
     dimensions = hello.dimensions

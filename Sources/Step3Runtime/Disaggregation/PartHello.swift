@@ -20,6 +20,8 @@ struct ModelDimensions: Codable, Hashable, Sendable {
   let intermediateSize: Int
   let expertIntermediateSize: Int
   let sharedExpertIntermediateSize: Int
+  let expertLimits: [Double]
+  let sharedExpertLimits: [Double]
 
   init(_ text: Step3Configuration.Text) {
     hiddenSize = text.hiddenSize
@@ -31,6 +33,8 @@ struct ModelDimensions: Codable, Hashable, Sendable {
     intermediateSize = text.intermediateSize
     expertIntermediateSize = text.expertIntermediateSize
     sharedExpertIntermediateSize = text.sharedExpertIntermediateSize
+    expertLimits = text.expertLimits
+    sharedExpertLimits = text.sharedExpertLimits
   }
 }
 

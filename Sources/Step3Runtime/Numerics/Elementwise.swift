@@ -26,6 +26,43 @@ enum Elementwise {
     return result
   }
 
+  /// RMSNorm over each head of each row, in place.
+  ///
+  /// - Parameter weight: One for all heads.
+  static func rmsNormHeads(
+    _ values: Activations, weight: [Float], epsilon: Double, threads: Int
+  ) throws {
+    let dimension = weight.count
+    precondition(values.columns % dimension == 0)
+    try ParallelWork.forEach(below: values.rows, threads: threads) { row in
+      values.update(row) { span in
+        for start in stride(from: 0, to: span.count, by: dimension) {
+          var squares = 0.0
+          for index in 0..<dimension { squares += Double(span[start + index]) * Double(span[start + index]) }
+          let scale = Float(1 / (squares / Double(dimension) + epsilon).squareRoot())
+          for index in 0..<dimension { span[start + index] *= scale * weight[index] }
+        }
+      }
+    }
+  }
+
+  /// Multiplies each head of each row with the sigmoid of its gate, in place.
+  ///
+  /// - Parameter gates: `[rows, heads]`.
+  static func gateHeads(_ values: Activations, _ gates: Activations, threads: Int) throws {
+    precondition(gates.rows == values.rows && values.columns % gates.columns == 0)
+    let dimension = values.columns / gates.columns
+    try ParallelWork.forEach(below: values.rows, threads: threads) { row in
+      let gate = gates[row]
+      values.update(row) { span in
+        for head in gate.indices {
+          let factor = 1 / (1 + exp(-gate[head]))
+          for index in head * dimension..<(head + 1) * dimension { span[index] *= factor }
+        }
+      }
+    }
+  }
+
   /// LayerNorm over each row, as PyTorch computes it.
   static func layerNorm(
     _ input: Activations, weight: [Float], bias: [Float], epsilon: Double, threads: Int
@@ -53,10 +90,21 @@ enum Elementwise {
   }
 
   /// `silu(gate) · up`, into `gate`. SiLU is `x · sigmoid(x)`.
-  static func swiGLU(_ gate: Activations, _ up: Activations, threads: Int) throws {
+  ///
+  /// - Parameter limit: What SiLU's result does not exceed, and `up` in neither direction; `nil` for no limit.
+  static func swiGLU(_ gate: Activations, _ up: Activations, limit: Float? = nil, threads: Int) throws {
     precondition(gate.rows == up.rows && gate.columns == up.columns)
     try ParallelWork.forEach(below: gate.rows, threads: threads) { row in
       let factors = up[row]
+      if let limit {
+        gate.update(row) { values in
+          for index in values.indices {
+            let activated = min(values[index] / (1 + exp(-values[index])), limit)
+            values[index] = activated * max(-limit, min(factors[index], limit))
+          }
+        }
+        return
+      }
       gate.update(row) { values in
         for index in values.indices {
           values[index] = values[index] / (1 + exp(-values[index])) * factors[index]
@@ -82,18 +130,19 @@ enum Elementwise {
     }
   }
 
-  /// Softmax of a row of scores, in place; the rest of the row becomes 0.
-  static func softmax(_ row: inout MutableSpan<Float>, count: Int) {
+  /// Softmax of the scores from `first` up to `count`, in place; the rest of the row becomes 0.
+  static func softmax(_ row: inout MutableSpan<Float>, from first: Int = 0, count: Int) {
+    for index in 0..<first { row[index] = 0 }
     var largest = -Float.infinity
-    for index in 0..<count { largest = max(largest, row[index]) }
+    for index in first..<count { largest = max(largest, row[index]) }
     var sum: Float = 0
-    for index in 0..<count {
+    for index in first..<count {
       let value = exp(row[index] - largest)
       row[index] = value
       sum += value
     }
     let scale = 1 / sum
-    for index in 0..<count { row[index] *= scale }
+    for index in first..<count { row[index] *= scale }
     for index in count..<row.count { row[index] = 0 }
   }
 }

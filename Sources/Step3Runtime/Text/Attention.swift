@@ -8,6 +8,8 @@ struct Attention: Sendable {
   let headCount: Int
   let keyValueHeadCount: Int
   let headDimension: Int
+  /// How many of the last positions a token sees, its own included; `nil` for all.
+  var window: Int?
   let threads: Int
 
   /// Queries whose scores are computed at a time.
@@ -17,6 +19,16 @@ struct Attention: Sendable {
     headCount = text.headCount
     keyValueHeadCount = text.keyValueHeadCount
     headDimension = text.headDimension
+    self.threads = threads
+  }
+
+  /// - Precondition: Heads are shared evenly.
+  init(headCount: Int, keyValueHeadCount: Int, headDimension: Int, window: Int?, threads: Int) {
+    precondition(headCount % keyValueHeadCount == 0)
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.headDimension = headDimension
+    self.window = window
     self.threads = threads
   }
 
@@ -60,7 +72,8 @@ struct Attention: Sendable {
               k: headDimension, factor: scale)
             for row in 0..<queries.count {
               var span = unsafe MutableSpan(_unsafeStart: scores + row * seen, count: seen)
-              Elementwise.softmax(&span, count: earlier + queries.lowerBound + row + 1)
+              let end = earlier + queries.lowerBound + row + 1
+              Elementwise.softmax(&span, from: window.map { max(0, end - $0) } ?? 0, count: end)
             }
             unsafe BLAS.multiply(
               scores, seen, values + shared, width, result.base + first, result.columns, m: queries.count,

@@ -18,8 +18,8 @@ public protocol FeedForward: Sendable {
 /// A feed-forward network whose weights are at hand: all of them, or a rank's share. Of a share it computes the partial
 /// sum that the share contributes; the sum over all ranks is the whole.
 ///
-/// SwiGLU: `down(silu(gate · x) * (up · x))`, dense, for the shared expert and for each routed expert. An expert's
-/// weights are read only if a token chose it.
+/// SwiGLU: `down(silu(gate · x) * (up · x))`, dense, for the shared expert and for each routed expert, both factors within
+/// the limits that the configuration gives a layer. An expert's weights are read only if a token chose it.
 public struct LocalFeedForward: FeedForward {
   private let weights: ModelWeights
   private let text: Step3Configuration.Text
@@ -94,7 +94,8 @@ public struct LocalFeedForward: FeedForward {
     try observer?.note(entering: [triple.gate, triple.up], matrix: matrix, input)
     let activated = try products.multiply(input, gate)
     let factors = try products.multiply(input, up)
-    try Elementwise.swiGLU(activated, factors, threads: products.threads)
+    let limit = triple.limit(text).map { Float($0) }
+    try Elementwise.swiGLU(activated, factors, limit: limit, threads: products.threads)
     try observer?.note(entering: [triple.down], matrix: matrix, activated)
     return try products.multiply(activated, down)
   }
@@ -106,20 +107,24 @@ private struct WeightTriple {
   let up: Step3TensorName
   let down: Step3TensorName
   let inner: @Sendable (Step3Configuration.Text) -> Int
+  let limit: @Sendable (Step3Configuration.Text) -> Double?
 
   static func dense(_ layer: Int) -> WeightTriple {
     WeightTriple(
       gate: Step3TensorName(.denseGate, layer: layer), up: Step3TensorName(.denseUp, layer: layer),
-      down: Step3TensorName(.denseDown, layer: layer), inner: { $0.intermediateSize })
+      down: Step3TensorName(.denseDown, layer: layer), inner: { $0.intermediateSize },
+      limit: { $0.sharedExpertLimit(layer: layer) })
   }
   static func shared(_ layer: Int) -> WeightTriple {
     WeightTriple(
       gate: Step3TensorName(.sharedGate, layer: layer), up: Step3TensorName(.sharedUp, layer: layer),
-      down: Step3TensorName(.sharedDown, layer: layer), inner: { $0.sharedExpertIntermediateSize })
+      down: Step3TensorName(.sharedDown, layer: layer), inner: { $0.sharedExpertIntermediateSize },
+      limit: { $0.sharedExpertLimit(layer: layer) })
   }
   static func routed(_ layer: Int) -> WeightTriple {
     WeightTriple(
       gate: Step3TensorName(.expertGate, layer: layer), up: Step3TensorName(.expertUp, layer: layer),
-      down: Step3TensorName(.expertDown, layer: layer), inner: { $0.expertIntermediateSize })
+      down: Step3TensorName(.expertDown, layer: layer), inner: { $0.expertIntermediateSize },
+      limit: { $0.expertLimit(layer: layer) })
   }
 }

@@ -19,12 +19,14 @@ struct RotaryEmbedding: Sendable {
   let frequencies: [Double]
   /// What cosine and sine are multiplied with.
   let factor: Double
+  /// Elements of a head; those behind the turned ones stay.
+  let headDimension: Int
 
+  /// That of layers which see everything.
   init(_ text: Step3Configuration.Text) {
-    let dimension = text.headDimension
-    let plain = stride(from: 0, to: dimension, by: 2).map {
-      pow(text.ropeTheta, -Double($0) / Double(dimension))
-    }
+    let dimension = text.rotaryDimension ?? text.headDimension
+    headDimension = text.headDimension
+    let plain = Self.frequencies(dimension, base: text.ropeTheta)
     guard let scaling = text.ropeScaling else {
       (frequencies, factor) = (plain, 1)
       return
@@ -34,6 +36,16 @@ struct RotaryEmbedding: Sendable {
     case .llama3: (frequencies, factor) = (Self.llama3(plain, scaling, text), 1)
     case .yarn: (frequencies, factor) = Self.yarn(plain, scaling, text)
     }
+  }
+
+  /// One that nothing stretches.
+  init(turning dimension: Int, of headDimension: Int, base: Double) {
+    self.headDimension = headDimension
+    (frequencies, factor) = (Self.frequencies(dimension, base: base), 1)
+  }
+
+  private static func frequencies(_ dimension: Int, base: Double) -> [Double] {
+    stride(from: 0, to: dimension, by: 2).map { pow(base, -Double($0) / Double(dimension)) }
   }
 
   /// Frequencies that turn often within the original context stay, slow ones are stretched, those between are mixed.
@@ -53,7 +65,7 @@ struct RotaryEmbedding: Sendable {
   private static func yarn(
     _ plain: [Double], _ scaling: Step3Configuration.RopeScaling, _ text: Step3Configuration.Text
   ) -> ([Double], Double) {
-    let dimension = Double(text.headDimension)
+    let dimension = Double(text.rotaryDimension ?? text.headDimension)
     let length = Double(scaling.originalContextLength ?? text.contextLength)
     /// The pair that turns so often within the original context.
     func pair(turning turns: Double) -> Double {
@@ -80,7 +92,7 @@ struct RotaryEmbedding: Sendable {
   /// - Parameter positions: One per row of `values`, whose columns are a whole number of heads.
   func apply(to values: Activations, positions: [Int], threads: Int) throws {
     let half = frequencies.count
-    precondition(positions.count == values.rows && values.columns % (2 * half) == 0)
+    precondition(positions.count == values.rows && values.columns % headDimension == 0)
     try ParallelWork.forEach(below: values.rows, threads: threads) { row in
       var cosines = [Float](repeating: 0, count: half)
       var sines = cosines
@@ -90,7 +102,7 @@ struct RotaryEmbedding: Sendable {
         sines[index] = Float(sin(angle) * factor)
       }
       values.update(row) { span in
-        for head in stride(from: 0, to: span.count, by: 2 * half) {
+        for head in stride(from: 0, to: span.count, by: headDimension) {
           for index in 0..<half {
             let (first, second) = (span[head + index], span[head + half + index])
             span[head + index] = first * cosines[index] - second * sines[index]

@@ -1,6 +1,12 @@
 internal import StoredWeights
 internal import Step3Model
 
+#if canImport(Glibc)
+internal import Glibc
+#else
+internal import Darwin
+#endif
+
 /// Which experts each token goes through, and how much each counts.
 public struct Routing: Hashable, Sendable {
   /// Experts per token.
@@ -26,11 +32,18 @@ public struct Routing: Hashable, Sendable {
     self.margins = margins
   }
 
-  /// Chooses from the router's logits: softmax over all experts, the largest probabilities, not scaled to sum to 1
-  /// unless the configuration says so. Of equal ones the lower number counts as larger.
+  /// Chooses from the router's logits: softmax over all experts or the sigmoid of each, the largest probabilities (with a
+  /// bias, where there is one, that counts for the choice alone), scaled as the configuration says: to sum to 1, times a
+  /// factor, both or neither. Of equal ones the lower number counts as larger.
   ///
-  /// - Parameter logits: `[tokens, experts]`.
-  init(_ logits: Activations, _ text: Step3Configuration.Text) {
+  /// - Parameters:
+  ///   - logits: `[tokens, experts]`.
+  ///   - bias: One for each expert.
+  init(_ logits: Activations, _ text: Step3Configuration.Text, bias: [Float]? = nil) {
+    guard text.routerActivation == .softmax else {
+      self.init(sigmoid: logits, text, bias: bias ?? Array(repeating: 0, count: logits.columns))
+      return
+    }
     let count = min(text.expertsPerToken, logits.columns)
     var experts: [Int32] = []
     var weights: [Float] = []
@@ -56,6 +69,29 @@ public struct Routing: Hashable, Sendable {
     self.init(perToken: count, experts: experts, weights: weights, margins: margins)
   }
 
+  private init(sigmoid logits: Activations, _ text: Step3Configuration.Text, bias: [Float]) {
+    let count = min(text.expertsPerToken, logits.columns)
+    var experts: [Int32] = []
+    var weights: [Float] = []
+    var margins: [Float] = []
+    for token in 0..<logits.rows {
+      let row = logits[token]
+      let probabilities = row.indices.map { 1 / (1 + exp(-row[$0])) }
+      let ranks = zip(probabilities, bias).map { $0 + $1 }
+      let ranked = ranks.indices.sorted { ranks[$0] != ranks[$1] ? ranks[$0] > ranks[$1] : $0 < $1 }
+      let chosen = ranked.prefix(count)
+      // The published code adds as little, so that nothing is divided by 0.
+      let sum = text.normalizesExpertWeights ? chosen.reduce(Float(0)) { $0 + probabilities[$1] } + 1e-20 : 1
+      for expert in chosen {
+        experts.append(Int32(expert))
+        weights.append(probabilities[expert] / sum * Float(text.routerScale))
+      }
+      margins.append(
+        count < ranked.count ? ranks[ranked[count - 1]] - ranks[ranked[count]] : .infinity)
+    }
+    self.init(perToken: count, experts: experts, weights: weights, margins: margins)
+  }
+
   /// Chooses with a layer's router.
   ///
   /// - Parameter input: The normalised input of the feed-forward network, `[tokens, hidden]`.
@@ -68,7 +104,10 @@ public struct Routing: Hashable, Sendable {
     try observer?.note(entering: [name], matrix: nil, input)
     let logits = try products.multiply(input, router)
     observer?.note(.routerLogits, layer: layer, logits)
-    self.init(logits, text)
+    let bias =
+      text.hasRouterBias
+      ? try weights.vector(Step3TensorName(.routerBias, layer: layer, suffix: .none), text.expertCount) : nil
+    self.init(logits, text, bias: bias)
     observer?.note(self, layer: layer)
   }
 

@@ -42,7 +42,7 @@ public struct TextModel: Sendable {
     guard let configuration = weights.configuration else {
       throw CheckpointError(
         .unsupported,
-        "\(weights.checkpoint.architecture ?? "this model") is not a Step-3, and only that can be run",
+        "\(weights.checkpoint.architecture ?? "this model") is no model of the Step family, and only those can be run",
         path: weights.checkpoint.path)
     }
     let checkpoint = weights.checkpoint
@@ -56,11 +56,10 @@ public struct TextModel: Sendable {
     switch configuration.family {
     case .step3:
       attention = try MatrixFactorizedAttention(weights, text, products, observer: observer)
-      self.feedForward = feedForward ?? LocalFeedForward(weights, text, products, observer: observer)
     case .step3p5, .step3p7, .step5, .step3VL10B:
-      throw CheckpointError(
-        .unsupported, "\(configuration.family.name) is not run here", path: weights.checkpoint.path)
+      attention = try GroupedQueryAttention(weights, text, products, observer: observer)
     }
+    self.feedForward = feedForward ?? LocalFeedForward(weights, text, products, observer: observer)
   }
 }
 

@@ -32,7 +32,7 @@ public struct VisionModel: Sendable {
     guard let configuration = weights.configuration else {
       throw CheckpointError(
         .unsupported,
-        "\(weights.checkpoint.architecture ?? "this model") is not a Step-3, and only that can be run",
+        "\(weights.checkpoint.architecture ?? "this model") is no model of the Step family, and only those can be run",
         path: weights.checkpoint.path)
     }
     guard let vision = configuration.vision else {

@@ -11,7 +11,10 @@ extension Step3Tokenizer {
   }
 
   /// Adds the `tokenizer.*` keys.
-  public func write(to metadata: inout GGUFMetadata) {
+  ///
+  /// - Parameter likeConverter: Whether to add no more than llama.cpp's converter does, for architectures that it writes:
+  ///   of the tokens that end something the first alone, and for the one behind a text whether it is added in any case.
+  public func write(to metadata: inout GGUFMetadata, likeConverter: Bool = false) {
     metadata.set("tokenizer.ggml.model", .string("gpt2"))
     metadata.set("tokenizer.ggml.pre", .string(preTokenizer))
     metadata.set("tokenizer.ggml.tokens", .array(.string(tokens)))
@@ -21,11 +24,15 @@ extension Step3Tokenizer {
       if let id { metadata.set(key, .uint32(UInt32(id))) }
     }
     set("tokenizer.ggml.bos_token_id", bosTokenID)
-    for (key, id) in zip(GGUFKeys.endTokens, eosTokenIDs) { set(key, id) }
+    for (key, id) in zip(GGUFKeys.endTokens, likeConverter ? Array(eosTokenIDs.prefix(1)) : eosTokenIDs) {
+      set(key, id)
+    }
     for token in SpecialToken.allCases { set(token.ggufKey, specialTokenIDs[token]) }
     set("tokenizer.ggml.padding_token_id", padTokenID)
     metadata.set("tokenizer.ggml.add_bos_token", .bool(addsBosToken))
-    if let addsEosToken { metadata.set("tokenizer.ggml.add_eos_token", .bool(addsEosToken)) }
+    if let adds = addsEosToken ?? (likeConverter ? false : nil) {
+      metadata.set("tokenizer.ggml.add_eos_token", .bool(adds))
+    }
     if let addsSeparatorToken { metadata.set("tokenizer.ggml.add_sep_token", .bool(addsSeparatorToken)) }
     for template in namedChatTemplates {
       metadata.set(TemplateKey.prefix + template.name, .string(template.text))

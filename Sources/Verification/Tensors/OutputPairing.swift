@@ -1,6 +1,7 @@
 internal import Checkpoint
 internal import Comparison
 internal import JSON
+internal import Step3Model
 internal import StoredWeights
 internal import TensorFormats
 
@@ -59,7 +60,7 @@ struct OutputPairing {
     guard let boxes else {
       if weight.isAmong(excluded, in: source.checkpoint) {
         leftOut.append(weight.name)
-      } else if !isPart, !isObsolete(weight.name) {
+      } else if !isPart, !isObsolete(weight.name), !isComputed(weight.name) {
         report(.missing, weight.name, nil, "the source has it, the output has not")
       }
       return
@@ -75,6 +76,8 @@ struct OutputPairing {
     let (name, part) = (match.name, match.part)
     guard let weight = match.a else { return }
     guard let counterpart = match.b else {
+      // Held against the configuration when the file was opened.
+      guard !isComputed(name) else { return }
       return report(.unexpected, name, part, "the output has it, the source has not")
     }
     guard match.hasSameShape else {
@@ -99,6 +102,14 @@ struct OutputPairing {
           .notComparable, name, part,
           "values of \(TensorStorage(pair.a.stored).name) and \(its) cannot be compared")
       }
+    }
+  }
+
+  /// Whether a tensor is computed of the configuration in one format and none in the other.
+  private func isComputed(_ name: String) -> Bool {
+    let models = holders.compactMap(\.weights.model) + [source.model].compactMap(\.self)
+    return models.contains {
+      $0[.rotaryFactors] != nil && $0.tensor(published: name)?.module == .rotaryFactors
     }
   }
 

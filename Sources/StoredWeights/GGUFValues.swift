@@ -1,0 +1,115 @@
+internal import ByteStreams
+package import Checkpoint
+internal import Step3Model
+package import TensorFormats
+
+/// What GGUF holds otherwise than published checkpoints: norms that are stored around zero there and around one here, and
+/// the factors of the rotary embedding, which a configuration has as a rule.
+package enum GGUFValues {
+  /// The model as an output of the other format holds it: each such norm is a tensor of F32 that is computed when it is
+  /// read, and the factors are a tensor in GGUF and none elsewhere.
+  ///
+  /// - Returns: `nil` if nothing is different.
+  /// - Throws: What reading headers throws.
+  /// - Complexity: O(number of tensors); reads no weights.
+  package static func checkpoint(
+    of weights: ModelWeights, writtenAs format: Checkpoint.Format
+  ) throws(CheckpointError) -> Checkpoint? {
+    let checkpoint = weights.checkpoint
+    guard let configuration = weights.configuration, checkpoint.format != format else { return nil }
+    let model = configuration.family.model
+    let sign: Float = format == .gguf ? 1 : -1
+    var hidden: Set<String> = []
+    var derived: [Checkpoint.Derived] = []
+    for name in weights.names {
+      guard let known = model.tensor(published: name), known.suffix == .weight,
+        case let row = model.row(of: known),
+        row.offset != 0, let weight = weights[name], let tensor = weight.pieces.first?.stored.codes
+      else { continue }
+      hidden.insert(tensor.name)
+      derived.append(
+        Checkpoint.Derived(
+          name: tensor.name, elementType: .f32, shape: weight.shape,
+          source: ShiftedSource(weights: weights, weight: weight, offset: sign * row.offset),
+          origins: [tensor],
+          operation: format == .gguf ? "raised by \(row.offset)" : "lowered by \(row.offset)"))
+    }
+    if let factors = model[.rotaryFactors], case let name = Step3TensorName(.rotaryFactors) {
+      if format == .gguf, !weights.isPart || weights[Step3TensorName(.tokenEmbedding)] != nil,
+        let values = configuration.text.rotaryFactors
+      {
+        derived.append(
+          Checkpoint.Derived(
+            name: model.published(name), elementType: .f32, shape: TensorShape([values.count]),
+            source: MemorySource(littleEndian(values), path: checkpoint.path), origins: [],
+            operation: "computed from config.json"))
+      } else if format == .safetensors, let tensor = weights[name]?.pieces.first?.stored.codes {
+        // The configuration that is written has the rule, and was found by these very factors.
+        precondition(factors.scope == .global)
+        hidden.insert(tensor.name)
+      }
+    }
+    return hidden.isEmpty && derived.isEmpty ? nil : checkpoint.replacing(hidden, with: derived)
+  }
+
+  /// How many elements of each such norm an addition rounds, so that subtracting does not give them back; norms without any
+  /// are left out. Of a GGUF file it is how many are so small that they may have been rounded when it was written.
+  ///
+  /// - Throws: What reading them throws.
+  package static func rounded(
+    _ weights: ModelWeights, writtenAs format: Checkpoint.Format
+  ) throws(CheckpointError) -> [(tensor: String, elements: Int)] {
+    guard let model = weights.model, weights.checkpoint.format != format else { return [] }
+    var found: [(tensor: String, elements: Int)] = []
+    for name in weights.names {
+      guard let known = model.tensor(published: name), known.suffix == .weight,
+        case let row = model.row(of: known),
+        row.offset != 0, let weight = weights[name]
+      else { continue }
+      let values = try weights.values(of: weight)
+      let count =
+        format == .gguf
+        ? values.count { ($0 + row.offset) - row.offset != $0 }
+        // Above this an element of BF16 has its last bit within what F32 resolves beside 1.
+        : values.count { $0 != row.offset && ($0 - row.offset).magnitude < 0x1p-16 }
+      if count > 0 { found.append((name, count)) }
+    }
+    return found
+  }
+
+  fileprivate static func littleEndian(_ values: [Float]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(values.count * 4)
+    for value in values {
+      let bits = value.bitPattern
+      for shift in stride(from: 0, to: 32, by: 8) {
+        bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(shift)))
+      }
+    }
+    return bytes
+  }
+}
+
+/// A vector with a number added to every element, in F32.
+private struct ShiftedSource: ByteSource {
+  let weights: ModelWeights
+  let weight: ModelWeights.Weight
+  let offset: Float
+
+  var path: String { weights.checkpoint.path }
+  var byteCount: Int { weight.shape.elementCount * 4 }
+
+  func read(into buffer: inout MutableRawSpan, at position: Int) throws(CheckpointError) {
+    guard position >= 0, buffer.byteCount <= byteCount - position else {
+      throw CheckpointError(
+        .truncated, "\(buffer.byteCount) bytes are wanted, \(max(0, byteCount - position)) are left",
+        path: path,
+        offset: position, tensor: weight.name)
+    }
+    // Norms are short: reading one whole costs less than saying which part.
+    let bytes = GGUFValues.littleEndian(try weights.values(of: weight).map { $0 + offset })
+    for index in 0..<buffer.byteCount {
+      buffer.storeBytes(of: bytes[position + index], toByteOffset: index, as: UInt8.self)
+    }
+  }
+}

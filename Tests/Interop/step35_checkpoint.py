@@ -1,0 +1,251 @@
+"""Small checkpoints of Step-3.5-Flash and Step-3.7-Flash, as StepFun publishes them, of random weights.
+
+Written apart from the toolkit: names, shapes and the spelling of the configuration are those of the published files. Weights
+have scales as trained ones do, so that every layer matters and nothing overflows.
+"""
+
+import json
+import pathlib
+import shutil
+import struct
+
+import ml_dtypes
+import numpy
+
+LAYERS, PREDICTING = 5, 2
+HIDDEN, INNER, EXPERT_INNER, SHARED_INNER = 256, 512, 256, 256
+EXPERTS, CHOSEN = 8, 3
+HEAD, HEADS, SLIDING_HEADS, GROUPS = 64, 4, 6, 2
+VOCABULARY, WINDOW = 512, 8
+
+
+def is_sliding(layer):
+    return layer % 4 != 0
+
+
+def text_config(**changes):
+    """The language model's configuration: lists have an entry for each layer, those of prediction included."""
+    count = LAYERS + PREDICTING
+    config = {
+        "architectures": ["Step3p5ForCausalLM"],
+        "model_type": "step3p5",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_nextn_predict_layers": PREDICTING,
+        "num_attention_heads": HEADS,
+        "num_attention_groups": GROUPS,
+        "head_dim": HEAD,
+        "vocab_size": VOCABULARY,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096,
+        "max_seq_len": 4096,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention" if is_sliding(n) else "full_attention" for n in range(count)],
+        "attention_other_setting": {
+            "attention_type": "sliding_attention",
+            "num_attention_heads": SLIDING_HEADS,
+            "num_attention_groups": GROUPS,
+            "head_dim": HEAD,
+        },
+        "rope_theta": [10000.0 if is_sliding(n) else 5000000.0 for n in range(count)],
+        "partial_rotary_factors": [1.0 if is_sliding(n) else 0.5 for n in range(count)],
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 2.0,
+            "original_max_position_embeddings": 131072,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 32.0,
+        },
+        "yarn_only_types": ["full_attention"],
+        "use_head_wise_attn_gate": True,
+        "att_impl_type": "GQA",
+        "use_moe": True,
+        "moe_layers_enum": ",".join(str(n) for n in range(1, LAYERS)),
+        "moe_num_experts": EXPERTS,
+        "moe_top_k": CHOSEN,
+        "moe_intermediate_size": EXPERT_INNER,
+        "share_expert_dim": SHARED_INNER,
+        "moe_router_activation": "sigmoid",
+        "use_moe_router_bias": True,
+        "moe_router_scaling_factor": 3.0,
+        "norm_expert_weight": True,
+        "need_fp32_gate": True,
+        "swiglu_limits": [0.5 if n == LAYERS - 1 else 0.0 for n in range(count)],
+        "swiglu_limits_shared": [1.5 if n == LAYERS - 2 else 0.0 for n in range(count)],
+        "use_qk_norm": True,
+        "sink": False,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 0,
+        "eos_token_id": [1, 2],
+    }
+    config.update(changes)
+    return config
+
+
+def config_of_3p7(vision_layers=2, width=96):
+    """Step-3.7-Flash: the same language model beside a vision side."""
+    return {
+        "architectures": ["Step3p7ForConditionalGeneration"],
+        "model_type": "step3p7",
+        "text_config": text_config(),
+        "vision_config": {
+            "model_type": "perception_encoder",
+            "image_size": 56,
+            "patch_size": 14,
+            "width": width,
+            "layers": vision_layers,
+            "heads": 2,
+            "mlp_ratio": 8960 / 1536,
+            "hidden_act": "quick_gelu",
+            "use_cls_token": False,
+            "use_ln_post": False,
+        },
+        "image_token_id": 511,
+        "understand_projector_stride": 2,
+        "projector_bias": False,
+        "bos_token_id": 0,
+        "eos_token_id": [1, 2],
+        "torch_dtype": "bfloat16",
+    }
+
+
+class Weights:
+    """Random tensors by published name, BF16 but for what is F32."""
+
+    def __init__(self, random):
+        self.random = random
+        self.tensors = {}
+
+    def add(self, name, *shape, scale, dtype=ml_dtypes.bfloat16):
+        values = self.random.standard_normal(shape, dtype=numpy.float32) * numpy.float32(scale)
+        self.tensors[name] = values.astype(dtype)
+
+    def matrix(self, name, rows, columns, *stack):
+        self.add(name, *stack, rows, columns, scale=columns**-0.5)
+
+    def norm(self, name, size):
+        # Around zero. Some elements are so small that adding one loses bits of them, and one is zero.
+        self.add(name, size, scale=0.2)
+        values = self.tensors[name]
+        values[:3] = numpy.array([2.0**-17 * 1.0078125, -(2.0**-20) * 1.5, 0.0], dtype=values.dtype)
+
+
+def language_model(random):
+    weights = Weights(random)
+    weights.add("model.embed_tokens.weight", VOCABULARY, HIDDEN, scale=0.6)
+    for layer in range(LAYERS + PREDICTING):
+        stem = f"model.layers.{layer}."
+        if layer >= LAYERS:
+            weights.matrix(stem + "eh_proj.weight", HIDDEN, 2 * HIDDEN)
+            weights.norm(stem + "enorm.weight", HIDDEN)
+            weights.norm(stem + "hnorm.weight", HIDDEN)
+            weights.norm(stem + "transformer.shared_head.norm.weight", HIDDEN)
+            weights.matrix(stem + "transformer.shared_head.output.weight", VOCABULARY, HIDDEN)
+        heads = SLIDING_HEADS if is_sliding(layer) else HEADS
+        weights.norm(stem + "input_layernorm.weight", HIDDEN)
+        weights.matrix(stem + "self_attn.q_proj.weight", heads * HEAD, HIDDEN)
+        weights.matrix(stem + "self_attn.k_proj.weight", GROUPS * HEAD, HIDDEN)
+        weights.matrix(stem + "self_attn.v_proj.weight", GROUPS * HEAD, HIDDEN)
+        weights.matrix(stem + "self_attn.o_proj.weight", HIDDEN, heads * HEAD)
+        weights.matrix(stem + "self_attn.g_proj.weight", heads, HIDDEN)
+        weights.norm(stem + "self_attn.q_norm.weight", HEAD)
+        weights.norm(stem + "self_attn.k_norm.weight", HEAD)
+        weights.norm(stem + "post_attention_layernorm.weight", HIDDEN)
+        if 1 <= layer < LAYERS:
+            weights.matrix(stem + "moe.gate.weight", EXPERTS, HIDDEN)
+            weights.add(stem + "moe.router_bias", EXPERTS, scale=0.2, dtype=numpy.float32)
+            weights.matrix(stem + "moe.gate_proj.weight", EXPERT_INNER, HIDDEN, EXPERTS)
+            weights.matrix(stem + "moe.up_proj.weight", EXPERT_INNER, HIDDEN, EXPERTS)
+            weights.matrix(stem + "moe.down_proj.weight", HIDDEN, EXPERT_INNER, EXPERTS)
+            ffn, inner = "share_expert.", SHARED_INNER
+        else:
+            ffn, inner = "mlp.", INNER
+        weights.matrix(stem + ffn + "gate_proj.weight", inner, HIDDEN)
+        weights.matrix(stem + ffn + "up_proj.weight", inner, HIDDEN)
+        weights.matrix(stem + ffn + "down_proj.weight", HIDDEN, inner)
+    weights.norm("model.norm.weight", HIDDEN)
+    weights.matrix("lm_head.weight", VOCABULARY, HIDDEN)
+    return weights.tensors
+
+
+def vision_side(random, config):
+    weights = Weights(random)
+    vision = config["vision_config"]
+    width, patch = vision["width"], vision["patch_size"]
+    grid = vision["image_size"] // patch
+    inner = round(width * vision["mlp_ratio"])
+
+    def both(name, *shape):
+        weights.add(name + ".weight", *shape, scale=shape[-1] ** -0.5)
+        weights.add(name + ".bias", shape[0], scale=0.1)
+
+    weights.add("vision_model.conv1.weight", width, 3, patch, patch, scale=0.05)
+    weights.add("vision_model.positional_embedding", grid * grid, width, scale=0.1)
+    both("vision_model.ln_pre", width)
+    for layer in range(vision["layers"]):
+        stem = f"vision_model.transformer.resblocks.{layer}."
+        both(stem + "ln_1", width)
+        weights.add(stem + "attn.in_proj_weight", 3 * width, width, scale=width**-0.5)
+        weights.add(stem + "attn.in_proj_bias", 3 * width, scale=0.1)
+        both(stem + "attn.out_proj", width, width)
+        both(stem + "ln_2", width)
+        both(stem + "mlp.c_fc", inner, width)
+        both(stem + "mlp.c_proj", width, inner)
+        weights.add(stem + "ls_1.gamma", width, scale=0.1)
+        weights.add(stem + "ls_2.gamma", width, scale=0.1)
+    both("vision_model.vit_downsampler1", 2 * width, width, 3, 3)
+    both("vision_model.vit_downsampler2", 4 * width, 2 * width, 3, 3)
+    weights.matrix("vit_large_projector.weight", HIDDEN, 4 * width)
+    return weights.tensors
+
+
+def save(path, tensors):
+    """Writes a safetensors file whose tensors lie in the order of their names.
+
+    llama.cpp's converter takes them in that order and we in that of their bytes, which the `safetensors` package sorts by
+    type first.
+    """
+    header, position = {"__metadata__": {"format": "pt"}}, 0
+    names = {numpy.dtype(ml_dtypes.bfloat16): "BF16", numpy.dtype(numpy.float32): "F32"}
+    for name, values in sorted(tensors.items()):
+        end = position + values.nbytes
+        header[name] = {"dtype": names[values.dtype], "shape": values.shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, values in sorted(tensors.items()):
+            file.write(values.tobytes())
+
+
+def write(directory, config, tensors, tokenizer, shards=2):
+    """Writes shards with an index, the configuration, and the tokenizer of a fixture."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True)
+    names = list(tensors)
+    index = {}
+    for number in range(shards):
+        name = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        part = names[number * len(names) // shards : (number + 1) * len(names) // shards]
+        save(directory / name, {key: tensors[key] for key in part})
+        index.update(dict.fromkeys(part, name))
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    (directory / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": size}, "weight_map": index})
+    )
+    (directory / "config.json").write_text(json.dumps(config, indent=2))
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(pathlib.Path(tokenizer) / name, directory / name)
+    return directory
+
+
+def write_3p5(directory, random, tokenizer, **changes):
+    return write(directory, text_config(**changes), language_model(random), tokenizer)
+
+
+def write_3p7(directory, random, tokenizer):
+    config = config_of_3p7()
+    return write(directory, config, language_model(random) | vision_side(random, config), tokenizer)
