@@ -144,7 +144,9 @@ struct ConversionSummary: Encodable {
     if let rootDigest { text += "  root digest: \(rootDigest)\n" }
     if let output {
       text += "  check it with: step3-verify checksums \(output)\n"
-      if storedBytes != nil { text += "  for engines, restore it: step3-convert restore \(output) DIRECTORY\n" }
+      if storedBytes != nil {
+        text += "  for engines, restore it: step3-convert restore \(output) DIRECTORY\n"
+      }
     }
     return text
   }
