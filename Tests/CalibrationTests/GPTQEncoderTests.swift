@@ -1,9 +1,8 @@
+import Calibration
 import CheckpointTesting
 import Quantization
 import Step3Runtime
 import Testing
-
-@testable import Calibration
 
 @Suite("GPTQ")
 struct GPTQEncoderTests {

@@ -1,7 +1,6 @@
+import Calibration
 import CheckpointTesting
 import Testing
-
-@testable import Calibration
 
 @Suite("Triangular factors")
 struct TriangularFactorTests {

@@ -7,10 +7,10 @@ internal import ParallelWork
 /// from the end: one factor and one triangular inverse are all that it takes.
 ///
 /// Memory: while it is made, 8 · columns² bytes beside the second moments, whose memory the factor takes over.
-struct ColumnOrder: Sendable {
+package struct ColumnOrder: Sendable {
   let columns: Int
   /// The columns, the last one first: by rising mean square, of equal ones the higher number first.
-  let reversed: [Int]
+  package let reversed: [Int]
   /// L⁻¹: `[columns, columns]`, row-major, the lower triangle.
   let factor: SharedBuffer<Float>
 
@@ -19,7 +19,7 @@ struct ColumnOrder: Sendable {
   ///   - damping: What is added to the diagonal, in units of its mean.
   ///   - byActivation: Whether the columns of the largest mean squares come first; otherwise they come as they are.
   /// - Returns: `nil` if the damped moments are not positive definite in F64.
-  init?(_ moments: SecondMoments, damping: Double, byActivation: Bool = true, threads: Int) throws {
+  package init?(_ moments: SecondMoments, damping: Double, byActivation: Bool = true, threads: Int) throws {
     let columns = moments.columns
     guard moments.count > 0 else { return nil }
     var diagonal = (0..<columns).map { moments.mean($0, $0) }

@@ -1,6 +1,6 @@
-internal import Quantization
+package import Quantization
 internal import Step3Runtime
-internal import TensorFormats
+package import TensorFormats
 
 /// Encodes rows of a weight as GPTQ does: scales first, from the weights as they are, then one column after the other in
 /// the order of the mean squares of what enters them, the error of each made good in those that follow. Groups stay
@@ -9,7 +9,7 @@ internal import TensorFormats
 /// Source of the arithmetic: llm-compressor 0.14 (`gptq_quantize.py`), which follows Frantar et al., "GPTQ: Accurate
 /// Post-Training Quantization for Generative Pre-trained Transformers", arXiv:2210.17323. Where this differs: a column
 /// that nothing enters keeps its weights, rounded to nearest, instead of becoming 0; and the factor is computed in F64.
-struct GPTQEncoder: Sendable {
+package struct GPTQEncoder: Sendable {
   /// Columns whose errors are spread over all others together.
   static let block = 128
   /// Rows that go together.
@@ -23,7 +23,7 @@ struct GPTQEncoder: Sendable {
   /// What the squares of the scale's search are weighted with.
   let importance: [Float]?
 
-  init(
+  package init(
     _ stored: StoredScheme, columns: Int, search: ScaleSearch, importance: [Float]?, matrixScale: Float = 1
   ) throws(CheckpointError) {
     scheme = try RowScheme(stored)
@@ -34,8 +34,8 @@ struct GPTQEncoder: Sendable {
     self.importance = search == .mse ? importance : nil
   }
 
-  var codeBytes: Int { get throws(CheckpointError) { try scheme.codeBytes(columns: columns) } }
-  var scaleBytes: Int { get throws(CheckpointError) { try scheme.scaleBytes(columns: columns) } }
+  package var codeBytes: Int { get throws(CheckpointError) { try scheme.codeBytes(columns: columns) } }
+  package var scaleBytes: Int { get throws(CheckpointError) { try scheme.scaleBytes(columns: columns) } }
 
   /// Encodes rows.
   ///
@@ -44,7 +44,7 @@ struct GPTQEncoder: Sendable {
   ///   - order: `nil` to round to nearest.
   ///   - codes: Receives the rows' codes.
   ///   - scales: Receives the rows' scales.
-  func encode(
+  package func encode(
     _ values: [Float], _ order: ColumnOrder?, codes: inout [UInt8], scales: inout [UInt8]
   ) throws(CheckpointError) {
     do {

@@ -1,26 +1,26 @@
 internal import ParallelWork
-internal import Step3Runtime
+package import Step3Runtime
 
 /// The second moments of what enters a linear layer: Σ x xᵀ over the rows that came, in F32, the lower triangle.
 ///
 /// Memory: 4 · columns² bytes. `@unchecked Sendable`: one thread at a time calls it.
-final class SecondMoments: @unchecked Sendable {
+package final class SecondMoments: @unchecked Sendable {
   let columns: Int
   /// `[columns, columns]`, of which what is above the diagonal's tiles stays 0.
   let sums: SharedBuffer<Float>
   /// Rows that came.
-  private(set) var count = 0
+  package private(set) var count = 0
 
   /// Rows and columns of a tile of the sums; results do not depend on who adds up which.
   private static let tile = 256
 
-  init(columns: Int) {
+  package init(columns: Int) {
     self.columns = columns
     sums = SharedBuffer(count: columns * columns)
   }
 
   /// Adds rows: 1 multiplication for each of them and each element of the triangle.
-  func add(_ rows: Activations, threads: Int) throws {
+  package func add(_ rows: Activations, threads: Int) throws {
     precondition(rows.columns == columns)
     guard rows.rows > 0 else { return }
     try BLAS.prepare(threads: threads)

@@ -5,7 +5,7 @@ internal import Step3Runtime
 /// the products are the BLAS's, one thread each, so that the result is the same for any number of them.
 ///
 /// Row-major; what is above the diagonal is not read.
-struct TriangularFactor {
+package struct TriangularFactor {
   private static let tile = 128
 
   let size: Int
@@ -13,20 +13,20 @@ struct TriangularFactor {
   private let threads: Int
 
   /// Takes the lower triangle of a matrix.
-  init(_ values: SharedBuffer<Double>, size: Int, threads: Int) {
+  package init(_ values: SharedBuffer<Double>, size: Int, threads: Int) {
     precondition(values.count == size * size)
     self.values = values
     self.size = size
     self.threads = threads
   }
 
-  subscript(row: Int, column: Int) -> Double { values[row * size + column] }
+  package subscript(row: Int, column: Int) -> Double { values[row * size + column] }
 
   /// Replaces A by L with A = L Lᵀ.
   ///
   /// - Returns: `false` if A is not positive definite.
-  /// - Complexity: n³/3 multiplications and as many additions.
-  func decompose() throws -> Bool {
+  /// - Complexity: n³/3 operations.
+  package func decompose() throws -> Bool {
     try BLAS.prepare(threads: threads)
     let (size, values) = (size, values)
     for first in stride(from: 0, to: size, by: Self.tile) {
@@ -62,7 +62,7 @@ struct TriangularFactor {
   /// Replaces L by its inverse.
   ///
   /// - Complexity: As ``decompose()``.
-  func invert() throws {
+  package func invert() throws {
     let (size, values) = (size, values)
     let panel = SharedBuffer<Double>(count: size * Self.tile)
     for first in stride(from: 0, to: size, by: Self.tile).reversed() {

@@ -1,12 +1,13 @@
 /// Numbers that threads fill side by side, each a range of its own.
 ///
 /// `@unchecked Sendable`: nobody reads a number until the threads that write it are done; `ParallelWork` keeps that order.
-@safe final class SharedBuffer<Number: BitwiseCopyable & ExpressibleByIntegerLiteral>: @unchecked Sendable {
-  let count: Int
+@safe
+package final class SharedBuffer<Number: BitwiseCopyable & ExpressibleByIntegerLiteral>: @unchecked Sendable {
+  package let count: Int
   let base: UnsafeMutablePointer<Number>
 
   /// Makes zeros.
-  init(count: Int) {
+  package init(count: Int) {
     self.count = count
     unsafe base = .allocate(capacity: max(1, count))
     unsafe base.initialize(repeating: 0, count: max(1, count))
@@ -14,7 +15,7 @@
 
   deinit { unsafe base.deallocate() }
 
-  subscript(index: Int) -> Number {
+  package subscript(index: Int) -> Number {
     get {
       precondition(index >= 0 && index < count)
       return unsafe base[index]
@@ -26,5 +27,5 @@
   }
 
   /// All of them.
-  var array: [Number] { unsafe Array(UnsafeBufferPointer(start: base, count: count)) }
+  package var array: [Number] { unsafe Array(UnsafeBufferPointer(start: base, count: count)) }
 }

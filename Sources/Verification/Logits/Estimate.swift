@@ -12,7 +12,7 @@ public struct Estimate: Encodable, Hashable, Sendable {
   static let stretch = 64
 
   /// What counts together.
-  static func clusters(_ sequences: [Range<Int>], positions: Int) -> [Range<Int>] {
+  package static func clusters(_ sequences: [Range<Int>], positions: Int) -> [Range<Int>] {
     let sequences = sequences.filter { !$0.isEmpty }
     if sequences.count > 1 { return sequences }
     return stride(from: 0, to: positions, by: stretch).map { $0..<min($0 + stretch, positions) }
@@ -27,7 +27,7 @@ public struct Estimate: Encodable, Hashable, Sendable {
   ///   - values: `nil` where a position has none.
   ///   - clusters: What counts together.
   /// - Returns: `nil` without any number.
-  static func mean(_ values: [Double?], _ clusters: [Range<Int>]) -> Estimate? {
+  package static func mean(_ values: [Double?], _ clusters: [Range<Int>]) -> Estimate? {
     let present = values.compactMap(\.self)
     guard !present.isEmpty else { return nil }
     let mean = present.reduce(0, +) / Double(present.count)
