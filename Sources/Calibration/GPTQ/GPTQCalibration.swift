@@ -75,6 +75,11 @@ public struct GPTQCalibration: Sendable {
         guard let name = (model.tensor(published: slice.tensor) ?? model.tensor(gguf: slice.tensor))?.weight,
           name.layer != nil, let row = model[name.module], row.isLinear, let weight = weights[name]
         else { continue }
+        guard let layer = name.layer, layer < weights.configuration?.text.layerCount ?? 0 else {
+          throw CheckpointError(
+            .unsupported, "is in a layer that the forward pass does not run, so GPTQ cannot make its codes",
+            tensor: slice.tensor, remedy: "leave out --method, or keep it as it is with --tensor-type")
+        }
         switch scheme.scheme {
         case .int4Group, .int8Channel, .fp8Channel, .mxfp4: break
         case .fp8Block, .nvfp4:

@@ -30,6 +30,8 @@ final class GPTQCollector: LayerVisitor {
     var moments: [Key: SecondMoments] = [:]
     var codes: LayerCodes?
     var fallbacks: [CalibrationFallback] = []
+    /// How many matrices of each weight are encoded.
+    var encoded: [Step3TensorName: Int] = [:]
     /// Of what enters all experts of the layer, the mean square of each column.
     var common: ColumnSquares?
   }
@@ -84,8 +86,14 @@ final class GPTQCollector: LayerVisitor {
   }
 
   func finished(layer: Int) throws {
-    guard jobs[layer] != nil else { return }
+    guard let own = jobs[layer] else { return }
     try state.withLock { state in
+      // What was not encoded would be zeros in the file.
+      for job in own where state.encoded[job.name] != job.weight.matrixCount {
+        throw CheckpointError(
+          .unsupported, "the forward pass does not show what enters it, so GPTQ cannot make its codes",
+          tensor: job.tensor, remedy: "leave out --method, or keep it as it is with --tensor-type")
+      }
       try codes(of: layer, &state).finish(layer: layer, state.fallbacks, in: directory)
       state = State()
     }
@@ -120,6 +128,7 @@ final class GPTQCollector: LayerVisitor {
             reason: isScarce ? .fewTokens : .notPositiveDefinite))
       }
       try encode(job, matrix: matrix ?? 0, importance, order, into: codes)
+      state.encoded[job.name, default: 0] += 1
     }
   }
 

@@ -52,6 +52,10 @@ struct GroupedQueryAttention: AttentionNetwork {
     let (dimension, hiddenSize) = (text.headDimension, text.hiddenSize)
     let isSliding = text.isSliding(layer: layer)
 
+    func note(entering modules: [Step3Module], _ rows: Activations) throws {
+      try observer?.note(entering: modules.map { Step3TensorName($0, layer: layer) }, matrix: nil, rows)
+    }
+    try note(entering: [.query, .key, .value] + (text.hasHeadGates ? [.headGate] : []), input)
     let query = try products.multiply(input, matrix(.query, headCount * dimension, hiddenSize))
     let key = try products.multiply(input, matrix(.key, groupCount * dimension, hiddenSize))
     let value = try products.multiply(input, matrix(.value, groupCount * dimension, hiddenSize))
@@ -86,6 +90,7 @@ struct GroupedQueryAttention: AttentionNetwork {
       try Elementwise.gateHeads(mixed, gates, threads: products.threads)
     }
     observer?.note(.heads, layer: layer, mixed)
+    try note(entering: [.attentionOutput], mixed)
     let output = try products.multiply(mixed, matrix(.attentionOutput, hiddenSize, headCount * dimension))
     observer?.note(.attentionOutput, layer: layer, output)
     return output
