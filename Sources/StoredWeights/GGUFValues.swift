@@ -32,7 +32,7 @@ package enum GGUFValues {
           name: tensor.name, elementType: .f32, shape: weight.shape,
           source: ShiftedSource(weights: weights, weight: weight, offset: sign * row.offset),
           origins: [tensor],
-          operation: format == .gguf ? "raised by \(row.offset)" : "lowered by \(row.offset)"))
+          operation: "\(format == .gguf ? raised : lowered) by \(row.offset)"))
     }
     if let factors = model[.rotaryFactors], case let name = Step3TensorName(.rotaryFactors) {
       if format == .gguf, !weights.isPart || weights[Step3TensorName(.tokenEmbedding)] != nil,
@@ -50,6 +50,13 @@ package enum GGUFValues {
       }
     }
     return hidden.isEmpty && derived.isEmpty ? nil : checkpoint.replacing(hidden, with: derived)
+  }
+
+  private static let (raised, lowered) = ("raised", "lowered")
+
+  /// Whether that is done with a tensor which is derived: ``Checkpoint/Checkpoint/Derived/operation``.
+  package static func isShifted(_ operation: String) -> Bool {
+    operation.hasPrefix(raised) || operation.hasPrefix(lowered)
   }
 
   /// How many elements of each such norm an addition rounds, so that subtracting does not give them back; norms without any

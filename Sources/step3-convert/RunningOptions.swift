@@ -226,8 +226,8 @@ struct PlannedRun {
     common.note("step3-convert", outcome.usage.describe(seconds: seconds))
     let request = planned.plan.request
     let rounded =
-      planned.plan.source.isRaw
-      ? [] : try GGUFValues.rounded(ModelWeights(checkpoint), writtenAs: request.format)
+      planned.plan.source.derived.contains { GGUFValues.isShifted($0.operation) }
+      ? try GGUFValues.rounded(ModelWeights(checkpoint, unread: .asStored), writtenAs: request.format) : []
     try ConversionSummary(
       outcome, output: running.discardOutput ? nil : output, rounded: rounded, format: request.format,
       engines: engines, seconds: seconds, roundedToNearest: fallbacks

@@ -1,10 +1,11 @@
 """llama.cpp's own converter, as the PyPI source package `llama_cpp_python` carries it.
 
-It is fetched once, by pip, into the build directory, and run unchanged but for three things. It knows tokenizers by what
+It is fetched once, by pip, into the build directory, and run unchanged but for four things. It knows tokenizers by what
 they do to one text, and small ones for tests are none of them, so that the name is given. It holds the vision side to the
 sizes of the released model by assertions, which `python -O` leaves out. And it is written for transformers 4.57, which does
 not know these models, so that it reads config.json itself; newer ones would hand it another spelling, and look into that
-file before they read a tokenizer.
+file before they read a tokenizer. And for Qwen it looks for a tokenizer of sentencepiece first, with that package, and goes
+on where there is none.
 """
 
 import os
@@ -34,6 +35,13 @@ def unknown(*arguments, **options):
 
 conversion.base.AutoConfig.from_pretrained = unknown
 transformers.AutoTokenizer.from_pretrained = transformers.PreTrainedTokenizerFast.from_pretrained
+
+
+def missing(*arguments):
+    raise FileNotFoundError("tokenizer.model")
+
+
+TextModel._set_vocab_sentencepiece = missing
 TextModel.get_vocab_base_pre = lambda self, tokenizer: "deepseek-v3"
 sys.argv = ["convert_hf_to_gguf.py"] + sys.argv[1:]
 runpy.run_path({script!r}, run_name="__main__")

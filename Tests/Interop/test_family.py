@@ -277,3 +277,85 @@ def test_our_logits_are_those_of_transformers(tools, tmp_path, flash_with_vision
     with torch.no_grad():
         theirs = model(input_ids=torch.tensor([PROMPT])).logits[0].double().numpy()
     assert numpy.abs(our_logits(tools, tmp_path, flash_with_vision, PROMPT) - theirs).max() < 2e-4
+
+
+# The other members.
+
+
+@pytest.fixture(scope="module")
+def preview(tmp_path_factory):
+    """Step-5-Preview, small."""
+    directory = tmp_path_factory.mktemp("family") / "step5"
+    return step35_checkpoint.write_step5(directory, numpy.random.default_rng(5), TOKENIZER)
+
+
+def test_step_5_in_dense_form(tools, tmp_path, preview):
+    assert numpy.abs(our_logits(tools, tmp_path, preview, PROMPT) - oracle_logits(preview, PROMPT)).max() < 2e-4
+    # All tensors are known, indexers too, and no reader of GGUF computes them.
+    listing = tools.json("step3-inspect", "list", preview)["tensors"]
+    assert {tensor["role"] for tensor in listing if "sparse_indexer" in tensor["name"]} == {"attention"}
+    result = tools.run("step3-convert", preview, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16")
+    assert result.returncode == 65 and "sparse attention" in result.stderr
+    # Two regions of four tokens and the open one: no text longer than that.
+    config = json.loads((preview / "config.json").read_text())
+    config["text_config"]["sparse_config"] |= {"topk": 2, "region_block_size": 4}
+    (tmp_path / "short").mkdir()
+    for file in preview.iterdir():
+        shutil.copy(file, tmp_path / "short")
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    for count, code in [(12, 0), (13, 65)]:
+        tokens = ",".join(map(str, PROMPT[:count]))
+        assert tools.run("step3-verify", "run", tmp_path / "short", "--tokens", tokens).returncode == code
+
+
+def test_step_5_survives_a_conversion(tools, tmp_path, preview):
+    tools.convert(preview, tmp_path / "ours", "--to", "safetensors", "--quantize", "BF16")
+    originals, tensors = tensors_of(preview), tensors_of(tmp_path / "ours")
+    assert tensors.keys() == originals.keys()
+    for name, values in originals.items():
+        # Norms, the weights of the indexer's heads and the router's bias are F32 on disk.
+        kept = values if values.ndim == 1 else values.astype(ml_dtypes.bfloat16)
+        assert tensors[name].dtype == kept.dtype and tensors[name].tobytes() == kept.tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def vision_language(tmp_path_factory):
+    """Step3-VL-10B, small, and what transformers' Qwen3 makes of its language model."""
+    transformers = pytest.importorskip("transformers")
+    directory = tmp_path_factory.mktemp("family") / "vl"
+    return step35_checkpoint.write_vl(directory, numpy.random.default_rng(10), TOKENIZER, transformers)
+
+
+def test_step3_vl_computes_as_qwen3(tools, tmp_path, vision_language):
+    directory, model = vision_language
+    with torch.no_grad():
+        theirs = model(input_ids=torch.tensor([PROMPT])).logits[0].double().numpy()
+    assert numpy.abs(our_logits(tools, tmp_path, directory, PROMPT) - theirs).max() < 2e-4
+
+
+def test_step3_vl_in_gguf(tools, tmp_path, vision_language):
+    directory, _ = vision_language
+    tools.convert(directory, tmp_path / "ours", "--to", "gguf", "--quantize", "BF16")
+    theirs = llama_cpp_source.convert(directory, tmp_path / "theirs.gguf", "bf16")
+    assert_same_file(tmp_path / "ours" / "model.gguf", theirs)
+    mmproj = llama_cpp_source.convert(directory, tmp_path / "mmproj.gguf", "bf16", "--mmproj")
+    assert_same_file(tmp_path / "ours" / "mmproj.gguf", mmproj)
+    files = alone(tmp_path / "alone", (tmp_path / "ours").glob("*.gguf"))
+    tools.convert(files, tmp_path / "back", "--to", "safetensors", "--quantize", "BF16")
+    originals, tensors = tensors_of(directory), tensors_of(tmp_path / "back")
+    assert {name: values.tobytes() for name, values in tensors.items()} == {
+        name: values.tobytes() for name, values in originals.items()
+    }
+
+
+@pytest.mark.parametrize("router", ["attention", "ffn"])
+def test_attention_and_ffn_apart(tools, tmp_path, flash, router):
+    parts = tmp_path / "parts"
+    tools.convert(
+        flash, parts, "--to", "safetensors", "--partition", "afd", "--ffn-ep", 2, "--attention-tp", 2, "--router",
+        router,
+    )
+    dump = tmp_path / "dump.safetensors"
+    tokens = ",".join(map(str, PROMPT))
+    tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
+    assert numpy.abs(load_file(dump)["logits"] - oracle_logits(flash, PROMPT)).max() < 2e-2
