@@ -22,7 +22,11 @@ public enum CommandLineTool {
   /// line of JSON there instead (`{"error": {...}}`), and standard output stays empty.
   public static func run(_ root: any AsyncParsableCommand.Type) async -> Never {
     ignoreBrokenPipes()
-    if let error = unreadableArgument {
+    do throws(CheckpointError) {
+      // Before anything else, which might wait for a thread for ever.
+      try ProcessUsage.requireAddressSpace(threads: 1)
+      try checkArguments()
+    } catch {
       try? StandardStream.error.write(
         ToolFailure(error)?.message(of: root.configuration.commandName ?? root._commandName) ?? "")
       exit(ExitStatus(error).rawValue)
@@ -55,18 +59,17 @@ public enum CommandLineTool {
     exit(ExitStatus.success.rawValue)
   }
 
-  /// What is wrong with an argument whose bytes are no text: it would be taken for another one.
-  private static var unreadableArgument: CheckpointError? {
+  /// - Throws: `.invalidRequest` for an argument whose bytes are no text: it would be taken for another one.
+  private static func checkArguments() throws(CheckpointError) {
     for index in 0..<Int(CommandLine.argc) {
       guard let argument = unsafe CommandLine.unsafeArgv[index],
         unsafe String(validatingCString: argument) == nil
       else { continue }
-      return CheckpointError(
+      throw CheckpointError(
         .invalidRequest, "is not UTF-8, which names of files have to be here",
         path: unsafe String(cString: argument).escapingControlCharacters,
         remedy: "rename it, or give it another name with a symbolic link")
     }
-    return nil
   }
 
   /// Ends the command with an exit code and nothing more to say.

@@ -62,7 +62,12 @@ public struct Location: Sendable {
     if !hasPlainWeights, !isUnfinished, let archive = try ArchiveDirectory(in: base) {
       return (archive, plain)
     }
-    if let compressed = try? CompressedFilesStore(base) { return (compressed, plain) }
+    do throws(CheckpointError) {
+      if let compressed = try CompressedFilesStore(base) { return (compressed, plain) }
+    } catch {
+      // That a device fails says nothing about what lies there.
+      guard error.code != .inputOutput else { throw error }
+    }
     return (base, name)
   }
 

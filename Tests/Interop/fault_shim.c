@@ -100,3 +100,6 @@ ssize_t pwrite64(int file, const void *bytes, size_t size, off64_t offset) {
 int renameat(int from, const char *old, int to, const char *new) {
     return fails("rename", old) ? -1 : NEXT(renameat)(from, old, to, new);
 }
+int renameat2(int from, const char *old, int to, const char *new, unsigned flags) {
+    return fails("rename", old) ? -1 : NEXT(renameat2)(from, old, to, new, flags);
+}

@@ -56,7 +56,8 @@ def test_what_could_not_be_written_is_never_taken_for_written(tools, faulty, ref
     for number in range(200):
         output = tmp_path / str(number)
         # Files of the output have names of their own; the path of a directory ends in that of the output.
-        result, failed = faulty(call, errno.EIO, number, output if call == "fsync" else "", "step3-convert", TINY, output, *CONVERSION)
+        place = output if call == "fsync" else ""
+        result, failed = faulty(call, errno.EIO, number, place, "step3-convert", TINY, output, *CONVERSION)
         if not failed:
             assert result.returncode == 0 and number > 3
             return
