@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -51,12 +52,28 @@ int cfs_catch_signal(int number, void (*handler)(int)) {
     return sigaction(number, &action, NULL) == 0 ? 0 : errno;
 }
 
+// What is said when a process ends where it is. A pointer, because a signal may come while it is changed.
+static _Atomic(const char *) last_words;
+
+void cfs_set_last_words(const char *text) {
+    // The old text stays: a handler may be reading it.
+    atomic_store(&last_words, text == NULL ? NULL : strdup(text));
+}
+
+void cfs_say_last_words(void) {
+    const char *text = atomic_load(&last_words);
+    if (text == NULL) return;
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
+
 static volatile sig_atomic_t deadline_code = 1;
 
 static void end_at_deadline(int number) {
     (void)number;
     // Behind a line of progress.
     if (isatty(STDERR_FILENO)) (void)!write(STDERR_FILENO, "\n", 1);
+    cfs_say_last_words();
     _exit(deadline_code);
 }
 

@@ -1,11 +1,20 @@
+internal import CFileShims
+
 extension Interruption {
+  /// What is said where an interrupted command can go on.
+  public static let canGoOn = "what is done is kept: the same command with --resume goes on from here"
+
   /// Runs `work` as a task that is cancelled when the user asks to stop.
   ///
+  /// - Parameter words: What to say if the process has to end before the work does; who catches the cancellation says it
+  ///   otherwise.
   /// - Throws: What `work` throws; `CancellationError` after an interruption.
   public static func cancelling<Result: Sendable>(
-    _ work: @escaping @Sendable () async throws -> Result
+    saying words: String? = nil, _ work: @escaping @Sendable () async throws -> Result
   ) async throws -> Result {
     watch()
+    if let words { unsafe cfs_set_last_words("\(words)\n") }
+    defer { if words != nil { cfs_set_last_words(nil) } }
     let task = Task { try await work() }
     let watcher = Task {
       while !isRequested { try await Task.sleep(for: .milliseconds(50)) }

@@ -29,6 +29,7 @@ public enum Interruption {
     for number in [SIGINT, SIGTERM, SIGHUP] {
       _ = cfs_catch_signal(number) { _ in
         if Interruption.requested.exchange(true, ordering: .relaxed) {
+          cfs_say_last_words()
           _exit(ExitStatus.interrupted.rawValue)
         }
         cfs_set_deadline(Interruption.graceMilliseconds, ExitStatus.interrupted.rawValue)

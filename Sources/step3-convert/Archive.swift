@@ -138,12 +138,15 @@ struct ArchivingArguments: ParsableArguments {
     defer { progress.finish() }
     let monitor = WorkMonitor(advance: { progress.advance(by: $0) }, item: { progress.setItem($0) })
     do {
-      return try await Interruption.cancelling { try await body(monitor) }
+      let saysMore = activity != "checking" && !common.json
+      return try await Interruption.cancelling(
+        saying: saysMore ? "step3-convert: warning: \(Interruption.canGoOn)" : nil
+      ) { try await body(monitor) }
     } catch let error as CancellationError {
       progress.finish()
       if activity != "checking", !common.json {
         CommonOptions.warn(
-          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+          "step3-convert", [Interruption.canGoOn])
       }
       throw error
     }

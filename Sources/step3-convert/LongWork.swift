@@ -22,11 +22,11 @@ extension Interruption {
     _ common: CommonOptions, _ work: @escaping @Sendable () throws -> Result
   ) async throws -> Result {
     do {
-      return try await cancelling(work)
+      return try await cancelling(saying: common.json ? nil : "step3-convert: warning: \(canGoOn)", work)
     } catch let error as CancellationError {
       if !common.json {
         CommonOptions.warn(
-          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+          "step3-convert", [Interruption.canGoOn])
       }
       throw error
     }

@@ -199,7 +199,10 @@ struct PlannedRun {
     defer { progress.finish() }
     let start = ContinuousClock.now
     do {
-      let outcome = try await Interruption.cancelling {
+      let saysMore = !running.discardOutput && !common.json
+      let outcome = try await Interruption.cancelling(
+        saying: saysMore ? "step3-convert: warning: \(Interruption.canGoOn)" : nil
+      ) {
         try await work(conversion) { step in
           progress.advance(by: step.bytes)
           if let tensor = step.tensor { progress.setItem(tensor) }
@@ -214,7 +217,7 @@ struct PlannedRun {
       progress.finish()
       if !running.discardOutput, !common.json {
         CommonOptions.warn(
-          "step3-convert", ["what is done is kept: the same command with --resume goes on from here"])
+          "step3-convert", [Interruption.canGoOn])
       }
       throw error
     }

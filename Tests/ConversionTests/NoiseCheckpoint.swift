@@ -63,8 +63,14 @@ struct ConvertProcess {
     }
     process.standardOutput = output
     process.standardError = error
+    _ = Self.heedsSignals
     try process.run()
   }
+
+  /// Who runs the tests in the background has them ignore signals, and what is ignored stays so in the tool.
+  private static let heedsSignals: Void = {
+    for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
+  }()
 
   /// The tool lies beside the test bundle.
   static func path() throws -> String {

@@ -2,10 +2,16 @@
 
 import json
 import pathlib
+import signal
 import subprocess
 
 import numpy
 import pytest
+
+# Who runs the tests in the background has them ignore signals, and what is ignored stays so in the tools.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "Fixtures"

@@ -1,7 +1,9 @@
 """Signals end a tool within a second, wherever it is, and nohup is respected."""
 
+import json
 import resource
 import signal
+import struct
 import subprocess
 import time
 
@@ -51,10 +53,28 @@ def test_workers_ignore_what_their_parent_does(tools, tmp_path):
     assert process.returncode == 0, errors
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """Half a terabyte of weights that take no room."""
+    path = tmp_path_factory.mktemp("endless") / "model.safetensors"
+    rows, columns = 1 << 20, 1 << 18
+    size = 2 * rows * columns
+    header = json.dumps({"weight": {"dtype": "BF16", "shape": [rows, columns], "data_offsets": [0, size]}}).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    return path
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_tool_in_the_middle_of_its_work(number):
-    """Of work that would take hours."""
-    process = start("step3-verify", "run", TINY, "--tokens", "1,2,3", "--generate", "60000")
+@pytest.mark.parametrize("command", ["stats", "convert"])
+def test_a_signal_ends_a_tool_in_the_middle_of_its_work(endless, tmp_path, command, number):
+    """Of work that would take minutes at the least."""
+    arguments = {
+        "stats": ["step3-inspect", "stats", endless],
+        "convert": ["step3-convert", endless, tmp_path / "output", "--to", "safetensors", "--quantize", "F32", "--discard-output"],
+    }
+    process = start(*arguments[command])
     time.sleep(1.5)
     assert process.poll() is None, process.communicate()
     process.send_signal(number)

@@ -15,7 +15,15 @@ int cfs_catch_signal(int number, void (*handler)(int));
 
 /// Ends the process with that exit code when so many milliseconds have passed, whatever its threads are at then. May be
 /// called by a signal handler.
+/// What `cfs_set_last_words` was given is written to standard error before that.
 void cfs_set_deadline(int milliseconds, int exit_code);
+
+/// Keeps a copy of what is to be said to the user when a signal ends the process wherever it is; NULL for nothing. To be
+/// called a few times at most.
+void cfs_set_last_words(const char *text);
+
+/// Says it. May be called by a signal handler.
+void cfs_say_last_words(void);
 
 /// How many bytes of address space this process may still map (`ulimit -v`); INT64_MAX without a limit.
 int64_t cfs_address_space_left(void);
