@@ -21,8 +21,7 @@ final class OutputArchive: Sendable {
   private let places = Permits(OutputArchive.mostWaiting)
   private let archived: Mutex<[Int: ArchiveManifest.File]>
 
-  /// How many whole files may wait before no further source file is begun with: what the disk has to hold besides the
-  /// archive.
+  /// How many whole files may be there before nothing further is fetched: what the disk has to hold besides the archive.
   private static let mostWaiting = 2
 
   /// - Parameters:
@@ -52,7 +51,7 @@ final class OutputArchive: Sendable {
   /// No more will come.
   func finish() { input.finish() }
 
-  /// Waits until a further source file may be begun with.
+  /// Waits until something further may be fetched.
   func room() async throws {
     try await places.take()
     places.giveBack()

@@ -37,7 +37,6 @@ struct UnitStreams: Sendable {
       func begin() {
         while let next = order.next() {
           group.addTask {
-            try await pipeline.archive?.room()
             try await run(streams[next])
             return next
           }
@@ -65,6 +64,8 @@ struct UnitStreams: Sendable {
           let batch = window ?? [unit]
           let measured = window == nil ? nil : segment.range
           let footprint = batch.reduce(0) { $0 + $1.footprint }
+          // Before the memory: what waits for a place on the disk must not hold what others need.
+          try await pipeline.archive?.room()
           try await memory.take(footprint)
           let held = HeldPermits(memory, footprint)
           if let measured, let key = unit.maximum {
