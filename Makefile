@@ -1,5 +1,5 @@
 # make demo    set up, build, and run the main job on Fixtures/
-# make test    set up and run every test: Swift, interop with other people's packages, a minute of fuzzing each
+# make test    set up and run every test: Swift, interop with other people's packages, half a minute of fuzzing each
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make manual  write the man pages anew from the tools' own help
@@ -8,7 +8,7 @@
 
 SWIFT_FLAGS := -c release
 VENV := .venv
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 30
 TARGET ?= FuzzSafetensors
 TOOLS := step3-inspect step3-convert step3-verify
 # The date in the man pages is fixed, so that they only change when the tools do.
