@@ -5,7 +5,7 @@ internal import TensorFormats
 /// One file of an output, and what its bytes should be.
 struct CheckedFile: Sendable {
   /// A run of its bytes.
-  struct Stretch: Sendable {
+  struct Section: Sendable {
     enum Content: Sendable {
       /// Bytes with this XXH3-128.
       case digest(String)
@@ -20,7 +20,7 @@ struct CheckedFile: Sendable {
 
   let record: Manifest.FileRecord
   /// All of the file, from its first byte to its last, without a gap.
-  let stretches: [Stretch]
+  let sections: [Section]
 
   /// Read at a time.
   private static let chunk = 4 << 20
@@ -30,7 +30,7 @@ struct CheckedFile: Sendable {
   /// - Parameters:
   ///   - withSHA256: Whether to compare that digest as well.
   ///   - progress: Called with the size of each piece read.
-  /// - Returns: What is wrong. Of a file that is too short every stretch is named that is not all there.
+  /// - Returns: What is wrong. Of a file that is too short every section is named that is not all there.
   /// - Throws: `CancellationError`.
   func check(
     in store: any ByteStore, withSHA256: Bool, progress: (Int) -> Void
@@ -61,7 +61,7 @@ struct CheckedFile: Sendable {
     return pass.finish(isWhole: source.byteCount == record.bytes)
   }
 
-  /// Reads some bytes into the pass. What an archive cannot give back costs the stretches that it is of, and no other one.
+  /// Reads some bytes into the pass. What an archive cannot give back costs the sections that it is of, and no other one.
   ///
   /// - Throws: `.inputOutput`.
   private func read(
@@ -76,10 +76,10 @@ struct CheckedFile: Sendable {
       return pass.take(buffer.bytes.extracting(0..<count))
     } catch {
       guard error.code != .inputOutput else { throw error }
-      guard pass.stretchEnd < start + count else { return pass.lose(count, error.message) }
+      guard pass.sectionEnd < start + count else { return pass.lose(count, error.message) }
     }
     while pass.position < start + count {
-      try read(min(pass.stretchEnd, start + count) - pass.position, from: source, buffer, &pass)
+      try read(min(pass.sectionEnd, start + count) - pass.position, from: source, buffer, &pass)
     }
   }
 
@@ -113,10 +113,10 @@ extension CheckedFile {
     private var index = 0
     private var xxh3 = XXH3Digester()
     private var sha256: SHA256Digester?
-    /// That of the stretch that is under way.
-    private var stretch = XXH3Digester()
+    /// That of the section that is under way.
+    private var section = XXH3Digester()
     private var isZero = true
-    /// Why some of that stretch could not be read.
+    /// Why some of that section could not be read.
     private var loss: String?
 
     init(_ file: CheckedFile, available: Int, withSHA256: Bool) {
@@ -131,44 +131,44 @@ extension CheckedFile {
       xxh3.update(bytes)
       sha256?.update(bytes)
       var done = 0
-      while done < bytes.byteCount, index < file.stretches.count {
-        let current = file.stretches[index]
+      while done < bytes.byteCount, index < file.sections.count {
+        let current = file.sections[index]
         let count = min(bytes.byteCount - done, current.range.upperBound - position)
         let piece = bytes.extracting(done..<done + count)
         if case .zeros = current.content {
           isZero = isZero && piece.isZero
         } else {
-          stretch.update(piece)
+          section.update(piece)
         }
         done += count
         position += count
-        if position == current.range.upperBound { finishStretch() }
+        if position == current.range.upperBound { finishSection() }
       }
     }
 
-    /// Where the stretch ends that is under way.
-    var stretchEnd: Int { index < file.stretches.count ? file.stretches[index].range.upperBound : available }
+    /// Where the section ends that is under way.
+    var sectionEnd: Int { index < file.sections.count ? file.sections[index].range.upperBound : available }
 
     /// Passes over bytes that cannot be read.
     mutating func lose(_ count: Int, _ reason: String) {
       let end = position + count
-      while position < end, index < file.stretches.count {
+      while position < end, index < file.sections.count {
         loss = loss ?? reason
-        position = min(end, file.stretches[index].range.upperBound)
-        if position == file.stretches[index].range.upperBound { finishStretch() }
+        position = min(end, file.sections[index].range.upperBound)
+        if position == file.sections[index].range.upperBound { finishSection() }
       }
       position = end
     }
 
-    private mutating func finishStretch() {
-      let current = file.stretches[index]
+    private mutating func finishSection() {
+      let current = file.sections[index]
       switch current.content {
       case _ where loss != nil:
         findings.append(file.finding(.changed, loss ?? "", current.range, tensor: current.tensor))
       case .zeros:
         if !isZero { findings.append(file.finding(.changed, "padding is not zero", current.range)) }
       case .digest(let expected):
-        let found = "\(stretch.finalize())"
+        let found = "\(section.finalize())"
         if found != expected {
           findings.append(
             file.finding(
@@ -176,7 +176,7 @@ extension CheckedFile {
               tensor: current.tensor))
         }
       }
-      stretch = XXH3Digester()
+      section = XXH3Digester()
       isZero = true
       loss = nil
       index += 1
@@ -185,12 +185,12 @@ extension CheckedFile {
 
     /// Tensors without elements have a digest all the same.
     private mutating func skipEmpty() {
-      if index < file.stretches.count, file.stretches[index].range.isEmpty { finishStretch() }
+      if index < file.sections.count, file.sections[index].range.isEmpty { finishSection() }
     }
 
     /// What is wrong with the file on the whole: named only where no part of it is, because that says the same.
     consuming func finish(isWhole: Bool) -> [ChecksumReport.Finding] {
-      for missing in file.stretches.dropFirst(index) {
+      for missing in file.sections.dropFirst(index) {
         findings.append(
           file.finding(
             .changed, "bytes are missing: the file ends at \(available)", missing.range,

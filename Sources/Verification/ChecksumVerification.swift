@@ -131,7 +131,7 @@ extension ChecksumVerification {
     let tensor: String
   }
 
-  /// Every file, in the stretches that the manifest has digests of. It has been checked that plan and records agree.
+  /// Every file, in the sections that the manifest has digests of. It has been checked that plan and records agree.
   private func checkedFiles(_ manifest: Manifest) -> [CheckedFile] {
     let planned = Dictionary(
       manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
@@ -141,25 +141,25 @@ extension ChecksumVerification {
       guard let file = planned[record.path] else {
         return CheckedFile(
           record: record,
-          stretches: [CheckedFile.Stretch(range: 0..<record.bytes, content: .digest(record.xxh3))])
+          sections: [CheckedFile.Section(range: 0..<record.bytes, content: .digest(record.xxh3))])
       }
-      var stretches = [CheckedFile.Stretch(range: 0..<file.dataOffset, content: .digest(file.headerXXH3))]
+      var sections = [CheckedFile.Section(range: 0..<file.dataOffset, content: .digest(file.headerXXH3))]
       var end = file.dataOffset
       for tensor in file.tensors {
         if tensor.offset > end {
-          stretches.append(CheckedFile.Stretch(range: end..<tensor.offset, content: .zeros))
+          sections.append(CheckedFile.Section(range: end..<tensor.offset, content: .zeros))
         }
         end = tensor.offset + tensor.bytes
-        stretches.append(
-          CheckedFile.Stretch(
+        sections.append(
+          CheckedFile.Section(
             range: tensor.offset..<end,
             content: .digest(digests[Key(file: file.path, tensor: tensor.name)] ?? ""),
             tensor: tensor.name))
       }
       if file.bytes > end {
-        stretches.append(CheckedFile.Stretch(range: end..<file.bytes, content: .zeros))
+        sections.append(CheckedFile.Section(range: end..<file.bytes, content: .zeros))
       }
-      return CheckedFile(record: record, stretches: stretches)
+      return CheckedFile(record: record, sections: sections)
     }
   }
 

@@ -96,13 +96,7 @@ struct CalibrationTextOptions: ParsableArguments {
       valueName: "file"), completion: .file())
   var text: [String] = []
 
-  @Option(
-    name: .customLong("sequence-length"),
-    help: ArgumentHelp("Tokens of each sequence that a text is cut into.", valueName: "n"))
-  var sequenceLength = 512
-
-  @Flag(name: .customLong("no-bos"), help: "Do not begin each sequence of a text with the model's BOS token.")
-  var noBOS = false
+  @OptionGroup var sequences: SequenceOptions
 
   @Option(
     name: .customLong("min-expert-tokens"),
@@ -114,13 +108,10 @@ struct CalibrationTextOptions: ParsableArguments {
     if tokensFile.isEmpty, text.isEmpty {
       throw ValidationError("Give a text to calibrate with: --tokens-file or --text.")
     }
-    try Self.check(sequenceLength: sequenceLength, minimumExpertTokens: minimumExpertTokens)
+    try Self.check(minimumExpertTokens: minimumExpertTokens)
   }
 
-  static func check(sequenceLength: Int, minimumExpertTokens: Int) throws {
-    guard (2...1 << 20).contains(sequenceLength) else {
-      throw ValidationError("--sequence-length must be from 2 to 1048576; got \(sequenceLength).")
-    }
+  static func check(minimumExpertTokens: Int) throws {
     guard (0...1 << 30).contains(minimumExpertTokens) else {
       throw ValidationError("--min-expert-tokens must be 0 or more; got \(minimumExpertTokens).")
     }
@@ -128,7 +119,8 @@ struct CalibrationTextOptions: ParsableArguments {
 
   var source: CalibrationText {
     CalibrationText(
-      tokens: tokensFile, text: text, sequenceLength: sequenceLength, startsWithBOS: !noBOS)
+      tokens: tokensFile, text: text, sequenceLength: sequences.sequenceLength,
+      startsWithBOS: !sequences.noBOS)
   }
 }
 

@@ -31,13 +31,7 @@ struct MethodOptions: ParsableArguments {
       valueName: "file"), completion: .file())
   var text: [String] = []
 
-  @Option(
-    name: .customLong("sequence-length"),
-    help: ArgumentHelp("Tokens of each sequence that a text is cut into.", valueName: "n"))
-  var sequenceLength = 512
-
-  @Flag(name: .customLong("no-bos"), help: "Do not begin each sequence of a text with the model's BOS token.")
-  var noBOS = false
+  @OptionGroup var sequences: SequenceOptions
 
   @Option(
     name: .long,
@@ -63,15 +57,14 @@ struct MethodOptions: ParsableArguments {
     guard damping.isFinite, damping > 0 else {
       throw ValidationError("--damping must be more than 0; got \(damping).")
     }
-    try CalibrationTextOptions.check(
-      sequenceLength: sequenceLength, minimumExpertTokens: minimumExpertTokens)
+    try CalibrationTextOptions.check(minimumExpertTokens: minimumExpertTokens)
   }
 
   /// The text, if there is a method that needs one.
   func input(for checkpoint: Checkpoint) throws -> CalibrationInput? {
     guard method != nil else { return nil }
     return try CalibrationText(
-      tokens: tokens, text: text, sequenceLength: sequenceLength, startsWithBOS: !noBOS
+      tokens: tokens, text: text, sequenceLength: sequences.sequenceLength, startsWithBOS: !sequences.noBOS
     ).input(for: checkpoint)
   }
 

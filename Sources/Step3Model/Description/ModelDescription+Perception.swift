@@ -69,22 +69,6 @@ extension ModelDescription {
     .vision(.downsampler2, "vision_model.vit_downsampler2", "mm.1", role: .projector, hasBias: true) {
       [2 * $0.outputSize, $0.outputSize, 3, 3]
     },
-    Module(
-      module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
-      role: .projector, side: .vision,
-      tensors: [
-        (
-          .weight,
-          { configuration, _ in
-            configuration.vision.map { [configuration.text.hiddenSize, 2 * $0.outputSize] }
-          }
-        ),
-        (
-          .bias,
-          { configuration, _ in
-            configuration.vision?.projectorBias == true ? [configuration.text.hiddenSize] : nil
-          }
-        ),
-      ]),
+    .visionProjector,
   ]
 }

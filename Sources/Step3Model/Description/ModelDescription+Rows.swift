@@ -60,6 +60,25 @@ extension ModelDescription.Module {
       elementType: type)
   }
 
+  /// What joins the vision side to the text.
+  static let visionProjector = Self(
+    module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
+    role: .projector, side: .vision,
+    tensors: [
+      (
+        .weight,
+        { configuration, _ in
+          configuration.vision.map { [configuration.text.hiddenSize, 2 * $0.outputSize] }
+        }
+      ),
+      (
+        .bias,
+        { configuration, _ in
+          configuration.vision?.projectorBias == true ? [configuration.text.hiddenSize] : nil
+        }
+      ),
+    ])
+
   /// A module of the vision side, whose bias has an element for each row.
   static func vision(
     _ module: Step3Module, _ published: String, _ gguf: String, _ scope: ModelDescription.Scope = .global,

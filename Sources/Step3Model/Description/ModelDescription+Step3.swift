@@ -127,22 +127,6 @@ extension ModelDescription {
     .vision(.downsampler2, "vit_downsampler2", "mm.down.2", hasBias: true) {
       [2 * $0.outputSize, $0.outputSize, 3, 3]
     },
-    Module(
-      module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
-      role: .projector, side: .vision,
-      tensors: [
-        (
-          .weight,
-          { configuration, _ in
-            configuration.vision.map { [configuration.text.hiddenSize, 2 * $0.outputSize] }
-          }
-        ),
-        (
-          .bias,
-          { configuration, _ in
-            configuration.vision?.projectorBias == true ? [configuration.text.hiddenSize] : nil
-          }
-        ),
-      ]),
+    .visionProjector,
   ]
 }

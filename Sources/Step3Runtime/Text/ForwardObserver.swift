@@ -50,3 +50,12 @@ extension ForwardObserver {
   /// Does nothing.
   public func note(entering weights: [Step3TensorName], matrix: Int?, _ rows: Activations) throws {}
 }
+
+extension ForwardObserver {
+  /// Notes the rows that enter modules of a layer, none of which is a stack.
+  ///
+  /// - Throws: What ends the run.
+  func note(entering modules: [Step3Module], layer: Int, _ rows: Activations) throws {
+    try note(entering: modules.map { Step3TensorName($0, layer: layer) }, matrix: nil, rows)
+  }
+}

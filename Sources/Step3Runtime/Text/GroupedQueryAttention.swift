@@ -52,10 +52,8 @@ struct GroupedQueryAttention: AttentionNetwork {
     let (dimension, hiddenSize) = (text.headDimension, text.hiddenSize)
     let isSliding = text.isSliding(layer: layer)
 
-    func note(entering modules: [Step3Module], _ rows: Activations) throws {
-      try observer?.note(entering: modules.map { Step3TensorName($0, layer: layer) }, matrix: nil, rows)
-    }
-    try note(entering: [.query, .key, .value] + (text.hasHeadGates ? [.headGate] : []), input)
+    try observer?.note(
+      entering: [.query, .key, .value] + (text.hasHeadGates ? [.headGate] : []), layer: layer, input)
     let query = try products.multiply(input, matrix(.query, headCount * dimension, hiddenSize))
     let key = try products.multiply(input, matrix(.key, groupCount * dimension, hiddenSize))
     let value = try products.multiply(input, matrix(.value, groupCount * dimension, hiddenSize))
@@ -90,7 +88,7 @@ struct GroupedQueryAttention: AttentionNetwork {
       try Elementwise.gateHeads(mixed, gates, threads: products.threads)
     }
     observer?.note(.heads, layer: layer, mixed)
-    try note(entering: [.attentionOutput], mixed)
+    try observer?.note(entering: [.attentionOutput], layer: layer, mixed)
     let output = try products.multiply(mixed, matrix(.attentionOutput, hiddenSize, headCount * dimension))
     observer?.note(.attentionOutput, layer: layer, output)
     return output

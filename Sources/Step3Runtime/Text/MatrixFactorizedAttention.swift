@@ -54,20 +54,17 @@ struct MatrixFactorizedAttention: AttentionNetwork {
     func matrix(_ module: Step3Module, _ rows: Int, _ columns: Int) throws(CheckpointError) -> MatrixReader {
       try weights.matrix(Step3TensorName(module, layer: layer), [rows, columns])
     }
-    func note(entering modules: [Step3Module], _ rows: Activations) throws {
-      try observer?.note(entering: modules.map { Step3TensorName($0, layer: layer) }, matrix: nil, rows)
-    }
     let heads = text.headCount * text.headDimension
     let keyWidth = text.keyValueHeadCount * text.headDimension
     let (hiddenSize, rank) = (text.hiddenSize, text.sharedQueryDimension)
 
-    try note(entering: [.query, .key, .value], input)
+    try observer?.note(entering: [.query, .key, .value], layer: layer, input)
     let shared = Elementwise.rmsNorm(
       try products.multiply(input, matrix(.query, rank, hiddenSize)),
       weight: try weights.norm(Step3TensorName(.queryNorm, layer: layer), rank),
       epsilon: text.rmsNormEpsilon)
     observer?.note(.sharedQuery, layer: layer, shared)
-    try note(entering: [.queryUp], shared)
+    try observer?.note(entering: [.queryUp], layer: layer, shared)
     let query = try products.multiply(shared, matrix(.queryUp, heads, rank))
     let key = try products.multiply(input, matrix(.key, keyWidth, hiddenSize))
     let value = try products.multiply(input, matrix(.value, keyWidth, hiddenSize))
@@ -89,7 +86,7 @@ struct MatrixFactorizedAttention: AttentionNetwork {
       try mixing.mix(query, rows: range, keys: keys, values: values, into: mixed)
     }
     observer?.note(.heads, layer: layer, mixed)
-    try note(entering: [.attentionOutput], mixed)
+    try observer?.note(entering: [.attentionOutput], layer: layer, mixed)
     let output = try products.multiply(mixed, matrix(.attentionOutput, hiddenSize, heads))
     observer?.note(.attentionOutput, layer: layer, output)
     return output
