@@ -407,3 +407,43 @@ let package = Package(
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17
 )
+
+// MARK: Fuzzers
+
+// Only for Tests/Fuzz/run.sh: they link libFuzzer, which brings its own main loop, by flags that would keep others from
+// depending on the package. Linux's default linker, gold, stops with an internal error on their debug information.
+if Context.environment["STEP3_FUZZERS"] != nil {
+  func fuzzer(_ name: String, of parsers: Target.Dependency...) -> Target {
+    .executableTarget(
+      name: name, dependencies: ["FuzzSupport", "ByteStreams", "TensorFormats"] + parsers,
+      path: "Tests/Fuzz/\(name)", swiftSettings: testing,
+      linkerSettings: [
+        .unsafeFlags(["-sanitize=fuzzer,address"]),
+        .unsafeFlags(["-use-ld=lld"], .when(platforms: [.linux])),
+      ])
+  }
+  package.targets += [
+    .target(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),
+    .target(
+      name: "FuzzSupport", dependencies: ["CFuzzer"], path: "Tests/Fuzz/FuzzSupport", swiftSettings: testing),
+    .target(
+      name: "FuzzFiles", dependencies: ["ByteStreams", "TensorFormats"], path: "Tests/Fuzz/FuzzFiles",
+      swiftSettings: testing),
+    fuzzer("FuzzSafetensors", of: "Safetensors"),
+    fuzzer("FuzzIndex", of: "Safetensors"),
+    fuzzer("FuzzJSON", of: "JSON"),
+    fuzzer("FuzzGGUF", of: "GGUF"),
+    fuzzer("FuzzArchive", of: "Archives"),
+    fuzzer("FuzzTokenizer", of: "Tokenization"),
+    fuzzer(
+      "FuzzConfiguration", of: "Step3Model", "Checkpoint", "StoredWeights", "ServingEngines", "FuzzFiles",
+      "CheckpointTesting"),
+    fuzzer("FuzzRecipe", of: "QuantizationRecipes", "Checkpoint"),
+    fuzzer("FuzzImportance", of: "QuantizationRecipes"),
+    fuzzer("FuzzManifest", of: "Conversion", "Checkpoint", "FuzzFiles"),
+    fuzzer("FuzzJournal", of: "Conversion"),
+    fuzzer("FuzzPicture", of: "ImageInput"),
+    fuzzer("FuzzLogits", of: "Verification"),
+    fuzzer("FuzzMessages", of: "Step3Runtime", "Step3Model", "CheckpointTesting"),
+  ]
+}

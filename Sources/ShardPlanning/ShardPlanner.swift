@@ -88,8 +88,23 @@ public enum ShardPlanner {
     plan.warnings = source.warnings
     if let warning = completeness.warning { plan.warnings.append(warning) }
     try plan.checkCoverage(of: model.checkpoint)
+    try checkReadable(plan, model.checkpoint)
     return PlannedConversion(
       plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint)
+  }
+
+  /// A source may be sound and stranger than any plan that is read back, such as one with a dimension of 2^62 beside one of
+  /// 0. Better not to begin than to write what `checksums` then refuses.
+  ///
+  /// - Throws: `.unsupported` with the tensor.
+  private static func checkReadable(_ plan: ShardPlan, _ checkpoint: Checkpoint) throws(CheckpointError) {
+    do throws(CheckpointError) {
+      try PlanCheck(plan).run()
+    } catch {
+      throw CheckpointError(
+        .unsupported, "cannot be written so that it is read again: \(error.message)", path: checkpoint.path,
+        tensor: error.tensor, remedy: "leave such tensors out with --exclude")
+    }
   }
 
   static func describe(

@@ -45,23 +45,42 @@ public struct TensorBox: Hashable, Sendable {
 
   /// Whether boxes are all of a tensor, and hold no element twice.
   ///
-  /// Of a box only its corners count, one kind plus and the other kind minus as in a difference taken along each
-  /// dimension: the sums over all boxes are those of the whole tensor if and only if the boxes add up to it.
+  /// Dimensions that every box has whole say nothing. Along the others only a box's corners count, one kind plus and the
+  /// other kind minus as in a difference taken along each dimension: the sums over all boxes are those of the whole tensor
+  /// if and only if the boxes add up to it. Where corners are more than pairs of boxes, the boxes are compared with each
+  /// other: files have dimensions without bound.
   ///
-  /// - Complexity: O(*n* · 2^rank).
+  /// - Complexity: O(*n* · min(2^*c*, *n* · *c*)) for *n* boxes, *c* dimensions being cut.
   public static func tile(_ boxes: [TensorBox], _ shape: TensorShape) -> Bool {
+    guard boxes.allSatisfy({ $0.shape == shape }) else { return false }
+    let boxes = boxes.filter { $0.elementCount > 0 }
+    guard shape.elementCount > 0 else { return true }
+    let cut = shape.dimensions.indices.filter { axis in
+      boxes.contains { $0.extent[axis] != shape.dimensions[axis] }
+    }
+    guard cut.count < 40, 1 << cut.count <= max(8, boxes.count * cut.count) else {
+      return areDisjoint(boxes)
+        && boxes.reduce(0, { $0 &+ $1.elementCount }) == shape.elementCount
+    }
     var corners: [[Int]: Int] = [:]
     func add(_ box: TensorBox, _ weight: Int) {
-      guard box.elementCount > 0 else { return }
-      for corner in 0..<(1 << shape.rank) {
-        let point = box.origin.indices.map { box.origin[$0] + (corner >> $0 & 1) * box.extent[$0] }
+      for corner in 0..<(1 << cut.count) {
+        let point = cut.indices.map { index in
+          box.origin[cut[index]] + (corner >> index & 1) * box.extent[cut[index]]
+        }
         corners[point, default: 0] += corner.nonzeroBitCount.isMultiple(of: 2) ? weight : -weight
       }
     }
-    guard boxes.allSatisfy({ $0.shape == shape }) else { return false }
     for box in boxes { add(box, 1) }
     add(TensorBox(wholeOf: shape), -1)
     return corners.values.allSatisfy { $0 == 0 }
+  }
+
+  private static func areDisjoint(_ boxes: [TensorBox]) -> Bool {
+    for (index, box) in boxes.enumerated() {
+      for other in boxes[..<index] where box.intersection(other) != nil { return false }
+    }
+    return true
   }
 
   /// The elements that both boxes hold; `nil` if there are none, unless the boxes are the same.

@@ -1,40 +1,99 @@
 #!/bin/sh
 # Builds one fuzz target and runs it.
 #
-# Usage: Tests/Fuzz/run.sh TARGET SECONDS [CORPUS FOLDER...]
-#   TARGET           FuzzSafetensors, FuzzIndex, FuzzJSON, FuzzGGUF, FuzzArchive: a folder of Tests/Fuzz/Sources
-#   SECONDS          how long to run, quietly; 0 runs until something is found or Ctrl-C, and shows its progress
-#   CORPUS FOLDER    inputs to start from; Fixtures/malformed and Fixtures/golden unless given
+# Usage: Tests/Fuzz/run.sh TARGET SECONDS [FOLDER OF INPUTS...]
+#        Tests/Fuzz/run.sh --all SECONDS          every target, one after the other
+#        Tests/Fuzz/run.sh --keep TARGET          put what runs have found worth keeping into Tests/Fuzz/Corpora
 #
-# New inputs are kept in Tests/Fuzz/.build/corpus/TARGET, so that the next run goes on from them. What crashes, leaks,
-# takes more than 10 s or more than 512 MB is written to Tests/Fuzz/.build/finds/TARGET, and the exit status is not 0.
+#   TARGET    a folder of Tests/Fuzz, FuzzGGUF for one
+#   SECONDS   how long to run, quietly; 0 runs until something is found or Ctrl-C, and shows its progress
+#
+# A run goes on from Tests/Fuzz/Corpora/TARGET.tar.gz, the fixtures that are such files, and what earlier runs left in
+# Tests/Fuzz/.build/corpus/TARGET. What crashes, leaks, takes more than 10 s or more than 512 MB is written to
+# Tests/Fuzz/.build/finds/TARGET, and the exit status is not 0.
 set -eu
 
-if [ $# -lt 2 ]; then
-  sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
-  exit 64
-fi
-target=$1
-seconds=$2
-shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 fixtures=$here/../../Fixtures
-[ $# -gt 0 ] || set -- "$fixtures/malformed" "$fixtures/golden"
-if [ "$seconds" = 0 ]; then noise="-verbosity=1"; else noise="-verbosity=0 -print_funcs=0"; fi
+built=$here/.build/release
 
-swift build --package-path "$here" -c release --product "$target" -Xswiftc -sanitize=fuzzer,address
-corpus=$here/.build/corpus/$target
-finds=$here/.build/finds/$target
-mkdir -p "$corpus" "$finds"
-echo "$target: started with a limit of $seconds s (0 is none)"
-status=0
-"$here/.build/release/$target" -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 \
-  -artifact_prefix="$finds/" -print_final_stats=1 $noise "$corpus" "$@" || status=$?
-if [ $status -ne 0 ]; then
-  # The newest file, unless the run failed for another reason.
-  find=$(ls -t "$finds" | head -n 1)
-  echo "$target: failed with exit status $status; the input that it found: ${find:+$finds/}${find:-none}" >&2
-  echo "run it alone: $here/.build/release/$target ${find:+$finds/$find}" >&2
-  exit "$status"
-fi
-echo "$target: nothing found"
+usage() {
+  sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+  exit 64
+}
+
+build() {
+  STEP3_FUZZERS=1 swift build --package-path "$here/../.." --scratch-path "$here/.build" -c release \
+    -Xswiftc -sanitize=fuzzer,address --product "$1"
+}
+
+# The inputs of earlier runs, at first those that are kept.
+unpack() {
+  mkdir -p "$here/.build/corpus/$1"
+  kept=$here/Corpora/$1.tar.gz
+  if [ -f "$kept" ] && [ ! -e "$here/.build/corpus/$1/.unpacked" ]; then
+    tar -C "$here/.build/corpus" -xzf "$kept"
+    : >"$here/.build/corpus/$1/.unpacked"
+  fi
+}
+
+# Freed memory is given back sooner than is usual, or it counts against the limit.
+ASAN_OPTIONS=quarantine_size_mb=16
+export ASAN_OPTIONS
+
+run() {
+  target=$1
+  seconds=$2
+  shift 2
+  if [ $# -eq 0 ]; then
+    case $target in
+    FuzzSafetensors) set -- "$fixtures/malformed/safetensors" "$fixtures/golden/safetensors" ;;
+    FuzzIndex | FuzzJSON) set -- "$fixtures/malformed/index" ;;
+    FuzzGGUF) set -- "$fixtures/malformed/gguf" "$fixtures/golden/gguf" ;;
+    FuzzArchive) set -- "$fixtures/malformed/archive" "$fixtures/golden/archive" ;;
+    FuzzPicture) set -- "$fixtures/images" ;;
+    FuzzLogits) set -- "$fixtures/logits" ;;
+    esac
+  fi
+  if [ "$seconds" = 0 ]; then noise="-verbosity=1"; else noise="-verbosity=0 -print_funcs=0"; fi
+  build "$target"
+  unpack "$target"
+  finds=$here/.build/finds/$target
+  mkdir -p "$finds"
+  echo "$target: started with a limit of $seconds s (0 is none)"
+  status=0
+  # shellcheck disable=SC2086
+  "$built/$target" -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -max_len=16384 \
+    -artifact_prefix="$finds/" -print_final_stats=1 $noise "$here/.build/corpus/$target" "$@" || status=$?
+  if [ $status -ne 0 ]; then
+    # The newest file, unless the run failed for another reason. libFuzzer gives them plain names.
+    # shellcheck disable=SC2012
+    find=$(ls -t "$finds" | head -n 1)
+    echo "$target: failed with exit status $status; the input that it found: ${find:+$finds/}${find:-none}" >&2
+    echo "run it alone: $built/$target ${find:+$finds/$find}" >&2
+    exit "$status"
+  fi
+  echo "$target: nothing found"
+}
+
+keep() {
+  build "$1"
+  unpack "$1"
+  smallest=$here/.build/smallest
+  rm -rf "$smallest"
+  mkdir -p "$smallest/$1" "$here/Corpora"
+  "$built/$1" -merge=1 -rss_limit_mb=1024 -max_len=8192 "$smallest/$1" "$here/.build/corpus/$1"
+  # The same inputs give the same file.
+  (cd "$smallest" && find "$1" -type f | LC_ALL=C sort | tar -cf - --owner=0 --group=0 --mtime=2026-01-01 -T -) |
+    gzip -n9 >"$here/Corpora/$1.tar.gz"
+  ls -l "$here/Corpora/$1.tar.gz"
+}
+
+[ $# -ge 2 ] || usage
+case $1 in
+--all)
+  for main in "$here"/Fuzz*/main.swift; do run "$(basename "$(dirname "$main")")" "$2"; done
+  ;;
+--keep) keep "$2" ;;
+*) run "$@" ;;
+esac

@@ -10,12 +10,12 @@ import Testing
     return counts
   }
 
-  @Test("boxes tile a tensor if and only if each element is in one", arguments: 1...3)
+  @Test("boxes tile a tensor if and only if each element is in one", arguments: [1, 2, 3, 7])
   func tile(rank: Int) throws {
     var random = SystemRandomNumberGenerator()
     var found = (whole: 0, broken: 0)
     for _ in 0..<2000 {
-      let shape = TensorShape((0..<rank).map { _ in Int.random(in: 1...4, using: &random) })
+      let shape = TensorShape((0..<rank).map { _ in Int.random(in: 1...(rank > 3 ? 2 : 4), using: &random) })
       // Cut in two at random, again and again; then sometimes lose, double, move or widen one.
       var boxes = [TensorBox(wholeOf: shape)]
       for _ in 0..<Int.random(in: 0...6) {
@@ -51,5 +51,22 @@ import Testing
     #expect(!TensorBox.tile([TensorBox(wholeOf: TensorShape([3, 2]))], shape))
     #expect(!TensorBox.tile([], shape))
     #expect(TensorBox.tile([], TensorShape([2, 0])))
+  }
+
+  @Test("dimensions have no bound, and cost no more than the boxes")
+  func manyDimensions() throws {
+    let shape = TensorShape(Array(repeating: 1, count: 70) + Array(repeating: 2, count: 50))
+    let whole = TensorBox(wholeOf: shape)
+    #expect(TensorBox.tile([whole], shape))
+    // Halves along one dimension after the other, the rest of each cut along the next.
+    var (boxes, rest) = ([TensorBox](), whole)
+    for axis in 70..<120 {
+      boxes.append(rest.narrowed(axis, to: 0..<1))
+      rest = rest.narrowed(axis, to: 1..<2)
+    }
+    #expect(TensorBox.tile(boxes + [rest], shape))
+    #expect(!TensorBox.tile(boxes, shape))
+    #expect(!TensorBox.tile(boxes + [boxes[49]], shape))
+    #expect(!TensorBox.tile(boxes + [whole], shape))
   }
 }

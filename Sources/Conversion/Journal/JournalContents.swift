@@ -2,12 +2,12 @@ internal import Archives
 internal import ByteStreams
 internal import Checkpoint
 internal import JSON
-internal import TensorFormats
+package import TensorFormats
 
 /// What an earlier run left in its journal.
-struct JournalContents: Sendable {
+package struct JournalContents: Sendable {
   /// The identity as JSON; `nil` if the journal was only put there to mark the directory.
-  private(set) var identity: [UInt8]?
+  package private(set) var identity: [UInt8]?
   /// Whether weights that are no numbers were let through at some point.
   private(set) var letsNonFiniteThrough = false
   /// Whether everything had been written, so that files may have their final names.
@@ -21,11 +21,11 @@ struct JournalContents: Sendable {
   /// What output files were archived as, by their numbers.
   private(set) var archived: [Int: ArchiveManifest.File] = [:]
   /// The finished units.
-  private(set) var units = FinishedUnits()
+  package private(set) var units = FinishedUnits()
   /// What comes behind the identity begins here.
-  private(set) var recordsStart: Int
+  package private(set) var recordsStart: Int
   /// Everything from here on is torn.
-  private(set) var intactByteCount: Int
+  package private(set) var intactByteCount: Int
 
   /// Reads the journal in a directory.
   ///
@@ -68,7 +68,7 @@ struct JournalContents: Sendable {
     return (listing, listing.temporary + finished)
   }
 
-  init(_ bytes: [UInt8], path: String) throws(CheckpointError) {
+  package init(_ bytes: [UInt8], path: String) throws(CheckpointError) {
     func malformed(
       _ message: String, at offset: Int, remedy: String = "start afresh with --overwrite"
     ) -> CheckpointError {
@@ -153,12 +153,12 @@ struct JournalContents: Sendable {
 }
 
 /// The records of finished units, kept as the bytes they were read from: a large model has hundreds of thousands.
-struct FinishedUnits: Sendable {
+package struct FinishedUnits: Sendable {
   private var bytes: [UInt8] = []
   private var offsets: [Int: Int] = [:]
 
   /// How many there are.
-  var count: Int { offsets.count }
+  package var count: Int { offsets.count }
 
   /// Takes in the records in a range of `source`; a later record of a unit replaces an earlier one.
   ///

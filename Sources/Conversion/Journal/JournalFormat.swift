@@ -22,14 +22,14 @@ internal import TensorFormats
 ///
 /// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
 /// first frame that is cut short or does not match its checksum.
-enum JournalFormat {
-  static let title = Array(
+package enum JournalFormat {
+  package static let title = Array(
     "step3-convert journal 4: this directory is unfinished; the same command with --resume goes on.\n".utf8)
   static let frameHeaderBytes = 12
   /// No frame is longer, written or read.
   static let largestPayload = 1 << 27
 
-  enum Kind: UInt8 {
+  package enum Kind: UInt8, CaseIterable {
     case identity = 1
     case units = 2
     case nonFinite = 3
@@ -40,7 +40,7 @@ enum JournalFormat {
     case archived = 8
   }
 
-  static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {
+  package static func frame(_ kind: Kind, _ body: [UInt8] = []) -> [UInt8] {
     let payload = [kind.rawValue] + body
     var frame: [UInt8] = []
     frame.reserveCapacity(frameHeaderBytes + payload.count)

@@ -1,4 +1,4 @@
-internal import ByteStreams
+package import ByteStreams
 public import Checkpoint
 public import ShardPlanning
 public import TensorFormats
@@ -60,9 +60,13 @@ extension StoredPlan {
   ///
   /// - Throws: `.notFound`; `.malformed` for what is no plan, or one that does not fit together; `.unsupported` for one of
   ///   another version.
-  public init(reading path: String) throws(CheckpointError) {
-    self.path = path
-    let file = try InputFile(path)
+  public init(reading path: String) throws(CheckpointError) { try self.init(reading: InputFile(path)) }
+
+  /// The same of bytes that are open already.
+  ///
+  /// - Throws: `.malformed`, `.unsupported`; what reading throws.
+  package init(reading file: any ByteSource) throws(CheckpointError) {
+    path = file.path
     do throws(CheckpointError) {
       envelope = try Self.document.read(file)
     } catch {

@@ -1,19 +1,19 @@
-internal import TensorFormats
+package import TensorFormats
 
 /// Tokens of one layer on their way to a rank.
 ///
 /// Little-endian: number (u64), layer, tokens, hidden size, experts per token (u32 each; 0 experts for no routing), the
 /// formats of these tokens and of the reply (u8 each, ``WireValues``), 2 bytes of zeros; then experts (i32) and weights
 /// (F32), `[tokens, experts per token]` each; then the tokens.
-struct ForwardRequest {
-  let number: UInt64
-  let layer: Int
-  let input: Activations
-  let routing: Routing?
-  let results: WireValues
+package struct ForwardRequest {
+  package let number: UInt64
+  package let layer: Int
+  package let input: Activations
+  package let routing: Routing?
+  package let results: WireValues
 
   /// The bytes of a request.
-  static func encode(
+  package static func encode(
     number: UInt64, layer: Int, _ input: Activations, _ routing: Routing?, as format: WireValues,
     results: WireValues
   ) throws(CheckpointError) -> [UInt8] {
@@ -35,7 +35,9 @@ struct ForwardRequest {
   /// Reads a request for a model.
   ///
   /// - Throws: `.malformed` for anything that the model cannot be asked.
-  init(_ payload: [UInt8], for dimensions: ModelDimensions, routesHere: Bool) throws(CheckpointError) {
+  package init(
+    _ payload: [UInt8], for dimensions: ModelDimensions, routesHere: Bool
+  ) throws(CheckpointError) {
     var reader = MessageReader(payload, name: "a request")
     number = try reader.integer(UInt64.self)
     layer = Int(try reader.integer(UInt32.self))
@@ -77,14 +79,14 @@ struct ForwardRequest {
 /// Little-endian: the request's number (u64), the bytes of weights read so far (u64), tokens, hidden size, experts per
 /// token (u32 each; 0 unless the rank chose them), the format (u8), 3 bytes of zeros; where the rank chose, experts (i32)
 /// and weights (F32), `[tokens, experts per token]`, and margins (F32), `[tokens]`; then the sums.
-struct ForwardReply {
-  let number: UInt64
-  let weightBytesRead: UInt64
-  let output: Activations
+package struct ForwardReply {
+  package let number: UInt64
+  package let weightBytesRead: UInt64
+  package let output: Activations
   /// What the rank chose, where the router is on its side.
-  let routing: Routing?
+  package let routing: Routing?
 
-  static func encode(
+  package static func encode(
     _ output: Activations, to request: ForwardRequest, routing: Routing?, weightBytesRead: Int
   ) throws(CheckpointError) -> [UInt8] {
     var writer = MessageWriter()
@@ -104,9 +106,13 @@ struct ForwardReply {
 
   /// Reads the reply to a request.
   ///
-  /// - Throws: `.malformed` if it is none to that request.
-  init(
-    _ payload: [UInt8], number expected: UInt64, rows: Int, columns: Int, as format: WireValues, perToken: Int
+  /// - Parameters:
+  ///   - perToken: The experts that the rank chooses for each token; 0 where that is done here.
+  ///   - expertCount: The experts that it chooses from.
+  /// - Throws: `.malformed` if it is none to that request, or names an expert that the model does not have.
+  package init(
+    _ payload: [UInt8], number expected: UInt64, rows: Int, columns: Int, as format: WireValues,
+    perToken: Int, of expertCount: Int
   ) throws(CheckpointError) {
     var reader = MessageReader(payload, name: "a reply")
     number = try reader.integer(UInt64.self)
@@ -121,8 +127,12 @@ struct ForwardReply {
       throw CheckpointError(.malformed, "a reply belongs to another request")
     }
     if perToken > 0 {
+      let experts = try reader.integers(rows * perToken)
+      guard experts.allSatisfy({ (0..<expertCount).contains(Int($0)) }) else {
+        throw CheckpointError(.malformed, "a reply names an expert that the model does not have")
+      }
       routing = Routing(
-        perToken: perToken, experts: try reader.integers(rows * perToken),
+        perToken: perToken, experts: experts,
         weights: try reader.floats(rows * perToken), margins: try reader.floats(rows))
     } else {
       routing = nil

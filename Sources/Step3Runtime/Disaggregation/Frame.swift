@@ -1,12 +1,12 @@
-internal import TensorFormats
+package import TensorFormats
 
 /// One message on a connection between attention and a feed-forward rank.
 ///
 /// On the wire, little-endian: the magic `S3FF`, the version of the protocol (u16), the kind (u16), the length of what
 /// follows (u64), and that many bytes.
-struct Frame {
+package struct Frame {
   /// What a message is about.
-  enum Kind: UInt16 {
+  package enum Kind: UInt16 {
     /// The rank says what it holds: JSON, ``PartHello``.
     case hello = 1
     /// Attention accepts the rank: JSON, ``Welcome``.
@@ -21,7 +21,7 @@ struct Frame {
     case goodbye = 6
 
     /// No message of the kind is longer, in bytes.
-    var limit: Int {
+    package var limit: Int {
       switch self {
       case .hello, .welcome: 16 << 20
       case .request, .reply: 1 << 30
@@ -32,15 +32,20 @@ struct Frame {
   }
 
   /// The version of this protocol: raised when a message changes.
-  static let version: UInt16 = 1
+  package static let version: UInt16 = 1
   static let magic = Array("S3FF".utf8)
-  static let headerBytes = 16
+  package static let headerBytes = 16
 
-  let kind: Kind
-  let payload: [UInt8]
+  package let kind: Kind
+  package let payload: [UInt8]
+
+  package init(kind: Kind, payload: [UInt8]) {
+    self.kind = kind
+    self.payload = payload
+  }
 
   /// The bytes before the payload.
-  static func header(_ kind: Kind, payloadBytes: Int) -> [UInt8] {
+  package static func header(_ kind: Kind, payloadBytes: Int) -> [UInt8] {
     var writer = MessageWriter()
     for byte in magic { writer.append(byte) }
     writer.append(version)
@@ -52,7 +57,9 @@ struct Frame {
   /// Reads what stands before the payload.
   ///
   /// - Throws: `.malformed` for anything else, `.unsupported` for another version.
-  static func parseHeader(_ bytes: [UInt8]) throws(CheckpointError) -> (kind: Kind, payloadBytes: Int) {
+  package static func parseHeader(
+    _ bytes: [UInt8]
+  ) throws(CheckpointError) -> (kind: Kind, payloadBytes: Int) {
     guard bytes.count == headerBytes, Array(bytes.prefix(4)) == magic else {
       throw CheckpointError(.malformed, "the other side does not speak this protocol")
     }

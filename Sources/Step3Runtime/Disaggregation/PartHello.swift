@@ -1,7 +1,7 @@
 internal import Checkpoint
 internal import StoredWeights
-internal import Step3Model
-internal import TensorFormats
+package import Step3Model
+package import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -10,11 +10,11 @@ internal import Foundation
 #endif
 
 /// The dimensions on which attention and the feed-forward ranks must agree.
-struct ModelDimensions: Codable, Hashable, Sendable {
-  let hiddenSize: Int
-  let layerCount: Int
+package struct ModelDimensions: Codable, Hashable, Sendable {
+  package let hiddenSize: Int
+  package let layerCount: Int
   let moeLayers: [Int]
-  let expertCount: Int
+  package let expertCount: Int
   let expertsPerToken: Int
   let normalizesExpertWeights: Bool
   let intermediateSize: Int
@@ -23,7 +23,7 @@ struct ModelDimensions: Codable, Hashable, Sendable {
   let expertLimits: [Double]
   let sharedExpertLimits: [Double]
 
-  init(_ text: Step3Configuration.Text) {
+  package init(_ text: Step3Configuration.Text) {
     hiddenSize = text.hiddenSize
     layerCount = text.layerCount
     moeLayers = text.moeLayers
@@ -39,7 +39,7 @@ struct ModelDimensions: Codable, Hashable, Sendable {
 }
 
 /// What a feed-forward rank says when it is ready: which part it is and what it found in its files.
-struct PartHello: Codable, Hashable, Sendable {
+package struct PartHello: Codable, Hashable, Sendable {
   let toolkitVersion: String
   let dimensions: ModelDimensions
   let identity: PartIdentity
@@ -81,14 +81,14 @@ struct PartHello: Codable, Hashable, Sendable {
 }
 
 /// What attention answers to a rank that it accepts.
-struct Welcome: Codable, Hashable, Sendable {
+package struct Welcome: Codable, Hashable, Sendable {
   let dimensions: ModelDimensions
   /// Which part the rank was taken for.
   let identity: PartIdentity
 }
 
 /// An error that happened on the other side.
-struct RemoteFailure: Codable, Sendable {
+package struct RemoteFailure: Codable, Sendable {
   let code: String
   let message: String
   let path: String?
@@ -108,7 +108,7 @@ struct RemoteFailure: Codable, Sendable {
   }
 
   /// The error, said of a part.
-  func error(of part: String) -> CheckpointError {
+  package func error(of part: String) -> CheckpointError {
     CheckpointError(
       CheckpointError.Code(rawValue: code), "FFN part \(part): \(message)", path: path, offset: offset,
       tensor: tensor, remedy: remedy)
@@ -119,7 +119,7 @@ extension Frame {
   /// The JSON in a message.
   ///
   /// - Throws: `.malformed`.
-  func decoded<Value: Decodable>(_ type: Value.Type) throws(CheckpointError) -> Value {
+  package func decoded<Value: Decodable>(_ type: Value.Type) throws(CheckpointError) -> Value {
     do {
       return try JSONDecoder().decode(type, from: Data(payload))
     } catch {

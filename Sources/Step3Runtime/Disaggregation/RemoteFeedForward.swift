@@ -129,7 +129,7 @@ extension RemoteFeedForward {
         replies[index] = try rank.named {
           try ForwardReply(
             frame.payload, number: state.requests, rows: input.rows, columns: input.columns, as: results,
-            perToken: perToken)
+            perToken: perToken, of: text.expertCount)
         }
         waiting.removeAll { $0 == index }
       }

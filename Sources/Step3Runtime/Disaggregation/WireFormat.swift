@@ -22,7 +22,7 @@ public enum ResultWireFormat: String, Hashable, Sendable, CaseIterable {
 }
 
 /// Rows of F32 as the bytes of a message.
-enum WireValues: UInt8, Sendable {
+package enum WireValues: UInt8, Sendable, CaseIterable {
   case f32 = 0
   case bf16 = 1
   case fp8 = 2

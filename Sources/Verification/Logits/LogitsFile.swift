@@ -1,4 +1,4 @@
-internal import ByteStreams
+package import ByteStreams
 internal import Quantization
 internal import Safetensors
 public import TensorFormats
@@ -28,8 +28,12 @@ public struct LogitsFile: Sendable {
   /// Opens a file of either kind, told apart by how it begins.
   ///
   /// - Throws: `.notFound`, `.truncated`, `.malformed`, `.unsupported`.
-  public init(_ path: String) throws(CheckpointError) {
-    let source = try InputFile(path)
+  public init(_ path: String) throws(CheckpointError) { try self.init(of: InputFile(path)) }
+
+  /// The same of bytes that are open already.
+  ///
+  /// - Throws: `.truncated`, `.malformed`, `.unsupported`.
+  package init(of source: any ByteSource) throws(CheckpointError) {
     let first = try source.readBytes(0..<min(NumPyHeader.magic.count, source.byteCount))
     if first == NumPyHeader.magic {
       let header = try NumPyHeader(source)
@@ -39,12 +43,12 @@ public struct LogitsFile: Sendable {
     let header = try SafetensorsHeader.read(from: source)
     guard let logits = header.tensor(named: "logits") else {
       throw CheckpointError(
-        .malformed, "has no tensor 'logits'", path: path,
+        .malformed, "has no tensor 'logits'", path: source.path,
         remedy: "a file of logits has 'input_ids' [T] and 'logits' [T, V]")
     }
     guard let ids = header.tensor(named: "input_ids") else {
       throw CheckpointError(
-        .malformed, "has no tensor 'input_ids'", path: path,
+        .malformed, "has no tensor 'input_ids'", path: source.path,
         remedy: "the tokens are needed to compute the same logits")
     }
     try self.init(

@@ -1,4 +1,4 @@
-import CFuzzer
+internal import CFuzzer
 
 /// Hands the command line to libFuzzer and returns its exit status.
 ///

@@ -1,6 +1,7 @@
 import Foundation
 import FuzzSupport
 import JSON
+import TensorFormats
 
 /// Any bytes as a JSON document: refused with an error and its byte, or read, and the same after it was written.
 func check(_ text: [UInt8]) {
