@@ -312,10 +312,10 @@ def test_step_5_survives_a_conversion(tools, tmp_path, preview):
     tools.convert(preview, tmp_path / "ours", "--to", "safetensors", "--quantize", "BF16")
     originals, tensors = tensors_of(preview), tensors_of(tmp_path / "ours")
     assert tensors.keys() == originals.keys()
+    # Norms, the weights of the indexer's heads and the router's bias are F32 on disk, and stay so.
+    assert {values.dtype.name for values in originals.values()} == {"float32", "bfloat16"}
     for name, values in originals.items():
-        # Norms, the weights of the indexer's heads and the router's bias are F32 on disk.
-        kept = values if values.ndim == 1 else values.astype(ml_dtypes.bfloat16)
-        assert tensors[name].dtype == kept.dtype and tensors[name].tobytes() == kept.tobytes(), name
+        assert tensors[name].dtype == values.dtype and tensors[name].tobytes() == values.tobytes(), name
 
 
 @pytest.fixture(scope="module")
@@ -359,3 +359,38 @@ def test_attention_and_ffn_apart(tools, tmp_path, flash, router):
     tokens = ",".join(map(str, PROMPT))
     tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
     assert numpy.abs(load_file(dump)["logits"] - oracle_logits(flash, PROMPT)).max() < 2e-2
+
+
+@pytest.mark.parametrize("member", ["flash_with_vision", "preview", "vision_language"])
+def test_every_member_in_parts(tools, tmp_path, request, member):
+    """Experts, shared expert and dense layers on one side, attention on the other; Step3-VL-10B has dense layers alone."""
+    source = request.getfixturevalue(member)
+    source = source[0] if member == "vision_language" else source
+    parts = tmp_path / "parts"
+    experts = [] if member == "vision_language" else ["--ffn-ep", 2]
+    tools.convert(
+        source, parts, "--to", "safetensors", "--partition", "afd", *experts, "--ffn-tp", 2, "--attention-tp", 2
+    )
+    names = {}
+    for part in sorted(file.parent.name for file in parts.glob("*/model*.safetensors")):
+        names[part] = tools.list(parts / part)
+    kinds = {part: {tensor["role"] for tensor in tensors.values()} for part, tensors in names.items()}
+    ffn = {"dense_ffn"} if member == "vision_language" else {"dense_ffn", "shared_expert", "routed_experts"}
+    for part, roles in kinds.items():
+        if part.startswith("ffn"):
+            assert roles == ffn, part
+        elif part.startswith("attention"):
+            assert not roles & ffn and "attention" in roles, part
+        else:
+            assert part == "vision" and roles <= {"vision", "projector"}
+    dump = tmp_path / "dump.safetensors"
+    tokens = ",".join(map(str, PROMPT))
+    tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
+    whole = our_logits(tools, tmp_path, source, PROMPT)
+    assert numpy.abs(load_file(dump)["logits"] - whole).max() < 1e-4
+    # Put together again it is the model that it was, byte for byte.
+    tools.convert(parts, tmp_path / "whole", "--to", "safetensors")
+    again, originals = tensors_of(tmp_path / "whole"), tensors_of(source)
+    assert {name: values.tobytes() for name, values in again.items()} == {
+        name: values.tobytes() for name, values in originals.items()
+    }
