@@ -11,9 +11,10 @@ all tokens that may follow, or null where the most probable one is no whole char
 
 loads one file after the other and says of each that it is loaded.
 
-    python llama_cpp_runtime.py --continue MODEL COUNT PROMPT
+    python llama_cpp_runtime.py --continue MODEL COUNT PROMPT [DRAFT]
 
-prints, as JSON, the text that follows the prompt.
+prints, as JSON, the text that follows the prompt, a JSON string or an array of tokens, and how many tokens the layers of
+prediction in DRAFT proposed on the way.
 """
 
 import json
@@ -50,21 +51,26 @@ def refused(models, at_once=16):
     return found
 
 
-def continued(model, count, prompt):
-    """The text that it continues a prompt with, each token the most probable one."""
-    command = [sys.executable, __file__, "--continue", str(model), str(count), prompt]
+def continued(model, count, prompt, draft=None):
+    """The text that it continues a prompt with, each token the most probable one, and how many tokens were drafted."""
+    command = [sys.executable, __file__, "--continue", str(model), str(count), json.dumps(prompt)]
+    command += [str(draft)] if draft else []
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def server(model, context=512, mmproj=None):
+def server(model, context=512, mmproj=None, draft=None):
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     if mmproj:
         parameters.mmproj.path, parameters.mmproj_use_gpu = mmproj, False
+    if draft:
+        parameters.load_mtp = True
+        parameters.speculative.draft.mparams.path = draft
+        parameters.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_MTP]
     parameters.n_ctx, parameters.n_parallel, parameters.n_gpu_layers = context, 1, 0
     parameters.warmup = parameters.fit_params = False
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
@@ -88,12 +94,12 @@ def open_all(models):
     finish()
 
 
-def continue_prompt(model, count, prompt):
-    answer = server(model).handle_completions(
-        {"prompt": prompt, "n_predict": count, "temperature": 0.0, "samplers": ["top_k"], "top_k": 1, "cache_prompt": False}
+def continue_prompt(model, count, prompt, draft=None):
+    answer = server(model, draft=draft).handle_completions(
+        {"prompt": json.loads(prompt), "n_predict": count, "temperature": 0.0, "samplers": ["top_k"], "top_k": 1, "cache_prompt": False}
     )
     print()
-    print(json.dumps(answer["choices"][0]["text"]))
+    print(json.dumps([answer["choices"][0]["text"], answer.get("timings", {}).get("draft_n", 0)]))
     finish()
 
 
@@ -118,5 +124,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "--open":
         open_all(sys.argv[2:])
     elif sys.argv[1] == "--continue":
-        continue_prompt(sys.argv[2], int(sys.argv[3]), sys.argv[4])
+        continue_prompt(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
     main(sys.argv[1], [int(token) for token in sys.argv[2].split(",")], int(sys.argv[3]), int(sys.argv[4]))

@@ -265,6 +265,34 @@ def test_llama_cpp_computes_what_we_do(
     assert max(distances) < BOUNDS[recipe]
 
 
+def test_llama_cpp_drafts_with_the_layers_of_prediction(tools, tmp_path, flash):
+    pytest.importorskip("xllamacpp")
+    import llama_cpp_runtime
+
+    for name, options in [("model", ["--no-mtp"]), ("draft", ["--mtp"])]:
+        tools.convert(flash, tmp_path / name, "--to", "gguf", "--quantize", "BF16", *options)
+    model, draft = (tmp_path / name / "model.gguf" for name in ("model", "draft"))
+    text, drafted = llama_cpp_runtime.continued(model, 12, PROMPT)
+    assert drafted == 0
+    with_draft, drafted = llama_cpp_runtime.continued(model, 12, PROMPT, draft)
+    # What is drafted is checked by the model, so that the words stay the same.
+    assert with_draft == text and drafted > 0
+
+
+def test_what_llama_cpp_does_not_load_is_found(tools, tmp_path, flash):
+    pytest.importorskip("xllamacpp")
+    import llama_cpp_runtime
+
+    tools.convert(flash, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16", "--no-mtp")
+    model = tmp_path / "gguf" / "model.gguf"
+    short = tmp_path / "short.gguf"
+    short.write_bytes(model.read_bytes()[:-4096])
+    other = tmp_path / "other.gguf"
+    other.write_bytes(model.read_bytes().replace(b"blk.2.attn_gate.weight", b"blk.2.attn_gone.weight"))
+    refused = llama_cpp_runtime.refused([str(short), str(model), str(other), str(model)], at_once=3)
+    assert refused.keys() == {str(short), str(other)}
+
+
 def test_our_logits_are_those_of_transformers(tools, tmp_path, flash_with_vision):
     transformers = pytest.importorskip("transformers", minversion="5.24", reason="earlier ones do not know step3p7")
     config = transformers.AutoConfig.from_pretrained(flash_with_vision)
