@@ -208,7 +208,8 @@ def save(path, tensors):
     type first.
     """
     header, position = {"__metadata__": {"format": "pt"}}, 0
-    names = {numpy.dtype(ml_dtypes.bfloat16): "BF16", numpy.dtype(numpy.float32): "F32"}
+    types = {"BF16": ml_dtypes.bfloat16, "F32": numpy.float32, "F8_E4M3": ml_dtypes.float8_e4m3fn, "U8": numpy.uint8}
+    names = {numpy.dtype(dtype): name for name, dtype in types.items()}
     for name, values in sorted(tensors.items()):
         end = position + values.nbytes
         header[name] = {"dtype": names[values.dtype], "shape": values.shape, "data_offsets": [position, end]}

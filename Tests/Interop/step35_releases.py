@@ -6,18 +6,15 @@ more. Of both releases only the routed experts are quantised, stacked as in the 
 
 import json
 import shutil
-import struct
 
 import ml_dtypes
 import numpy
 
+import step35_checkpoint
+
 # E2M1 by code: sign, two bits of exponent, one of mantissa.
 E2M1 = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=numpy.float32)
 E4M3 = numpy.dtype(ml_dtypes.float8_e4m3fn)
-NAMES = {
-    numpy.dtype(ml_dtypes.bfloat16): "BF16", numpy.dtype(numpy.float32): "F32", E4M3: "F8_E4M3",
-    numpy.dtype(numpy.uint8): "U8",
-}
 
 
 def is_expert(name):
@@ -58,20 +55,6 @@ def nvfp4(values, largest):
     return codes[..., 0::2] | (codes[..., 1::2] << 4), scales, second, decoded.reshape(values.shape)
 
 
-def save(path, tensors):
-    header, position = {"__metadata__": {"format": "pt"}}, 0
-    for name, values in sorted(tensors.items()):
-        end = position + values.nbytes
-        header[name] = {"dtype": NAMES[values.dtype], "shape": values.shape, "data_offsets": [position, end]}
-        position = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, values in sorted(tensors.items()):
-            file.write(numpy.ascontiguousarray(values).tobytes())
-
-
 def write(directory, source, config, shards):
     """Writes shards, {file: tensors}, with an index, and takes everything else from a BF16 release."""
     directory.mkdir(parents=True)
@@ -80,7 +63,7 @@ def write(directory, source, config, shards):
             shutil.copy(file, directory)
     index = {}
     for name, tensors in shards.items():
-        save(directory / name, tensors)
+        step35_checkpoint.save(directory / name, tensors)
         index.update(dict.fromkeys(tensors, name))
     size = sum(values.nbytes for tensors in shards.values() for values in tensors.values())
     (directory / "model.safetensors.index.json").write_text(

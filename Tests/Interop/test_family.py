@@ -84,11 +84,12 @@ def test_gguf_is_what_the_converter_writes(tools, tmp_path, flash_with_vision, o
     assert_same_file(ours / "mmproj.gguf", mmproj)
 
 
+@pytest.mark.parametrize("outtype", ["bf16", "f16", "f32"])
 @pytest.mark.parametrize("option", [[], ["--no-mtp"], ["--mtp"]])
-def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option):
-    theirs = llama_cpp_source.convert(flash, tmp_path / "theirs.gguf", "bf16", *option)
+def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option, outtype):
+    theirs = llama_cpp_source.convert(flash, tmp_path / "theirs.gguf", outtype, *option)
     ours = tmp_path / "ours"
-    tools.convert(flash, ours, "--to", "gguf", "--quantize", "BF16", *option)
+    tools.convert(flash, ours, "--to", "gguf", "--quantize", outtype.upper(), *option)
     assert_same_file(ours / "model.gguf", theirs)
 
 
@@ -132,6 +133,25 @@ def test_back_from_gguf(tools, tmp_path, flash, flash_with_vision, with_vision):
     assert sorted(first) == sorted(second)
     mine, its = keys(tmp_path / "gguf" / "model.gguf"), keys(tmp_path / "again" / "model.gguf")
     assert {key: value for key, value in mine.items() if its.get(key) != value} == {}
+
+
+def test_split_files_and_back(tools, tmp_path, flash_with_vision):
+    """In F32, in which nothing but norms can change, and in files of at most so many bytes."""
+    size = ["--max-shard-size", "8MB"]
+    tools.convert(flash_with_vision, tmp_path / "gguf", "--to", "gguf", "--quantize", "F32", *size)
+    split = sorted((tmp_path / "gguf").glob("model-*-of-*.gguf"))
+    assert len(split) > 3
+    tools.convert(flash_with_vision, tmp_path / "one", "--to", "gguf", "--quantize", "F32")
+    together = [tensor for file in split for tensor in listed(file)]
+    assert sorted(together) == sorted(listed(tmp_path / "one" / "model.gguf"))
+    files = alone(tmp_path / "alone", (tmp_path / "gguf").glob("*.gguf"))
+    tools.convert(files, tmp_path / "back", "--to", "safetensors", "--quantize", "BF16", *size)
+    originals, tensors = tensors_of(flash_with_vision), tensors_of(tmp_path / "back")
+    assert tensors.keys() == originals.keys()
+    for name, values in originals.items():
+        if "norm" in name and not name.startswith("vision"):
+            values = ((values.astype(numpy.float32) + numpy.float32(1)) - numpy.float32(1)).astype(values.dtype)
+        assert tensors[name].tobytes() == values.tobytes(), name
 
 
 def rounded(tensors, names):

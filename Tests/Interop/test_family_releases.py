@@ -184,7 +184,7 @@ def test_step_5_as_vllm_wants_it(tools, tmp_path, served, recipe):
     # The last layers once more, as in the published directory: other bytes under the same names, in no index.
     originals = raw_tensors(source)
     stray = {"model.layers.5.eh_proj.weight": numpy.zeros((256, 512), ml_dtypes.bfloat16)}
-    step35_releases.save(source / "model-mtp3-00001.safetensors", stray)
+    step35_checkpoint.save(source / "model-mtp3-00001.safetensors", stray)
     output = tmp_path / "output"
     arguments = ["--to", "safetensors", "--quantize", recipe, "--scope", "linear", "--for-engine", "vllm"]
     tools.convert(source, output, *arguments)

@@ -1,3 +1,6 @@
+import Checkpoint
+import CheckpointTesting
+import Foundation
 import JSON
 import ServingEngines
 import Step3Model
@@ -171,6 +174,11 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.sglang).faults.contains(.perExpertNames))
     checkpoint.remove("2.moe.experts.40.down_proj.weight_scale")
     #expect(try checkpoint.report(.vllm).faults == [.missingScale])
+    // One of them is not there at all, and what a configuration claims beyond costs no time.
+    checkpoint.tensors.removeAll { $0.name.contains("1.moe.experts.17.") }
+    #expect(try checkpoint.report(.vllm).findings.contains { $0.tensor?.contains("experts.17.") == true })
+    checkpoint.config.set(["moe_num_experts"], to: .integer(65_536))
+    #expect(try checkpoint.report(.vllm).faults.isSuperset(of: [.missingTensor]))
   }
 
   @Test("Names without a parameter are dropped without a word")
@@ -304,5 +312,20 @@ struct FamilyEngineTests {
     #expect(try SyntheticCheckpoint(.step5, .bf16).report(.vllm).largestTP == 4)
     let report = try SyntheticCheckpoint(.step5, .bf16).report(.vllm, tensorParallel: 8)
     #expect(report.faults == [.tensorParallel])
+  }
+
+  @Test(
+    "The whole models load, by their headers alone",
+    arguments: [(ModelFamily.step3p5, 32), (.step3p7, 16), (.step3VL10B, 16)])
+  func published(family: ModelFamily, ranks: Int) throws {
+    let directory = try TemporaryDirectory()
+    let model = Step3Configuration.published(family)
+    try SparseCheckpoint.write(model, to: URL(fileURLWithPath: directory.path))
+    let subject = try EngineSubject(Checkpoint.open(directory.path))
+    for engine in Engine.allCases {
+      let report = try EngineReport(subject, engine: engine, tensorParallel: ranks)
+      #expect(report.ok && report.findings.isEmpty, "\(engine): \(report.findings)")
+      #expect(report.largestTP == ranks)
+    }
   }
 }

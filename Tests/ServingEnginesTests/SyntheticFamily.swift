@@ -31,12 +31,7 @@ extension SyntheticCheckpoint {
       model.text.sliding?.headCount = family == .step5 ? 16 : 32
       model.text.sliding?.keyValueHeadCount = 4
     }
-    model.vision?.imageSize = 28
-    model.vision?.hiddenSize = 64
-    model.vision?.intermediateSize = 128
-    model.vision?.layerCount = 1
-    model.vision?.outputSize = 128
-    model.vision?.imageTokenID = 500
+    shrinkVision(&model, outputSize: 128)
     model.eosTokenIDs = [1]
     return model
   }

@@ -55,14 +55,20 @@ extension EngineCheck {
   // MARK: Experts with tensors of their own
 
   private func hasSingleExperts(_ module: EngineModule) -> Bool {
-    suffixes["\(module.stem).experts.0.gate_proj"] != nil
-      && module.members.allSatisfy { suffixes[$0.stem] == nil }
+    singleExperts[module.stem] != nil && module.members.allSatisfy { suffixes[$0.stem] == nil }
   }
 
   private mutating func checkSingleExperts(
     _ module: EngineModule, _ layout: EngineLayout
   ) throws(CheckpointError) {
-    for expert in 0..<configuration.text.expertCount {
+    let present = singleExperts[module.stem] ?? []
+    let count = configuration.text.expertCount
+    // Only those that are there are gone through: a configuration may claim any number.
+    var experts = present.filter { $0 < count }.sorted()
+    if experts.count < count, let absent = (0...experts.count).first(where: { !present.contains($0) }) {
+      experts.append(absent)
+    }
+    for expert in experts {
       let members = module.members.map { member in
         EngineModule.Member(
           stem: "\(module.stem).experts.\(expert).\(member.stem.dropFirst(module.stem.count + 1))",
@@ -82,8 +88,8 @@ extension EngineCheck {
   /// Compares what the configuration says of a module with what the files hold of it: either may have been forgotten.
   private mutating func agreesOnQuantization(_ module: EngineModule, _ layout: EngineLayout) -> Bool {
     var stems = [module.stem] + module.members.map(\.stem)
-    if module.kind == .experts, model.rules.takesSingleExperts {
-      stems += ["gate_proj", "up_proj", "down_proj"].map { "\(module.stem).experts.0.\($0)" }
+    if let expert = singleExperts[module.stem]?.min(), model.rules.takesSingleExperts {
+      stems += ["gate_proj", "up_proj", "down_proj"].map { "\(module.stem).experts.\(expert).\($0)" }
     }
     let isPlain =
       stems.contains { isFloat("\($0).weight") }

@@ -30,6 +30,8 @@ struct EngineCheck {
   var tensors: [String: EngineSubject.Tensor] = [:]
   /// Suffixes that occur behind each module's name.
   var suffixes: [String: [String]] = [:]
+  /// The experts that have tensors of their own, by the name of the module of all of them.
+  var singleExperts: [String: Set<Int>] = [:]
   /// The names that some parameter took, or that a finding has dealt with.
   var taken: Set<String> = []
   /// The scheme of every module that was resolved.
@@ -55,6 +57,10 @@ struct EngineCheck {
       tensors[name] = tensor
       guard let dot = name.lastIndex(of: ".") else { continue }
       suffixes[String(name[..<dot]), default: []].append(String(name[name.index(after: dot)...]))
+      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+      guard parts.count > 6, parts[3] == "moe", parts[4] == "experts", let expert = Int(parts[5]), expert >= 0
+      else { continue }
+      singleExperts[parts[0...3].joined(separator: "."), default: []].insert(expert)
     }
   }
 

@@ -34,7 +34,7 @@ extension OutputPart {
       ("model_type", JSONText.quoted(names.type)),
       ("architectures", "[\(JSONText.quoted(names.architecture))]"),
     ] where text[key]?.filter({ !$0.isWhitespace }) != value {
-      let old = text.stated(key).map { "was \($0.printable)" } ?? "was missing"
+      let old = text.stated(key).map { "was \($0.filter { !$0.isWhitespace }.printable)" } ?? "was missing"
       text[key] = value
       amendments.append(
         ShardPlan.Amendment(key: place + key, reason: "\(old), and \(value) is what vLLM knows the model as"))
