@@ -20,6 +20,8 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
   case vector
   /// More than three dimensions, or a convolution by name.
   case convolution
+  /// Published in F32 where everything around it is BF16.
+  case wide
   /// Position and token-type tables.
   case position
   /// Small recurrent and mixing tensors of other architectures.
@@ -37,6 +39,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     case .bias: "biases are always kept precise"
     case .vector: "tensors of fewer than two dimensions are always kept precise"
     case .convolution: "convolution kernels are always kept precise"
+    case .wide: "published checkpoints store it in F32"
     case .position: "position tables are always kept precise"
     case .delicate: "small recurrent and mixing tensors are always kept precise"
     case .notAWeight: "its name does not end in 'weight'"
@@ -58,6 +61,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     if names.contains(where: biasName.matches) { return .bias }
     if subject.shape.rank < 2 { return .vector }
     if subject.shape.rank > 3 { return .convolution }
+    if subject.publishedType == .f32 { return .wide }
     switch subject.role {
     case .embedding, .attention, .denseFFN, .sharedExpert, .routedExperts, .lmHead: return nil
     default: return reason(forNames: names)

@@ -18,6 +18,8 @@ public struct RecipeRule: Hashable, Sendable, Codable {
   public var expertCount: Int?
   /// The model uses (or does not use) its embedding as output projection.
   public var hasTiedEmbedding: Bool?
+  /// Engines make (or do not make) a layer of the tensor that they load in a scheme.
+  public var isLinear: Bool?
   /// What the tensor is stored as.
   public var format: StorageFormat
   /// What to do where that does not fit; `nil` leaves it to the recipe.
@@ -29,7 +31,7 @@ public struct RecipeRule: Hashable, Sendable, Codable {
   public init(
     roles: [TensorRole] = [], layers: [LayerSelector] = [], names: [NamePattern] = [],
     isExpertStack: Bool? = nil, expertCount: Int? = nil, hasTiedEmbedding: Bool? = nil,
-    format: StorageFormat, fallback: Fallback? = nil, isOptional: Bool = false
+    isLinear: Bool? = nil, format: StorageFormat, fallback: Fallback? = nil, isOptional: Bool = false
   ) {
     self.roles = roles
     self.layers = layers
@@ -37,6 +39,7 @@ public struct RecipeRule: Hashable, Sendable, Codable {
     self.isExpertStack = isExpertStack
     self.expertCount = expertCount
     self.hasTiedEmbedding = hasTiedEmbedding
+    self.isLinear = isLinear
     self.format = format
     self.fallback = fallback
     self.isOptional = isOptional
@@ -56,6 +59,7 @@ public struct RecipeRule: Hashable, Sendable, Codable {
     if let isExpertStack, isExpertStack != subject.isExpertStack { return false }
     if let expertCount, expertCount != subject.expertCount { return false }
     if let hasTiedEmbedding, hasTiedEmbedding != subject.hasTiedEmbedding { return false }
+    if let isLinear, isLinear != subject.isLinear { return false }
     if !layers.isEmpty {
       guard let layer = subject.layer, layers.contains(where: { $0.contains(layer, of: subject.layerCount) })
       else { return false }
@@ -78,6 +82,7 @@ extension RecipeRule: CustomStringConvertible {
     if let isExpertStack { conditions.append(isExpertStack ? "expert stacks" : "no expert stacks") }
     if let expertCount { conditions.append("\(expertCount) experts") }
     if let hasTiedEmbedding { conditions.append(hasTiedEmbedding ? "tied embedding" : "untied embedding") }
+    if let isLinear { conditions.append(isLinear ? "linear layers" : "what engines never quantise") }
     return (conditions.isEmpty ? "everything" : conditions.joined(separator: ", ")) + " -> \(format)"
   }
 }

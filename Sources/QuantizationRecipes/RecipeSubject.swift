@@ -33,6 +33,9 @@ public struct RecipeSubject: Hashable, Sendable {
   public var publishedType: ElementType?
   /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
   public var isHalfConvolution: Bool
+  /// Whether serving engines would make a layer of it that they load in a scheme. Of an unknown model every matrix may be
+  /// one.
+  public var isLinear: Bool
 
   /// Describes a tensor.
   ///
@@ -45,7 +48,7 @@ public struct RecipeSubject: Hashable, Sendable {
     sourceContainer: Checkpoint.Format = .safetensors,
     isExpertStack: Bool? = nil,
     expertCount: Int = 0, hasTiedEmbedding: Bool = false, publishedType: ElementType? = nil,
-    isHalfConvolution: Bool = false
+    isHalfConvolution: Bool = false, isLinear: Bool = true
   ) {
     self.name = name
     self.otherNames = otherNames
@@ -61,6 +64,7 @@ public struct RecipeSubject: Hashable, Sendable {
     self.hasTiedEmbedding = hasTiedEmbedding
     self.publishedType = publishedType
     self.isHalfConvolution = isHalfConvolution
+    self.isLinear = isLinear
   }
 
   /// All names, for patterns to look at.

@@ -79,6 +79,8 @@ public struct SchemeRecipe: Sendable {
         RecipeRule(roles: [.other], names: Self.notLinear, format: .element(.bf16), isOptional: true),
         RecipeRule(
           roles: Self.linearRoles, names: Self.neverLinear, format: .element(.bf16), isOptional: true),
+        // Gates of heads, indexers, and layers that predict further tokens, of a model that is known.
+        RecipeRule(roles: Self.linearRoles, isLinear: false, format: .element(.bf16), isOptional: true),
         RecipeRule(roles: Self.linearRoles, names: [.glob("*.weight")], format: format),
       ]
     }

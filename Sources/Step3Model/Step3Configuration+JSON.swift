@@ -3,16 +3,14 @@ package import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// Whether a `config.json` describes a Step-3, by `model_type` or `architectures`. Bytes that are no
-  /// JSON object describe none.
-  public static func isStep3(configJSON bytes: [UInt8]) -> Bool {
-    (try? JSONValue.parse(bytes, name: "config.json")).map(isStep3) ?? false
+  /// Which member of the family a `config.json` describes, by `model_type` or `architectures`; `nil` for bytes that are no
+  /// JSON object or describe another model.
+  public static func family(configJSON bytes: [UInt8]) -> ModelFamily? {
+    (try? JSONValue.parse(bytes, name: "config.json")).flatMap(family)
   }
 
   /// The same of a document that is parsed.
-  package static func isStep3(_ document: JSONValue) -> Bool { family(document) == .step3 }
-
-  static func family(_ document: JSONValue) -> ModelFamily? {
+  package static func family(_ document: JSONValue) -> ModelFamily? {
     ModelFamily(
       modelType: document["model_type"]?.text, architectures: document["architectures"]?.strings ?? [])
   }

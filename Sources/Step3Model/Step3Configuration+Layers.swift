@@ -46,6 +46,28 @@ extension Step3Configuration.Text {
   }
 }
 
+extension Step3Configuration {
+  /// Whether a tensor is in a layer that predicts further tokens.
+  public func predicts(_ name: Step3TensorName) -> Bool {
+    family.model.row(of: name).scope == .textLayer && (name.layer ?? 0) >= text.layerCount
+  }
+
+  /// Whether serving engines make a layer of a weight that they load in a scheme.
+  ///
+  /// Layers that predict further tokens are published in BF16 also where the others are quantised. Where a layer has an
+  /// indexer, vLLM multiplies queries, keys and values in one product with it, which it never quantises.
+  ///
+  /// Sources: the published FP8 release of Step-3.7-Flash; vLLM 0.33, `models/step5/nvidia/model.py`.
+  ///
+  /// - Precondition: The family has the module.
+  public func isLinear(_ name: Step3TensorName) -> Bool {
+    let row = family.model.row(of: name)
+    guard row.isLinear, !predicts(name) else { return false }
+    let isBesideIndexer = text.indexer != nil && name.layer.map { !text.isSliding(layer: $0) } == true
+    return !(isBesideIndexer && row.fusion == .queryKeyValue)
+  }
+}
+
 extension [Int] {
   /// The first place from which on a condition holds that holds from there to the end. O(log n).
   fileprivate func firstPlace(where holds: (Int) -> Bool) -> Int {

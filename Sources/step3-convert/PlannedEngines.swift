@@ -29,12 +29,12 @@ struct PlannedEngines: Encodable {
 
   func encode(to encoder: any Encoder) throws { try verdicts.encode(to: encoder) }
 
-  /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are no Step-3.
+  /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are none of the family.
   init?(_ plan: ShardPlan) {
     // Other models have names that begin the same way, and rules of their own.
     guard plan.request.format == .safetensors, plan.request.partition == .none, let part = plan.parts.first,
       plan.parts.count == 1, let configuration = Self.configuration(of: part),
-      Step3Configuration.isStep3(configJSON: configuration)
+      Step3Configuration.family(configJSON: configuration) != nil
     else { return nil }
     var tensors: [EngineSubject.Tensor] = []
     var weightMap: [String: String] = [:]
@@ -105,15 +105,15 @@ struct PlannedEngines: Encodable {
   static func require(_ engine: Engine, of plan: ShardPlan) throws(CheckpointError) {
     guard let engines = PlannedEngines(plan) else {
       let part = plan.parts.first
-      guard part.flatMap(configuration(of:)).map({ Step3Configuration.isStep3(configJSON: $0) }) ?? false
+      guard part.flatMap(configuration(of:)).flatMap({ Step3Configuration.family(configJSON: $0) }) != nil
       else {
         throw CheckpointError(
           .invalidRequest,
           "what \(engine.name) makes of \(plan.source.architecture?.printable ?? "a model without a name") is not known: "
-            + "its rules are known for Step-3 only", remedy: "leave --for-engine out")
+            + "its rules are known for the Step family only", remedy: "leave --for-engine out")
       }
       throw CheckpointError(
-        .invalidRequest, "\(engine.name) loads whole Step-3 models in safetensors only",
+        .invalidRequest, "\(engine.name) loads whole models in safetensors only",
         remedy: "give --to safetensors without --partition, or leave --for-engine out")
     }
     try engines.require(engine)

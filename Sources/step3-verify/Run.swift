@@ -13,7 +13,9 @@ struct Run: ToolCommand {
     abstract: "Run prompts through a checkpoint and show what it says.",
     discussion: """
       Prints the top tokens after each prompt; --generate continues it greedily. --dump writes the logits of all \
-      tokens, and with --hidden-states the residual stream after each layer, for other programs to compare with.
+      tokens, and with --hidden-states the residual stream after each layer, for other programs to compare with. \
+      Layers that predict further tokens are not run, pictures are for Step-3 only, and Step-5's full layers see \
+      everything, which is exact up to 4,104 tokens and refused beyond.
 
       Examples:
         step3-verify run step3 --prompt "The lighthouse keeper" --generate 8

@@ -44,7 +44,7 @@ struct PromptOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       A picture (PNG or JPEG), prepared as published. Each <im_patch> in a --prompt stands for one and is replaced by \
-      its tokens; --tokens must name them all. May be given more than once.
+      its tokens; --tokens must name them all. May be given more than once. Step-3 only.
       """, valueName: "file"), completion: .file())
   var image: [String] = []
 

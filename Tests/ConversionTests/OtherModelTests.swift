@@ -53,10 +53,10 @@ import Testing
 
   @Test(
     "a name that begins like Step-3's is another model's",
-    arguments: ["step3p5", "step3_mini", "step3", "step3_vl_next"])
+    arguments: ["step3p9", "step3_mini", "step3", "step3_vl_next"])
   func similarNames(name: String) async throws {
     try write(
-      Self.layer, configuration: "{\"model_type\": \"\(name)\", \"architectures\": [\"Step3p5ForCausalLM\"]}")
+      Self.layer, configuration: "{\"model_type\": \"\(name)\", \"architectures\": [\"Step3p9ForCausalLM\"]}")
     for arguments in [["plan"], ["convert"]] {
       let output = arguments == ["plan"] ? [] : [harness.directory.path("output")]
       let process = try ConvertProcess(arguments + [source] + output + ["--to", "safetensors"])
@@ -67,7 +67,7 @@ import Testing
       "plan", source, "--to", "safetensors", "--for-engine", "vllm",
     ]).finish()
     #expect(refused.status == 64)
-    #expect(refused.error.contains("known for Step-3 only") && refused.error.contains(name))
+    #expect(refused.error.contains("known for the Step family only") && refused.error.contains(name))
   }
 
   // MARK: Recipes

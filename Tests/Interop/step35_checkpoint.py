@@ -208,7 +208,8 @@ def save(path, tensors):
     type first.
     """
     header, position = {"__metadata__": {"format": "pt"}}, 0
-    names = {numpy.dtype(ml_dtypes.bfloat16): "BF16", numpy.dtype(numpy.float32): "F32"}
+    types = {"BF16": ml_dtypes.bfloat16, "F32": numpy.float32, "F8_E4M3": ml_dtypes.float8_e4m3fn, "U8": numpy.uint8}
+    names = {numpy.dtype(dtype): name for name, dtype in types.items()}
     for name, values in sorted(tensors.items()):
         end = position + values.nbytes
         header[name] = {"dtype": names[values.dtype], "shape": values.shape, "data_offsets": [position, end]}
@@ -251,26 +252,28 @@ def write_3p7(directory, random, tokenizer):
     return write(directory, config, language_model(random) | vision_side(random, config), tokenizer)
 
 
-def write_step5(directory, random, tokenizer):
+def write_step5(directory, random, tokenizer, heads=HEADS, groups=2, head=48, indexers=4, proxy=32, vision=False):
     """Step-5-Preview in the words of its BF16 copies: every fourth layer sees everything, beginning with the fourth."""
-    count, head, groups = LAYERS + PREDICTING, 48, 2
+    count = LAYERS + PREDICTING
     full = [layer % 4 == 3 and layer < LAYERS for layer in range(count)]
     text = text_config(
-        architectures=["Step4ForCausalLM"], model_type="step4", head_dim=head,
+        architectures=["Step4ForCausalLM"], model_type="step4", head_dim=head, num_attention_heads=heads,
+        num_attention_groups=groups,
         layer_types=["full_attention" if f else "sliding_attention" for f in full],
         rope_theta=[10000000.0 if f else 10000.0 for f in full] * 3,
         partial_rotary_factors=[1 / 3 if f else 1.0 for f in full] * 3,
-        num_sliding_attention_heads=HEADS, head_dim_sliding_attention=head,
+        num_sliding_attention_heads=heads, head_dim_sliding_attention=head,
         num_attention_groups_sliding_attention=groups,
-        attention_other_setting={"num_attention_heads": HEADS, "num_attention_groups": groups, "head_dim": head},
+        attention_other_setting={"num_attention_heads": heads, "num_attention_groups": groups, "head_dim": head},
         rope_scaling={
             "rope_type": "llama3", "factor": 1.0, "original_max_position_embeddings": 1048576,
             "low_freq_factor": 1.0, "high_freq_factor": 32.0,
         },
         swiglu_limits=[7.0] * LAYERS, swiglu_limits_shared=[7.0] * LAYERS,
         sparse_config={
-            "enabled": True, "proxy_dim": 32, "sparse_indexer_rope_dim": 16, "sparse_indexer_use_rope": True,
-            "sparse_indexer_num_heads": 4, "sparse_indexer_num_k_heads": 1, "sparse_indexer_q_norm_type": "rmsnorm",
+            "enabled": True, "proxy_dim": proxy, "sparse_indexer_rope_dim": 16, "sparse_indexer_use_rope": True,
+            "sparse_indexer_num_heads": indexers,
+            "num_provider_groups": groups, "sparse_indexer_num_k_heads": 1, "sparse_indexer_q_norm_type": "rmsnorm",
             "sparse_indexer_k_norm_type": "layernorm", "sparse_indexer_csa_z_norm_type": "none",
             "sparse_indexer_softmax_variant": "ssmax", "sparse_indexer_ssmax_s_granularity": "q_head", "topk": 512,
             "region_block_size": 8, "compression_method": "csa_block_compress", "attention_impl": "sparse_gqa",
@@ -280,26 +283,34 @@ def write_step5(directory, random, tokenizer):
     tensors = {}
     for name, values in language_model(random).items():
         stem, _, last = name.removesuffix(".weight").rpartition(".")
-        rows = {"q_proj": HEADS * head, "k_proj": groups * head, "v_proj": groups * head, "g_proj": HEADS}
+        rows = {"q_proj": heads * head, "k_proj": groups * head, "v_proj": groups * head, "g_proj": heads}
+        other = Weights(random)
         if last in rows:
-            values = values[: rows[last]]
+            other.matrix(name, rows[last], HIDDEN)
         elif last == "o_proj":
-            values = values[:, : HEADS * head]
+            other.matrix(name, HIDDEN, heads * head)
         elif last in ("q_norm", "k_norm"):
-            values = values[:head]
+            other.norm(name, head)
+        values = other.tensors.get(name, values)
         tensors[name] = values.astype(numpy.float32) if "norm" in last else numpy.ascontiguousarray(values)
     indexer = Weights(random)
     for layer in [layer for layer in range(LAYERS) if full[layer]]:
         stem = f"model.layers.{layer}.self_attn."
-        indexer.matrix(stem + "sparse_indexer_q.weight", 4 * 32, HIDDEN)
-        indexer.matrix(stem + "sparse_indexer_k.weight", 32, HIDDEN)
-        indexer.matrix(stem + "sparse_indexer_z.weight", 32, HIDDEN)
-        indexer.add(stem + "sparse_indexer_w.weight", 4, HIDDEN, scale=0.1, dtype=numpy.float32)
-        for name, size in [("q_norm.weight", 32), ("k_norm.weight", 32), ("k_norm.bias", 32)]:
+        indexer.matrix(stem + "sparse_indexer_q.weight", indexers * proxy, HIDDEN)
+        indexer.matrix(stem + "sparse_indexer_k.weight", proxy, HIDDEN)
+        indexer.matrix(stem + "sparse_indexer_z.weight", proxy, HIDDEN)
+        indexer.add(stem + "sparse_indexer_w.weight", indexers, HIDDEN, scale=0.1, dtype=numpy.float32)
+        for name, size in [("q_norm.weight", proxy), ("k_norm.weight", proxy), ("k_norm.bias", proxy)]:
             indexer.add(f"{stem}sparse_indexer_{name}", size, scale=0.1, dtype=numpy.float32)
-        indexer.add(stem + "ssmax_s", HEADS, scale=0.1, dtype=numpy.float32)
+        indexer.add(stem + "ssmax_s", heads, scale=0.1, dtype=numpy.float32)
     config = {"architectures": ["MMGPTStepRoboticsForCausalLM"], "model_type": "step3p5v", "text_config": text}
-    return write(directory, config | {"bos_token_id": 0, "eos_token_id": [1, 2]}, tensors | indexer.tensors, tokenizer)
+    config |= {"bos_token_id": 0, "eos_token_id": [1, 2]}
+    tensors |= indexer.tensors
+    if vision:
+        other = config_of_3p7()
+        config = other | config
+        tensors |= vision_side(random, other)
+    return write(directory, config, tensors, tokenizer)
 
 
 def write_vl(directory, random, tokenizer, transformers):

@@ -84,11 +84,12 @@ def test_gguf_is_what_the_converter_writes(tools, tmp_path, flash_with_vision, o
     assert_same_file(ours / "mmproj.gguf", mmproj)
 
 
+@pytest.mark.parametrize("outtype", ["bf16", "f16", "f32"])
 @pytest.mark.parametrize("option", [[], ["--no-mtp"], ["--mtp"]])
-def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option):
-    theirs = llama_cpp_source.convert(flash, tmp_path / "theirs.gguf", "bf16", *option)
+def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option, outtype):
+    theirs = llama_cpp_source.convert(flash, tmp_path / "theirs.gguf", outtype, *option)
     ours = tmp_path / "ours"
-    tools.convert(flash, ours, "--to", "gguf", "--quantize", "BF16", *option)
+    tools.convert(flash, ours, "--to", "gguf", "--quantize", outtype.upper(), *option)
     assert_same_file(ours / "model.gguf", theirs)
 
 
@@ -132,6 +133,25 @@ def test_back_from_gguf(tools, tmp_path, flash, flash_with_vision, with_vision):
     assert sorted(first) == sorted(second)
     mine, its = keys(tmp_path / "gguf" / "model.gguf"), keys(tmp_path / "again" / "model.gguf")
     assert {key: value for key, value in mine.items() if its.get(key) != value} == {}
+
+
+def test_split_files_and_back(tools, tmp_path, flash_with_vision):
+    """In F32, in which nothing but norms can change, and in files of at most so many bytes."""
+    size = ["--max-shard-size", "8MB"]
+    tools.convert(flash_with_vision, tmp_path / "gguf", "--to", "gguf", "--quantize", "F32", *size)
+    split = sorted((tmp_path / "gguf").glob("model-*-of-*.gguf"))
+    assert len(split) > 3
+    tools.convert(flash_with_vision, tmp_path / "one", "--to", "gguf", "--quantize", "F32")
+    together = [tensor for file in split for tensor in listed(file)]
+    assert sorted(together) == sorted(listed(tmp_path / "one" / "model.gguf"))
+    files = alone(tmp_path / "alone", (tmp_path / "gguf").glob("*.gguf"))
+    tools.convert(files, tmp_path / "back", "--to", "safetensors", "--quantize", "BF16", *size)
+    originals, tensors = tensors_of(flash_with_vision), tensors_of(tmp_path / "back")
+    assert tensors.keys() == originals.keys()
+    for name, values in originals.items():
+        if "norm" in name and not name.startswith("vision"):
+            values = ((values.astype(numpy.float32) + numpy.float32(1)) - numpy.float32(1)).astype(values.dtype)
+        assert tensors[name].tobytes() == values.tobytes(), name
 
 
 def rounded(tensors, names):
@@ -265,6 +285,34 @@ def test_llama_cpp_computes_what_we_do(
     assert max(distances) < BOUNDS[recipe]
 
 
+def test_llama_cpp_drafts_with_the_layers_of_prediction(tools, tmp_path, flash):
+    pytest.importorskip("xllamacpp")
+    import llama_cpp_runtime
+
+    for name, options in [("model", ["--no-mtp"]), ("draft", ["--mtp"])]:
+        tools.convert(flash, tmp_path / name, "--to", "gguf", "--quantize", "BF16", *options)
+    model, draft = (tmp_path / name / "model.gguf" for name in ("model", "draft"))
+    text, drafted = llama_cpp_runtime.continued(model, 12, PROMPT)
+    assert drafted == 0
+    with_draft, drafted = llama_cpp_runtime.continued(model, 12, PROMPT, draft)
+    # What is drafted is checked by the model, so that the words stay the same.
+    assert with_draft == text and drafted > 0
+
+
+def test_what_llama_cpp_does_not_load_is_found(tools, tmp_path, flash):
+    pytest.importorskip("xllamacpp")
+    import llama_cpp_runtime
+
+    tools.convert(flash, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16", "--no-mtp")
+    model = tmp_path / "gguf" / "model.gguf"
+    short = tmp_path / "short.gguf"
+    short.write_bytes(model.read_bytes()[:-4096])
+    other = tmp_path / "other.gguf"
+    other.write_bytes(model.read_bytes().replace(b"blk.2.attn_gate.weight", b"blk.2.attn_gone.weight"))
+    refused = llama_cpp_runtime.refused([str(short), str(model), str(other), str(model)], at_once=3)
+    assert refused.keys() == {str(short), str(other)}
+
+
 def test_our_logits_are_those_of_transformers(tools, tmp_path, flash_with_vision):
     transformers = pytest.importorskip("transformers", minversion="5.24", reason="earlier ones do not know step3p7")
     config = transformers.AutoConfig.from_pretrained(flash_with_vision)
@@ -312,10 +360,10 @@ def test_step_5_survives_a_conversion(tools, tmp_path, preview):
     tools.convert(preview, tmp_path / "ours", "--to", "safetensors", "--quantize", "BF16")
     originals, tensors = tensors_of(preview), tensors_of(tmp_path / "ours")
     assert tensors.keys() == originals.keys()
+    # Norms, the weights of the indexer's heads and the router's bias are F32 on disk, and stay so.
+    assert {values.dtype.name for values in originals.values()} == {"float32", "bfloat16"}
     for name, values in originals.items():
-        # Norms, the weights of the indexer's heads and the router's bias are F32 on disk.
-        kept = values if values.ndim == 1 else values.astype(ml_dtypes.bfloat16)
-        assert tensors[name].dtype == kept.dtype and tensors[name].tobytes() == kept.tobytes(), name
+        assert tensors[name].dtype == values.dtype and tensors[name].tobytes() == values.tobytes(), name
 
 
 @pytest.fixture(scope="module")
@@ -359,3 +407,38 @@ def test_attention_and_ffn_apart(tools, tmp_path, flash, router):
     tokens = ",".join(map(str, PROMPT))
     tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
     assert numpy.abs(load_file(dump)["logits"] - oracle_logits(flash, PROMPT)).max() < 2e-2
+
+
+@pytest.mark.parametrize("member", ["flash_with_vision", "preview", "vision_language"])
+def test_every_member_in_parts(tools, tmp_path, request, member):
+    """Experts, shared expert and dense layers on one side, attention on the other; Step3-VL-10B has dense layers alone."""
+    source = request.getfixturevalue(member)
+    source = source[0] if member == "vision_language" else source
+    parts = tmp_path / "parts"
+    experts = [] if member == "vision_language" else ["--ffn-ep", 2]
+    tools.convert(
+        source, parts, "--to", "safetensors", "--partition", "afd", *experts, "--ffn-tp", 2, "--attention-tp", 2
+    )
+    names = {}
+    for part in sorted(file.parent.name for file in parts.glob("*/model*.safetensors")):
+        names[part] = tools.list(parts / part)
+    kinds = {part: {tensor["role"] for tensor in tensors.values()} for part, tensors in names.items()}
+    ffn = {"dense_ffn"} if member == "vision_language" else {"dense_ffn", "shared_expert", "routed_experts"}
+    for part, roles in kinds.items():
+        if part.startswith("ffn"):
+            assert roles == ffn, part
+        elif part.startswith("attention"):
+            assert not roles & ffn and "attention" in roles, part
+        else:
+            assert part == "vision" and roles <= {"vision", "projector"}
+    dump = tmp_path / "dump.safetensors"
+    tokens = ",".join(map(str, PROMPT))
+    tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
+    whole = our_logits(tools, tmp_path, source, PROMPT)
+    assert numpy.abs(load_file(dump)["logits"] - whole).max() < 1e-4
+    # Put together again it is the model that it was, byte for byte.
+    tools.convert(parts, tmp_path / "whole", "--to", "safetensors")
+    again, originals = tensors_of(tmp_path / "whole"), tensors_of(source)
+    assert {name: values.tobytes() for name, values in again.items()} == {
+        name: values.tobytes() for name, values in originals.items()
+    }

@@ -32,13 +32,18 @@ struct SyntheticCheckpoint {
     model.text.expertCount = experts
     model.text.expertIntermediateSize = inner
     model.text.sharedExpertIntermediateSize = inner
+    shrinkVision(&model, outputSize: 32)
+    return model
+  }
+
+  /// Leaves one narrow layer of the vision side.
+  static func shrinkVision(_ model: inout Step3Configuration, outputSize: Int) {
     model.vision?.imageSize = 28
     model.vision?.hiddenSize = 64
     model.vision?.intermediateSize = 128
     model.vision?.layerCount = 1
-    model.vision?.outputSize = 32
+    model.vision?.outputSize = outputSize
     model.vision?.imageTokenID = 500
-    return model
   }
 
   /// A checkpoint without a fault, of one scheme for the experts and, if asked for, for all linear layers.

@@ -49,7 +49,7 @@ internal import Tokenization
       let deep = Array(String(repeating: bracket, count: 10_000).utf8)
       let error = #expect(throws: CheckpointError.self) { try Step3Configuration(configJSON: deep) }
       #expect(error?.message.contains("nested") == true)
-      #expect(!Step3Configuration.isStep3(configJSON: deep))
+      #expect(Step3Configuration.family(configJSON: deep) == nil)
       let tokenizer = Array("{\"x\":".utf8) + deep
       #expect(throws: CheckpointError.self) {
         try Step3Tokenizer(tokenizerJSON: tokenizer, configuration: .published, preTokenizer: "deepseek-v3")

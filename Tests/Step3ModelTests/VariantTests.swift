@@ -112,7 +112,7 @@ internal import Testing
     #expect(read.vision == nil)
     #expect(read.eosTokenIDs == nested.eosTokenIDs && read.bosTokenID == 0 && read.padTokenID == 2)
     #expect(try Step3Configuration(configJSON: read.configJSON()) == read)
-    #expect(Step3Configuration.isStep3(configJSON: try read.configJSON()))
+    #expect(Step3Configuration.family(configJSON: try read.configJSON()) == .step3)
     let several = try configuration(flat.merging(["eos_token_id": [1, 7]]) { _, new in new })
     #expect(several.eosTokenIDs == [1, 7])
     #expect(try Step3Configuration(configJSON: several.configJSON()) == several)

@@ -1,3 +1,4 @@
+internal import Step3Model
 internal import TensorFormats
 
 extension EngineCheck {
@@ -14,11 +15,21 @@ extension EngineCheck {
         remedy: refusal.remedy)
       return
     }
+    if module.isBesideIndexer || module.kind == .vision, layout != .plain {
+      take(all: module)
+      return reportAlwaysPlain(module, layout)
+    }
     placed.append((module, layout))
+    if module.kind == .vision { return }
     guard agreesOnQuantization(module, layout) else { return take(all: module) }
-    let fused = Set(module.isFused ? suffixes[module.stem] ?? [] : [])
+    let takesFused =
+      !module.isBesideIndexer && (model.rules.takesFusedPlainQueries || layout != .plain || !module.isQKV)
+    let fused = Set(module.isFused && takesFused ? suffixes[module.stem] ?? [] : [])
     if !fused.isEmpty {
       try checkFused(module, layout, fused)
+    } else if module.kind == .experts, model.rules.takesSingleExperts, hasSingleExperts(module) {
+      try checkSingleExperts(module, layout)
+      return
     } else {
       for member in module.members {
         check(member.stem, member.extent, layout, module, isMember: module.isFused)
@@ -27,11 +38,59 @@ extension EngineCheck {
     try checkMatrixScales(module, layout, isFused: !fused.isEmpty)
   }
 
+  /// What the engine has no quantised form of: a product shared with an indexer, and the vision side.
+  private mutating func reportAlwaysPlain(_ module: EngineModule, _ layout: EngineLayout) {
+    let name = Self.withLayer(model.name(of: module), module.layer)
+    let names = module.isBesideIndexer ? module.members.map(\.stem) : [module.stem]
+    findings.add(
+      module.kind == .vision ? .silent : .error, .moduleNotIgnored, tensor: module.stem,
+      "the configuration makes \(layout) of \(engine.name)'s module \(name), which is stored plain",
+      consequence: module.kind == .vision
+        ? "\(engine.name) converts the values, or stops where it cannot"
+        : "vLLM stops: ValueError, the product of queries, keys, values and the indexer cannot be quantised",
+      remedy: "list all names that engines have for it: "
+        + Self.withLayer(names.joined(separator: ", "), module.layer))
+  }
+
+  // MARK: Experts with tensors of their own
+
+  private func hasSingleExperts(_ module: EngineModule) -> Bool {
+    singleExperts[module.stem] != nil && module.members.allSatisfy { suffixes[$0.stem] == nil }
+  }
+
+  private mutating func checkSingleExperts(
+    _ module: EngineModule, _ layout: EngineLayout
+  ) throws(CheckpointError) {
+    let present = singleExperts[module.stem] ?? []
+    let count = configuration.text.expertCount
+    // Only those that are there are gone through: a configuration may claim any number.
+    var experts = present.filter { $0 < count }.sorted()
+    if experts.count < count, let absent = (0...experts.count).first(where: { !present.contains($0) }) {
+      experts.append(absent)
+    }
+    for expert in experts {
+      let members = module.members.map { member in
+        EngineModule.Member(
+          stem: "\(module.stem).experts.\(expert).\(member.stem.dropFirst(module.stem.count + 1))",
+          extent: MatrixExtent(rows: member.extent.rows, columns: member.extent.columns))
+      }
+      for member in members { check(member.stem, member.extent, layout, module, isMember: false) }
+      try checkMatrixScales(
+        EngineModule(
+          kind: .experts, layer: module.layer, stem: module.stem, members: members,
+          className: module.className),
+        layout, isFused: false)
+    }
+  }
+
   // MARK: Quantised or not
 
   /// Compares what the configuration says of a module with what the files hold of it: either may have been forgotten.
   private mutating func agreesOnQuantization(_ module: EngineModule, _ layout: EngineLayout) -> Bool {
-    let stems = [module.stem] + module.members.map(\.stem)
+    var stems = [module.stem] + module.members.map(\.stem)
+    if let expert = singleExperts[module.stem]?.min(), model.rules.takesSingleExperts {
+      stems += ["gate_proj", "up_proj", "down_proj"].map { "\(module.stem).experts.\(expert).\($0)" }
+    }
     let isPlain =
       stems.contains { isFloat("\($0).weight") }
       && stems.allSatisfy { stem in
@@ -43,7 +102,7 @@ extension EngineCheck {
       reportNotIgnored(module, layout)
       return false
     }
-    if layout == .plain, module.kind != .lmHead,
+    if layout == .plain, module.kind != .lmHead || model.rules.quantizesHead,
       let scale = stems.compactMap({ stem in scaleSuffix(of: stem).map { "\(stem).\($0)" } }).first
     {
       let names = [module.stem] + module.members.map(\.stem)
@@ -52,7 +111,7 @@ extension EngineCheck {
         "the files hold scales for the module, but \(isQuantized ? "the configuration leaves it unquantised" : "there is no quantization_config")",
         consequence: "\(engine.name) stops: KeyError, the module has no such parameter",
         remedy: isQuantized
-          ? "take \(module.name(in: engine, isMultimodal: isMultimodal)) off the list of modules that are not quantised, patterns included"
+          ? "take \(model.name(of: module)) off the list of modules that are not quantised, patterns included"
           : "write quantization_config for \(names[0])")
       return false
     }
@@ -66,10 +125,10 @@ extension EngineCheck {
       default: false
       }
     let names = EngineQuantization.namesToList(module, method: quantization?.method).joined(separator: ", ")
-    let name = Self.withLayer(module.name(in: engine, isMultimodal: isMultimodal), module.layer)
+    let name = Self.withLayer(model.name(of: module), module.layer)
     findings.add(
       isConverted ? .silent : .error, .moduleNotIgnored, tensor: module.stem,
-      file: tensors[module.members[0].stem + ".weight"]?.file,
+      file: tensors["\(module.members[0].stem).weight"]?.file,
       "the files hold plain values, but the configuration makes \(layout) of \(engine.name)'s module \(name)",
       consequence: isConverted
         ? "\(engine.name) converts the values to eight bits and multiplies with uninitialised scales"
@@ -137,10 +196,10 @@ extension EngineCheck {
         continue
       }
       taken.insert(name)
-      if engine == .vllm, module.isQKV, isMember, component.isPerMatrix {
+      if model.rules.queriesByRows, module.isQKV, isMember, component.isPerMatrix {
         findings.add(
           .error, .attentionScalar, tensor: tensor.name, file: tensor.file,
-          "vLLM's Step-3 fills the fused qkv_proj by rows, and a \(component.suffix) has none",
+          "\(model.title) fills the fused qkv_proj by rows, and a \(component.suffix) has none",
           consequence: "vLLM stops: AttributeError, no attribute output_dim",
           remedy: component.presence == .optional
             ? "leave the tensor out"
@@ -162,7 +221,7 @@ extension EngineCheck {
           ? "\(engine.name) runs with a scale of 1" : "\(engine.name) runs with an uninitialised scale",
         remedy: "write the scale, or quantise activations dynamically")
     case .required:
-      let (severity, consequence) = engine.unfilled(isQuantized: isQuantized)
+      let (severity, consequence) = unfilled
       findings.add(
         severity, component.isScale ? .missingScale : .missingTensor, tensor: name,
         "expected \(component.types[0]) \(component.shapes[0]), found nothing", consequence: consequence,

@@ -2,22 +2,41 @@ internal import Step3Model
 internal import TensorFormats
 
 extension EngineCheck {
+  /// Layers that predict further tokens are passed over by the loader of the model itself.
+  mutating func passOverPrediction() {
+    guard model.rules.skipsPrediction else { return }
+    var isThere = false
+    for tensor in subject.tensors {
+      let name = model.parameterName(tensor.name)
+      guard let layer = configuration.family.model.tensor(published: name)?.layer ?? Self.layer(of: name),
+        name.hasPrefix("model.layers."), layer >= configuration.text.layerCount
+      else { continue }
+      isThere = true
+      taken.insert(name)
+    }
+    if isThere {
+      skipped.append(
+        "layers that predict further tokens: \(engine.name) loads them by a class of its own, whose rules are not replayed"
+      )
+    }
+  }
+
+  private static func layer(of name: String) -> Int? {
+    let parts = name.split(separator: ".", maxSplits: 3, omittingEmptySubsequences: false)
+    return parts.count > 2 ? Int(parts[2]) : nil
+  }
+
   /// Tensors that no parameter took: what engines do with their names.
   mutating func checkRemainingNames() {
     for tensor in subject.tensors {
-      let prefixed = tensor.name.hasPrefix("language_model.")
-      if prefixed, engine == .vllm, isMultimodal { continue }
-      guard !taken.contains(tensor.name) else { continue }
-      report(tensor, isPrefixed: prefixed)
-    }
-    guard engine == .vllm, isMultimodal else { return }
-    // Names that vLLM takes, but nobody else; what is behind the prefix has to be known all the same.
-    for tensor in subject.tensors where tensor.name.hasPrefix("language_model.") {
-      let name = String(tensor.name.dropFirst("language_model.".count))
+      let name = model.parameterName(tensor.name)
+      let isRenamed = name != tensor.name
       guard taken.contains(name) else {
-        report(tensor, isPrefixed: false)
+        report(tensor, name, isPrefixed: !isRenamed && name.hasPrefix("language_model."))
         continue
       }
+      // Names that this engine takes, but not the other one.
+      guard isRenamed, !model.rules.prefixesAreCommon else { continue }
       findings.add(
         .warning, .languageModelPrefix, tensor: tensor.name, file: tensor.file,
         "begins with language_model., which published names do not",
@@ -28,10 +47,7 @@ extension EngineCheck {
     }
   }
 
-  private mutating func report(_ tensor: EngineSubject.Tensor, isPrefixed: Bool) {
-    let name =
-      engine == .vllm && tensor.name.hasPrefix("language_model.")
-      ? String(tensor.name.dropFirst("language_model.".count)) : tensor.name
+  private mutating func report(_ tensor: EngineSubject.Tensor, _ name: String, isPrefixed: Bool) {
     let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     // vLLM's and SGLang's own parameters for scales of the attention, which both load.
     if name.hasSuffix(".self_attn.attn.k_scale") || name.hasSuffix(".self_attn.attn.v_scale")
@@ -47,14 +63,23 @@ extension EngineCheck {
       } else {
         fault(name, parts)
       }
-    // SGLang passes over whatever has `moe` in its name and is none of the three stacks.
-    let isDropped = engine == .sglang && tensor.name.contains("moe") && fault.isDroppedBySGLang
+    let isDropped = isDropped(name, fault)
     findings.add(
       isDropped ? .silent : .error, fault.code, tensor: tensor.name, file: tensor.file, fault.message,
       consequence: isDropped
-        ? "SGLang drops the tensor without a word, and what it should fill stays uninitialised"
+        ? "\(engine.name) drops the tensor without a word, and what it should fill stays uninitialised"
         : "\(engine.name) stops: \(fault.exception), it has no such parameter",
       remedy: fault.remedy)
+  }
+
+  /// Whether the loader passes over a name that it has no parameter for.
+  private func isDropped(_ name: String, _ fault: NameFault) -> Bool {
+    switch model.rules.unknown {
+    // What lies outside the language model is found by its own loaders, and vLLM's output projection too: both stop.
+    case .drops: name.hasPrefix("model.") || (engine == .sglang && name.hasPrefix("lm_head."))
+    // SGLang's Step-3 passes over whatever has `moe` in its name and is none of the three stacks.
+    case .stops: engine == .sglang && name.contains("moe") && fault.isDroppedBySGLang
+    }
   }
 
   private struct NameFault {

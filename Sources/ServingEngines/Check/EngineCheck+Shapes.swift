@@ -19,6 +19,9 @@ extension EngineCheck {
     if !component.types.contains(tensor.elementType) { reportType(tensor, component) }
     let found = tensor.shape.dimensions
     guard !component.shapes.contains(found), let expected = component.shapes.first else { return }
+    if model.rules.broadcastsScalars, parameter.isExpert, component.isPerMatrix, found == [] || found == [1] {
+      return
+    }
     let fault = fault(of: found, expected, parameter)
     findings.add(
       fault.severity, fault.code, tensor: tensor.name, file: tensor.file,
@@ -51,7 +54,8 @@ extension EngineCheck {
     let differences = zip(found, expected).enumerated().filter { $1.0 != $1.1 }
     // PyTorch's copy_ repeats what has length 1. Only here are its targets not compared with the source first.
     let isCopied =
-      parameter.isExpert || (engine == .vllm && parameter.isMember && parameter.module?.isQKV == true)
+      parameter.isExpert
+      || (model.rules.queriesByRows && parameter.isMember && parameter.module?.isQKV == true)
     guard isCopied else { return general }
     if differences.allSatisfy({ $1.0 == 1 && $0 > 0 || $1.0 == 1 && !parameter.isExpert }) {
       return ShapeFault(
@@ -69,6 +73,11 @@ extension EngineCheck {
 
   private func expertCountFault(_ found: Int, _ expected: Int) -> ShapeFault {
     let remedy = "stack all \(expected) experts, or correct moe_num_experts in config.json"
+    if model.rules.countsExperts {
+      return ShapeFault(
+        severity: .error, code: found < expected ? .tooFewExperts : .tooManyExperts,
+        consequence: "vLLM stops: it compares the number of experts", remedy: remedy)
+    }
     switch (engine, found < expected) {
     case (.vllm, true):
       return ShapeFault(
@@ -127,7 +136,8 @@ extension EngineCheck {
           consequence: "\(engine.name) stops: ValueError when it makes the module",
           remedy: "leave the module unquantised, or use a scheme without blocks")
       }
-      guard engine == .vllm, module.isQKV, suffixes[module.stem] == nil, let tile = layout.tile else {
+      guard model.rules.queriesByRows, module.isQKV, suffixes[module.stem] == nil, let tile = layout.tile
+      else {
         continue
       }
       checkFusedTiles(module, tile.rows)

@@ -5,13 +5,17 @@ public import TensorFormats
 
 /// One replay of an engine's loader over a checkpoint of safetensors.
 struct EngineCheck {
-  let engine: Engine
+  let model: EngineModel
+  /// Whose loader is replayed.
+  var engine: Engine { model.engine }
   let subject: EngineSubject
   let configuration: Step3Configuration
   /// `config.json` as it is written.
   let root: JSONValue
   /// Whether the engine makes a vision-language model of it.
-  let isMultimodal: Bool
+  var isMultimodal: Bool { model.isMultimodal }
+  /// Every module that the engine makes of it.
+  let modules: [EngineModule]
   /// What the engine makes of `quantization_config`; `nil` without one, and for one that is not understood.
   var quantization: EngineQuantization?
   /// What engines find of a configuration of the quantisation; `nil` where there is none.
@@ -26,6 +30,8 @@ struct EngineCheck {
   var tensors: [String: EngineSubject.Tensor] = [:]
   /// Suffixes that occur behind each module's name.
   var suffixes: [String: [String]] = [:]
+  /// The experts that have tensors of their own, by the name of the module of all of them.
+  var singleExperts: [String: Set<Int>] = [:]
   /// The names that some parameter took, or that a finding has dealt with.
   var taken: Set<String> = []
   /// The scheme of every module that was resolved.
@@ -34,34 +40,28 @@ struct EngineCheck {
   var refused: [EngineModuleKind: (description: String, count: Int)] = [:]
 
   init(
-    _ subject: EngineSubject, _ engine: Engine, _ configuration: Step3Configuration, _ root: JSONValue
+    _ subject: EngineSubject, _ model: EngineModel, _ configuration: Step3Configuration, _ root: JSONValue
   ) throws(CheckpointError) {
-    self.engine = engine
+    self.model = model
     self.subject = subject
     self.configuration = configuration
     self.root = root
-    isMultimodal =
-      root["architectures"]?.strings?.first.map { $0 != "Step3TextForCausalLM" }
-      ?? (root["model_type"]?.text != "step3_text")
+    modules = EngineModule.all(of: configuration, in: model)
     var besides: JSONValue?
     if let text = subject.modelOptConfiguration {
       besides = try JSONValue.parse(text, name: "hf_quant_config.json")
     }
     settings = EngineQuantization.settings(in: root, besides: besides)
     for tensor in subject.tensors {
-      let name = parameterName(tensor.name)
+      let name = model.parameterName(tensor.name)
       tensors[name] = tensor
       guard let dot = name.lastIndex(of: ".") else { continue }
       suffixes[String(name[..<dot]), default: []].append(String(name[name.index(after: dot)...]))
+      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+      guard parts.count > 6, parts[3] == "moe", parts[4] == "experts", let expert = Int(parts[5]), expert >= 0
+      else { continue }
+      singleExperts[parts[0...3].joined(separator: "."), default: []].insert(expert)
     }
-  }
-
-  /// The name under which the engine looks for a parameter: vLLM puts `language_model.` in front, and so takes names
-  /// that have it already.
-  private func parameterName(_ name: String) -> String {
-    let prefix = "language_model."
-    guard engine == .vllm, isMultimodal, name.hasPrefix(prefix) else { return name }
-    return String(name.dropFirst(prefix.count))
   }
 
   /// Runs every check.
@@ -69,16 +69,17 @@ struct EngineCheck {
     checkConfiguration()
     checkFiles()
     if let settings {
-      switch EngineQuantization.parse(settings, engine: engine, isMultimodal: isMultimodal, &findings) {
+      switch EngineQuantization.parse(settings, model, &findings) {
       case .quantization(let found): quantization = found
       case .unknown:
         skipped.append("names, types and shapes: the engine's reading of quantization_config is not known")
         return
       }
     }
-    for module in EngineModule.all(of: configuration.text) { try check(module) }
+    for module in modules { try check(module) }
     try checkOrder()
     try checkUnquantized()
+    passOverPrediction()
     checkRemainingNames()
     checkLMHead()
   }
@@ -102,14 +103,15 @@ extension EngineReport {
     _ subject: EngineSubject, engine: Engine, tensorParallel: Int? = nil
   ) throws(CheckpointError) {
     if subject.isGGUF {
-      guard subject.ggufArchitecture == "step3" else {
+      guard let family = ModelFamily(ggufArchitecture: subject.ggufArchitecture, projector: nil) else {
         throw Self.otherModel(subject, subject.ggufArchitecture)
       }
       self = Self.whole(
         engine, tensorParallel, .gguf, file: subject.files.first?.name,
-        "the weights are GGUF, and no engine loads a Step-3 from it",
+        "the weights are GGUF, and neither engine loads a \(family.name) from it",
         consequence: engine == .vllm
-          ? "vLLM stops: GGUF is left to a plugin, which does not know the architecture"
+          ? "vLLM leaves GGUF to a plugin"
+            + (family == .step3 ? ", which does not know the architecture" : "")
           : "SGLang stops: unknown gguf model_type",
         remedy: "write safetensors: step3-convert ... --to safetensors")
       return
@@ -122,7 +124,7 @@ extension EngineReport {
     }
     if let fault = document.fault { throw fault }
     let root = JSONValue.object(document.members ?? [:])
-    guard Step3Configuration.isStep3(root) else {
+    guard let family = Step3Configuration.family(root) else {
       throw Self.otherModel(subject, root["model_type"]?.text)
     }
     if subject.isPartition {
@@ -135,13 +137,20 @@ extension EngineReport {
       )
       return
     }
+    guard let model = EngineModel(engine, family, root) else {
+      self = Self.whole(
+        engine, tensorParallel, .architecture, file: "config.json",
+        "\(engine.name) has no model class for \(family.name)", consequence: "\(engine.name) stops",
+        remedy: "serve it with vLLM")
+      return
+    }
     let dimensions: Step3Configuration
     do throws(CheckpointError) {
       dimensions = try Self.dimensions(of: root)
     } catch {
       throw error.at(path: document.path)
     }
-    var check = try EngineCheck(subject, engine, dimensions, root)
+    var check = try EngineCheck(subject, model, dimensions, root)
     try check.run()
     self = check.report(tensorParallel: tensorParallel)
   }
@@ -161,7 +170,7 @@ extension EngineReport {
   private static func otherModel(_ subject: EngineSubject, _ architecture: String?) -> CheckpointError {
     CheckpointError(
       .unsupported,
-      "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), and the rules are those for Step-3",
+      "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), and the rules are those for the Step family",
       path: subject.path, remedy: "nothing is known here of what engines make of other models")
   }
 

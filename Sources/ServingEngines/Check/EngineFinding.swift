@@ -52,6 +52,7 @@ extension EngineFinding {
     case architecture = "architecture"
     case moeLayersEnum = "moe-layers-enum"
     case keyValueHeads = "key-value-heads"
+    case setting = "setting"
     // quantization_config.
     case quantizationConfig = "quantization-config"
     case activationScheme = "activation-scheme"

@@ -1,6 +1,6 @@
 /// A part of the model that has a scheme of its own in engines.
 public enum EngineModuleKind: String, Hashable, Sendable, CaseIterable, Codable, Comparable {
-  case experts, shared, dense, attention
+  case experts, shared, dense, attention, vision
   case lmHead = "lm_head"
 
   public static func < (left: EngineModuleKind, right: EngineModuleKind) -> Bool { left.rank < right.rank }

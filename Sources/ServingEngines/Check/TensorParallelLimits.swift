@@ -3,25 +3,28 @@ internal import Step3Model
 
 /// How many ranks the modules of a model can be cut for.
 struct TensorParallelLimits {
-  private let engine: Engine
+  private let model: EngineModel
   private let configuration: Step3Configuration
-  private let isMultimodal: Bool
-  /// One module of every kind, layout and name apart from its layer: all layers have the same dimensions.
+  private var engine: Engine { model.engine }
+  /// One module of every kind, layout, name and size.
   private var samples: [(module: EngineModule, layout: EngineLayout)] = []
 
   private struct Sample: Hashable {
     let name: Substring
     let kind: EngineModuleKind
     let layout: EngineLayout
+    let extents: [MatrixExtent]
   }
 
   init(_ check: EngineCheck) {
-    engine = check.engine
+    model = check.model
     configuration = check.configuration
-    isMultimodal = check.isMultimodal
     let placed = check.placed.map { module, layout in
       let name = module.stem[(module.stem.lastIndex(of: ".") ?? module.stem.startIndex)...]
-      return (Sample(name: name, kind: module.kind, layout: layout), (module, layout))
+      return (
+        Sample(name: name, kind: module.kind, layout: layout, extents: module.members.map(\.extent)),
+        (module, layout)
+      )
     }
     samples = Array(OrderedDictionary(placed, uniquingKeysWith: { first, _ in first }).values)
   }
@@ -45,13 +48,36 @@ struct TensorParallelLimits {
 
   /// What keeps the model from being cut, whatever its scheme.
   func modelObstacle(_ ranks: Int) -> String? {
-    let heads = configuration.text.headCount
-    if heads % ranks != 0 { return "\(heads) heads are not divisible by \(ranks)" }
-    if isMultimodal, let heads = configuration.vision?.headCount, heads % ranks != 0 {
+    let text = configuration.text
+    if text.headCount % ranks != 0 { return "\(text.headCount) heads are not divisible by \(ranks)" }
+    if model.family != .step3, let obstacle = headObstacle(ranks) { return obstacle }
+    if model.isMultimodal, let heads = configuration.vision?.headCount, heads % ranks != 0 {
       return "\(heads) heads of the vision tower are not divisible by \(ranks)"
     }
-    if engine == .sglang, ranks > configuration.text.expertCount {
-      return "there are more ranks than the \(configuration.text.expertCount) experts"
+    // Step-3's class in vLLM and all of SGLang's leave the comparison to what makes the experts.
+    if !text.moeLayers.isEmpty, ranks > text.expertCount, engine == .sglang || model.family != .step3 {
+      return "there are more ranks than the \(text.expertCount) experts"
+    }
+    return nil
+  }
+
+  /// Heads of the kinds of layers: those of queries are divided; those of keys and values are divided, or repeated on
+  /// ranks that are a multiple of them.
+  private func headObstacle(_ ranks: Int) -> String? {
+    let text = configuration.text
+    var kinds = [(text.headCount, text.keyValueHeadCount)]
+    if let sliding = text.sliding { kinds.append((sliding.headCount, sliding.keyValueHeadCount)) }
+    for (heads, groups) in kinds {
+      if heads % ranks != 0 { return "\(heads) heads are not divisible by \(ranks)" }
+      if groups % ranks != 0, ranks % groups != 0 {
+        return "\(ranks) ranks and \(groups) key and value heads: neither divides the other"
+      }
+    }
+    // The kernels of sparse attention are for so many queries to each key and value head.
+    let perGroup = text.headCount / ranks / max(1, text.keyValueHeadCount / ranks)
+    if text.indexer != nil, ![4, 8, 16].contains(perGroup) {
+      return
+        "\(perGroup) query heads to a key and value head on a rank, and sparse attention needs 4, 8 or 16"
     }
     return nil
   }
@@ -60,15 +86,17 @@ struct TensorParallelLimits {
   ///
   /// Gate, up and wq are cut by rows; down and o_proj by columns; the fused q, k and v are not cut.
   func obstacle(_ ranks: Int, _ module: EngineModule, _ layout: EngineLayout) -> String? {
-    if module.kind == .lmHead { return nil }
-    if module.kind == .attention, configuration.text.headCount % ranks != 0 {
-      return "\(configuration.text.headCount) heads are not divisible by \(ranks)"
+    if module.kind == .lmHead || module.kind == .vision { return nil }
+    let heads = module.heads?.query ?? configuration.text.headCount
+    if module.kind == .attention, heads % ranks != 0 {
+      return "\(heads) heads are not divisible by \(ranks)"
     }
     if module.kind == .experts {
       return rowObstacle(ranks, module.members[0].extent.rows, layout, alwaysTiled: true)
         ?? columnObstacle(ranks, module.members[2].extent.columns, layout)
         ?? expertObstacle(ranks, module, layout)
     }
+    if let heads = module.heads { return queryObstacle(ranks, module, heads.keyValue, layout) }
     if module.isQKV {
       guard engine == .sglang, let tile = layout.tile else { return nil }
       return module.members.first { $0.extent.rows % tile.rows != 0 }.map {
@@ -78,9 +106,21 @@ struct TensorParallelLimits {
     // Gate and up share a matrix, in which gate's rows have to end on a block even if nothing is cut.
     if module.isFused { return rowObstacle(ranks, module.members[0].extent.rows, layout, alwaysTiled: true) }
     let extent = module.members[0].extent
-    return module.stem.hasSuffix(".wq")
+    return module.stem.hasSuffix(".wq") || module.stem.hasSuffix(".g_proj")
       ? rowObstacle(ranks, extent.rows, layout, alwaysTiled: false)
       : columnObstacle(ranks, extent.columns, layout)
+  }
+
+  /// Queries are cut, and keys and values as far as there are heads of them.
+  private func queryObstacle(
+    _ ranks: Int, _ module: EngineModule, _ groups: Int, _ layout: EngineLayout
+  ) -> String? {
+    guard layout != .plain else { return nil }
+    for (place, member) in module.members.enumerated() {
+      let pieces = place == 0 ? ranks : min(ranks, groups)
+      if let obstacle = rowObstacle(pieces, member.extent.rows, layout, alwaysTiled: true) { return obstacle }
+    }
+    return nil
   }
 
   private func rowObstacle(

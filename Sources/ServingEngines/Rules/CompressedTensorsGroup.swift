@@ -14,9 +14,9 @@ struct CompressedTensorsGroup {
   /// What a message says of a group without a scheme.
   let description: String
 
-  init(_ group: JSONValue, format outer: String?, engine: Engine, isMultimodal: Bool) {
+  init(_ group: JSONValue, format outer: String?, model: EngineModel) {
     texts = group["targets"]?.strings ?? []
-    targets = ModuleList(texts, style: .targets, engine: engine, isMultimodal: isMultimodal)
+    targets = ModuleList(texts, style: .targets, model: model)
     let format = group["format"]?.text ?? outer ?? ""
     let activations = group["input_activations"]
     let weights = group["weights"]

@@ -1,3 +1,5 @@
+internal import Step3Model
+
 /// Why an engine does not take a scheme.
 struct EngineRefusal: Error {
   let code: EngineFinding.Code
@@ -18,43 +20,53 @@ struct EngineRefusal: Error {
 }
 
 extension EngineLayout {
-  /// Why an engine does not load routed experts, or linear layers, that are stored like this; `nil` where it does.
-  func refusal(by engine: Engine, for kind: EngineModuleKind) -> EngineRefusal? {
-    switch (engine, kind == .experts) {
-    case (.vllm, true): refusalOfExpertsByVLLM
+  /// Why an engine's class does not load routed experts, or linear layers, that are stored like this; `nil` where it does.
+  func refusal(by model: EngineModel, for kind: EngineModuleKind) -> EngineRefusal? {
+    switch (model.engine, kind == .experts) {
+    case (.vllm, true): refusalOfExpertsByVLLM(model)
     case (.vllm, false): refusalOfLinearsByVLLM
-    case (.sglang, let isExperts): refusalBySGLang(isExperts: isExperts)
+    case (.sglang, let isExperts): refusalBySGLang(isExperts: isExperts, model)
     }
   }
 
-  private static let forBoth =
-    "use FP8 blocks, symmetric W4A16 or weight-only NVFP4, which both engines load for Step-3"
+  private static func forBoth(_ model: EngineModel) -> String {
+    "use FP8 blocks, symmetric W4A16 or weight-only NVFP4, which both engines load for \(model.family.name)"
+  }
 
-  private var refusalOfExpertsByVLLM: EngineRefusal? {
+  private func refusalOfExpertsByVLLM(_ model: EngineModel) -> EngineRefusal? {
+    let drops = model.rules.unknown == .drops
+    let takesInputScale = model.rules.expertSuffixes != .weights
     switch self {
     case .awq, .gptq:
-      EngineRefusal(
-        "vLLM's Step-3 maps the names of experts only where the suffix begins with 'weight', and \(self) has "
-          + "qweight, qzeros and scales", "vLLM stops: KeyError", Self.forBoth)
+      return EngineRefusal(
+        "\(model.title) maps the names of experts only where the suffix begins with 'weight', and \(self) has "
+          + "qweight, qzeros and scales",
+        drops
+          ? "vLLM drops the tensors without a word, and experts stay uninitialised" : "vLLM stops: KeyError",
+        Self.forBoth(model))
     case .nvfp4(hasInputScale: true):
-      EngineRefusal(
-        "\(self) needs an input_global_scale per expert, which vLLM's Step-3 has no name for",
-        "vLLM stops: KeyError; without the tensors it runs on uninitialised scales",
+      return EngineRefusal(
+        "\(self) needs an input_global_scale per expert, which \(model.title) has no name for",
+        drops
+          ? "vLLM drops the tensors and runs on uninitialised scales"
+          : "vLLM stops: KeyError; without the tensors it runs on uninitialised scales",
         "store weight-only NVFP4: input_activations null, no input_global_scale")
-    case .modelOptNVFP4(hasInputScale: true):
-      EngineRefusal(
-        "\(self) needs an input_scale per expert, which vLLM's Step-3 has no name for",
+    case .modelOptNVFP4(hasInputScale: true) where !takesInputScale:
+      return EngineRefusal(
+        "\(self) needs an input_scale per expert, which \(model.title) has no name for",
         "vLLM stops: KeyError", "store W4A16_NVFP4, without input_scale")
-    case .fp8Tensor(isStatic: true), .floatChannel(isStatic: true), .floatTensor(isStatic: true):
-      EngineRefusal(
-        .expertInputScale, "\(self) needs an input_scale per expert, which vLLM's Step-3 has no name for",
+    case .fp8Tensor(isStatic: true) where !takesInputScale,
+      .floatChannel(isStatic: true) where !takesInputScale,
+      .floatTensor(isStatic: true) where !takesInputScale:
+      return EngineRefusal(
+        .expertInputScale, "\(self) needs an input_scale per expert, which \(model.title) has no name for",
         "vLLM stops: KeyError; without the tensors it runs with scales of 1",
         "quantise activations dynamically")
     case .packed(_, _, _, isReordered: true):
-      EngineRefusal(
+      return EngineRefusal(
         "experts with actorder are refused", "vLLM stops: ValueError",
         "quantise without actorder, or with actorder 'weight' or 'static'")
-    default: refusalOfLinearsByVLLM
+    default: return refusalOfLinearsByVLLM
     }
   }
 
@@ -68,7 +80,7 @@ extension EngineLayout {
     }
   }
 
-  private func refusalBySGLang(isExperts: Bool) -> EngineRefusal? {
+  private func refusalBySGLang(isExperts: Bool, _ model: EngineModel) -> EngineRefusal? {
     switch self {
     case .int8Channel(isCompressedTensors: true):
       EngineRefusal(
@@ -83,15 +95,15 @@ extension EngineLayout {
         "SGLang packs 4 or 8 bits, not \(bits)", "SGLang stops: ValueError", "quantise to 4 or 8 bits")
     case .mxfp4:
       EngineRefusal(
-        "SGLang's mxfp4 cannot be used with attention layers as Step-3 has them",
-        "SGLang stops: NotImplementedError, Mxfp4 attention layer is not implemented", Self.forBoth)
+        "SGLang's mxfp4 cannot be used with attention layers as \(model.family.name) has them",
+        "SGLang stops: NotImplementedError, Mxfp4 attention layer is not implemented", Self.forBoth(model))
     case .packedMXFP4:
       EngineRefusal(
         "SGLang has no MXFP4 experts of compressed-tensors", "SGLang stops: Unsupported FusedMoe scheme",
-        Self.forBoth)
+        Self.forBoth(model))
     case .mxfp8(scales: "weight_scale"):
       EngineRefusal(
-        "SGLang takes MXFP8 only of quant_method mxfp8", "SGLang stops: ValueError", Self.forBoth)
+        "SGLang takes MXFP8 only of quant_method mxfp8", "SGLang stops: ValueError", Self.forBoth(model))
     default: nil
     }
   }

@@ -83,6 +83,13 @@ struct EngineComponent {
     _ suffix: String, _ types: ElementType..., shapes: [[Int]], presence: Presence = .required,
     isPerMatrix: Bool = false
   ) {
+    self.init(suffix, types, shapes: shapes, presence: presence, isPerMatrix: isPerMatrix)
+  }
+
+  init(
+    _ suffix: String, _ types: [ElementType], shapes: [[Int]], presence: Presence = .required,
+    isPerMatrix: Bool = false
+  ) {
     self.suffix = suffix
     self.types = types
     self.shapes = shapes

@@ -1,4 +1,5 @@
 internal import JSON
+internal import Step3Model
 internal import TensorFormats
 
 extension EngineQuantization {
@@ -24,9 +25,10 @@ extension EngineQuantization {
 
   /// Reads a configuration as an engine does.
   static func parse(
-    _ settings: JSONValue, engine: Engine, isMultimodal: Bool, _ findings: inout FindingCollector
+    _ settings: JSONValue, _ model: EngineModel, _ findings: inout FindingCollector
   ) -> Parsed {
-    let reader = Reader(settings: settings, engine: engine, isMultimodal: isMultimodal)
+    let reader = Reader(settings: settings, model: model)
+    let engine = model.engine
     guard let method = settings["quant_method"]?.text?.lowercased() else {
       findings.add(
         .error, .quantizationConfig, file: "config.json", "quantization_config has no quant_method",
@@ -45,7 +47,7 @@ extension EngineQuantization {
       case "mxfp4":
         .success(
           EngineQuantization(
-            engine: engine, method: method, rule: .uniform(linear: .plain, experts: .mxfp4),
+            model: model, method: method, rule: .uniform(linear: .plain, experts: .mxfp4),
             ignored: reader.list([], .exact)))
       case "w8a8_int8":
         reader.uniform(
@@ -55,7 +57,7 @@ extension EngineQuantization {
       default:
         .failure(
           EngineRefusal(
-            "quant_method '\(method.printable)' is not among those that are known to load Step-3",
+            "quant_method '\(method.printable)' is not among those that are known to load \(model.family.name)",
             "\(engine.name) stops, or loads by rules that are not replayed here",
             "use fp8, compressed-tensors or modelopt"))
       }
@@ -75,12 +77,12 @@ extension EngineQuantization {
   /// Reads the keys of one method.
   private struct Reader {
     let settings: JSONValue
-    let engine: Engine
-    let isMultimodal: Bool
+    let model: EngineModel
+    var engine: Engine { model.engine }
 
     func list(_ keys: [String], _ style: ModuleList.Style) -> ModuleList {
       let texts = keys.lazy.compactMap { settings[$0]?.strings }.first { !$0.isEmpty } ?? []
-      return ModuleList(texts, style: style, engine: engine, isMultimodal: isMultimodal)
+      return ModuleList(texts, style: style, model: model)
     }
 
     func uniform(
@@ -88,7 +90,7 @@ extension EngineQuantization {
     ) -> Result<EngineQuantization, EngineRefusal> {
       .success(
         EngineQuantization(
-          engine: engine, method: method, rule: .uniform(linear: layout, experts: layout), ignored: ignored))
+          model: model, method: method, rule: .uniform(linear: layout, experts: layout), ignored: ignored))
     }
 
     func fp8(_ findings: inout FindingCollector) -> Result<EngineQuantization, EngineRefusal> {
@@ -129,7 +131,7 @@ extension EngineQuantization {
       }
       return .success(
         EngineQuantization(
-          engine: engine, method: "fp8", rule: .uniform(linear: linear, experts: experts), ignored: ignored))
+          model: model, method: "fp8", rule: .uniform(linear: linear, experts: experts), ignored: ignored))
     }
 
     func compressedTensors() -> Result<EngineQuantization, EngineRefusal> {
@@ -142,10 +144,10 @@ extension EngineQuantization {
       let format = settings["format"]?.text
       return .success(
         EngineQuantization(
-          engine: engine, method: "compressed-tensors",
+          model: model, method: "compressed-tensors",
           rule: .groups(
             groups.sorted { $0.key < $1.key }.map {
-              CompressedTensorsGroup($0.value, format: format, engine: engine, isMultimodal: isMultimodal)
+              CompressedTensorsGroup($0.value, format: format, model: model)
             }), ignored: list(["ignore"], .compressedTensors)))
     }
 
@@ -169,7 +171,7 @@ extension EngineQuantization {
         keys["exclude_modules"]?.strings ?? settings["ignore"]?.strings ?? settings["exclude_modules"]?
         .strings
         ?? []
-      let ignored = ModuleList(texts, style: .modelOpt, engine: engine, isMultimodal: isMultimodal)
+      let ignored = ModuleList(texts, style: .modelOpt, model: model)
       switch (algorithm, engine) {
       case ("FP8", _): return uniform(method, .fp8Tensor(isStatic: true), ignored)
       case ("NVFP4", .vllm): return uniform(method, .modelOptNVFP4(hasInputScale: !isWeightOnly), ignored)
@@ -180,7 +182,7 @@ extension EngineQuantization {
       default:
         return .failure(
           EngineRefusal(
-            "ModelOpt's quant_algo '\(algorithm.printable)' is not among those that are known to load Step-3",
+            "ModelOpt's quant_algo '\(algorithm.printable)' is not among those that are known to load \(model.family.name)",
             "\(engine.name) stops, or loads by rules that are not replayed here", "use NVFP4 or W4A16_NVFP4"))
       }
     }
@@ -217,7 +219,7 @@ extension EngineQuantization {
       }
       return uniform(
         "gptq", .gptq(bits: bits, group: group, isReordered: settings["desc_act"]?.isTrue ?? false),
-        ModuleList(skipped, style: .patterns, engine: engine, isMultimodal: isMultimodal))
+        ModuleList(skipped, style: .patterns, model: model))
     }
 
     func report(unreadable reason: String, _ findings: inout FindingCollector) {
@@ -227,16 +229,19 @@ extension EngineQuantization {
         remedy: "write a plain regular expression of Python's")
     }
 
-    /// An anchor in front of `model.` keeps a pattern from matching in vLLM, which puts `language_model.` there.
+    /// An anchor in front of `model.` keeps a pattern from matching where the engine puts `language_model.` there.
     func reportAnchored(_ quantization: EngineQuantization, _ findings: inout FindingCollector) {
-      guard engine == .vllm, isMultimodal, quantization.method == "compressed-tensors" else { return }
+      guard model.isMultimodal, !model.rules.languagePrefix.isEmpty,
+        quantization.method == "compressed-tensors"
+      else { return }
       for entry in quantization.ignored.entries where entry.pattern != nil {
         let pattern = entry.text.dropFirst(3).drop { $0 == "^" || $0 == "(" }
         guard pattern.hasPrefix("model") || pattern.hasPrefix("lm_head") else { continue }
         findings.add(
           .warning, .patternAnchored, file: "config.json",
           "the pattern '\(entry.text.printable)' of 'ignore' starts at the beginning of the name",
-          consequence: "vLLM's modules are called language_model.model..., so it matches none",
+          consequence:
+            "\(engine.name)'s modules are called \(model.rules.languagePrefix)model..., so it matches none",
           remedy: "begin the pattern with .*")
       }
     }

@@ -16,12 +16,14 @@ struct EngineQuantization {
     case refused(EngineRefusal)
   }
 
-  let engine: Engine
+  let model: EngineModel
   /// `quant_method`.
   let method: String
   let rule: Rule
   /// What is left unquantised.
   let ignored: ModuleList
+
+  private var engine: Engine { model.engine }
 
   /// Patterns that could not be read: what is wrong with each.
   var unreadable: [String] {
@@ -31,9 +33,7 @@ struct EngineQuantization {
 
   /// The scheme of a module.
   func resolve(_ module: EngineModule) -> Resolution {
-    // Neither engine makes a quantised layer of it: vLLM does not tell it of the configuration, and in SGLang it is no
-    // linear layer.
-    if module.kind == .lmHead { return .layout(.plain) }
+    if module.kind == .lmHead { return resolve(head: module) }
     switch ignored.contains(module) {
     case .yes: return .layout(.plain)
     case .mixed:
@@ -48,6 +48,21 @@ struct EngineQuantization {
     switch rule {
     case .uniform(let linear, let experts): return checked(module.kind == .experts ? experts : linear, module)
     case .groups(let groups): return resolve(module, in: groups)
+    }
+  }
+
+  /// Of the output projection only ModelOpt makes a quantised layer, and a group of compressed-tensors that names it, where
+  /// the class tells it of the configuration at all.
+  private func resolve(head module: EngineModule) -> Resolution {
+    guard model.rules.quantizesHead, ignored.contains(module) == .no else { return .layout(.plain) }
+    switch rule {
+    case .uniform(let linear, _):
+      return method.hasPrefix("modelopt") ? checked(linear, module) : .layout(.plain)
+    case .groups(let groups):
+      guard let group = groups.first(where: { $0.targets.contains(module) == .yes }) else {
+        return .layout(.plain)
+      }
+      return resolution(of: group, for: module)
     }
   }
 
@@ -95,7 +110,7 @@ struct EngineQuantization {
   }
 
   private func checked(_ layout: EngineLayout, _ module: EngineModule) -> Resolution {
-    if let refusal = layout.refusal(by: engine, for: module.kind) { return .refused(refusal) }
+    if let refusal = layout.refusal(by: model, for: module.kind) { return .refused(refusal) }
     return .layout(layout)
   }
 

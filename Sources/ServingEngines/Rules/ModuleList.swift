@@ -32,18 +32,18 @@ struct ModuleList {
   }
 
   let style: Style
-  let engine: Engine
-  let isMultimodal: Bool
+  let model: EngineModel
   private(set) var entries: [Entry] = []
   /// What is wrong with entries that could not be read.
   private(set) var unreadable: [String] = []
   /// What the list may take altogether, so that a hostile one does not keep anyone busy: some seconds.
   private let budget = PatternBudget(steps: 1 << 28)
 
-  init(_ texts: [String], style: Style, engine: Engine, isMultimodal: Bool) {
+  private var engine: Engine { model.engine }
+
+  init(_ texts: [String], style: Style, model: EngineModel) {
     self.style = style
-    self.engine = engine
-    self.isMultimodal = isMultimodal
+    self.model = model
     for text in texts { add(text) }
   }
 
@@ -52,17 +52,17 @@ struct ModuleList {
     case .exact where engine == .sglang:
       let base = text.hasPrefix("model.") ? String(text.dropFirst(6)) : text
       entries += [base, "model.\(base)"].map { Entry(text: $0, pattern: nil) }
-    case .exact, .parts: entries.append(Entry(text: renamed(text), pattern: nil))
+    case .exact, .parts: entries.append(Entry(text: model.renamed(text), pattern: nil))
     case .compressedTensors, .targets:
       guard text.hasPrefix("re:") else {
-        return entries.append(Entry(text: renamed(text), pattern: nil))
+        return entries.append(Entry(text: model.renamed(text), pattern: nil))
       }
       append(text) { () throws(CheckpointError) in try PythonPattern(String(text.dropFirst(3))) }
     case .modelOpt:
       // vLLM takes `module*` for the module and everything below it.
       let isTree = engine == .vllm && text.count >= 2 && text.hasSuffix("*") && !text.hasSuffix(".*")
       for text in isTree ? [String(text.dropLast()), text.dropLast() + ".*"] : [text] {
-        let name = renamed(text)
+        let name = model.renamed(text)
         guard name.contains("*") || name.contains("?") || name.contains("[") else {
           entries.append(Entry(text: name, pattern: nil))
           continue
@@ -81,14 +81,6 @@ struct ModuleList {
     }
   }
 
-  /// The entry as vLLM's vision-language model renames the published names.
-  private func renamed(_ text: String) -> String {
-    guard engine == .vllm, isMultimodal, text.hasPrefix("model.") || text.hasPrefix("lm_head.") else {
-      return text
-    }
-    return "language_model.\(text)"
-  }
-
   /// Whether the engine leaves a module as it is.
   func contains(_ module: EngineModule) -> Answer {
     do throws(CheckpointError) {
@@ -99,13 +91,18 @@ struct ModuleList {
   }
 
   private func answer(for module: EngineModule) throws(CheckpointError) -> Answer {
-    let name = module.name(in: engine, isMultimodal: isMultimodal)
+    let name = model.name(of: module)
     // vLLM's compressed-tensors asks for the first expert's projections, not for the module.
     if module.kind == .experts, style == .targets || (style == .compressedTensors && engine == .vllm) {
       return try combined(module.probes(of: name), module)
     }
+    // SGLang asks for the weights of a fused module and never for the module itself.
+    if style == .exact, engine == .sglang, module.isFused {
+      return try combined(model.memberNames(of: module), module)
+    }
     if try matches(name, module) { return .yes }
-    return engine == .sglang && module.isFused ? try combined(module.members.map(\.stem), module) : .no
+    let looksAtMembers = engine == .sglang || model.rules.knowsMembers
+    return looksAtMembers && module.isFused ? try combined(model.memberNames(of: module), module) : .no
   }
 
   private func combined(_ names: [String], _ module: EngineModule) throws(CheckpointError) -> Answer {
@@ -122,10 +119,18 @@ struct ModuleList {
   private func matches(
     _ entry: Entry, _ name: String, _ module: EngineModule
   ) throws(CheckpointError) -> Bool {
-    if let pattern = entry.pattern { return try pattern.matchesStart(of: name) }
+    if let pattern = entry.pattern {
+      if try pattern.matchesStart(of: name) { return true }
+      // SGLang's ModelOpt also looks at the name inside the vision-language model.
+      let outer = "language_model."
+      guard style == .modelOpt, engine == .sglang, name.hasPrefix(outer) else { return false }
+      return try pattern.matchesStart(of: String(name.dropFirst(outer.count)))
+    }
     return switch style {
     case .exact where engine == .vllm && module.kind == .experts:
       entry.text.contains("experts") && entry.text.contains(name)
+    // SGLang takes an entry for the module of that name and all below it, wherever in the name it stands between dots.
+    case .exact where engine == .sglang: ".\(name).".contains(".\(entry.text).")
     case .exact, .targets: entry.text == name
     // SGLang looks for plain entries anywhere in the name, whatever their case.
     case .compressedTensors:

@@ -60,6 +60,34 @@ package enum EngineModules {
     return fusion.map { (module[..<dot], name, $0) }
   }
 
+  /// The modules that engines make of a weight of the vision side where they would quantise that too; none for models in
+  /// which they do not.
+  static func visionModules(_ weight: WrittenWeight, of model: ModelDescription?) -> [String] {
+    guard weight.rank == 2, let name = model?.tensor(published: weight.publishedName),
+      let row = model?.row(of: name), row.isVision, !row.engineNames.isEmpty
+    else { return [] }
+    let own = module(of: weight.publishedName)
+    let layer = (own ?? weight.publishedName).dropLast(row.publishedName.count)
+    return [own].compactMap { $0 } + row.engineNames.map { layer + $0 }
+  }
+
+  /// What vLLM calls a module of a layer that predicts further tokens: it keeps the layer's own modules apart from what
+  /// such a layer has beside them.
+  ///
+  /// Sources: vLLM 0.33, `step3p5_mtp.py`; SGLang 0.5.23, `step3p5_mtp.py`.
+  package static func predicting(_ module: String, layer: Int) -> String {
+    let prefix = "model.layers.\(layer)."
+    guard module.hasPrefix(prefix) else { return module }
+    let rest = module.dropFirst(prefix.count)
+    return rest == "transformer.shared_head.output"
+      ? "\(prefix)shared_head.head" : rest == "eh_proj" ? module : "\(prefix)mtp_block.\(rest)"
+  }
+
+  /// The same as regular expressions for all of them.
+  package static let predictingPatterns = [
+    #"re:.*mtp_block\..*"#, #"re:.*shared_head\..*"#, #"re:.*eh_proj$"#,
+  ]
+
   /// Whether engines make a linear layer of a weight that they would quantise. The family's routers, embedding and vision
   /// side are never quantised; of an unknown model that is not known.
   package static func isLinear(_ weight: WrittenWeight, ofKnownModel isKnown: Bool) -> Bool {

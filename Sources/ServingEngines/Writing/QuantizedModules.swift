@@ -98,9 +98,15 @@ package struct QuantizedModules {
   /// prefix before them.
   var plainNames: [String] {
     var modules: Set<String> = []
-    for (module, _) in plain {
+    for (module, weight) in plain {
       modules.insert(module)
-      if let fused = EngineModules.fused(module) { modules.formUnion(fused) }
+      let fused = EngineModules.fused(module) ?? []
+      modules.formUnion(fused)
+      guard weight.predicts, let layer = weight.layer else { continue }
+      modules.formUnion(([module] + fused).map { EngineModules.predicting($0, layer: layer) })
+    }
+    for weight in weights where weight.scheme == nil {
+      modules.formUnion(EngineModules.visionModules(weight, of: model))
     }
     return modules.sorted { $0.precedesBytewise($1) }
   }
@@ -111,6 +117,7 @@ package struct QuantizedModules {
     guard let model else { return plainNames }
     var patterns = [Step3Module.lmHead, .tokenEmbedding].compactMap { model[$0]?.publishedName }
     patterns += model.visionPrefixes.map { "re:.*\($0).*" }
+    if plain.contains(where: \.weight.predicts) { patterns += EngineModules.predictingPatterns }
     if let router = model[.router] { patterns.append("re:.*\(Self.escaped(router.publishedName))$") }
     for role in [TensorRole.attention, .sharedExpert, .denseFFN, .routedExperts] {
       let members = weights.filter {

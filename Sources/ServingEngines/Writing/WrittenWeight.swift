@@ -15,13 +15,15 @@ package struct WrittenWeight {
   package let rank: Int
   /// Whether the outermost dimension counts experts.
   package let isExpertStack: Bool
+  /// Whether it is in a layer that predicts further tokens.
+  package let predicts: Bool
   /// The scheme; `nil` for plain values.
   package let scheme: StoredScheme?
 
   /// Describes a weight.
   package init(
     name: String, publishedName: String, role: TensorRole, layer: Int?, rank: Int, isExpertStack: Bool,
-    scheme: StoredScheme?
+    predicts: Bool, scheme: StoredScheme?
   ) {
     self.name = name
     self.publishedName = publishedName
@@ -29,6 +31,7 @@ package struct WrittenWeight {
     self.layer = layer
     self.rank = rank
     self.isExpertStack = isExpertStack
+    self.predicts = predicts
     self.scheme = scheme
   }
 }

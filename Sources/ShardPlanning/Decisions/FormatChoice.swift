@@ -193,7 +193,8 @@ extension FormatChoice {
       role: source.role, layer: source.layer, layerCount: layerCount, shape: placed.shape,
       sourceType: source.elementType, sourceScheme: source.scheme, sourceContainer: sourceContainer,
       isExpertStack: source.isExpertStack, expertCount: expertCount, hasTiedEmbedding: hasTiedEmbedding,
-      publishedType: source.publishedType, isHalfConvolution: source.isHalfConvolution)
+      publishedType: source.publishedType, isHalfConvolution: source.isHalfConvolution,
+      isLinear: source.isLinear)
   }
 
   /// The name under which the importance matrix has something about a tensor.

@@ -7,7 +7,7 @@ internal import TensorFormats
 
 extension OutputPart {
   private static let quantizationKey = "quantization_config"
-  private static let textKey = "text_config"
+  static let textKey = "text_config"
 
   /// The part's `config.json`: the source's, changed only where the output differs from it, or where engines could
   /// not read it.
@@ -88,7 +88,11 @@ extension OutputPart {
   private func amend(_ text: inout ConfigurationText) throws(CheckpointError) -> [ShardPlan.Amendment] {
     guard request.format == .safetensors else { return [] }
     var amendments: [ShardPlan.Amendment] = []
-    if let step3 = model.step3, step3.family == .step3 { amendments += try amendLayers(&text, step3) }
+    switch model.step3 {
+    case let step3? where step3.family == .step3: amendments += try amendLayers(&text, step3)
+    case let step3? where step3.family == .step5: amendments += try amendPreview(&text, step3)
+    default: break
+    }
     if let type = changedType {
       amendments += Self.amendType(&text, type, at: "")
       for key in Self.languageKeys {
@@ -167,7 +171,8 @@ extension PlacedTensor {
   fileprivate var written: WrittenWeight {
     WrittenWeight(
       name: source.name, publishedName: source.safetensorsName, role: source.role, layer: source.layer,
-      rank: shape.rank, isExpertStack: source.isExpertStack, scheme: scheme)
+      rank: shape.rank, isExpertStack: source.isExpertStack, predicts: source.predicts,
+      scheme: scheme)
   }
 }
 

@@ -33,6 +33,10 @@ struct SourceTensor {
   var publishedType: ElementType?
   /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
   var isHalfConvolution = false
+  /// Whether engines make a layer of it that they would take in a scheme; every matrix of an unknown model may be one.
+  var isLinear = true
+  /// Whether it is in a layer that predicts further tokens.
+  var predicts = false
   /// Where in the source it belongs, if it is not read from there as it is; `nil` for where it is read.
   var place: Checkpoint.Derivation.LastOrigin?
 

@@ -103,7 +103,7 @@ struct SourceModel {
     let own = shape == piece.stored.shape ? codes.name : name
     let derivation = checkpoint.files[codes.file].derivations.first { $0.name == codes.name }
     let decoded = derivation.flatMap { $0.operation.hasPrefix("decoded") ? $0.operation : nil }
-    guard let model = step3?.family.model, let known = model.tensor(published: name) else {
+    guard let step3, case let model = step3.family.model, let known = model.tensor(published: name) else {
       let description = TensorDescription(name: name)
       return SourceTensor(
         name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: description.role,
@@ -121,6 +121,7 @@ struct SourceModel {
       isExpertStack: row.expertAxis != nil,
       tensorParallelAxis: row.tensorParallelAxis, decoded: decoded, publishedType: row.elementType,
       isHalfConvolution: row.isVision && model.family != .step3,
+      isLinear: step3.isLinear(known), predicts: step3.predicts(known),
       place: row.offset != 0 || known.module == .rotaryFactors ? derivation?.lastOrigin : nil)
   }
 }

@@ -36,6 +36,9 @@ extension ModelDescription {
   /// Names and shapes: transformers (`conversion_mapping.py`) and headers of the published files. GGUF names: llama.cpp's
   /// `clip` with the projector `step3vl` (`conversion/step3.py`). Queries, keys and values are bare parameters there, so
   /// that their bias is a module of its own.
+  ///
+  /// Engines make linear layers of them that a list has to name, or they are quantised: vLLM 0.33 (`step_vl.py`), SGLang
+  /// 0.5.23 (`step3_vl_10b.py`).
   static let perception: [Module] = [
     .vision(.patchEmbedding, "vision_model.conv1", "v.patch_embd") {
       [$0.hiddenSize, $0.channelCount, $0.patchSize, $0.patchSize]
@@ -45,21 +48,27 @@ extension ModelDescription {
     ) { [$0.positionCount, $0.hiddenSize] },
     .vision(.visionInputNorm, "vision_model.ln_pre", "v.pre_ln", hasBias: true) { [$0.hiddenSize] },
     .vision(.visionNorm1, "ln_1", "ln1", .visionLayer, hasBias: true) { [$0.hiddenSize] },
-    .vision(.visionQKV, "attn.in_proj_weight", "attn_qkv.weight", .visionLayer, suffix: .none) {
+    .vision(
+      .visionQKV, "attn.in_proj_weight", "attn_qkv.weight", .visionLayer, suffix: .none,
+      engineNames: ["attn.qkv_proj"]
+    ) {
       [3 * $0.hiddenSize, $0.hiddenSize]
     },
     .vision(.visionQKVBias, "attn.in_proj_bias", "attn_qkv.bias", .visionLayer, suffix: .none) {
       [3 * $0.hiddenSize]
     },
-    .vision(.visionOutput, "attn.out_proj", "attn_out", .visionLayer, hasBias: true) {
+    .vision(
+      .visionOutput, "attn.out_proj", "attn_out", .visionLayer, hasBias: true,
+      engineNames: ["attn.out_proj", "attn.proj"]
+    ) {
       [$0.hiddenSize, $0.hiddenSize]
     },
     .vision(.layerScale1, "ls_1.gamma", "ls1.weight", .visionLayer, suffix: .none) { [$0.hiddenSize] },
     .vision(.visionNorm2, "ln_2", "ln2", .visionLayer, hasBias: true) { [$0.hiddenSize] },
-    .vision(.visionFC1, "mlp.c_fc", "ffn_up", .visionLayer, hasBias: true) {
+    .vision(.visionFC1, "mlp.c_fc", "ffn_up", .visionLayer, hasBias: true, engineNames: ["mlp.fc1"]) {
       [$0.intermediateSize, $0.hiddenSize]
     },
-    .vision(.visionFC2, "mlp.c_proj", "ffn_down", .visionLayer, hasBias: true) {
+    .vision(.visionFC2, "mlp.c_proj", "ffn_down", .visionLayer, hasBias: true, engineNames: ["mlp.fc2"]) {
       [$0.hiddenSize, $0.intermediateSize]
     },
     .vision(.layerScale2, "ls_2.gamma", "ls2.weight", .visionLayer, suffix: .none) { [$0.hiddenSize] },
@@ -69,6 +78,6 @@ extension ModelDescription {
     .vision(.downsampler2, "vision_model.vit_downsampler2", "mm.1", role: .projector, hasBias: true) {
       [2 * $0.outputSize, $0.outputSize, 3, 3]
     },
-    .visionProjector,
+    .visionProjector(engineNames: ["vit_large_projector"]),
   ]
 }

@@ -61,28 +61,31 @@ extension ModelDescription.Module {
   }
 
   /// What joins the vision side to the text.
-  static let visionProjector = Self(
-    module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
-    role: .projector, side: .vision,
-    tensors: [
-      (
-        .weight,
-        { configuration, _ in
-          configuration.vision.map { [configuration.text.hiddenSize, 2 * $0.outputSize] }
-        }
-      ),
-      (
-        .bias,
-        { configuration, _ in
-          configuration.vision?.projectorBias == true ? [configuration.text.hiddenSize] : nil
-        }
-      ),
-    ])
+  static func visionProjector(engineNames: [String] = []) -> Self {
+    Self(
+      module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
+      role: .projector, side: .vision,
+      tensors: [
+        (
+          .weight,
+          { configuration, _ in
+            configuration.vision.map { [configuration.text.hiddenSize, 2 * $0.outputSize] }
+          }
+        ),
+        (
+          .bias,
+          { configuration, _ in
+            configuration.vision?.projectorBias == true ? [configuration.text.hiddenSize] : nil
+          }
+        ),
+      ], engineNames: engineNames)
+  }
 
   /// A module of the vision side, whose bias has an element for each row.
   static func vision(
     _ module: Step3Module, _ published: String, _ gguf: String, _ scope: ModelDescription.Scope = .global,
     role: TensorRole = .vision, suffix: Step3TensorName.Suffix = .weight, hasBias: Bool = false,
+    engineNames: [String] = [],
     _ shape: @escaping @Sendable (Vision) -> [Int]
   ) -> Self {
     var tensors: [(suffix: Step3TensorName.Suffix, shape: ModelDescription.Shape)] = [
@@ -93,6 +96,6 @@ extension ModelDescription.Module {
     }
     return Self(
       module: module, scope: scope, publishedName: published, ggufName: gguf, role: role, side: .vision,
-      tensors: tensors)
+      tensors: tensors, engineNames: engineNames)
   }
 }

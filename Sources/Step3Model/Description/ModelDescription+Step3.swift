@@ -127,6 +127,6 @@ extension ModelDescription {
     .vision(.downsampler2, "vit_downsampler2", "mm.down.2", hasBias: true) {
       [2 * $0.outputSize, $0.outputSize, 3, 3]
     },
-    .visionProjector,
+    .visionProjector(),
   ]
 }

@@ -72,7 +72,7 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   ///   - ggufArchitecture: Its `general.architecture`.
   ///   - projector: What the vision side's file beside it says of its projector: that tells what a language model which
   ///     others have too belongs to.
-  init?(ggufArchitecture: String?, projector: String?) {
+  package init?(ggufArchitecture: String?, projector: String?) {
     switch (ggufArchitecture, projector) {
     case ("step3", _): self = .step3
     case ("step35", Self.perceptionProjector): self = .step3p7
