@@ -1,5 +1,6 @@
 # make demo    set up, build, and run the main job on Fixtures/
-# make test    set up and run every test: Swift, interop with other people's packages, half a minute of fuzzing each
+# make test    set up and run every test: Swift, interop with other people's packages, faults, half a minute of fuzzing each
+# make torture every fault that make test samples: each call of the system, 1000 kills; hours
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make manual  write the man pages anew from the tools' own help
@@ -16,7 +17,7 @@ MANUAL_DATE ?= 2026-11-23
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
-.PHONY: all setup build demo test unit hub-server interop fuzz-briefly fuzz bench manual format lint clean
+.PHONY: all setup build demo test unit hub-server interop faults torture fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -29,7 +30,7 @@ build: setup
 demo: build hub-server $(VENV)/ready
 	Tests/Demo/run.sh
 
-test: unit interop fuzz-briefly
+test: unit interop faults fuzz-briefly
 
 unit: setup hub-server
 	swift build $(SWIFT_FLAGS) --build-tests
@@ -50,6 +51,14 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 
 interop: build hub-server $(VENV)/ready
 	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
+
+# Calls of the system that fail, full disks, sources that change: a sample of what torture tries.
+faults: build $(VENV)/ready
+	$(VENV)/bin/python -m pytest -q Tests/Faults
+
+torture: unit $(VENV)/ready
+	STEP3_FAULTS=all $(VENV)/bin/python -m pytest -q -s Tests/Faults
+	STEP3_KILLS=500 swift test $(SWIFT_FLAGS) --skip-build --filter '^ConversionTests.(KillTests|OverwriteKillTests)/killed\(\)'
 
 fuzz-briefly: setup
 	for target in FuzzSafetensors FuzzIndex FuzzJSON FuzzGGUF FuzzArchive; do Tests/Fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done

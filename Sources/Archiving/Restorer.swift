@@ -18,8 +18,8 @@ public struct Restorer: Sendable {
   /// - Throws: `.notFound` if there is none, `.unfinished` if it is not complete, `.malformed` or `.unsupported` if its
   ///   manifest cannot be read.
   public init(_ path: String, options: ArchivingOptions) throws(CheckpointError) {
-    if FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
-      FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
+    if try FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
+      try FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
     {
       throw CheckpointError(
         .unfinished, "this is the unfinished output of an interrupted command", path: path,

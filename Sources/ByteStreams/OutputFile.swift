@@ -68,7 +68,7 @@ public final class OutputFile: Sendable {
     _ path: String, byteCount: Int, reopening: Bool = false, largeFrom: Int
   ) throws(CheckpointError) {
     let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL)
-    let descriptor = unsafe open(path, flags, 0o644)
+    let descriptor = opened { unsafe open(path, flags, 0o644) }
     guard descriptor >= 0 else { throw creationError(errno, "cannot be created", path: path) }
     try self.init(descriptor, path: path, byteCount: byteCount, largeFrom: largeFrom, meter: nil)
   }
@@ -99,23 +99,14 @@ public final class OutputFile: Sendable {
   private init(
     _ descriptor: CInt, path: String, byteCount: Int, reserving: Bool = true, largeFrom: Int, meter: Meter?
   ) throws(CheckpointError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
-    else {
-      close(descriptor)
-      throw CheckpointError(
-        .cannotCreate, "is not a regular file with this name alone", path: path,
-        remedy: "remove it, or choose another output")
-    }
+    _ = try ownStatus(of: descriptor, path: path)
     let failure =
-      reserving
-      ? cfs_reserve(descriptor, Int64(byteCount))
-      : ftruncate(descriptor, off_t(byteCount)) == 0 ? 0 : errno
+      reserving ? cfs_reserve(descriptor, Int64(byteCount)) : cfs_set_length(descriptor, Int64(byteCount))
     guard failure == 0 else {
       close(descriptor)
       throw CheckpointError(
         .inputOutput, "\(byteCount) bytes cannot be reserved: \(systemMessage(failure))", path: path,
-        remedy: failure == ENOSPC ? "free some space and run the command again" : nil)
+        remedy: remedy(for: failure))
     }
     self.path = path
     self.byteCount = byteCount
@@ -174,10 +165,11 @@ public final class OutputFile: Sendable {
           off_t(offset + done))
         if count > 0 {
           done += count
-        } else if count == 0 || errno != EINTR {
-          failure = CheckpointError(
-            .inputOutput, "writing failed: \(systemMessage(errno))", path: path, offset: offset + done,
-            remedy: errno == ENOSPC ? "free some space and run the command again" : nil)
+          continue
+        }
+        let code = count == 0 ? ENOSPC : errno
+        guard code == EINTR else {
+          failure = writingError(code, path: path, offset: offset + done)
           return
         }
       }
@@ -211,8 +203,9 @@ public final class OutputFile: Sendable {
   /// - Throws: `.inputOutput`.
   public func giveUpSpace() throws(CheckpointError) {
     guard let descriptor else { return }
-    guard ftruncate(descriptor, 0) == 0 else {
-      throw CheckpointError(.inputOutput, "cannot be cut: \(systemMessage(errno))", path: path)
+    let failure = cfs_set_length(descriptor, 0)
+    guard failure == 0 else {
+      throw CheckpointError(.inputOutput, "cannot be cut: \(systemMessage(failure))", path: path)
     }
   }
 

@@ -28,8 +28,11 @@ struct OutputOpening {
   }
 
   /// Whether a complete output in a directory is what is asked for.
-  func isAnswered(by manifest: Manifest, in directory: HeldDirectory) -> Bool {
-    manifest.plan.answers(plan) && directory.holdsFile(ArchiveManifest.fileName) == options.archive
+  ///
+  /// - Throws: `.inputOutput`.
+  func isAnswered(by manifest: Manifest, in directory: HeldDirectory) throws(CheckpointError) -> Bool {
+    let isArchive = try directory.holdsFile(ArchiveManifest.fileName)
+    return manifest.plan.answers(plan) && isArchive == options.archive
   }
 
   enum Result {
@@ -65,7 +68,7 @@ struct OutputOpening {
   /// Whether a conversion has been begun in a directory, so that it can go on.
   static func isBegun(_ path: String) -> Bool {
     [OutputMarkers.journal, joinPath(OutputReplacement.newName, OutputMarkers.journal)]
-      .contains(where: DirectoryStore(path).isTaken)
+      .contains { (try? DirectoryStore(path).isTaken($0)) ?? false }
   }
 
   /// - Throws: `.cannotCreate` if something is in the way, the source included, or another process is writing here;
@@ -95,7 +98,8 @@ struct OutputOpening {
     let (place, _) = try checkedPlace(path)
     guard let there = place.directory else { return false }
     guard options.resume || options.overwrite else { throw Self.exists(there) }
-    return options.resume && DirectoryStore(path).isTaken(OutputMarkers.manifest)
+    let isComplete = try DirectoryStore(path).isTaken(OutputMarkers.manifest)
+    return options.resume && isComplete
   }
 
   /// Looks at OUTPUT and touches nothing.
@@ -108,7 +112,7 @@ struct OutputOpening {
         .invalidRequest, "two files of this output would have one name, or a name that marks directories",
         path: path, remedy: "rename the file in the source")
     }
-    let overlap = SourceOverlap(checkpoint, plan)
+    let overlap = try SourceOverlap(checkpoint, plan)
     try overlap.check(place)
     return (place, overlap)
   }
@@ -153,7 +157,7 @@ struct OutputOpening {
   private static func archivedFiles(
     in output: HeldDirectory
   ) throws(CheckpointError) -> [String: ArchiveManifest.File] {
-    guard output.holdsFile(ArchiveManifest.fileName) else { return [:] }
+    guard try output.holdsFile(ArchiveManifest.fileName) else { return [:] }
     let manifest: ArchiveManifest
     do throws(CheckpointError) {
       manifest = try ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: output))
@@ -216,7 +220,7 @@ extension OutputOpening {
         try replacement.exchange(with: new)
         return try finished(output, new, isReplaced: true)
       }
-      if replacement.isClearing { try replacement.clear() }
+      if try replacement.isClearing() { try replacement.clear() }
       try listing.checkWay(
         in: output, over: [OutputMarkers.journal, OutputMarkers.journal + temporarySuffix],
         Set(listing.parts))
@@ -231,14 +235,14 @@ extension OutputOpening {
         remedy: "remove the directory yourself, or choose another output")
     }
     // Each share holds its own.
-    for name in old.shareJournals where output.holdsFile(name) { _ = try AppendFile(name, in: output) }
+    for name in old.shareJournals where try output.holdsFile(name) { _ = try AppendFile(name, in: output) }
     try listing.checkWay(in: output, over: Set(ours), Set(old.parts))
     let freed = output.bytes(of: ours)
     try checkRoom(for: neededBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
     tell(try old.strangers(in: output, ours: ours), output)
     // The journal goes last, by being replaced: until then it says what remains to be removed.
     try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
-    for part in old.parts.reversed() where (try? output.entry(part))??.kind == .directory {
+    for part in old.parts.reversed() where try output.standing(at: part)?.kind == .directory {
       try output.removeDirectoryIfEmpty(part)
     }
     return try writing(output, try begin(in: output, replacing: journal))
@@ -263,12 +267,12 @@ extension OutputOpening {
     let replacement = OutputReplacement(output: output)
     // What a crash right before the end of an earlier exchange left.
     try replacement.tidy(OutputListing(manifest.plan, in: output))
-    let isWanted = isAnswered(by: manifest, in: output)
+    let isWanted = try isAnswered(by: manifest, in: output)
     if isReplaced, isWanted { return .complete(manifest) }
     if options.overwrite { return try replace(manifest, replacement) }
     if let new = try replacement.begun() {
       if let completed = try replacement.completed() {
-        if isAnswered(by: completed, in: new) { return try exchange(manifest, with: completed, replacement) }
+        if try isAnswered(by: completed, in: new) { return try exchange(manifest, with: completed, replacement) }
       } else if try new.entry(OutputMarkers.journal) != nil {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)
@@ -291,10 +295,10 @@ extension OutputOpening {
     _ old: Manifest, _ replacement: OutputReplacement
   ) throws(CheckpointError) -> Result {
     let output = replacement.output
-    let outgoing = OutputListing(old.plan, in: output)
+    let outgoing = try OutputListing(old.plan, in: output)
     try checkWay(over: outgoing, in: output)
     if let new = try replacement.begun() {
-      if let completed = try replacement.completed(), isAnswered(by: completed, in: new) {
+      if let completed = try replacement.completed(), try isAnswered(by: completed, in: new) {
         return try exchange(old, with: completed, replacement)
       }
       let contents = try? JournalContents(in: new)
@@ -355,7 +359,9 @@ extension OutputOpening {
   ///
   /// - Throws: `.inputOutput`; OUTPUT then says that it is unfinished.
   func finish(_ output: HeldDirectory, with manifest: Manifest) throws(CheckpointError) {
-    if let old = try? Manifest.read(in: output) {
+    // It has moved already where an exchange goes on.
+    if try output.holdsFile(OutputMarkers.manifest) {
+      let old = try Manifest.read(in: output)
       tell(try OutputListing(old.plan, in: output).strangers(in: output), output)
     }
     try OutputReplacement(output: output).exchange(with: manifest)

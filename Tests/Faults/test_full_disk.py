@@ -1,0 +1,95 @@
+"""A file system that is full: what is left does not look finished, and the same command goes on when there is room."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import scenarios
+from built_tools import TOOLS
+from full_disk import digests
+from injection import contents
+
+RUNS = {
+    "conversion": [scenarios.TINY, "output", *scenarios.GGUF],
+    "partition": [scenarios.TINY, "output", *scenarios.PARTITION],
+    "to archive": [scenarios.TINY, "output", *scenarios.ARCHIVE],
+    "archive": ["archive", scenarios.TINY, "output", *scenarios.TWO],
+}
+
+
+def can_mount():
+    return sys.platform == "linux" and os.geteuid() == 0 and subprocess.run(
+        ["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting takes root on Linux")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_disk_filled_to_the_last_page(tools, tmp_path, held, name):
+    command = [str(word) for word in RUNS[name]]
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    assert tools.run("step3-convert", *command, cwd=reference).returncode == 0
+    expected = digests(reference / "output")
+    needed = sum(path.stat().st_size for path in (reference / "output").iterdir() if path.is_file())
+    torture = os.environ.get("STEP3_FAULTS") == "all"
+    # Nothing, some of it, and around where the last pages go: journals, documents, the manifest.
+    steps = 64 if torture else 6
+    amounts = {needed * step // steps for step in range(steps)} | {0, 4096, 8192, 65536}
+    amounts |= {needed + offset * (4096 if torture else 20480) for offset in range(-4, 60 if torture else 10)}
+    cases = [[amount, command, [*command, "--resume"]] for amount in sorted(amounts) if amount >= 0]
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    result = subprocess.run(
+        ["unshare", "-m", sys.executable, str(pathlib.Path(__file__).with_name("full_disk.py")), "64m",
+         str(TOOLS / "step3-convert"), str(directory)],
+        input=json.dumps(cases), capture_output=True, text=True, check=True, timeout=900)
+    failed = 0
+    for case in json.loads(result.stdout):
+        first, left = case["first"], f"{case['left']} bytes left: {case['first']['errors'][-300:]}"
+        assert first["status"] in (0, 74), f"{first['status']}, {left}"
+        assert (first["status"] == 0) == (case["between"] == expected), left
+        if first["status"] == 74:
+            failed += 1
+            assert "No space left" in first["errors"] or "are free" in first["errors"], left
+            between = case["between"]
+            assert not between or any(key.endswith("step3-convert.journal") for key in between), left
+            assert "manifest.json" not in between, left
+        assert case["second"]["status"] == 0, f"{left}\n{case['second']['errors']}"
+        assert case["end"] == expected, left
+    assert failed > len(cases) / 3
+    held(f"a full file system: {name}", failed, failed, "filled to the page, then freed and resumed")
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("limit", [0, 1 << 16, 3 << 20])
+@pytest.mark.parametrize("ignoring", [False, True])
+def test_files_may_not_grow(tools, tmp_path, name, limit, ignoring):
+    """`ulimit -f`, with and without the signal that usually ends a process then."""
+
+    def bound():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN if ignoring else signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [str(TOOLS / "step3-convert"), *map(str, RUNS[name])]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, preexec_fn=bound)
+    if name == "archive" and result.returncode == 0:
+        # Its files are smaller.
+        assert limit == 3 << 20
+        return
+    assert result.returncode == 74, result.stderr
+    assert "File too large" in result.stderr and "ulimit -f" in result.stderr
+    assert not (tmp_path / "output" / "manifest.json").exists()
+    assert not (tmp_path / "output" / "archive.json").exists()
+    again = tools.run("step3-convert", *command[1:], "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    assert tools.run("step3-convert", *command[1:], cwd=reference).returncode == 0
+    assert contents(tmp_path / "output") == contents(reference / "output")
