@@ -56,6 +56,9 @@ import Testing
     try FileSystem.removeFile(path + "/b")
     try FileSystem.removeFile(path + "/b")
     try #expect(FileSystem.kind(of: path + "/b") == nil)
+    // Names that nothing can have.
+    try #expect(FileSystem.kind(of: String(repeating: "a", count: 5000)) == nil)
+    try #expect(FileSystem.kind(of: path + "/no/such") == nil && !FileSystem.isTaken(path + "/no/such"))
     #expect((FileSystem.freeSpace(at: path) ?? 0) > 0)
   }
 

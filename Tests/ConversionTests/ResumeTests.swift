@@ -184,6 +184,17 @@ import Testing
     try await interrupt(lax, source: copy, after: 3)
     let back = await resumeFails(strict, source: copy)
     #expect(back?.code == .invalidRequest && back?.message.contains("--allow-nonfinite") == true)
+    // Nor is it begun afresh only to end at the same weight: what is there stays.
+    let before = try fingerprints(of: output)
+    let afresh = await resumeFails(
+      strict, source: copy, options: ConversionOptions(threads: 2, overwrite: true))
+    #expect(afresh?.code == .invalidRequest && afresh?.message.contains("--allow-nonfinite") == true)
+    #expect(try fingerprints(of: output) == before)
+    var other = strict
+    other.recipe = "F16"
+    let another = await resumeFails(
+      other, source: copy, options: ConversionOptions(threads: 2, overwrite: true))
+    #expect(another?.code == .nonFinite)
     (strict, lax) = (quantized, quantized)
     lax.allowNonFinite = true
     try FileManager.default.removeItem(atPath: output)

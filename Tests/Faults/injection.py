@@ -124,4 +124,5 @@ def finished(directory):
     """The files that count once an output is finished."""
     return {
         name: data for name, data in contents(directory).items()
-        if not name.startswith(".step3-convert.") and not name.endswith("step3-convert.journal")}
+        if not name.startswith(".step3-convert.")
+        and not name.endswith(("step3-convert.journal", "step3-convert.journal.writing"))}

@@ -93,3 +93,23 @@ def test_files_may_not_grow(tools, tmp_path, name, limit, ignoring):
     reference.mkdir()
     assert tools.run("step3-convert", *command[1:], cwd=reference).returncode == 0
     assert contents(tmp_path / "output") == contents(reference / "output")
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting takes root on Linux")
+def test_nothing_is_removed_for_what_would_fail(tools, tmp_path):
+    """Where there is no room for both, the old output goes first: not for a conversion that is known to want a permission."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    script = f"""
+      set -e; mount -t tmpfs -o size=14m none {directory}; cd {directory}
+      run() {{ {TOOLS / "step3-convert"} {scenarios.TINY} output --to gguf --progress none "$@"; }}
+      run --quantize Q8_0 --allow-nonfinite >/dev/null; cp -r output {tmp_path}/copy
+      set +e
+      run --quantize Q8_0 --max-shard-size 2MB --overwrite 2>{tmp_path}/said; echo $? >{tmp_path}/status
+      diff -r output {tmp_path}/copy >{tmp_path}/difference; echo $? >>{tmp_path}/status
+      run --quantize Q8_0 --max-shard-size 2MB --overwrite --allow-nonfinite 2>{tmp_path}/replaced; echo $? >>{tmp_path}/status
+    """
+    subprocess.run(["unshare", "-m", "sh", "-c", script], check=True, timeout=120)
+    said = (tmp_path / "said").read_text()
+    assert "--allow-nonfinite" in said and (tmp_path / "status").read_text().split() == ["64", "0", "0"], said
+    assert "which is removed first" in (tmp_path / "replaced").read_text()

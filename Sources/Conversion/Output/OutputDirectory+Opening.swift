@@ -174,9 +174,7 @@ extension OutputDirectory {
       reading: contents.identity ?? [], expecting: plan.tool, path: root.path)
     try begun.check(against: identity, path: root.path)
     if contents.letsNonFiniteThrough, !identity.allowsNonFinite {
-      throw CheckpointError(
-        .invalidRequest, "went on with --allow-nonfinite, which is not given now", path: root.path,
-        remedy: "give it again, or start afresh with --overwrite")
+      throw JournalIdentity.lostPermission(root.path)
     }
     return begun
   }

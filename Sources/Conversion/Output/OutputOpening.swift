@@ -213,7 +213,7 @@ extension OutputOpening {
   private func unfinished(_ output: HeldDirectory) throws(CheckpointError) -> Result {
     let journal = try AppendFile(OutputMarkers.journal, in: output)
     let replacement = OutputReplacement(output: output)
-    let contents = try? JournalContents(in: output)
+    let contents = try journalContents(in: output)
     if contents.map({ $0.identity == nil }) ?? false {
       // Marked only: two outputs were being exchanged, or an old one was being removed to make room.
       if let new = try replacement.completed() {
@@ -229,6 +229,7 @@ extension OutputOpening {
     guard options.overwrite else {
       return try writing(output, try reopen(in: output, journal, try JournalContents(in: output)))
     }
+    try checkPolicy(of: contents, path: output.path)
     guard let (old, ours) = try JournalContents.ours(in: output) else {
       throw CheckpointError(
         .cannotCreate, "the journal is damaged where it says what was written here", path: journal.path,
@@ -246,6 +247,31 @@ extension OutputOpening {
       try output.removeDirectoryIfEmpty(part)
     }
     return try writing(output, try begin(in: output, replacing: journal))
+  }
+
+  /// What a journal says; `nil` if it makes no sense.
+  ///
+  /// - Throws: `.inputOutput`.
+  private func journalContents(in directory: HeldDirectory) throws(CheckpointError) -> JournalContents? {
+    do throws(CheckpointError) {
+      return try JournalContents(in: directory)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      return nil
+    }
+  }
+
+  /// Checks, before anything is removed, that the same conversion did not need a permission before that is not given now:
+  /// what it was given for would stop this one as well.
+  ///
+  /// - Throws: `.invalidRequest`.
+  private func checkPolicy(of contents: JournalContents?, path: String) throws(CheckpointError) {
+    guard let contents, !identity.allowsNonFinite,
+      let begun = try? JournalIdentity(reading: contents.identity ?? [], expecting: plan.tool, path: path),
+      begun.allowsNonFinite || contents.letsNonFiniteThrough,
+      (try? begun.check(against: identity.allowingNonFinite, path: path)) != nil
+    else { return }
+    throw JournalIdentity.lostPermission(path)
   }
 
   private func tell(_ strangers: [String], _ output: HeldDirectory) {
@@ -301,7 +327,7 @@ extension OutputOpening {
       if let completed = try replacement.completed(), try isAnswered(by: completed, in: new) {
         return try exchange(old, with: completed, replacement)
       }
-      let contents = try? JournalContents(in: new)
+      let contents = try journalContents(in: new)
       if let contents, (try? directory(new).check(contents, against: identity)) != nil {
         return try goOn(in: new, old, replacement)
       }
@@ -314,6 +340,9 @@ extension OutputOpening {
       warn(
         "\(output.path): \(needed) bytes are needed and \(free) are free: there is no room for the new output "
           + "beside the old one, which is removed first")
+      if old.plan.request.allowNonFinite, !plan.request.allowNonFinite, old.plan.source == plan.source {
+        throw JournalIdentity.lostPermission(output.path)
+      }
       tell(try outgoing.strangers(in: output), output)
       try replacement.clear()
       let journal = try AppendFile(OutputMarkers.journal, in: output)
