@@ -15,7 +15,9 @@ public struct CompressedFilesStore: ByteStore {
   public init?(_ base: any ByteStore) throws(CheckpointError) {
     var stored: [String: String] = [:]
     for name in try base.names() {
-      guard let plain = Self.plain(name), try !base.isTaken(plain), try base.kind(of: name) == .file else { continue }
+      guard let plain = Self.plain(name), try !base.isTaken(plain), try base.kind(of: name) == .file else {
+        continue
+      }
       stored[plain] = name
     }
     guard !stored.isEmpty else { return nil }

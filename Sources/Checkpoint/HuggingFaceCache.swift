@@ -21,7 +21,9 @@ enum HuggingFaceCache {
     switch try FileSystem.kind(of: path) {
     case .directory?:
       if try isRoot(path) { return try snapshot(of: String(trimmed)) }
-      if ["blobs", "snapshots", "refs"].contains(name), try isRoot(parent) { return try snapshot(of: parent) }
+      if ["blobs", "snapshots", "refs"].contains(name), try isRoot(parent) {
+        return try snapshot(of: parent)
+      }
       return path
     case .file?:
       let (root, directory) = splitPath(parent)

@@ -118,6 +118,23 @@ import Testing
     try #expect(!FileSystem.isTaken(directory.path("archive")))
   }
 
+  /// As an interruption right after the journal has gone leaves it.
+  @Test func aRestoredDirectoryIsWhole() async throws {
+    _ = try await archive("archive")
+    try await restore("archive", into: "restored")
+    let again = try Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2, resume: true))
+    try await again.run(into: directory.path("restored"))
+    let file = URL(filePath: directory.path("restored/model.safetensors"))
+    var bytes = try Data(contentsOf: file)
+    bytes[500_000] ^= 4
+    try bytes.write(to: file)
+    let error = await #expect(throws: CheckpointError.self) {
+      try await again.run(into: directory.path("restored"))
+    }
+    #expect(error?.code == .cannotCreate)
+    #expect(try Data(contentsOf: file) == bytes)
+  }
+
   @Test func damageIsFoundAndNamed() async throws {
     _ = try await archive("archive")
     let path = directory.path("archive/model.safetensors.zst")

@@ -21,7 +21,7 @@ ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR]
 WAITING = {"open", "create", "read", "pread", "write", "pwrite", "fallocate", "ftruncate", "flock"}
 # The bytes or names that these were to bring or keep are lost: no run that had one of them fail may end well.
 VITAL = {"create", "pwrite", "fsync", "fallocate", "mkdir", "rename", "pread"}
-SAMPLE = 300
+SAMPLE = 200
 
 
 def wanted_statuses(fault, scenario):

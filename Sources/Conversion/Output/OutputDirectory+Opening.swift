@@ -29,7 +29,9 @@ extension OutputDirectory {
       return Self.archiveBytes(of: left)
     }
     var sum = 0
-    for file in plan.files { sum += max(0, file.bytes - (try root.standing(at: unfinished(file))?.bytes ?? 0)) }
+    for file in plan.files {
+      sum += max(0, file.bytes - (try root.standing(at: unfinished(file))?.bytes ?? 0))
+    }
     return sum
   }
 
@@ -141,7 +143,9 @@ extension OutputDirectory {
     try markParts()
     // Files that had got their names already are unfinished again until everything has been checked.
     if !listing.isArchive {
-      for file in plan.files where try root.holdsFile(file.path) { try root.give(file.path, unfinished(file)) }
+      for file in plan.files where try root.holdsFile(file.path) {
+        try root.give(file.path, unfinished(file))
+      }
     }
     try root.removeFiles(listing.documents)
     try checkRoom(for: missingBytes(), in: root.freeSpace, path: root.path)

@@ -298,7 +298,9 @@ extension OutputOpening {
     if options.overwrite { return try replace(manifest, replacement) }
     if let new = try replacement.begun() {
       if let completed = try replacement.completed() {
-        if try isAnswered(by: completed, in: new) { return try exchange(manifest, with: completed, replacement) }
+        if try isAnswered(by: completed, in: new) {
+          return try exchange(manifest, with: completed, replacement)
+        }
       } else if try new.entry(OutputMarkers.journal) != nil {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)

@@ -99,7 +99,11 @@ extension OutputReplacement {
   private func setAside() throws(CheckpointError) -> HeldDirectory? {
     // Until the old manifest goes, a journal beside it may be another one's.
     let isFinished = try output.holdsFile(OutputMarkers.manifest)
-    if isFinished { try output.mark() } else if try output.entry(OutputMarkers.journal) == nil { try output.mark() }
+    if isFinished {
+      try output.mark()
+    } else if try output.entry(OutputMarkers.journal) == nil {
+      try output.mark()
+    }
     try output.createDirectory(Self.oldName)
     try output.synchronize()
     guard let old = try output.directory(Self.oldName) else { throw AppendFile.busy(output.path) }
