@@ -15,7 +15,8 @@ public final class AppendFile: Sendable {
   /// Where the file is.
   public let path: String
   private let descriptor: CInt
-  private let isLost = Atomic<Bool>(false)
+  /// Why it could not be synced; 0 while it could.
+  private let loss = Atomic<CInt>(0)
 
   /// Opens a file that is there, and keeps other processes from doing the same for as long as this object lives.
   ///
@@ -121,11 +122,12 @@ public final class AppendFile: Sendable {
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
-    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
+    let before = loss.load(ordering: .relaxed)
+    let failure = before != 0 ? before : cfs_synchronize(descriptor)
     guard failure == 0 else {
       // The system may have dropped what it could not write, and calls the next attempt a success.
-      isLost.store(true, ordering: .relaxed)
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      loss.store(failure, ordering: .relaxed)
+      throw syncingError(failure, path: path)
     }
   }
 }

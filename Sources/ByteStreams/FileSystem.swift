@@ -150,7 +150,7 @@ public enum FileSystem {
     let failure = cfs_synchronize(descriptor)
     // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
     guard failure == 0 || failure == EINVAL else {
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      throw syncingError(failure, path: path)
     }
   }
 

@@ -281,7 +281,7 @@ extension HeldDirectory {
     let failure = cfs_synchronize(descriptor)
     // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
     guard failure == 0 || failure == EINVAL else {
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      throw syncingError(failure, path: path)
     }
   }
 
@@ -327,6 +327,12 @@ func writingError(_ code: CInt, path: String, offset: Int? = nil) -> CheckpointE
   CheckpointError(
     .inputOutput, "writing failed: \(systemMessage(code))", path: path, offset: offset,
     remedy: remedy(for: code))
+}
+
+/// The error for bytes that may not have reached the device.
+func syncingError(_ code: CInt, path: String) -> CheckpointError {
+  CheckpointError(
+    .inputOutput, "cannot be synced: \(systemMessage(code))", path: path, remedy: remedy(for: code))
 }
 
 /// What to do about a call that failed because a limit is reached; `nil` for any other reason.

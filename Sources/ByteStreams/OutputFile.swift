@@ -23,7 +23,8 @@ public final class OutputFile: Sendable {
   /// A second way to the same file, where it is large and its file system offers one.
   private let direct: DirectWriter?
   private let meter: Meter?
-  private let isLost = Atomic<Bool>(false)
+  /// Why it could not be synced; 0 while it could.
+  private let loss = Atomic<CInt>(0)
 
   /// Whether anything is kept of what is written.
   public var isKept: Bool { descriptor != nil || finished != nil }
@@ -217,10 +218,11 @@ public final class OutputFile: Sendable {
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
     guard let descriptor else { return }
-    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
+    let before = loss.load(ordering: .relaxed)
+    let failure = before != 0 ? before : cfs_synchronize(descriptor)
     guard failure == 0 else {
-      isLost.store(true, ordering: .relaxed)
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      loss.store(failure, ordering: .relaxed)
+      throw syncingError(failure, path: path)
     }
   }
 }

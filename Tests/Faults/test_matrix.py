@@ -80,7 +80,8 @@ class Trial:
 
     def _check(self):
         scenario, outcome, output = self.scenario, self.outcome, self.directory / scenarios.OUTPUT
-        wanted = wanted_statuses(self.fault, scenario)
+        # Threads make some calls in one run and not in another.
+        wanted = wanted_statuses(self.fault, scenario) if outcome.hit else {0}
         assert outcome.status in wanted, f"ended with {outcome.status}, not {wanted}\n{outcome.output[-600:]}"
         if outcome.status == 74:
             # What a check finds it says on standard output.
