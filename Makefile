@@ -1,5 +1,6 @@
 # make demo    set up, build, and run the main job on Fixtures/
-# make test    set up and run every test: Swift, interop with other people's packages, a quarter of a minute of fuzzing each
+# make test    set up and run every test: Swift, interop with other people's packages, faults, a little fuzzing of each reader
+# make torture every fault that make test samples: each call of the system, 1000 kills; hours
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make manual  write the man pages anew from the tools' own help
@@ -9,6 +10,8 @@
 SWIFT_FLAGS := -c release
 VENV := .venv
 FUZZ_SECONDS ?= 15
+# How many rounds the tests that kill conversions go: two kills or so each, in each of two suites.
+KILL_ROUNDS ?= 24
 TARGET ?= FuzzSafetensors
 TOOLS := step3-inspect step3-convert step3-verify
 # The date in the man pages is fixed, so that they only change when the tools do.
@@ -16,7 +19,7 @@ MANUAL_DATE ?= 2026-11-23
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
-.PHONY: all setup build demo test unit hub-server interop fuzz-briefly fuzz bench manual format lint clean
+.PHONY: all setup build demo test unit hub-server interop faults torture fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -29,11 +32,11 @@ build: setup
 demo: build hub-server $(VENV)/ready
 	Tests/Demo/run.sh
 
-test: unit interop fuzz-briefly
+test: unit interop faults fuzz-briefly
 
 unit: setup hub-server
 	swift build $(SWIFT_FLAGS) --build-tests
-	HUB_SERVER=$(HUB_SERVER) swift test $(SWIFT_FLAGS) --skip-build
+	HUB_SERVER=$(HUB_SERVER) STEP3_KILLS=$(KILL_ROUNDS) swift test $(SWIFT_FLAGS) --skip-build
 
 # The server that the tests of remote sources talk to: a package of its own, because it needs swift-nio.
 hub-server: setup
@@ -50,6 +53,14 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 
 interop: build hub-server $(VENV)/ready
 	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
+
+# Calls of the system that fail, full disks, sources that change: a sample of what torture tries.
+faults: build $(VENV)/ready
+	$(VENV)/bin/python -m pytest -q Tests/Faults
+
+torture: unit $(VENV)/ready
+	STEP3_FAULTS=all $(VENV)/bin/python -m pytest -q -s Tests/Faults
+	STEP3_KILLS=350 swift test $(SWIFT_FLAGS) --skip-build --filter '(^|\.)(KillTests|OverwriteKillTests)/killed\(\)'
 
 fuzz-briefly: setup
 	Tests/Fuzz/run.sh --all $(FUZZ_SECONDS)

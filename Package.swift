@@ -73,6 +73,8 @@ let package = Package(
     .systemLibrary(
       name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
+    // Runs before `main`, so only tools may be linked with it.
+    .target(name: "CStartCheck", dependencies: ["CFileShims"], cSettings: [.define("_GNU_SOURCE")]),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
     .target(name: "CBlockKernels"),
@@ -217,7 +219,9 @@ let package = Package(
     // MARK: Commands
     .target(
       name: "CommandSupport",
-      dependencies: ["TensorFormats", "JSON", "CFileShims", "RemoteFiles", "Locations", argumentParser],
+      dependencies: [
+        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Locations", argumentParser,
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "step3-inspect",

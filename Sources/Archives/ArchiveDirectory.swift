@@ -16,7 +16,7 @@ public struct ArchiveDirectory: ByteStore {
   /// - Returns: `nil` if it is none: it has no `archive.json`, which is written last.
   /// - Throws: `.malformed` or `.unsupported` if that is not one that can be read.
   public init?(in base: any ByteStore) throws(CheckpointError) {
-    guard base.kind(of: ArchiveManifest.fileName) == .file else { return nil }
+    guard try base.kind(of: ArchiveManifest.fileName) == .file else { return nil }
     manifest = try Self.read(base.open(ArchiveManifest.fileName))
     self.base = base
     files = Dictionary(manifest.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })

@@ -64,7 +64,7 @@ public final class ArchiveSource: ByteSource {
     if let position = position(of: range) { source.discardCached(position) }
   }
 
-  public var change: SourceChange? { source.change }
+  public var change: SourceChange? { get throws(CheckpointError) { try source.change } }
 
   /// Where the frames of a range lie.
   private func position(of range: Range<Int>) -> Range<Int>? {

@@ -15,7 +15,9 @@ public struct CompressedFilesStore: ByteStore {
   public init?(_ base: any ByteStore) throws(CheckpointError) {
     var stored: [String: String] = [:]
     for name in try base.names() {
-      guard let plain = Self.plain(name), !base.isTaken(plain), base.kind(of: name) == .file else { continue }
+      guard let plain = Self.plain(name), try !base.isTaken(plain), try base.kind(of: name) == .file else {
+        continue
+      }
       stored[plain] = name
     }
     guard !stored.isEmpty else { return nil }
@@ -41,10 +43,14 @@ public struct CompressedFilesStore: ByteStore {
     return (names.filter { !hidden.contains($0) } + stored.keys).sorted { $0.precedesBytewise($1) }
   }
 
-  public func isTaken(_ name: String) -> Bool { base.isTaken(stored[name] ?? name) }
-  public func kind(of name: String) -> FileSystem.Kind? { base.kind(of: stored[name] ?? name) }
-  public func size(of name: String) -> Int? {
-    stored[name] == nil ? base.size(of: name) : (try? open(name))?.byteCount
+  public func isTaken(_ name: String) throws(CheckpointError) -> Bool {
+    try base.isTaken(stored[name] ?? name)
+  }
+  public func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind? {
+    try base.kind(of: stored[name] ?? name)
+  }
+  public func size(of name: String) throws(CheckpointError) -> Int? {
+    try stored[name] == nil ? base.size(of: name) : open(name).byteCount
   }
 
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {

@@ -65,7 +65,7 @@ public final class SequentialZstdSource: ByteSource {
     var window: Lookback
   }
 
-  public var change: SourceChange? { source.change }
+  public var change: SourceChange? { get throws(CheckpointError) { try source.change } }
 
   /// The sum of what frames state, or what there is.
   private static func byteCount(of source: any ByteSource) throws(CheckpointError) -> Int {

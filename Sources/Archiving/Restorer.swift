@@ -18,8 +18,8 @@ public struct Restorer: Sendable {
   /// - Throws: `.notFound` if there is none, `.unfinished` if it is not complete, `.malformed` or `.unsupported` if its
   ///   manifest cannot be read.
   public init(_ path: String, options: ArchivingOptions) throws(CheckpointError) {
-    if FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
-      FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
+    if try FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
+      try FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
     {
       throw CheckpointError(
         .unfinished, "this is the unfinished output of an interrupted command", path: path,
@@ -39,7 +39,7 @@ public struct Restorer: Sendable {
   public var manifest: ArchiveManifest { archive.manifest }
 
   /// Restores into `output`, which must not exist unless resuming is allowed. No file gets its name before its SHA-256
-  /// has been found right.
+  /// has been found right. Resuming, a directory that is whole already, by the SHA-256 of all its files, stays as it is.
   ///
   /// Memory: about `options.memory`, and 16 bytes for each piece of a file.
   ///
@@ -47,6 +47,7 @@ public struct Restorer: Sendable {
   ///   `.cannotCreate`, `.inputOutput`, `.invalidRequest`; `CancellationError`. The output is then marked unfinished, and
   ///   what is done is kept.
   public func run(into output: String, monitor: WorkMonitor = WorkMonitor()) async throws {
+    if options.resume, try await isRestored(output, monitor) { return }
     let work: WorkDirectory
     switch try WorkDirectory.open(
       output, source: archive.path, identity: identity(), completedBy: nil, bytes: manifest.bytes,
@@ -110,6 +111,27 @@ extension Restorer {
     let storedBytes: Int
   }
 
+  /// Whether a directory without a journal has every file of the original: it does not say itself where it came from, and
+  /// an interruption right at the end leaves it like that.
+  private func isRestored(_ output: String, _ monitor: WorkMonitor) async throws -> Bool {
+    let store = DirectoryStore(output)
+    guard try store.kind(of: "") == .directory, try !store.isTaken(OutputMarkers.journal) else {
+      return false
+    }
+    for directory in manifest.directories where try store.kind(of: directory) != .directory { return false }
+    for file in manifest.files {
+      guard try store.kind(of: file.path) == .file, try store.size(of: file.path) == file.bytes else {
+        return false
+      }
+    }
+    for file in manifest.files {
+      monitor.item(file.path)
+      let found = try await sha256(of: file, in: store, monitor) { _, _ in }
+      guard found == file.sha256 else { return false }
+    }
+    return !manifest.files.isEmpty
+  }
+
   private func identity() -> String {
     struct Identity: Encodable {
       var job = "restore"
@@ -126,12 +148,24 @@ extension Restorer {
     _ file: ArchiveManifest.File, _ monitor: WorkMonitor,
     _ body: @escaping @Sendable (_ bytes: [UInt8], _ offset: Int) throws(CheckpointError) -> Void
   ) async throws {
+    let found = try await sha256(of: file, in: archive, monitor, body)
+    guard found == file.sha256 else {
+      throw CheckpointError(
+        .malformed, "does not give the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
+        path: try archive.open(file.path).path, remedy: "fetch the file again")
+    }
+  }
+
+  private func sha256(
+    of file: ArchiveManifest.File, in store: any ByteStore, _ monitor: WorkMonitor,
+    _ body: @escaping @Sendable (_ bytes: [UInt8], _ offset: Int) throws(CheckpointError) -> Void
+  ) async throws -> String {
     final class Shared: Sendable {
       struct State: ~Copyable { var sha256 = SHA256Digester() }
       let lock = Mutex(State())
     }
     let shared = Shared()
-    let source = try archive.open(file.path)
+    let source = try store.open(file.path)
     try await options.work.run(Self.parts(of: source)) { range in
       let bytes: [UInt8]
       do throws(CheckpointError) {
@@ -146,12 +180,7 @@ extension Restorer {
       source.discardCached(range)
       monitor.advance(bytes.count)
     }
-    let found = shared.lock.withLock { "\($0.sha256.finalize())" }
-    guard found == file.sha256 else {
-      throw CheckpointError(
-        .malformed, "does not give the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
-        path: source.path, remedy: "fetch the file again")
-    }
+    return shared.lock.withLock { "\($0.sha256.finalize())" }
   }
 
   /// An error with the tensor whose bytes it is about, where the header of the original says so.

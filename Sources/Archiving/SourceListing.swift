@@ -33,10 +33,10 @@ struct SourceListing {
   ///   `.invalidRequest` for what cannot be archived.
   init(_ path: String) throws(CheckpointError) {
     root = path
-    guard FileSystem.kind(of: path) == .directory else {
+    guard try FileSystem.kind(of: path) == .directory else {
       throw CheckpointError(
         .notFound, "there is no such directory", path: path,
-        remedy: FileSystem.kind(of: path) == .file ? "name the directory that the file is in" : nil)
+        remedy: try FileSystem.kind(of: path) == .file ? "name the directory that the file is in" : nil)
     }
     let names = try FileSystem.names(in: path)
     if names.contains(ArchiveManifest.fileName) {
@@ -68,7 +68,7 @@ struct SourceListing {
 
   private mutating func list(_ directory: String, ancestors: [FileIdentity]) throws(CheckpointError) {
     let place = directory.isEmpty ? root : "\(root)/\(directory)"
-    guard let identity = FileSystem.identity(of: place), !ancestors.contains(identity) else {
+    guard let identity = try FileSystem.identity(of: place), !ancestors.contains(identity) else {
       throw CheckpointError(
         .unsupported, "is a link to a directory that it lies in", path: place, remedy: "remove it")
     }
@@ -84,10 +84,10 @@ struct SourceListing {
           .unsupported, "has a name that an archive cannot hold", path: path,
           remedy: "rename it or move it away")
       }
-      switch FileSystem.kind(of: path) {
+      switch try FileSystem.kind(of: path) {
       case .directory: try list(relative, ancestors: ancestors + [identity])
       case .file:
-        guard files.count < Self.mostFiles, let bytes = FileSystem.size(of: path) else {
+        guard files.count < Self.mostFiles, let bytes = try FileSystem.size(of: path) else {
           throw CheckpointError(.unsupported, "there are more than \(Self.mostFiles) files", path: root)
         }
         files.append(File(path: relative, bytes: bytes))

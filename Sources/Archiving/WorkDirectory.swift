@@ -121,8 +121,10 @@ extension WorkDirectory {
 
   /// Nothing is written into the source, nor around it.
   private static func checkOverlap(_ place: OutputPlace, _ source: String) throws(CheckpointError) {
-    let isInside = FileSystem.identity(of: source).map(place.ancestry.contains) ?? false
-    let isAround = place.directory.map { FileSystem.ancestry(of: source).contains($0.identity) } ?? false
+    let (own, around) = (try FileSystem.identity(of: source), try place.ancestry())
+    let ancestry = try FileSystem.ancestry(of: source)
+    let isInside = own.map(around.contains) ?? false
+    let isAround = place.directory.map { ancestry.contains($0.identity) } ?? false
     guard isInside || isAround else { return }
     throw CheckpointError(
       .cannotCreate, isInside ? "is the source, or lies in it" : "holds the source", path: place.path,

@@ -15,7 +15,8 @@ public final class AppendFile: Sendable {
   /// Where the file is.
   public let path: String
   private let descriptor: CInt
-  private let isLost = Atomic<Bool>(false)
+  /// Why it could not be synced; 0 while it could.
+  private let loss = Atomic<CInt>(0)
 
   /// Opens a file that is there, and keeps other processes from doing the same for as long as this object lives.
   ///
@@ -24,10 +25,11 @@ public final class AppendFile: Sendable {
   /// - Throws: `.notFound` if there is no such file, `.cannotCreate` if it may not be written, `.busy` if another
   ///   process holds it.
   public convenience init(_ path: String) throws(CheckpointError) {
-    let descriptor = unsafe open(path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    let descriptor = opened { unsafe open(path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) }
     guard descriptor >= 0 else {
-      throw CheckpointError(
-        errno == ENOENT ? .notFound : .cannotCreate, "cannot be opened: \(systemMessage(errno))", path: path)
+      throw errno == ENOENT
+        ? openingError(errno, "cannot be opened", path: path)
+        : creationError(errno, "cannot be opened", path: path)
     }
     try self.init(locking: descriptor, path: path)
   }
@@ -71,14 +73,7 @@ public final class AppendFile: Sendable {
       close(descriptor)
       throw Self.busy(path)
     }
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
-    else {
-      close(descriptor)
-      throw CheckpointError(
-        .cannotCreate, "is not a regular file with this name alone", path: path,
-        remedy: "remove it, or choose another output")
-    }
+    _ = try ownStatus(of: descriptor, path: path)
     self.path = path
     self.descriptor = descriptor
   }
@@ -90,9 +85,8 @@ public final class AppendFile: Sendable {
 
   /// A lock on a file that has been replaced meanwhile keeps nobody away.
   private func check(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, try directory.entry(name)?.identity == FileIdentity(status)
-    else { throw Self.busy(path) }
+    let own = FileIdentity(try status(of: descriptor, path: path))
+    guard try directory.entry(name)?.identity == own else { throw Self.busy(path) }
   }
 
   deinit { close(descriptor) }
@@ -101,8 +95,9 @@ public final class AppendFile: Sendable {
   ///
   /// - Throws: `.inputOutput`.
   public func truncate(to byteCount: Int) throws(CheckpointError) {
-    guard ftruncate(descriptor, off_t(byteCount)) != 0 else { return }
-    throw CheckpointError(.inputOutput, "cannot be truncated: \(systemMessage(errno))", path: path)
+    let failure = cfs_set_length(descriptor, Int64(byteCount))
+    guard failure != 0 else { return }
+    throw CheckpointError(.inputOutput, "cannot be truncated: \(systemMessage(failure))", path: path)
   }
 
   /// Adds bytes at the end.
@@ -116,11 +111,10 @@ public final class AppendFile: Sendable {
       }
       if count > 0 {
         done += count
-      } else if count == 0 || errno != EINTR {
-        throw CheckpointError(
-          .inputOutput, "writing failed: \(systemMessage(errno))", path: path,
-          remedy: errno == ENOSPC ? "free some space and run the command again" : nil)
+        continue
       }
+      let code = count == 0 ? ENOSPC : errno
+      guard code == EINTR else { throw writingError(code, path: path) }
     }
   }
 
@@ -128,11 +122,12 @@ public final class AppendFile: Sendable {
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
-    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
+    let before = loss.load(ordering: .relaxed)
+    let failure = before != 0 ? before : cfs_synchronize(descriptor)
     guard failure == 0 else {
       // The system may have dropped what it could not write, and calls the next attempt a success.
-      isLost.store(true, ordering: .relaxed)
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      loss.store(failure, ordering: .relaxed)
+      throw syncingError(failure, path: path)
     }
   }
 }

@@ -23,7 +23,7 @@ public protocol ByteSource: Sendable {
   func discardCached(_ range: Range<Int>)
 
   /// What the system says has become of the bytes since the source was opened; `nil` if nothing.
-  var change: SourceChange? { get }
+  var change: SourceChange? { get throws(CheckpointError) }
 }
 
 /// What has become of a file while it was read.

@@ -20,13 +20,20 @@ public protocol ByteStore: Sendable {
   func names(in folder: String) throws(CheckpointError) -> [String]
 
   /// Whether anything bears this name, a symbolic link that leads nowhere included.
-  func isTaken(_ name: String) -> Bool
+  ///
+  /// - Throws: As ``kind(of:)``.
+  func isTaken(_ name: String) throws(CheckpointError) -> Bool
 
-  /// What bears a name, symbolic links followed; `nil` if there is nothing, or nothing that may be seen.
-  func kind(of name: String) -> FileSystem.Kind?
+  /// What bears a name, symbolic links followed; `nil` if there is nothing.
+  ///
+  /// - Throws: `.notFound` if it may not be seen, `.inputOutput` if its device does not say: neither means that nothing
+  ///   is there.
+  func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind?
 
   /// The size of a file in bytes, without opening it; `nil` if there is none.
-  func size(of name: String) -> Int?
+  ///
+  /// - Throws: As ``kind(of:)``.
+  func size(of name: String) throws(CheckpointError) -> Int?
 
   /// The SHA-256 that was published for a file; `nil` where none was.
   func sha256(of name: String) -> Digest?
@@ -96,9 +103,15 @@ public struct DirectoryStore: ByteStore {
     try FileSystem.names(in: path(of: folder)).sorted { $0.precedesBytewise($1) }
   }
 
-  public func isTaken(_ name: String) -> Bool { FileSystem.isTaken(path(of: name)) }
-  public func kind(of name: String) -> FileSystem.Kind? { FileSystem.kind(of: path(of: name)) }
-  public func size(of name: String) -> Int? { FileSystem.size(of: path(of: name)) }
+  public func isTaken(_ name: String) throws(CheckpointError) -> Bool {
+    try FileSystem.isTaken(path(of: name))
+  }
+  public func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind? {
+    try FileSystem.kind(of: path(of: name))
+  }
+  public func size(of name: String) throws(CheckpointError) -> Int? {
+    try FileSystem.size(of: path(of: name))
+  }
 
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource { try InputFile(path(of: name)) }
   public func folder(_ name: String) -> any ByteStore { DirectoryStore(path(of: name)) }
@@ -120,10 +133,14 @@ struct FolderStore: ByteStore {
   func names(in folder: String) throws(CheckpointError) -> [String] {
     try base.names(in: joinPath(name, folder))
   }
-  func isTaken(_ name: String) -> Bool { base.isTaken(joinPath(self.name, name)) }
-  func kind(of name: String) -> FileSystem.Kind? { base.kind(of: joinPath(self.name, name)) }
+  func isTaken(_ name: String) throws(CheckpointError) -> Bool {
+    try base.isTaken(joinPath(self.name, name))
+  }
+  func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind? {
+    try base.kind(of: joinPath(self.name, name))
+  }
   func sha256(of name: String) -> Digest? { base.sha256(of: joinPath(self.name, name)) }
-  func size(of name: String) -> Int? { base.size(of: joinPath(self.name, name)) }
+  func size(of name: String) throws(CheckpointError) -> Int? { try base.size(of: joinPath(self.name, name)) }
   func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     try base.open(joinPath(self.name, name))
   }

@@ -14,10 +14,12 @@ public enum FileSystem {
     case file, directory, other
   }
 
-  /// What stands at a path, symbolic links followed; `nil` if there is nothing, or nothing that may be seen.
-  public static func kind(of path: String) -> Kind? {
-    var status = stat()
-    guard unsafe stat(path, &status) == 0 else { return nil }
+  /// What stands at a path, symbolic links followed; `nil` if there is nothing.
+  ///
+  /// - Throws: `.notFound` if it may not be seen, `.inputOutput` if its device does not say: neither means that nothing
+  ///   is there.
+  public static func kind(of path: String) throws(CheckpointError) -> Kind? {
+    guard let status = try status(of: path) else { return nil }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return .file
     case S_IFDIR: return .directory
@@ -26,10 +28,24 @@ public enum FileSystem {
   }
 
   /// The size of a file, symbolic links followed; `nil` if there is none.
-  public static func size(of path: String) -> Int? {
+  ///
+  /// - Throws: As ``kind(of:)``.
+  public static func size(of path: String) throws(CheckpointError) -> Int? {
+    try status(of: path).map { Int($0.st_size) }
+  }
+
+  private static func status(of path: String, followingLinks: Bool = true) throws(CheckpointError) -> stat? {
     var status = stat()
-    guard unsafe stat(path, &status) == 0 else { return nil }
-    return Int(status.st_size)
+    while true {
+      let result = followingLinks ? unsafe stat(path, &status) : unsafe lstat(path, &status)
+      if result == 0 { return status }
+      switch errno {
+      case EINTR: continue
+      // A link that leads nowhere, or in a circle, and a name that no file can have.
+      case ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG: return nil
+      default: throw openingError(errno, "cannot be examined", path: path)
+      }
+    }
   }
 
   /// The names in a directory, sorted, without `.` and `..`.
@@ -43,30 +59,36 @@ public enum FileSystem {
   }
 
   /// What tells the thing at a path from all others, whatever they are called; symbolic links are followed. `nil` if
-  /// there is nothing, or nothing that may be seen.
-  public static func identity(of path: String) -> FileIdentity? {
-    var status = stat()
-    guard unsafe stat(path, &status) == 0 else { return nil }
-    return FileIdentity(status)
+  /// there is nothing.
+  ///
+  /// - Throws: As ``kind(of:)``.
+  public static func identity(of path: String) throws(CheckpointError) -> FileIdentity? {
+    try status(of: path).map(FileIdentity.init)
   }
 
   /// Whether anything bears this name, a symbolic link that leads nowhere included.
-  public static func isTaken(_ path: String) -> Bool {
-    var status = stat()
-    return unsafe lstat(path, &status) == 0
+  ///
+  /// - Throws: As ``kind(of:)``.
+  public static func isTaken(_ path: String) throws(CheckpointError) -> Bool {
+    try status(of: path, followingLinks: false) != nil
   }
 
   /// What is at a path once all symbolic links are followed, and every directory that it lies in, up to the root;
   /// empty if there is nothing.
   ///
+  /// - Throws: As ``kind(of:)``.
   /// - Complexity: O(*n*) system calls for a path of *n* components.
-  public static func ancestry(of path: String) -> [FileIdentity] {
-    guard let resolved = unsafe realpath(path, nil) else { return [] }
+  public static func ancestry(of path: String) throws(CheckpointError) -> [FileIdentity] {
+    guard let resolved = unsafe realpath(path, nil) else {
+      let code = errno
+      guard try kind(of: path) == nil else { throw openingError(code, "cannot be examined", path: path) }
+      return []
+    }
     defer { unsafe free(resolved) }
     var rest = unsafe String(cString: resolved)[...]
     var result: [FileIdentity] = []
     while true {
-      if let identity = identity(of: rest.isEmpty ? "/" : String(rest)) { result.append(identity) }
+      if let identity = try identity(of: rest.isEmpty ? "/" : String(rest)) { result.append(identity) }
       guard let slash = rest.lastIndex(of: "/") else { return result }
       rest = rest[..<slash]
     }
@@ -85,7 +107,7 @@ public enum FileSystem {
   public static func createDirectory(_ path: String) throws(CheckpointError) {
     guard unsafe mkdir(path, 0o755) != 0 else { return }
     let code = errno
-    guard code != EEXIST || kind(of: path) != .directory else { return }
+    if code == EEXIST, try kind(of: path) == .directory { return }
     throw creationError(code, "the directory cannot be created", path: path)
   }
 
@@ -120,7 +142,7 @@ public enum FileSystem {
   ///
   /// - Throws: `.inputOutput`.
   public static func synchronizeDirectory(_ path: String) throws(CheckpointError) {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = opened { unsafe open(path, O_RDONLY | O_CLOEXEC) }
     guard descriptor >= 0 else {
       throw CheckpointError(.inputOutput, "cannot be opened: \(systemMessage(errno))", path: path)
     }
@@ -128,7 +150,7 @@ public enum FileSystem {
     let failure = cfs_synchronize(descriptor)
     // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
     guard failure == 0 || failure == EINVAL else {
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      throw syncingError(failure, path: path)
     }
   }
 

@@ -45,7 +45,7 @@ public final class HeldDirectory: Sendable {
   /// - Returns: `nil` if nothing is there, or something else.
   /// - Throws: `.cannotCreate` if it is a directory that may not be opened.
   public static func open(_ path: String) throws(CheckpointError) -> HeldDirectory? {
-    let descriptor = Self.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = opened { Self.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard descriptor < 0 else { return try HeldDirectory(descriptor, path: path) }
     guard errno != ENOENT, errno != ENOTDIR, errno != ELOOP else { return nil }
     throw creationError(errno, "cannot be opened", path: path)
@@ -61,15 +61,14 @@ public final class HeldDirectory: Sendable {
 
   /// Takes over an open descriptor.
   private init(_ descriptor: CInt, path: String) throws(CheckpointError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else {
-      let code = errno
+    do throws(CheckpointError) {
+      identity = FileIdentity(try status(of: descriptor, path: path))
+    } catch {
       close(descriptor)
-      throw CheckpointError(.inputOutput, "cannot be examined: \(systemMessage(code))", path: path)
+      throw error
     }
     self.path = path
     self.descriptor = descriptor
-    identity = FileIdentity(status)
   }
 
   deinit { close(descriptor) }
@@ -104,7 +103,8 @@ extension HeldDirectory {
   public func entry(_ name: String) throws(CheckpointError) -> Entry? {
     guard let (directory, last) = try step(towards: name) else { return nil }
     var status = stat()
-    guard unsafe fstatat(directory.descriptor, last, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
+    while unsafe fstatat(directory.descriptor, last, &status, AT_SYMLINK_NOFOLLOW) != 0 {
+      if errno == EINTR { continue }
       if errno == ENOENT { return nil }
       throw CheckpointError(
         .inputOutput, "cannot be examined: \(systemMessage(errno))", path: path(of: name))
@@ -261,10 +261,17 @@ extension HeldDirectory {
   /// Removes an empty directory; one that is not there or not empty stays as it is.
   ///
   /// - Returns: Whether nothing has that name now.
+  /// - Throws: `.inputOutput`.
   @discardableResult
   public func removeDirectoryIfEmpty(_ name: String) throws(CheckpointError) -> Bool {
     guard let (directory, last) = try step(towards: name) else { return true }
-    return unsafe unlinkat(directory.descriptor, last, AT_REMOVEDIR) == 0 || errno == ENOENT
+    guard unsafe unlinkat(directory.descriptor, last, AT_REMOVEDIR) != 0, errno != ENOENT else { return true }
+    let code = errno
+    // Whether it is empty is what was asked, and whether it is a directory; all else is a failure.
+    guard code == ENOTEMPTY || code == EEXIST || code == ENOTDIR else {
+      throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(code))", path: path(of: name))
+    }
+    return false
   }
 
   /// Makes the names in it survive a power cut, after files were created or renamed.
@@ -274,7 +281,7 @@ extension HeldDirectory {
     let failure = cfs_synchronize(descriptor)
     // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
     guard failure == 0 || failure == EINVAL else {
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      throw syncingError(failure, path: path)
     }
   }
 
@@ -312,16 +319,40 @@ package let temporarySuffix = ".writing"
 func creationError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
   CheckpointError(
     isFault(code) ? .inputOutput : .cannotCreate, "\(message): \(systemMessage(code))", path: path,
-    remedy: code == ENOSPC || code == EDQUOT ? "free some space and run the command again" : nil)
+    remedy: remedy(for: code))
+}
+
+/// The error for bytes that could not be written.
+func writingError(_ code: CInt, path: String, offset: Int? = nil) -> CheckpointError {
+  CheckpointError(
+    .inputOutput, "writing failed: \(systemMessage(code))", path: path, offset: offset,
+    remedy: remedy(for: code))
+}
+
+/// The error for bytes that may not have reached the device.
+func syncingError(_ code: CInt, path: String) -> CheckpointError {
+  CheckpointError(
+    .inputOutput, "cannot be synced: \(systemMessage(code))", path: path, remedy: remedy(for: code))
+}
+
+/// What to do about a call that failed because a limit is reached; `nil` for any other reason.
+func remedy(for code: CInt) -> String? {
+  switch code {
+  case ENOSPC, EDQUOT: "free some space and run the command again"
+  case EFBIG: "raise the limit of files' sizes (ulimit -f)"
+  case EMFILE: "raise the limit of open files (ulimit -n)"
+  default: nil
+  }
 }
 
 /// The error for something that cannot be opened to be read: that a device fails says nothing about what is there.
 func openingError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
   CheckpointError(
-    isFault(code) ? .inputOutput : .notFound, "\(message): \(systemMessage(code))", path: path)
+    isFault(code) ? .inputOutput : .notFound, "\(message): \(systemMessage(code))", path: path,
+    remedy: remedy(for: code))
 }
 
 /// Whether an `errno` tells of a system that fails, not of what the user named.
 private func isFault(_ code: CInt) -> Bool {
-  [ENOSPC, EDQUOT, EIO, ENFILE, EMFILE, ENOMEM, ESTALE, ETIMEDOUT].contains(code)
+  [ENOSPC, EDQUOT, EFBIG, EIO, EINTR, ENFILE, EMFILE, ENOMEM, ESTALE, ETIMEDOUT].contains(code)
 }

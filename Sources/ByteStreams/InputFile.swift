@@ -21,7 +21,7 @@ public final class InputFile: ByteSource {
   /// - Throws: `.notFound` if there is no readable regular file at `path`, `.inputOutput` if its device fails. Pipes,
   ///   devices and directories are refused without waiting for them.
   public convenience init(_ path: String) throws(CheckpointError) {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let descriptor = ByteStreams.opened { unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
     guard descriptor >= 0 else { throw openingError(errno, "cannot be opened", path: path) }
     try self.init(descriptor, path: path)
   }
@@ -36,11 +36,12 @@ public final class InputFile: ByteSource {
 
   /// Takes over an open descriptor.
   private init(_ descriptor: CInt, path: String) throws(CheckpointError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else {
-      let code = errno
+    let status: stat
+    do throws(CheckpointError) {
+      status = try ByteStreams.status(of: descriptor, path: path)
+    } catch {
       close(descriptor)
-      throw openingError(code, "cannot be examined", path: path)
+      throw error
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)
@@ -69,12 +70,11 @@ public final class InputFile: ByteSource {
 
 extension InputFile {
   public var change: SourceChange? {
-    var status = stat()
-    // A descriptor that cannot be examined any more belongs to a file system that is gone.
-    guard unsafe fstat(descriptor, &status) == 0 else { return .content }
-    let now = FileStamp(status)
-    if now == opened { return nil }
-    return now.content == opened.content ? .status : .content
+    get throws(CheckpointError) {
+      let now = FileStamp(try status(of: descriptor, path: path))
+      if now == opened { return nil }
+      return now.content == opened.content ? .status : .content
+    }
   }
 }
 
@@ -99,6 +99,46 @@ private struct FileStamp: Equatable {
     content = Content(
       bytes: Int(status.st_size), seconds: Int(modified.tv_sec), nanoseconds: Int(modified.tv_nsec))
     (seconds, nanoseconds) = (Int(changed.tv_sec), Int(changed.tv_nsec))
+  }
+}
+
+/// Opens something, again if a signal came while that took its time.
+func opened(_ open: () -> CInt) -> CInt {
+  while true {
+    let descriptor = open()
+    if descriptor >= 0 || errno != EINTR { return descriptor }
+  }
+}
+
+/// What the system says of an open file.
+///
+/// - Throws: `.inputOutput`; the file system may be gone.
+func status(of descriptor: CInt, path: String) throws(CheckpointError) -> stat {
+  var status = stat()
+  while unsafe fstat(descriptor, &status) != 0 {
+    guard errno == EINTR else {
+      throw CheckpointError(.inputOutput, "cannot be examined: \(systemMessage(errno))", path: path)
+    }
+  }
+  return status
+}
+
+/// Takes what the system says of an open file that is to be written; closes one that it says nothing of, or that others
+/// see under another name.
+///
+/// - Throws: `.cannotCreate`, `.inputOutput`.
+func ownStatus(of descriptor: CInt, path: String) throws(CheckpointError) -> stat {
+  do throws(CheckpointError) {
+    let status = try status(of: descriptor, path: path)
+    guard status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1 else {
+      throw CheckpointError(
+        .cannotCreate, "is not a regular file with this name alone", path: path,
+        remedy: "remove it, or choose another output")
+    }
+    return status
+  } catch {
+    close(descriptor)
+    throw error
   }
 }
 

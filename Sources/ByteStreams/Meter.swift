@@ -45,5 +45,5 @@ public struct MeteredSource: ByteSource {
 
   public func prefetch(_ range: Range<Int>) { source.prefetch(range) }
   public func discardCached(_ range: Range<Int>) { source.discardCached(range) }
-  public var change: SourceChange? { source.change }
+  public var change: SourceChange? { get throws(CheckpointError) { try source.change } }
 }

@@ -23,7 +23,8 @@ public final class OutputFile: Sendable {
   /// A second way to the same file, where it is large and its file system offers one.
   private let direct: DirectWriter?
   private let meter: Meter?
-  private let isLost = Atomic<Bool>(false)
+  /// Why it could not be synced; 0 while it could.
+  private let loss = Atomic<CInt>(0)
 
   /// Whether anything is kept of what is written.
   public var isKept: Bool { descriptor != nil || finished != nil }
@@ -68,7 +69,7 @@ public final class OutputFile: Sendable {
     _ path: String, byteCount: Int, reopening: Bool = false, largeFrom: Int
   ) throws(CheckpointError) {
     let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (reopening ? 0 : O_CREAT | O_EXCL)
-    let descriptor = unsafe open(path, flags, 0o644)
+    let descriptor = opened { unsafe open(path, flags, 0o644) }
     guard descriptor >= 0 else { throw creationError(errno, "cannot be created", path: path) }
     try self.init(descriptor, path: path, byteCount: byteCount, largeFrom: largeFrom, meter: nil)
   }
@@ -99,23 +100,14 @@ public final class OutputFile: Sendable {
   private init(
     _ descriptor: CInt, path: String, byteCount: Int, reserving: Bool = true, largeFrom: Int, meter: Meter?
   ) throws(CheckpointError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1
-    else {
-      close(descriptor)
-      throw CheckpointError(
-        .cannotCreate, "is not a regular file with this name alone", path: path,
-        remedy: "remove it, or choose another output")
-    }
+    _ = try ownStatus(of: descriptor, path: path)
     let failure =
-      reserving
-      ? cfs_reserve(descriptor, Int64(byteCount))
-      : ftruncate(descriptor, off_t(byteCount)) == 0 ? 0 : errno
+      reserving ? cfs_reserve(descriptor, Int64(byteCount)) : cfs_set_length(descriptor, Int64(byteCount))
     guard failure == 0 else {
       close(descriptor)
       throw CheckpointError(
         .inputOutput, "\(byteCount) bytes cannot be reserved: \(systemMessage(failure))", path: path,
-        remedy: failure == ENOSPC ? "free some space and run the command again" : nil)
+        remedy: remedy(for: failure))
     }
     self.path = path
     self.byteCount = byteCount
@@ -174,10 +166,11 @@ public final class OutputFile: Sendable {
           off_t(offset + done))
         if count > 0 {
           done += count
-        } else if count == 0 || errno != EINTR {
-          failure = CheckpointError(
-            .inputOutput, "writing failed: \(systemMessage(errno))", path: path, offset: offset + done,
-            remedy: errno == ENOSPC ? "free some space and run the command again" : nil)
+          continue
+        }
+        let code = count == 0 ? ENOSPC : errno
+        guard code == EINTR else {
+          failure = writingError(code, path: path, offset: offset + done)
           return
         }
       }
@@ -211,8 +204,9 @@ public final class OutputFile: Sendable {
   /// - Throws: `.inputOutput`.
   public func giveUpSpace() throws(CheckpointError) {
     guard let descriptor else { return }
-    guard ftruncate(descriptor, 0) == 0 else {
-      throw CheckpointError(.inputOutput, "cannot be cut: \(systemMessage(errno))", path: path)
+    let failure = cfs_set_length(descriptor, 0)
+    guard failure == 0 else {
+      throw CheckpointError(.inputOutput, "cannot be cut: \(systemMessage(failure))", path: path)
     }
   }
 
@@ -224,10 +218,11 @@ public final class OutputFile: Sendable {
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
     guard let descriptor else { return }
-    let failure = isLost.load(ordering: .relaxed) ? EIO : cfs_synchronize(descriptor)
+    let before = loss.load(ordering: .relaxed)
+    let failure = before != 0 ? before : cfs_synchronize(descriptor)
     guard failure == 0 else {
-      isLost.store(true, ordering: .relaxed)
-      throw CheckpointError(.inputOutput, "cannot be synced: \(systemMessage(failure))", path: path)
+      loss.store(failure, ordering: .relaxed)
+      throw syncingError(failure, path: path)
     }
   }
 }

@@ -19,7 +19,15 @@ int cfs_reserve(int descriptor, int64_t bytes) {
     if (result == 0) return 0;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) return errno;
 #endif
-    return ftruncate(descriptor, (off_t)bytes) == 0 ? 0 : errno;
+    return cfs_set_length(descriptor, bytes);
+}
+
+int cfs_set_length(int descriptor, int64_t bytes) {
+    int result;
+    do {
+        result = ftruncate(descriptor, (off_t)bytes);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 ? 0 : errno;
 }
 
 int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -13,7 +14,12 @@
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 #if defined(__APPLE__)
 #include <crt_externs.h>
@@ -107,6 +113,127 @@ int64_t cfs_address_space_left(void) {
 #endif
 }
 
+// What whoever started this process wants ignored (nohup) is ignored in its children as well.
+static int stays_ignored(int number) {
+    struct sigaction action;
+    return (number == SIGHUP || number == SIGINT || number == SIGTERM) && sigaction(number, NULL, &action) == 0 &&
+           action.sa_handler == SIG_IGN;
+}
+
+#if defined(__linux__)
+struct spawning {
+    const char *path;
+    char *const *arguments;
+    int input, result, is_done;
+    pid_t process;
+};
+
+// Becomes the program. Only what may be called between fork and exec in a process of many threads.
+static void become(const struct spawning *spawning, pid_t parent, int report) {
+    // Ended with its parent also where it is stopped, and at once if that has happened already.
+    int failure = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 ? 0 : errno;
+    if (getppid() != parent) _exit(EX_IOERR);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    for (int number = 1; number < NSIG; number++) {
+        if (!stays_ignored(number)) (void)sigaction(number, &action, NULL);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    // Out of the way of what they may be themselves, where this process has no standard streams.
+    report = fcntl(report, F_DUPFD_CLOEXEC, 3);
+    const int input = fcntl(spawning->input, F_DUPFD_CLOEXEC, 3), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (failure == 0 && (report < 0 || input < 0 || nowhere < 0 || dup2(input, STDIN_FILENO) < 0 ||
+                         dup2(nowhere, STDOUT_FILENO) < 0 || fcntl(STDOUT_FILENO, F_SETFD, 0) != 0 ||
+                         sigprocmask(SIG_SETMASK, &none, NULL) != 0)) {
+        failure = errno;
+    }
+    if (failure == 0) {
+        execve(spawning->path, spawning->arguments, ENVIRONMENT);
+        failure = errno;
+    }
+    (void)!write(report, &failure, sizeof failure);
+    _exit(EX_OSERR);
+}
+
+static void spawn(struct spawning *spawning) {
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) != 0) {
+        spawning->result = errno;
+        return;
+    }
+    const pid_t parent = getpid(), child = fork();
+    if (child == 0) become(spawning, parent, report[1]);
+    int failure = child < 0 ? errno : 0;
+    close(report[1]);
+    if (child > 0) {
+        // Nothing comes when the other end is closed by exec.
+        ssize_t count;
+        do {
+            count = read(report[0], &failure, sizeof failure);
+        } while (count < 0 && errno == EINTR);
+        if (count == (ssize_t)sizeof failure) (void)waitpid(child, NULL, 0);
+        else failure = 0;
+    }
+    close(report[0]);
+    spawning->process = child;
+    spawning->result = failure;
+}
+
+// A child ends with the *thread* that made it (PR_SET_PDEATHSIG in prctl(2)), and threads of a pool come and go: this
+// one stays for as long as the process does.
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct spawning *wanted;
+    int is_running;
+} spawner = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void *spawn_when_wanted(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&spawner.lock);
+    for (;;) {
+        while (spawner.wanted == NULL) pthread_cond_wait(&spawner.changed, &spawner.lock);
+        spawn(spawner.wanted);
+        spawner.wanted->is_done = 1;
+        spawner.wanted = NULL;
+        pthread_cond_broadcast(&spawner.changed);
+    }
+    return NULL;
+}
+
+// With the lock held.
+static int start_spawner(void) {
+    if (spawner.is_running) return 0;
+    // Its children's handlers are ours until they are reset: no signal may come before that.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    const int result = pthread_create(&thread, NULL, spawn_when_wanted, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result != 0) return result;
+    pthread_detach(thread);
+    spawner.is_running = 1;
+    return 0;
+}
+
+int cfs_spawn(const char *path, char *const *arguments, int input, int *process) {
+    struct spawning spawning = {.path = path, .arguments = arguments, .input = input};
+    pthread_mutex_lock(&spawner.lock);
+    spawning.result = start_spawner();
+    if (spawning.result == 0) {
+        while (spawner.wanted != NULL) pthread_cond_wait(&spawner.changed, &spawner.lock);
+        spawner.wanted = &spawning;
+        pthread_cond_broadcast(&spawner.changed);
+        while (!spawning.is_done) pthread_cond_wait(&spawner.changed, &spawner.lock);
+    }
+    pthread_mutex_unlock(&spawner.lock);
+    *process = (int)spawning.process;
+    return spawning.result;
+}
+#else
 int cfs_spawn(const char *path, char *const *arguments, int input, int *process) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -121,22 +248,15 @@ int cfs_spawn(const char *path, char *const *arguments, int input, int *process)
     sigfillset(&all);
     sigdelset(&all, SIGKILL);
     sigdelset(&all, SIGSTOP);
-    // What whoever started this process wants ignored (nohup) is ignored in its children as well.
-    const int endings[] = {SIGHUP, SIGINT, SIGTERM};
-    for (size_t index = 0; index < sizeof endings / sizeof *endings; index++) {
-        struct sigaction action;
-        if (sigaction(endings[index], NULL, &action) == 0 && action.sa_handler == SIG_IGN) sigdelset(&all, endings[index]);
+    for (int number = 1; number < NSIG; number++) {
+        if (stays_ignored(number)) sigdelset(&all, number);
     }
     sigemptyset(&none);
     short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
-#if defined(__APPLE__)
     flags |= POSIX_SPAWN_CLOEXEC_DEFAULT;
-#endif
     result = posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
     if (result == 0) result = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-#if defined(__APPLE__)
     if (result == 0) result = posix_spawn_file_actions_addinherit_np(&actions, STDERR_FILENO);
-#endif
     if (result == 0) result = posix_spawnattr_setsigdefault(&attributes, &all);
     if (result == 0) result = posix_spawnattr_setsigmask(&attributes, &none);
     if (result == 0) result = posix_spawnattr_setflags(&attributes, flags);
@@ -149,6 +269,7 @@ int cfs_spawn(const char *path, char *const *arguments, int input, int *process)
     posix_spawn_file_actions_destroy(&actions);
     return result;
 }
+#endif
 
 static int wait_for(int descriptor, short events, int milliseconds) {
     struct pollfd entry = {.fd = descriptor, .events = events};

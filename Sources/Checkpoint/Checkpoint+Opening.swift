@@ -14,7 +14,7 @@ extension Checkpoint {
   /// - Complexity: Proportional to the headers; no tensor data is read.
   public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
     let path = try resolve(path)
-    if FileSystem.kind(of: path) == .directory { return try open(in: DirectoryStore(path)) }
+    if try FileSystem.kind(of: path) == .directory { return try open(in: DirectoryStore(path)) }
     let (directory, name) = splitPath(path)
     return try open(name, in: DirectoryStore(directory), path: path)
   }
@@ -23,7 +23,7 @@ extension Checkpoint {
   ///
   /// - Throws: `.notFound` if there is nothing; as ``open(_:)`` for a cache.
   package static func resolve(_ path: String) throws(CheckpointError) -> String {
-    guard FileSystem.kind(of: path) != nil else {
+    guard try FileSystem.kind(of: path) != nil else {
       throw CheckpointError(.notFound, "there is no such file or directory", path: path)
     }
     return try HuggingFaceCache.resolve(path)
@@ -113,7 +113,8 @@ extension Checkpoint {
   ) throws(CheckpointError) -> Checkpoint {
     let store = listing.store
     let index = try SafetensorsIndex.read(from: store.open(name))
-    let missing = index.shardNames.filter { store.kind(of: $0) == nil }
+    var missing: [String] = []
+    for name in index.shardNames { if try store.kind(of: name) == nil { missing.append(name) } }
     guard missing.isEmpty else {
       let single = "model.safetensors"
       let isThere = !index.shardNames.contains(single) && listing.contains(single)
@@ -152,7 +153,7 @@ extension Checkpoint {
     let warnings = try warnings + checkShards(store, shards, headers, index)
     return Checkpoint(
       path: path, store: store, format: .safetensors, files: files, tensors: tensors,
-      configuration: .read(in: store), warnings: warnings)
+      configuration: try .read(in: store), warnings: warnings)
   }
 }
 
@@ -221,6 +222,6 @@ extension Checkpoint {
     }
     return Checkpoint(
       path: path, store: store, format: .gguf, files: files, tensors: tensors,
-      configuration: .read(in: store), ggufMetadata: metadata, warnings: warnings)
+      configuration: try .read(in: store), ggufMetadata: metadata, warnings: warnings)
   }
 }

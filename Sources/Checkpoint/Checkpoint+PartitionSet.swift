@@ -28,9 +28,9 @@ extension Checkpoint {
   ) throws(CheckpointError) -> Checkpoint? {
     var parts: [Part] = []
     for name in listing.names where wanted?.contains(name) ?? true {
-      guard listing.store.kind(of: name) == .directory else { continue }
+      guard try listing.store.kind(of: name) == .directory else { continue }
       let folder = listing.store.folder(name)
-      guard let configuration = ConfigurationDocument.read(in: folder) else { continue }
+      guard let configuration = try ConfigurationDocument.read(in: folder) else { continue }
       // A part that cannot say that it is one must not be left out.
       if let fault = configuration.fault, isNamedLikePart(name) { throw fault }
       guard configuration.isPart else { continue }
@@ -53,7 +53,7 @@ extension Checkpoint {
     return Checkpoint(
       path: listing.path, store: listing.store, format: first.checkpoint.format, files: files,
       tensors: tensors,
-      configuration: .read(in: listing.store) ?? first.checkpoint.configurationDocument,
+      configuration: try .read(in: listing.store) ?? first.checkpoint.configurationDocument,
       ggufMetadata: first.checkpoint.ggufMetadata, parts: parts, warnings: warnings)
   }
 

@@ -63,13 +63,16 @@ public struct ConfigurationDocument: Sendable {
   }
 
   /// The file beside the weights; `nil` where there is none. A link that leads nowhere is a fault.
-  static func read(in store: any ByteStore) -> ConfigurationDocument? {
-    guard store.isTaken(name) else { return nil }
+  ///
+  /// - Throws: `.inputOutput`: what a device did not give back is not what the file says.
+  static func read(in store: any ByteStore) throws(CheckpointError) -> ConfigurationDocument? {
     let path = store.path(of: name)
     do throws(CheckpointError) {
+      guard try store.isTaken(name) else { return nil }
       let bytes = try store.read(name, limit: JSONValue.largestDocument, as: "a configuration")
       return ConfigurationDocument(bytes, path: path)
     } catch {
+      guard error.code != .inputOutput else { throw error }
       return ConfigurationDocument(fault: error, path: path)
     }
   }

@@ -12,34 +12,42 @@ enum HuggingFaceCache {
   /// The root and its three directories stand for the snapshot that `refs/main` names, or the only one; a blob for the
   /// link to it in a snapshot, beside which lies the rest of the model.
   ///
-  /// - Throws: `.notFound` if there is no such snapshot, `.unsupported` if there are several and nothing says which.
+  /// - Throws: `.notFound` if there is no such snapshot, `.unsupported` if there are several and nothing says which;
+  ///   `.inputOutput`.
   static func resolve(_ path: String) throws(CheckpointError) -> String {
     var trimmed = path[...]
     while trimmed.count > 1, trimmed.last == "/" { trimmed = trimmed.dropLast() }
     let (parent, name) = splitPath(String(trimmed))
-    switch FileSystem.kind(of: path) {
+    switch try FileSystem.kind(of: path) {
     case .directory?:
-      if isRoot(path) { return try snapshot(of: String(trimmed)) }
-      if ["blobs", "snapshots", "refs"].contains(name), isRoot(parent) { return try snapshot(of: parent) }
+      if try isRoot(path) { return try snapshot(of: String(trimmed)) }
+      if ["blobs", "snapshots", "refs"].contains(name), try isRoot(parent) {
+        return try snapshot(of: parent)
+      }
       return path
     case .file?:
       let (root, directory) = splitPath(parent)
-      guard directory == "blobs", isRoot(root) else { return path }
-      return link(to: name, in: root) ?? path
+      guard directory == "blobs", try isRoot(root) else { return path }
+      return try link(to: name, in: root) ?? path
     default: return path
     }
   }
 
-  private static func isRoot(_ path: String) -> Bool {
+  private static func isRoot(_ path: String) throws(CheckpointError) -> Bool {
     let store = DirectoryStore(path)
-    return store.kind(of: "snapshots") == .directory
-      && ["blobs", "refs"].contains { store.kind(of: $0) == .directory }
+    guard try store.kind(of: "snapshots") == .directory else { return false }
+    if try store.kind(of: "blobs") == .directory { return true }
+    return try store.kind(of: "refs") == .directory
   }
 
-  private static func revisions(_ root: String) -> [String] {
+  private static func revisions(_ root: String) throws(CheckpointError) -> [String] {
     let snapshots = DirectoryStore(joinPath(root, "snapshots"))
-    let names = (try? snapshots.names()) ?? []
-    return names.filter { !$0.hasPrefix(".") && snapshots.kind(of: $0) == .directory }
+    guard try snapshots.kind(of: "") == .directory else { return [] }
+    var revisions: [String] = []
+    for name in try snapshots.names() where !name.hasPrefix(".") {
+      if try snapshots.kind(of: name) == .directory { revisions.append(name) }
+    }
+    return revisions
   }
 
   /// The revision of the main branch, as the client last saw it.
@@ -50,7 +58,7 @@ enum HuggingFaceCache {
   }
 
   private static func snapshot(of root: String) throws(CheckpointError) -> String {
-    let revisions = revisions(root)
+    let revisions = try revisions(root)
     if let main = main(root) {
       if revisions.contains(main) { return joinPath(root, "snapshots", main) }
       let others = revisions.isEmpty ? "" : ", only of \(listed(revisions))"
@@ -73,9 +81,9 @@ enum HuggingFaceCache {
   }
 
   /// The only link to a blob, or that of the main branch.
-  private static func link(to blob: String, in root: String) -> String? {
+  private static func link(to blob: String, in root: String) throws(CheckpointError) -> String? {
     var links: [(revision: String, path: String)] = []
-    for revision in revisions(root) {
+    for revision in try revisions(root) {
       let snapshot = DirectoryStore(joinPath(root, "snapshots", revision))
       for name in (try? snapshot.names()) ?? [] {
         let path = snapshot.path(of: name)

@@ -1,4 +1,5 @@
 public import ArgumentParser
+internal import CStartCheck
 internal import JSON
 internal import TensorFormats
 
@@ -21,10 +22,10 @@ public enum CommandLineTool {
   /// Errors go to standard error as `tool: error: ...`, control characters made visible. With `--json` they are one
   /// line of JSON there instead (`{"error": {...}}`), and standard output stays empty.
   public static func run(_ root: any AsyncParsableCommand.Type) async -> Never {
-    ignoreBrokenPipes()
+    // What it stands for has run before this.
+    csc_require()
+    failOnWriting()
     do throws(CheckpointError) {
-      // Before anything else, which might wait for a thread for ever.
-      try ProcessUsage.requireAddressSpace(threads: 1)
       try checkArguments()
     } catch {
       try? StandardStream.error.write(

@@ -43,5 +43,8 @@ public enum Interruption {
   }
 }
 
-/// Has writing to a closed pipe fail with an error instead of ending the process.
-func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
+/// Has writing to a closed pipe, or beyond the size that files may have (`ulimit -f`), fail with an error instead of
+/// ending the process.
+func failOnWriting() {
+  for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
+}

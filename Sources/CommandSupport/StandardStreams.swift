@@ -37,7 +37,7 @@ public enum StandardStream: Int32, Sendable {
     }
     guard failure == 0 || failure == EPIPE else {
       throw CheckpointError(
-        .inputOutput, "writing failed: error \(failure)",
+        .inputOutput, "writing failed: \(unsafe String(cString: strerror(failure)))",
         path: self == .output ? "<standard output>" : "<standard error>",
         remedy: failure == ENOSPC ? "the disk is full" : nil)
     }

@@ -41,7 +41,7 @@ public struct Location: Sendable {
     kept = nil
     let resolved = try Checkpoint.resolve(argument)
     path = resolved
-    guard FileSystem.kind(of: resolved) != .directory else {
+    guard try FileSystem.kind(of: resolved) != .directory else {
       (store, name) = try Self.unpacked(DirectoryStore(resolved), nil)
       return
     }

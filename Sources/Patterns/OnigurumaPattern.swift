@@ -183,8 +183,8 @@ extension OnigurumaPattern: Hashable {
       guard status >= 0 else {
         throw CheckpointError(
           .unsupported,
-          "the pre_tokenizer's regular expression takes more than \(Self.stepsPerByte) steps per byte of this text"
-        )
+          "the pre_tokenizer's regular expression '\(pattern.text.printable)' takes more than \(Self.stepsPerByte) steps "
+            + "per byte of this text")
       }
       var start = range.lowerBound + Int(unsafe region.pointee.beg[0])
       let end = range.lowerBound + Int(unsafe region.pointee.end[0])

@@ -32,7 +32,7 @@ extension Recipe {
       return try scheme.groupSize(groupSize).recipe(scope)
     }
     if let recipe = builtIn(named: argument, for: container) { return recipe }
-    if let type = ElementType(rawValue: argument.uppercased()), FileSystem.kind(of: argument) == nil {
+    if let type = ElementType(rawValue: argument.uppercased()), try FileSystem.kind(of: argument) == nil {
       let canEncode = BlockCodec.codec(for: type)?.canEncode == true
       throw CheckpointError(
         canEncode ? .invalidRequest : .unsupported,

@@ -45,10 +45,10 @@ final class KeptSource: ByteSource {
     var state = State(ranges: ByteRanges())
     let partial = place + ".step3-partial"
     let list = place + ".step3-ranges"
-    if FileSystem.size(of: place) == source.byteCount, let finished = try? InputFile(place) {
+    if try FileSystem.size(of: place) == source.byteCount, let finished = try? InputFile(place) {
       // Another name of the same file is complete already.
       state.finished = finished
-    } else if FileSystem.size(of: partial) == source.byteCount, let text = Self.text(list),
+    } else if try FileSystem.size(of: partial) == source.byteCount, let text = Self.text(list),
       let ranges = ByteRanges(text, of: source.byteCount),
       let file = try? OutputFile(partial, byteCount: source.byteCount, reopening: true)
     {

@@ -100,10 +100,12 @@ public struct RemoteDirectory: ByteStore {
           path: Self.path("hf", repository, revision), remedy: "unset it, or download the model first")
       }
       let snapshot = cache.snapshot(commit, repository.directory)
-      let files = try FileSystem.names(in: snapshot).filter {
-        FileSystem.kind(of: "\(snapshot)/\($0)") == .file
+      var files: [RemoteFile] = []
+      for name in try FileSystem.names(in: snapshot) {
+        let path = "\(snapshot)/\(name)"
+        guard try FileSystem.kind(of: path) == .file else { continue }
+        files.append(RemoteFile(name, byteCount: try FileSystem.size(of: path)))
       }
-      .map { RemoteFile($0, byteCount: FileSystem.size(of: "\(snapshot)/\($0)")) }
       self.init(
         path: snapshot, files: files, file: repository.file, commit: commit, .offline(snapshot),
         HTTPClient(start, token: nil, options), nil)

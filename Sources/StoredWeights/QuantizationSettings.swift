@@ -45,10 +45,10 @@ struct QuantizationSettings {
   /// What messages call the scheme: `quant_method gptq`.
   var description: String { method.map { "quant_method \($0.printable)" } ?? "no quant_method" }
 
-  /// - Throws: `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
+  /// - Throws: `.inputOutput`; `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
   ///   in other ways says nothing: it is no reason not to look at the weights.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
-    guard checkpoint.format == .safetensors, let (value, place) = Self.find(checkpoint) else { return }
+    guard checkpoint.format == .safetensors, let (value, place) = try Self.find(checkpoint) else { return }
     self.place = place
     guard let settings = value?.members else {
       refusal = "\(place) cannot be read, so how it is quantised is not known"
@@ -69,7 +69,11 @@ struct QuantizationSettings {
   }
 
   /// What says something first, and where; `nil` in place of its value if it cannot be read.
-  private static func find(_ checkpoint: Checkpoint) -> (value: JSONValue?, place: String)? {
+  ///
+  /// - Throws: `.inputOutput`.
+  private static func find(
+    _ checkpoint: Checkpoint
+  ) throws(CheckpointError) -> (value: JSONValue?, place: String)? {
     if let root = checkpoint.configurationMembers {
       let inner = root["text_config"]?.members
       let stated: [(JSONValue?, String)] = [
@@ -81,11 +85,15 @@ struct QuantizationSettings {
       for case (let value?, let place) in stated where value != .null { return (value, place) }
     }
     let name = "hf_quant_config.json"
-    guard checkpoint.store.kind(of: name) != nil else { return nil }
-    guard let text = try? checkpoint.store.read(name, limit: JSONValue.largestDocument),
-      let members = (try? JSONValue.parse(text, name: name))?.members
-    else { return (nil, name) }
-    return (members["quantization"] ?? .object(members), name)
+    guard try checkpoint.store.kind(of: name) != nil else { return nil }
+    do throws(CheckpointError) {
+      let text = try checkpoint.store.read(name, limit: JSONValue.largestDocument)
+      guard let members = try JSONValue.parse(text, name: name).members else { return (nil, name) }
+      return (members["quantization"] ?? .object(members), name)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      return (nil, name)
+    }
   }
 }
 

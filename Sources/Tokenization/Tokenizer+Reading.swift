@@ -11,7 +11,7 @@ extension Tokenizer {
   public init(in store: any ByteStore) throws(CheckpointError) {
     let (document, companion) = ("tokenizer.json", "tokenizer_config.json")
     let bytes = try Self.read(document, in: store)
-    let configuration = store.kind(of: companion) == nil ? nil : try Self.read(companion, in: store)
+    let configuration = try store.kind(of: companion) == nil ? nil : Self.read(companion, in: store)
     do throws(CheckpointError) {
       try self.init(tokenizerJSON: bytes, tokenizerConfigJSON: configuration)
     } catch {

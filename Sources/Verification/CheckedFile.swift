@@ -39,7 +39,8 @@ struct CheckedFile: Sendable {
     do throws(CheckpointError) {
       source = try store.open(record.path)
     } catch {
-      let isMissing = error.code == .notFound && !store.isTaken(record.path)
+      let isTaken = try store.isTaken(record.path)
+      let isMissing = error.code == .notFound && !isTaken
       return [isMissing ? finding(.missing, "the file is not there") : finding(.unreadable, error.message)]
     }
     var pass = Pass(self, available: min(source.byteCount, record.bytes), withSHA256: withSHA256)

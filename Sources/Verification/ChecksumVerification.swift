@@ -201,7 +201,8 @@ extension ChecksumVerification {
     for part in parts where !part.isEmpty { known.insert(joinPath(part, OutputMarkers.manifest)) }
     var findings: [ChecksumReport.Finding] = []
     for folder in Set([""] + parts).sorted() {
-      guard folder.isEmpty || store.kind(of: folder) == .directory else { continue }
+      let isThere = try store.kind(of: folder) == .directory
+      guard folder.isEmpty || isThere else { continue }
       for name in try store.names(in: folder) {
         let relative = joinPath(folder, name)
         guard !known.contains(relative), !parts.contains(relative) else { continue }

@@ -36,7 +36,7 @@ import Testing
   private func contents(_ path: String) throws -> [String: Data] {
     var result: [String: Data] = [:]
     for case let name as String in FileManager.default.enumerator(atPath: path) ?? .init()
-    where FileSystem.kind(of: "\(path)/\(name)") == .file {
+    where try FileSystem.kind(of: "\(path)/\(name)") == .file {
       result[name] = try Data(contentsOf: URL(filePath: "\(path)/\(name)"))
     }
     return result
@@ -66,11 +66,11 @@ import Testing
     let outcome = try await archive("archive")
     #expect(outcome.manifest.storedBytes < outcome.manifest.bytes * 3 / 4)
     #expect(outcome.manifest.directories == ["sub/empty"])
-    #expect(!FileSystem.isTaken(directory.path("archive/step3-convert.journal")))
+    try #expect(!FileSystem.isTaken(directory.path("archive/step3-convert.journal")))
     try await restore("archive", into: "restored")
     #expect(try contents(directory.path("restored")) == contents(source))
-    #expect(FileSystem.kind(of: directory.path("restored/sub/empty")) == .directory)
-    #expect(!FileSystem.isTaken(directory.path("restored/step3-convert.journal")))
+    try #expect(FileSystem.kind(of: directory.path("restored/sub/empty")) == .directory)
+    try #expect(!FileSystem.isTaken(directory.path("restored/step3-convert.journal")))
     #expect(
       try await Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2)).check().isEmpty)
 
@@ -115,7 +115,24 @@ import Testing
     }
     let error = await #expect(throws: CheckpointError.self) { _ = try await archive("archive") }
     #expect(error?.remedy != nil)
-    #expect(!FileSystem.isTaken(directory.path("archive")))
+    try #expect(!FileSystem.isTaken(directory.path("archive")))
+  }
+
+  /// As an interruption right after the journal has gone leaves it.
+  @Test func aRestoredDirectoryIsWhole() async throws {
+    _ = try await archive("archive")
+    try await restore("archive", into: "restored")
+    let again = try Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2, resume: true))
+    try await again.run(into: directory.path("restored"))
+    let file = URL(filePath: directory.path("restored/model.safetensors"))
+    var bytes = try Data(contentsOf: file)
+    bytes[500_000] ^= 4
+    try bytes.write(to: file)
+    let error = await #expect(throws: CheckpointError.self) {
+      try await again.run(into: directory.path("restored"))
+    }
+    #expect(error?.code == .cannotCreate)
+    #expect(try Data(contentsOf: file) == bytes)
   }
 
   @Test func damageIsFoundAndNamed() async throws {
@@ -132,7 +149,7 @@ import Testing
     await refused(.malformed, "model.safetensors.zst: byte ") {
       try await restore("archive", into: "restored")
     }
-    #expect(!FileSystem.isTaken(directory.path("restored/model.safetensors")))
+    try #expect(!FileSystem.isTaken(directory.path("restored/model.safetensors")))
     try Data("{ }".utf8).write(to: URL(filePath: directory.path("archive/config.json")))
     #expect(
       try await Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2)).check().map(\.path)

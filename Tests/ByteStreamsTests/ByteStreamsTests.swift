@@ -50,12 +50,15 @@ import Testing
     try FileSystem.writeAtomically(bytes, to: path + "/b")
     try FileSystem.writeAtomically([], to: path + "/a")
     #expect(try FileSystem.names(in: path) == ["a", "b"])
-    #expect(FileSystem.kind(of: path) == .directory)
-    #expect(FileSystem.size(of: path + "/b") == 3)
+    try #expect(FileSystem.kind(of: path) == .directory)
+    try #expect(FileSystem.size(of: path + "/b") == 3)
     #expect(try InputFile(path + "/b").readBytes(1..<3) == [2, 3])
     try FileSystem.removeFile(path + "/b")
     try FileSystem.removeFile(path + "/b")
-    #expect(FileSystem.kind(of: path + "/b") == nil)
+    try #expect(FileSystem.kind(of: path + "/b") == nil)
+    // Names that nothing can have.
+    try #expect(FileSystem.kind(of: String(repeating: "a", count: 5000)) == nil)
+    try #expect(FileSystem.kind(of: path + "/no/such") == nil && !FileSystem.isTaken(path + "/no/such"))
     #expect((FileSystem.freeSpace(at: path) ?? 0) > 0)
   }
 
@@ -96,13 +99,13 @@ import Testing
 
   private func change(_ body: () throws -> Void) throws -> SourceChange? {
     let file = try InputFile(path)
-    #expect(file.change == nil)
+    try #expect(file.change == nil)
     // Reading is no change.
     _ = try file.readBytes(0..<100)
-    #expect(file.change == nil)
+    try #expect(file.change == nil)
     try body()
-    #expect(MeteredSource(file, meter: Meter()).change == file.change)
-    return file.change
+    try #expect(MeteredSource(file, meter: Meter()).change == file.change)
+    return try file.change
   }
 
   @Test func bytesThatAreWritten() throws {

@@ -88,9 +88,9 @@ import Testing
 
   @Test func links() throws {
     let directory = try TemporaryDirectory()
-    #expect(!FileSystem.isTaken(directory.path("nothing")))
+    try #expect(!FileSystem.isTaken(directory.path("nothing")))
     try FileSystem.writeAtomically([1], to: directory.path("file"))
-    #expect(FileSystem.isTaken(directory.path("file")))
+    try #expect(FileSystem.isTaken(directory.path("file")))
     #expect(FileSystem.linkDestination(of: directory.path("file")) == nil)
   }
 }

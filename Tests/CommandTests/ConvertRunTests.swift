@@ -18,7 +18,7 @@ import Testing
     let root = directory.path(name)
     var files: [String: Data] = [:]
     for case let file as String in try #require(FileManager.default.enumerator(atPath: root)) {
-      guard FileSystem.kind(of: "\(root)/\(file)") == .file else { continue }
+      guard try FileSystem.kind(of: "\(root)/\(file)") == .file else { continue }
       files[file] = try Data(contentsOf: URL(filePath: "\(root)/\(file)"))
     }
     return files
@@ -52,7 +52,7 @@ import Testing
     let lost = try convert("run", plan, directory.path("output"))
     #expect(lost.status == 66)
     #expect(lost.error.contains("--source"))
-    #expect(FileSystem.kind(of: directory.path("output")) == nil)
+    try #expect(FileSystem.kind(of: directory.path("output")) == nil)
 
     let found = try convert("run", plan, directory.path("output"), "--source", new)
     #expect(found.status == 0, "\(found.error)")
@@ -62,7 +62,7 @@ import Testing
     let changed = try convert("run", plan, directory.path("again"), "--source", new)
     #expect(changed.status == 65)
     #expect(changed.error.contains("config.json"))
-    #expect(FileSystem.kind(of: directory.path("again")) == nil)
+    try #expect(FileSystem.kind(of: directory.path("again")) == nil)
   }
 
   @Test("a plan is replaced only if it is one and --overwrite is given; without its headers it does not run")

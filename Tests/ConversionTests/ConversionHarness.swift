@@ -89,7 +89,7 @@ func contents(of directory: String) throws -> [String: Data] {
   let root = URL(filePath: directory)
   for case let path as String in FileManager.default.enumerator(atPath: directory) ?? .init() {
     let url = root.appending(path: path)
-    if FileSystem.kind(of: url.path(percentEncoded: false)) == .file {
+    if try FileSystem.kind(of: url.path(percentEncoded: false)) == .file {
       result[path] = try Data(contentsOf: url)
     }
   }

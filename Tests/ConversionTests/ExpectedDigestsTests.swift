@@ -56,7 +56,7 @@ import Testing
     ] {
       let error = await #expect(throws: CheckpointError.self) { try await convert(text) }
       #expect(error?.code == .notFound && error?.message.contains(message) == true)
-      #expect(FileSystem.kind(of: harness.directory.path("output")) == nil)
+      try #expect(FileSystem.kind(of: harness.directory.path("output")) == nil)
     }
   }
 

@@ -133,7 +133,7 @@ import Verification
     let journal = "\(output)/step3-convert.journal"
     // A directory in the manifest's place stops the run when everything else is done, if it comes in time.
     let obstacle = "\(output)/manifest.json.writing"
-    for _ in 0..<20 where FileSystem.kind(of: journal) == nil {
+    for _ in 0..<20 where try FileSystem.kind(of: journal) == nil {
       try? FileManager.default.removeItem(atPath: output)
       _ = try? await convert("F8_E4M3") { _ in
         try? FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: false)

@@ -124,7 +124,7 @@ import Testing
 
   /// A directory is complete, or nothing takes it for a checkpoint.
   private func expectHonest(_ output: String) throws {
-    guard FileSystem.kind(of: "\(output)/manifest.json") == nil else { return }
+    guard try FileSystem.kind(of: "\(output)/manifest.json") == nil else { return }
     let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(output) }
     #expect(error?.code == .unfinished || error?.code == .notFound)
   }
@@ -136,7 +136,7 @@ import Testing
     let arguments = convert("output", options).filter { $0 != "--json" }
     let child = try ConvertProcess(arguments)
     // From then on it catches signals.
-    while FileSystem.kind(of: directory.path("output/step3-convert.journal")) == nil { usleep(1000) }
+    while try FileSystem.kind(of: directory.path("output/step3-convert.journal")) == nil { usleep(1000) }
     child.send(SIGINT)
     let result = child.finish()
     #expect(result.status == 130)
@@ -173,7 +173,7 @@ import Testing
     ]
     let result = try ConvertProcess(arguments).finish()
     #expect(result.status == 0, "\(result.error)")
-    #expect(FileSystem.kind(of: directory.path("nowhere")) == nil)
+    try #expect(FileSystem.kind(of: directory.path("nowhere")) == nil)
     let summary = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any]
     #expect(summary?["sourceBytes"] as? Int ?? 0 > 2_000_000_000)
     let peak = try #require(summary?["peakMemoryBytes"] as? Int)

@@ -103,7 +103,7 @@ func fingerprints(of directory: String) throws -> [String: String] {
   var result: [String: String] = [:]
   for case let path as String in FileManager.default.enumerator(atPath: directory) ?? .init() {
     let full = "\(directory)/\(path)"
-    guard FileSystem.kind(of: full) == .file else { continue }
+    guard try FileSystem.kind(of: full) == .file else { continue }
     let file = try InputFile(full)
     var digester = XXH3Digester()
     for start in stride(from: 0, to: file.byteCount, by: 1 << 22) {

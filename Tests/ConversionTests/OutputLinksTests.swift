@@ -39,9 +39,9 @@ import Testing
 
   @Test("a symbolic link in a resumed output", arguments: planted) func symbolic(name: String) async throws {
     try await interrupt()
-    let isDirectory = FileSystem.kind(of: path("output/\(name)")) == .directory
+    let isDirectory = try FileSystem.kind(of: path("output/\(name)")) == .directory
     let target = path("elsewhere")
-    if FileSystem.isTaken(path("output/\(name)")) {
+    if try FileSystem.isTaken(path("output/\(name)")) {
       try files.moveItem(atPath: path("output/\(name)"), toPath: target)
     } else {
       try FileSystem.writeAtomically(Array("precious".utf8), to: target)

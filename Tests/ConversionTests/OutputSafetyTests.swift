@@ -43,7 +43,7 @@ import Testing
     try FileSystem.writeAtomically([1], to: harness.directory.path("precious/thesis.txt"))
     let error = await failure(into: "precious", options: overwrite)
     #expect(error?.message.contains("was not written by step3-convert") == true)
-    #expect(FileSystem.kind(of: harness.directory.path("precious/thesis.txt")) == .file)
+    try #expect(FileSystem.kind(of: harness.directory.path("precious/thesis.txt")) == .file)
   }
 
   @Test("a cancelled run leaves a directory that says it is unfinished") func cancellation() async throws {

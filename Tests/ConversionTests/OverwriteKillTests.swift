@@ -52,14 +52,14 @@ import Testing
       try files.copyItem(atPath: directory.path("old"), toPath: output)
       for _ in 0..<(1 + round % 3) {
         // What --overwrite has begun either of the two goes on with.
-        let isBegun = FileSystem.isTaken("\(output)/.step3-convert.new")
+        let isBegun = try FileSystem.isTaken("\(output)/.step3-convert.new")
         let mode = isBegun && round % 2 == 1 ? "--resume" : "--overwrite"
         let child = try ConvertProcess(convert("output", new + [mode]))
         if round % 4 == 3 {
           // In the exchange, which is short.
           let deadline = ContinuousClock.now + .seconds(60)
-          while !FileSystem.isTaken("\(output)/.step3-convert.old"), ContinuousClock.now < deadline,
-            FileSystem.isTaken("\(output)/model.gguf")
+          while try !FileSystem.isTaken("\(output)/.step3-convert.old"), ContinuousClock.now < deadline,
+            try FileSystem.isTaken("\(output)/model.gguf")
           { usleep(100) }
         } else {
           Thread.sleep(forTimeInterval: duration * Double.random(in: 0..<1.05, using: &generator))
@@ -67,8 +67,8 @@ import Testing
         child.send(SIGKILL)
         _ = child.finish()
         let now = try fingerprints(of: output).filter { !$0.key.hasPrefix(".step3-convert.") }
-        if FileSystem.isTaken("\(output)/manifest.json") {
-          let isOld = FileSystem.isTaken("\(output)/model.gguf")
+        if try FileSystem.isTaken("\(output)/manifest.json") {
+          let isOld = try FileSystem.isTaken("\(output)/model.gguf")
           let same = now.filter { !$0.key.contains("step3-convert.journal") }
           #expect(same == (isOld ? before : expected))
           if isOld { complete += 1 } else { replaced += 1 }

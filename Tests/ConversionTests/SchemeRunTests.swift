@@ -40,16 +40,16 @@ import Testing
     #expect(whole.status == 0, "\(whole.error)")
     let output = harness.directory.path("output")
     var interrupted = 0
-    for attempt in 1...kills where FileSystem.kind(of: "\(output)/manifest.json") == nil {
+    for attempt in 1...kills where try FileSystem.kind(of: "\(output)/manifest.json") == nil {
       let run = try ConvertProcess([source, output] + arguments + ["--resume"])
       // From the first bytes on, a little further each time.
-      for _ in 0..<2000 where FileSystem.kind(of: output) == nil {
+      for _ in 0..<2000 where try FileSystem.kind(of: output) == nil {
         Thread.sleep(forTimeInterval: 0.002)
       }
       Thread.sleep(forTimeInterval: 0.015 * Double(attempt))
       run.send(SIGKILL)
       _ = run.finish()
-      if FileSystem.kind(of: "\(output)/manifest.json") == nil { interrupted += 1 }
+      if try FileSystem.kind(of: "\(output)/manifest.json") == nil { interrupted += 1 }
     }
     #expect(interrupted > 0)
     let last = try ConvertProcess([source, output] + arguments + ["--resume"]).finish()

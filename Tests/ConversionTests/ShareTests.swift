@@ -42,7 +42,7 @@ import Testing
     let root = harness.directory.path(name)
     var files: [String: Data] = [:]
     for case let file as String in try #require(FileManager.default.enumerator(atPath: root)) {
-      guard FileSystem.kind(of: "\(root)/\(file)") == .file else { continue }
+      guard try FileSystem.kind(of: "\(root)/\(file)") == .file else { continue }
       files[file] = try Data(contentsOf: URL(filePath: "\(root)/\(file)"))
     }
     return files

@@ -103,7 +103,7 @@ import Testing
         path("store/model.safetensors"), .init(recipe: "BF16"), into: "beside", options: Self.modes[1])
     }
     #expect(out?.message.contains("under another name") == true)
-    #expect(FileSystem.size(of: path("store/model.safetensors")) ?? 0 > 0)
+    try #expect(FileSystem.size(of: path("store/model.safetensors")) ?? 0 > 0)
   }
 
   @Test("parts of a partition set, and the set of a part") func partitionSets() async throws {

@@ -216,7 +216,7 @@ import Testing
     #expect(try String(contentsOfFile: thesis, encoding: .utf8) == "mine")
     #expect(try String(contentsOfFile: headers, encoding: .utf8) == "mine")
     #expect(refused(path("nowhere/plan.json"))?.code == .cannotCreate)
-    #expect(FileSystem.kind(of: path("other.json")) == nil)
+    try #expect(FileSystem.kind(of: path("other.json")) == nil)
     // In the source it would be a part of the model.
     let copy = path("copy")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
@@ -225,7 +225,7 @@ import Testing
       try StoredPlan.write(own, to: "\(copy)/plan.json", source: copy)
     }
     #expect(inside?.code == .cannotCreate && inside?.message.contains("source") == true)
-    #expect(FileSystem.kind(of: "\(copy)/plan.json") == nil)
+    try #expect(FileSystem.kind(of: "\(copy)/plan.json") == nil)
   }
 
   @Test("what is no stored plan is said to be none") func strangers() async throws {

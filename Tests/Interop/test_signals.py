@@ -1,10 +1,14 @@
 """Signals end a tool within a second, wherever it is, and nohup is respected."""
 
 import json
+import os
+import pathlib
 import resource
+import shutil
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import pytest
@@ -53,38 +57,88 @@ def test_workers_ignore_what_their_parent_does(tools, tmp_path):
     assert process.returncode == 0, errors
 
 
+def sparse(path, tensors):
+    """A file of tensors of zeros that takes no room."""
+    header, size = {}, 0
+    for name, shape in tensors:
+        end = size + 2 * shape[0] * shape[1]
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [size, end]}
+        size = end
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + size)
+
+
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
     """Half a terabyte of weights that take no room."""
     path = tmp_path_factory.mktemp("endless") / "model.safetensors"
-    rows, columns = 1 << 20, 1 << 18
-    size = 2 * rows * columns
-    header = json.dumps({"weight": {"dtype": "BF16", "shape": [rows, columns], "data_offsets": [0, size]}}).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + size)
+    sparse(path, [("weight", [1 << 20, 1 << 18])])
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["stats", "convert"])
-def test_a_signal_ends_a_tool_in_the_middle_of_its_work(endless, tmp_path, command, number):
-    """Of work that would take minutes at the least."""
-    arguments = {
-        "stats": ["step3-inspect", "stats", endless],
-        "convert": ["step3-convert", endless, tmp_path / "output", "--to", "safetensors", "--quantize", "F32", "--discard-output"],
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A checkpoint of a quarter of a million tensors: headers alone take a while."""
+    directory = tmp_path_factory.mktemp("many")
+    shards = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
+    places = {}
+    for shard in shards:
+        names = [f"model.layers.{number}.{shard}.weight" for number in range(50_000)]
+        sparse(directory / shard, [(name, [32, 32]) for name in names])
+        places |= dict.fromkeys(names, shard)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (directory / "config.json").write_text(json.dumps({
+        "architectures": ["Other"], "model_type": "other",
+        "quantization_config": {"quant_method": "fp8", "ignore": [f"re:.*{number}(a|aa)*z" for number in range(20_000)]}}))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def stages(tools, endless, many, tmp_path_factory):
+    """Work at every stage, each of which takes seconds at the least."""
+    directory = tmp_path_factory.mktemp("stages")
+    manifest = directory / "manifest"
+    manifest.mkdir()
+    tools.convert(TINY, directory / "small", "--to", "gguf", "--quantize", "Q8_0")
+    text = (directory / "small" / "manifest.json").read_text()
+    # An endless list in a document that is read whole before anything is believed.
+    (manifest / "manifest.json").write_text(text.replace('"files"', '"more": [' + "0, " * 40_000_000 + '0], "files"', 1))
+    prompt = directory / "prompt.txt"
+    prompt.write_text("The lighthouse keeper counted 12345 waves. " * 20)
+    return {
+        "statistics": ["step3-inspect", "stats", endless],
+        "conversion": [
+            "step3-convert", endless, directory / "output", "--to", "safetensors", "--quantize", "F32", "--discard-output"],
+        "planning": ["step3-convert", "plan", many, "--to", "safetensors", "--quantize", "F32"],
+        "listing": ["step3-inspect", "list", many],
+        "engine check": ["step3-verify", "engine", many],
+        "manifest": ["step3-verify", "checksums", manifest],
+        "run": ["step3-verify", "run", TINY, "--tokens", ",".join(["1"] * 60_000)],
+        "tokenising": ["step3-verify", "run", TINY, "--prompt", "lighthouse " * 10_000],
     }
-    process = start(*arguments[command])
-    time.sleep(1.5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(
+    "stage", ["statistics", "conversion", "planning", "listing", "engine check", "manifest", "run", "tokenising"])
+def test_a_signal_ends_a_tool_in_the_middle_of_its_work(stages, stage, twice, number):
+    """At any stage, of work that would go on for longer; the second signal needs no deadline."""
+    process = start(*stages[stage])
+    time.sleep(0.4 if stage != "conversion" else 1.5)
     assert process.poll() is None, process.communicate()
-    process.send_signal(number)
+    for _ in range(1 + twice):
+        process.send_signal(number)
+        time.sleep(0.02)
     process.wait(timeout=30)
     # Before the work proper the system ends it, in it the tool itself.
     assert process.returncode in (130, -number)
     process.communicate()
 
 
-@pytest.mark.parametrize("limit", [140, 150, 160, 170, 180])
+@pytest.mark.parametrize("limit", [30, 50, 70, 90, 105, 115, 118, 120, 125, 130, 140, 150, 160, 170, 180])
 def test_a_small_address_space_is_an_error(tmp_path, limit):
     """Threads that cannot be made and memory that is not there are said, not waited for."""
 
@@ -103,7 +157,117 @@ def test_a_small_address_space_is_an_error(tmp_path, limit):
         except subprocess.TimeoutExpired:
             process.kill()
             pytest.fail(f"{command[:2]} waits for ever at {limit} MiB")
-        # 127: the dynamic linker had no room for the libraries.
+        # 127: the dynamic linker had no room for the libraries, before anything of ours ran.
         assert process.returncode in (0, 74, 127), f"{command[:2]} at {limit} MiB: {process.returncode} {errors[-300:]}"
         if process.returncode == 74:
             assert "address space" in errors
+
+
+@pytest.mark.parametrize("limit", [4, 6, 8, 12, 16, 20, 30])
+@pytest.mark.parametrize("hard", [False, True])
+def test_few_open_files_are_an_error(tmp_path, limit, hard):
+    """What the system lets a process have without asking is taken; where that is not enough, it is said."""
+
+    def bound():
+        most = limit if hard else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+
+    for command in [
+        ["step3-convert", TINY, tmp_path / "output", "--to", "gguf", "--quantize", "Q8_0", "--overwrite"],
+        ["step3-verify", "run", TINY, "--tokens", "1,2,3"],
+        ["step3-inspect", "stats", TINY, "--json"],
+    ]:
+        process = start(*command, "--threads", "2", preexec_fn=bound)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in ((0, 74) if hard else (0,)), f"{command[:2]} with {limit}: {process.returncode} {errors}"
+        if process.returncode == 74:
+            assert "ulimit -n" in errors
+            assert "--json" not in command or json.loads(errors)["error"]["exitCode"] == 74
+
+
+def processes_of(text):
+    """The processes that have a text in their command lines, zombies apart."""
+    found = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if state != "Z" and text.encode() in (entry / "cmdline").read_bytes():
+                    found.add(int(entry.name))
+            except OSError:
+                pass
+    return found
+
+
+def wait_until(condition, message):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail(message)
+
+
+@pytest.fixture(scope="module")
+def parts(tools, tmp_path_factory):
+    output = tmp_path_factory.mktemp("afd") / "parts"
+    tools.convert(TINY, output, "--to", "safetensors", "--partition", "afd", "--ffn-ep", "2")
+    return output
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends what is stopped")
+
+
+@linux_only
+def test_stopped_workers_do_not_outlive_their_parent(parts):
+    """SIGSTOP takes a worker all means to look after itself."""
+    process = start("step3-verify", "run", parts, "--afd", "--tokens", "1,2,3", "--generate", "20000")
+    mark = f"{parts}/ffn-"
+    try:
+        wait_until(lambda: len(processes_of(mark)) == 2, "the workers do not come")
+        workers = processes_of(mark)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not processes_of(mark), "stopped workers are still there")
+    finally:
+        process.kill()
+        process.communicate()
+        for worker in processes_of(mark):
+            os.kill(worker, signal.SIGKILL)
+
+
+@linux_only
+def test_a_worker_whose_parent_dies_while_it_is_made_does_not_stay(parts, tmp_path):
+    """Between fork and prctl: from then on the system would have nobody to wait for."""
+    compiler = shutil.which("cc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("takes a C compiler")
+    source, library = tmp_path / "late.c", tmp_path / "late.so"
+    source.write_text('''
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int prctl(int option, ...) {
+    va_list list;
+    va_start(list, option);
+    unsigned long value = va_arg(list, unsigned long);
+    va_end(list);
+    if (option == PR_SET_PDEATHSIG) {
+        pid_t parent = getppid();
+        kill(parent, SIGKILL);
+        while (getppid() == parent) usleep(1000);
+    }
+    int (*next)(int, ...) = dlsym(RTLD_NEXT, "prctl");
+    return next(option, value, 0UL, 0UL, 0UL);
+}
+''')
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    process = start(
+        "step3-verify", "run", parts, "--afd", "--tokens", "1,2,3", env=os.environ | {"LD_PRELOAD": str(library)})
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not processes_of(str(parts)), "a worker is still there")

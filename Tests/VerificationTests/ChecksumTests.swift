@@ -258,9 +258,9 @@ private struct FailingStore: ByteStore {
   var directory: String? { base.directory }
   func path(of name: String) -> String { base.path(of: name) }
   func names(in folder: String) throws(CheckpointError) -> [String] { try base.names(in: folder) }
-  func isTaken(_ name: String) -> Bool { base.isTaken(name) }
-  func kind(of name: String) -> FileSystem.Kind? { base.kind(of: name) }
-  func size(of name: String) -> Int? { base.size(of: name) }
+  func isTaken(_ name: String) throws(CheckpointError) -> Bool { try base.isTaken(name) }
+  func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind? { try base.kind(of: name) }
+  func size(of name: String) throws(CheckpointError) -> Int? { try base.size(of: name) }
 
   func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     let source = try base.open(name)

@@ -11,6 +11,9 @@
 /// Returns 0 or an errno value.
 int cfs_reserve(int descriptor, int64_t bytes);
 
+/// Gives a file another length. Returns 0 or an errno value.
+int cfs_set_length(int descriptor, int64_t bytes);
+
 /// Opens a file that is held open once more, for writes past the page cache. `*memory` and `*offset` receive what
 /// addresses, and offsets and lengths, must be multiples of. Returns the descriptor, or a negative errno value:
 /// EOPNOTSUPP where the file system does not say that it can do this, EMFILE where descriptors are running short.

@@ -30,7 +30,9 @@ int64_t cfs_address_space_left(void);
 
 /// Starts the program at `path` with `arguments` (ended by NULL) and this process's environment. Its standard input is
 /// `input`, its standard output goes nowhere, its standard error is ours; it inherits no other descriptor that closes
-/// on exec. Signals are handled as by default, but for those to end that are ignored here. Returns 0 or an errno value.
+/// on exec. Signals are handled as by default, but for those to end that are ignored here. On Linux it is killed when this
+/// process ends, however that comes about and also where it is stopped; elsewhere the program has to watch its input.
+/// Returns 0 or an errno value.
 int cfs_spawn(const char *path, char *const *arguments, int input, int *process);
 
 /// Waits until `descriptor` can be read from (or written to), its peer is gone, or so many milliseconds have passed;

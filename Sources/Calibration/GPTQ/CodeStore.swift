@@ -40,7 +40,7 @@ struct LayerCodes {
         .init(name: job.tensor + ".scales", elementType: .u8, shape: TensorShape([matrices, rows, scales])))
     }
     let path = directory.path(of: Self.name(layer))
-    if FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
+    if try FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
     writer = try SafetensorsWriter(path, layout: SafetensorsLayout(items))
   }
 

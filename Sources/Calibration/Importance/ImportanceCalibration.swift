@@ -68,7 +68,8 @@ public struct ImportanceCalibration: Sendable {
   public func run(
     to path: String, resume: Bool = false, overwrite: Bool = false, begin: (Int) -> WorkMonitor
   ) throws -> Outcome {
-    guard overwrite || !FileSystem.isTaken(path) else {
+    let isTaken = try FileSystem.isTaken(path)
+    guard overwrite || !isTaken else {
       throw CheckpointError(
         .cannotCreate, "exists already", path: path, remedy: "choose another name, or give --overwrite")
     }
@@ -135,14 +136,15 @@ public struct ImportanceCalibration: Sendable {
     }
     let layout = try GGUFLayout(metadata: metadata, tensors: tensors)
     let unfinished = path + ".unfinished"
-    if FileSystem.kind(of: unfinished) == .file { try FileSystem.removeFile(unfinished) }
+    if try FileSystem.kind(of: unfinished) == .file { try FileSystem.removeFile(unfinished) }
     var writer = try GGUFWriter(unfinished, layout: layout)
     for (index, entry) in entries.enumerated() {
       try unsafe writer.append(entry.sums.span.bytes, toTensor: 2 * index)
       try unsafe writer.append(entry.counts.span.bytes, toTensor: 2 * index + 1)
     }
     try writer.finish()
-    guard overwrite || !FileSystem.isTaken(path) else {
+    let isTaken = try FileSystem.isTaken(path)
+    guard overwrite || !isTaken else {
       throw CheckpointError(.cannotCreate, "was made by somebody else meanwhile", path: path)
     }
     try FileSystem.rename(unfinished, to: path)

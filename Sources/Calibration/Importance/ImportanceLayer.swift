@@ -46,7 +46,7 @@ struct ImportanceLayer {
           shape: TensorShape(entry.isStack ? [entry.counts.count, 1] : [1])))
     }
     let listed = scarce.map { "\($0.layer) \($0.expert) \($0.tokens)" }.joined(separator: ",")
-    if FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
+    if try FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
     let writer = try SafetensorsWriter(
       path, layout: SafetensorsLayout(items, metadata: [Self.scarceKey: listed]))
     for entry in entries {

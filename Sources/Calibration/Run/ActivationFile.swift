@@ -19,7 +19,7 @@ struct ActivationFile: Sendable {
     self.columns = columns
     // Small rows are changed in place, which the cache is for: never past it.
     file = try OutputFile(
-      path, byteCount: rows * columns * 4, reopening: FileSystem.isTaken(path), largeFrom: .max)
+      path, byteCount: rows * columns * 4, reopening: try FileSystem.isTaken(path), largeFrom: .max)
   }
 
   /// The rows of a range.

@@ -69,7 +69,7 @@ final class WorkingDirectory: Sendable {
     for output: String, _ identity: Identity, resume: Bool, overwrite: Bool
   ) throws(CheckpointError) {
     let path = output + Self.suffix
-    if !FileSystem.isTaken(path) { try FileSystem.createDirectory(path) }
+    if try !FileSystem.isTaken(path) { try FileSystem.createDirectory(path) }
     guard let directory = try HeldDirectory.open(path) else {
       throw CheckpointError(.cannotCreate, "is no directory", path: path)
     }

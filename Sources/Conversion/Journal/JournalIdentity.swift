@@ -20,7 +20,7 @@ struct JournalIdentity: Codable, Equatable {
   /// The source's files with their sizes and the digests of their headers.
   let sources: [ShardPlan.SourceFile]
   /// What was asked for.
-  let request: ShardPlan.Request
+  private(set) var request: ShardPlan.Request
   /// Every name that is written: what may be removed again.
   private(set) var listing: OutputListing
   /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
@@ -146,7 +146,7 @@ extension JournalIdentity {
     if request.publishedNames != current.request.publishedNames { options.append("--published-names") }
     if listing.isArchive != current.listing.isArchive { options.append("--archive") }
     // What was refused so far may be let through from here on, but not the other way round.
-    if allowsNonFinite, !current.allowsNonFinite { options.append("--allow-nonfinite") }
+    if allowsNonFinite, !current.allowsNonFinite, options.isEmpty { throw Self.lostPermission(path) }
     var others = request
     others.allowNonFinite = current.request.allowNonFinite
     if options.isEmpty, others != current.request { options.append("an option") }
@@ -161,6 +161,20 @@ extension JournalIdentity {
         "was begun with another plan: the recipe's rules or the source's configuration have changed since",
         path: path, remedy: "start afresh with --overwrite")
     }
+  }
+
+  /// The same, where weights that are no numbers are let through.
+  var allowingNonFinite: JournalIdentity {
+    var copy = self
+    copy.request.allowNonFinite = true
+    return copy
+  }
+
+  /// The error for a conversion that let weights through, or may have, which it would refuse now.
+  static func lostPermission(_ path: String) -> CheckpointError {
+    CheckpointError(
+      .invalidRequest, "was written with --allow-nonfinite, which is not given now", path: path,
+      remedy: "give it again; to have such weights refused, remove this output or choose another one")
   }
 
   private func checkSources(_ current: JournalIdentity, path: String) throws(CheckpointError) {

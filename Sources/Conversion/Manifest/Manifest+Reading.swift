@@ -19,15 +19,15 @@ extension Manifest {
   /// - Throws: As ``read(from:)``.
   public static func read(in store: any ByteStore) throws(CheckpointError) -> Manifest {
     let (name, path) = (OutputMarkers.manifest, store.path(of: OutputMarkers.manifest))
-    guard store.isTaken(name) else {
-      if store.kind(of: OutputMarkers.journal) == .file {
+    guard try store.isTaken(name) else {
+      if try store.kind(of: OutputMarkers.journal) == .file {
         throw CheckpointError(
           .unfinished, "this is the unfinished output of an interrupted conversion", path: store.path,
           remedy: "run the same step3-convert command again with --resume")
       }
       throw CheckpointError(.notFound, "there is no \(name)", path: store.path)
     }
-    switch store.kind(of: name) {
+    switch try store.kind(of: name) {
     case .file: break
     case .directory: throw noManifest("is a directory", path)
     case .other: throw noManifest("is a pipe, a socket or a device", path)

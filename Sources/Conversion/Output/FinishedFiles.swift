@@ -25,7 +25,7 @@ struct FinishedFiles: Sendable {
   func check(threads: Int, _ progress: @escaping @Sendable (ConversionProgress) -> Void) async throws {
     for part in manifest.plan.parts where !part.directory.isEmpty {
       let name = joinPath(part.directory, OutputMarkers.manifest)
-      guard output.kind(of: name) == .file else { throw damage("it lacks \(name.printable)") }
+      guard try output.kind(of: name) == .file else { throw damage("it lacks \(name.printable)") }
     }
     try await ParallelWork(threads: threads).run(manifest.files, delivering: .asFinished) { record in
       try check(record) { progress(ConversionProgress(bytes: $0, tensor: record.path)) }

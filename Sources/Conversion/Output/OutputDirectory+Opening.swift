@@ -20,14 +20,19 @@ extension OutputDirectory {
   }
 
   /// The room that is still needed: what is there already needs none.
-  var missingBytes: Int {
+  ///
+  /// - Throws: `.inputOutput`.
+  func missingBytes() throws(CheckpointError) -> Int {
     guard !listing.isArchive else {
-      let left = plan.files.filter { !root.holdsFile(listing.stored($0.path)) }
-      return Self.archiveBytes(of: left.map(\.bytes))
+      var left: [Int] = []
+      for file in plan.files where try !root.holdsFile(listing.stored(file.path)) { left.append(file.bytes) }
+      return Self.archiveBytes(of: left)
     }
-    return plan.files.reduce(0) { sum, file in
-      sum + max(0, file.bytes - ((try? root.entry(unfinished(file)))??.bytes ?? 0))
+    var sum = 0
+    for file in plan.files {
+      sum += max(0, file.bytes - (try root.standing(at: unfinished(file))?.bytes ?? 0))
     }
+    return sum
   }
 
   /// The room that archiving files takes at least, one after the other: each is there as a whole until it is archived,
@@ -46,7 +51,7 @@ extension OutputDirectory {
   func begin(
     _ identity: JournalIdentity, headers: [String: [UInt8]], replacing: AppendFile? = nil, meter: Meter
   ) throws(CheckpointError) -> Opened {
-    try checkRoom(for: missingBytes, in: root.freeSpace, path: root.path)
+    try checkRoom(for: missingBytes(), in: root.freeSpace, path: root.path)
     let journal = try AppendFile(
       creating: OutputMarkers.journal, in: root,
       bytes: JournalFormat.title + JournalFormat.frame(.identity, identity.text), replacing: replacing)
@@ -94,7 +99,7 @@ extension OutputDirectory {
   /// What a file was archived as; `nil` if that is not there.
   private func archivedFile(_ file: ShardPlan.File) throws(CheckpointError) -> (any ByteSource)? {
     let name = listing.stored(file.path)
-    guard root.holdsFile(name) else { return nil }
+    guard try root.holdsFile(name) else { return nil }
     let source = try ArchiveSource(InputFile(name, in: root))
     guard source.byteCount == file.bytes else {
       throw CheckpointError(
@@ -138,10 +143,12 @@ extension OutputDirectory {
     try markParts()
     // Files that had got their names already are unfinished again until everything has been checked.
     if !listing.isArchive {
-      for file in plan.files where root.holdsFile(file.path) { try root.give(file.path, unfinished(file)) }
+      for file in plan.files where try root.holdsFile(file.path) {
+        try root.give(file.path, unfinished(file))
+      }
     }
     try root.removeFiles(listing.documents)
-    try checkRoom(for: missingBytes, in: root.freeSpace, path: root.path)
+    try checkRoom(for: missingBytes(), in: root.freeSpace, path: root.path)
     return Opened(
       journal: journal, finished: contents.units, sources: contents.sources, archived: contents.archived,
       outputs: try openFiles(headers: headers, archived: contents.archived, meter: meter))
@@ -171,9 +178,7 @@ extension OutputDirectory {
       reading: contents.identity ?? [], expecting: plan.tool, path: root.path)
     try begun.check(against: identity, path: root.path)
     if contents.letsNonFiniteThrough, !identity.allowsNonFinite {
-      throw CheckpointError(
-        .invalidRequest, "went on with --allow-nonfinite, which is not given now", path: root.path,
-        remedy: "give it again, or start afresh with --overwrite")
+      throw JournalIdentity.lostPermission(root.path)
     }
     return begun
   }
@@ -197,20 +202,20 @@ extension OutputDirectory {
       }
       if entry == nil, contents.isFinishing, !listing.isArchive { ours.insert(file.path) }
     }
-    if listing.isArchive, contents.isFinishing, root.holdsFile(ArchiveManifest.fileName),
+    if listing.isArchive, contents.isFinishing, try root.holdsFile(ArchiveManifest.fileName),
       (try? ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: root))) != nil
     {
       ours.insert(ArchiveManifest.fileName)
     }
     // Documents are small: those that are there must be what would be written.
     for part in plan.parts {
-      for document in part.documents where holds(Array(document.text.utf8), document.path) {
+      for document in part.documents where try holds(Array(document.text.utf8), document.path) {
         ours.insert(document.path)
       }
-      for copy in part.copies where root.holdsFile(copy.path) {
-        if holds(try Self.read(copy, from: source), copy.path) { ours.insert(copy.path) }
+      for copy in part.copies where try root.holdsFile(copy.path) {
+        if try holds(Self.read(copy, from: source), copy.path) { ours.insert(copy.path) }
       }
-      guard !part.directory.isEmpty, (try? root.entry(part.directory))??.kind == .directory,
+      guard !part.directory.isEmpty, try root.standing(at: part.directory)?.kind == .directory,
         let directory = try root.directory(part.directory), (try? Manifest.read(in: directory)) != nil
       else { continue }
       ours.insert(joinPath(part.directory, OutputMarkers.manifest))
@@ -218,10 +223,11 @@ extension OutputDirectory {
     try listing.checkWay(in: root, over: ours, Set(listing.parts))
   }
 
-  private func holds(_ bytes: [UInt8], _ name: String) -> Bool {
-    guard root.holdsFile(name), let file = try? InputFile(name, in: root), file.byteCount == bytes.count
-    else { return false }
-    return (try? file.readBytes(0..<bytes.count)) == bytes
+  private func holds(_ bytes: [UInt8], _ name: String) throws(CheckpointError) -> Bool {
+    guard try root.holdsFile(name) else { return false }
+    let file = try InputFile(name, in: root)
+    guard file.byteCount == bytes.count else { return false }
+    return try file.readBytes(0..<bytes.count) == bytes
   }
 
   /// Removes what a crash right after the last step left of the journals.

@@ -29,8 +29,10 @@ struct OutputListing: Codable, Equatable, Sendable {
   }
 
   /// The names of a complete output in a directory.
-  init(_ plan: ShardPlan, in directory: HeldDirectory) {
-    self.init(plan, isArchive: directory.holdsFile(ArchiveManifest.fileName))
+  ///
+  /// - Throws: `.inputOutput`.
+  init(_ plan: ShardPlan, in directory: HeldDirectory) throws(CheckpointError) {
+    self.init(plan, isArchive: try directory.holdsFile(ArchiveManifest.fileName))
   }
 
   /// Whether the output is an archive.
@@ -181,21 +183,35 @@ extension OutputListing {
 }
 
 extension HeldDirectory {
+  /// What stands at a name, where nothing that lies behind a symbolic link counts.
+  ///
+  /// - Throws: `.inputOutput`: a device that fails does not say that nothing is there.
+  func standing(at name: String) throws(CheckpointError) -> Entry? {
+    do throws(CheckpointError) {
+      return try entry(name)
+    } catch {
+      guard error.code == .inputOutput else { return nil }
+      throw error
+    }
+  }
+
   /// Whether a regular file has that name; nothing that lies behind a symbolic link counts.
-  func holdsFile(_ name: String) -> Bool { (try? entry(name))??.kind == .file }
+  ///
+  /// - Throws: As ``standing(at:)``.
+  func holdsFile(_ name: String) throws(CheckpointError) -> Bool { try standing(at: name)?.kind == .file }
 
   /// Removes the files among those names, and nothing else of these names.
   ///
   /// - Throws: `.inputOutput`.
   func removeFiles(_ names: [String]) throws(CheckpointError) {
-    for name in names where holdsFile(name) { try removeFile(name) }
+    for name in names where try holdsFile(name) { try removeFile(name) }
   }
 
   /// Syncs a directory's names and those of the directories in it.
   ///
   /// - Throws: `.inputOutput`.
   func synchronize(with parts: [String]) throws(CheckpointError) {
-    for part in parts where (try? entry(part))??.kind == .directory { try directory(part)?.synchronize() }
+    for part in parts where try standing(at: part)?.kind == .directory { try directory(part)?.synchronize() }
     try synchronize()
   }
 

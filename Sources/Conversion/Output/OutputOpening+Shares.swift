@@ -40,7 +40,7 @@ extension OutputOpening {
     switch try OutputState(output) {
     case .foreign(let error): throw error
     case .finished(let manifest):
-      guard isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
+      guard try isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
       return .complete(manifest)
     case .empty:
       try overlap.check(contentsOf: output)
@@ -88,11 +88,14 @@ extension OutputOpening {
 
   /// The shares that are not done yet when `own` is, by their numbers.
   ///
+  /// - Throws: `.inputOutput` where it is not clear whether they were sealed already.
   /// - Complexity: One small read for each share.
-  static func sharesLeft(besides own: ConversionShare, in path: String) -> [Int] {
+  static func sharesLeft(
+    besides own: ConversionShare, in path: String
+  ) throws(CheckpointError) -> [Int] {
     let (store, mark) = (DirectoryStore(path), JournalFormat.frame(.shareDone))
     // Its journal is taken away when all are done.
-    guard store.isTaken(OutputMarkers.journal(of: own)) else { return [] }
+    guard try store.isTaken(OutputMarkers.journal(of: own)) else { return [] }
     return ConversionShare.all(of: own.count).filter { share in
       guard let file = try? store.open(OutputMarkers.journal(of: share)), file.byteCount >= mark.count,
         let end = try? file.readBytes(file.byteCount - mark.count..<file.byteCount)
@@ -123,7 +126,7 @@ extension OutputOpening {
       throw CheckpointError(
         .notFound, "no share has been run", path: output.path, remedy: "run the shares first, with --share")
     case .finished(let manifest):
-      guard isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
+      guard try isAnswered(by: manifest, in: output) else { throw Self.isOfAnother(output) }
       try directory.tidyFinished()
       return (manifest, nil)
     case .unfinished: break

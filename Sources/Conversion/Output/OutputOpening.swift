@@ -28,8 +28,11 @@ struct OutputOpening {
   }
 
   /// Whether a complete output in a directory is what is asked for.
-  func isAnswered(by manifest: Manifest, in directory: HeldDirectory) -> Bool {
-    manifest.plan.answers(plan) && directory.holdsFile(ArchiveManifest.fileName) == options.archive
+  ///
+  /// - Throws: `.inputOutput`.
+  func isAnswered(by manifest: Manifest, in directory: HeldDirectory) throws(CheckpointError) -> Bool {
+    let isArchive = try directory.holdsFile(ArchiveManifest.fileName)
+    return manifest.plan.answers(plan) && isArchive == options.archive
   }
 
   enum Result {
@@ -65,7 +68,7 @@ struct OutputOpening {
   /// Whether a conversion has been begun in a directory, so that it can go on.
   static func isBegun(_ path: String) -> Bool {
     [OutputMarkers.journal, joinPath(OutputReplacement.newName, OutputMarkers.journal)]
-      .contains(where: DirectoryStore(path).isTaken)
+      .contains { (try? DirectoryStore(path).isTaken($0)) ?? false }
   }
 
   /// - Throws: `.cannotCreate` if something is in the way, the source included, or another process is writing here;
@@ -95,7 +98,8 @@ struct OutputOpening {
     let (place, _) = try checkedPlace(path)
     guard let there = place.directory else { return false }
     guard options.resume || options.overwrite else { throw Self.exists(there) }
-    return options.resume && DirectoryStore(path).isTaken(OutputMarkers.manifest)
+    let isComplete = try DirectoryStore(path).isTaken(OutputMarkers.manifest)
+    return options.resume && isComplete
   }
 
   /// Looks at OUTPUT and touches nothing.
@@ -108,7 +112,7 @@ struct OutputOpening {
         .invalidRequest, "two files of this output would have one name, or a name that marks directories",
         path: path, remedy: "rename the file in the source")
     }
-    let overlap = SourceOverlap(checkpoint, plan)
+    let overlap = try SourceOverlap(checkpoint, plan)
     try overlap.check(place)
     return (place, overlap)
   }
@@ -153,7 +157,7 @@ struct OutputOpening {
   private static func archivedFiles(
     in output: HeldDirectory
   ) throws(CheckpointError) -> [String: ArchiveManifest.File] {
-    guard output.holdsFile(ArchiveManifest.fileName) else { return [:] }
+    guard try output.holdsFile(ArchiveManifest.fileName) else { return [:] }
     let manifest: ArchiveManifest
     do throws(CheckpointError) {
       manifest = try ArchiveDirectory.read(InputFile(ArchiveManifest.fileName, in: output))
@@ -209,14 +213,14 @@ extension OutputOpening {
   private func unfinished(_ output: HeldDirectory) throws(CheckpointError) -> Result {
     let journal = try AppendFile(OutputMarkers.journal, in: output)
     let replacement = OutputReplacement(output: output)
-    let contents = try? JournalContents(in: output)
+    let contents = try journalContents(in: output)
     if contents.map({ $0.identity == nil }) ?? false {
       // Marked only: two outputs were being exchanged, or an old one was being removed to make room.
       if let new = try replacement.completed() {
         try replacement.exchange(with: new)
         return try finished(output, new, isReplaced: true)
       }
-      if replacement.isClearing { try replacement.clear() }
+      if try replacement.isClearing() { try replacement.clear() }
       try listing.checkWay(
         in: output, over: [OutputMarkers.journal, OutputMarkers.journal + temporarySuffix],
         Set(listing.parts))
@@ -225,23 +229,49 @@ extension OutputOpening {
     guard options.overwrite else {
       return try writing(output, try reopen(in: output, journal, try JournalContents(in: output)))
     }
+    try checkPolicy(of: contents, path: output.path)
     guard let (old, ours) = try JournalContents.ours(in: output) else {
       throw CheckpointError(
         .cannotCreate, "the journal is damaged where it says what was written here", path: journal.path,
         remedy: "remove the directory yourself, or choose another output")
     }
     // Each share holds its own.
-    for name in old.shareJournals where output.holdsFile(name) { _ = try AppendFile(name, in: output) }
+    for name in old.shareJournals where try output.holdsFile(name) { _ = try AppendFile(name, in: output) }
     try listing.checkWay(in: output, over: Set(ours), Set(old.parts))
     let freed = output.bytes(of: ours)
     try checkRoom(for: neededBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
     tell(try old.strangers(in: output, ours: ours), output)
     // The journal goes last, by being replaced: until then it says what remains to be removed.
     try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
-    for part in old.parts.reversed() where (try? output.entry(part))??.kind == .directory {
+    for part in old.parts.reversed() where try output.standing(at: part)?.kind == .directory {
       try output.removeDirectoryIfEmpty(part)
     }
     return try writing(output, try begin(in: output, replacing: journal))
+  }
+
+  /// What a journal says; `nil` if it makes no sense.
+  ///
+  /// - Throws: `.inputOutput`.
+  private func journalContents(in directory: HeldDirectory) throws(CheckpointError) -> JournalContents? {
+    do throws(CheckpointError) {
+      return try JournalContents(in: directory)
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      return nil
+    }
+  }
+
+  /// Checks, before anything is removed, that the same conversion did not need a permission before that is not given now:
+  /// what it was given for would stop this one as well.
+  ///
+  /// - Throws: `.invalidRequest`.
+  private func checkPolicy(of contents: JournalContents?, path: String) throws(CheckpointError) {
+    guard let contents, !identity.allowsNonFinite,
+      let begun = try? JournalIdentity(reading: contents.identity ?? [], expecting: plan.tool, path: path),
+      begun.allowsNonFinite || contents.letsNonFiniteThrough,
+      (try? begun.check(against: identity.allowingNonFinite, path: path)) != nil
+    else { return }
+    throw JournalIdentity.lostPermission(path)
   }
 
   private func tell(_ strangers: [String], _ output: HeldDirectory) {
@@ -263,12 +293,14 @@ extension OutputOpening {
     let replacement = OutputReplacement(output: output)
     // What a crash right before the end of an earlier exchange left.
     try replacement.tidy(OutputListing(manifest.plan, in: output))
-    let isWanted = isAnswered(by: manifest, in: output)
+    let isWanted = try isAnswered(by: manifest, in: output)
     if isReplaced, isWanted { return .complete(manifest) }
     if options.overwrite { return try replace(manifest, replacement) }
     if let new = try replacement.begun() {
       if let completed = try replacement.completed() {
-        if isAnswered(by: completed, in: new) { return try exchange(manifest, with: completed, replacement) }
+        if try isAnswered(by: completed, in: new) {
+          return try exchange(manifest, with: completed, replacement)
+        }
       } else if try new.entry(OutputMarkers.journal) != nil {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)
@@ -291,13 +323,13 @@ extension OutputOpening {
     _ old: Manifest, _ replacement: OutputReplacement
   ) throws(CheckpointError) -> Result {
     let output = replacement.output
-    let outgoing = OutputListing(old.plan, in: output)
+    let outgoing = try OutputListing(old.plan, in: output)
     try checkWay(over: outgoing, in: output)
     if let new = try replacement.begun() {
-      if let completed = try replacement.completed(), isAnswered(by: completed, in: new) {
+      if let completed = try replacement.completed(), try isAnswered(by: completed, in: new) {
         return try exchange(old, with: completed, replacement)
       }
-      let contents = try? JournalContents(in: new)
+      let contents = try journalContents(in: new)
       if let contents, (try? directory(new).check(contents, against: identity)) != nil {
         return try goOn(in: new, old, replacement)
       }
@@ -310,6 +342,9 @@ extension OutputOpening {
       warn(
         "\(output.path): \(needed) bytes are needed and \(free) are free: there is no room for the new output "
           + "beside the old one, which is removed first")
+      if old.plan.request.allowNonFinite, !plan.request.allowNonFinite, old.plan.source == plan.source {
+        throw JournalIdentity.lostPermission(output.path)
+      }
       tell(try outgoing.strangers(in: output), output)
       try replacement.clear()
       let journal = try AppendFile(OutputMarkers.journal, in: output)
@@ -355,7 +390,9 @@ extension OutputOpening {
   ///
   /// - Throws: `.inputOutput`; OUTPUT then says that it is unfinished.
   func finish(_ output: HeldDirectory, with manifest: Manifest) throws(CheckpointError) {
-    if let old = try? Manifest.read(in: output) {
+    // It has moved already where an exchange goes on.
+    if try output.holdsFile(OutputMarkers.manifest) {
+      let old = try Manifest.read(in: output)
       tell(try OutputListing(old.plan, in: output).strangers(in: output), output)
     }
     try OutputReplacement(output: output).exchange(with: manifest)

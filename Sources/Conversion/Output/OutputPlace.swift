@@ -25,8 +25,8 @@ package struct OutputPlace {
       parent = nil
       return
     }
-    guard !FileSystem.isTaken(path) else {
-      let isLink = FileSystem.kind(of: path) == nil
+    guard try !FileSystem.isTaken(path) else {
+      let isLink = try FileSystem.kind(of: path) == nil
       throw CheckpointError(
         .cannotCreate,
         isLink ? "is a symbolic link that leads nowhere" : "exists already, and is no directory", path: path,
@@ -39,8 +39,10 @@ package struct OutputPlace {
   }
 
   /// The directory itself (if it is there) and all that it lies in.
-  package var ancestry: [FileIdentity] {
-    FileSystem.ancestry(of: directory == nil ? splitPath(path).directory : path)
+  ///
+  /// - Throws: As `FileSystem.kind(of:)`.
+  package func ancestry() throws(CheckpointError) -> [FileIdentity] {
+    try FileSystem.ancestry(of: directory == nil ? splitPath(path).directory : path)
   }
 
   /// The directory, locked, made if it is not there.
@@ -66,7 +68,7 @@ package struct OutputPlace {
     }
     try acquired.lock(waiting: patience)
     // A lock on a directory that has been replaced meanwhile keeps nobody away.
-    guard FileSystem.identity(of: path) == acquired.identity else { throw AppendFile.busy(path) }
+    guard try FileSystem.identity(of: path) == acquired.identity else { throw AppendFile.busy(path) }
     return acquired
   }
 }

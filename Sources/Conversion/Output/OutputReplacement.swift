@@ -53,9 +53,10 @@ extension OutputReplacement {
   func exchange(with manifest: Manifest) throws(CheckpointError) {
     guard let new = try begun() else { return }
     // That of an archive may have moved already, once the old one has been set aside.
-    let isArchive =
-      new.holdsFile(ArchiveManifest.fileName)
-      || !output.holdsFile(OutputMarkers.manifest) && output.holdsFile(ArchiveManifest.fileName)
+    var isArchive = try new.holdsFile(ArchiveManifest.fileName)
+    if !isArchive, try !output.holdsFile(OutputMarkers.manifest) {
+      isArchive = try output.holdsFile(ArchiveManifest.fileName)
+    }
     let incoming = OutputListing(manifest.plan, isArchive: isArchive)
     try new.removeFiles(incoming.journals)
     let old = try setAside()
@@ -65,9 +66,9 @@ extension OutputReplacement {
     if let old, let outgoing {
       for name in outgoing.finished where !Self.marks.contains(name) {
         // Where the new file has moved already, the old one has before.
-        guard output.holdsFile(name), !incoming.finished.contains(name) || new.holdsFile(name) else {
-          continue
-        }
+        guard try output.holdsFile(name) else { continue }
+        let hasCome = try !new.holdsFile(name)
+        if hasCome, incoming.finished.contains(name) { continue }
         try makeParent(of: name, in: old)
         try output.give(name, name, in: old)
       }
@@ -78,13 +79,13 @@ extension OutputReplacement {
       try output.createDirectory(part)
       try output.directory(part)?.mark()
     }
-    for name in incoming.contents where new.holdsFile(name) {
+    for name in incoming.contents where try new.holdsFile(name) {
       try new.give(name, name, in: output)
     }
     try output.synchronize(with: incoming.parts)
     // A part's manifest and then its journal, the root's last.
     for (name, journal) in zip(incoming.manifests, incoming.journals) {
-      if new.holdsFile(name) { try new.give(name, name, in: output) }
+      if try new.holdsFile(name) { try new.give(name, name, in: output) }
       try output.synchronize(with: incoming.parts)
       try output.removeFiles([journal])
     }
@@ -97,20 +98,23 @@ extension OutputReplacement {
   /// - Returns: Where the old output is to go; `nil` if there is none to be moved.
   private func setAside() throws(CheckpointError) -> HeldDirectory? {
     // Until the old manifest goes, a journal beside it may be another one's.
-    if try output.entry(OutputMarkers.journal) == nil || output.holdsFile(OutputMarkers.manifest) {
+    let isFinished = try output.holdsFile(OutputMarkers.manifest)
+    if isFinished {
+      try output.mark()
+    } else if try output.entry(OutputMarkers.journal) == nil {
       try output.mark()
     }
     try output.createDirectory(Self.oldName)
     try output.synchronize()
     guard let old = try output.directory(Self.oldName) else { throw AppendFile.busy(output.path) }
-    guard output.holdsFile(OutputMarkers.manifest) else {
-      return old.holdsFile(OutputMarkers.manifest) ? old : nil
+    guard try output.holdsFile(OutputMarkers.manifest) else {
+      return try old.holdsFile(OutputMarkers.manifest) ? old : nil
     }
     for part in try Self.listing(of: output).parts {
-      if (try? output.entry(part))??.kind == .directory { try output.directory(part)?.mark() }
+      if try output.standing(at: part)?.kind == .directory { try output.directory(part)?.mark() }
     }
     // Together they say what else is there.
-    for name in Self.marks where output.holdsFile(name) { try output.give(name, name, in: old) }
+    for name in Self.marks where try output.holdsFile(name) { try output.give(name, name, in: old) }
     try old.synchronize()
     try output.synchronize()
     return old
@@ -120,7 +124,7 @@ extension OutputReplacement {
   private static let marks = [ArchiveManifest.fileName, OutputMarkers.manifest]
 
   private static func listing(of directory: HeldDirectory) throws(CheckpointError) -> OutputListing {
-    OutputListing(try Manifest.read(in: directory).plan, in: directory)
+    try OutputListing(Manifest.read(in: directory).plan, in: directory)
   }
 
   private func makeParent(of name: String, in directory: HeldDirectory) throws(CheckpointError) {
@@ -132,7 +136,7 @@ extension OutputReplacement {
   /// Removes a part's marker, and the part if nothing else is in it.
   private func dissolve(_ part: String) throws(CheckpointError) {
     try output.removeFiles([joinPath(part, OutputMarkers.journal)])
-    if (try? output.entry(part))??.kind == .directory { try output.removeDirectoryIfEmpty(part) }
+    if try output.standing(at: part)?.kind == .directory { try output.removeDirectoryIfEmpty(part) }
   }
 
   /// Removes what an exchange leaves: the old output's files, and the empty directories.
@@ -141,7 +145,7 @@ extension OutputReplacement {
   /// - Throws: `.inputOutput`.
   func tidy(_ current: OutputListing) throws(CheckpointError) {
     if let old = try output.directory(Self.oldName) {
-      if old.holdsFile(OutputMarkers.manifest) {
+      if try old.holdsFile(OutputMarkers.manifest) {
         let listing = try Self.listing(of: old)
         try old.removeFiles(listing.finished.filter { !Self.marks.contains($0) })
         for part in listing.parts.reversed() { try old.removeDirectoryIfEmpty(part) }
@@ -179,7 +183,11 @@ extension OutputReplacement {
   }
 
   /// Whether ``clear()`` was begun and not finished.
-  var isClearing: Bool { output.holdsFile(joinPath(Self.oldName, OutputMarkers.manifest)) }
+  ///
+  /// - Throws: `.inputOutput`.
+  func isClearing() throws(CheckpointError) -> Bool {
+    try output.holdsFile(joinPath(Self.oldName, OutputMarkers.manifest))
+  }
 
   /// Removes a new output that is not wanted any more.
   ///
@@ -192,7 +200,7 @@ extension OutputReplacement {
       journal = try AppendFile(OutputMarkers.journal, in: new)
     }
     let listing: OutputListing?
-    if new.holdsFile(OutputMarkers.manifest) {
+    if try new.holdsFile(OutputMarkers.manifest) {
       listing = try Self.listing(of: new)
     } else {
       listing = journal == nil ? nil : try JournalContents.ours(in: new)?.0

@@ -16,7 +16,9 @@ struct SourceOverlap {
   private let files: [String]
 
   /// A source on another machine overlaps with nothing.
-  init(_ checkpoint: Checkpoint, _ plan: ShardPlan) {
+  ///
+  /// - Throws: `.inputOutput`.
+  init(_ checkpoint: Checkpoint, _ plan: ShardPlan) throws(CheckpointError) {
     source = checkpoint.path
     guard let directory = checkpoint.store.directory else {
       (directories, files) = ([], [])
@@ -28,16 +30,18 @@ struct SourceOverlap {
     let copies = plan.parts.flatMap { $0.copies.map { joinPath(directory, $0.from) } }
     let weights = checkpoint.files.filter { !$0.isDerived }.map(\.source.path)
     let besides = Set(copies + [checkpoint.path, joinPath(directory, ConfigurationDocument.name)])
-    files = weights + besides.filter { FileSystem.kind(of: $0) == .file }.sorted()
+    var found: [String] = []
+    for path in besides.sorted() { if try FileSystem.kind(of: path) == .file { found.append(path) } }
+    files = weights + found
   }
 
   /// Checks that the output is neither the source, nor in it, nor around it.
   ///
   /// - Throws: `.cannotCreate` naming both.
   func check(_ output: OutputPlace) throws(CheckpointError) {
-    let around = output.ancestry
+    let around = try output.ancestry()
     for directory in directories {
-      guard let identity = FileSystem.identity(of: directory), around.contains(identity) else { continue }
+      guard let identity = try FileSystem.identity(of: directory), around.contains(identity) else { continue }
       throw overlap(
         identity == output.directory?.identity
           ? "is the source itself, \(directory)" : "lies in the source, \(directory)", output.path)
@@ -47,7 +51,7 @@ struct SourceOverlap {
     for path in directories + files {
       // Both where a file's name is and where the file itself is, should the name be a link.
       let places = [path, splitPath(path).directory].filter { seen.insert($0).inserted }
-      for place in places where FileSystem.ancestry(of: place).contains(output.identity) {
+      for place in places where try FileSystem.ancestry(of: place).contains(output.identity) {
         throw overlap("holds the source's \(path)", output.path)
       }
     }
@@ -59,11 +63,11 @@ struct SourceOverlap {
   func check(contentsOf output: HeldDirectory) throws(CheckpointError) {
     var read: [FileIdentity: String] = [:]
     for path in directories + files {
-      if let identity = FileSystem.identity(of: path) { read[identity] = path }
+      if let identity = try FileSystem.identity(of: path) { read[identity] = path }
     }
     func check(_ name: String) throws(CheckpointError) {
       let path = output.path(of: name)
-      guard let identity = FileSystem.identity(of: path), let file = read[identity] else { return }
+      guard let identity = try FileSystem.identity(of: path), let file = read[identity] else { return }
       throw overlap("is the source's \(file) under another name", path)
     }
     for name in try output.names() {
@@ -78,13 +82,13 @@ struct SourceOverlap {
   ///
   /// - Throws: `.cannotCreate` naming both.
   func check(file path: String) throws(CheckpointError) {
-    let around = FileSystem.ancestry(of: splitPath(path).directory)
+    let around = try FileSystem.ancestry(of: splitPath(path).directory)
     for directory in directories {
-      guard let identity = FileSystem.identity(of: directory), around.contains(identity) else { continue }
+      guard let identity = try FileSystem.identity(of: directory), around.contains(identity) else { continue }
       throw overlap("lies in the source, \(directory)", path)
     }
-    guard let identity = FileSystem.identity(of: path) else { return }
-    for file in files where FileSystem.identity(of: file) == identity {
+    guard let identity = try FileSystem.identity(of: path) else { return }
+    for file in files where try FileSystem.identity(of: file) == identity {
       throw overlap("is the source's \(file)", path)
     }
   }

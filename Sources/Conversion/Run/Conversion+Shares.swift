@@ -44,17 +44,17 @@ extension Conversion {
     try options.expectedDigests?.check(plan.source)
     FileSystem.raiseOpenFileLimit()
     let own = share.sourceFiles(of: plan.source)
-    func outcome(wasComplete: Bool, isSealed: Bool = false) -> ShareOutcome {
+    func outcome(wasComplete: Bool, isSealed: Bool = false) throws -> ShareOutcome {
       ShareOutcome(
         share: share, files: own.sorted().map { plan.source.files[$0].path }, bytes: byteCount(of: share),
         units: tally.total, reusedUnits: tally.reused, wasComplete: wasComplete,
-        left: isSealed ? [] : OutputOpening.sharesLeft(besides: share, in: output), isSealed: isSealed,
+        left: try isSealed ? [] : OutputOpening.sharesLeft(besides: share, in: output), isSealed: isSealed,
         usage: meters.usage)
     }
     let opened: OutputDirectory.Opened
     switch try opening(meters).join(output, as: share) {
-    case .complete: return outcome(wasComplete: true, isSealed: true)
-    case .done: return outcome(wasComplete: true)
+    case .complete: return try outcome(wasComplete: true, isSealed: true)
+    case .done: return try outcome(wasComplete: true)
     case .writing(let target): opened = target
     }
     do {
@@ -66,7 +66,7 @@ extension Conversion {
       _ = try await journal.keeping { try await pipeline.run() }
       try confirmSource { _ in }
       try journal.finishShare()
-      return outcome(wasComplete: false)
+      return try outcome(wasComplete: false)
     } catch let error as CheckpointError {
       throw error.resumable
     }

@@ -165,7 +165,7 @@ public struct Conversion: Sendable {
   /// - Throws: `.sourceChanged`; what was made of its old and its new bytes is told apart by --resume.
   func confirmSource(_ warn: (String) -> Void) throws(CheckpointError) {
     for file in checkpoint.files where !file.isDerived {
-      switch file.source.change {
+      switch try file.source.change {
       case nil: break
       case .content:
         throw CheckpointError(

@@ -53,7 +53,7 @@ public struct ExpectedDigests: Sendable {
   /// - Returns: `nil` for what is no set, or has no manifest.
   /// - Throws: What is wrong with a manifest that is there.
   public init?(ofSet checkpoint: Checkpoint) throws(CheckpointError) {
-    guard !checkpoint.parts.isEmpty, checkpoint.store.kind(of: OutputMarkers.manifest) != nil else {
+    guard !checkpoint.parts.isEmpty, try checkpoint.store.kind(of: OutputMarkers.manifest) != nil else {
       return nil
     }
     let names = Set(checkpoint.files.map(\.name))

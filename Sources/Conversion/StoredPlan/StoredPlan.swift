@@ -159,7 +159,7 @@ extension StoredPlan {
     overwriting: Bool = false
   ) throws(CheckpointError) {
     let headersPath = path + headersSuffix
-    let overlap = SourceOverlap(planned.checkpoint, planned.plan)
+    let overlap = try SourceOverlap(planned.checkpoint, planned.plan)
     for file in [path, headersPath] { try overlap.check(file: file) }
     try checkWay(path, headersPath, overwriting: overwriting)
     let headers = PlanHeaders.joined(planned)
@@ -186,15 +186,17 @@ extension StoredPlan {
   private static func checkWay(
     _ path: String, _ headersPath: String, overwriting: Bool
   ) throws(CheckpointError) {
-    let taken = [path, headersPath].filter(FileSystem.isTaken)
+    var taken: [String] = []
+    for path in [path, headersPath] { if try FileSystem.isTaken(path) { taken.append(path) } }
     guard let first = taken.first else { return }
     guard overwriting else {
       throw CheckpointError(
         .cannotCreate, "exists already", path: first,
         remedy: "choose another name, or give --overwrite to replace a plan")
     }
-    let old = FileSystem.kind(of: path) == .file ? try? StoredPlan(reading: path) : nil
-    guard let old, taken.count == 1 || FileSystem.size(of: headersPath) == old.envelope.headers.bytes else {
+    let old = try FileSystem.kind(of: path) == .file ? try? StoredPlan(reading: path) : nil
+    let headerBytes = try FileSystem.size(of: headersPath)
+    guard let old, taken.count == 1 || headerBytes == old.envelope.headers.bytes else {
       throw CheckpointError(
         .cannotCreate, "is no plan that step3-convert wrote", path: first,
         remedy: "move it away yourself, or choose another name")

@@ -33,7 +33,7 @@ struct UnitReader: Sendable {
     }
     return FetchedUnit(
       unit: unit, source: source, scales: scales, matrixScale: matrixScale, groupScales: groupScales,
-      written: written(unit))
+      written: readable(unit))
   }
 
   /// Reads a piece of a matrix whose largest magnitude is wanted.
@@ -75,19 +75,27 @@ struct UnitReader: Sendable {
 
   /// Reads what a share or an earlier run has written of a unit.
   ///
-  /// - Throws: `.unfinished` if nobody has noted it, or it cannot be read.
+  /// - Throws: `.unfinished` if nobody has noted it, or there is less of it; `.inputOutput`.
   func readWritten(_ unit: WorkUnit) throws(CheckpointError) -> WrittenUnit {
-    guard let written = written(unit) else {
-      throw context.locating(
-        CheckpointError(
-          .unfinished, "what was written of it is not there", remedy: UnitMaker.remaking), unit)
+    let gone = CheckpointError(
+      .unfinished, "what was written of it is not there", remedy: UnitMaker.remaking)
+    do throws(CheckpointError) {
+      guard let written = try written(unit) else { throw gone }
+      return written
+    } catch {
+      // Of an output that its device does not give back this says where.
+      guard error.code == .inputOutput else { throw context.locating(gone, unit) }
+      throw error
     }
-    return written
   }
 
   /// What the output holds of a unit that the journal calls finished; `nil` if it is not, or cannot be read: it is then
-  /// made anew.
-  private func written(_ unit: WorkUnit) -> WrittenUnit? {
+  /// made anew, and put in its place.
+  private func readable(_ unit: WorkUnit) -> WrittenUnit? {
+    do throws(CheckpointError) { return try written(unit) } catch { return nil }
+  }
+
+  private func written(_ unit: WorkUnit) throws(CheckpointError) -> WrittenUnit? {
     guard let record = context.journal?.finished[unit.number],
       record.deliveries.count == unit.deliveries.count,
       zip(unit.deliveries, record.deliveries).allSatisfy({ delivery, record in
@@ -99,12 +107,7 @@ struct UnitReader: Sendable {
     for delivery in unit.deliveries {
       let output = context.outputs[context.work.targets[delivery.target].file]
       let buffer = context.pool.take(delivery.byteCount)
-      do throws(CheckpointError) {
-        try buffer.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset)
-        }
-      } catch {
-        return nil
-      }
+      try buffer.fill { (span) throws(CheckpointError) in try output.read(into: &span, at: delivery.offset) }
       deliveries.append(buffer)
     }
     return WrittenUnit(record: record, deliveries: deliveries)

@@ -132,7 +132,7 @@ struct SourceCheck {
         throw CheckpointError(
           .malformed, "\(copy.bytes) bytes are too many for a file beside the weights", path: path)
       }
-      let bytes = store.kind(of: copy.from) == .file ? store.size(of: copy.from) : nil
+      let bytes = try store.kind(of: copy.from) == .file ? store.size(of: copy.from) : nil
       guard bytes == copy.bytes else {
         throw Self.changed(
           bytes.map { "it has \($0) bytes, and had \(copy.bytes)" } ?? "it is not there", path)

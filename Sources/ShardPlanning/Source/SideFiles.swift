@@ -48,7 +48,7 @@ struct SideFiles {
     for name in try store.names() {
       guard !name.hasPrefix("."), !Self.isMade(name), !weights.contains(from(name)) else { continue }
       guard isDirectory || Self.isNeeded(name) else { continue }
-      switch store.kind(of: name) {
+      switch try store.kind(of: name) {
       case .directory?:
         guard isWanted(name) || Self.textFolders.contains(name) else { continue }
         try addFolder(name)
@@ -84,7 +84,7 @@ struct SideFiles {
 
   /// - Throws: `.malformed` for a pointer of Git LFS in place of a file.
   private mutating func add(_ name: String) throws(CheckpointError) {
-    guard let bytes = store.size(of: name) else { return }
+    guard let bytes = try store.size(of: name) else { return }
     try Self.checkContent(name, in: store)
     let from = from(name)
     if Self.weightSuffixes.contains(where: name.hasSuffix) {
@@ -117,9 +117,10 @@ struct SideFiles {
   /// Folders hold templates and code, but also other forms of the model and pictures of its card.
   private mutating func addFolder(_ name: String) throws(CheckpointError) {
     let members = try store.names(in: name)
-    let isText = members.allSatisfy { member in
-      store.kind(of: joinPath(name, member)) == .file
-        && Self.textSuffixes.contains(where: member.hasSuffix)
+    var isText = true
+    for member in members where isText {
+      let isFile = try store.kind(of: joinPath(name, member)) == .file
+      isText = isFile && Self.textSuffixes.contains(where: member.hasSuffix)
     }
     guard isText, !members.isEmpty else {
       omissions.append(

@@ -101,7 +101,7 @@ extension SourceModel {
     documents.modelConfiguration = checkpoint.configuration
     documents.chatTemplate = try companion("chat_template.jinja")
     documents.chatTemplateJSON = try companion("chat_template.json")
-    if sideStore.kind(of: Name.templates) == .directory {
+    if try sideStore.kind(of: Name.templates) == .directory {
       for file in try sideStore.names(in: Name.templates) where file.hasSuffix(Name.jinja) {
         guard let text = try companion(joinPath(Name.templates, file)) else { continue }
         documents.namedChatTemplates.append((String(file.dropLast(Name.jinja.count)), text))
@@ -111,7 +111,7 @@ extension SourceModel {
   }
 
   private func companion(_ name: String) throws(CheckpointError) -> [UInt8]? {
-    guard sideStore.kind(of: name) == .file else { return nil }
+    guard try sideStore.kind(of: name) == .file else { return nil }
     try SideFiles.checkContent(name, in: sideStore)
     return try sideStore.read(name, limit: OutputMarkers.largestTextFile)
   }

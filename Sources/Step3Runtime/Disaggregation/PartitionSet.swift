@@ -29,9 +29,9 @@ struct PartitionSet: Sendable {
   init(_ path: String) throws(CheckpointError) {
     var parts: [Part] = []
     let set = DirectoryStore(path)
-    for name in try set.names() where set.kind(of: name) == .directory {
+    for name in try set.names() where try set.kind(of: name) == .directory {
       let part = set.folder(name)
-      guard part.kind(of: ConfigurationDocument.name) == .file else { continue }
+      guard try part.kind(of: ConfigurationDocument.name) == .file else { continue }
       let text = try part.read(ConfigurationDocument.name, limit: OutputMarkers.largestTextFile)
       let path = part.path(of: ConfigurationDocument.name)
       guard let record = try PartitionRecord(ConfigurationDocument(text, path: path)) else { continue }

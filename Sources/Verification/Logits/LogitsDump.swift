@@ -26,7 +26,7 @@ public final class LogitsDump: Sendable {
   public init(
     _ path: String, tokens: [Int], vocabulary: Int, hiddenStates: [Int] = [], hiddenSize: Int = 0
   ) throws(CheckpointError) {
-    guard FileSystem.kind(of: path) == nil else {
+    guard try FileSystem.kind(of: path) == nil else {
       throw CheckpointError(.cannotCreate, "exists already", path: path)
     }
     var items = [
@@ -40,7 +40,7 @@ public final class LogitsDump: Sendable {
           name: Self.name(number), elementType: .f32, shape: TensorShape([tokens.count, hiddenSize])))
     }
     let unfinished = path + Self.suffix
-    if FileSystem.kind(of: unfinished) == .file { try FileSystem.removeFile(unfinished) }
+    if try FileSystem.kind(of: unfinished) == .file { try FileSystem.removeFile(unfinished) }
     self.path = path
     rows = tokens.count
     writer = try SafetensorsWriter(unfinished, layout: try SafetensorsLayout(items))
@@ -58,7 +58,7 @@ public final class LogitsDump: Sendable {
   deinit {
     // After finish() there is no such file any more.
     let unfinished = path + Self.suffix
-    if FileSystem.kind(of: unfinished) == .file { try? FileSystem.removeFile(unfinished) }
+    if (try? FileSystem.kind(of: unfinished)) == .file { try? FileSystem.removeFile(unfinished) }
   }
 
   private static let suffix = ".unfinished"

@@ -14,7 +14,7 @@ public struct MemoryFiles: ByteStore {
   public init(folder: String) throws(CheckpointError) {
     let store = DirectoryStore(folder)
     files = [:]
-    for name in try store.names() where store.kind(of: name) == .file {
+    for name in try store.names() where try store.kind(of: name) == .file {
       files[name] = try store.read(name, limit: 1 << 28)
     }
   }
