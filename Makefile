@@ -1,6 +1,7 @@
 # make demo    set up, build, and run the main job on Fixtures/
 # make test    set up and run every test: Swift, interop with other people's packages, faults, a little fuzzing of each reader
-# make torture every fault that make test samples: each call of the system, 1000 kills; hours
+# make torture every fault that make test samples: each call of the system, 1000 kills, 5000 changed checkpoints; hours
+# make sanitize the tests of threads and parsers under ThreadSanitizer, AddressSanitizer and UBSan: half an hour or more
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make manual  write the man pages anew from the tools' own help
@@ -19,7 +20,7 @@ MANUAL_DATE ?= 2026-11-23
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
-.PHONY: all setup build demo test unit hub-server interop faults torture fuzz-briefly fuzz bench manual format lint clean
+.PHONY: all setup build demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -59,8 +60,14 @@ faults: build $(VENV)/ready
 	$(VENV)/bin/python -m pytest -q Tests/Faults
 
 torture: unit $(VENV)/ready
+	$(VENV)/bin/python Tests/Fuzz/Structured/campaign.py --cases 5000
 	STEP3_FAULTS=all $(VENV)/bin/python -m pytest -q -s Tests/Faults
 	STEP3_KILLS=350 swift test $(SWIFT_FLAGS) --skip-build --filter '(^|\.)(KillTests|OverwriteKillTests)/killed\(\)'
+
+# Sanitized tests are an order of magnitude slower, so those are left out that compute for long and share nothing.
+sanitize: setup hub-server
+	HUB_SERVER=$(HUB_SERVER) Tests/sanitize.sh thread
+	HUB_SERVER=$(HUB_SERVER) Tests/sanitize.sh address
 
 fuzz-briefly: setup
 	Tests/Fuzz/run.sh --all $(FUZZ_SECONDS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import gguf
 import ml_dtypes
@@ -11,7 +12,7 @@ from safetensors import safe_open
 
 import step35_checkpoint
 import step35_releases
-from conftest import FIXTURES
+from conftest import FIXTURES, TOOLS
 
 TOKENIZER = FIXTURES / "checkpoints" / "tiny"
 LAYERS = step35_checkpoint.LAYERS
@@ -174,6 +175,25 @@ def test_outputs_pass_the_loaders(tools, tmp_path, served, model, recipe):
             "--for-engine", engine,
         )
         assert forced.returncode == (0 if engine in served_by(model, recipe) else 64), forced.stderr
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory):
+    """Step3-VL-10B in published dimensions, as holes of a file."""
+    path = tmp_path_factory.mktemp("dense") / "step3-vl-10b"
+    subprocess.run([TOOLS / "checkpoint-generator", "full", path, "--model", path.name], check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.parametrize("recipe", [name for name in SCHEMES if name != "MXFP4"])
+def test_a_dense_member_passes_the_loaders(tools, dense, recipe):
+    """No experts: all linear layers of the text, and none of the vision side, whose names each engine joins in its own way."""
+    for engine in ("vllm", "sglang"):
+        arguments = ["--to", "safetensors", "--quantize", recipe, "--for-engine", engine]
+        arguments += [] if recipe == "BF16" else ["--scope", "linear"]
+        result = tools.run("step3-convert", "plan", dense, *arguments)
+        expected = 0 if engine in served_by("step3-vl-10b", recipe) else 64
+        assert result.returncode == expected, (engine, result.stderr)
 
 
 @pytest.mark.parametrize("recipe", ["FP8_BLOCK", "W4A16", "NVFP4A16"])

@@ -68,7 +68,12 @@ package enum EngineModules {
     else { return [] }
     let own = module(of: weight.publishedName)
     let layer = (own ?? weight.publishedName).dropLast(row.publishedName.count)
-    return [own].compactMap { $0 } + row.engineNames.map { layer + $0 }
+    let names = [own].compactMap { $0 } + row.engineNames.map { layer + $0 }
+    // SGLang's class of this one (0.5.23, `step3_vl_10b.py`) joins the tower's names with one dot too many, and looks for
+    // an entry between dots of the name.
+    guard model?.family == .step3VL10B else { return names }
+    let tower = "vision_model"
+    return names + names.filter { $0.hasPrefix("\(tower).") }.map { "\(tower).\($0.dropFirst(tower.count))" }
   }
 
   /// What vLLM calls a module of a layer that predicts further tokens: it keeps the layer's own modules apart from what
