@@ -64,10 +64,10 @@ torture: unit $(VENV)/ready
 	STEP3_FAULTS=all $(VENV)/bin/python -m pytest -q -s Tests/Faults
 	STEP3_KILLS=350 swift test $(SWIFT_FLAGS) --skip-build --filter '(^|\.)(KillTests|OverwriteKillTests)/killed\(\)'
 
-# Sanitized tests are an order of magnitude slower, so those are left out that compute for long and share nothing.
+# Builds of their own, and tests several times slower.
 sanitize: setup hub-server
-	HUB_SERVER=$(HUB_SERVER) Tests/sanitize.sh thread
-	HUB_SERVER=$(HUB_SERVER) Tests/sanitize.sh address
+	HUB_SERVER=$(HUB_SERVER) Tests/Sanitizers/run.sh thread
+	HUB_SERVER=$(HUB_SERVER) Tests/Sanitizers/run.sh address
 
 fuzz-briefly: setup
 	Tests/Fuzz/run.sh --all $(FUZZ_SECONDS)
