@@ -80,7 +80,9 @@ def read_gguf(path):
         name = text()
         dims = [take("Q") for _ in range(take("I"))]
         tensors.append({"name": name, "dims": dims, "type": take("I"), "offset": take("Q")})
-    alignment = next((value for key, _, value in entries if key == b"general.alignment"), 32)
+    # A file that was changed once may say anything.
+    known = [value for key, kind, value in entries if key == b"general.alignment" and kind == 4 and value > 0]
+    alignment = known[0] if known else 32
     start = at + -at % alignment
     ends = sorted(tensor["offset"] for tensor in tensors) + [len(raw) - start]
     for tensor in tensors:
