@@ -335,7 +335,7 @@ let package = Package(
     .testTarget(
       name: "ServingEnginesTests",
       dependencies: [
-        "ServingEngines", "Checkpoint", "JSON", "Step3Model", "TensorFormats",
+        "ServingEngines", "Checkpoint", "JSON", "Step3Model", "ByteStreams", "TensorFormats",
         "CheckpointTesting",
       ],
       swiftSettings: testing),

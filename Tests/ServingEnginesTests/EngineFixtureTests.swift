@@ -1,3 +1,4 @@
+import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import JSON
@@ -108,5 +109,9 @@ struct EngineFixtureTests {
     try Data(text.utf8).write(to: URL(filePath: "\(copy)/hf_quant_config.json"))
     let report = try EngineReport(EngineSubject(Checkpoint.open(copy)), engine: engine)
     #expect(report.faults.contains(.moduleNotIgnored), "\(report.findings)")
+    // A device that does not give it back does not say that it is not there.
+    let failing = FailingStore(base: DirectoryStore(copy), name: "hf_quant_config.json", failsAt: nil)
+    let checkpoint = try Checkpoint.open(in: failing)
+    #expect { try EngineSubject(checkpoint) } throws: { ($0 as? CheckpointError)?.code == .inputOutput }
   }
 }

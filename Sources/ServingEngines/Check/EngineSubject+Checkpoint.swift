@@ -33,7 +33,10 @@ extension EngineSubject {
     configuration = checkpoint.configurationDocument
     guard checkpoint.format == .safetensors, checkpoint.parts.isEmpty else { return }
     let store = checkpoint.store
-    modelOptConfiguration = try? store.read("hf_quant_config.json", limit: JSONValue.largestDocument)
+    let besides = "hf_quant_config.json"
+    if try store.kind(of: besides) == .file {
+      modelOptConfiguration = try store.read(besides, limit: JSONValue.largestDocument)
+    }
     let listing = try store.names()
     guard let index = listing.first(where: { $0.hasSuffix(".safetensors.index.json") }) else { return }
     let stated = try SafetensorsIndex.read(from: store.open(index))

@@ -55,10 +55,11 @@ extension EngineModel.Rules {
     case .step3:
       return Self(architectures: [("Step3VLForConditionalGeneration", true)], experts: "mlp.experts")
     case .step3VL10B:
-      // The constructor swaps the two arguments of what joins names, and a dot is left over.
+      // The constructors swap the two arguments of what joins names, and a dot is left over.
       return Self(
         architectures: [("StepVLForConditionalGeneration", true)], languagePrefix: "language_model..",
-        experts: "mlp.experts", unknown: .drops, quantizesHead: true, quantizesVision: true)
+        experts: "mlp.experts", unknown: .drops, quantizesHead: true, quantizesVision: true,
+        visionTower: "vision_model..transformer", visionOutput: "attn.proj")
     case .step3p5, .step3p7:
       let isText = family == .step3p5
       return Self(

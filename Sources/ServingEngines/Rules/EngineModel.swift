@@ -79,6 +79,10 @@ struct EngineModel {
     var quantizesHead = false
     /// Whether the vision side is.
     var quantizesVision = false
+    /// What the modules of the vision tower are called.
+    var visionTower = "vision_model.transformer"
+    /// What the output projection of its attention is called.
+    var visionOutput = "attn.out_proj"
     /// Whether the loader ends with an error that names what was not filled.
     var countsParameters = false
     /// Whether layers that predict further tokens are passed over.

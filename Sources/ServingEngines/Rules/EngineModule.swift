@@ -141,9 +141,7 @@ extension EngineModule {
   /// What is linear on the vision side: only the names count, because all of it has to stay as it is.
   private static func vision(_ vision: Step3Configuration.Vision?, _ model: EngineModel) -> [EngineModule] {
     guard let vision else { return [] }
-    // SGLang joins names with one dot too many there as well.
-    let tower = model.engine == .sglang ? "vision_model..transformer" : "vision_model.transformer"
-    let output = model.engine == .sglang ? "attn.proj" : "attn.out_proj"
+    let (tower, output) = (model.rules.visionTower, model.rules.visionOutput)
     let names = (0..<vision.layerCount).flatMap { layer in
       ["attn.qkv_proj", output, "mlp.fc1", "mlp.fc2"].map { (layer, "\(tower).resblocks.\(layer).\($0)") }
     }

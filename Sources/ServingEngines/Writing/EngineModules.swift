@@ -69,11 +69,9 @@ package enum EngineModules {
     let own = module(of: weight.publishedName)
     let layer = (own ?? weight.publishedName).dropLast(row.publishedName.count)
     let names = [own].compactMap { $0 } + row.engineNames.map { layer + $0 }
-    // SGLang's class of this one (0.5.23, `step3_vl_10b.py`) joins the tower's names with one dot too many, and looks for
-    // an entry between dots of the name.
-    guard model?.family == .step3VL10B else { return names }
-    let tower = "vision_model"
-    return names + names.filter { $0.hasPrefix("\(tower).") }.map { "\(tower).\($0.dropFirst(tower.count))" }
+    guard let layers = model?.visionLayers, row.scope == .visionLayer else { return names }
+    return names
+      + layers.engines.flatMap { engine in names.map { engine + $0.dropFirst(layers.published.count) } }
   }
 
   /// What vLLM calls a module of a layer that predicts further tokens: it keeps the layer's own modules apart from what

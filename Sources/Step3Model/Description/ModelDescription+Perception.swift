@@ -7,7 +7,9 @@ extension ModelDescription {
   public static let step3VL10B = ModelDescription(
     family: .step3VL10B,
     textLayers: Layers(published: "model.layers.", gguf: "blk.") { $0.text.layerCount },
-    visionLayers: perceptionLayers, visionPrefixes: visionNames,
+    // SGLang 0.5.23 (`step3_vl_10b.py`) joins the names with one dot too many.
+    visionLayers: visionLayers(engines: ["vision_model..transformer.resblocks."]),
+    visionPrefixes: visionNames,
     modules: [
       .once(.tokenEmbedding, "model.embed_tokens", "token_embd", .embedding) {
         [$0.vocabularySize, $0.hiddenSize]
@@ -26,9 +28,14 @@ extension ModelDescription {
 
   static let visionNames = ["vision_model", "vit_"]
 
-  static let perceptionLayers = Layers(
-    published: "vision_model.transformer.resblocks.", gguf: "v.blk."
-  ) { $0.vision?.layerCount ?? 0 }
+  static let perceptionLayers = visionLayers()
+
+  /// - Parameter engines: As ``Layers/engines``.
+  private static func visionLayers(engines: [String] = []) -> Layers {
+    Layers(published: "vision_model.transformer.resblocks.", gguf: "v.blk.", engines: engines) {
+      $0.vision?.layerCount ?? 0
+    }
+  }
 
   /// The vision side of Step3-VL-10B and its successors: a tower without a class token whose layers scale what they add,
   /// two convolutions of stride 2, and a projector.

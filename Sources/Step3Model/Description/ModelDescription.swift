@@ -21,18 +21,22 @@ public struct ModelDescription: Sendable {
   /// How layers are named and counted.
   public struct Layers: Sendable {
     /// What stands before the layer's number in published names.
-    let published: String
+    package let published: String
     /// The same in GGUF.
     let gguf: String
+    /// What stands there in names of serving engines' modules, where that is something else.
+    package let engines: [String]
     /// How many there are.
     let count: @Sendable (Step3Configuration) -> Int
 
     /// Describes layers.
     package init(
-      published: String, gguf: String, count: @escaping @Sendable (Step3Configuration) -> Int
+      published: String, gguf: String, engines: [String] = [],
+      count: @escaping @Sendable (Step3Configuration) -> Int
     ) {
       self.published = published
       self.gguf = gguf
+      self.engines = engines
       self.count = count
     }
   }

@@ -32,10 +32,11 @@ struct CrossCheck {
   ///   - part: The name of the part that `weights` are of.
   ///   - counterparts: The checkpoints of the other side.
   ///   - isCopied: Whether codes, and what the configuration says of them, were there before.
+  /// - Throws: As ``DeclaredConfiguration/init(_:)``.
   init(
     _ weights: ModelWeights, _ side: CrossCheckReport.Module.Side, part: String? = nil, isAsStored: Bool,
     counterparts: [Checkpoint], isCopied: @escaping (Checkpoint.Tensor) -> Bool
-  ) {
+  ) throws(CheckpointError) {
     self.counterparts = counterparts
     self.weights = weights
     self.isAsStored = isAsStored
@@ -47,7 +48,7 @@ struct CrossCheck {
       holders = [
         Holder(
           firstFile: 0, fileCount: weights.checkpoint.files.count, part: part,
-          modules: DeclaredModules(checkpoint))
+          modules: try DeclaredModules(checkpoint))
       ]
       return
     }
@@ -56,7 +57,8 @@ struct CrossCheck {
     for part in checkpoint.parts {
       let count = part.checkpoint.files.count
       holders.append(
-        Holder(firstFile: first, fileCount: count, part: part.name, modules: DeclaredModules(part.checkpoint))
+        Holder(
+          firstFile: first, fileCount: count, part: part.name, modules: try DeclaredModules(part.checkpoint))
       )
       first += count
     }

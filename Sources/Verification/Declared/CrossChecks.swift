@@ -34,16 +34,16 @@ struct CrossChecks: Sendable {
       outcome.report.add(check.report)
       outcome.findings += check.findings
     }
-    var check = CrossCheck(
+    var check = try CrossCheck(
       source, .source, isAsStored: isAsStored, counterparts: holders.map(\.weights.checkpoint),
       isCopied: { _ in true })
     try check.run(isWanted: isWanted)
     add(check)
     reportForgotten(check.used, &outcome)
-    let original = DeclaredConfiguration(source.checkpoint).settings
+    let original = try DeclaredConfiguration(source.checkpoint).settings
     for holder in holders {
-      let settings = DeclaredConfiguration(holder.weights.checkpoint).settings
-      var check = CrossCheck(
+      let settings = try DeclaredConfiguration(holder.weights.checkpoint).settings
+      var check = try CrossCheck(
         holder.weights, .output, part: holder.part, isAsStored: isAsStored, counterparts: [source.checkpoint],
         isCopied: { codes in
           settings == original && source.checkpoint[codes.name]?.elementType == codes.elementType

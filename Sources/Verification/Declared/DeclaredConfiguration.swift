@@ -66,19 +66,22 @@ struct DeclaredConfiguration: Sendable {
   var isKnown: Bool { method.map(Self.known.contains) ?? true }
 
   /// Reads `config.json`, and `hf_quant_config.json` where that says nothing.
-  init(_ checkpoint: Checkpoint) {
+  ///
+  /// - Throws: What reading the latter throws; one that is there and is no such document says nothing.
+  init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     let root = checkpoint.configurationMembers.map { JSONValue.object($0) }
-    self.init(
-      root?["quantization_config"] ?? root?["compression_config"] ?? root?["text_config"]?[
-        "quantization_config"]
-        ?? Self.besides(checkpoint.store))
+    var settings = root?["quantization_config"] ?? root?["compression_config"]
+    settings = settings ?? root?["text_config"]?["quantization_config"]
+    if settings == nil { settings = try Self.besides(checkpoint.store) }
+    self.init(settings)
   }
 
   /// ModelOpt's own file.
-  private static func besides(_ store: any ByteStore) -> JSONValue? {
+  private static func besides(_ store: any ByteStore) throws(CheckpointError) -> JSONValue? {
     let name = "hf_quant_config.json"
-    guard let bytes = try? store.read(name, limit: JSONValue.largestDocument),
-      let root = try? JSONValue.parse(bytes, name: name),
+    guard try store.kind(of: name) == .file else { return nil }
+    let bytes = try store.read(name, limit: JSONValue.largestDocument)
+    guard let root = try? JSONValue.parse(bytes, name: name),
       root["quantization"] != nil,
       case .object(var members) = root
     else { return nil }

@@ -68,9 +68,10 @@ struct DeclaredModules: Sendable {
   let configuration: DeclaredConfiguration
   private let parts: [String: [String: Checkpoint.Tensor]]
 
-  init(_ checkpoint: Checkpoint) {
+  /// - Throws: As ``DeclaredConfiguration/init(_:)``.
+  init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     self.checkpoint = checkpoint
-    configuration = DeclaredConfiguration(checkpoint)
+    configuration = try DeclaredConfiguration(checkpoint)
     var parts: [String: [String: Checkpoint.Tensor]] = [:]
     for tensor in checkpoint.tensors {
       let (stem, suffix) = Self.split(tensor.name)

@@ -19,7 +19,7 @@ package enum SecondReading {
     guard let codes = checkpoint[tensor] else {
       throw CheckpointError(.notFound, "is not there", path: checkpoint.path, tensor: tensor)
     }
-    let found = DeclaredModules(checkpoint).module(of: tensor)
+    let found = try DeclaredModules(checkpoint).module(of: tensor)
     let module = DeclaredModule(
       stem: found.stem, parts: found.parts,
       configuration: DeclaredConfiguration(try JSONValue.parse(settings, name: "quantization_config")),

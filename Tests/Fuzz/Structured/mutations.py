@@ -173,13 +173,23 @@ def odd_shape(random, shape):
 PATTERNS = [bytes(2), b"\xff\xff", b"\xc0\x7f", b"\x80\x7f", b"\x7f\x7f", b"\x01\x00", b"\x80\xff", b"\x00\x80", b"\x3f\x80"]
 
 
+def pick(random, directory, pattern):
+    """One of the files of a kind; None where there is none."""
+    files = sorted(directory.glob(pattern))
+    return random.choice(files) if files else None
+
+
+def how_many(random):
+    """Changes to one file: mostly one, so that it is seen what it does."""
+    return random.choice([1, 1, 1, 2, 6])
+
+
 def change_safetensors(random, directory):
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
+    path = pick(random, directory, "*.safetensors")
+    if path is None:
         return False
-    path = random.choice(files)
     metadata, tensors = read_safetensors(path)
-    for _ in range(random.choice([1, 1, 1, 2, 6])):
+    for _ in range(how_many(random)):
         if not tensors:
             break
         tensor = random.choice(tensors)
@@ -215,7 +225,7 @@ def change_safetensors(random, directory):
         index = directory / "model.safetensors.index.json"
         if index.exists():
             weight_map = {tensor["name"]: path.name for tensor in tensors}
-            for other in files:
+            for other in directory.glob("*.safetensors"):
                 if other != path:
                     weight_map.update({tensor["name"]: other.name for tensor in read_safetensors(other)[1]})
             index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), errors="surrogatepass")
@@ -223,13 +233,12 @@ def change_safetensors(random, directory):
 
 
 def change_gguf(random, directory):
-    files = sorted(directory.glob("*.gguf"))
-    if not files:
+    path = pick(random, directory, "*.gguf")
+    if path is None:
         return False
-    path = random.choice(files)
     entries, tensors = read_gguf(path)
     alignment = 32
-    for _ in range(random.choice([1, 1, 1, 2, 6])):
+    for _ in range(how_many(random)):
         what = random.randrange(12)
         if what <= 3 and entries:
             at = random.randrange(len(entries))
