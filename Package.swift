@@ -271,7 +271,8 @@ let package = Package(
     .testTarget(
       name: "PatternsTests", dependencies: ["Patterns", "TensorFormats"], swiftSettings: testing),
     .testTarget(
-      name: "ByteStreamsTests", dependencies: ["ByteStreams", "TensorFormats", "CheckpointTesting"],
+      name: "ByteStreamsTests",
+      dependencies: ["ByteStreams", "TensorFormats", "CheckpointTesting", "CFileShims"],
       swiftSettings: testing),
     .testTarget(
       name: "RemoteFilesTests",

@@ -69,7 +69,7 @@ public final class AppendFile: Sendable {
 
   /// Takes over an open descriptor.
   private init(locking descriptor: CInt, path: String) throws(CheckpointError) {
-    guard cfs_lock(descriptor) != EWOULDBLOCK else {
+    guard takeLock(of: descriptor) else {
       close(descriptor)
       throw Self.busy(path)
     }
@@ -78,6 +78,7 @@ public final class AppendFile: Sendable {
     self.descriptor = descriptor
   }
 
+  /// The error for what another process has locked.
   package static func busy(_ path: String) -> CheckpointError {
     CheckpointError(
       .busy, "another process is writing here", path: path, remedy: "wait for it, or stop it")
@@ -130,4 +131,19 @@ public final class AppendFile: Sendable {
       throw syncingError(failure, path: path)
     }
   }
+}
+
+/// Locks an open file or directory against other processes; file systems without locks are taken at their word.
+///
+/// A process that is being started has all files of the one that starts it until it becomes another program, and holds their
+/// locks although these have been closed: what is locked is waited for a moment, however short the patience.
+///
+/// - Returns: Whether nobody else holds it.
+func takeLock(of descriptor: CInt, waiting patience: Duration = .zero) -> Bool {
+  let end = ContinuousClock.now + max(patience, .seconds(2))
+  while cfs_lock(descriptor) == EWOULDBLOCK {
+    guard ContinuousClock.now < end else { return false }
+    usleep(20_000)
+  }
+  return true
 }

@@ -83,11 +83,7 @@ public final class HeldDirectory: Sendable {
   /// - Parameter patience: How long to wait for another process that holds it.
   /// - Throws: `.busy` if another process holds it.
   public func lock(waiting patience: Duration = .zero) throws(CheckpointError) {
-    let end = ContinuousClock.now + patience
-    while cfs_lock(descriptor) == EWOULDBLOCK {
-      guard ContinuousClock.now < end else { throw AppendFile.busy(path) }
-      usleep(20_000)
-    }
+    guard takeLock(of: descriptor, waiting: patience) else { throw AppendFile.busy(path) }
   }
 
   /// Lets other processes lock it.

@@ -1,4 +1,5 @@
 import ByteStreams
+import CFileShims
 import CheckpointTesting
 import Foundation
 import TensorFormats
@@ -93,5 +94,32 @@ import Testing
     #expect(try InputFile("journal", in: held).readBytes(0..<2) == [3, 4])
     #expect(try held.names() == ["journal", "journal.writing"] || held.names() == ["journal"])
     withExtendedLifetime(journal) {}
+  }
+
+  /// Between the start of a process and the program that it becomes, it holds what its parent had open, and the locks.
+  @Test("what is locked by nobody but processes that are being started is waited for") func starting()
+    async throws
+  {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      _ = try AppendFile(creating: "journal", in: held, bytes: [1])
+      group.addTask { for _ in 0..<2000 { _ = try AppendFile("journal", in: held) } }
+      group.addTask { try await startProcesses() }
+      try await group.next()
+      group.cancelAll()
+    }
+  }
+
+  /// Starts one process after the other until it is cancelled.
+  private func startProcesses() async throws {
+    let arguments: [UnsafeMutablePointer<CChar>?] = [strdup("true"), nil]
+    defer { free(arguments[0]) }
+    let nothing = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    defer { close(nothing) }
+    while !Task.isCancelled {
+      var process: Int32 = 0
+      #expect(cfs_spawn("/usr/bin/true", arguments, nothing, &process) == 0)
+      waitpid(process, nil, 0)
+      await Task.yield()
+    }
   }
 }
