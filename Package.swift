@@ -75,6 +75,7 @@ let package = Package(
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
     // Runs before `main`, so only tools may be linked with it.
     .target(name: "CStartCheck", dependencies: ["CFileShims"], cSettings: [.define("_GNU_SOURCE")]),
+    .target(name: "CSanitizerNotes"),
     // No unsafe flags here: they would keep others from depending on the package. Every kernel file switches
     // floating-point contraction off for itself.
     .target(name: "CBlockKernels"),
@@ -87,7 +88,7 @@ let package = Package(
     .target(
       name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto, system],
       swiftSettings: strict),
-    .target(name: "ParallelWork", swiftSettings: strict),
+    .target(name: "ParallelWork", dependencies: ["CSanitizerNotes"], swiftSettings: strict),
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2", "COnig"], swiftSettings: strict),
 
     // MARK: Formats and codecs: know nothing of any model
@@ -220,7 +221,7 @@ let package = Package(
     .target(
       name: "CommandSupport",
       dependencies: [
-        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Locations", argumentParser,
+        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

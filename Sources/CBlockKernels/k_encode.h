@@ -35,6 +35,17 @@ K_INLINE void pack_pairs(batch *b, const int at) {
     }
 }
 
+/// What levels have above `low` bits, one bit, of eight elements 32 apart in one byte: planes `at` to `at + 31`.
+K_INLINE void pack_top_bits(batch *b, const int low, const int at) {
+    const uint8_t *l = b->levels[0];
+    uint8_t *q = b->planes[at];
+    for (int i = 0; i < 32 * K_BATCH; ++i) {
+        int bits = 0;
+        for (int j = 0; j < 8; ++j) bits |= (l[i + 32 * j * K_BATCH] >> low) << j;
+        q[i] = (uint8_t)bits;
+    }
+}
+
 /// Four bits of two elements 32 apart in one byte: planes `at` to `at + 127`.
 K_INLINE void pack_nibbles(batch *b, const int at) {
     for (int j = 0; j < 4; ++j) {

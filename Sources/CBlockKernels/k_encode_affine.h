@@ -155,10 +155,6 @@ static void q5_search(lanes *s) { q45_search(s, 31, -0.5f, 15); }
 static void q4_pack(batch *b) { pack_nibbles(b, 16); }
 
 static void q5_pack(batch *b) {
-    for (int i = 0; i < 32 * K_BATCH; ++i) {
-        int bits = 0;
-        for (int j = 0; j < 8; ++j) bits |= (b->levels[32 * j][i] >> 4) << j;
-        b->planes[16][i] = (uint8_t)bits;
-    }
+    pack_top_bits(b, 4, 16);
     pack_nibbles(b, 48);
 }

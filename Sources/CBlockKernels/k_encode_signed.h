@@ -67,11 +67,7 @@ static void q3_search(lanes *s) {
 }
 
 static void q3_pack(batch *b) {
-    for (int i = 0; i < 32 * K_BATCH; ++i) {
-        int bits = 0;
-        for (int j = 0; j < 8; ++j) bits |= (b->levels[32 * j][i] >> 2) << j;
-        b->planes[0][i] = (uint8_t)bits;
-    }
+    pack_top_bits(b, 2, 0);
     pack_pairs(b, 32);
 }
 

@@ -25,18 +25,26 @@ public enum CommandLineTool {
     // What it stands for has run before this.
     csc_require()
     failOnWriting()
+    let tool = root.configuration.commandName ?? root._commandName
     do throws(CheckpointError) {
       try checkArguments()
     } catch {
-      try? StandardStream.error.write(
-        ToolFailure(error)?.message(of: root.configuration.commandName ?? root._commandName) ?? "")
-      exit(ExitStatus(error).rawValue)
+      if let failure = ToolFailure(error) { report(failure, of: tool, json: false) }
+    }
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    if let completion = completion(arguments, of: root) {
+      try? StandardStream.output.write(completion)
+      exit(ExitStatus.success.rawValue)
+    }
+    if RootHelp.isAsked(by: arguments) {
+      try? StandardStream.output.write(RootHelp.text(of: root, columns: StandardStream.output.columns) + "\n")
+      exit(ExitStatus.success.rawValue)
     }
     var command: any ParsableCommand
     do {
-      command = try root.parseAsRoot()
+      command = try root.parseAsRoot(arguments)
     } catch {
-      root.exit(withError: error)
+      endParsing(with: error, of: root, arguments)
     }
     do {
       if let common = (command as? any ToolCommand)?.common {
@@ -48,16 +56,33 @@ public enum CommandLineTool {
         try command.run()
       }
     } catch {
-      let tool = root.configuration.commandName ?? root._commandName
-      let json = (command as? any ToolCommand)?.common.json ?? false
       // Requests for help and wrong usage have codes of their own there.
-      guard root.exitCode(for: error) == .failure, let failure = ToolFailure(error) else {
-        root.exit(withError: error)
-      }
-      try? StandardStream.error.write(json ? failure.jsonLine : failure.message(of: tool))
-      exit(failure.status.rawValue)
+      guard root.exitCode(for: error) == .failure,
+        let failure = ToolFailure(
+          error, ofArgument: arguments.first,
+          question: { WrongUsage.question(of: root, arguments: arguments) })
+      else { endParsing(with: error, of: root, arguments) }
+      report(failure, of: tool, json: (command as? any ToolCommand)?.common.json ?? false)
     }
     exit(ExitStatus.success.rawValue)
+  }
+
+  private static func report(_ failure: ToolFailure, of tool: String, json: Bool) -> Never {
+    try? StandardStream.error.write(
+      json ? failure.jsonLine : failure.message(of: tool, width: StandardStream.error.columns))
+    exit(failure.status.rawValue)
+  }
+
+  /// Ends the process with what the argument parser has to say: help, or that the command line makes no sense.
+  private static func endParsing(
+    with error: any Error, of root: any ParsableCommand.Type, _ arguments: [String]
+  ) -> Never {
+    guard root.exitCode(for: error) == .validationFailure else { root.exit(withError: error) }
+    let usage = WrongUsage(error, of: root, arguments: arguments)
+    let json = arguments.prefix { $0 != "--" }.contains("--json")
+    try? StandardStream.error.write(
+      json ? usage.jsonLine : usage.text(of: root.configuration.commandName ?? root._commandName))
+    exit(ExitStatus.usage.rawValue)
   }
 
   /// - Throws: `.invalidRequest` for an argument whose bytes are no text: it would be taken for another one.
@@ -100,9 +125,24 @@ package struct ToolFailure {
     }
   }
 
+  /// The same, with a question for a remedy where what is not there is the first argument: a subcommand may have been
+  /// meant.
+  fileprivate init?(_ error: any Error, ofArgument argument: String?, question: () -> String?) {
+    var error = error
+    if var missing = error as? CheckpointError, missing.code == .notFound, missing.path == argument,
+      let question = question()
+    {
+      missing.remedy = [question, missing.remedy].compactMap(\.self).joined(separator: " ")
+      error = missing
+    }
+    self.init(error)
+  }
+
   /// `step3-inspect: error: model.gguf: byte 4: ...`
-  package func message(of tool: String) -> String {
-    "\(tool): error: \(error.description.escapingControlCharacters)\n"
+  ///
+  /// - Parameter width: The columns to break it at, between words; `nil` for one line.
+  package func message(of tool: String, width: Int? = nil) -> String {
+    "\(tool): error: \(error)".escapingControlCharacters.wrapped(to: width) + "\n"
   }
 
   /// One line of JSON.

@@ -90,13 +90,13 @@ public struct CommonOptions: ParsableArguments, Sendable {
   /// Prints a line on standard error if the user wants to know more.
   public func note(_ tool: String, _ line: @autoclosure () -> String) {
     guard verbose else { return }
-    try? StandardStream.error.write("\(tool): \(line().escapingControlCharacters)\n")
+    try? StandardStream.error.write(message: "\(tool): \(line())")
   }
 
   /// Prints warnings on standard error.
   public static func warn(_ tool: String, _ warnings: some Sequence<String>) {
     for warning in warnings {
-      try? StandardStream.error.write("\(tool): warning: \(warning.escapingControlCharacters)\n")
+      try? StandardStream.error.write(message: "\(tool): warning: \(warning)")
     }
   }
 }

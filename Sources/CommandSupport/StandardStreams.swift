@@ -51,6 +51,14 @@ public enum StandardStream: Int32, Sendable {
     try unsafe write(bytes.span.bytes)
   }
 
+  /// Writes one message and ends the line: control characters made visible, broken between words where a terminal is
+  /// narrower than it.
+  ///
+  /// - Throws: As ``write(_:)-(RawSpan)``.
+  public func write(message: String) throws(CheckpointError) {
+    try write(message.escapingControlCharacters.wrapped(to: columns) + "\n")
+  }
+
   /// Whether a person is looking at the stream.
   public var isTerminal: Bool { isatty(rawValue) == 1 }
 

@@ -1,10 +1,13 @@
 extension String {
   /// This text with every character that a terminal might obey made visible, at full length.
-  public var escapingControlCharacters: String {
+  public var escapingControlCharacters: String { escapingControlCharacters(except: nil) }
+
+  /// The same, but for one character that is wanted.
+  package func escapingControlCharacters(except wanted: Unicode.Scalar?) -> String {
     guard unicodeScalars.contains(where: \.isUnprintable) else { return self }
     var result = ""
     for scalar in unicodeScalars {
-      if scalar.isUnprintable {
+      if scalar.isUnprintable, scalar != wanted {
         result += "\\u{\(String(scalar.value, radix: 16))}"
       } else {
         result.unicodeScalars.append(scalar)
@@ -17,6 +20,25 @@ extension String {
   package var terminalWidth: Int {
     if utf8.allSatisfy({ $0 < 0x80 }) { return utf8.count }
     return unicodeScalars.reduce(0) { $0 + $1.terminalWidth }
+  }
+
+  /// The text broken between words so that its lines have at most `width` columns, but for words that are longer; lines
+  /// after the first begin with `indent` spaces. `nil` leaves it as it is.
+  package func wrapped(to width: Int?, indent: Int = 2) -> String {
+    guard let width, terminalWidth > width, width > 2 * indent else { return self }
+    var lines: [String] = []
+    var line = ""
+    for word in split(separator: " ", omittingEmptySubsequences: false) {
+      if line.isEmpty {
+        line = String(word)
+      } else if line.terminalWidth + 1 + String(word).terminalWidth <= width {
+        line += " \(word)"
+      } else {
+        lines.append(line)
+        line = String(repeating: " ", count: indent) + word
+      }
+    }
+    return (lines + [line]).joined(separator: "\n")
   }
 
   /// The text cut in its middle to at most `width` columns, with `…` where something is missing.

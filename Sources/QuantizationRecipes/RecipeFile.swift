@@ -49,8 +49,15 @@ extension Recipe {
       guard error.code == .notFound, !looksLikePath else { throw error }
       throw CheckpointError(
         .invalidRequest, "'\(argument.printable)' is neither a built-in recipe nor a file",
-        remedy: "built in are " + builtIns.map(\.name).joined(separator: ", "))
+        remedy: suggestion(for: argument, container) ?? "step3-convert recipes lists those that are built in")
     }
+  }
+
+  /// The built-in recipes that are nearest to a name, those for files of the kind that is written first.
+  private static func suggestion(for name: String, _ container: Checkpoint.Format?) -> String? {
+    let fitting = builtIns.filter { $0.container == nil || container == nil || $0.container == container }
+    return Suggestion.question(for: name, among: fitting.map(\.name))
+      ?? Suggestion.question(for: name, among: builtIns.map(\.name))
   }
 
   /// Reads a recipe file.

@@ -41,8 +41,10 @@ struct PlanningOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "A built-in recipe, a format (BF16, Q8_0, ...) or a recipe file (default: keep every tensor as it is).",
-      valueName: "recipe"))
+      "How to store weights: a built-in recipe (for gguf Q4_K_M, IQ4_XS, Q8_0, ...; for safetensors W4A16, FP8_BLOCK, "
+        + "NVFP4A16, ...; for both keep, BF16, F16, F32) or a recipe file. 'step3-convert recipes' lists them.",
+      valueName: "recipe"),
+    completion: .list(Recipe.builtIns.map(\.name)))
   var quantize = "keep"
 
   @Option(

@@ -15,13 +15,15 @@ struct Recipes: ToolCommand {
   private struct Entry: Encodable {
     let name: String
     let summary: String
-    let format: String
+    let formats: [String]
     let bitsPerWeight: Double?
   }
 
   func run() async throws {
     let entries = RecipeCatalogue.entries.map {
-      Entry(name: $0.name, summary: $0.summary, format: $0.format.rawValue, bitsPerWeight: $0.bitsPerWeight)
+      Entry(
+        name: $0.name, summary: $0.summary, formats: $0.formats.map(\.rawValue),
+        bitsPerWeight: $0.bitsPerWeight)
     }
     if common.json {
       try StandardStream.output.write(json: entries)
@@ -29,11 +31,12 @@ struct Recipes: ToolCommand {
     }
     var table = TextTable([
       TextTable.Column("recipe"), TextTable.Column("files"), TextTable.Column("bits/weight", .right),
-      TextTable.Column("what it does", shrinks: true),
+      TextTable.Column("what it does", wraps: true),
     ])
     for entry in entries {
       table.append([
-        entry.name, entry.format, entry.bitsPerWeight.map { NumberText.decimals($0, 3) } ?? "as is",
+        entry.name, entry.formats.count > 1 ? "both" : entry.formats.joined(),
+        entry.bitsPerWeight.map { NumberText.decimals($0, 3) } ?? "as is",
         entry.summary,
       ])
     }

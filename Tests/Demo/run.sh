@@ -28,7 +28,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+# heading TEXT: begins a part, and says how long the one before took.
+heading() {
+  [ -z "$part" ] || printf '%sThis part took %d s.%s\n' "$dim" $((SECONDS - began)) "$plain"
+  part=$1 began=$SECONDS
+  printf '\n%s%s%s\n' "$bold" "$part" "$plain"
+}
+part='' began=0
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
 run() {
   show "$@"
@@ -201,3 +207,4 @@ fi
 
 heading "All of it"
 "$python" Tests/Demo/report.py table "$results"
+printf '%sAll parts took %d s.%s\n' "$dim" "$SECONDS" "$plain"

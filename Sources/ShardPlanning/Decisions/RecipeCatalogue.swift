@@ -11,9 +11,9 @@ public enum RecipeCatalogue {
     public let name: String
     /// One line.
     public let summary: String
-    /// The format of the files it is made for.
-    public let format: Checkpoint.Format
-    /// Over the language model and the vision side; `nil` where it depends on the source.
+    /// The formats of files that it can be written to.
+    public let formats: [Checkpoint.Format]
+    /// Over the language model and the vision side, in the first of those formats; `nil` where it depends on the source.
     public let bitsPerWeight: Double?
   }
 
@@ -29,7 +29,8 @@ public enum RecipeCatalogue {
       }
       let (safetensors, gguf) = (bits(.safetensors), bits(.gguf))
       return Entry(
-        name: recipe.name, summary: recipe.summary, format: gguf == nil ? .safetensors : .gguf,
+        name: recipe.name, summary: recipe.summary,
+        formats: (gguf == nil ? [] : [.gguf]) + (safetensors == nil ? [] : [.safetensors]),
         bitsPerWeight: gguf ?? safetensors)
     }
   }
