@@ -110,10 +110,11 @@ let package = Package(
         "TensorFormats", "ByteStreams", "JSON", "ParallelWork", "Quantization", "CXXHash", "CZstd",
       ],
       swiftSettings: strict),
+    .target(name: "YAML", dependencies: ["TensorFormats", yams], swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
       dependencies: [
-        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "Patterns", yams,
+        "TensorFormats", "ByteStreams", "GGUF", "Checkpoint", "Quantization", "Patterns", "YAML",
       ],
       swiftSettings: strict),
 
@@ -186,6 +187,12 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "Deployment",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Checkpoint", "Step3Model", "ShardPlanning", "YAML",
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Calibration",
       dependencies: [
         "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
@@ -235,8 +242,9 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "Calibration", "Locations", "ParallelWork", "CommandSupport", "Conversion",
-        "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model",
+        "Archives", "Archiving", "Calibration", "Deployment", "Locations", "ParallelWork", "CommandSupport",
+        "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes",
+        "Step3Model",
         "Step3Runtime", "StoredWeights", "Tokenization", "ByteStreams", "TensorFormats", argumentParser,
       ],
       swiftSettings: strict),
@@ -368,6 +376,13 @@ let package = Package(
       ],
       swiftSettings: testing),
     .testTarget(
+      name: "DeploymentTests",
+      dependencies: [
+        "Deployment", "PlanTesting", "ShardPlanning", "Checkpoint", "Step3Model", "TensorFormats",
+        "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
       name: "CalibrationTests",
       dependencies: ["Calibration", "Quantization", "Step3Runtime", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
@@ -445,6 +460,7 @@ if Context.environment["STEP3_FUZZERS"] != nil {
       "FuzzConfiguration", of: "Step3Model", "Checkpoint", "StoredWeights", "ServingEngines", "FuzzFiles",
       "CheckpointTesting"),
     fuzzer("FuzzRecipe", of: "QuantizationRecipes", "Checkpoint"),
+    fuzzer("FuzzDeployment", of: "Deployment"),
     fuzzer("FuzzImportance", of: "QuantizationRecipes"),
     fuzzer("FuzzManifest", of: "Conversion", "Checkpoint", "FuzzFiles"),
     fuzzer("FuzzJournal", of: "Conversion"),

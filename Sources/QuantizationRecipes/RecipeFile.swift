@@ -3,6 +3,7 @@ public import Checkpoint
 internal import Patterns
 internal import Quantization
 public import TensorFormats
+internal import YAML
 
 extension Recipe {
   /// The largest recipe file that is read. Real ones have a few kilobytes.

@@ -37,6 +37,7 @@ struct Convert: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    try planning.requireFormat()
     try running.validate(archiving: planning.to == .archive)
     guard method.method != nil else { return }
     if planning.imatrix != nil {

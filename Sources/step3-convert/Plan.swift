@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoint
 import CommandSupport
 import Conversion
+import Deployment
 import ServingEngines
 import ShardPlanning
 import Locations
@@ -13,6 +14,14 @@ struct Plan: ToolCommand {
     discussion: """
       Reads headers and config.json only. With --json the plan itself is printed. With --output it is written to a file, \
       with the headers of the output's files in a second one beside it: step3-convert run converts by them.
+
+      With --gpu-memory it says instead whether the planned weights, the KV cache and activations fit on cards, and how \
+      many it takes (exit code 1 if they do not fit); with --deployment what decoding costs on the hardware of a file.
+
+      Examples:
+        step3-convert plan step3 --to safetensors --quantize FP8_BLOCK
+        step3-convert plan step3 --to safetensors --quantize FP8_BLOCK --gpu-memory 141GB --context 32K --batch 64
+        step3-convert plan step3 --deployment report.yaml --compare
       """)
 
   @Argument(
@@ -35,20 +44,33 @@ struct Plan: ToolCommand {
   @Flag(name: .long, help: "Replace a plan that was written there.")
   var overwrite = false
 
+  @OptionGroup(title: "Serving") var serving: ServingOptions
+
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    if !serving.isGiven { try planning.requireFormat() }
+    if serving.deployment != nil, output != nil {
+      throw ValidationError("--output does not go with --deployment, which plans no conversion.")
+    }
     if overwrite, output == nil { throw ValidationError("--overwrite needs --output.") }
   }
 
   func run() async throws {
     let checkpoint = try common.location(source).open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
+    if let file = serving.deployment {
+      return try DeploymentAnswer(checkpoint, file, serving).print(json: common.json)
+    }
     let planned = try planning.plan(checkpoint)
     let plan = planned.plan
     CommonOptions.warn("step3-convert", plan.warnings)
     if let forEngine { try PlannedEngines.require(forEngine, of: plan) }
-    if common.json {
+    if serving.gpuMemory != nil {
+      let answer = try MemoryAnswer(checkpoint, plan, planning, serving)
+      try answer.print(json: common.json)
+      guard answer.memory.fits else { throw CommandLineTool.end(.checkFailed) }
+    } else if common.json {
       try StandardStream.output.write(json: plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))

@@ -36,7 +36,7 @@ struct PlanningOptions: ParsableArguments {
   @Option(
     name: .long,
     help: "The format to write; archive is that of the source, compressed without loss (as --archive does).")
-  var to: OutputForm
+  var to: OutputForm?
 
   @Option(
     name: .long,
@@ -172,11 +172,16 @@ struct PlanningOptions: ParsableArguments {
     }
   }
 
+  /// Checks that a format is named: what only asks what a model takes may leave it out, for the source's own.
+  func requireFormat() throws {
+    if to == nil { throw ValidationError("Missing expected argument '--to <to>'") }
+  }
+
   /// Plans the conversion of a checkpoint.
   func plan(
     _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil
   ) throws(CheckpointError) -> PlannedConversion {
-    let to = to.format(for: checkpoint)
+    let to = to?.format(for: checkpoint) ?? checkpoint.format
     if tokenizerPre != nil, to != .gguf {
       throw CheckpointError(
         .invalidRequest, "--tokenizer-pre needs an output in GGUF", remedy: "give --to gguf")

@@ -97,16 +97,16 @@ extension EngineCommand {
       text += "  largest tensor-parallel degree: \(ranks)"
       text += (report.limit.map { " (\($0))" } ?? "") + "\n"
     }
-    for finding in report.findings { text += self.text(finding) }
+    text += EngineFindingText(report.findings).text
     if report.findingsDropped > 0 { text += "  and \(report.findingsDropped) more findings\n" }
     for check in report.checksSkipped { text += "  not checked: \(check)\n" }
     return text
   }
 
   private static func verdict(_ report: EngineReport) -> String {
-    let errors = report.findings.filter { $0.severity == .error }.count
-    let silent = report.findings.filter { $0.severity == .silent }.count
-    let warnings = report.findings.count - errors - silent
+    let findings = EngineFindingText(report.findings)
+    let (errors, silent) = (findings.count(of: .error), findings.count(of: .silent))
+    let warnings = findings.count(of: .warning)
     func counted(_ count: Int, _ word: String) -> String { "\(count) \(word)\(count == 1 ? "" : "s")" }
     let note = warnings > 0 ? " (\(counted(warnings, "warning")))" : ""
     if report.ok { return "would load\(note)" }
@@ -115,20 +115,6 @@ extension EngineCommand {
         + (silent > 0 ? ", \(counted(silent, "silent fault"))" : "") + note
     }
     return "would load WRONGLY: \(counted(silent, "silent fault"))\(note)"
-  }
-
-  private static func text(_ finding: EngineFinding) -> String {
-    let severity =
-      switch finding.severity {
-      case .error: "ERROR"
-      case .silent: "SILENT"
-      case .warning: "warning"
-      }
-    var text = "  \(severity) \(finding.code.rawValue)"
-    if let name = finding.tensor ?? finding.file { text += ": \(name.printable)" }
-    if finding.count > 1 { text += " and \(finding.count - 1) more like it" }
-    text += "\n      \(finding.message)\n      -> \(finding.consequence)\n      fix: \(finding.remedy)\n"
-    return text
   }
 
   private static func padded(_ text: String, _ width: Int) -> String {

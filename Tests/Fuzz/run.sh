@@ -53,6 +53,7 @@ run() {
     FuzzArchive) set -- "$fixtures/malformed/archive" "$fixtures/golden/archive" ;;
     FuzzPicture) set -- "$fixtures/images" ;;
     FuzzLogits) set -- "$fixtures/logits" ;;
+    FuzzDeployment) set -- "$fixtures/../Manuals/examples" ;;
     esac
   fi
   if [ "$seconds" = 0 ]; then noise="-verbosity=1"; else noise="-verbosity=0 -print_funcs=0"; fi

@@ -30,8 +30,10 @@ extension EngineCheck {
 
   /// Says of every module that does not allow so many ranks why not.
   private mutating func check(_ ranks: Int, _ limits: TensorParallelLimits) {
-    let largest = limits.largest { limits.obstacle($0) == nil }
-    let remedy = largest.map { "use \($0) ranks or fewer" } ?? "see the other findings"
+    // Not every number below the largest divides the model.
+    let fitting = [1, 2, 4, 8, 16, 32, 64].filter { limits.obstacle($0) == nil }.map(String.init)
+    let remedy =
+      fitting.isEmpty ? "see the other findings" : "--tp \(fitting.joined(separator: ", ")) would go"
     func add(_ module: String?, _ obstacle: String) {
       findings.add(
         .error, .tensorParallel, tensor: module, obstacle,

@@ -1,4 +1,5 @@
 internal import JSON
+internal import TensorFormats
 
 /// A way to divide text before pairs are joined, that GGUF has names for in `tokenizer.ggml.pre`.
 ///
@@ -130,20 +131,6 @@ package struct KnownPreTokenizer: Hashable, Sendable {
 
   /// The name that is most like a wrong one, by the letters that have to change.
   package static func nearestName(to name: String) -> String? {
-    func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
-      var row = Array(0...b.count)
-      for (i, left) in a.enumerated() {
-        var diagonal = row[0]
-        row[0] = i + 1
-        for (j, right) in b.enumerated() {
-          let changed = diagonal + (left == right ? 0 : 1)
-          diagonal = row[j + 1]
-          row[j + 1] = min(changed, row[j] + 1, row[j + 1] + 1)
-        }
-      }
-      return row[b.count]
-    }
-    let wanted = Array(name.lowercased().utf8.prefix(64))
-    return readersNames.min { distance(wanted, Array($0.utf8)) < distance(wanted, Array($1.utf8)) }
+    NearestName.nearest(to: name, among: readersNames)
   }
 }

@@ -1,9 +1,9 @@
-internal import TensorFormats
+package import TensorFormats
 internal import Yams
 
 /// Reads a YAML document strictly: every value has the kind that is expected of it, every key is known, and whatever
 /// is not as it should be is an error with line and column.
-struct YAMLReader {
+package struct YAMLReader {
   private let node: Node
   /// The key the value stands under, for messages.
   private let label: String
@@ -12,7 +12,7 @@ struct YAMLReader {
   ///
   /// - Throws: `.malformed` with line and column. Aliases are refused before anything is made of them: a few hundred bytes
   ///   of them stand for more than any memory holds.
-  init(text: String) throws(CheckpointError) {
+  package init(text: String) throws(CheckpointError) {
     try Self.refuseAliases(text)
     do {
       guard let root = try Yams.compose(yaml: text) else {
@@ -80,13 +80,13 @@ struct YAMLReader {
   }
 
   /// An error about this value.
-  func problem(_ message: String, remedy: String? = nil) -> CheckpointError {
+  package func problem(_ message: String, remedy: String? = nil) -> CheckpointError {
     let place = node.mark.map { "line \($0.line), column \($0.column): " } ?? ""
     return CheckpointError(.malformed, place + message, remedy: remedy)
   }
 
   /// Lets `body` read this value, and says where it is if that fails.
-  func located<T>(_ body: () throws(CheckpointError) -> T) throws(CheckpointError) -> T {
+  package func located<T>(_ body: () throws(CheckpointError) -> T) throws(CheckpointError) -> T {
     do throws(CheckpointError) {
       return try body()
     } catch {
@@ -99,7 +99,7 @@ struct YAMLReader {
 
 extension YAMLReader {
   /// A mapping whose keys are all among `keys`.
-  func fields(_ keys: [String]) throws(CheckpointError) -> [String: YAMLReader] {
+  package func fields(_ keys: [String]) throws(CheckpointError) -> [String: YAMLReader] {
     guard case .mapping(let mapping) = node else {
       throw problem("\(label) must be a mapping (key: value), not \(kind)")
     }
@@ -108,7 +108,11 @@ extension YAMLReader {
       let reader = YAMLReader(node: key, label: "the key")
       guard case .scalar(let scalar) = key, keys.contains(scalar.string) else {
         let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
-        throw reader.problem("unknown key \(shown)", remedy: "there are \(keys.joined(separator: ", "))")
+        let nearest = key.scalar.flatMap { NearestName.suggestion(for: $0.string, among: keys) }
+        throw reader.problem(
+          "unknown key \(shown)",
+          remedy: (nearest.map { "did you mean '\($0)'? " } ?? "")
+            + "there are \(keys.joined(separator: ", "))")
       }
       result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")
     }
@@ -116,13 +120,13 @@ extension YAMLReader {
   }
 
   /// A list; not a single value.
-  func list() throws(CheckpointError) -> [YAMLReader] {
+  package func list() throws(CheckpointError) -> [YAMLReader] {
     guard case .sequence(let sequence) = node else { throw problem("\(label) must be a list, not \(kind)") }
     return sequence.map { YAMLReader(node: $0, label: "an entry of \(label)") }
   }
 
   /// A list of at least one value, or the value itself.
-  func oneOrMore() throws(CheckpointError) -> [YAMLReader] {
+  package func oneOrMore() throws(CheckpointError) -> [YAMLReader] {
     guard case .sequence = node else { return [self] }
     let values = try list()
     guard !values.isEmpty else { throw problem("\(label) is an empty list") }
@@ -130,7 +134,7 @@ extension YAMLReader {
   }
 
   /// A text that is not empty. A number or `true` counts as its text only in quotes.
-  func text() throws(CheckpointError) -> String {
+  package func text() throws(CheckpointError) -> String {
     guard case .scalar(let scalar) = node, !scalar.string.isEmpty, node.tag == Tag(.str) else {
       throw problem("\(label) must be a text, not \(kind)")
     }
@@ -138,30 +142,38 @@ extension YAMLReader {
   }
 
   /// A text, or a whole number as its text: `60` is a layer as well as `"0-3"`.
-  func textOrNumber() throws(CheckpointError) -> String {
+  package func textOrNumber() throws(CheckpointError) -> String {
     if case .scalar(let scalar) = node, node.tag == Tag(.int) { return scalar.string }
     return try text()
   }
 
+  /// A single value as it is written, whatever its kind: `400 Gb/s`, `0.05`, `32K`.
+  package func scalarText() throws(CheckpointError) -> String {
+    guard case .scalar(let scalar) = node, !scalar.string.isEmpty, node.tag != Tag(.null) else {
+      throw problem("\(label) must be a number or a text, not \(kind)")
+    }
+    return scalar.string
+  }
+
   /// A whole number that is not negative.
-  func count() throws(CheckpointError) -> Int {
+  package func count() throws(CheckpointError) -> Int {
     guard case .scalar(let scalar) = node, node.tag == Tag(.int), let value = Int(scalar.string), value >= 0
     else { throw problem("\(label) must be a whole number, not \(kind)") }
     return value
   }
 
   /// `true` or `false`.
-  func flag() throws(CheckpointError) -> Bool {
+  package func flag() throws(CheckpointError) -> Bool {
     guard case .scalar(let scalar) = node, scalar.style == .plain, ["true", "false"].contains(scalar.string)
     else { throw problem("\(label) must be true or false, not \(kind)") }
     return scalar.string == "true"
   }
 
   /// Whether it is a mapping.
-  var isMapping: Bool { if case .mapping = node { true } else { false } }
+  package var isMapping: Bool { if case .mapping = node { true } else { false } }
 
   /// Whether it is a single value.
-  var isScalar: Bool { if case .scalar = node { true } else { false } }
+  package var isScalar: Bool { if case .scalar = node { true } else { false } }
 
   private var kind: String {
     switch node {

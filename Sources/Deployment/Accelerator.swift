@@ -1,0 +1,54 @@
+/// How numbers are stored or multiplied.
+public enum Precision: String, Hashable, Sendable, CaseIterable, Codable {
+  case bf16, fp8
+
+  /// Bytes of one.
+  public var bytes: Int { self == .bf16 ? 2 : 1 }
+}
+
+/// One kind of card, and what it costs.
+public struct Accelerator: Hashable, Sendable, Encodable {
+  /// What it is called.
+  public var name: String
+  /// US dollars for one card and one hour.
+  public var pricePerHour: Double
+  /// Operations per second in BF16 or F16.
+  public var bf16: Double
+  /// Operations per second in FP8; `nil` where it has none.
+  public var fp8: Double?
+  /// Bytes of memory that are read in a second.
+  public var bandwidth: Double
+  /// Bytes of memory.
+  public var memory: Double
+  /// Bytes that one card's share of the network takes in a second, each way.
+  public var network: Double
+
+  /// Describes a card.
+  public init(
+    name: String, pricePerHour: Double, bf16: Double, fp8: Double? = nil, bandwidth: Double, memory: Double,
+    network: Double
+  ) {
+    self.name = name
+    self.pricePerHour = pricePerHour
+    self.bf16 = bf16
+    self.fp8 = fp8
+    self.bandwidth = bandwidth
+    self.memory = memory
+    self.network = network
+  }
+
+  /// Operations per second at a precision, or at BF16 where a card does not have it.
+  public func operations(_ precision: Precision) -> Double { precision == .fp8 ? fp8 ?? bf16 : bf16 }
+
+  /// US dollars for one second.
+  public var pricePerSecond: Double { pricePerHour / 3600 }
+
+  /// US dollars for one operation at full use.
+  public func costPerOperation(_ precision: Precision) -> Double { pricePerSecond / operations(precision) }
+
+  /// US dollars for one byte of memory that is read, at full use.
+  public var costPerByte: Double { pricePerSecond / bandwidth }
+
+  /// Operations per byte at which computing takes as long as reading.
+  public func roofline(_ precision: Precision) -> Double { operations(precision) / bandwidth }
+}

@@ -1,0 +1,115 @@
+public import ArgumentParser
+import CommandSupport
+public import Deployment
+
+extension TokenCount: ExpressibleByArgument {
+  /// Reads a number of tokens given on the command line.
+  public init?(argument: String) { self.init(argument) }
+}
+
+extension Precision: ExpressibleByArgument {}
+
+/// What a model is to be served on: the options that make `plan` answer that instead.
+struct ServingOptions: ParsableArguments {
+  @Option(
+    name: .customLong("gpu-memory"),
+    help: ArgumentHelp(
+      "Say whether it fits on cards of this memory, and how many it takes (GB is 10^9 bytes, GiB 2^30).",
+      valueName: "size"))
+  var gpuMemory: ByteSize?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The tokens of each sequence; 32K is 32768.", valueName: "tokens"))
+  var context: TokenCount?
+
+  @Option(name: .long, help: ArgumentHelp("The sequences at the same time.", valueName: "n"))
+  var batch: Int?
+
+  @Option(
+    name: .long, help: ArgumentHelp("The cards there are (default: as many as it takes).", valueName: "n"))
+  var gpus: Int?
+
+  @Option(
+    name: .customLong("gpus-per-machine"), help: ArgumentHelp("The cards of a machine.", valueName: "n"))
+  var gpusPerMachine = DeploymentRequest.usualMachine
+
+  @Option(name: .customLong("kv-cache"), help: "How the KV cache is stored.")
+  var cache: Precision = .bf16
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Tensor-parallel ranks of an uncut model (default: what fits best within a machine).", valueName: "n"))
+  var tp: Int?
+
+  @Option(
+    name: .customLong("memory-share"),
+    help: ArgumentHelp("The share of a card's memory that may be used.", valueName: "x"))
+  var memoryShare = DeploymentRequest.usualMemoryShare
+
+  @Option(
+    name: .customLong("prefill-tokens"),
+    help: ArgumentHelp("Tokens of prompts that the engine computes at once.", valueName: "n"))
+  var prefillTokens = MemoryRequest.usualPrefillTokens
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Say what decoding costs on the hardware that this file describes, and how many machines it takes.",
+      valueName: "file"), completion: .file())
+  var deployment: String?
+
+  @Flag(name: .long, help: "With --deployment: beside the models that the Step-3 report compares.")
+  var compare = false
+
+  /// Whether something is asked that needs no format.
+  var isGiven: Bool { gpuMemory != nil || deployment != nil }
+
+  func validate() throws {
+    if gpuMemory != nil, deployment != nil {
+      throw ValidationError("--gpu-memory and --deployment ask different things; give one of them.")
+    }
+    if compare, deployment == nil { throw ValidationError("--compare needs --deployment.") }
+    guard gpuMemory != nil else {
+      for (option, isThere) in [("--context", context != nil), ("--batch", batch != nil)]
+      where isThere && deployment == nil {
+        throw ValidationError("\(option) needs --gpu-memory or --deployment.")
+      }
+      for (option, isThere) in [("--gpus", gpus != nil), ("--tp", tp != nil)] where isThere {
+        throw ValidationError("\(option) needs --gpu-memory.")
+      }
+      try check("--batch", batch, in: 1...1 << 30)
+      return
+    }
+    guard context != nil else {
+      throw ValidationError("--gpu-memory needs --context, the tokens of a sequence.")
+    }
+    guard batch != nil else {
+      throw ValidationError("--gpu-memory needs --batch, the sequences at the same time.")
+    }
+    if gpuMemory?.bytes == 0 { throw ValidationError("--gpu-memory must be more than 0.") }
+    try check("--batch", batch, in: 1...1 << 30)
+    try check("--gpus", gpus, in: 1...MemoryRequest.mostCards)
+    try check("--gpus-per-machine", gpusPerMachine, in: 1...MemoryRequest.mostCards)
+    try check("--tp", tp, in: 1...MemoryRequest.mostCards)
+    try check("--prefill-tokens", prefillTokens, in: 1...1 << 30)
+    guard memoryShare > 0, memoryShare <= 1 else {
+      throw ValidationError("--memory-share must be more than 0 and at most 1; got \(memoryShare).")
+    }
+  }
+
+  private func check(_ option: String, _ value: Int?, in range: ClosedRange<Int>) throws {
+    guard let value, !range.contains(value) else { return }
+    throw ValidationError("\(option) must be from \(range.lowerBound) to \(range.upperBound); got \(value).")
+  }
+
+  /// The question that --gpu-memory asks; `nil` without it.
+  var memoryRequest: MemoryRequest? {
+    guard let gpuMemory, let context, let batch else { return nil }
+    return MemoryRequest(
+      cardBytes: gpuMemory.bytes, memoryShare: memoryShare, context: context.tokens, batch: batch,
+      cache: cache, prefillTokens: prefillTokens, cardsPerMachine: gpusPerMachine, cards: gpus,
+      tensorParallel: tp)
+  }
+}
