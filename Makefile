@@ -4,6 +4,8 @@
 # make sanitize the tests of threads and parsers under ThreadSanitizer, AddressSanitizer and UBSan: half an hour or more
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
+# make install PREFIX=/usr/local    the tools, their man pages and completions
+# make dist    a tarball for Linux machines without Swift, with its SHA-256
 # make manual  write the man pages anew from the tools' own help
 # make format  settle the layout of the code
 # make lint    what .ci/run checks about it
@@ -20,7 +22,9 @@ MANUAL_DATE ?= 2026-11-23
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
-.PHONY: all setup build demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
+PREFIX ?= /usr/local
+
+.PHONY: all setup build install dist demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -29,6 +33,12 @@ setup:
 
 build: setup
 	swift build $(SWIFT_FLAGS)
+
+install: setup
+	Packaging/install.sh "$(PREFIX)"
+
+dist: setup
+	Packaging/dist.sh
 
 demo: build hub-server $(VENV)/ready
 	Tests/Demo/run.sh
@@ -78,16 +88,10 @@ fuzz: setup
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
 
-# The generator comes with swift-argument-parser. It knows no hidden subcommands, so the one there is goes out again.
 manual: build
-	swift build $(SWIFT_FLAGS) --product generate-manual
-	mkdir -p Manuals/man
 	for tool in $(TOOLS); do \
-	  "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/generate-manual" \
-	    "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/$$tool" \
-	    --date $(MANUAL_DATE) --output-directory Manuals/man || exit 1; \
-	  sed '/^\.It Em ffn-worker$$/,/^\.El$$/d' Manuals/man/$$tool.1 >Manuals/man/$$tool.new; \
-	  mv Manuals/man/$$tool.new Manuals/man/$$tool.1; \
+	  python3 Manuals/man/write.py "$$(swift build $(SWIFT_FLAGS) --show-bin-path)/$$tool" $(MANUAL_DATE) \
+	    >Manuals/man/$$tool.1 || exit 1; \
 	done
 
 format:

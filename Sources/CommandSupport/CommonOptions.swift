@@ -1,4 +1,5 @@
 public import ArgumentParser
+public import TensorFormats
 
 #if canImport(Glibc)
 internal import Glibc
@@ -75,6 +76,19 @@ public struct CommonOptions: ParsableArguments, Sendable {
     case .auto:
       stream.isTerminal && (environment("NO_COLOR") ?? "").isEmpty && environment("TERM") != "dumb"
     }
+  }
+
+  /// Writes a report to standard output, its bad verdicts in red where colour is wanted.
+  ///
+  /// - Throws: As ``StandardStream/write(_:)-(String)``.
+  public func write(report text: String) throws(CheckpointError) {
+    guard usesColor(on: .output) else { return try StandardStream.output.write(text) }
+    var painted = text
+    for verdict in ["FAILED", "would NOT load", "would load WRONGLY"] {
+      painted = painted.split(separator: verdict, omittingEmptySubsequences: false).joined(
+        separator: "\u{1B}[31m\(verdict)\u{1B}[0m")
+    }
+    try StandardStream.output.write(painted)
   }
 
   /// A reporter for work of `total` bytes that shows itself as asked for.

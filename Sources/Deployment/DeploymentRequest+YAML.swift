@@ -153,7 +153,7 @@ extension YAMLReader {
   private func card(among names: [String]) throws(CheckpointError) -> String {
     let text = try scalarText()
     guard !names.contains(text) else { return text }
-    let nearest = NearestName.suggestion(for: text, among: names).map { "did you mean '\($0.printable)'? " }
+    let nearest = Suggestion.question(for: text, among: names.map(\.printable)).map { $0 + " " }
     throw problem(
       "'\(text.printable)' is none of the accelerators",
       remedy: (nearest ?? "") + "there are \(names.map(\.printable).joined(separator: ", "))")

@@ -108,10 +108,10 @@ extension YAMLReader {
       let reader = YAMLReader(node: key, label: "the key")
       guard case .scalar(let scalar) = key, keys.contains(scalar.string) else {
         let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
-        let nearest = key.scalar.flatMap { NearestName.suggestion(for: $0.string, among: keys) }
+        let nearest = key.scalar.flatMap { Suggestion.question(for: $0.string, among: keys) }
         throw reader.problem(
           "unknown key \(shown)",
-          remedy: (nearest.map { "did you mean '\($0)'? " } ?? "")
+          remedy: (nearest.map { $0 + " " } ?? "")
             + "there are \(keys.joined(separator: ", "))")
       }
       result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")

@@ -46,7 +46,7 @@ struct Archive: ToolCommand {
       methods: ArchiveSummary.methods(outcome.manifest), seconds: (ContinuousClock.now - start) / .seconds(1),
       peakMemoryBytes: ProcessUsage.peakMemoryBytes)
     if common.json { return try StandardStream.output.write(json: summary) }
-    try StandardStream.output.write(summary.text)
+    try common.write(report: summary.text)
   }
 }
 
@@ -103,7 +103,7 @@ struct Restore: ToolCommand {
     if common.json {
       try StandardStream.output.write(json: summary)
     } else {
-      try StandardStream.output.write(summary.text)
+      try common.write(report: summary.text)
     }
     if !findings.isEmpty { throw CommandLineTool.end(.checkFailed) }
   }

@@ -27,7 +27,8 @@ struct ConversionSummary: Encodable {
   let wasComplete: Bool
   let seconds: Double
   let peakMemoryBytes: Int
-  let worst: [Worst]
+  /// The tensors that lost most.
+  let worst: [LargestErrors.Tensor]
   /// The norms that are stored around zero in one format and around one in the other, as far as that rounds some of their
   /// elements.
   let rounded: [Rounded]
@@ -37,15 +38,10 @@ struct ConversionSummary: Encodable {
   let engines: PlannedEngines?
   /// The matrices that were rounded to nearest though a calibration was asked for; `nil` where none was made.
   let roundedToNearest: [CalibrationFallback]?
+  /// What to run next; `nil` if the output was thrown away.
+  let next: NextSteps?
   /// How the codes were chosen, where that was by a text.
   let calibration: ShardPlan.Calibration?
-
-  struct Worst: Encodable {
-    let tensor: String
-    let file: String
-    let relativeRMSE: Double
-    let maximumAbsoluteError: Double
-  }
 
   struct Rounded: Encodable {
     let tensor: String
@@ -55,7 +51,7 @@ struct ConversionSummary: Encodable {
   }
 
   init(
-    _ outcome: ConversionOutcome, output: String?, rounded: [(tensor: String, elements: Int)],
+    _ outcome: ConversionOutcome, output: String?, source: String, rounded: [(tensor: String, elements: Int)],
     format: Checkpoint.Format, engines: PlannedEngines?, seconds: Double,
     roundedToNearest: [CalibrationFallback]? = nil
   ) {
@@ -67,6 +63,11 @@ struct ConversionSummary: Encodable {
     calibration = outcome.manifest.plan.request.calibration
     let manifest = outcome.manifest
     self.output = output
+    next = output.map {
+      NextSteps(
+        output: $0, source: source, plan: outcome.manifest.plan, engines: engines,
+        isArchive: outcome.archive?.storedBytes != nil)
+    }
     rootDigest = output == nil ? nil : manifest.digest
     notes = PlanNotes(manifest.plan)
     sourceBytes = manifest.plan.sourceBytes
@@ -81,14 +82,7 @@ struct ConversionSummary: Encodable {
     wasComplete = outcome.wasComplete
     self.seconds = seconds
     peakMemoryBytes = ProcessUsage.peakMemoryBytes
-    let lossy = manifest.tensors.compactMap { record in
-      record.error.map {
-        Worst(
-          tensor: record.name, file: record.file, relativeRMSE: $0.relativeRMSE,
-          maximumAbsoluteError: $0.maximumAbsoluteError)
-      }
-    }
-    worst = Array(lossy.sorted { ($1.relativeRMSE, $0.tensor) < ($0.relativeRMSE, $1.tensor) }.prefix(5))
+    worst = LargestErrors(manifest).tensors
   }
 
   func print(json: Bool) throws(CheckpointError) {
@@ -122,9 +116,7 @@ struct ConversionSummary: Encodable {
     }
     if !worst.isEmpty {
       text += "  largest relative errors:\n"
-      for tensor in worst {
-        text += "    \(NumberText.decimals(tensor.relativeRMSE * 100, 3)) %  \(tensor.tensor.printable)\n"
-      }
+      for tensor in worst { text += "    \(tensor.text)\n" }
     }
     if let first = rounded.first {
       let elements = rounded.reduce(0) { $0 + $1.elements }
@@ -142,12 +134,7 @@ struct ConversionSummary: Encodable {
       text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }
     if let rootDigest { text += "  root digest: \(rootDigest)\n" }
-    if let output {
-      text += "  check it with: step3-verify checksums \(output)\n"
-      if storedBytes != nil {
-        text += "  for engines, restore it: step3-convert restore \(output) DIRECTORY\n"
-      }
-    }
+    if let next { text += next.text }
     return text
   }
 }

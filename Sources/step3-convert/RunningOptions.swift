@@ -232,7 +232,8 @@ struct PlannedRun {
       planned.plan.source.derived.contains { GGUFValues.isShifted($0.operation) }
       ? try GGUFValues.rounded(ModelWeights(checkpoint, unread: .asStored), writtenAs: request.format) : []
     try ConversionSummary(
-      outcome, output: running.discardOutput ? nil : output, rounded: rounded, format: request.format,
+      outcome, output: running.discardOutput ? nil : output, source: checkpoint.path, rounded: rounded,
+      format: request.format,
       engines: engines, seconds: seconds, roundedToNearest: fallbacks
     ).print(json: common.json)
   }

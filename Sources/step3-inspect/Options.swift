@@ -87,7 +87,7 @@ extension CommonOptions {
       try StandardStream.output.write(words())
     }
     let memory = ProcessUsage.peakMemoryBytes
-    note(Step3Inspect.name, "peak memory: \(size(memory)) (\(memory) bytes)")
+    note(Step3Inspect.name, "peak memory: \(ByteSize(bytes: memory).binary) (\(memory) bytes)")
   }
 
   /// How headings are written on standard output.

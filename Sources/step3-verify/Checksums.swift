@@ -6,7 +6,7 @@ import TensorFormats
 import Verification
 
 /// `step3-verify checksums`: every byte against the manifest, and the manifest against a pin.
-struct Checksums: ToolCommand {
+struct Checksums: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compare every byte of an output with its manifest.",
     discussion: """
@@ -41,7 +41,7 @@ struct Checksums: ToolCommand {
 
   @OptionGroup var common: CommonOptions
 
-  func run() async throws {
+  func outcome() async throws -> CheckOutcome {
     let verification = try ChecksumVerification(
       common.location(output).store,
       ChecksumVerification.Options(
@@ -55,15 +55,12 @@ struct Checksums: ToolCommand {
       }
     }
     progress.finish()
-    try print(report)
-    if report.isIncomplete { throw CommandLineTool.end(.inputOutput) }
-    if !report.ok { throw CommandLineTool.end(.checkFailed) }
+    return CheckOutcome(
+      document: report, text: text(report),
+      status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)
   }
 
-  private func print(_ report: ChecksumReport) throws(CheckpointError) {
-    if common.json {
-      return try StandardStream.output.write(json: report)
-    }
+  private func text(_ report: ChecksumReport) -> String {
     var text = ""
     for finding in report.findings {
       text += "\(finding.fatal ? "FAILED" : "note"): \(finding.file.printable)"
@@ -90,6 +87,6 @@ struct Checksums: ToolCommand {
     if let digest = report.rootDigest {
       text += "  root digest\(pin == nil ? "" : ", \(report.ok ? "as pinned" : "pinned")"): \(digest)\n"
     }
-    try StandardStream.output.write(text)
+    return text
   }
 }

@@ -19,7 +19,7 @@ enum EngineChoice: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// `step3-verify engine`: whether serving engines would load a checkpoint, and load it right.
-struct EngineCommand: ToolCommand {
+struct EngineCommand: CheckCommand {
   static let configuration = CommandConfiguration(
     commandName: "engine",
     abstract: "Replay what vLLM and SGLang do when they load a checkpoint.",
@@ -49,7 +49,7 @@ struct EngineCommand: ToolCommand {
     }
   }
 
-  func run() async throws {
+  func outcome() async throws -> CheckOutcome {
     let checkpoint = try common.location(path).open()
     var reports: [EngineReport] = []
     do throws(CheckpointError) {
@@ -60,12 +60,10 @@ struct EngineCommand: ToolCommand {
     } catch {
       throw checkpoint.locating(error)
     }
-    if common.json {
-      try StandardStream.output.write(json: EngineReports(path: path, reports: reports))
-    } else {
-      try StandardStream.output.write(reports.map(Self.text).joined(separator: "\n"))
-    }
-    if !reports.allSatisfy(\.ok) { throw CommandLineTool.end(.checkFailed) }
+    return CheckOutcome(
+      document: EngineReports(path: path, reports: reports),
+      text: reports.map(Self.text).joined(separator: "\n"),
+      status: reports.allSatisfy(\.ok) ? .success : .checkFailed)
   }
 }
 

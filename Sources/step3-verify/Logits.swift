@@ -7,7 +7,7 @@ import TensorFormats
 import Verification
 
 /// `step3-verify logits`: the candidate's logits against the reference's.
-struct Logits: ToolCommand {
+struct Logits: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run a candidate and its reference, and compare their logits.",
     discussion: """
@@ -98,7 +98,7 @@ struct Logits: ToolCommand {
     }
   }
 
-  func run() async throws {
+  func outcome() async throws -> CheckOutcome {
     let setup = ForwardSetup(
       common: common, prompts: prompts,
       options: RuntimeOptions(threads: common.threadCount, memory: limits.memory.bytes))
@@ -118,14 +118,10 @@ struct Logits: ToolCommand {
     let document = LogitsDocument(
       ok: outcome.ok, report: outcome.report, failure: outcome.failure, bisection: outcome.bisection,
       bytesRead: outcome.bytesRead, seconds: seconds)
-    if common.json {
-      try StandardStream.output.write(json: document)
-    } else {
-      try StandardStream.output.write(
-        LogitsText(document, candidate: candidate, other: other, reference: reference).text(
-          width: StandardStream.output.columns))
-    }
-    if !outcome.ok { throw CommandLineTool.end(.checkFailed) }
+    return CheckOutcome(
+      document: document,
+      text: LogitsText(document, candidate: candidate, other: other, reference: reference).text(
+        width: StandardStream.output.columns), status: outcome.ok ? .success : .checkFailed)
   }
 
   private func open(_ setup: ForwardSetup) throws -> LogitsVerification.Reference {

@@ -8,7 +8,7 @@ import TensorFormats
 internal import Verification
 
 /// `step3-verify tensors`: every value against the source.
-struct Tensors: ToolCommand {
+struct Tensors: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Decode every tensor of an output and compare it with its source.",
     discussion: """
@@ -43,7 +43,7 @@ struct Tensors: ToolCommand {
 
   func validate() throws { _ = try matcher() }
 
-  func run() async throws {
+  func outcome() async throws -> CheckOutcome {
     let checked = try open(output)
     let verification = try TensorVerification(checked, source: try open(source), filter: try matcher())
     let reporter = common.progressReporter("comparing", total: verification.byteCount)
@@ -56,16 +56,13 @@ struct Tensors: ToolCommand {
     }
     reporter.finish()
     common.note(Step3Verify.name, reporter.outcome)
-    if common.json {
-      try StandardStream.output.write(json: report)
-    } else {
-      let bold: (String) -> String =
-        common.usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 }
-      try StandardStream.output.write(
-        TensorReportText(report, all: all).text(width: StandardStream.output.columns, heading: bold))
-    }
-    common.note(Step3Verify.name, "peak memory: \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).decimal)")
-    if !report.ok { throw CommandLineTool.end(.checkFailed) }
+    let bold: (String) -> String =
+      common.usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 }
+    common.note(Step3Verify.name, "peak memory: \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).binary)")
+    return CheckOutcome(
+      document: report,
+      text: TensorReportText(report, all: all).text(width: StandardStream.output.columns, heading: bold),
+      status: report.ok ? .success : .checkFailed)
   }
 
   private func open(_ path: String) throws -> Checkpoint {

@@ -49,11 +49,10 @@ extension SourceModel {
 
   private func check(tokenizerPre name: String, _ request: ShardPlan.Request) throws(CheckpointError) {
     guard KnownPreTokenizer.readersNames.contains(name) else {
-      let nearest =
-        KnownPreTokenizer.nearestName(to: name).map { "did you mean \($0)? The names are: " } ?? ""
+      let question = Suggestion.question(for: name, among: KnownPreTokenizer.readersNames).map { $0 + " " } ?? ""
       throw CheckpointError(
         .invalidRequest, "--tokenizer-pre: no reader of GGUF knows '\(name.printable)'",
-        remedy: nearest + KnownPreTokenizer.readersNames.joined(separator: ", "))
+        remedy: question + "The names are: " + KnownPreTokenizer.readersNames.joined(separator: ", "))
     }
     guard request.format == .gguf, checkpoint.format != .gguf else {
       throw CheckpointError(

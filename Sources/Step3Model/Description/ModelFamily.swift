@@ -57,7 +57,7 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   }
 
   /// The family of a `config.json` of that `model_type` or those `architectures`; `nil` for an unknown model.
-  init?(modelType: String?, architectures: [String]) {
+  package init?(modelType: String?, architectures: [String]) {
     guard
       let family = Self.allCases.first(where: { family in modelType.map(family.names.types.contains) ?? false
       })

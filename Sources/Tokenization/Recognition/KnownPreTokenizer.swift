@@ -1,5 +1,4 @@
 internal import JSON
-internal import TensorFormats
 
 /// A way to divide text before pairs are joined, that GGUF has names for in `tokenizer.ggml.pre`.
 ///
@@ -128,9 +127,4 @@ package struct KnownPreTokenizer: Hashable, Sendable {
       "gpt3-finnish", "granite-embed-multi-97m", "jina-v1-en", "jina-v2-code", "kimi-k2", "poro-chat",
       "roberta-bpe", "spark2_5", "superbpe", "tiny_aya", "viking", "youtu",
     ]).sorted()
-
-  /// The name that is most like a wrong one, by the letters that have to change.
-  package static func nearestName(to name: String) -> String? {
-    NearestName.nearest(to: name, among: readersNames)
-  }
 }

@@ -1,0 +1,67 @@
+import Conversion
+import Quantization
+import QuantizationRecipes
+import ShardPlanning
+import TensorFormats
+
+/// The tensors of an output that lost most, each beside what is usual for its format.
+struct LargestErrors {
+  /// One of them.
+  struct Tensor: Encodable {
+    let tensor: String
+    let file: String
+    let relativeRMSE: Double
+    let maximumAbsoluteError: Double
+    /// How it is stored, as recipes spell it.
+    let format: String
+    /// The median of all tensors of this output in that format.
+    let medianRelativeRMSE: Double
+    /// What the format makes of normally distributed weights; `nil` where that was not measured.
+    let relativeRMSEOnNormalWeights: Double?
+
+    /// `8.745 %  token_embd.weight  (Q4_K: median 7.41 %, on normal weights 7.06 %)`
+    var text: String {
+      func percent(_ share: Double, _ places: Int) -> String {
+        NumberText.decimals(share * 100, places) + " %"
+      }
+      var usual = "median \(percent(medianRelativeRMSE, 2))"
+      if let normal = relativeRMSEOnNormalWeights { usual += ", on normal weights \(percent(normal, 2))" }
+      return "\(percent(relativeRMSE, 3))  \(tensor.printable)  (\(format): \(usual))"
+    }
+  }
+
+  /// At most five, the largest first.
+  let tensors: [Tensor]
+
+  init(_ manifest: Manifest) {
+    struct Place: Hashable { let file: String, name: String }
+    var planned: [Place: ShardPlan.Tensor] = [:]
+    for file in manifest.plan.files {
+      for tensor in file.tensors { planned[Place(file: file.path, name: tensor.name)] = tensor }
+    }
+    let lossy = manifest.tensors.compactMap { record in
+      record.error.map { (record, $0, planned[Place(file: record.file, name: record.name)]) }
+    }
+    let errors = Dictionary(grouping: lossy) { Self.format(of: $0.2) }.mapValues {
+      $0.map(\.1.relativeRMSE).sorted()
+    }
+    let worst = lossy.sorted { ($1.1.relativeRMSE, $0.0.name) < ($0.1.relativeRMSE, $1.0.name) }.prefix(5)
+    tensors = worst.map { record, error, tensor in
+      let format = Self.format(of: tensor)
+      let all = errors[format] ?? []
+      return Tensor(
+        tensor: record.name, file: record.file, relativeRMSE: error.relativeRMSE,
+        maximumAbsoluteError: error.maximumAbsoluteError, format: format,
+        medianRelativeRMSE: all[all.count / 2],
+        relativeRMSEOnNormalWeights: tensor.flatMap {
+          if case .encode = $0.operation { nil } else { $0.elementType.errorOnNormalWeights }
+        })
+    }
+  }
+
+  private static func format(of tensor: ShardPlan.Tensor?) -> String {
+    guard let tensor else { return "?" }
+    if case .encode(_, let scheme, _) = tensor.operation { return StorageFormat.scheme(scheme).spelling }
+    return tensor.elementType.rawValue
+  }
+}

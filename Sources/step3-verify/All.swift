@@ -1,0 +1,240 @@
+import ArgumentParser
+import Checkpoint
+import CommandSupport
+import Locations
+import Step3Model
+import TensorFormats
+import Verification
+
+/// `step3-verify all`: every check that applies, in the order of what it costs, and one verdict.
+struct All: ToolCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run every check that applies to an output, and give one verdict.",
+    discussion: """
+      In the order of what they cost: engine (headers, safetensors of the Step family only), checksums (the output once), \
+      tensors (output and source once), logits (both again, layer by layer; models that can be run only). A check that \
+      fails does not keep the next ones from running. What does not apply is named with its reason, and so is what was \
+      measured without a limit: logits have one only where --max-mean-kl or --max-abs is given, because what rounding \
+      costs depends on the model.
+
+      Exit code 0 if all that ran holds, 1 if anything does not, 65 to 74 if a check could not be done.
+
+      Example:
+        step3-verify all step3-q4 --source step3 --tokens-file prompts.json --max-mean-kl 0.1
+      """)
+
+  @Argument(help: "The checkpoint to check: what step3-convert wrote.", completion: .directory)
+  var output: String
+
+  @Option(
+    name: .long, help: ArgumentHelp("The checkpoint that it was made from.", valueName: "path"), completion: .file())
+  var source: String
+
+  @Option(help: "The engine that is to serve it.")
+  var engine: EngineChoice = .both
+
+  @Option(
+    name: .customLong("tp"), help: ArgumentHelp("Also check this many tensor-parallel ranks.", valueName: "n"))
+  var tensorParallel: Int?
+
+  @Option(name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"))
+  var pin: String?
+
+  @OptionGroup(title: "Prompts") var prompts: PromptOptions
+
+  @Option(
+    name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence of the logits, at most.", valueName: "x"))
+  var maxMeanKL: Double?
+
+  @Option(
+    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x"))
+  var maxAbs: Double?
+
+  @OptionGroup var limits: MemoryOptions
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    // The checks' own rules, before anything is read.
+    _ = (try checksums(), try engineCheck(), try tensors())
+    _ = try logits()
+  }
+
+  func run() async throws {
+    var results: [CheckResult] = []
+    for (name, check, reason) in try planned() {
+      guard let check else {
+        results.append(CheckResult(name: name, skipped: reason))
+        continue
+      }
+      if !common.json { try StandardStream.output.write("\(results.isEmpty ? "" : "\n")== \(name)\n") }
+      let start = ContinuousClock.now
+      let result: CheckResult
+      do {
+        let outcome = try await check.outcome()
+        result = CheckResult(
+          name: name, seconds: (ContinuousClock.now - start) / .seconds(1), outcome: outcome, note: note(on: name))
+        if !common.json { try common.write(report: outcome.text) }
+      } catch let error as CheckpointError {
+        result = CheckResult(name: name, seconds: (ContinuousClock.now - start) / .seconds(1), error: error)
+        if !common.json { try common.write(report: "FAILED: \(error)\n") }
+      }
+      results.append(result)
+    }
+    let verdict = Verdict(output: output, source: source, results: results)
+    if common.json {
+      try StandardStream.output.write(json: verdict)
+    } else {
+      try common.write(report: "\n" + verdict.text)
+    }
+    if verdict.status != .success { throw CommandLineTool.end(verdict.status) }
+  }
+
+  /// The checks in their order; those that do not apply with the reason.
+  private func planned() throws -> [(name: String, check: (any CheckCommand)?, reason: String)] {
+    let checkpoint = try common.location(output).open()
+    let family =
+      checkpoint.configurationDocument.flatMap { ModelFamily(modelType: $0.modelType, architectures: $0.architectures) }
+    let isSet = !checkpoint.parts.isEmpty
+    let servable = checkpoint.format == .safetensors && !isSet && family != nil
+    return [
+      (
+        "engine", servable ? try engineCheck() : nil,
+        "engines load whole models of the Step family in safetensors; this is something else"
+      ),
+      ("checksums", try checksums(), ""),
+      ("tensors", try tensors(), ""),
+      (
+        "logits", prompts.hasTokens ? try logits(afd: isSet) : nil,
+        "there is no text: give --prompt, --tokens or --tokens-file"
+      ),
+    ]
+  }
+
+  /// What was measured and not judged.
+  private func note(on check: String) -> String? {
+    check == "logits" && maxMeanKL == nil && maxAbs == nil
+      ? "measured without a limit: give --max-mean-kl or --max-abs" : nil
+  }
+
+  private func checksums() throws -> Checksums {
+    var check = try Checksums.parse([output] + (pin.map { ["--pin", $0] } ?? []))
+    check.common = common
+    return check
+  }
+
+  private func engineCheck() throws -> EngineCommand {
+    var check = try EngineCommand.parse(
+      [output, "--engine", engine.rawValue] + (tensorParallel.map { ["--tp", "\($0)"] } ?? []))
+    check.common = common
+    return check
+  }
+
+  private func tensors() throws -> Tensors {
+    var check = try Tensors.parse([output, "--source", source])
+    check.common = common
+    return check
+  }
+
+  private func logits(afd: Bool = false) throws -> Logits {
+    var check = try Logits.parse(
+      [output, "--reference", source] + (maxMeanKL.map { ["--max-mean-kl", "\($0)"] } ?? [])
+        + (maxAbs.map { ["--max-abs", "\($0)"] } ?? []) + (afd ? ["--afd"] : []))
+    check.prompts = prompts
+    check.limits = limits
+    check.common = common
+    return check
+  }
+}
+
+/// What one of the checks came to.
+private struct CheckResult: Encodable {
+  let name: String
+  /// `nil` if it did not run.
+  var ok: Bool?
+  var seconds: Double?
+  /// Why it did not run.
+  var skipped: String?
+  /// Why it was not done to the end.
+  var error: String?
+  /// What its verdict does not cover.
+  var note: String?
+  let status: ExitStatus
+  private let report: (any Encodable)?
+
+  init(name: String, skipped: String) {
+    self.name = name
+    self.skipped = skipped
+    status = .success
+    report = nil
+  }
+
+  init(name: String, seconds: Double, outcome: CheckOutcome, note: String?) {
+    self.name = name
+    self.seconds = seconds
+    self.note = note
+    ok = outcome.status == .success
+    status = outcome.status
+    report = outcome.document
+  }
+
+  init(name: String, seconds: Double, error: CheckpointError) {
+    self.name = name
+    self.seconds = seconds
+    self.error = error.description
+    ok = false
+    status = ExitStatus(error)
+    report = nil
+  }
+
+  private enum CodingKeys: String, CodingKey { case name, ok, seconds, skipped, error, note, report }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(name, forKey: .name)
+    try container.encode(ok, forKey: .ok)
+    try container.encode(seconds, forKey: .seconds)
+    try container.encode(skipped, forKey: .skipped)
+    try container.encode(error, forKey: .error)
+    try container.encode(note, forKey: .note)
+    if let report { try report.encode(to: container.superEncoder(forKey: .report)) }
+  }
+}
+
+/// All of it in one word, and the document of `--json`.
+private struct Verdict: Encodable {
+  let ok: Bool
+  let output: String
+  let source: String
+  let checks: [CheckResult]
+
+  init(output: String, source: String, results: [CheckResult]) {
+    self.output = output
+    self.source = source
+    checks = results
+    ok = results.allSatisfy { $0.ok != false }
+  }
+
+  /// A check that did not hold says more than one that could not be done.
+  var status: ExitStatus {
+    if ok { return .success }
+    let failed = checks.filter { $0.ok == false }
+    return failed.contains { $0.status == .checkFailed } ? .checkFailed : failed[0].status
+  }
+
+  var text: String {
+    var text = ""
+    for check in checks {
+      let outcome = check.skipped == nil ? (check.ok == true ? "holds" : "FAILED") : "not run"
+      text += "  " + check.name + String(repeating: " ", count: max(1, 12 - check.name.count)) + outcome
+      if let seconds = check.seconds { text += " (\(NumberText.decimals(seconds, 1)) s)" }
+      if let reason = check.skipped ?? check.note { text += ": \(reason)" }
+      text += "\n"
+    }
+    let ran = checks.filter { $0.ok != nil }.count
+    text +=
+      ok
+      ? "\(output.printable): \(ran == 1 ? "the check that ran holds" : "all \(ran) checks that ran hold")\n"
+      : "\(output.printable): FAILED: \(checks.filter { $0.ok == false }.map(\.name).joined(separator: ", "))\n"
+    return text
+  }
+}

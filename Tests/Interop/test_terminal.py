@@ -1,0 +1,197 @@
+"""The tools as a person sees them: in a terminal of 80 and of 200 columns, and completed by the shells."""
+
+import fcntl
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from conftest import FIXTURES, ROOT, TOOLS, require_tools
+
+TINY = "Fixtures/checkpoints/tiny"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def in_terminal(columns, *command, environment=None):
+    """Runs a command with a terminal for all three streams: (exit code, what it printed)."""
+    require_tools()
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    known = {"PATH": f"{TOOLS}:{os.environ['PATH']}", "TERM": "xterm-256color", "HOME": "/nonexistent"}
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT, env={**known, **(environment or {})}
+    )
+    os.close(terminal)
+    output = b""
+    while True:
+        try:
+            block = os.read(main, 65536)
+        except OSError:
+            break
+        if not block:
+            break
+        output += block
+    os.close(main)
+    return process.wait(timeout=60), output.decode().replace("\r\n", "\n")
+
+
+def lines(text):
+    """Without colour, and of a line that is drawn over what was left of it."""
+    return [COLOUR.sub("", line.split("\r")[-1]).replace("\x1b[K", "") for line in text.split("\n")]
+
+
+TABLES = [
+    ["step3-inspect", "list", TINY],
+    ["step3-inspect", "list", TINY, "--summary"],
+    ["step3-inspect", "stats", TINY],
+    ["step3-inspect", "diff", TINY, "Fixtures/checkpoints/tiny-fp8"],
+    ["step3-convert", "plan", TINY, "--to", "gguf", "--quantize", "Q4_K_M"],
+    ["step3-convert", "recipes"],
+    ["step3-verify", "tensors", "Fixtures/checkpoints/tiny-fp8", "--source", TINY],
+    ["step3-verify", "engine", "Fixtures/checkpoints/tiny-fp8"],
+]
+
+
+@pytest.mark.parametrize("command", TABLES, ids=lambda command: " ".join(command[:3]))
+def test_tables_fit(command):
+    """No line is wider than the terminal, but for names that have a line of their own."""
+    status, narrow = in_terminal(80, *command)
+    assert status in (0, 1), narrow
+    # What is no name does not go beyond the edge.
+    wide = [line for line in lines(narrow) if len(line) > 80 and " " in line.strip()]
+    assert not wide
+    status, broad = in_terminal(200, *command)
+    assert all(len(line) <= 200 for line in lines(broad))
+    # The same is said: no word of the broad table is missing in the narrow one, but for columns that only it has.
+    assert len(lines(broad)) <= len(lines(narrow))
+
+
+def test_messages_break_between_words():
+    status, text = in_terminal(80, "step3-convert", TINY, "/tmp/never", "--to", "gguf", "--quantize", "NVFP4A16")
+    assert status == 65
+    assert max(map(len, lines(text))) <= 80 or all(" " not in line.strip() for line in lines(text) if len(line) > 80)
+    flat = " ".join(" ".join(lines(text)).split())
+    assert "GGUF has no NVFP4A16, whose scales are tensors of their own; choose NVFP4" in flat
+    # Nothing is broken where nobody looks.
+    plain = subprocess.run(
+        [TOOLS / "step3-convert", TINY, "/tmp/never", "--to", "gguf", "--quantize", "NVFP4A16"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )
+    assert plain.stderr.count("\n") == 1
+
+
+def test_verdicts_have_a_colour(tmp_path):
+    damaged = tmp_path / "damaged"
+    subprocess.run(
+        [TOOLS / "step3-convert", TINY, damaged, "--to", "gguf", "--quantize", "Q8_0"],
+        check=True, capture_output=True, cwd=ROOT,
+    )
+    with open(damaged / "model.gguf", "r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    status, text = in_terminal(80, "step3-verify", "checksums", str(damaged))
+    assert status == 1 and "\x1b[31m" in text
+    status, text = in_terminal(80, "step3-verify", "checksums", str(damaged), environment={"NO_COLOR": "1"})
+    assert status == 1 and "\x1b[" not in text.replace("\x1b[K", "")
+    status, text = in_terminal(80, "step3-verify", "engine", "Fixtures/checkpoints/tiny-fp8")
+    assert status == 1 and re.search(r"\x1b\[31m[^\x1b]*would NOT load", text)
+
+
+def completed_by_bash(tool, words):
+    """What bash would offer for the last of the words."""
+    script = subprocess.run(
+        [TOOLS / tool, "--generate-completion-script", "bash"], capture_output=True, text=True, check=True
+    ).stdout
+    array = " ".join(f"'{word}'" for word in [tool, *words])
+    function = "_" + tool.replace("-", "_")
+    program = (
+        f"{script}\nCOMP_WORDS=({array})\nCOMP_CWORD={len(words)}\n"
+        f"{function} {tool} '{words[-1]}' ''\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+    )
+    result = subprocess.run(
+        ["bash", "--norc", "-c", program], capture_output=True, text=True, cwd=ROOT, check=True,
+        env={"PATH": f"{TOOLS}:{os.environ['PATH']}"},
+    )
+    return [line for line in result.stdout.split("\n") if line]
+
+
+def test_bash_completes():
+    require_tools()
+    assert completed_by_bash("step3-convert", ["pl"]) == ["plan"]
+    assert completed_by_bash("step3-convert", [TINY, "out", "--quantize", "Q4_K_"]) == ["Q4_K_M", "Q4_K_S"]
+    assert completed_by_bash("step3-convert", ["--to", "=", "sa"]) == ["safetensors"]
+    assert completed_by_bash("step3-inspect", ["stats", TINY, "--filter", "moe.d"]) == ["moe.down_proj"]
+    assert "Fixtures/checkpoints/tiny" in completed_by_bash("step3-inspect", ["list", "Fixtures/checkpoints/ti"])
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+def test_zsh_completes(tmp_path):
+    require_tools()
+    script = subprocess.run(
+        [TOOLS / "step3-convert", "--generate-completion-script", "zsh"], capture_output=True, text=True, check=True
+    ).stdout
+    (tmp_path / "_step3-convert").write_text(script)
+    keys = f"""
+import os, pty, sys, time, select
+child, main = pty.fork()
+if child == 0:
+    os.environ.update(TERM="dumb", PS1="> ", ZDOTDIR={str(tmp_path)!r})
+    os.execvp("zsh", ["zsh", "-f", "-i"])
+def until(text, seconds=20):
+    seen, end = "", time.time() + seconds
+    while text not in seen and time.time() < end:
+        if select.select([main], [], [], 0.2)[0]:
+            seen += os.read(main, 65536).decode(errors="replace")
+    return seen
+until("> ")
+os.write(main, b"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -d {tmp_path}/dump; echo rea''dy\\n")
+until("ready")
+os.write(main, b"step3-convert a b --quantize W4A16_G3\\t")
+sys.stdout.write(until("W4A16_G32", 20))
+os.write(main, b"\\x03")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", keys], capture_output=True, text=True, cwd=ROOT, check=True,
+        env={"PATH": f"{TOOLS}:{os.environ['PATH']}"}, timeout=90,
+    )
+    assert "W4A16_G32" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+def test_fish_completes(tmp_path):
+    require_tools()
+    script = subprocess.run(
+        [TOOLS / "step3-convert", "--generate-completion-script", "fish"], capture_output=True, text=True, check=True
+    ).stdout
+    (tmp_path / "completion.fish").write_text(script)
+    result = subprocess.run(
+        ["fish", "-c", f"source {tmp_path}/completion.fish; complete -C 'step3-convert a b --quantize W4A16_G3'"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+        env={"PATH": f"{TOOLS}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+    )
+    assert "W4A16_G32" in result.stdout
+
+
+@pytest.mark.parametrize("tool", ["step3-convert", "step3-inspect", "step3-verify"])
+def test_man_pages_are_those_of_the_tools(tool):
+    """`make manual` was not forgotten; and troff takes every line."""
+    require_tools()
+    page = ROOT / "Manuals" / "man" / f"{tool}.1"
+    date = re.search(r'^\.TH \S+ 1 "([\d-]+)"', page.read_text(), re.MULTILINE)[1]
+    written = subprocess.run(
+        [sys.executable, ROOT / "Manuals/man/write.py", TOOLS / tool, date], capture_output=True, text=True, check=True
+    ).stdout
+    assert written == page.read_text(), "run make manual"
+    for section in ("SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "SEE ALSO"):
+        assert f".SH {section}\n" in written
+    if shutil.which("groff"):
+        result = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", page], capture_output=True, text=True, check=True)
+        assert result.stderr == ""
