@@ -80,7 +80,9 @@ extension MemoryAnswer {
     text += "cards of \(ByteSize(bytes: memory.cardBytes).decimal), "
     text += "\(size(memory.usableBytes)) of them for the model\n\n"
     text += verdict + "\n"
-    if let obstacle = memory.obstacle { text += "  \(obstacle)\n" }
+    if let obstacle = memory.obstacle {
+      text += PlanNotes.wrapped(obstacle, width: StandardStream.output.columns ?? 80)
+    }
     if let asked = memory.asked { text += "\n" + describe(asked, title: "As asked") }
     if let smallest = memory.smallest, smallest != memory.asked {
       text += "\n" + describe(smallest, title: "The fewest cards")

@@ -122,6 +122,36 @@ import Testing
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: nested) }
   }
 
+  /// Files with bytes changed, taken out and doubled: refused with a place, or planned for with numbers.
+  @Test(arguments: 0..<40)
+  func changedFiles(seed: UInt64) throws {
+    var random = SeededGenerator(seed: seed)
+    let texts = try ["report", "h200", "2A2F"].map {
+      try InputFile("\(Fixtures.root)/Manuals/examples/\($0).yaml")
+    }.map { try $0.readBytes(0..<$0.byteCount).filter { $0 < 128 } }
+    for _ in 0..<50 {
+      var text = try #require(texts.randomElement(using: &random))
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        let place = Int.random(in: 0..<text.count, using: &random)
+        switch Int.random(in: 0...2, using: &random) {
+        case 0: text[place] = UInt8.random(in: 32...126, using: &random)
+        case 1: text.remove(at: place)
+        default: text.insert(contentsOf: text[place...].prefix(8), at: place)
+        }
+      }
+      do throws(CheckpointError) {
+        let request = try DeploymentRequest(yaml: String(decoding: text, as: UTF8.self), path: "d.yaml")
+        for shape in DecoderShape.reported {
+          let plan = try DeploymentPlan(shape, request)
+          #expect(plan.disaggregated.cost > 0 && plan.disaggregated.cost.isFinite)
+          #expect(plan.costs.count == request.accelerators.count)
+        }
+      } catch {
+        #expect(error.code == .malformed && error.path == "d.yaml", "\(error)")
+      }
+    }
+  }
+
   @Test(arguments: [
     (Quantity.bytes, "141 GB", 1.41e11), (.bytes, "80GiB", 85_899_345_920), (.bytes, "5", 5),
     (.bytes, "1.5e9 B", 1.5e9), (.bytes, "1EB", 1e18), (.bytesPerSecond, "400 Gb/s", 5e10),

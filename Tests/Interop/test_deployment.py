@@ -98,7 +98,7 @@ def test_text_fits_80_columns(tools, full, name):
     result = tools.run("step3-convert", "plan", full, "--deployment", EXAMPLES / f"{name}.yaml", "--compare")
     assert result.returncode == 0, result.stderr
     assert all(len(line) <= 80 for line in result.stdout.splitlines()), result.stdout
-    assert "74 % faster" in result.stdout.replace("\n ", "")
+    assert "74 % faster" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("arguments, code, message", [
@@ -118,11 +118,41 @@ def test_text_fits_80_columns(tools, full, name):
     (["--gpu-memory", "1GB", "--context", "8K", "--batch", "1", "--tp", "2", "--to", "safetensors", "--partition",
       "afd"], 64, "--tp is for a model that is not cut"),
     (["--deployment", "nowhere.yaml"], 66, "nowhere.yaml"),
+    (["--deployment", "x", "--quantize", "FP8_BLOCK"], 64, "--quantize does not go with --deployment"),
+    (["--deployment", "x", "--to", "gguf"], 64, "--to does not go with --deployment"),
+    (["--deployment", "x", "--kv-cache", "fp8"], 64, "--kv-cache needs --gpu-memory"),
+    (["--deployment", "x", "--tp", "2"], 64, "--tp needs --gpu-memory"),
+    (["--to", "gguf", "--memory-share", "0.5"], 64, "--memory-share needs --gpu-memory"),
 ])
 def test_refusals(tools, arguments, code, message):
     result = tools.run("step3-convert", "plan", TINY, *arguments)
     assert result.returncode == code, result.stderr
     assert message in result.stderr and result.stdout == ""
+
+
+def test_blocks_that_cannot_be_cut(tools, full):
+    """Blocks of 256 do not divide between 8 ranks; the numbers that go are named, and whole experts go anyway."""
+    arguments = ["plan", full, "--to", "gguf", "--quantize", "Q4_K_M", "--gpu-memory", "80GB", "--context", "32K",
+                 "--batch", "64"]
+    result = tools.run("step3-convert", *arguments, "--tp", "8")
+    assert result.returncode == 64 and "whole blocks of 256" in result.stderr and "--tp 1, 2, 4 would go" in result.stderr
+    answer = tools.json("step3-convert", *arguments)
+    assert answer["smallest"]["sides"][0]["layout"]["expertParallel"]
+
+
+def test_engine_says_a_thing_once(tools, full):
+    """Three reasons for one refusal in the text, every finding in the document."""
+    arguments = ["engine", full, "--engine", "vllm", "--tp", "3"]
+    text = tools.run("step3-verify", *arguments)
+    document = tools.run("step3-verify", *arguments, "--json")
+    assert text.returncode == document.returncode == 1
+    assert text.stdout.count("vLLM stops at --tp 3") == 1 and "3 errors" in text.stdout
+    for reason, more in [("64 heads", 182), ("5120 rows", 111), ("5120 columns", 55)]:
+        lines = [line for line in text.stdout.splitlines() if reason in line]
+        assert len(lines) == 1 and f"and {more} more like it" in lines[0]
+    assert "--tp 1, 2, 4, 8, 16 would go" in text.stdout
+    findings = json.loads(document.stdout)["engines"][0]["findings"]
+    assert len(findings) == 7 and {finding["code"] for finding in findings} == {"tensor-parallel"}
 
 
 def test_a_file_with_a_slip(tools, tmp_path):
