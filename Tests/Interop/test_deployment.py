@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -18,6 +19,25 @@ def full(tmp_path_factory):
     path = tmp_path_factory.mktemp("full") / "step3"
     subprocess.run([TOOLS / "checkpoint-generator", "full", path], check=True, capture_output=True)
     return path
+
+
+def manuals_examples():
+    """The commands of the manual, each with the output below it, up to a line of dots."""
+    lines = iter([*(ROOT / "Manuals/deployment.md").read_text().splitlines(), "end"])
+    line = next(lines)
+    while line != "end":
+        if not line.startswith("    $ "):
+            line = next(lines)
+            continue
+        command = line[6:]
+        while command.endswith("\\"):
+            command = command[:-1] + next(lines)
+        output, line = [], next(lines)
+        while not line or line.startswith("    "):
+            output.append(line[4:])
+            line = next(lines)
+        text = "\n".join(output).rstrip("\n")
+        yield command, text.removesuffix("...")
 
 
 def rounds_to(value, printed):
@@ -91,6 +111,20 @@ def test_no_format_means_the_sources_own(tools):
     answer = tools.json("step3-convert", "plan", TINY, "--gpu-memory", "1GB", "--context", "64", "--batch", "1",
                         "--prefill-tokens", "64")
     assert answer["fits"] and answer["smallest"]["cards"] == 1
+
+
+@pytest.mark.parametrize("command, printed", list(manuals_examples()))
+def test_the_manuals_examples(tools, full, tmp_path, command, printed):
+    (tmp_path / "step3").symlink_to(full)
+    (tmp_path / "report.yaml").symlink_to(EXAMPLES / "report.yaml")
+    tool, *arguments = shlex.split(command)
+    result = tools.run(tool, *arguments, cwd=tmp_path)
+    assert result.returncode in (0, 1), result.stderr
+    assert result.stdout.startswith(printed) and len(printed) > 400
+
+
+def test_the_manual_has_examples():
+    assert len(list(manuals_examples())) == 3
 
 
 @pytest.mark.parametrize("name", ["report", "h200", "2A2F"])
