@@ -110,7 +110,7 @@ let package = Package(
         "TensorFormats", "ByteStreams", "JSON", "ParallelWork", "Quantization", "CXXHash", "CZstd",
       ],
       swiftSettings: strict),
-    .target(name: "YAML", dependencies: ["TensorFormats", yams], swiftSettings: strict),
+    .target(name: "YAML", dependencies: ["TensorFormats", "ByteStreams", yams], swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
       dependencies: [

@@ -3,22 +3,11 @@ public import TensorFormats
 internal import YAML
 
 extension DeploymentRequest {
-  /// The largest file that is read. Real ones have a few kilobytes.
-  static let largestFile = 1 << 20
-
   /// Reads a deployment file.
   ///
   /// - Throws: As ``init(yaml:path:)``; `.malformed` too if it is larger than 1 MiB or not UTF-8.
   public init(file: some ByteSource) throws(CheckpointError) {
-    guard file.byteCount <= Self.largestFile else {
-      throw CheckpointError(
-        .malformed, "a deployment file of \(file.byteCount) bytes; at most \(Self.largestFile) are read",
-        path: file.path)
-    }
-    guard let text = String(validating: try file.readBytes(0..<file.byteCount), as: UTF8.self) else {
-      throw CheckpointError(.malformed, "is not UTF-8 text", path: file.path)
-    }
-    try self.init(yaml: text, path: file.path)
+    try self.init(yaml: YAMLReader.text(of: file, kind: "a deployment file"), path: file.path)
   }
 
   /// Reads a deployment in the form that `Manuals/deployment.md` describes.

@@ -90,9 +90,7 @@ extension Instances {
 
   /// Finds the fewest machines.
   ///
-  /// - Parameters:
-  ///   - microBatch: Tokens of one stage; the batch is that of all stages.
-  ///   - weightBytes: Bytes of a weight.
+  /// - Parameter microBatch: Tokens of one stage; the batch is that of all stages.
   /// - Returns: `nil` where no number of machines is enough: a stage is shorter than reading attention's weights, of which
   ///   every card has all, or these do not fit.
   init?(

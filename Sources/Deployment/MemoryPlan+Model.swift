@@ -37,7 +37,7 @@ extension MemoryPlan {
     context = request.context
     batch = request.batch
     cacheType = request.cache
-    cacheBytesPerSequence = cache.bytes(context: request.context, stored: request.cache)
+    cacheBytesPerSequence = Rank.whole(cache.bytes(context: request.context, stored: request.cache))
     cardBytes = request.cardBytes
     usableBytes = request.usableBytes
     self.asked = asked

@@ -144,7 +144,7 @@ extension MemoryAnswer {
     }
   }
 
-  private func size(_ bytes: Double) -> String { ByteSize(bytes: Int(min(bytes, 9e18))).decimal }
+  private func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
 
   private func counted(_ count: Int, _ word: String) -> String { "\(count) \(word)\(count == 1 ? "" : "s")" }
 }
