@@ -21,8 +21,8 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
       self.sequences = sequences
     }
 
-    /// Whole bytes; beyond what a number holds, as many as it does.
-    static func whole(_ bytes: Double) -> Int { Int(min(bytes.rounded(.up), 9e18)) }
+    /// Whole bytes; beyond what a number holds, more than any card is taken to have.
+    static func whole(_ bytes: Double) -> Int { Int(min(bytes.rounded(.up), 9.2e18)) }
   }
 
   /// Cards that do the same.

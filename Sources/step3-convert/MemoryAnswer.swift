@@ -73,9 +73,9 @@ extension Step3Configuration {
 
 extension MemoryAnswer {
   private var text: String {
-    let sequences = memory.batch == 1 ? "1 sequence" : "\(memory.batch) sequences"
+    let sequences = counted(memory.batch, "sequence")
     let cache = size(memory.cacheBytesPerSequence)
-    var text = "\(memory.model), \(sequences) of \(memory.context) tokens, KV cache in "
+    var text = "\(memory.model), \(sequences) of \(counted(memory.context, "token")), KV cache in "
     text += "\(memory.cacheType.rawValue.uppercased()): \(cache) each\n"
     text += "cards of \(ByteSize(bytes: memory.cardBytes).decimal), "
     text += "\(size(memory.usableBytes)) of them for the model\n\n"

@@ -177,6 +177,16 @@ import Testing
     }
   }
 
+  /// Sums beyond what a number holds fit nowhere.
+  @Test func numbersBeyondAll() throws {
+    try Self.withModel(.step3VL10B) { source, configuration in
+      let request = MemoryRequest(
+        cardBytes: .max, memoryShare: 1, context: TokenCount.largest, batch: 1 << 30, cards: 1)
+      let memory = try MemoryPlan(try Self.plan(source), configuration, request)
+      #expect(memory.asked?.fits == false)
+    }
+  }
+
   /// Two cards are too few, and what would do is said beside it.
   @Test func tooFewCards() throws {
     try Self.withModel(.step3) { source, configuration in
