@@ -228,7 +228,8 @@ let package = Package(
     .target(
       name: "CommandSupport",
       dependencies: [
-        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations", argumentParser,
+        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

@@ -142,9 +142,9 @@ extension YAMLReader {
   private func card(among names: [String]) throws(CheckpointError) -> String {
     let text = try scalarText()
     guard !names.contains(text) else { return text }
-    let nearest = NearestName.suggestion(for: text, among: names).map { "did you mean '\($0.printable)'? " }
+    let known = "there are \(names.map(\.printable).joined(separator: ", "))"
+    let question = Suggestion.question(for: text, among: names)?.printable
     throw problem(
-      "'\(text.printable)' is none of the accelerators",
-      remedy: (nearest ?? "") + "there are \(names.map(\.printable).joined(separator: ", "))")
+      "'\(text.printable)' is none of the accelerators", remedy: question.map { "\($0) \(known)" } ?? known)
   }
 }

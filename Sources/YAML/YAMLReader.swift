@@ -127,11 +127,9 @@ extension YAMLReader {
       let reader = YAMLReader(node: key, label: "the key")
       guard case .scalar(let scalar) = key, keys.contains(scalar.string) else {
         let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
-        let nearest = key.scalar.flatMap { NearestName.suggestion(for: $0.string, among: keys) }
-        throw reader.problem(
-          "unknown key \(shown)",
-          remedy: (nearest.map { "did you mean '\($0)'? " } ?? "")
-            + "there are \(keys.joined(separator: ", "))")
+        let question = key.scalar.flatMap { Suggestion.question(for: $0.string, among: keys) }
+        let known = "there are \(keys.joined(separator: ", "))"
+        throw reader.problem("unknown key \(shown)", remedy: question.map { "\($0) \(known)" } ?? known)
       }
       result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")
     }

@@ -51,7 +51,10 @@ import Testing
     ("context: 8K", "line 1, column 1: 'accelerators' is missing", "at least one card"),
     ("accelerators: []\ncontext: 8K", "line 1, column 15: 'accelerators' is an empty list", ""),
     ("accelerators: [CARD]", "line 1, column 1: 'context' is missing", "how many tokens"),
-    ("accelerators: [CARD]\ncontex: 8K", "line 2, column 1: unknown key 'contex'", "did you mean 'context'?"),
+    (
+      "accelerators: [CARD]\ncontex: 8K", "line 2, column 1: unknown key 'contex'",
+      "did you mean context? there are accelerators"
+    ),
     (
       "accelerators: [CARD]\ncontext: 8K\nfoo: 1", "line 3, column 1: unknown key 'foo'",
       "there are accelerators"

@@ -129,8 +129,8 @@ package struct KnownPreTokenizer: Hashable, Sendable {
       "roberta-bpe", "spark2_5", "superbpe", "tiny_aya", "viking", "youtu",
     ]).sorted()
 
-  /// The name that is most like a wrong one, by the letters that have to change.
+  /// The name that was probably meant by a wrong one.
   package static func nearestName(to name: String) -> String? {
-    NearestName.nearest(to: name, among: readersNames)
+    Suggestion.nearest(to: name, among: readersNames).first
   }
 }
