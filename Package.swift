@@ -110,7 +110,7 @@ let package = Package(
         "TensorFormats", "ByteStreams", "JSON", "ParallelWork", "Quantization", "CXXHash", "CZstd",
       ],
       swiftSettings: strict),
-    .target(name: "YAML", dependencies: ["TensorFormats", yams], swiftSettings: strict),
+    .target(name: "YAML", dependencies: ["TensorFormats", "ByteStreams", yams], swiftSettings: strict),
     .target(
       name: "QuantizationRecipes",
       dependencies: [
@@ -228,7 +228,8 @@ let package = Package(
     .target(
       name: "CommandSupport",
       dependencies: [
-        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations", argumentParser,
+        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

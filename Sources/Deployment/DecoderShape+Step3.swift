@@ -28,8 +28,8 @@ extension DecoderShape {
           width: text.expertIntermediateSize, shared: text.sharedExpertIntermediateSize))
     }
     self.init(
-      name: configuration.family.name, hiddenSize: text.hiddenSize, attention: attention,
-      feedForward: feedForward, contextLength: text.contextLength)
+      name: configuration.family.name, hiddenSize: text.hiddenSize, vocabularySize: text.vocabularySize,
+      attention: attention, feedForward: feedForward, contextLength: text.contextLength)
   }
 
   /// How a layer sees the past.

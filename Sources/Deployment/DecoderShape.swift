@@ -5,6 +5,8 @@ public struct DecoderShape: Hashable, Sendable {
   public var name: String
   /// Length of the residual stream.
   public var hiddenSize: Int
+  /// Rows of the embedding, and of the output projection.
+  public var vocabularySize: Int
   /// The layers' attention.
   public var attention: [AttentionLayers]
   /// The layers' feed-forward networks.
@@ -14,11 +16,12 @@ public struct DecoderShape: Hashable, Sendable {
 
   /// Describes a model.
   public init(
-    name: String, hiddenSize: Int, attention: [AttentionLayers], feedForward: [FeedForwardLayers],
-    contextLength: Int? = nil
+    name: String, hiddenSize: Int, vocabularySize: Int, attention: [AttentionLayers],
+    feedForward: [FeedForwardLayers], contextLength: Int? = nil
   ) {
     self.name = name
     self.hiddenSize = hiddenSize
+    self.vocabularySize = vocabularySize
     self.attention = attention
     self.feedForward = feedForward
     self.contextLength = contextLength
@@ -31,6 +34,9 @@ public struct DecoderShape: Hashable, Sendable {
   public var projectionWeights: Double {
     attention.reduce(0) { $0 + Double($1.count) * Double($1.projectionWeights) }
   }
+
+  /// Weights of embedding and output projection, each by itself.
+  public var vocabularyWeights: Double { 2 * Double(vocabularySize) * Double(hiddenSize) }
 
   /// Weights of all feed-forward networks, every expert counted.
   public var feedForwardWeights: Double {

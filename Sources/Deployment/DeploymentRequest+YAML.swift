@@ -3,22 +3,11 @@ public import TensorFormats
 internal import YAML
 
 extension DeploymentRequest {
-  /// The largest file that is read. Real ones have a few kilobytes.
-  static let largestFile = 1 << 20
-
   /// Reads a deployment file.
   ///
   /// - Throws: As ``init(yaml:path:)``; `.malformed` too if it is larger than 1 MiB or not UTF-8.
   public init(file: some ByteSource) throws(CheckpointError) {
-    guard file.byteCount <= Self.largestFile else {
-      throw CheckpointError(
-        .malformed, "a deployment file of \(file.byteCount) bytes; at most \(Self.largestFile) are read",
-        path: file.path)
-    }
-    guard let text = String(validating: try file.readBytes(0..<file.byteCount), as: UTF8.self) else {
-      throw CheckpointError(.malformed, "is not UTF-8 text", path: file.path)
-    }
-    try self.init(yaml: text, path: file.path)
+    try self.init(yaml: YAMLReader.text(of: file, kind: "a deployment file"), path: file.path)
   }
 
   /// Reads a deployment in the form that `Manuals/deployment.md` describes.
@@ -153,9 +142,9 @@ extension YAMLReader {
   private func card(among names: [String]) throws(CheckpointError) -> String {
     let text = try scalarText()
     guard !names.contains(text) else { return text }
-    let nearest = Suggestion.question(for: text, among: names.map(\.printable)).map { $0 + " " }
+    let known = "there are \(names.map(\.printable).joined(separator: ", "))"
+    let question = Suggestion.question(for: text, among: names)?.printable
     throw problem(
-      "'\(text.printable)' is none of the accelerators",
-      remedy: (nearest ?? "") + "there are \(names.map(\.printable).joined(separator: ", "))")
+      "'\(text.printable)' is none of the accelerators", remedy: question.map { "\($0) \(known)" } ?? known)
   }
 }

@@ -47,12 +47,14 @@ extension Instances {
     let computing: Double
     /// Bytes of weights that one card holds and reads in a stage, given the cards of its side.
     let weights: (_ cards: Double) -> Double
+    /// Bytes of weights that one card holds and does not read in every stage.
+    let resident: Double
     /// Bytes that the side holds besides.
     let cache: Double
     /// Seconds of the micro batch on one card for which weights are read meanwhile.
     let besideWeights: Double
 
-    func bytes(_ cards: Int) -> Double { weights(Double(cards)) + cache / Double(cards) }
+    func bytes(_ cards: Int) -> Double { weights(Double(cards)) + resident + cache / Double(cards) }
 
     /// Weights are read while their operations go on; the rest comes on top.
     func seconds(_ cards: Int) -> Double {
@@ -88,9 +90,7 @@ extension Instances {
 
   /// Finds the fewest machines.
   ///
-  /// - Parameters:
-  ///   - microBatch: Tokens of one stage; the batch is that of all stages.
-  ///   - weightBytes: Bytes of a weight.
+  /// - Parameter microBatch: Tokens of one stage; the batch is that of all stages.
   /// - Returns: `nil` where no number of machines is enough: a stage is shorter than reading attention's weights, of which
   ///   every card has all, or these do not fit.
   init?(
@@ -105,12 +105,14 @@ extension Instances {
     let projections = shape.projectionWeights * weightBytes
     let attentionLoad = Load(
       card: attention, request: request, computing: tokens * attentionCost.attentionSeconds,
-      weights: { _ in projections }, cache: Double(batch) * shape.cacheBytesHeld(request),
+      weights: { _ in projections },
+      resident: shape.vocabularyWeights * Double(Precision.bf16.bytes),
+      cache: Double(batch) * shape.cacheBytesHeld(request),
       besideWeights: tokens * projecting)
     let feeding = tokens * work.feedForwardFLOPs / feedForward.operations(request.compute)
     let all = shape.feedForwardWeights * weightBytes
     let feedForwardLoad = Load(
-      card: feedForward, request: request, computing: feeding, weights: { all / $0 }, cache: 0,
+      card: feedForward, request: request, computing: feeding, weights: { all / $0 }, resident: 0, cache: 0,
       besideWeights: feeding)
     guard let a = attentionLoad.machines(), let f = feedForwardLoad.machines() else { return nil }
     func side(_ load: Load, _ machines: Int) -> Side {

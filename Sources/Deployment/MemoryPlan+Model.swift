@@ -37,7 +37,7 @@ extension MemoryPlan {
     context = request.context
     batch = request.batch
     cacheType = request.cache
-    cacheBytesPerSequence = cache.bytes(context: request.context, stored: request.cache)
+    cacheBytesPerSequence = Rank.whole(cache.bytes(context: request.context, stored: request.cache))
     cardBytes = request.cardBytes
     usableBytes = request.usableBytes
     self.asked = asked
@@ -143,7 +143,7 @@ private struct LayoutSearch {
 
   /// Why no number of cards is enough.
   var reason: String {
-    "no rank gets small enough on up to \(MemoryRequest.mostCards) cards: one sequence, the weights that every rank "
-      + "has, or the activations of \(request.prefillTokens) tokens are too much"
+    "no rank gets small enough on up to \(MemoryRequest.mostCards) cards: its share of the sequences, the weights that "
+      + "every rank has, or the activations of \(request.prefillTokens) tokens are too much"
   }
 }

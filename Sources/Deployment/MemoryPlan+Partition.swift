@@ -58,7 +58,7 @@ extension MemoryPlan {
   ) -> Side? {
     let text = configuration.text
     // Fewer than this cannot hold what there is, however it is cut.
-    let fewest = max(1, Int((sides.feedForwardBytes / request.usableBytes).rounded(.up)))
+    let fewest = max(1, Int((sides.feedForwardBytes / Double(max(1, request.usableBytes))).rounded(.up)))
     guard fewest <= MemoryRequest.mostCards else { return nil }
     for ranks in fewest...MemoryRequest.mostCards {
       for tensor in 1...ranks where ranks % tensor == 0 && tensor <= request.cardsPerMachine {

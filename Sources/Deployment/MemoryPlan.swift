@@ -3,23 +3,26 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
   /// What the fullest rank of a side holds.
   public struct Rank: Hashable, Sendable, Encodable {
     /// Bytes of weights, as they are loaded.
-    public let weights: Double
+    public let weights: Int
     /// Bytes of cache for its sequences.
-    public let cache: Double
+    public let cache: Int
     /// Bytes of intermediate results, estimated.
-    public let activations: Double
+    public let activations: Int
     /// All of it.
-    public let total: Double
+    public let total: Int
     /// Sequences of its own.
     public let sequences: Int
 
     init(weights: Double, cache: Double, activations: Double, sequences: Int) {
-      self.weights = weights
-      self.cache = cache
-      self.activations = activations
-      total = weights + cache + activations
+      self.weights = Self.whole(weights)
+      self.cache = Self.whole(cache)
+      self.activations = Self.whole(activations)
+      total = Self.whole(weights + cache + activations)
       self.sequences = sequences
     }
+
+    /// Whole bytes; beyond what a number holds, more than any card is taken to have.
+    static func whole(_ bytes: Double) -> Int { Int(min(bytes.rounded(.up), 9.2e18)) }
   }
 
   /// Cards that do the same.
@@ -83,11 +86,11 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
   /// How the cache is stored.
   public let cacheType: Precision
   /// Bytes of the cache of one sequence, all heads.
-  public let cacheBytesPerSequence: Double
+  public let cacheBytesPerSequence: Int
   /// Bytes of a card.
   public let cardBytes: Int
   /// Those that may be used.
-  public let usableBytes: Double
+  public let usableBytes: Int
   /// The cards that there are, as they would be used; where nothing can be spread over so many, `nil`.
   public let asked: Spread?
   /// The fewest cards; `nil` where no number of them is enough.

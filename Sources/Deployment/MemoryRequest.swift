@@ -48,7 +48,7 @@ public struct MemoryRequest: Hashable, Sendable {
   }
 
   /// Bytes of a card that may be used.
-  public var usableBytes: Double { Double(cardBytes) * memoryShare }
+  public var usableBytes: Int { Int(min((Double(cardBytes) * memoryShare).rounded(.down), 9e18)) }
 
   /// The machines that so many cards are in.
   public func machines(of cards: Int) -> Int { (cards + cardsPerMachine - 1) / cardsPerMachine }

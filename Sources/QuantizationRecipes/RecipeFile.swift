@@ -6,9 +6,6 @@ public import TensorFormats
 internal import YAML
 
 extension Recipe {
-  /// The largest recipe file that is read. Real ones have a few kilobytes.
-  static let largestFile = 1 << 20
-
   /// The recipe that a command line names: a built-in, or a file.
   ///
   /// - Parameters:
@@ -65,15 +62,7 @@ extension Recipe {
   ///
   /// - Throws: As ``init(yaml:path:)``; `.malformed` too if it is larger than 1 MiB or not UTF-8.
   public init(file: some ByteSource) throws(CheckpointError) {
-    guard file.byteCount <= Recipe.largestFile else {
-      throw CheckpointError(
-        .malformed, "a recipe of \(file.byteCount) bytes; at most \(Recipe.largestFile) are read",
-        path: file.path)
-    }
-    guard let text = String(validating: try file.readBytes(0..<file.byteCount), as: UTF8.self) else {
-      throw CheckpointError(.malformed, "is not UTF-8 text", path: file.path)
-    }
-    try self.init(yaml: text, path: file.path)
+    try self.init(yaml: YAMLReader.text(of: file, kind: "a recipe"), path: file.path)
   }
 
   /// Reads a recipe in the form that `Manuals/recipes.md` describes.

@@ -1,3 +1,4 @@
+package import ByteStreams
 package import TensorFormats
 internal import Yams
 
@@ -26,6 +27,24 @@ package struct YAMLReader {
     } catch {
       throw CheckpointError(.malformed, "cannot be read as YAML")
     }
+  }
+
+  /// The largest file that is read. Real ones have a few kilobytes.
+  private static let largestFile = 1 << 20
+
+  /// The text of a file that a user wrote.
+  ///
+  /// - Parameter kind: What it is, for messages: `a recipe`.
+  /// - Throws: `.malformed` if it is larger than 1 MiB or not UTF-8, and what reading it throws.
+  package static func text(of file: some ByteSource, kind: String) throws(CheckpointError) -> String {
+    guard file.byteCount <= largestFile else {
+      throw CheckpointError(
+        .malformed, "\(kind) of \(file.byteCount) bytes; at most \(largestFile) are read", path: file.path)
+    }
+    guard let text = String(validating: try file.readBytes(0..<file.byteCount), as: UTF8.self) else {
+      throw CheckpointError(.malformed, "is not UTF-8 text", path: file.path)
+    }
+    return text
   }
 
   private init(node: Node, label: String) {
@@ -108,11 +127,9 @@ extension YAMLReader {
       let reader = YAMLReader(node: key, label: "the key")
       guard case .scalar(let scalar) = key, keys.contains(scalar.string) else {
         let shown = key.scalar.map { "'\($0.string.printable)'" } ?? "of another kind"
-        let nearest = key.scalar.flatMap { Suggestion.question(for: $0.string, among: keys) }
-        throw reader.problem(
-          "unknown key \(shown)",
-          remedy: (nearest.map { $0 + " " } ?? "")
-            + "there are \(keys.joined(separator: ", "))")
+        let question = key.scalar.flatMap { Suggestion.question(for: $0.string, among: keys) }
+        let known = "there are \(keys.joined(separator: ", "))"
+        throw reader.problem("unknown key \(shown)", remedy: question.map { "\($0) \(known)" } ?? known)
       }
       result[scalar.string] = YAMLReader(node: value, label: "'\(scalar.string)'")
     }

@@ -48,7 +48,7 @@ extension DeploymentAnswer {
     if let comparison { text += "\n" + compared(comparison, width: width) }
     if !findings.isEmpty {
       text += "\nWhat the Step-3 report says:\n"
-      for finding in findings { text += Self.wrapped(finding) }
+      for finding in findings { text += PlanNotes.wrapped(finding, width: width ?? 80) }
     }
     return text
   }
@@ -83,14 +83,17 @@ extension DeploymentAnswer {
 
   private var batches: String {
     let limits = plan.limits
+    let experts =
+      plan.sparsity == 1
+      ? "every token passes    all of it: there are no experts"
+      : "a token passes        \(NumberText.percent(plan.sparsity)) of the experts; both take "
+        + "\(NumberText.percent(limits.minimumSparsity)) or more"
     return """
       FFN on \(plan.disaggregated.feedForward.accelerator), \(plan.pipeline.stages) stages of \
       \(NumberText.decimals(plan.pipeline.stageSeconds * 1e3, 2)) ms:
         it is busy with       \(whole(limits.experts.rounded(.up))) tokens in a micro batch, or more
         the network hides     \(whole(limits.network.rounded(.down))) tokens in a micro batch, or fewer
-        a token passes        \(NumberText.percent(plan.sparsity)) of the experts; both take \
-      \(NumberText.percent(limits.minimumSparsity)) or more\
-      \(limits.canHideNetwork ? "" : ":\n  the network is TOO SLOW")
+        \(experts)\(limits.canHideNetwork ? "" : ":\n  the network is TOO SLOW")
 
       """
   }
@@ -146,17 +149,4 @@ extension DeploymentAnswer {
   private func whole(_ value: Double) -> String { NumberText.decimals(value, 0) }
 
   private func flops(_ value: Double) -> String { "\(NumberText.decimals(value / 1e9, 1)) GFLOP" }
-
-  /// A sentence in lines of up to 80 columns, after a dash.
-  private static func wrapped(_ sentence: String) -> String {
-    var (lines, line) = ("", "-")
-    for word in sentence.split(separator: " ") {
-      if line.count + 1 + word.count > 80 {
-        lines += line + "\n"
-        line = " "
-      }
-      line += " " + word
-    }
-    return lines + line + "\n"
-  }
 }

@@ -73,14 +73,16 @@ extension Step3Configuration {
 
 extension MemoryAnswer {
   private var text: String {
-    let sequences = memory.batch == 1 ? "1 sequence" : "\(memory.batch) sequences"
+    let sequences = counted(memory.batch, "sequence")
     let cache = size(memory.cacheBytesPerSequence)
-    var text = "\(memory.model), \(sequences) of \(memory.context) tokens, KV cache in "
+    var text = "\(memory.model), \(sequences) of \(counted(memory.context, "token")), KV cache in "
     text += "\(memory.cacheType.rawValue.uppercased()): \(cache) each\n"
     text += "cards of \(ByteSize(bytes: memory.cardBytes).decimal), "
     text += "\(size(memory.usableBytes)) of them for the model\n\n"
     text += verdict + "\n"
-    if let obstacle = memory.obstacle { text += "  \(obstacle)\n" }
+    if let obstacle = memory.obstacle {
+      text += PlanNotes.wrapped(obstacle, width: StandardStream.output.columns ?? 80)
+    }
     if let asked = memory.asked { text += "\n" + describe(asked, title: "As asked") }
     if let smallest = memory.smallest, smallest != memory.asked {
       text += "\n" + describe(smallest, title: "The fewest cards")
@@ -142,7 +144,7 @@ extension MemoryAnswer {
     }
   }
 
-  private func size(_ bytes: Double) -> String { ByteSize(bytes: Int(min(bytes, 9e18))).decimal }
+  private func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
 
   private func counted(_ count: Int, _ word: String) -> String { "\(count) \(word)\(count == 1 ? "" : "s")" }
 }

@@ -50,8 +50,15 @@ struct Plan: ToolCommand {
 
   func validate() throws {
     if !serving.isGiven { try planning.requireFormat() }
-    if serving.deployment != nil, output != nil {
-      throw ValidationError("--output does not go with --deployment, which plans no conversion.")
+    if serving.deployment != nil {
+      for (option, isThere) in [
+        ("--to", planning.to != nil), ("--quantize", planning.quantize != "keep"),
+        ("--partition", planning.partition != .none), ("--output", output != nil),
+        ("--for-engine", forEngine != nil),
+      ] where isThere {
+        throw ValidationError(
+          "\(option) does not go with --deployment, which plans no conversion: its file has the precisions.")
+      }
     }
     if overwrite, output == nil { throw ValidationError("--overwrite needs --output.") }
   }

@@ -96,7 +96,7 @@ struct PlanNotes: Encodable {
   }
 
   /// Indented lines of words; a word longer than a line stays whole.
-  private static func wrapped(_ sentence: String, width: Int) -> String {
+  static func wrapped(_ sentence: String, width: Int) -> String {
     var (lines, line) = ("", " ")
     for word in sentence.split(separator: " ") {
       if line.count > 3, line.count + 1 + word.count > width {

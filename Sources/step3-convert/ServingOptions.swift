@@ -31,11 +31,12 @@ struct ServingOptions: ParsableArguments {
   var gpus: Int?
 
   @Option(
-    name: .customLong("gpus-per-machine"), help: ArgumentHelp("The cards of a machine.", valueName: "n"))
-  var gpusPerMachine = DeploymentRequest.usualMachine
+    name: .customLong("gpus-per-machine"),
+    help: ArgumentHelp("The cards of a machine (default: 8).", valueName: "n"))
+  var gpusPerMachine: Int?
 
-  @Option(name: .customLong("kv-cache"), help: "How the KV cache is stored.")
-  var cache: Precision = .bf16
+  @Option(name: .customLong("kv-cache"), help: "How the KV cache is stored (default: bf16).")
+  var cache: Precision?
 
   @Option(
     name: .long,
@@ -45,13 +46,14 @@ struct ServingOptions: ParsableArguments {
 
   @Option(
     name: .customLong("memory-share"),
-    help: ArgumentHelp("The share of a card's memory that may be used.", valueName: "x"))
-  var memoryShare = DeploymentRequest.usualMemoryShare
+    help: ArgumentHelp("The share of a card's memory that may be used (default: 0.9).", valueName: "x"))
+  var memoryShare: Double?
 
   @Option(
     name: .customLong("prefill-tokens"),
-    help: ArgumentHelp("Tokens of prompts that the engine computes at once.", valueName: "n"))
-  var prefillTokens = MemoryRequest.usualPrefillTokens
+    help: ArgumentHelp(
+      "Tokens of prompts that the engine computes at once (default: 8192).", valueName: "n"))
+  var prefillTokens: Int?
 
   @Option(
     name: .long,
@@ -76,7 +78,11 @@ struct ServingOptions: ParsableArguments {
       where isThere && deployment == nil {
         throw ValidationError("\(option) needs --gpu-memory or --deployment.")
       }
-      for (option, isThere) in [("--gpus", gpus != nil), ("--tp", tp != nil)] where isThere {
+      for (option, isThere) in [
+        ("--gpus", gpus != nil), ("--tp", tp != nil), ("--gpus-per-machine", gpusPerMachine != nil),
+        ("--kv-cache", cache != nil), ("--memory-share", memoryShare != nil),
+        ("--prefill-tokens", prefillTokens != nil),
+      ] where isThere {
         throw ValidationError("\(option) needs --gpu-memory.")
       }
       try check("--batch", batch, in: 1...1 << 30)
@@ -94,7 +100,7 @@ struct ServingOptions: ParsableArguments {
     try check("--gpus-per-machine", gpusPerMachine, in: 1...MemoryRequest.mostCards)
     try check("--tp", tp, in: 1...MemoryRequest.mostCards)
     try check("--prefill-tokens", prefillTokens, in: 1...1 << 30)
-    guard memoryShare > 0, memoryShare <= 1 else {
+    if let memoryShare, !(memoryShare > 0 && memoryShare <= 1) {
       throw ValidationError("--memory-share must be more than 0 and at most 1; got \(memoryShare).")
     }
   }
@@ -107,9 +113,12 @@ struct ServingOptions: ParsableArguments {
   /// The question that --gpu-memory asks; `nil` without it.
   var memoryRequest: MemoryRequest? {
     guard let gpuMemory, let context, let batch else { return nil }
-    return MemoryRequest(
-      cardBytes: gpuMemory.bytes, memoryShare: memoryShare, context: context.tokens, batch: batch,
-      cache: cache, prefillTokens: prefillTokens, cardsPerMachine: gpusPerMachine, cards: gpus,
-      tensorParallel: tp)
+    var request = MemoryRequest(
+      cardBytes: gpuMemory.bytes, context: context.tokens, batch: batch, cards: gpus, tensorParallel: tp)
+    request.memoryShare = memoryShare ?? request.memoryShare
+    request.cache = cache ?? request.cache
+    request.prefillTokens = prefillTokens ?? request.prefillTokens
+    request.cardsPerMachine = gpusPerMachine ?? request.cardsPerMachine
+    return request
   }
 }

@@ -51,7 +51,10 @@ import Testing
     ("context: 8K", "line 1, column 1: 'accelerators' is missing", "at least one card"),
     ("accelerators: []\ncontext: 8K", "line 1, column 15: 'accelerators' is an empty list", ""),
     ("accelerators: [CARD]", "line 1, column 1: 'context' is missing", "how many tokens"),
-    ("accelerators: [CARD]\ncontex: 8K", "line 2, column 1: unknown key 'contex'", "did you mean context?"),
+    (
+      "accelerators: [CARD]\ncontex: 8K", "line 2, column 1: unknown key 'contex'",
+      "did you mean context? there are accelerators"
+    ),
     (
       "accelerators: [CARD]\ncontext: 8K\nfoo: 1", "line 3, column 1: unknown key 'foo'",
       "there are accelerators"
@@ -120,6 +123,36 @@ import Testing
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: MemorySource([0xFF, 0xFE])) }
     let nested = MemorySource(Array(String(repeating: "[", count: 100_000).utf8))
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: nested) }
+  }
+
+  /// Files with bytes changed, taken out and doubled: refused with a place, or planned for with numbers.
+  @Test(arguments: 0..<40)
+  func changedFiles(seed: UInt64) throws {
+    var random = SeededGenerator(seed: seed)
+    let texts = try ["report", "h200", "2A2F"].map {
+      try InputFile("\(Fixtures.root)/Manuals/examples/\($0).yaml")
+    }.map { try $0.readBytes(0..<$0.byteCount).filter { $0 < 128 } }
+    for _ in 0..<50 {
+      var text = try #require(texts.randomElement(using: &random))
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        let place = Int.random(in: 0..<text.count, using: &random)
+        switch Int.random(in: 0...2, using: &random) {
+        case 0: text[place] = UInt8.random(in: 32...126, using: &random)
+        case 1: text.remove(at: place)
+        default: text.insert(contentsOf: text[place...].prefix(8), at: place)
+        }
+      }
+      do throws(CheckpointError) {
+        let request = try DeploymentRequest(yaml: String(decoding: text, as: UTF8.self), path: "d.yaml")
+        for shape in DecoderShape.reported {
+          let plan = try DeploymentPlan(shape, request)
+          #expect(plan.disaggregated.cost > 0 && plan.disaggregated.cost.isFinite)
+          #expect(plan.costs.count == request.accelerators.count)
+        }
+      } catch {
+        #expect(error.code == .malformed && error.path == "d.yaml", "\(error)")
+      }
+    }
   }
 
   @Test(arguments: [

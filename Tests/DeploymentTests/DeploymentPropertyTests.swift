@@ -17,7 +17,7 @@ import Testing
       let hidden = pick(8...64) * 128
       let heads = pick(1...16)
       shape = DecoderShape(
-        name: "sample", hiddenSize: hidden,
+        name: "sample", hiddenSize: hidden, vocabularySize: pick(1000...200_000),
         attention: [
           AttentionLayers(
             count: pick(1...40),

@@ -142,9 +142,9 @@ import Testing
     #expect(instances.attention.cards == attention * 8)
     #expect(instances.tokensPerSecondPerCard == rate)
     #expect(instances.hidesNetwork)
-    // 61 layers x 512 bytes a token and sequence, over the side's cards; the projections on each.
+    // 61 layers x 512 bytes a token and sequence, over the side's cards; the projections, embedding and head on each.
     let cache = 6144.0 * Double(context) * 61 * 512 / Double(attention * 8)
-    #expect(abs(instances.attention.bytesPerCard - cache - 10_330_046_464) < 1)
+    #expect(abs(instances.attention.bytesPerCard - cache - 10_330_046_464 - 3_693_383_680) < 1)
     #expect(abs(instances.feedForward.bytesPerCard - 304_097_525_760 / 16) < 1)
   }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -18,6 +19,25 @@ def full(tmp_path_factory):
     path = tmp_path_factory.mktemp("full") / "step3"
     subprocess.run([TOOLS / "checkpoint-generator", "full", path], check=True, capture_output=True)
     return path
+
+
+def manuals_examples():
+    """The commands of the manual, each with the output below it, up to a line of dots."""
+    lines = iter([*(ROOT / "Manuals/deployment.md").read_text().splitlines(), "end"])
+    line = next(lines)
+    while line != "end":
+        if not line.startswith("    $ "):
+            line = next(lines)
+            continue
+        command = line[6:]
+        while command.endswith("\\"):
+            command = command[:-1] + next(lines)
+        output, line = [], next(lines)
+        while not line or line.startswith("    "):
+            output.append(line[4:])
+            line = next(lines)
+        text = "\n".join(output).rstrip("\n")
+        yield command, text.removesuffix("...")
 
 
 def rounds_to(value, printed):
@@ -93,12 +113,26 @@ def test_no_format_means_the_sources_own(tools):
     assert answer["fits"] and answer["smallest"]["cards"] == 1
 
 
+@pytest.mark.parametrize("command, printed", list(manuals_examples()))
+def test_the_manuals_examples(tools, full, tmp_path, command, printed):
+    (tmp_path / "step3").symlink_to(full)
+    (tmp_path / "report.yaml").symlink_to(EXAMPLES / "report.yaml")
+    tool, *arguments = shlex.split(command)
+    result = tools.run(tool, *arguments, cwd=tmp_path)
+    assert result.returncode in (0, 1), result.stderr
+    assert result.stdout.startswith(printed) and len(printed) > 400
+
+
+def test_the_manual_has_examples():
+    assert len(list(manuals_examples())) == 3
+
+
 @pytest.mark.parametrize("name", ["report", "h200", "2A2F"])
 def test_text_fits_80_columns(tools, full, name):
     result = tools.run("step3-convert", "plan", full, "--deployment", EXAMPLES / f"{name}.yaml", "--compare")
     assert result.returncode == 0, result.stderr
     assert all(len(line) <= 80 for line in result.stdout.splitlines()), result.stdout
-    assert "74 % faster" in result.stdout.replace("\n ", "")
+    assert "74 % faster" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("arguments, code, message", [
@@ -118,11 +152,41 @@ def test_text_fits_80_columns(tools, full, name):
     (["--gpu-memory", "1GB", "--context", "8K", "--batch", "1", "--tp", "2", "--to", "safetensors", "--partition",
       "afd"], 64, "--tp is for a model that is not cut"),
     (["--deployment", "nowhere.yaml"], 66, "nowhere.yaml"),
+    (["--deployment", "x", "--quantize", "FP8_BLOCK"], 64, "--quantize does not go with --deployment"),
+    (["--deployment", "x", "--to", "gguf"], 64, "--to does not go with --deployment"),
+    (["--deployment", "x", "--kv-cache", "fp8"], 64, "--kv-cache needs --gpu-memory"),
+    (["--deployment", "x", "--tp", "2"], 64, "--tp needs --gpu-memory"),
+    (["--to", "gguf", "--memory-share", "0.5"], 64, "--memory-share needs --gpu-memory"),
 ])
 def test_refusals(tools, arguments, code, message):
     result = tools.run("step3-convert", "plan", TINY, *arguments)
     assert result.returncode == code, result.stderr
     assert message in result.stderr and result.stdout == ""
+
+
+def test_blocks_that_cannot_be_cut(tools, full):
+    """Blocks of 256 do not divide between 8 ranks; the numbers that go are named, and whole experts go anyway."""
+    arguments = ["plan", full, "--to", "gguf", "--quantize", "Q4_K_M", "--gpu-memory", "80GB", "--context", "32K",
+                 "--batch", "64"]
+    result = tools.run("step3-convert", *arguments, "--tp", "8")
+    assert result.returncode == 64 and "whole blocks of 256" in result.stderr and "--tp 1, 2, 4 would go" in result.stderr
+    answer = tools.json("step3-convert", *arguments)
+    assert answer["smallest"]["sides"][0]["layout"]["expertParallel"]
+
+
+def test_engine_says_a_thing_once(tools, full):
+    """Three reasons for one refusal in the text, every finding in the document."""
+    arguments = ["engine", full, "--engine", "vllm", "--tp", "3"]
+    text = tools.run("step3-verify", *arguments)
+    document = tools.run("step3-verify", *arguments, "--json")
+    assert text.returncode == document.returncode == 1
+    assert text.stdout.count("vLLM stops at --tp 3") == 1 and "3 errors" in text.stdout
+    for reason, more in [("64 heads", 182), ("5120 rows", 111), ("5120 columns", 55)]:
+        lines = [line for line in text.stdout.splitlines() if reason in line]
+        assert len(lines) == 1 and f"and {more} more like it" in lines[0]
+    assert "--tp 1, 2, 4, 8, 16 would go" in text.stdout
+    findings = json.loads(document.stdout)["engines"][0]["findings"]
+    assert len(findings) == 7 and {finding["code"] for finding in findings} == {"tensor-parallel"}
 
 
 def test_a_file_with_a_slip(tools, tmp_path):
