@@ -37,8 +37,16 @@ struct ConversionSummary: Encodable {
   let engines: PlannedEngines?
   /// The matrices that were rounded to nearest though a calibration was asked for; `nil` where none was made.
   let roundedToNearest: [CalibrationFallback]?
+  /// The size budget that the formats were chosen for; `nil` where they were given.
+  let budget: Budget?
   /// How the codes were chosen, where that was by a text.
   let calibration: ShardPlan.Calibration?
+
+  struct Budget: Encodable {
+    let recipe: String
+    let estimatedKL: Double
+    let bytes: Int
+  }
 
   struct Worst: Encodable {
     let tensor: String
@@ -65,6 +73,9 @@ struct ConversionSummary: Encodable {
     }
     self.roundedToNearest = roundedToNearest
     calibration = outcome.manifest.plan.request.calibration
+    budget = outcome.manifest.plan.request.budget.map {
+      Budget(recipe: outcome.manifest.plan.request.recipe, estimatedKL: $0.estimatedKL, bytes: $0.bytes)
+    }
     let manifest = outcome.manifest
     self.output = output
     rootDigest = output == nil ? nil : manifest.digest
@@ -114,6 +125,10 @@ struct ConversionSummary: Encodable {
       let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
       text += "  \(NumberText.decimals(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
       text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
+    }
+    if let budget {
+      text +=
+        "  \(budget.recipe.printable): estimated KL divergence \(NumberText.significant(budget.estimatedKL))\n"
     }
     if let calibration {
       text += "  codes by \(calibration.method.rawValue), \(calibration.tokens) tokens"
