@@ -22,7 +22,7 @@ import BitAllocation
   }
 
   @Test func layersOfOneFormatAreOneRule() throws {
-    let tensors = (0..<7).map { tensor("blk.\($0).attn_k.weight", layer: $0) }
+    let tensors = (0..<7).map { (layer: Int) in tensor("blk.\(layer).attn_k.weight", layer: layer) }
     var choices = Dictionary(
       uniqueKeysWithValues: (0..<7).map { ("blk.\($0).attn_k.weight", ElementType.q4K) })
     #expect(try rules(tensors, choices) == ["name 'blk.*.attn_k.weight' -> Q4_K"])
