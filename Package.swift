@@ -235,7 +235,8 @@ let package = Package(
     .target(
       name: "CommandSupport",
       dependencies: [
-        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations", argumentParser,
+        "TensorFormats", "JSON", "CFileShims", "CStartCheck", "RemoteFiles", "Checkpoint", "Locations",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -249,7 +250,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "BitAllocation", "Calibration", "Deployment", "Locations", "ParallelWork", "CommandSupport",
+        "Archives", "Archiving", "BitAllocation", "Calibration", "Deployment", "Locations", "ParallelWork",
+        "CommandSupport",
         "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes",
         "Step3Model",
         "Step3Runtime", "StoredWeights", "Tokenization", "ByteStreams", "TensorFormats", argumentParser,

@@ -182,13 +182,32 @@ struct PlanningOptions: ParsableArguments {
     if to == nil { throw ValidationError("Missing expected argument '--to <to>'") }
   }
 
-  /// Plans the conversion of a checkpoint.
+  /// Plans the conversion of a checkpoint, choosing formats first if that is asked for.
   ///
   /// - Parameter output: The output that goes on; `nil` if none does.
   func plan(
     _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil, resuming output: String? = nil,
     _ common: CommonOptions
   ) throws -> PlannedConversion {
+    guard let target = budget.target else { return try plan(checkpoint, calibration: calibration) }
+    let asked = try asked(of: checkpoint, calibration)
+    return try budget.plan(
+      checkpoint, target, asked.request, base: asked.recipe, pins: tensorType.count,
+      importance: asked.importance, resuming: output, common)
+  }
+
+  /// Plans the conversion of a checkpoint as its recipe says.
+  func plan(
+    _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil
+  ) throws(CheckpointError) -> PlannedConversion {
+    let asked = try asked(of: checkpoint, calibration)
+    return try ShardPlanner.plan(
+      checkpoint, request: asked.request, recipe: asked.recipe, importance: asked.importance)
+  }
+
+  private func asked(
+    of checkpoint: Checkpoint, _ calibration: ShardPlan.Calibration?
+  ) throws(CheckpointError) -> (request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile?) {
     let to = to?.format(for: checkpoint) ?? checkpoint.format
     if tokenizerPre != nil, to != .gguf {
       throw CheckpointError(
@@ -213,12 +232,7 @@ struct PlanningOptions: ParsableArguments {
       maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
       exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite,
       calibration: calibration)
-    if let target = budget.target {
-      return try budget.plan(
-        checkpoint, target, request, base: recipe, pins: overrides.count, importance: importance,
-        resuming: output, common)
-    }
-    return try ShardPlanner.plan(checkpoint, request: request, recipe: recipe, importance: importance)
+    return (request, recipe, importance)
   }
 
   /// Checks that a plan is what was asked for, as far as the user insists.
