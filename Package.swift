@@ -179,6 +179,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "BitAllocation",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "Checkpoint", "Quantization", "QuantizationRecipes", "Step3Model",
+        "StoredWeights", "ShardPlanning", "Patterns", "ParallelWork",
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Conversion",
       dependencies: [
         collections,
@@ -243,7 +250,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "Calibration", "Deployment", "Locations", "ParallelWork", "CommandSupport",
+        "Archives", "Archiving", "BitAllocation", "Calibration", "Deployment", "Locations", "ParallelWork",
+        "CommandSupport",
         "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes",
         "Step3Model",
         "Step3Runtime", "StoredWeights", "Tokenization", "ByteStreams", "TensorFormats", argumentParser,
@@ -365,6 +373,13 @@ let package = Package(
         "PlanTesting", "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model",
         "TensorFormats",
         "ByteStreams", "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
+      name: "BitAllocationTests",
+      dependencies: [
+        "BitAllocation", "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "ParallelWork",
+        "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(

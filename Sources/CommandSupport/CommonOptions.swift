@@ -82,8 +82,9 @@ public struct CommonOptions: ParsableArguments, Sendable {
   ///
   /// - Throws: As ``StandardStream/write(_:)-(String)``.
   public func write(report text: String) throws(CheckpointError) {
-    guard usesColor(on: .output) else { return try StandardStream.output.write(text) }
-    var painted = text
+    guard usesColor(on: .output) else { return try StandardStream.output.write(sentences: text) }
+    // Broken first, because colour has no width.
+    var painted = StandardStream.output.broken(text)
     for verdict in ["FAILED", "would NOT load", "would load WRONGLY"] {
       painted = painted.split(separator: verdict, omittingEmptySubsequences: false).joined(
         separator: "\u{1B}[31m\(verdict)\u{1B}[0m")

@@ -59,6 +59,22 @@ public enum StandardStream: Int32, Sendable {
     try write(message.escapingControlCharacters.wrapped(to: columns) + "\n")
   }
 
+  /// Writes lines of sentences, each broken between words where a terminal is narrower than it. Lines with colour are what
+  /// they are: they belong to tables.
+  ///
+  /// - Throws: As ``write(_:)-(RawSpan)``.
+  public func write(sentences text: String) throws(CheckpointError) {
+    try write(broken(text))
+  }
+
+  /// A text as ``write(sentences:)`` writes it.
+  func broken(_ text: String) -> String {
+    guard let columns else { return text }
+    return text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      line.contains("\u{1B}") ? String(line) : String(line).wrapped(to: columns)
+    }.joined(separator: "\n")
+  }
+
   /// Whether a person is looking at the stream.
   public var isTerminal: Bool { isatty(rawValue) == 1 }
 

@@ -9,6 +9,7 @@ public struct TextTable: Sendable {
     let alignment: Alignment
     let shrinks: Bool
     let wraps: Bool
+    let isProse: Bool
 
     /// Describes a column.
     ///
@@ -16,11 +17,16 @@ public struct TextTable: Sendable {
     ///   - shrinks: Its texts are cut in the middle where the terminal is too narrow for the table.
     ///   - wraps: Its texts are never cut: one that is too long for a narrow terminal has a line of its own, and the
     ///     row goes on below it. For the first column, and for names that differ anywhere.
-    public init(_ title: String, _ alignment: Alignment = .left, shrinks: Bool = false, wraps: Bool = false) {
+    ///   - isProse: Its texts are sentences, broken between words and continued below. For the last column.
+    public init(
+      _ title: String, _ alignment: Alignment = .left, shrinks: Bool = false, wraps: Bool = false,
+      isProse: Bool = false
+    ) {
       self.title = title
       self.alignment = alignment
       self.shrinks = shrinks
       self.wraps = wraps
+      self.isProse = isProse
     }
   }
 
@@ -30,7 +36,8 @@ public struct TextTable: Sendable {
 
   /// The columns between two columns of text.
   private static let gap = 2
-  /// A column that gives way never gets narrower than this.
+  /// A column that gives way never gets narrower than this; one whose long texts have lines of their own does, where the
+  /// table does not fit otherwise.
   private static let narrowest = 12
 
   /// An empty table.
@@ -71,12 +78,18 @@ public struct TextTable: Sendable {
     var excess = widths.reduce(0, +) + Self.gap * (widths.count - 1) - width
     while excess > 0 {
       let candidates = widths.indices.filter {
-        (columns[$0].shrinks || columns[$0].wraps) && widths[$0] > Self.narrowest
+        (columns[$0].shrinks || columns[$0].wraps || columns[$0].isProse) && widths[$0] > Self.narrowest
       }
       guard let widest = candidates.max(by: { widths[$0] < widths[$1] }) else { break }
       let second = candidates.filter { $0 != widest }.map { widths[$0] }.max() ?? Self.narrowest
       let step = min(excess, max(1, widths[widest] - max(second, Self.narrowest)))
       widths[widest] -= step
+      excess -= step
+    }
+    for index in widths.indices where excess > 0 && columns[index].wraps {
+      // Its title stays whole.
+      let step = min(excess, max(0, widths[index] - max(4, columns[index].title.terminalWidth)))
+      widths[index] -= step
       excess -= step
     }
     return widths
@@ -86,7 +99,12 @@ public struct TextTable: Sendable {
     var line = ""
     var pending = 0
     for index in row.indices {
-      let text = row[index].truncatedInTheMiddle(to: columns[index].shrinks ? widths[index] : .max)
+      var text = row[index].truncatedInTheMiddle(to: columns[index].shrinks ? widths[index] : .max)
+      if columns[index].isProse, index == row.count - 1 {
+        let start = widths[..<index].reduce(0) { $0 + $1 + Self.gap }
+        text = text.wrapped(to: widths[index], indent: 0).split(separator: "\n").joined(
+          separator: "\n" + String(repeating: " ", count: start))
+      }
       let padding = max(0, widths[index] - text.terminalWidth)
       if columns[index].alignment == .right { pending += padding }
       if !text.isEmpty {

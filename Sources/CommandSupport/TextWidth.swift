@@ -25,12 +25,15 @@ extension String {
   /// The text broken between words so that its lines have at most `width` columns, but for words that are longer; lines
   /// after the first begin with `indent` spaces. `nil` leaves it as it is.
   package func wrapped(to width: Int?, indent: Int = 2) -> String {
-    guard let width, terminalWidth > width, width > 2 * indent else { return self }
+    guard let width, terminalWidth > width else { return self }
+    let margin = prefix { $0 == " " }
+    let indent = margin.count + indent
+    guard width > 2 * indent else { return self }
     var lines: [String] = []
     var line = ""
-    for word in split(separator: " ", omittingEmptySubsequences: false) {
+    for word in self[margin.endIndex...].split(separator: " ", omittingEmptySubsequences: false) {
       if line.isEmpty {
-        line = String(word)
+        line = margin + word
       } else if line.terminalWidth + 1 + String(word).terminalWidth <= width {
         line += " \(word)"
       } else {

@@ -2,7 +2,8 @@ public import TensorFormats
 
 extension ElementType {
   /// The root mean square error that this format makes of normally distributed weights (standard deviation 0.02), as a share of
-  /// their root mean square; `nil` for formats without a loss and those that are not written.
+  /// their root mean square; `nil` for formats without a loss, those that
+  /// are not written, and those whose loss depends on the importance matrix that they need.
   ///
   /// Measured with `codec-bench`; `UsualErrorTests` measures again. What is beside it in a real checkpoint has outliers: the same
   /// weights with the tails of Student's t of three degrees of freedom lose about a third more (`Manuals/formats.md`).
@@ -20,12 +21,9 @@ extension ElementType {
     case .q4K: 0.0706
     case .q5K: 0.0357
     case .q6K: 0.0176
-    case .iq2XXS: 0.3880
-    case .iq2XS: 0.3459
     case .iq2S: 0.2625
     case .iq3XXS: 0.2114
     case .iq3S: 0.1643
-    case .iq1S: 0.5421
     case .iq4NL: 0.0754
     case .iq4XS: 0.0760
     case .mxfp4: 0.1131

@@ -123,6 +123,11 @@ extension ImportanceMatrix {
     return values
   }
 
+  /// How many rows of activations each matrix of a tensor was measured on: a single number where the file says no more.
+  ///
+  /// - Returns: `nil` if the file has nothing about the tensor.
+  public func counts(for ggufName: String) -> [Float]? { entries[ggufName]?.counts }
+
   /// How many rows an entry has when each has `columns` values.
   private func rowCount(
     of entry: Entry, named name: String, columns: Int

@@ -90,7 +90,8 @@ public enum ShardPlanner {
     try plan.checkCoverage(of: model.checkpoint)
     try checkReadable(plan, model.checkpoint)
     return PlannedConversion(
-      plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint)
+      plan: plan, headers: headers, importance: importance?.matrix, checkpoint: model.checkpoint,
+      rules: decisions.rules)
   }
 
   /// A source may be sound and stranger than any plan that is read back, such as one with a dimension of 2^62 beside one of

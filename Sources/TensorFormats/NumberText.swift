@@ -21,6 +21,18 @@ public enum NumberText {
     return text.hasSuffix(".") ? String(text.dropLast()) : text
   }
 
+  /// A number with three digits that count: `0.00213`, `1.5e-07`.
+  public static func significant(_ value: Double) -> String {
+    guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
+    var (places, scaled) = (2, value.magnitude)
+    while scaled < 1, places < 18 {
+      scaled *= 10
+      places += 1
+    }
+    guard places > 8 else { return trimmed(value, places) }
+    return "\(trimmed(scaled * (value < 0 ? -1 : 1), 2))e-\(places - 2)"
+  }
+
   /// A share as a percentage, with up to three digits that count: `14.2 %`.
   public static func percent(_ share: Double) -> String {
     let value = share * 100

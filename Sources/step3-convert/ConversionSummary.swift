@@ -40,8 +40,16 @@ struct ConversionSummary: Encodable {
   let roundedToNearest: [CalibrationFallback]?
   /// What to run next; `nil` if the output was thrown away.
   let next: NextSteps?
+  /// The size budget that the formats were chosen for; `nil` where they were given.
+  let budget: Budget?
   /// How the codes were chosen, where that was by a text.
   let calibration: ShardPlan.Calibration?
+
+  struct Budget: Encodable {
+    let recipe: String
+    let estimatedKL: Double
+    let bytes: Int
+  }
 
   struct Rounded: Encodable {
     let tensor: String
@@ -61,6 +69,9 @@ struct ConversionSummary: Encodable {
     }
     self.roundedToNearest = roundedToNearest
     calibration = outcome.manifest.plan.request.calibration
+    budget = outcome.manifest.plan.request.budget.map {
+      Budget(recipe: outcome.manifest.plan.request.recipe, estimatedKL: $0.estimatedKL, bytes: $0.bytes)
+    }
     let manifest = outcome.manifest
     self.output = output
     next = output.map {
@@ -108,6 +119,10 @@ struct ConversionSummary: Encodable {
       let rate = seconds > 0 ? Int(Double(sourceBytes) / seconds) : 0
       text += "  \(NumberText.decimals(seconds, 1)) s, \(ByteSize(bytes: rate).decimal)/s, peak memory "
       text += "\(ByteSize(bytes: peakMemoryBytes).binary)\n"
+    }
+    if let budget {
+      text +=
+        "  \(budget.recipe.printable): estimated KL divergence \(NumberText.significant(budget.estimatedKL))\n"
     }
     if let calibration {
       text += "  codes by \(calibration.method.rawValue), \(calibration.tokens) tokens"

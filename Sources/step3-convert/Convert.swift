@@ -43,6 +43,10 @@ struct Convert: ToolCommand {
     if planning.imatrix != nil {
       throw ValidationError("--method measures what --imatrix would say; give one of them.")
     }
+    if planning.budget.target != nil {
+      throw ValidationError(
+        "--method makes a scheme's codes, and a size budget chooses among GGML's formats.")
+    }
     if running.discardOutput { throw ValidationError("--method does not go with --discard-output.") }
   }
 
@@ -53,7 +57,8 @@ struct Convert: ToolCommand {
     let checkpoint = try location.open()
     CommonOptions.warn("step3-convert", checkpoint.warnings)
     let input = try method.input(for: checkpoint)
-    let planned = try planning.plan(checkpoint, calibration: method.described(input))
+    let planned = try planning.plan(
+      checkpoint, calibration: method.described(input), resuming: running.resume ? output : nil, common)
     try planning.require(planned.plan)
     // The loaders' rules need the plan only, so they are asked before hours of work.
     if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }

@@ -21,7 +21,8 @@ struct NextSteps: Encodable {
     let (output, source) = (Self.quoted(output), Self.quoted(source))
     let name = plan.source.architecture
     let isFamily =
-      ModelFamily(modelType: name, architectures: []) ?? ModelFamily(ggufArchitecture: name, projector: nil) != nil
+      ModelFamily(modelType: name, architectures: []) ?? ModelFamily(ggufArchitecture: name, projector: nil)
+      != nil
     let partition = plan.request.partition != .none
     var steps = [
       Step(command: "step3-verify checksums \(output)", purpose: "every byte is what was written"),

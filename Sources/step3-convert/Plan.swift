@@ -12,7 +12,8 @@ struct Plan: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Print what a conversion would write, or store it to be run.",
     discussion: """
-      Reads headers and config.json only. With --json the plan itself is printed. With --output it is written to a file, \
+      Reads headers and config.json only; for a size budget (--target-size, --target-bpw, --max-kl) some rows of each \
+      tensor too. With --json the plan itself is printed. With --output it is written to a file, \
       with the headers of the output's files in a second one beside it: step3-convert run converts by them.
 
       With --gpu-memory it says instead whether the planned weights, the KV cache and activations fit on cards, and how \
@@ -21,6 +22,7 @@ struct Plan: ToolCommand {
       Examples:
         step3-convert plan step3 --to safetensors --quantize FP8_BLOCK
         step3-convert plan step3 --to safetensors --quantize FP8_BLOCK --gpu-memory 141GB --context 32K --batch 64
+        step3-convert plan step3 --to gguf --target-size 180GB --imatrix step3.imatrix.gguf --write-recipe step3.yaml
         step3-convert plan step3 --deployment report.yaml --compare
       """)
 
@@ -69,7 +71,7 @@ struct Plan: ToolCommand {
     if let file = serving.deployment {
       return try DeploymentAnswer(checkpoint, file, serving).print(json: common.json)
     }
-    let planned = try planning.plan(checkpoint)
+    let planned = try planning.plan(checkpoint, common)
     let plan = planned.plan
     CommonOptions.warn("step3-convert", plan.warnings)
     if let forEngine { try PlannedEngines.require(forEngine, of: plan) }

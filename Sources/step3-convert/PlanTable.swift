@@ -19,6 +19,7 @@ struct PlanTable {
       "\(ByteSize(bytes: plan.sourceBytes).decimal) in \(plan.source.files.count) \(plan.source.format.rawValue) "
     text += plan.source.files.count == 1 ? "file\n" : "files\n"
     for group in groups { text += "\n" + describe(group, width: width) }
+    if let budget = BudgetTable(plan) { text += "\n" + budget.rendered(width: width) }
     text += notes(width: width ?? Self.usualWidth)
     if plan.parts.count > 1 { text += "\n" + sides(width: width) }
     let ratio = plan.sourceBytes == 0 ? 0 : Double(plan.outputBytes) / Double(plan.sourceBytes)

@@ -117,6 +117,8 @@ struct PlanningOptions: ParsableArguments {
       valueName: "pattern"))
   var exclude: [String] = []
 
+  @OptionGroup(title: "Size budget") var budget: BudgetOptions
+
   @Flag(name: .customLong("no-mtp"), help: "Leave out the layers that predict further tokens.")
   var withoutPrediction = false
 
@@ -164,6 +166,9 @@ struct PlanningOptions: ParsableArguments {
       throw ValidationError(
         "--ffn-ep times --ffn-tp must be \(PartIdentity.mostRanks) at most; got \(ffnEP * ffnTP).")
     }
+    if budget.target != nil, partition != .none {
+      throw ValidationError("A size budget is for one model: it does not go with --partition afd.")
+    }
     if strict, allowFallback { throw ValidationError("--strict and --allow-fallback exclude each other.") }
     if withoutPrediction, onlyPrediction { throw ValidationError("--no-mtp and --mtp exclude each other.") }
     if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }
@@ -174,13 +179,38 @@ struct PlanningOptions: ParsableArguments {
 
   /// Checks that a format is named: what only asks what a model takes may leave it out, for the source's own.
   func requireFormat() throws {
-    if to == nil { throw ValidationError("Missing expected argument '--to <to>'") }
+    if to == nil {
+      let forms = OutputForm.allCases.map(\.rawValue).joined(separator: ", ")
+      throw ValidationError("Missing expected argument '--to <to>': one of \(forms)")
+    }
   }
 
-  /// Plans the conversion of a checkpoint.
+  /// Plans the conversion of a checkpoint, choosing formats first if that is asked for.
+  ///
+  /// - Parameter output: The output that goes on; `nil` if none does.
+  func plan(
+    _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil, resuming output: String? = nil,
+    _ common: CommonOptions
+  ) throws -> PlannedConversion {
+    guard let target = budget.target else { return try plan(checkpoint, calibration: calibration) }
+    let asked = try asked(of: checkpoint, calibration)
+    return try budget.plan(
+      checkpoint, target, asked.request, base: asked.recipe, pins: tensorType.count,
+      importance: asked.importance, resuming: output, common)
+  }
+
+  /// Plans the conversion of a checkpoint as its recipe says.
   func plan(
     _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil
   ) throws(CheckpointError) -> PlannedConversion {
+    let asked = try asked(of: checkpoint, calibration)
+    return try ShardPlanner.plan(
+      checkpoint, request: asked.request, recipe: asked.recipe, importance: asked.importance)
+  }
+
+  private func asked(
+    of checkpoint: Checkpoint, _ calibration: ShardPlan.Calibration?
+  ) throws(CheckpointError) -> (request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile?) {
     let to = to?.format(for: checkpoint) ?? checkpoint.format
     if tokenizerPre != nil, to != .gguf {
       throw CheckpointError(
@@ -188,6 +218,8 @@ struct PlanningOptions: ParsableArguments {
     }
     var overrides: [TensorTypeOverride] = []
     for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
+    // What a budget chooses for is what this puts into blocks.
+    let quantize = budget.target != nil && quantize == "keep" ? "Q4_K" : quantize
     let recipe = try Recipe.named(
       quantize, for: to == .gguf ? .gguf : .safetensors, scope: scope, groupSize: groupSize
     ).overriding(with: overrides)
@@ -198,14 +230,12 @@ struct PlanningOptions: ParsableArguments {
     if withoutPrediction || onlyPrediction {
       exclude.append(try PredictionLayers(of: checkpoint).pattern(keepingThem: onlyPrediction))
     }
-    return try ShardPlanner.plan(
-      checkpoint,
-      request: ShardPlan.Request(
-        format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
-        maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
-        exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite,
-        calibration: calibration),
-      recipe: recipe, importance: importance)
+    let request = ShardPlan.Request(
+      format: to, recipe: recipe.name, partition: partition == .none ? .none : .afd(layout),
+      maximumShardBytes: maximumShardSize.bytes, scaleSearch: scaleSearch, tokenizerPre: tokenizerPre,
+      exclude: exclude, publishedNames: publishedNames, allowNonFinite: allowNonFinite,
+      calibration: calibration)
+    return (request, recipe, importance)
   }
 
   /// Checks that a plan is what was asked for, as far as the user insists.

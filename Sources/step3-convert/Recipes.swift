@@ -31,7 +31,7 @@ struct Recipes: ToolCommand {
     }
     var table = TextTable([
       TextTable.Column("recipe"), TextTable.Column("files"), TextTable.Column("bits/weight", .right),
-      TextTable.Column("what it does", wraps: true),
+      TextTable.Column("what it does", isProse: true),
     ])
     for entry in entries {
       table.append([

@@ -15,6 +15,7 @@ struct Step3Convert: AsyncParsableCommand {
 
       Examples:
         step3-convert step3 step3-q4 --to gguf --quantize Q4_K_M
+        step3-convert step3 step3-180 --to gguf --target-size 180GB
         step3-convert step3 step3-afd --to safetensors --partition afd --ffn-ep 4
         step3-convert plan step3 --to gguf --quantize BF16 --json
         step3-convert plan step3 --to gguf --quantize Q4_K_M --output plan.json

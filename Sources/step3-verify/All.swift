@@ -27,27 +27,32 @@ struct All: ToolCommand {
   var output: String
 
   @Option(
-    name: .long, help: ArgumentHelp("The checkpoint that it was made from.", valueName: "path"), completion: .file())
+    name: .long, help: ArgumentHelp("The checkpoint that it was made from.", valueName: "path"),
+    completion: .file())
   var source: String
 
   @Option(help: "The engine that is to serve it.")
   var engine: EngineChoice = .both
 
   @Option(
-    name: .customLong("tp"), help: ArgumentHelp("Also check this many tensor-parallel ranks.", valueName: "n"))
+    name: .customLong("tp"), help: ArgumentHelp("Also check this many tensor-parallel ranks.", valueName: "n")
+  )
   var tensorParallel: Int?
 
-  @Option(name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"))
+  @Option(
+    name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"))
   var pin: String?
 
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
   @Option(
-    name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence of the logits, at most.", valueName: "x"))
+    name: .customLong("max-mean-kl"),
+    help: ArgumentHelp("Mean KL divergence of the logits, at most.", valueName: "x"))
   var maxMeanKL: Double?
 
   @Option(
-    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x"))
+    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x")
+  )
   var maxAbs: Double?
 
   @OptionGroup var limits: MemoryOptions
@@ -68,17 +73,21 @@ struct All: ToolCommand {
       }
       if !common.json { try StandardStream.output.write("\(results.isEmpty ? "" : "\n")== \(name)\n") }
       let start = ContinuousClock.now
-      let result: CheckResult
+      let outcome: Result<CheckOutcome, CheckpointError>
       do {
-        let outcome = try await check.outcome()
-        result = CheckResult(
-          name: name, seconds: (ContinuousClock.now - start) / .seconds(1), outcome: outcome, note: note(on: name))
-        if !common.json { try common.write(report: outcome.text) }
+        outcome = .success(try await check.outcome())
       } catch let error as CheckpointError {
-        result = CheckResult(name: name, seconds: (ContinuousClock.now - start) / .seconds(1), error: error)
+        outcome = .failure(error)
+      }
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
+      switch outcome {
+      case .success(let outcome):
+        results.append(CheckResult(name: name, seconds: seconds, outcome: outcome, note: note(on: name)))
+        if !common.json { try common.write(report: outcome.text) }
+      case .failure(let error):
+        results.append(CheckResult(name: name, seconds: seconds, error: error))
         if !common.json { try common.write(report: "FAILED: \(error)\n") }
       }
-      results.append(result)
     }
     let verdict = Verdict(output: output, source: source, results: results)
     if common.json {
@@ -93,7 +102,9 @@ struct All: ToolCommand {
   private func planned() throws -> [(name: String, check: (any CheckCommand)?, reason: String)] {
     let checkpoint = try common.location(output).open()
     let family =
-      checkpoint.configurationDocument.flatMap { ModelFamily(modelType: $0.modelType, architectures: $0.architectures) }
+      checkpoint.configurationDocument.flatMap {
+        ModelFamily(modelType: $0.modelType, architectures: $0.architectures)
+      }
     let isSet = !checkpoint.parts.isEmpty
     let servable = checkpoint.format == .safetensors && !isSet && family != nil
     return [

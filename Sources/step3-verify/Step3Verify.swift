@@ -23,7 +23,8 @@ struct Step3Verify: AsyncParsableCommand {
       """,
     version: toolkitVersion,
     subcommands: [
-      Checksums.self, Tensors.self, Logits.self, Run.self, EngineCommand.self, All.self, FFNWorkerCommand.self,
+      Checksums.self, Tensors.self, Logits.self, Run.self, EngineCommand.self, All.self,
+      FFNWorkerCommand.self,
     ])
 
   static func main() async { await CommandLineTool.run(Self.self) }

@@ -50,13 +50,6 @@ import Testing
     }
   }
 
-  @Test("completions exist", arguments: ["bash", "zsh", "fish"])
-  func completions(shell: String) throws {
-    let result = try runTool("step3-inspect", ["--generate-completion-script", shell])
-    #expect(result.status == 0)
-    for word in ["metadata", "filter", "routed_experts"] { #expect(result.output.contains(word)) }
-  }
-
   @Test func helpIsNoError() throws {
     let result = try runTool("step3-inspect", ["--help"])
     #expect(result.status == 0)

@@ -10,7 +10,7 @@ import Testing
       ("step3-inspect", ["lst", "Fixtures"], "did you mean the subcommand list?", 64),
       ("step3-verify", ["chekcsums", "x"], "did you mean the subcommand checksums?", 64),
       ("step3-convert", ["plann", "x"], "did you mean the subcommand plan?", 64),
-      ("step3-convert", ["a", "b", "--quantise", "Q4_0"], "Did you mean '--quantize'?", 64),
+      ("step3-convert", ["a", "b", "--to", "gguf", "--quantise", "Q4_0"], "Did you mean '--quantize'?", 64),
     ])
   func aSlipIsRecognised(_ tool: String, _ arguments: [String], _ question: String, _ status: Int32) throws {
     let result = try runTool(tool, arguments)

@@ -79,6 +79,13 @@ def describe_logits(record):
         f"same token {100 * result['top1Agreement']:.0f} %, largest difference {result['maxAbsError']:.2g}, "
         f"{size(result['bytesRead'])} read in {result['seconds']:.1f} s, peak memory {size(result['peakMemoryBytes'])}"
     )
+    other = result["compared"]
+    if other:
+        error = other["klDifference"]["standardError"]
+        print(
+            f"  KL divergence before and after, on held-out tokens: {other['kl']['mean']:.5f} -> {result['kl']['mean']:.5f} "
+            f"({100 * (result['kl']['mean'] / other['kl']['mean'] - 1):+.0f} %, standard error {error:.5f})"
+        )
     return result["ok"] and result["tokens"] > 0
 
 

@@ -180,18 +180,35 @@ real=$("$python" -c 'import importlib.util as i, os; print(os.path.dirname(i.fin
 ln -s "$real" "$work/all-MiniLM-L6-v2"
 convert "all-MiniLM-L6-v2 to BF16" "$work/all-MiniLM-L6-v2" "$work/minilm-bf16" --to safetensors --quantize BF16
 
-heading "12. Would a damaged file be noticed? One bit of the GGUF file is flipped"
+heading "12. What a text is worth: GPTQ and a size budget, on a small Step-3 that was trained"
+trained=Fixtures/checkpoints/trained
+calibration=$trained/text/calibration_tokens.safetensors
+run step3-convert calibrate "$trained" "$work/trained.imatrix.gguf" --tokens-file "$calibration"
+run step3-convert "$trained" "$work/trained-nearest" --to safetensors --quantize W4A16 --scope linear
+run step3-convert "$trained" "$work/trained-q4_k_m" --to gguf --quantize Q4_K_M --imatrix "$work/trained.imatrix.gguf"
+prompt=$trained/text/heldout_tokens.safetensors
+limits='--max-mean-kl 0.004' run="--compare $work/trained-nearest"
+convert "trained Step-3 to W4A16 by GPTQ" "$trained" "$work/trained-gptq" --to safetensors --quantize W4A16 --scope linear \
+  --method gptq --calibration-tokens "$calibration"
+size=$(cat "$work"/trained-q4_k_m/*.gguf | wc -c)
+limits='--max-mean-kl 0.002' run="--compare $work/trained-q4_k_m"
+convert "trained Step-3, no larger than Q4_K_M" "$trained" "$work/trained-budget" --to gguf --target-size "$size" \
+  --imatrix "$work/trained.imatrix.gguf" --write-recipe "$work/trained-budget.yaml"
+run sed -n '1,8p' "$work/trained-budget.yaml"
+prompt='' limits='' run=''
+
+heading "13. Would a damaged file be noticed? One bit of the GGUF file is flipped"
 cp -R "$work/tiny-q8_0" "$work/damaged"
 "$python" Tests/Demo/report.py damage "$work/damaged/model.gguf"
 fails step3-verify checksums "$work/damaged"
 
-heading "13. Would a wrong weight be noticed? The rows of one expert are turned around"
+heading "14. Would a wrong weight be noticed? The rows of one expert are turned around"
 cp -R "$work/tiny-fp8" "$work/wrong"
 "$python" Tests/Demo/report.py misplace "$work/wrong"
 fails step3-verify logits "$work/wrong" --reference "$tiny" --tokens-file "$tiny/reference/text_064.safetensors" \
   --max-mean-kl 0.1
 
-heading "14. Two layers of Step-3 in true width"
+heading "15. Two layers of Step-3 in true width"
 free=$(df -Pk "$work" | awk 'NR == 2 { print int($4 / 1000 / 1000 * 1.024) }')
 if [ "${DEMO_SLICE:-1}" = 0 ]; then
   echo "Left out, because DEMO_SLICE is 0."

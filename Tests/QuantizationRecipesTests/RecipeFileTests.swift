@@ -199,7 +199,7 @@ import Testing
 
   @Test func namesOnTheCommandLine() throws {
     #expect(try Recipe.named("q8_0").name == "Q8_0")
-    let unknown = #expect(throws: CheckpointError.self) { try Recipe.named("Q9_K") }
+    let unknown = #expect(throws: CheckpointError.self) { try Recipe.named("Q4-KM") }
     #expect(unknown?.code == .invalidRequest)
     #expect(unknown?.remedy?.contains("Q4_K_M") == true)
     let missing = #expect(throws: CheckpointError.self) { try Recipe.named("no/such/recipe.yaml") }

@@ -6,7 +6,8 @@ import Testing
   @Test(
     arguments: [
       ("lst", ["list", "stats"], ["list"]), ("chekcsums", ["checksums", "run"], ["checksums"]),
-      ("Q4KM", ["Q4_K_M", "Q4_K_S"], ["Q4_K_M"]), ("deepseekv3", ["deepseek-v3", "deepseek-llm"], ["deepseek-v3"]),
+      ("Q4KM", ["Q4_K_M", "Q4_K_S"], ["Q4_K_M"]),
+      ("deepseekv3", ["deepseek-v3", "deepseek-llm"], ["deepseek-v3"]),
       ("Qwen-2", ["qwen2", "qwen35"], ["qwen2"]), ("quant", ["quantize", "to"], ["quantize"]),
       // As near as each other: both, in their order.
       ("Q4_2", ["Q4_0", "Q8_0", "Q4_1"], ["Q4_0", "Q4_1"]),

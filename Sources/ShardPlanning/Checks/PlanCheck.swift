@@ -1,6 +1,7 @@
 internal import ByteStreams
 internal import Checkpoint
 internal import Quantization
+internal import QuantizationRecipes
 package import TensorFormats
 
 /// Checks a plan that came from a file as a value: its numbers can be added up, its boxes lie in their tensors, its
@@ -95,10 +96,40 @@ extension PlanCheck {
           && calibration.damping.isFinite && Self.isDigest(calibration.xxh3),
         "the calibration is not described")
     }
+    if let budget = plan.request.budget { try check(budget) }
     if let importance = plan.importance {
       try check(
         importance.bytes >= 0 && importance.weighted >= 0 && Self.isDigest(importance.xxh3),
         "the importance matrix is not described")
+    }
+  }
+
+  /// A recipe that was chosen is one that can be read, and nothing that is said of it is out of range.
+  private func check(_ budget: ShardPlan.Budget) throws(CheckpointError) {
+    let numbers =
+      [budget.multiplier, budget.estimatedKL] + budget.choices.flatMap { [$0.relativeError, $0.estimatedKL] }
+      + budget.fixed.map(\.estimatedKL)
+    let sizes = [budget.bytes, budget.sampledRows, budget.sampledBytes, budget.reachable.lowerBound]
+    let isBounded =
+      switch budget.target {
+      case .bytes(let bytes): bytes > 0
+      case .bitsPerWeight(let number), .klDivergence(let number): number > 0 && number.isFinite
+      }
+    try check(
+      isBounded && numbers.allSatisfy { $0 >= 0 && $0.isFinite }
+        && (sizes + budget.fixed.map(\.bytes)).allSatisfy { $0 >= 0 } && Self.isDigest(budget.basis),
+      "the budget is not described")
+    let recipe = try Recipe(yaml: budget.recipe, path: "the recipe of the budget")
+    try check(recipe.name == plan.request.recipe, "the recipe of the budget is another one")
+    let names = budget.choices.map(\.tensor)
+    try check(
+      Set(names).count == names.count, "the budget names a tensor twice", tensor: Self.firstTwice(names))
+    var types: [String: ElementType] = [:]
+    for tensor in plan.files.flatMap(\.tensors) { types[tensor.name] = tensor.elementType }
+    for choice in budget.choices {
+      try check(
+        types[choice.tensor] == choice.format, "the budget says \(choice.format) and the plan does not",
+        tensor: choice.tensor)
     }
   }
 

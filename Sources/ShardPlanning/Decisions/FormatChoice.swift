@@ -25,6 +25,8 @@ struct FormatChoice {
     var unweighted: Set<String> = []
     /// Whether the importance matrix has something about any tensor.
     var isCovered = false
+    /// The rules that decided, by the tensors' names in GGUF.
+    var rules: [String: Int] = [:]
   }
 
   /// Decides for all tensors.
@@ -53,6 +55,7 @@ struct FormatChoice {
       placed.treatment = choice.treatment
       if choice.lacksImportance { result.unweighted.insert(name) }
       if choice.hasImportance { result.isCovered = true }
+      if let ggufName = placed.source.ggufName { result.rules[ggufName] = choice.rule }
       if var fallback = choice.fallback {
         fallback.parameters = placed.shape.elementCount
         if let position = positions[name] {

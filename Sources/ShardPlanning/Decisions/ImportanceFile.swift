@@ -10,7 +10,8 @@ public struct ImportanceFile: Sendable {
   public let path: String
   let name: String
   let byteCount: Int
-  let xxh3: String
+  /// XXH3-128 of the file.
+  package let xxh3: String
 
   /// Opens a file of either form.
   ///

@@ -16,9 +16,13 @@ public struct PlannedConversion: Sendable {
   /// The source as the plan speaks of it: with tensors that are not on disk like that (stacked experts, merged parts,
   /// decoded codes) in files of their own.
   public let checkpoint: Checkpoint
+  /// Which rules of the recipe decided, by the tensors' names in GGUF: indices into ``Recipe/rules``. Empty where a stored
+  /// plan is run.
+  package var rules: [String: Int] = [:]
 
   /// The same conversion, its source read through others: recorded ones, for example.
   package func reading(_ checkpoint: Checkpoint) -> PlannedConversion {
-    PlannedConversion(plan: plan, headers: headers, importance: importance, checkpoint: checkpoint)
+    PlannedConversion(
+      plan: plan, headers: headers, importance: importance, checkpoint: checkpoint, rules: rules)
   }
 }

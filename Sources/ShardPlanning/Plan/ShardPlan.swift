@@ -128,13 +128,17 @@ extension ShardPlan {
     public var allowNonFinite = false
     /// How codes are chosen that follow from a text; `nil` where they follow from the weights alone.
     public var calibration: Calibration?
+    /// The bound that the recipe was chosen to keep; `nil` for a recipe that was given.
+    public var budget: Budget?
 
     /// Describes what is wanted.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
       scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil, exclude: [String] = [],
-      publishedNames: Bool = false, allowNonFinite: Bool = false, calibration: Calibration? = nil
+      publishedNames: Bool = false, allowNonFinite: Bool = false, calibration: Calibration? = nil,
+      budget: Budget? = nil
     ) {
+      self.budget = budget
       self.allowNonFinite = allowNonFinite
       self.calibration = calibration
       self.exclude = exclude
@@ -160,6 +164,7 @@ extension ShardPlan {
       tokenizerPre = try values.decodeIfPresent(String.self, forKey: .tokenizerPre)
       allowNonFinite = try values.decodeIfPresent(Bool.self, forKey: .allowNonFinite) ?? false
       calibration = try values.decodeIfPresent(Calibration.self, forKey: .calibration)
+      budget = try values.decodeIfPresent(Budget.self, forKey: .budget)
     }
 
     /// The side of the router; without a partition it does not matter.

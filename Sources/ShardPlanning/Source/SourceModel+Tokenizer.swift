@@ -49,7 +49,8 @@ extension SourceModel {
 
   private func check(tokenizerPre name: String, _ request: ShardPlan.Request) throws(CheckpointError) {
     guard KnownPreTokenizer.readersNames.contains(name) else {
-      let question = Suggestion.question(for: name, among: KnownPreTokenizer.readersNames).map { $0 + " " } ?? ""
+      let question =
+        Suggestion.question(for: name, among: KnownPreTokenizer.readersNames).map { $0 + " " } ?? ""
       throw CheckpointError(
         .invalidRequest, "--tokenizer-pre: no reader of GGUF knows '\(name.printable)'",
         remedy: question + "The names are: " + KnownPreTokenizer.readersNames.joined(separator: ", "))

@@ -1,0 +1,62 @@
+internal import Checkpoint
+internal import Quantization
+internal import QuantizationRecipes
+public import TensorFormats
+
+/// The formats that a budget may choose from.
+public enum Candidates {
+  /// What is tried unless the user says otherwise: block formats that llama.cpp loads, from the smallest to the largest,
+  /// without those that lose more at the same size by their design.
+  public static let usual: [ElementType] = [
+    .iq1S, .iq2XXS, .iq2XS, .iq2S, .q2K, .iq3XXS, .iq3S, .q3K, .iq4XS, .q4K, .q5K, .q6K, .q8_0,
+  ]
+
+  /// What is tried for rows that are no whole number of blocks of 256 elements.
+  static let usualOfShortBlocks: [ElementType] = [.q4_0, .iq4NL, .q5_0, .q5_1, .q8_0]
+
+  /// Formats that no importance matrix is needed for by their encoders, but without which `llama-quantize` refuses them
+  /// and users have seen them fail.
+  private static let wantingImportance: Set<ElementType> = [.iq2S, .iq3XXS]
+
+  /// Reads a list as the command line has it: `Q3_K,Q4_K,Q6_K`.
+  ///
+  /// - Throws: `.invalidRequest` for what is no format that GGUF holds and an encoder writes.
+  public static func parse(_ text: String) throws(CheckpointError) -> [ElementType] {
+    var types: [ElementType] = []
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      let spelling = String(part.filter { $0 != " " })
+      guard case .element(let type) = try StorageFormat(spelling: spelling),
+        StorageFormat.element(type).misfit(TensorShape([256]), source: .bf16, in: .gguf) == nil,
+        BlockCodec.codec(for: type)?.canEncode == true
+      else {
+        throw CheckpointError(
+          .invalidRequest, "'\(spelling.printable)' is no format that GGUF files are written in",
+          remedy: "choose among Q2_K, IQ3_S, Q3_K, IQ4_XS, Q4_K, Q5_K, Q6_K, Q8_0, BF16 and others")
+      }
+      if !types.contains(type) { types.append(type) }
+    }
+    return types
+  }
+
+  /// Those that a tensor can be stored in.
+  ///
+  /// - Parameters:
+  ///   - asked: What the user gave; `nil` for what is usual.
+  ///   - shape: Of the tensor, row-major.
+  ///   - source: How the source stores it, if those bytes could stay what they are.
+  ///   - hasImportance: Whether the importance matrix has something about it.
+  static func fitting(
+    _ asked: [ElementType]?, shape: TensorShape, source: ElementType?, hasImportance: Bool
+  ) -> [ElementType] {
+    var types = asked ?? (shape.columns % 256 == 0 ? usual : usualOfShortBlocks)
+    // What is in blocks already loses nothing if it stays.
+    if asked == nil, let source, source.isBlockQuantized, !types.contains(source) { types.append(source) }
+    return types.filter { type in
+      guard StorageFormat.element(type).misfit(shape, source: .f32, in: .gguf) == nil else { return false }
+      guard let codec = BlockCodec.codec(for: type), type == source || codec.canEncode else { return false }
+      if type == source || hasImportance { return true }
+      if case .required = codec.importanceUse { return false }
+      return asked != nil || !wantingImportance.contains(type)
+    }
+  }
+}
