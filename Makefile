@@ -18,7 +18,7 @@ KILL_ROUNDS ?= 24
 TARGET ?= FuzzSafetensors
 TOOLS := step3-inspect step3-convert step3-verify
 # The date in the man pages is fixed, so that they only change when the tools do.
-MANUAL_DATE ?= 2026-11-23
+MANUAL_DATE ?= 2026-11-28
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 

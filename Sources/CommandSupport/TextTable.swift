@@ -10,6 +10,7 @@ public struct TextTable: Sendable {
     let shrinks: Bool
     let wraps: Bool
     let isProse: Bool
+    let isOptional: Bool
 
     /// Describes a column.
     ///
@@ -18,15 +19,17 @@ public struct TextTable: Sendable {
     ///   - wraps: Its texts are never cut: one that is too long for a narrow terminal has a line of its own, and the
     ///     row goes on below it. For the first column, and for names that differ anywhere.
     ///   - isProse: Its texts are sentences, broken between words and continued below. For the last column.
+    ///   - isOptional: It is left out where the table does not fit otherwise.
     public init(
       _ title: String, _ alignment: Alignment = .left, shrinks: Bool = false, wraps: Bool = false,
-      isProse: Bool = false
+      isProse: Bool = false, isOptional: Bool = false
     ) {
       self.title = title
       self.alignment = alignment
       self.shrinks = shrinks
       self.wraps = wraps
       self.isProse = isProse
+      self.isOptional = isOptional
     }
   }
 
@@ -63,6 +66,13 @@ public struct TextTable: Sendable {
   ///   - heading: Put around the line of titles, for example to make it bold.
   public func rendered(width: Int? = nil, heading: (String) -> String = { $0 }) -> String {
     let widths = fitted(to: width)
+    if let width, widths.reduce(0, +) + Self.gap * (widths.count - 1) > width,
+      let left = columns.lastIndex(where: \.isOptional)
+    {
+      var smaller = TextTable(columns.indices.filter { $0 != left }.map { columns[$0] })
+      for row in rows { smaller.append(row.indices.filter { $0 != left }.map { row[$0] }) }
+      return smaller.rendered(width: width, heading: heading)
+    }
     var text = heading(line(columns.map(\.title), widths)) + "\n"
     for row in rows {
       text += line(row, widths)

@@ -33,7 +33,7 @@ extension String {
     var line = ""
     for word in self[margin.endIndex...].split(separator: " ", omittingEmptySubsequences: false) {
       if line.isEmpty {
-        line = margin + word
+        line = String(margin) + word
       } else if line.terminalWidth + 1 + String(word).terminalWidth <= width {
         line += " \(word)"
       } else {

@@ -34,6 +34,8 @@ struct StatsCommand: ToolCommand {
   private func table(_ report: StatisticsReport) -> TextTable {
     // A digest is 32 columns wide, which no terminal of 80 has to spare.
     let showsDigest = (StandardStream.output.columns ?? .max) >= 132
+    // Six digits of four figures take 52 columns.
+    let digits = (StandardStream.output.columns ?? .max) >= 100 ? 6 : 4
     let showsParts = report.tensors.contains { $0.file.contains("/") }
     var table = TextTable(
       [
@@ -45,8 +47,10 @@ struct StatsCommand: ToolCommand {
       var row = [tensor.name, tensor.dtype.rawValue]
       if let values = tensor.values {
         row += [
-          extreme(values.minimum), extreme(values.maximum), values.mean.map(significant) ?? "-",
-          values.rms.map(significant) ?? "-", "\(values.zeros)", "\(values.nan)", "\(values.infinite)",
+          extreme(values.minimum, digits), extreme(values.maximum, digits),
+          values.mean.map { significant($0, digits: digits) } ?? "-",
+          values.rms.map { significant($0, digits: digits) } ?? "-", "\(values.zeros)", "\(values.nan)",
+          "\(values.infinite)",
         ]
       } else {
         row += Array(repeating: "-", count: 7)
@@ -57,9 +61,9 @@ struct StatsCommand: ToolCommand {
     return table
   }
 
-  private func extreme(_ value: Extreme?) -> String {
+  private func extreme(_ value: Extreme?, _ digits: Int) -> String {
     switch value {
-    case .real(let value): significant(value)
+    case .real(let value): significant(value, digits: digits)
     case .integer(let value): "\(value)"
     case nil: "-"
     }

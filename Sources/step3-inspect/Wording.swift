@@ -33,24 +33,27 @@ func shapeText(_ shape: TensorShape) -> String {
   shape.dimensions.isEmpty ? "scalar" : shape.dimensions.map(String.init).joined(separator: "×")
 }
 
-/// A number with up to six significant digits.
-func significant(_ value: Double) -> String {
+/// A number with up to six significant digits, or as many as are asked for.
+func significant(_ value: Double, digits: Int = 6) -> String {
   guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
   let magnitude = abs(value)
   if value == value.rounded(), magnitude < 1e6 { return String(Int(value)) }
   if magnitude >= 1e6 || magnitude < 1e-4 {
     var exponent = 0
     var mantissa = magnitude
-    while mantissa >= 9.999995 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
-    while mantissa < 0.9999995 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
-    return (value < 0 ? "-" : "") + NumberText.trimmed(mantissa, 5) + "e\(exponent)"
+    // What would be printed as 10 is 1 of the next power.
+    var slack = 5.0
+    for _ in 0..<digits { slack /= 10 }
+    while mantissa >= 10 - slack { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
+    while mantissa < 1 - slack / 10 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
+    return (value < 0 ? "-" : "") + NumberText.trimmed(mantissa, digits - 1) + "e\(exponent)"
   }
-  var places = 5
+  var places = digits - 1
   var bound = 10.0
   while magnitude >= bound { (places, bound) = (places - 1, bound * 10) }
   bound = 1
   while magnitude < bound { (places, bound) = (places + 1, bound / 10) }
-  return (value < 0 ? "-" : "") + NumberText.trimmed(magnitude, places)
+  return (value < 0 ? "-" : "") + NumberText.trimmed(magnitude, max(0, places))
 }
 
 /// Lines of `key  value`, the values in one column.

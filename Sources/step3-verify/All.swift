@@ -1,4 +1,5 @@
 import ArgumentParser
+import ByteStreams
 import Checkpoint
 import CommandSupport
 import Locations
@@ -40,8 +41,9 @@ struct All: ToolCommand {
   var tensorParallel: Int?
 
   @Option(
-    name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"))
-  var pin: String?
+    name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"),
+    transform: Checksums.digest)
+  var pin: Digest?
 
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
@@ -60,8 +62,8 @@ struct All: ToolCommand {
 
   func validate() throws {
     // The checks' own rules, before anything is read.
-    _ = (try checksums(), try engineCheck(), try tensors())
-    _ = try logits()
+    try engineCheck().validate()
+    try logits().validate()
   }
 
   func run() async throws {
@@ -128,33 +130,39 @@ struct All: ToolCommand {
   }
 
   private func checksums() throws -> Checksums {
-    var check = try Checksums.parse([output] + (pin.map { ["--pin", $0] } ?? []))
+    var check = try Checksums.parse([Self.path(output)])
+    check.pin = pin
     check.common = common
     return check
   }
 
   private func engineCheck() throws -> EngineCommand {
-    var check = try EngineCommand.parse(
-      [output, "--engine", engine.rawValue] + (tensorParallel.map { ["--tp", "\($0)"] } ?? []))
+    var check = try EngineCommand.parse([Self.path(output)])
+    check.engine = engine
+    check.tensorParallel = tensorParallel
     check.common = common
     return check
   }
 
   private func tensors() throws -> Tensors {
-    var check = try Tensors.parse([output, "--source", source])
+    var check = try Tensors.parse([Self.path(output), "--source", Self.path(source)])
     check.common = common
     return check
   }
 
   private func logits(afd: Bool = false) throws -> Logits {
     var check = try Logits.parse(
-      [output, "--reference", source] + (maxMeanKL.map { ["--max-mean-kl", "\($0)"] } ?? [])
-        + (maxAbs.map { ["--max-abs", "\($0)"] } ?? []) + (afd ? ["--afd"] : []))
+      [Self.path(output), "--reference", Self.path(source)] + (afd ? ["--afd"] : []))
+    check.maxMeanKL = maxMeanKL
+    check.maxAbs = maxAbs
     check.prompts = prompts
     check.limits = limits
     check.common = common
     return check
   }
+
+  /// A path that no parser takes for an option.
+  private static func path(_ path: String) -> String { path.hasPrefix("-") ? "./" + path : path }
 }
 
 /// What one of the checks came to.
@@ -235,7 +243,9 @@ private struct Verdict: Encodable {
   var text: String {
     var text = ""
     for check in checks {
-      let outcome = check.skipped == nil ? (check.ok == true ? "holds" : "FAILED") : "not run"
+      let outcome =
+        check.skipped != nil
+        ? "not run" : check.ok != true ? "FAILED" : check.note == nil ? "holds" : "measured"
       text += "  " + check.name + String(repeating: " ", count: max(1, 12 - check.name.count)) + outcome
       if let seconds = check.seconds { text += " (\(NumberText.decimals(seconds, 1)) s)" }
       if let reason = check.skipped ?? check.note { text += ": \(reason)" }

@@ -28,18 +28,21 @@ struct Checksums: CheckCommand {
   @Option(
     name: .long,
     help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"),
-    transform: { text in
-      guard let digest = Digest(hexadecimal: text), digest.bytes.count == 32 else {
-        throw ValidationError("is no SHA-256: 64 hexadecimal digits are wanted")
-      }
-      return digest
-    })
+    transform: Checksums.digest)
   var pin: Digest?
 
   @Flag(name: .long, help: "Fail if there is no manifest.")
   var requireManifest = false
 
   @OptionGroup var common: CommonOptions
+
+  /// Reads a root digest.
+  static func digest(_ text: String) throws -> Digest {
+    guard let digest = Digest(hexadecimal: text), digest.bytes.count == 32 else {
+      throw ValidationError("is no SHA-256: 64 hexadecimal digits are wanted")
+    }
+    return digest
+  }
 
   func outcome() async throws -> CheckOutcome {
     let verification = try ChecksumVerification(

@@ -92,7 +92,8 @@ struct TensorReportText {
       [.init("tensor", wraps: true)] + (hasParts ? [.init("part")] : []) + [
         .init("from"), .init("to"), .init("rel. RMSE", .right), .init("limit", .right),
         .init("worst row", .right),
-        .init("at", .right), .init("max abs", .right), .init("cosine", .right), .init("SNR dB", .right),
+        .init("at", .right), .init("max abs", .right), .init("cosine", .right, isOptional: true),
+        .init("SNR dB", .right),
         .init(""),
       ])
     for tensor in figures {

@@ -19,4 +19,27 @@ import Testing
     #expect(table.rendered(width: 60).split(separator: "\n").count == 3)
     #expect(table.rendered().split(separator: "\n").count == 3)
   }
+
+  @Test func sentencesAreBrokenBetweenWords() {
+    var table = TextTable([.init("recipe"), .init("what it does", isProse: true)])
+    table.append(["Q4_K", "every matrix in Q4_K"])
+    #expect(
+      table.rendered(width: 20) == """
+        recipe  what it does
+        Q4_K    every matrix
+                in Q4_K
+
+        """)
+    #expect(table.rendered(width: 40).split(separator: "\n").count == 2)
+  }
+
+  @Test func whatIsOptionalGoesBeforeTheTableIsTooWide() {
+    var table = TextTable([
+      .init("tensor", wraps: true), .init("error", .right), .init("cosine", .right, isOptional: true),
+    ])
+    table.append(["a", "0.0123", "0.999"])
+    #expect(table.rendered(width: 22).contains("cosine"))
+    #expect(!table.rendered(width: 21).contains("cosine"))
+    #expect(table.rendered(width: 21).contains("0.0123"))
+  }
 }
