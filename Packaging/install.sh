@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-prefix=${1:?usage: install.sh PREFIX}
+prefix=${1?usage: install.sh PREFIX}
 root=${DESTDIR:-}$prefix
 tools=(step3-convert step3-inspect step3-verify)
 

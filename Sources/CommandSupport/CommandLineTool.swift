@@ -77,7 +77,10 @@ public enum CommandLineTool {
   private static func endParsing(
     with error: any Error, of root: any ParsableCommand.Type, _ arguments: [String]
   ) -> Never {
-    guard root.exitCode(for: error) == .validationFailure else { root.exit(withError: error) }
+    // A code that a command ends with says nothing more, also where it is that of wrong usage.
+    guard root.exitCode(for: error) == .validationFailure, !(error is ExitCode) else {
+      root.exit(withError: error)
+    }
     let usage = WrongUsage(error, of: root, arguments: arguments)
     let json = arguments.prefix { $0 != "--" }.contains("--json")
     try? StandardStream.error.write(
