@@ -18,7 +18,7 @@ mv .build/dist/stage "$stage"
 mkdir -p "$stage/lib/step3-toolkit"
 wanted() {
   for object in "$@"; do ldd "$object"; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-    grep -Ev '/(ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libnss)[-.0-9a-z_]*\.so'
+    grep -Ev '/(ld-linux[^/]*|libc|libm|libdl|libpthread|librt|libresolv|libnss_[a-z]*)\.so\.'
 }
 openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" { print $NF; exit }')
 libraries=$(wanted "$stage"/bin/* ${openblas:+"$openblas"})
