@@ -155,7 +155,7 @@ until("> ")
 os.write(main, b"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -d {tmp_path}/dump; echo rea''dy\\n")
 until("ready")
 os.write(main, b"step3-convert a b --quantize W4A16_G3\\t")
-sys.stdout.write(until("W4A16_G32", 20))
+sys.stdout.write(until("2 ", 20))
 os.write(main, b"\\x03")
 """
     result = subprocess.run(
