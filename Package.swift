@@ -250,7 +250,8 @@ let package = Package(
     .executableTarget(
       name: "step3-convert",
       dependencies: [
-        "Archives", "Archiving", "BitAllocation", "Calibration", "Deployment", "Locations", "ParallelWork",
+        "Archives", "Archiving", "BitAllocation", "Calibration", "Comparison", "Deployment", "Locations",
+        "ParallelWork",
         "CommandSupport",
         "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes",
         "Step3Model",

@@ -1,3 +1,4 @@
+import Comparison
 import Conversion
 import Quantization
 import QuantizationRecipes
@@ -16,17 +17,19 @@ struct LargestErrors {
     let format: String
     /// The median of all tensors of this output in that format.
     let medianRelativeRMSE: Double
-    /// What the format makes of normally distributed weights; `nil` where that was not measured.
-    let relativeRMSEOnNormalWeights: Double?
+    /// What the format usually makes of weights; `nil` where no such figure is known, and for codes that were chosen by what
+    /// enters the layer.
+    let usual: ErrorBound.Expected?
 
-    /// `8.745 %  token_embd.weight  (Q4_K: median 7.41 %, on normal weights 7.06 %)`
+    /// `8.745 %  token_embd.weight  (Q4_K: usually 7.14 to 9.23 %, here half of them up to 7.52 %)`
     var text: String {
-      func percent(_ share: Double, _ places: Int) -> String {
-        NumberText.decimals(share * 100, places) + " %"
+      func digits(_ share: Double, _ places: Int) -> String { NumberText.decimals(share * 100, places) }
+      var kin = "here half of them up to \(digits(medianRelativeRMSE, 2)) %"
+      if let usual {
+        let (low, high) = (min(usual.gaussian, usual.heavyTailed), max(usual.gaussian, usual.heavyTailed))
+        kin = "usually \(digits(low, 2)) to \(digits(high, 2)) %, " + kin
       }
-      var usual = "median \(percent(medianRelativeRMSE, 2))"
-      if let normal = relativeRMSEOnNormalWeights { usual += ", on normal weights \(percent(normal, 2))" }
-      return "\(percent(relativeRMSE, 3))  \(tensor.printable)  (\(format): \(usual))"
+      return "\(digits(relativeRMSE, 3)) %  \(tensor.printable)  (\(format): \(kin))"
     }
   }
 
@@ -53,10 +56,18 @@ struct LargestErrors {
         tensor: record.name, file: record.file, relativeRMSE: error.relativeRMSE,
         maximumAbsoluteError: error.maximumAbsoluteError, format: format,
         medianRelativeRMSE: all[all.count / 2],
-        relativeRMSEOnNormalWeights: tensor.flatMap {
-          if case .encode = $0.operation { nil } else { $0.elementType.errorOnNormalWeights }
-        })
+        usual: manifest.plan.request.calibration == nil ? tensor.flatMap(Self.usual) : nil)
     }
+  }
+
+  private static func usual(_ tensor: ShardPlan.Tensor) -> ErrorBound.Expected? {
+    let storage =
+      if case .encode(_, let stored, _) = tensor.operation {
+        TensorStorage(stored.scheme)
+      } else {
+        TensorStorage(tensor.elementType)
+      }
+    return ErrorBound(storage, of: TensorStorage(.f32)).expected
   }
 
   private static func format(of tensor: ShardPlan.Tensor?) -> String {

@@ -71,8 +71,9 @@ struct NextSteps: Encodable {
   /// A command on a line, what it is for before it.
   var text: String { "  next:\n" + steps.map { "    \($0.command)\n        # \($0.purpose)\n" }.joined() }
 
-  /// A path as a shell takes it for one word.
+  /// A path as a shell takes it for one word, and a tool for no option.
   static func quoted(_ path: String) -> String {
+    let path = path.hasPrefix("-") ? "./" + path : path
     let plain = path.utf8.allSatisfy { byte in
       switch byte {
       case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -81,7 +82,7 @@ struct NextSteps: Encodable {
       default: "/._-+:@,".utf8.contains(byte)
       }
     }
-    return plain && !path.isEmpty && !path.hasPrefix("-")
+    return plain && !path.isEmpty
       ? path
       : "'" + path.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
   }

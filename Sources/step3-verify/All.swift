@@ -107,6 +107,7 @@ struct All: ToolCommand {
       checkpoint.configurationDocument.flatMap {
         ModelFamily(modelType: $0.modelType, architectures: $0.architectures)
       }
+    let isRun = family != nil || ModelFamily(ggufArchitecture: checkpoint.architecture, projector: nil) != nil
     let isSet = !checkpoint.parts.isEmpty
     let servable = checkpoint.format == .safetensors && !isSet && family != nil
     return [
@@ -117,8 +118,10 @@ struct All: ToolCommand {
       ("checksums", try checksums(), ""),
       ("tensors", try tensors(), ""),
       (
-        "logits", prompts.hasTokens ? try logits(afd: isSet) : nil,
-        "there is no text: give --prompt, --tokens or --tokens-file"
+        "logits", isRun && prompts.hasTokens ? try logits(afd: isSet) : nil,
+        isRun
+          ? "there is no text: give --prompt, --tokens or --tokens-file"
+          : "models of the Step family alone can be run; this is none"
       ),
     ]
   }

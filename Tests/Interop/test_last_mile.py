@@ -87,6 +87,20 @@ def test_all_goes_on_after_a_fault(tools, tmp_path):
     assert tools.run("step3-verify", "all", output, "--source", TINY, "--pin", "12").returncode == 64
 
 
+def test_all_of_a_model_that_is_not_run(tools, tmp_path):
+    """Nothing that needs to know the model is tried, and that is said."""
+    source = tmp_path / "other"
+    source.mkdir()
+    header = b'{"blocks.0.ff.weight":{"dtype":"F32","shape":[2,32],"data_offsets":[0,256]}}'
+    (source / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(64)) * 4)
+    (source / "config.json").write_text('{"model_type": "unknown_model"}')
+    assert tools.run("step3-convert", source, tmp_path / "copy", "--to", "safetensors").returncode == 0
+    document = tools.json("step3-verify", "all", tmp_path / "copy", "--source", source, "--prompt", "x")
+    found = checks(document)
+    assert document["ok"] and [name for name, check in found.items() if check["ok"]] == ["checksums", "tensors"]
+    assert "can be run" in found["logits"]["skipped"] and "Step family" in found["engine"]["skipped"]
+
+
 MISTAKES = [
     ("wrong path", ["step3-inspect", "nowhere"], 66, "there is no such file or directory"),
     ("wrong path", ["step3-convert", "nowhere", "OUT", "--to", "gguf"], 66, "nowhere: there is no such file or directory"),
