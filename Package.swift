@@ -231,6 +231,14 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    .target(
+      name: "CheckpointReport",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "JSON", "Checkpoint", "Step3Model", "Comparison", "Inspection",
+        "Conversion", "Verification",
+      ],
+      swiftSettings: strict),
+
     // MARK: Commands
     .target(
       name: "CommandSupport",
@@ -242,7 +250,8 @@ let package = Package(
     .executableTarget(
       name: "step3-inspect",
       dependencies: [
-        "ParallelWork", "CommandSupport", "Inspection", "Locations", "Checkpoint", "JSON", "TensorFormats",
+        "ParallelWork", "CommandSupport", "CheckpointReport", "Inspection", "Verification", "Conversion",
+        "Locations", "Checkpoint", "ByteStreams", "JSON", "TensorFormats",
         "Patterns",
         argumentParser,
       ],

@@ -63,30 +63,8 @@ extension ByteSize: ExpressibleByArgument {
 
 extension ByteSize {
   /// In 1000s, with three significant digits: `642 GB`, `3.52 GB`, `14.3 kB`, `96 B`.
-  public var decimal: String {
-    Self.describe(bytes, base: 1000, units: ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
-  }
+  public var decimal: String { NumberText.decimalSize(bytes) }
 
   /// In 1024s, with three significant digits: `598 GiB`, `3.28 GiB`, `96 B`.
-  public var binary: String {
-    Self.describe(bytes, base: 1024, units: ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
-  }
-
-  private static func describe(_ bytes: Int, base: Double, units: [String]) -> String {
-    var value = Double(bytes)
-    var unit = 0
-    // 999.5 would be printed as 1000: the next unit says it better.
-    while unit + 1 < units.count, value >= (unit == 0 ? base : min(base, 999.5)) {
-      value /= base
-      unit += 1
-    }
-    return (unit == 0 ? "\(bytes)" : threeDigits(value)) + " " + units[unit]
-  }
-
-  /// A value below 1024 with three significant digits.
-  static func threeDigits(_ value: Double) -> String {
-    if value < 9.995 { return NumberText.decimals(value, 2) }
-    if value < 99.95 { return NumberText.decimals(value, 1) }
-    return NumberText.decimals(value, 0)
-  }
+  public var binary: String { NumberText.binarySize(bytes) }
 }

@@ -36,7 +36,7 @@ internal import TensorFormats
         130  interrupted
       """,
     version: toolkitVersion,
-    subcommands: [ListCommand.self, StatsCommand.self, DiffCommand.self, MetadataCommand.self],
+    subcommands: [ListCommand.self, StatsCommand.self, DiffCommand.self, MetadataCommand.self, ReportCommand.self],
     defaultSubcommand: ListCommand.self)
 
   static func main() async { await CommandLineTool.run(Self.self) }

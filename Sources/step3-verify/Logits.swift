@@ -78,11 +78,15 @@ struct Logits: CheckCommand {
     completion: .file())
   var dump: String?
 
+  @Flag(name: .long, help: "Give the KL divergence of each token in --json: step3-inspect report draws them.")
+  var perToken = false
+
   @OptionGroup(title: "Disaggregation") var afd: AFDRunOptions
   @OptionGroup var limits: MemoryOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    if perToken, !common.json { throw ValidationError("--per-token adds to what --json prints; give both.") }
     if afd.afd, bisect {
       throw ValidationError("--bisect compares weights in one process; give it without --afd.")
     }
@@ -161,7 +165,7 @@ struct Logits: CheckCommand {
         try verification.run(
           limits: LogitsLimits(
             maxKL: maxKL, maxMeanKL: maxMeanKL, maxAbs: maxAbs, minTop1: minTop1, minTop5: minTop5,
-            minExpertAgreement: minExpertAgreement), monitor: monitor
+            minExpertAgreement: minExpertAgreement), perToken: perToken, monitor: monitor
         ) { row, logits in try file?.writeLogits(logits, row: row) }
       }
       try file?.finish()

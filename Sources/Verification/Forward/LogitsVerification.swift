@@ -84,10 +84,11 @@ public struct LogitsVerification: Sendable {
   /// the budget allows.
   ///
   /// - Parameters:
+  ///   - perToken: Whether the report has each token's divergence.
   ///   - each: Receives the candidate's logits of each token, in order.
   /// - Throws: What reading and running throw; `CancellationError`.
   public func run(
-    limits: LogitsLimits = LogitsLimits(), monitor: WorkMonitor = WorkMonitor(),
+    limits: LogitsLimits = LogitsLimits(), perToken: Bool = false, monitor: WorkMonitor = WorkMonitor(),
     each: (_ row: Int, _ logits: Span<Float>) throws -> Void = { _, _ in }
   ) throws -> LogitsReport {
     var comparison = LogitsComparison()
@@ -115,6 +116,7 @@ public struct LogitsVerification: Sendable {
     var report = comparison.report(
       limits: limits, expertAgreement: expected.choices?.agreement(of: experts) ?? [],
       sequences: sequences)
+    if perToken { report.kl.perToken = comparison.perToken }
     if other != nil { report.compared = comparison.difference(of: second, sequences: sequences) }
     return report
   }

@@ -50,6 +50,9 @@ public struct LogitsComparison: Sendable {
     add(try LogitsRow(reference: reference, candidate: candidate, next: next))
   }
 
+  /// The divergence of each position, in their order.
+  public var perToken: [Double] { divergences }
+
   /// The measures, held against limits.
   ///
   /// - Parameters:

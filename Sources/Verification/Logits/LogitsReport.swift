@@ -30,6 +30,8 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
     public var max: Double
     /// 99 of 100 positions are below.
     public var p99: Double
+    /// Each position's, in the order of the text; `nil` unless asked for.
+    public var perToken: [Double]?
   }
 
   /// The exponential of the mean negative log-likelihood of the tokens that follow; `nil` where none is known.

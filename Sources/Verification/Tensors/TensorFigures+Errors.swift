@@ -116,10 +116,17 @@ struct TensorOutcome {
       worstRow: errors.worstRow.map(rowRange), worstBlock: errors.worstBlock.map(rowRange),
       worstMatrix: errors.worstMatrix.flatMap {
         $0.matrix.squaredErrors == 0
-          ? nil : TensorFigures.WorstMatrix(matrix: $0.index, relativeRMSE: $0.matrix.relative)
-      },
+          ? nil : TensorFigures.MatrixError(matrix: $0.index, relativeRMSE: $0.matrix.relative)
+      }, matrices: matrices,
       rowsOutOfLine: errors.badRows, blocksOutOfLine: errors.badBlocks, nonFinite: errors.nonFinite,
       sameNonFinite: errors.sameNonFinite)
+  }
+
+  private var matrices: [TensorFigures.MatrixError]? {
+    guard isStack, errors.sums.squaredErrors > 0 else { return nil }
+    return errors.matrices.sorted { $0.key < $1.key }.map {
+      TensorFigures.MatrixError(matrix: $0.key, relativeRMSE: $0.value.relative)
+    }
   }
 
   private func rowRange(_ worst: TensorErrors.Worst) -> TensorFigures.RowRange {

@@ -129,7 +129,9 @@ public struct TensorFigures: Encodable, Sendable {
   /// error.
   public let worstRow: RowRange?
   public let worstBlock: RowRange?
-  public let worstMatrix: WorstMatrix?
+  public let worstMatrix: MatrixError?
+  /// The errors of all matrices of a stack, such as the experts; `nil` for what is none, and without any error.
+  public let matrices: [MatrixError]?
   /// Rows with a block that is out of line, and such blocks.
   public let rowsOutOfLine: Int
   public let blocksOutOfLine: Int
@@ -163,7 +165,7 @@ public struct TensorFigures: Encodable, Sendable {
   }
 
   /// One matrix of a stack.
-  public struct WorstMatrix: Encodable, Sendable {
+  public struct MatrixError: Encodable, Sendable {
     public let matrix: Int
     public let relativeRMSE: Double
   }

@@ -1,0 +1,86 @@
+internal import ByteStreams
+internal import Checkpoint
+internal import Inspection
+internal import TensorFormats
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+/// A report as one HTML file that needs nothing else: style, script, drawings and figures are in it, it asks no server for
+/// anything, and its security policy lets a browser run no script but its own.
+package struct ReportPage {
+  private let contents: ReportContents
+  /// The heat maps, drawn in the order of their numbers in the page's data.
+  private let byLayer: FigureGrid?
+  private let byExpert: [FigureGrid]
+
+  package init(_ contents: ReportContents) {
+    self.contents = contents
+    byLayer = contents.errors?.byLayer
+    byExpert = contents.errors?.byExpert ?? []
+  }
+
+  /// The file.
+  package var html: [UInt8] {
+    var page = Markup()
+    page.raw("<!DOCTYPE html>\n")
+    page.element("html", "lang=\"en\"") { html in
+      html.raw("\n")
+      html.element("head") { head in writeHead(to: &head) }
+      html.raw("\n")
+      html.element("body") { body in
+        body.element("main") { main in sections(&main) }
+        body.raw("<div id=\"tip\"></div>\n")
+        // Data first: the script reads it.
+        body.element("script", "id=\"data\" type=\"application/json\"") { $0.raw(data.text) }
+        body.raw("\n")
+        body.element("script") { $0.raw(ReportScript.text) }
+      }
+    }
+    page.raw("\n")
+    return Array(page.source.utf8)
+  }
+
+  private var data: PageData {
+    PageData(contents, grids: (byLayer.map { [("weight", $0)] } ?? []) + byExpert.map { ("expert", $0) })
+  }
+
+  private func writeHead(to head: inout Markup) {
+    head.raw("<meta charset=\"utf-8\">\n")
+    let policy =
+      "default-src 'none'; style-src '\(Self.source(ReportStyle.text))'; script-src '\(Self.source(ReportScript.text))'"
+    head.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"\(policy)\">\n")
+    head.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
+    head.raw("<meta name=\"generator\" content=\"step3-inspect \(contents.tool.escapedForMarkup)\">\n")
+    head.element("title", text: "\(contents.title) - step3-inspect report")
+    head.raw("\n")
+    head.element("style") { $0.raw(ReportStyle.text) }
+  }
+
+  /// A script or style sheet as a security policy names it: by its SHA-256.
+  private static func source(_ text: String) -> String {
+    var digester = SHA256Digester()
+    let bytes = Array(text.utf8)
+    unsafe digester.update(bytes.span.bytes)
+    return "sha256-\(Data(digester.finalize().bytes).base64EncodedString())"
+  }
+
+  private func sections(_ main: inout Markup) {
+    OverviewSection(contents).write(to: &main)
+    BytesSection(contents).write(to: &main)
+    if let cut = contents.cut { CutSection(cut, hiddenSize: contents.hiddenSize).write(to: &main) }
+    if let errors = contents.errors {
+      ErrorsSection(errors, byLayer: byLayer, byExpert: byExpert).write(to: &main)
+    }
+    if let logits = contents.logits { LogitsSection(logits).write(to: &main) }
+    TensorsSection(contents).write(to: &main)
+    main.element("footer") { footer in
+      footer.text(
+        "Made by step3-inspect report, step3-toolkit \(contents.tool). Sizes are in units of 1000; shapes are row-major, "
+          + "outermost first, for GGUF too. This file holds all that it shows, and loads nothing.")
+    }
+  }
+}
