@@ -243,7 +243,7 @@ let package = Package(
       name: "step3-inspect",
       dependencies: [
         "ParallelWork", "CommandSupport", "Inspection", "Locations", "Checkpoint", "JSON", "TensorFormats",
-        "Patterns",
+        "ByteStreams", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),
