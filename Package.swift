@@ -251,8 +251,7 @@ let package = Package(
       name: "step3-inspect",
       dependencies: [
         "ParallelWork", "CommandSupport", "CheckpointReport", "Inspection", "Verification", "Conversion",
-        "Locations", "Checkpoint", "ByteStreams", "JSON", "TensorFormats",
-        "Patterns",
+        "Locations", "Checkpoint", "ByteStreams", "JSON", "TensorFormats", "Patterns",
         argumentParser,
       ],
       swiftSettings: strict),

@@ -68,9 +68,28 @@ public enum CommandLineTool {
   }
 
   private static func report(_ failure: ToolFailure, of tool: String, json: Bool) -> Never {
+    write(failure, of: tool, json: json)
+    exit(failure.status.rawValue)
+  }
+
+  private static func write(_ failure: ToolFailure, of tool: String, json: Bool) {
     try? StandardStream.error.write(
       json ? failure.jsonLine : failure.message(of: tool, width: StandardStream.error.columns))
-    exit(failure.status.rawValue)
+  }
+
+  /// Reports what went wrong with one of several inputs, as ``run(_:)`` would, and lets the command go on with the others.
+  ///
+  /// - Returns: The exit code for it, with which the command is to end.
+  /// - Throws: What is no matter of one input: `CancellationError`, wrong usage.
+  public static func report(_ error: any Error, of tool: String, json: Bool) throws -> ExitStatus {
+    guard !(error is CancellationError), let failure = ToolFailure(error) else { throw error }
+    write(failure, of: tool, json: json)
+    return failure.status
+  }
+
+  /// The question whether the process's first argument was meant to be a subcommand; `nil` if it does not look like one.
+  public static func questionedSubcommand(of root: any ParsableCommand.Type) -> String? {
+    WrongUsage.question(of: root, arguments: Array(CommandLine.arguments.dropFirst()))
   }
 
   /// Ends the process with what the argument parser has to say: help, or that the command line makes no sense.

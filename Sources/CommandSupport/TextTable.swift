@@ -33,8 +33,8 @@ public struct TextTable: Sendable {
     }
   }
 
-  private let columns: [Column]
-  private var rows: [[String]] = []
+  let columns: [Column]
+  private(set) var rows: [[String]] = []
   private var widths: [Int]
 
   /// The columns between two columns of text.

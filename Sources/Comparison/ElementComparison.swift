@@ -1,5 +1,6 @@
 internal import Checkpoint
 internal import StoredWeights
+package import ParallelWork
 package import TensorFormats
 
 /// Compares a pair of pieces element by element: whether bytes and values are the same, and how values differ.
@@ -26,6 +27,8 @@ package struct ElementComparison: PairComparing {
   /// How many elements follow each other in both sides, beyond which one of them has something else.
   private let runLength: Int
   package let cut: UnitCut
+  /// Whether values are looked at where bytes are the same, too.
+  fileprivate var readsAll = false
 
   /// The elements of a unit, but for whole rows where rows are read: a multiple of every block's elements.
   private static let unitLength = 1 << 16
@@ -92,8 +95,9 @@ package struct ElementComparison: PairComparing {
     _ start: Int, _ count: Int, _ left: inout ElementReader.Scratch, _ right: inout ElementReader.Scratch
   ) throws(CheckpointError) -> ElementDifferences {
     var result = ElementDifferences()
-    if sameEncoding, left.hasSameBytes(as: right) {
+    if sameEncoding, !readsAll, left.hasSameBytes(as: right) {
       result.finite = count
+      result.unread = count
       return result
     }
     switch method {
@@ -115,10 +119,35 @@ package struct ElementComparison: PairComparing {
   }
 }
 
+extension [ElementComparison] {
+  /// Compares all pairs. Where values differ in some units and bytes are the same in others, the pair is gone through a
+  /// second time with all of its values, which a relative error needs; pairs that do not differ are never decoded.
+  ///
+  /// - Throws: As ``run(threads:monitor:)``.
+  package func differences(threads: Int, monitor: WorkMonitor) async throws -> [ElementDifferences] {
+    var found = try await run(threads: threads, monitor: monitor)
+    let unfinished = indices.filter { found[$0].sumOfSquares > 0 && found[$0].unread > 0 }
+    let again = unfinished.map { index in
+      var comparison = self[index]
+      comparison.readsAll = true
+      return comparison
+    }
+    for (index, whole) in zip(unfinished, try await again.run(threads: threads, monitor: WorkMonitor())) {
+      found[index] = whole
+    }
+    return found
+  }
+}
+
 extension WeightSide {
   /// Whether equal bytes are equal values.
   fileprivate func isStored(like other: WeightSide) -> Bool {
-    stored.scheme == other.stored.scheme && offset == other.offset
+    offset == other.offset && hasHeaders(like: other)
+  }
+
+  /// Whether types and scheme are the same.
+  package func hasHeaders(like other: WeightSide) -> Bool {
+    stored.scheme == other.stored.scheme
       && stored.components.map(\.elementType) == other.stored.components.map(\.elementType)
   }
 }

@@ -8,6 +8,10 @@ package struct ElementDifferences: PairFigures {
   package var finite = 0
   package var maxAbs = 0.0
   package var sumOfSquares = 0.0
+  /// The squares of the first side's values, over the elements that are finite on both sides.
+  package var sumOfSquaresOfA = 0.0
+  /// Elements whose bytes are the same on both sides, of whose values nothing else is known.
+  package var unread = 0
   package var firstIndex: Int?
   package var nonFinite = 0
 
@@ -20,12 +24,22 @@ package struct ElementDifferences: PairFigures {
     finite += later.finite
     maxAbs = max(maxAbs, later.maxAbs)
     sumOfSquares += later.sumOfSquares
+    sumOfSquaresOfA += later.sumOfSquaresOfA
+    unread += later.unread
     firstIndex = firstIndex ?? later.firstIndex
     nonFinite += later.nonFinite
   }
 
   /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
   package var rmse: Double { finite > 0 ? (sumOfSquares / Double(finite)).squareRoot() : 0 }
+
+  /// The differences' root of the sum of squares in relation to that of the first side's values, over all elements whose
+  /// values are finite on both sides: ‖a − b‖ / ‖a‖. `nil` where that has no answer: values differ from nothing but
+  /// zeros, or some have not been read.
+  package var relative: Double? {
+    guard sumOfSquares > 0 else { return 0 }
+    return unread == 0 && sumOfSquaresOfA > 0 ? (sumOfSquares / sumOfSquaresOfA).squareRoot() : nil
+  }
 
   /// Compares real numbers; two NaNs are equal, and so are two infinities of one sign.
   ///
@@ -35,6 +49,7 @@ package struct ElementDifferences: PairFigures {
       let (left, right) = (a[index], b[index])
       if left.isFinite, right.isFinite {
         finite += 1
+        sumOfSquaresOfA += Double(left) * Double(left)
         guard left != right else { continue }
         let difference = abs(Double(left) - Double(right))
         maxAbs = max(maxAbs, difference)
@@ -52,7 +67,9 @@ package struct ElementDifferences: PairFigures {
   /// - Precondition: Both arrays have the same length.
   package mutating func compare(_ a: [Int128], _ b: [Int128], from start: Int) {
     finite += a.count
-    for index in a.indices where a[index] != b[index] {
+    for index in a.indices {
+      sumOfSquaresOfA += Double(a[index]) * Double(a[index])
+      guard a[index] != b[index] else { continue }
       // Two 64-bit integers differ by less than 2⁶⁵.
       let difference = abs(Double(a[index] - b[index]))
       maxAbs = max(maxAbs, difference)

@@ -5,6 +5,12 @@ internal import Quantization
 internal import TensorFormats
 
 extension DifferenceReport.Pair {
+  /// What the headers of a pair of pieces say.
+  init(headersOf pair: WeightPair) {
+    self.init(
+      pair, outcome: pair.a.hasHeaders(like: pair.b) ? .sameHeader : .otherType, errors: nil, note: nil)
+  }
+
   /// What comparing a pair of pieces found.
   init(_ comparison: ElementComparison, _ differences: ElementDifferences) {
     let pair = comparison.pair
@@ -25,11 +31,17 @@ extension DifferenceReport.Pair {
         ? .different : differences.bytesDiffer || !sameEncoding ? .sameValues : .identical
       if outcome != .identical, !sameEncoding { note = Self.decoding(pair) }
     }
+    self.init(pair, outcome: outcome, errors: .init(differences, in: pair.box), note: note)
+  }
+
+  private init(
+    _ pair: WeightPair, outcome: DifferenceReport.Outcome, errors: DifferenceReport.Errors?, note: String?
+  ) {
     self.init(
       a: .init(pair.a.piece, in: pair.a.weights), b: .init(pair.b.piece, in: pair.b.weights),
       weight: pair.a.piece.isFused || pair.b.piece.isFused ? pair.name : nil,
       slice: pair.box.isWhole ? nil : .init(origin: pair.box.origin, extent: pair.box.extent),
-      outcome: outcome, errors: .init(differences, in: pair.box), note: note)
+      outcome: outcome, errors: errors, note: note)
   }
 
   /// Two weights of one name whose shapes differ; `nil` for others.
@@ -71,7 +83,8 @@ extension DifferenceReport.Errors {
   init?(_ differences: ElementDifferences, in box: TensorBox) {
     guard differences.count > 0 else { return nil }
     self.init(
-      count: differences.count, maxAbs: differences.maxAbs, rmse: differences.rmse,
+      count: differences.count, relative: differences.relative, maxAbs: differences.maxAbs,
+      rmse: differences.rmse,
       firstIndex: differences.firstIndex.map { box.position(of: $0, in: TensorBox(wholeOf: box.shape)) },
       nonFinite: differences.nonFinite)
   }

@@ -1,7 +1,3 @@
-public import Checkpoint
-internal import Comparison
-internal import StoredWeights
-public import ParallelWork
 public import TensorFormats
 
 /// How two checkpoints differ.
@@ -18,6 +14,10 @@ public struct DifferenceReport: Encodable, Sendable {
     case shape
     /// The bytes or types differ, and there is no way to compare the values.
     case notCompared
+    /// Same shape, same type and scheme; values were not asked for.
+    case sameHeader
+    /// Same shape, but another type or scheme; values were not asked for.
+    case otherType
   }
 
   /// One side of a pair.
@@ -55,6 +55,9 @@ public struct DifferenceReport: Encodable, Sendable {
   public struct Errors: Encodable, Hashable, Sendable {
     /// Elements that differ.
     public let count: Int
+    /// ‖a − b‖ / ‖a‖ in F64, over all elements whose values are finite on both sides; `nil` where all of the first's are
+    /// zero and the second's are not.
+    public let relative: Double?
     /// The largest absolute difference of two finite values.
     public let maxAbs: Double
     /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
@@ -81,10 +84,22 @@ public struct DifferenceReport: Encodable, Sendable {
     public let note: String?
   }
 
+  /// In which order pairs are reported.
+  public enum Order: String, Sendable, CaseIterable {
+    /// What has another shape first, then what cannot be compared, then what differs: by values that are not finite, then
+    /// by the relative error, the largest first. Ties are in the stored order.
+    case worst
+    /// That of the first checkpoint.
+    case stored
+  }
+
   /// What the user named.
   public let pathA: String
   public let pathB: String
-  /// Whether every tensor of one has its counterpart in the other with the same shape and the same values.
+  /// Whether only headers were compared.
+  public let headersOnly: Bool
+  /// Whether every tensor of one has its counterpart in the other with the same shape and the same values; if only headers
+  /// were compared, with the same shape, type and scheme.
   public let equal: Bool
   /// Names that only the first has.
   public let onlyInA: [String]
@@ -94,7 +109,7 @@ public struct DifferenceReport: Encodable, Sendable {
   public let incomplete: [Incomplete]
   /// How many pairs came out how. Where a side is cut into parts, each part that has something of a tensor is a pair.
   public let summary: Summary
-  /// The pairs that are not identical, in the order of the first checkpoint.
+  /// The pairs that are not identical, in the order that was asked for.
   public let pairs: [Pair]
 
   /// How many pairs came out how.
@@ -104,6 +119,31 @@ public struct DifferenceReport: Encodable, Sendable {
     public internal(set) var different = 0
     public internal(set) var shape = 0
     public internal(set) var notCompared = 0
+    public internal(set) var sameHeader = 0
+    public internal(set) var otherType = 0
+    private let headersOnly: Bool
+
+    init(headersOnly: Bool) { self.headersOnly = headersOnly }
+
+    private enum CodingKeys: String, CodingKey {
+      case identical, sameValues, different, shape, notCompared, sameHeader, otherType
+    }
+
+    /// Encodes the outcomes that there can be: those of headers or those of values.
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      if headersOnly {
+        try container.encode(sameHeader, forKey: .sameHeader)
+        try container.encode(otherType, forKey: .otherType)
+        try container.encode(shape, forKey: .shape)
+      } else {
+        try container.encode(identical, forKey: .identical)
+        try container.encode(sameValues, forKey: .sameValues)
+        try container.encode(different, forKey: .different)
+        try container.encode(shape, forKey: .shape)
+        try container.encode(notCompared, forKey: .notCompared)
+      }
+    }
 
     mutating func count(_ outcome: Outcome) {
       switch outcome {
@@ -112,51 +152,9 @@ public struct DifferenceReport: Encodable, Sendable {
       case .different: different += 1
       case .shape: shape += 1
       case .notCompared: notCompared += 1
+      case .sameHeader: sameHeader += 1
+      case .otherType: otherType += 1
       }
     }
-  }
-}
-
-extension DifferenceReport {
-  /// Compares two checkpoints, tensor by tensor, reading both once.
-  ///
-  /// - Parameters:
-  ///   - exact: Tensors whose values are equal but whose types or bytes differ count as different too.
-  /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
-  public init(
-    _ a: Checkpoint, _ b: Checkpoint, exact: Bool = false, threads: Int, monitor: WorkMonitor = WorkMonitor()
-  ) async throws {
-    let weightsA = try ModelWeights(a, unread: .asStored)
-    let weightsB = try ModelWeights(b, unread: .asStored)
-    let matches = try WeightPairing([.init(weightsA)], weightsB, with: .pieces).matches
-    let comparisons = matches.flatMap { $0.pairs.map { ElementComparison($0) } }
-    let differences = try await comparisons.run(threads: threads, monitor: monitor)
-
-    var found = zip(comparisons, differences).makeIterator()
-    var summary = Summary()
-    var pairs: [Pair] = []
-    for match in matches {
-      var outcomes = match.pairs.compactMap { _ in found.next().map { Pair($0, $1) } }
-      if let shapes = Pair(shapesOf: match, weightsA, weightsB) { outcomes.append(shapes) }
-      for pair in outcomes {
-        summary.count(pair.outcome)
-        if pair.outcome != .identical { pairs.append(pair) }
-      }
-    }
-    pathA = a.path
-    pathB = b.path
-    onlyInA = matches.compactMap { $0.b == nil ? $0.a?.nameOnDisk : nil }
-    onlyInB = matches.compactMap { $0.a == nil ? $0.b?.nameOnDisk : nil }
-    incomplete = matches.compactMap { Incomplete($0) }
-    self.summary = summary
-    self.pairs = pairs
-    equal =
-      onlyInA.isEmpty && onlyInB.isEmpty && incomplete.isEmpty && summary.different == 0 && summary.shape == 0
-      && summary.notCompared == 0 && (!exact || summary.sameValues == 0)
-  }
-
-  /// The bytes that comparing two checkpoints reads at most.
-  public static func workload(_ a: Checkpoint, _ b: Checkpoint) -> Int {
-    (a.tensors + b.tensors).reduce(0) { $0 + $1.byteRange.count }
   }
 }

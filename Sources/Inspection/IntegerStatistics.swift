@@ -5,9 +5,9 @@ enum ScalarStatistics {
   /// The figures of little-endian integers of one type.
   ///
   /// - Precondition: `bytes` is a whole number of them.
-  static func integers<T: FixedWidthInteger & BitwiseCopyable>(_ type: T.Type, _ bytes: RawSpan)
-    -> ValueStatistics
-  {
+  static func integers<T: FixedWidthInteger & BitwiseCopyable>(
+    _ type: T.Type, _ bytes: RawSpan, _ counter: inout ValueCounter?
+  ) -> ValueStatistics {
     var result = ValueStatistics()
     let width = MemoryLayout<T>.size
     result.count = bytes.byteCount / width
@@ -21,6 +21,7 @@ enum ScalarStatistics {
       if value == 0 { result.zeros += 1 }
       result.sum += Double(value)
       result.sumOfSquares += Double(value) * Double(value)
+      counter?.add(Double(value))
     }
     result.minimum = .integer(Int128(lowest))
     result.maximum = .integer(Int128(highest))
@@ -30,7 +31,7 @@ enum ScalarStatistics {
   /// The figures of little-endian F64.
   ///
   /// - Precondition: `bytes` is a whole number of them.
-  static func doubles(_ bytes: RawSpan) -> ValueStatistics {
+  static func doubles(_ bytes: RawSpan, _ counter: inout ValueCounter?) -> ValueStatistics {
     var result = ValueStatistics()
     result.count = bytes.byteCount / 8
     var lowest = Double.infinity
@@ -46,6 +47,7 @@ enum ScalarStatistics {
       if value == 0 { result.zeros += 1 }
       result.sum += value
       result.sumOfSquares += value * value
+      counter?.add(value)
     }
     if result.finiteCount > 0 {
       result.minimum = .real(lowest)
@@ -77,8 +79,8 @@ struct ByteHistogram {
   }
 
   /// The figures, when byte *b* stands for `values[b]`.
-  func statistics(of values: [Float]) -> ValueStatistics {
-    statistics {
+  func statistics(of values: [Float], _ counter: inout ValueCounter?) -> ValueStatistics {
+    statistics(&counter) {
       values[$0].isFinite ? (Double(values[$0]), .real(Double(values[$0]) + 0)) : nil
     } isNaN: {
       values[$0].isNaN
@@ -86,8 +88,8 @@ struct ByteHistogram {
   }
 
   /// The figures, when the bytes are integers.
-  func statistics(signed: Bool) -> ValueStatistics {
-    statistics { byte in
+  func statistics(signed: Bool, _ counter: inout ValueCounter?) -> ValueStatistics {
+    statistics(&counter) { byte in
       let value = signed ? Int(Int8(truncatingIfNeeded: byte)) : byte
       return (Double(value), .integer(Int128(value)))
     } isNaN: { _ in
@@ -95,7 +97,9 @@ struct ByteHistogram {
     }
   }
 
-  private func statistics(value: (Int) -> (Double, Extreme)?, isNaN: (Int) -> Bool) -> ValueStatistics {
+  private func statistics(
+    _ counter: inout ValueCounter?, value: (Int) -> (Double, Extreme)?, isNaN: (Int) -> Bool
+  ) -> ValueStatistics {
     var result = ValueStatistics()
     for (byte, count) in counts.enumerated() where count > 0 {
       var part = ValueStatistics()
@@ -106,6 +110,7 @@ struct ByteHistogram {
         part.sum = number * Double(count)
         part.sumOfSquares = number * number * Double(count)
         if number == 0 { part.zeros = count }
+        counter?.add(number, times: count)
       } else if isNaN(byte) {
         part.nan = count
       } else {

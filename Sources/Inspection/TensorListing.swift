@@ -104,11 +104,34 @@ extension TensorListing.Totals {
 
 extension TensorListing: Encodable {
   private enum CodingKeys: String, CodingKey {
-    case format, path, architecture, files, parameters, bytes, metadata, roles, tensors
+    case format, path, architecture, files, parameters, bytes, metadata, roles, tensors, folded
   }
 
   /// Encodes the listing with the keys of the tool's contract.
   public func encode(to encoder: any Encoder) throws {
+    var container = try encodeSums(to: encoder)
+    try container.encode(tensors, forKey: .tensors)
+  }
+
+  /// The listing with ``TensorListing/folded()`` rows instead of its tensors.
+  public struct Folded: Encodable, Sendable {
+    public let listing: TensorListing
+    public let rows: [FoldedTensor]
+
+    /// Folds a listing.
+    public init(_ listing: TensorListing) {
+      self.listing = listing
+      rows = listing.folded()
+    }
+
+    /// Encodes what the listing does, with `folded` instead of `tensors`.
+    public func encode(to encoder: any Encoder) throws {
+      var container = try listing.encodeSums(to: encoder)
+      try container.encode(rows, forKey: .folded)
+    }
+  }
+
+  private func encodeSums(to encoder: any Encoder) throws -> KeyedEncodingContainer<CodingKeys> {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(format, forKey: .format)
     try container.encode(path, forKey: .path)
@@ -119,6 +142,6 @@ extension TensorListing: Encodable {
     try container.encode(metadata, forKey: .metadata)
     var roleContainer = container.nestedContainer(keyedBy: JSONKey.self, forKey: .roles)
     for (role, totals) in roles { try roleContainer.encode(totals, forKey: JSONKey(role.rawValue)) }
-    try container.encode(tensors, forKey: .tensors)
+    return container
   }
 }

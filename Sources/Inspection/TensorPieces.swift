@@ -57,8 +57,12 @@ struct PieceReader {
   /// A copy in the machine's byte order, for big-endian files only: digests are those of the file's bytes.
   private var swapped: [UInt8] = []
   private var decoded = [Float](repeating: 0, count: TensorValues.decodedElementCount)
+  /// Counts the values; `nil` if nobody wants to know how they are distributed.
+  private var counter: ValueCounter?
   /// Where each piece of the unit lies in `raw`.
   private var ranges: [Range<Int>] = []
+
+  init(counting: Bool) { counter = counting ? ValueCounter() : nil }
 
   /// How much the unit holds.
   var byteCount: Int { ranges.last?.upperBound ?? 0 }
@@ -89,9 +93,9 @@ struct PieceReader {
   @_lifetime(borrow self)
   func bytes(_ index: Int) -> RawSpan { unsafe raw.span.bytes.extracting(ranges[index]) }
 
-  /// The figures of a piece.
-  mutating func statistics(_ index: Int, _ values: TensorValues?, swapping order: GGUFByteOrder)
-    throws(CheckpointError) -> ValueStatistics?
+  /// The figures of a piece, and how its values are distributed if that is counted.
+  mutating func figures(_ index: Int, _ values: TensorValues?, swapping order: GGUFByteOrder)
+    throws(CheckpointError) -> PieceFigures?
   {
     guard let values else { return nil }
     let range = ranges[index]
@@ -102,14 +106,31 @@ struct PieceReader {
       var bytes = unsafe span.mutableBytes
       TensorValues.makeLittleEndian(values.type, &bytes, from: order)
     }
-    return order == .big
-      ? try Self.statistics(swapped, 0..<range.count, values, decoded: &decoded)
-      : try Self.statistics(raw, range, values, decoded: &decoded)
+    let statistics =
+      order == .big
+      ? try Self.statistics(swapped, 0..<range.count, values, decoded: &decoded, counter: &counter)
+      : try Self.statistics(raw, range, values, decoded: &decoded, counter: &counter)
+    return statistics.map { PieceFigures(statistics: $0, histogram: counter?.take()) }
   }
 
   private static func statistics(
-    _ bytes: [UInt8], _ range: Range<Int>, _ values: TensorValues, decoded: inout [Float]
+    _ bytes: [UInt8], _ range: Range<Int>, _ values: TensorValues, decoded: inout [Float],
+    counter: inout ValueCounter?
   ) throws(CheckpointError) -> ValueStatistics? {
-    try values.statistics(unsafe bytes.span.bytes.extracting(range), decoded: &decoded)
+    try values.statistics(
+      unsafe bytes.span.bytes.extracting(range), decoded: &decoded, counter: &counter)
+  }
+}
+
+/// What is known of the values of some pieces.
+struct PieceFigures: Sendable {
+  var statistics: ValueStatistics
+  /// `nil` if it was not asked for.
+  var histogram: ValueHistogram?
+
+  /// Adds what is known of later pieces.
+  mutating func merge(_ later: PieceFigures) {
+    statistics.merge(later.statistics)
+    if let part = later.histogram { histogram?.merge(part) }
   }
 }

@@ -39,29 +39,35 @@ struct TensorValues: Sendable {
 
   /// The figures of whole blocks; `nil` if the type has no values that could be compared, or no codec.
   ///
-  /// - Parameter decoded: Room for ``decodedElementCount`` values.
-  func statistics(_ bytes: RawSpan, decoded: inout [Float]) throws(CheckpointError) -> ValueStatistics? {
+  /// - Parameters:
+  ///   - decoded: Room for ``decodedElementCount`` values.
+  ///   - counter: Counts the values too; `nil` if nobody wants to know.
+  func statistics(_ bytes: RawSpan, decoded: inout [Float], counter: inout ValueCounter?)
+    throws(CheckpointError) -> ValueStatistics?
+  {
     switch type {
     case .f32:
       var figures = RealStatistics()
       figures.add(float32: bytes)
+      counter?.add(float32: bytes)
       return figures.result
     case .bf16:
       var figures = RealStatistics()
       figures.add(bfloat16: bytes)
+      counter?.add(bfloat16: bytes)
       return figures.result
-    case .f64: return ScalarStatistics.doubles(bytes)
-    case .bool, .u8: return ByteHistogram(bytes).statistics(signed: false)
-    case .i8: return ByteHistogram(bytes).statistics(signed: true)
-    case .u16: return ScalarStatistics.integers(UInt16.self, bytes)
-    case .i16: return ScalarStatistics.integers(Int16.self, bytes)
-    case .u32: return ScalarStatistics.integers(UInt32.self, bytes)
-    case .i32: return ScalarStatistics.integers(Int32.self, bytes)
-    case .u64: return ScalarStatistics.integers(UInt64.self, bytes)
-    case .i64: return ScalarStatistics.integers(Int64.self, bytes)
+    case .f64: return ScalarStatistics.doubles(bytes, &counter)
+    case .bool, .u8: return ByteHistogram(bytes).statistics(signed: false, &counter)
+    case .i8: return ByteHistogram(bytes).statistics(signed: true, &counter)
+    case .u16: return ScalarStatistics.integers(UInt16.self, bytes, &counter)
+    case .i16: return ScalarStatistics.integers(Int16.self, bytes, &counter)
+    case .u32: return ScalarStatistics.integers(UInt32.self, bytes, &counter)
+    case .i32: return ScalarStatistics.integers(Int32.self, bytes, &counter)
+    case .u64: return ScalarStatistics.integers(UInt64.self, bytes, &counter)
+    case .i64: return ScalarStatistics.integers(Int64.self, bytes, &counter)
     default: break
     }
-    if let byteValues { return ByteHistogram(bytes).statistics(of: byteValues) }
+    if let byteValues { return ByteHistogram(bytes).statistics(of: byteValues, &counter) }
     guard let codec else { return nil }
     var figures = RealStatistics()
     let block = type.block
@@ -75,6 +81,7 @@ struct TensorValues: Sendable {
         try codec.decode(part, into: &span)
       }
       unsafe figures.add(float32: decoded.span.extracting(..<count).bytes)
+      unsafe counter?.add(float32: decoded.span.extracting(..<count).bytes)
     }
     return figures.result
   }

@@ -26,7 +26,7 @@ public struct ValueStatistics: Hashable, Sendable {
 
   /// Adds the figures of further values. The result depends on the order of calls in its last bits only, and nothing
   /// here calls it in any order but that of the file.
-  mutating func merge(_ other: ValueStatistics) {
+  package mutating func merge(_ other: ValueStatistics) {
     count += other.count
     zeros += other.zeros
     nan += other.nan

@@ -1,7 +1,9 @@
-internal import ArgumentParser
+public import ArgumentParser
 internal import CommandSupport
-internal import Inspection
+public import Inspection
 internal import TensorFormats
+
+extension DifferenceReport.Order: ExpressibleByArgument {}
 
 /// `step3-inspect diff`
 struct DiffCommand: ToolCommand {
@@ -12,7 +14,8 @@ struct DiffCommand: ToolCommand {
       Formats and types may differ: Step-3's GGUF names are matched with the published ones, values are compared after \
       decoding, and codes are multiplied with their scales, whatever the scheme. The slices and copies in the parts of a \
       partition set are compared with what they are slices of. Ends with 0 if every tensor has its counterpart with \
-      the same shape and values, and with 1 otherwise.
+      the same shape and values, and with 1 otherwise. The relative error is ||A - B|| / ||A|| over the elements that are \
+      finite in both.
       """)
 
   @Argument(help: "The first checkpoint.", completion: .file())
@@ -24,14 +27,33 @@ struct DiffCommand: ToolCommand {
   @Flag(name: .long, help: "Tensors with equal values but other types or bytes count as different too.")
   var exact = false
 
+  @Flag(name: .long, help: "Compare names, types and shapes alone; read no weights.")
+  var headersOnly = false
+
+  @OptionGroup var names: NameFilter
+
+  @Option(name: .long, help: "The order of the tensors: the largest relative error first, or that of A.")
+  var sort: DifferenceReport.Order = .worst
+
+  @OptionGroup var style: ReportStyle
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    try style.check(common)
+    if exact, headersOnly {
+      throw ValidationError("--exact is about values, which --headers-only does not read.")
+    }
+  }
 
   func run() async throws {
     let first = try openCheckpoint(a, common)
     let second = try openCheckpoint(b, common)
-    let (exact, threads) = (exact, common.threadCount)
-    let report = try await common.reporting("comparing", total: DifferenceReport.workload(first, second)) {
-      try await DifferenceReport(first, second, exact: exact, threads: threads, monitor: $0)
+    let request = DifferenceReport.Request(
+      exact: exact, headersOnly: headersOnly, matches: try names.matcher(), order: sort)
+    let preparation = try DifferenceReport.Preparation(first, second, request: request)
+    let threads = common.threadCount
+    let report = try await common.reporting("comparing", total: preparation.byteCount) {
+      try await preparation.report(threads: threads, monitor: $0)
     }
     try common.printReport(report) { text(report) }
     if !report.equal { throw CommandLineTool.end(.checkFailed) }
@@ -41,27 +63,30 @@ struct DiffCommand: ToolCommand {
     var text = ""
     for (label, path, names) in [("A", report.pathA, report.onlyInA), ("B", report.pathB, report.onlyInB)]
     where !names.isEmpty {
-      text += "only in \(label) (\(path.escapingControlCharacters)): \(counted(names.count, "tensor"))\n"
-      for name in names { text += "  \(name.escapingControlCharacters)\n" }
+      text += style.caption("only in \(label) (\(style.name(path))): \(counted(names.count, "tensor"))")
+      for name in names { text += style.item(name) }
       text += "\n"
     }
     if !report.incomplete.isEmpty {
-      text += "not all elements are in both: \(counted(report.incomplete.count, "tensor"))\n"
+      text += style.caption("not all elements are in both: \(counted(report.incomplete.count, "tensor"))")
       for tensor in report.incomplete {
-        text +=
-          "  \(tensor.name.escapingControlCharacters): of \(grouped(tensor.elements)) elements, "
-          + "\(grouped(tensor.inA)) in A, \(grouped(tensor.inB)) in B, \(grouped(tensor.inBoth)) in both\n"
+        text += style.item(
+          tensor.name,
+          ": of \(grouped(tensor.elements)) elements, \(grouped(tensor.inA)) in A, \(grouped(tensor.inB)) in B, "
+            + "\(grouped(tensor.inBoth)) in both")
       }
       text += "\n"
     }
     if !report.pairs.isEmpty {
-      text += table(report).rendered(width: StandardStream.output.columns, heading: common.heading) + "\n"
+      text += style.table(report.headersOnly ? headerTable(report) : table(report), common) + "\n"
     }
     let summary = report.summary
     let parts: [(Int, String)] = [
-      (summary.identical, "identical"), (summary.sameValues, "with the same values in another form"),
+      (summary.identical, "identical"), (summary.sameHeader, "with the same header"),
+      (summary.sameValues, "with the same values in another form"),
       (summary.different, "different"), (summary.shape, "of another shape"),
-      (summary.notCompared, "not comparable"), (report.onlyInA.count, "only in A"),
+      (summary.notCompared, "not comparable"), (summary.otherType, "of another type"),
+      (report.onlyInA.count, "only in A"),
       (report.onlyInB.count, "only in B"), (report.incomplete.count, "incomplete"),
     ]
     let counts = parts.filter { $0.0 > 0 }.map { "\(grouped($0.0)) \($0.1)" }.joined(separator: ", ")
@@ -72,8 +97,9 @@ struct DiffCommand: ToolCommand {
     let showsSlices = report.pairs.contains { $0.slice != nil }
     var table = TextTable(
       [.init("tensor", wraps: true)] + (showsSlices ? [.init("slice", shrinks: true)] : []) + [
-        .init("A"), .init("B"), .init("outcome"), .init("differ", .right),
-        .init("max abs", .right), .init("rmse", .right), .init("first", .right),
+        .init("A"), .init("B"), .init("outcome"), .init("relative", .right), .init("differ", .right),
+        .init("max abs", .right), .init("rmse", .right, isOptional: true),
+        .init("first", .right, isOptional: true),
       ])
     for pair in report.pairs {
       let sides =
@@ -85,13 +111,26 @@ struct DiffCommand: ToolCommand {
         ]
       if let errors = pair.errors {
         row += [
-          grouped(errors.count), significant(errors.maxAbs), significant(errors.rmse),
+          errors.relative.map { significant($0, digits: 4) } ?? "-", grouped(errors.count),
+          significant(errors.maxAbs), significant(errors.rmse),
           errors.firstIndex.map(String.init) ?? "-",
         ]
       } else {
-        row += Array(repeating: "-", count: 4)
+        row += Array(repeating: "-", count: 5)
       }
       table.append(row)
+    }
+    return table
+  }
+
+  private func headerTable(_ report: DifferenceReport) -> TextTable {
+    var table = TextTable([
+      .init("tensor", wraps: true), .init("outcome"), .init("A", shrinks: true), .init("B", shrinks: true),
+    ])
+    for pair in report.pairs {
+      table.append(
+        [pair.weight ?? pair.a.name, word(for: pair.outcome)]
+          + [pair.a, pair.b].map { "\($0.dtype.rawValue) \(shapeText($0.shape))" })
     }
     return table
   }
@@ -108,6 +147,8 @@ struct DiffCommand: ToolCommand {
     case .different: "different"
     case .shape: "shape"
     case .notCompared: "not compared"
+    case .sameHeader: "same header"
+    case .otherType: "other type"
     }
   }
 }

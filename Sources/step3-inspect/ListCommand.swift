@@ -12,10 +12,11 @@ struct ListCommand: ToolCommand {
     discussion: """
       Sums and the totals per role are those of the listed tensors. Parameters are counted without scale tensors; a \
       block-quantised tensor counts its elements. Shapes are row-major, outermost first, for GGUF too. Sizes are in \
-      units of 1000.
+      units of 1000. Where one of several paths cannot be read, the others are listed all the same, and the exit status is \
+      that of the first that failed.
       """)
 
-  @OptionGroup var input: CheckpointArgument
+  @OptionGroup var input: CheckpointArguments
   @OptionGroup var names: NameFilter
 
   @Option(name: .long, help: "Only tensors of this role.")
@@ -27,23 +28,38 @@ struct ListCommand: ToolCommand {
   @Flag(name: .long, help: "Only the sums, not the tensors.")
   var summary = false
 
+  @Flag(
+    name: .long,
+    help: "One row for tensors whose names differ in numbers alone, such as those of layers and experts.")
+  var fold = false
+
+  @OptionGroup var style: ReportStyle
   @OptionGroup var common: CommonOptions
 
+  func validate() throws { try style.check(common) }
+
   func run() async throws {
-    let checkpoint = try input.open(common)
     let selection = TensorSelection(matches: try names.matcher(), role: role, order: sort)
-    let listing = try TensorListing(of: checkpoint, selection: selection)
-    try common.printReport(listing) { text(listing) }
+    if fold {
+      try await input.report(common, style: style) { checkpoint in
+        TensorListing.Folded(try TensorListing(of: checkpoint, selection: selection))
+      } words: {
+        text($0.listing, foldedTable($0))
+      }
+    } else {
+      try await input.report(common, style: style) { checkpoint in
+        try TensorListing(of: checkpoint, selection: selection)
+      } words: {
+        text($0, tensorTable($0))
+      }
+    }
   }
 
-  private func text(_ listing: TensorListing) -> String {
-    let width = StandardStream.output.columns
+  private func text(_ listing: TensorListing, _ table: TextTable) -> String {
     var text = overview(listing)
-    if !summary, !listing.tensors.isEmpty {
-      text += "\n" + tensorTable(listing).rendered(width: width, heading: common.heading)
-    }
+    if !summary, !listing.tensors.isEmpty { text += "\n" + style.table(table, common) }
     if listing.tensors.isEmpty { text += "\nno tensor is listed\n" }
-    return text + "\n" + roleTable(listing).rendered(width: width, heading: common.heading)
+    return text + "\n" + style.table(roleTable(listing), common)
   }
 
   private func overview(_ listing: TensorListing) -> String {
@@ -56,7 +72,7 @@ struct ListCommand: ToolCommand {
       ("tensors", counted(listing.tensors.count, "tensor") + (types.isEmpty ? "" : " of \(types)")),
       ("parameters", "\(grouped(listing.totals.parameters)) in \(size(listing.totals.bytes))"),
     ]
-    return keyValueText(rows)
+    return style.facts(rows)
   }
 
   private func tensorTable(_ listing: TensorListing) -> TextTable {
@@ -72,6 +88,24 @@ struct ListCommand: ToolCommand {
         tensor.name, tensor.dtype.rawValue, shapeText(tensor.shape), size(tensor.bytes), tensor.role.rawValue,
       ]
       table.append(row + (showsParts ? [part(of: tensor.file)] : []))
+    }
+    return table
+  }
+
+  private func foldedTable(_ folded: TensorListing.Folded) -> TextTable {
+    let showsParts = folded.rows.contains { $0.part != nil }
+    var table = TextTable(
+      [
+        .init("count", .right), .init("tensor", wraps: true), .init("type"), .init("shape", shrinks: true),
+        .init("size", .right), .init("role", isOptional: true),
+      ] + (showsParts ? [.init("part")] : []))
+    for tensors in folded.rows {
+      let row = [
+        "\(tensors.count) ×", tensors.name, tensors.dtype.rawValue, shapeText(tensors.shape),
+        size(tensors.bytes),
+        tensors.role.rawValue,
+      ]
+      table.append(row + (showsParts ? [tensors.part ?? ""] : []))
     }
     return table
   }

@@ -2,7 +2,7 @@ public import ArgumentParser
 public import Checkpoint
 internal import CommandSupport
 public import Inspection
-internal import JSON
+internal import ByteStreams
 internal import ParallelWork
 internal import Patterns
 internal import Locations
@@ -23,6 +23,75 @@ struct CheckpointArgument: ParsableArguments {
   /// - Parameter showsConfiguration: Whether the configuration is what is looked at, and has to be readable.
   func open(_ common: CommonOptions, showsConfiguration: Bool = false) throws -> Checkpoint {
     try openCheckpoint(path, common, showsConfiguration: showsConfiguration)
+  }
+}
+
+/// The checkpoints that are looked at, one after the other.
+struct CheckpointArguments: ParsableArguments {
+  @Argument(
+    help: ArgumentHelp(
+      "Checkpoint directories, .safetensors or .gguf files, or what step3-convert wrote; patterns such as 'out/*.gguf' too.",
+      valueName: "path"),
+    completion: .file())
+  var paths: [String]
+
+  /// Reports on each of them, as JSON or in words.
+  ///
+  /// One path is reported on by itself. Several, or a pattern, have headings; in JSON they are an array. What is wrong with
+  /// one of several is said on standard error, and the others are reported on all the same; the command then ends with
+  /// the code for the first that failed.
+  ///
+  /// - Throws: What is wrong with the only one; the code for the first that failed; `CancellationError`.
+  func report<Report: Encodable>(
+    _ common: CommonOptions, style: ReportStyle, _ make: (Checkpoint) async throws -> Report,
+    words: (Report) -> String
+  ) async throws {
+    if paths.count == 1, let path = paths.first, try !PathPattern.isPattern(path) {
+      let report = try await make(try openCheckpoint(path, common))
+      return try common.printReport(report) { words(report) }
+    }
+    if let first = paths.first, paths.count > 1,
+      CommandLineTool.questionedSubcommand(of: Step3Inspect.self) != nil,
+      try FileSystem.kind(of: first) == nil
+    {
+      throw ValidationError("There is no \(first).")
+    }
+    var reports: [Report] = []
+    var failure: ExitStatus?
+    func note(_ error: any Error) throws {
+      let status = try CommandLineTool.report(error, of: Step3Inspect.name, json: common.json)
+      failure = failure ?? status
+    }
+    var isFirst = true
+    for argument in paths {
+      let matching: [String]
+      do {
+        matching =
+          try PathPattern.isPattern(argument) ? try PathPattern.paths(matching: argument) : [argument]
+      } catch {
+        try note(error)
+        continue
+      }
+      for path in matching {
+        let report: Report
+        do {
+          report = try await make(try openCheckpoint(path, common))
+        } catch {
+          try note(error)
+          continue
+        }
+        if common.json {
+          reports.append(report)
+        } else {
+          try StandardStream.output.write(
+            (isFirst ? "" : "\n") + style.title(path) + (style.markdown ? "\n" : "") + words(report))
+        }
+        isFirst = false
+      }
+    }
+    if common.json { try StandardStream.output.write(json: reports) }
+    common.notePeakMemory()
+    if let failure { throw CommandLineTool.end(failure) }
   }
 }
 
@@ -82,10 +151,15 @@ extension CommonOptions {
   /// Prints a report: as JSON, or in words.
   func printReport(_ report: some Encodable, words: () -> String) throws {
     if json {
-      try unsafe StandardStream.output.write(JSONText.document(report).span.bytes)
+      try StandardStream.output.write(json: report)
     } else {
       try StandardStream.output.write(words())
     }
+    notePeakMemory()
+  }
+
+  /// Says how much memory it took, if the user wants to know.
+  func notePeakMemory() {
     let memory = ProcessUsage.peakMemoryBytes
     note(Step3Inspect.name, "peak memory: \(ByteSize(bytes: memory).binary) (\(memory) bytes)")
   }

@@ -99,7 +99,9 @@ struct ReportCommand: ToolCommand {
     let bytes = checkpoint.tensors.reduce(0) { $0 + $1.byteRange.count }
     let threads = common.threadCount
     return try await common.reporting("reading", total: bytes) {
-      try await StatisticsReport(of: checkpoint, tensors: checkpoint.tensors, threads: threads, monitor: $0)
+      try await StatisticsReport(
+        of: checkpoint, tensors: checkpoint.tensors, histogramBins: ReportContents.histogramBins, threads: threads,
+        monitor: $0)
     }
   }
 

@@ -11,23 +11,55 @@ struct StatsCommand: ToolCommand {
     abstract: "Read all weights: range, mean, RMS, zeros, NaNs, infinities and a digest per tensor.",
     discussion: """
       Minimum, maximum, mean and RMS are those of the finite values, after decoding; block scales in tensors of their \
-      own are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads.
+      own are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads. \
+      Percentiles are exact for BF16, FP8, FP4 and integers up to 256, and within 0.4 % of the value for other types. \
+      Where one of several paths cannot be read, the others are reported on all the same, and the exit status is that \
+      of the first that failed.
       """)
 
-  @OptionGroup var input: CheckpointArgument
+  @OptionGroup var input: CheckpointArguments
   @OptionGroup var names: NameFilter
+
+  @Option(name: .long, help: "Only tensors of this role.")
+  var role: TensorRole?
+
+  @Flag(
+    name: .long, help: "Show percentiles: of the values, and of the values without their signs (|p99.9|).")
+  var percentiles = false
+
+  @Flag(
+    name: .long, help: "Draw how the values of each tensor are distributed from the smallest to the largest.")
+  var histogram = false
+
+  @OptionGroup var style: ReportStyle
   @OptionGroup var common: CommonOptions
 
+  func validate() throws { try style.check(common) }
+
+  /// A number that halves often, so that a chart fits narrow terminals too.
+  private static let histogramBins = 64
+
   func run() async throws {
-    let checkpoint = try input.open(common)
-    let tensors = try TensorSelection(matches: try names.matcher()).tensors(of: checkpoint)
+    let selection = TensorSelection(matches: try names.matcher(), role: role)
     let threads = common.threadCount
-    let bytes = tensors.reduce(0) { $0 + $1.byteRange.count }
-    let report = try await common.reporting("reading", total: bytes) {
-      try await StatisticsReport(of: checkpoint, tensors: tensors, threads: threads, monitor: $0)
-    }
-    try common.printReport(report) {
-      table(report).rendered(width: StandardStream.output.columns, heading: common.heading)
+    let bins = percentiles || histogram ? Self.histogramBins : nil
+    try await input.report(common, style: style) { checkpoint in
+      let tensors = try selection.tensors(of: checkpoint)
+      let bytes = tensors.reduce(0) { $0 + $1.byteRange.count }
+      return try await common.reporting("reading", total: bytes) {
+        try await StatisticsReport(
+          of: checkpoint, tensors: tensors, histogramBins: bins, threads: threads, monitor: $0)
+      }
+    } words: { report in
+      var text = style.table(percentiles ? percentileTable(report) : table(report), common)
+      if histogram {
+        text +=
+          "\n" + style.caption("Heights are logarithms of counts, from the smallest to the largest value.")
+        for tensor in report.tensors {
+          text += (text.hasSuffix("\n\n") ? "" : "\n") + DistributionText(tensor, style: style).text
+        }
+      }
+      return text
     }
   }
 
@@ -57,6 +89,32 @@ struct StatsCommand: ToolCommand {
       }
       if showsParts { row.append(part(of: tensor.file)) }
       table.append(showsDigest ? row + [tensor.xxh3] : row)
+    }
+    return table
+  }
+
+  private func percentileTable(_ report: StatisticsReport) -> TextTable {
+    let digits = (StandardStream.output.columns ?? .max) >= 110 ? 6 : 3
+    let showsParts = report.tensors.contains { $0.file.contains("/") }
+    let percents = ValueDistribution.valuePercents.map { ValueDistribution.name(ofPercent: $0) }
+    // The one by which scales are clipped.
+    let clipping = ValueDistribution.magnitudePercents.firstIndex(of: 99.9)
+    var table = TextTable(
+      [.init("tensor", wraps: true), .init("type"), .init("min", .right, isOptional: true)]
+        + percents.map { .init($0, .right) }
+        + [.init("max", .right, isOptional: true), .init("|p99.9|", .right)]
+        + (showsParts ? [.init("part")] : []))
+    for tensor in report.tensors {
+      var row = [tensor.name, tensor.dtype.rawValue]
+      if let values = tensor.values, let distribution = tensor.distribution {
+        row.append(extreme(values.minimum, digits))
+        row += distribution.values.map { significant($0, digits: digits) }
+        row.append(extreme(values.maximum, digits))
+        row.append(clipping.map { significant(distribution.magnitudes[$0], digits: digits) } ?? "-")
+      } else {
+        row += Array(repeating: "-", count: percents.count + 3)
+      }
+      table.append(row + (showsParts ? [part(of: tensor.file)] : []))
     }
     return table
   }

@@ -22,8 +22,11 @@ internal import TensorFormats
         step3-inspect models/step3
         step3-inspect models/step3 --role routed_experts --sort size
         step3-inspect list models/step3 --filter 'layers\\.(0|1)\\.' --json
-        step3-inspect stats model.gguf --filter attn
+        step3-inspect list models/step3 --fold
+        step3-inspect list 'out/*.gguf' --summary
+        step3-inspect stats model.gguf --filter attn --percentiles --histogram
         step3-inspect diff models/step3 step3-q8_0.gguf
+        step3-inspect diff models/step3 models/step3-fp8 --headers-only
         step3-inspect metadata step3-q8_0.gguf
 
       EXIT STATUS

@@ -2,15 +2,7 @@ internal import CommandSupport
 internal import TensorFormats
 
 /// `320,969,912,832`
-func grouped(_ number: Int) -> String {
-  let digits = String(number.magnitude)
-  var text = ""
-  for (index, digit) in digits.enumerated() {
-    if index > 0, (digits.count - index) % 3 == 0 { text += "," }
-    text.append(digit)
-  }
-  return (number < 0 ? "-" : "") + text
-}
+func grouped(_ number: Int) -> String { NumberText.grouped(number) }
 
 /// `1 file`, `1,663 tensors`
 func counted(_ number: Int, _ noun: String) -> String {

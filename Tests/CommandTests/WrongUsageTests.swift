@@ -21,7 +21,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("step3-inspect", ["stats", "x", "--rule", "norm"]), ("step3-convert", ["plan", "x", "--ep", "3"]),
+      ("step3-inspect", ["metadata", "x", "--rule", "norm"]), ("step3-convert", ["plan", "x", "--ep", "3"]),
       ("step3-inspect", ["metadata", "x", "--colt"]),
     ])
   func whatIsNoSlipGetsNoQuestion(_ tool: String, _ arguments: [String]) throws {

@@ -70,7 +70,7 @@ import Testing
     let a = try checkpoint("a") { $0.add("w", "F32", [Float(1), 2]) }
     let b = try checkpoint("b") { $0.add("w", "BF16", WeightFile.bfloat16([1, 2])) }
     let lenient = try await DifferenceReport(a, b, threads: 1)
-    let exact = try await DifferenceReport(a, b, exact: true, threads: 1)
+    let exact = try await DifferenceReport(a, b, request: .init(exact: true), threads: 1)
     #expect(lenient.equal && !exact.equal)
   }
 
@@ -100,5 +100,92 @@ import Testing
       texts.insert(try encoder.encode(try await DifferenceReport(made, source, threads: threads)))
     }
     #expect(texts.count == 1)
+  }
+
+  @Test func theWorstIsFirst() async throws {
+    let base: [Float] = (0..<1000).map { Float($0) + 1 }
+    func changed(_ position: Int, by difference: Float) -> [Float] {
+      var values = base
+      values[position] += difference
+      return values
+    }
+    let a = try checkpoint("a") { file in
+      for name in ["same type", "little", "tie", "much", "infinite", "bent", "zero"] {
+        file.add(name, "F32", name == "zero" ? [Float](repeating: 0, count: 1000) : base)
+      }
+    }
+    let b = try checkpoint("b") { file in
+      file.add("same type", "F64", base.map(Double.init))
+      file.add("little", "F32", changed(3, by: 1))
+      file.add("tie", "F32", changed(30, by: -1))
+      file.add("much", "F32", changed(7, by: 100))
+      file.add("infinite", "F32", changed(9, by: .infinity))
+      file.add("bent", "F32", [10, 100], base)
+      file.add("zero", "F32", changed(0, by: 0))
+    }
+    let worst = try await DifferenceReport(a, b, request: .init(order: .worst), threads: 2)
+    #expect(
+      worst.pairs.map(\.a.name) == ["bent", "infinite", "zero", "much", "little", "tie", "same type"])
+    let stored = try await DifferenceReport(a, b, threads: 2)
+    #expect(stored.pairs.map(\.a.name) == ["same type", "little", "tie", "much", "infinite", "bent", "zero"])
+    let norm = base.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
+    for (index, difference) in [(3, 100.0), (4, 1.0), (5, 1.0)] {
+      #expect(abs(try #require(worst.pairs[index].errors?.relative) - difference / norm) < 1e-15)
+    }
+    // From nothing but zeros there is no relation.
+    #expect(worst.pairs[2].errors?.relative == nil && worst.pairs[2].errors?.maxAbs == 1000)
+  }
+
+  /// Most units of the pair are the same to the byte, and count nevertheless.
+  @Test func theRelativeErrorIsThatOfTheWholeTensor() async throws {
+    let base: [Float] = (0..<300_000).map { Float($0 % 97) - 40 }
+    var other = base
+    other[200_000] += 3
+    let a = try checkpoint("a") { $0.add("w", "F32", base) }
+    let b = try checkpoint("b") { $0.add("w", "F32", other) }
+    let norm = base.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
+    let errors = try #require(try await DifferenceReport(a, b, threads: 2).pairs.first?.errors)
+    #expect(abs(try #require(errors.relative) - 3 / norm) < 1e-15)
+    #expect(errors.count == 1 && errors.firstIndex == 200_000 && errors.rmse == (9.0 / 300_000).squareRoot())
+  }
+
+  @Test func headersAloneReadNothing() async throws {
+    let a = try checkpoint("a") { file in
+      file.add("same", "F32", [Float(1), 2])
+      file.add("other type", "F32", [Float(1), 2])
+      file.add("shape", "F32", [Float(1), 2])
+    }
+    let b = try checkpoint("b") { file in
+      file.add("same", "F32", [Float(5), 6])
+      file.add("other type", "BF16", WeightFile.bfloat16([1, 2]))
+      file.add("shape", "F32", [Float(1), 2, 3])
+    }
+    let request = DifferenceReport.Request(headersOnly: true, order: .worst)
+    // The data is gone before anything could be read.
+    for name in ["a", "b"] {
+      let handle = try #require(FileHandle(forWritingAtPath: directory.path("\(name).safetensors")))
+      try handle.truncate(atOffset: try handle.seekToEnd() - 8)
+    }
+    let report = try await DifferenceReport(a, b, request: request, threads: 2)
+    #expect(report.headersOnly && !report.equal)
+    #expect(report.pairs.map(\.a.name) == ["shape", "other type"])
+    #expect(report.summary.sameHeader == 1 && report.summary.otherType == 1 && report.summary.shape == 1)
+    #expect(try await DifferenceReport(a, a, request: request, threads: 2).equal)
+  }
+
+  @Test func someNamesOnly() async throws {
+    let a = try checkpoint("a") { file in
+      file.add("model.layers.0.x", "F32", [Float(1)])
+      file.add("other", "F32", [Float(1)])
+    }
+    let b = try checkpoint("b") { $0.add("model.layers.0.x", "F32", [Float(1)]) }
+    func report(_ prefix: String) async throws -> DifferenceReport {
+      try await DifferenceReport(a, b, request: .init(matches: { $0.hasPrefix(prefix) }), threads: 1)
+    }
+    #expect(try await report("model").equal)
+    #expect(try await report("oth").onlyInA == ["other"])
+    // Nothing compared is not nothing different.
+    let error = await #expect(throws: CheckpointError.self) { try await report("nothing") }
+    #expect(error?.code == .invalidRequest)
   }
 }

@@ -19,6 +19,9 @@ package struct ReportContents: Sendable {
   /// The version of the tool that made the report.
   package let tool: String
 
+  /// In how many bars the values of a tensor are drawn.
+  package static let histogramBins = 48
+
   /// Puts together what was found.
   ///
   /// - Parameters:

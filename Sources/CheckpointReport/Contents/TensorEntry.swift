@@ -21,11 +21,13 @@ package struct TensorEntry: Sendable {
   package let role: TensorRole
   package let layer: Int?
   package private(set) var values: ValueStatistics?
-  package private(set) var histogram: ValueHistogram?
+  /// `nil` where no values were read, and for several tensors together.
+  package private(set) var distribution: ValueDistribution?
 
   /// Describes one tensor.
   package init(
-    _ tensor: TensorListing.Tensor, name: String, values: ValueStatistics? = nil, histogram: ValueHistogram? = nil
+    _ tensor: TensorListing.Tensor, name: String, values: ValueStatistics? = nil,
+    distribution: ValueDistribution? = nil
   ) {
     self.name = name
     weight = WeightName(tensor.name).text
@@ -36,7 +38,7 @@ package struct TensorEntry: Sendable {
     role = tensor.role
     layer = tensor.layer
     self.values = values
-    self.histogram = histogram
+    self.distribution = distribution
   }
 
   /// Takes in another one of the same kind.
@@ -46,9 +48,7 @@ package struct TensorEntry: Sendable {
     if let theirs = other.values {
       if values == nil { values = theirs } else { values?.merge(theirs) }
     }
-    if let theirs = other.histogram {
-      if histogram == nil { histogram = theirs } else { histogram?.merge(theirs) }
-    }
+    distribution = nil
   }
 }
 
@@ -66,7 +66,7 @@ extension [TensorEntry] {
     for (index, tensor) in listing.tensors.enumerated() {
       let figures = statistics?.tensors[index]
       let name = folds ? WeightName(tensor.name).folded(tensor.name) : tensor.name
-      let entry = TensorEntry(tensor, name: name, values: figures?.values, histogram: figures?.histogram)
+      let entry = TensorEntry(tensor, name: name, values: figures?.values, distribution: figures?.distribution)
       let folder = String(tensor.file.prefix { $0 != "/" })
       let key = [name, tensor.dtype.rawValue, "\(tensor.shape)", tensor.file.contains("/") ? folder : ""]
       if folds, let place = places[key] {

@@ -20,10 +20,6 @@ struct PageData {
     self.grids = grids
   }
 
-  /// Percentiles that are shown.
-  static let percents = [0.1, 1, 5, 25, 50, 75, 95, 99, 99.9]
-  /// Bars of a histogram.
-  private static let bins = 48
 
   /// The document as it stands in a script element: without a character that could end it.
   var text: String {
@@ -40,32 +36,32 @@ struct PageData {
         .string(entry.name.printable), .string(entry.dtype.rawValue),
         .array(entry.shape.dimensions.map(whole)), whole(entry.bytes),
         whole(roles.firstIndex(of: entry.role) ?? 0), whole(entry.layer ?? -1), whole(places[entry.file] ?? 0),
-        whole(entry.count), entry.values.map { figures($0, entry.histogram) } ?? .null,
+        whole(entry.count), entry.values.map { figures($0, entry.distribution) } ?? .null,
       ])
     }
     return .object([
       "hasValues": .bool(contents.hasValues),
       "roles": .array(roles.map { .string($0.rawValue) }),
       "files": .array(files.map { .string($0.printable) }),
-      "percents": .array(Self.percents.map(number)),
+      "magnitudePercents": .array(ValueDistribution.magnitudePercents.map(number)),
+      "percents": .array(ValueDistribution.valuePercents.map(number)),
       "grids": .array(grids.map(grid)),
       "tensors": .array(tensors),
     ])
   }
 
-  private func figures(_ values: ValueStatistics, _ histogram: ValueHistogram?) -> JSONValue {
+  private func figures(_ values: ValueStatistics, _ distribution: ValueDistribution?) -> JSONValue {
     var members: JSONMembers = [
       "minimum": values.minimum.map(extreme) ?? .null, "maximum": values.maximum.map(extreme) ?? .null,
       "mean": values.mean.map(number) ?? .null, "rms": values.rms.map(number) ?? .null,
       "zeros": whole(values.zeros), "nan": whole(values.nan), "infinite": whole(values.infinite),
     ]
-    if let histogram, let percentiles = histogram.percentiles(Self.percents) {
-      members["percentiles"] = .array(percentiles.map(number))
-      if let low = values.minimum.map(real), let high = values.maximum.map(real), low < high {
-        members["low"] = number(low)
-        members["high"] = number(high)
-        members["counts"] = .array(histogram.counts(from: low, to: high, bins: Self.bins).map(whole))
-      }
+    if let distribution {
+      members["percentiles"] = .array(distribution.values.map(number))
+      members["magnitudes"] = .array(distribution.magnitudes.map(number))
+      members["low"] = number(distribution.minimum)
+      members["high"] = number(distribution.maximum)
+      members["counts"] = .array(distribution.counts.map(whole))
     }
     return .object(members)
   }

@@ -94,7 +94,8 @@ enum ReportScript {
           const [head, body] = [make(make(table, "thead"), "tr"), make(make(table, "tbody"), "tr")];
           for (const [key, value] of [["smallest", values.minimum], ["largest", values.maximum], ["mean", values.mean],
             ["RMS", values.rms], ["zeros", values.zeros], ["NaN", values.nan], ["infinite", values.infinite]]
-            .concat((values.percentiles || []).map((value, k) => [data.percents[k] + " %", value]))) {
+            .concat((values.percentiles || []).map((value, k) => ["p" + data.percents[k], value]),
+              (values.magnitudes || []).map((value, k) => ["|p" + data.magnitudePercents[k] + "|", value]))) {
             make(head, "th", key, "number");
             make(body, "td", number(value), "number");
           }
