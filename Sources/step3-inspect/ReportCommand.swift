@@ -72,7 +72,7 @@ struct ReportCommand: ToolCommand {
     let recorded = try manifest ? ErrorFigures(Manifest.read(in: checkpoint.store)) : nil
     let listing = try TensorListing(of: checkpoint)
     let statistics = try await headersOnly ? nil : statistics(checkpoint)
-    let errors = try await against.map(comparison(checkpoint)) ?? recorded
+    let errors = if let against { try await comparison(of: checkpoint, with: against) } else { recorded }
     let contents = try ReportContents(
       checkpoint, listing, statistics: statistics, errors: errors, logits: figures, tool: toolkitVersion)
     let page = ReportPage(contents).html
@@ -105,14 +105,12 @@ struct ReportCommand: ToolCommand {
     }
   }
 
-  private func comparison(_ checkpoint: Checkpoint) -> (String) async throws -> ErrorFigures {
-    { path in
-      let source = try openCheckpoint(path, common)
-      let verification = try TensorVerification(checkpoint, source: source)
-      let threads = common.threadCount
-      return try await common.reporting("comparing", total: verification.byteCount) {
-        ErrorFigures(try await verification.run(threads: threads, monitor: $0))
-      }
+  private func comparison(of checkpoint: Checkpoint, with path: String) async throws -> ErrorFigures {
+    let source = try openCheckpoint(path, common)
+    let verification = try TensorVerification(checkpoint, source: source)
+    let threads = common.threadCount
+    return try await common.reporting("comparing", total: verification.byteCount) {
+      ErrorFigures(try await verification.run(threads: threads, monitor: $0))
     }
   }
 
