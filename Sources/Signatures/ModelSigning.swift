@@ -78,8 +78,10 @@ public struct ModelSigning: Sendable {
     ignoredPaths = ignored
     var paths = [model.file].compactMap(\.self)
     if paths.isEmpty {
+      // What a run that was interrupted has left of them goes when they are written.
+      let written = [own, provenanceName].compactMap(\.self).flatMap { [$0, $0 + temporarySuffix] }
       paths = try SignedModel.files(in: model.store, followingLinks: options.followsLinks) { path in
-        ModelStatement.ignores(path, ignored) || path == provenanceName
+        ModelStatement.ignores(path, ignored) || written.contains(path)
       }
     }
     guard !paths.isEmpty else {

@@ -59,29 +59,17 @@ struct Sign: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    let location = try common.location(output)
-    guard let directory = location.stored.directory else {
-      throw CheckpointError(
-        .invalidRequest, "is on a server", path: location.path,
-        remedy: "sign the files where they were written")
-    }
-    let model = SignedModel(location)
+    let model = try SignedModel(common.location(output))
     let key = try SigningKey(reading: key)
     let signing = try ModelSigning(
       model, key: key,
-      to: SignatureFile(signature ?? joinPath(directory, model.signatureName), overwriting: overwrite),
+      to: SignatureFile(signature ?? model.signaturePath, overwriting: overwrite),
       provenance: provenance.map { try SignatureFile($0, overwriting: overwrite) },
       options: ModelSigning.Options(
         threads: common.threadCount, hashesFiles: hashes, followsLinks: allowsSymbolicLinks))
-    let progress = common.progressReporter("hashing", total: signing.byteCount)
-    defer { progress.finish() }
-    let summary = try await Interruption.cancelling {
-      try await signing.run { bytes, file in
-        progress.advance(by: bytes)
-        progress.setItem(file)
-      }
+    let summary = try await common.reading("hashing", total: signing.byteCount) {
+      try await signing.run(progress: $0)
     }
-    progress.finish()
     if common.json { return try StandardStream.output.write(json: summary) }
     try common.write(report: text(summary))
   }

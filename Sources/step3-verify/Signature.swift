@@ -22,7 +22,7 @@ struct SignatureCommand: CheckCommand {
       Examples:
         step3-verify signature step3-q4 --public-key pub.pem
         step3-verify signature step3-q4 --public-key pub.pem --provenance step3-q4/provenance.sig
-        step3-verify signature hf://OWNER/NAME --public-key pub.pem --signature model.sig
+        step3-verify signature step3-q4 --public-key pub.pem --signature from-elsewhere.sig --ignore-unsigned-files
       """)
 
   @Argument(help: "The directory that was signed, or the one file.", completion: .file())
@@ -72,15 +72,9 @@ struct SignatureCommand: CheckCommand {
       options: SignatureVerification.Options(
         threads: common.threadCount, trustsManifest: manifestOnly, ignoresUnsignedFiles: ignoresUnsignedFiles,
         followsLinks: allowsSymbolicLinks))
-    let progress = common.progressReporter("verifying", total: verification.byteCount)
-    defer { progress.finish() }
-    let report = try await Interruption.cancelling {
-      try await verification.run { bytes, file in
-        progress.advance(by: bytes)
-        progress.setItem(file)
-      }
+    let report = try await common.reading("verifying", total: verification.byteCount) {
+      try await verification.run(progress: $0)
     }
-    progress.finish()
     return CheckOutcome(
       document: report, text: text(report),
       status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)

@@ -41,7 +41,7 @@ import Testing
     let model = model ?? self.model()
     return try await ModelSigning(
       model, key: key,
-      to: SignatureFile(file ?? "\(output)/\(model.signatureName)", overwriting: overwriting),
+      to: SignatureFile(file ?? model.signaturePath, overwriting: overwriting),
       provenance: provenance.map { try SignatureFile($0, overwriting: overwriting) },
       options: .init(threads: 2, hashesFiles: hashing)
     ).run()

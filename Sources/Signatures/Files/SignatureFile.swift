@@ -31,13 +31,25 @@ public struct SignatureFile: Sendable {
         .cannotCreate, "exists already", path: path,
         remedy: "choose another name with --output, or give --overwrite to replace a signature")
     }
-    guard entry.kind == .file, entry.bytes <= SigstoreBundle.largestFile,
-      (try? SigstoreBundle(parsing: InputFile(name, in: directory).readBytes(0..<entry.bytes))) != nil
+    guard entry.kind == .file, entry.bytes <= SigstoreBundle.largestFile, try Self.isBundle(name, in: directory)
     else {
       throw CheckpointError(
-        .cannotCreate, "is no signature", path: path, remedy: "move it away yourself, or choose another name")
+        .cannotCreate, "is no signature", path: path,
+        remedy: "move it away yourself, or choose another name")
     }
     replaces = true
+  }
+
+  /// - Throws: `.inputOutput`: that a device fails says nothing about what is there.
+  private static func isBundle(_ name: String, in directory: HeldDirectory) throws(CheckpointError) -> Bool {
+    do throws(CheckpointError) {
+      let file = try InputFile(name, in: directory)
+      _ = try SigstoreBundle(parsing: file.readBytes(0..<file.byteCount))
+      return true
+    } catch {
+      guard error.code != .inputOutput else { throw error }
+      return false
+    }
   }
 
   /// Its name below a model's directory; `nil` if it lies elsewhere.

@@ -1,7 +1,7 @@
 public import ByteStreams
 internal import Checkpoint
 public import Locations
-internal import TensorFormats
+public import TensorFormats
 
 /// A model to sign or to check: a directory with all that is in it, or one file.
 public struct SignedModel: Sendable {
@@ -29,14 +29,25 @@ public struct SignedModel: Sendable {
   }
 
   /// What lies at a location.
-  public init(_ location: Location) {
+  ///
+  /// - Throws: `.invalidRequest` for one on a server: what lies in folders there is not known, so that neither is what is
+  ///   missing or too much.
+  public init(_ location: Location) throws(CheckpointError) {
+    guard location.stored.directory != nil else {
+      throw CheckpointError(
+        .invalidRequest, "is on a server, and signatures are of files on this machine", path: location.path,
+        remedy: "fetch the files first")
+    }
     self.init(
       path: location.path, store: location.stored, unpacked: location.store,
       file: location.name == nil ? nil : splitPath(location.path).name)
   }
 
   /// The name of the signature that belongs to it, where no other is given.
-  public var signatureName: String { file.map { $0 + ".sig" } ?? OutputMarkers.signature }
+  var signatureName: String { file.map { $0 + OutputMarkers.signatureSuffix } ?? OutputMarkers.signature }
+
+  /// Where that signature is.
+  public var signaturePath: String { store.path(of: signatureName) }
 
   /// The last component of its path, which is the name that its signature has for it.
   var name: String {

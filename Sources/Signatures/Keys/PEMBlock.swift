@@ -1,3 +1,4 @@
+internal import ByteStreams
 internal import TensorFormats
 
 #if canImport(FoundationEssentials)
@@ -16,6 +17,21 @@ struct PEMBlock: Hashable, Sendable {
 
   /// The longest key file that is read. Real ones have less than a kilobyte.
   static let largestFile = 1 << 16
+
+  /// Makes a key of the text of a file.
+  ///
+  /// - Throws: `.notFound`, `.inputOutput`, `.malformed` for a file that is too long; what `key` throws.
+  static func read<Key>(
+    _ path: String, _ key: ([UInt8]) throws(CheckpointError) -> Key
+  ) throws(CheckpointError) -> Key {
+    let (directory, name) = splitPath(path)
+    let text = try DirectoryStore(directory).read(name, limit: largestFile, as: "a key")
+    do throws(CheckpointError) {
+      return try key(text)
+    } catch {
+      throw error.at(path: path)
+    }
+  }
 
   private static let opening = "-----BEGIN "
   private static let closing = "-----END "

@@ -1,4 +1,3 @@
-internal import ByteStreams
 internal import Crypto
 public import TensorFormats
 
@@ -22,13 +21,7 @@ public struct SigningKey: Sendable {
   ///
   /// - Throws: `.notFound`, `.inputOutput`; as ``init(pem:)``.
   public init(reading path: String) throws(CheckpointError) {
-    let (directory, name) = splitPath(path)
-    let text = try DirectoryStore(directory).read(name, limit: PEMBlock.largestFile, as: "a key")
-    do throws(CheckpointError) {
-      try self.init(pem: text)
-    } catch {
-      throw error.at(path: path)
-    }
+    self = try PEMBlock.read(path) { (text) throws(CheckpointError) in try SigningKey(pem: text) }
   }
 
   /// Reads the text of a PEM file with a key in the form of SEC 1 (`EC PRIVATE KEY`, RFC 5915) or PKCS #8 (`PRIVATE KEY`,

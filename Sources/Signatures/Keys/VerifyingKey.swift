@@ -26,13 +26,7 @@ public struct VerifyingKey: Sendable {
   ///
   /// - Throws: `.notFound`, `.inputOutput`; as ``init(pem:)``.
   public init(reading path: String) throws(CheckpointError) {
-    let (directory, name) = splitPath(path)
-    let text = try DirectoryStore(directory).read(name, limit: PEMBlock.largestFile, as: "a key")
-    do throws(CheckpointError) {
-      try self.init(pem: text)
-    } catch {
-      throw error.at(path: path)
-    }
+    self = try PEMBlock.read(path) { (text) throws(CheckpointError) in try VerifyingKey(pem: text) }
   }
 
   /// Reads the text of a PEM file with one block `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5480).
