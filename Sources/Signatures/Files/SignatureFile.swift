@@ -31,7 +31,8 @@ public struct SignatureFile: Sendable {
         .cannotCreate, "exists already", path: path,
         remedy: "choose another name with --output, or give --overwrite to replace a signature")
     }
-    guard entry.kind == .file, entry.bytes <= SigstoreBundle.largestFile, try Self.isBundle(name, in: directory)
+    guard entry.kind == .file, entry.bytes <= SigstoreBundle.largestFile,
+      try Self.isBundle(name, in: directory)
     else {
       throw CheckpointError(
         .cannotCreate, "is no signature", path: path,
