@@ -223,6 +223,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "Signatures",
+      dependencies: [
+        "TensorFormats", "ByteStreams", "JSON", "Checkpoint", "Locations", "ShardPlanning", "Conversion",
+        "ParallelWork", crypto,
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Inspection",
       dependencies: [
         "Comparison", "TensorFormats", "ByteStreams", "JSON", "GGUF", "Checkpoint", "Quantization",
@@ -263,7 +270,8 @@ let package = Package(
         "CommandSupport",
         "Conversion", "ShardPlanning", "ServingEngines", "Checkpoint", "Quantization", "QuantizationRecipes",
         "Step3Model",
-        "Step3Runtime", "StoredWeights", "Tokenization", "ByteStreams", "TensorFormats", argumentParser,
+        "Step3Runtime", "StoredWeights", "Tokenization", "Signatures", "ByteStreams", "TensorFormats",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -271,7 +279,7 @@ let package = Package(
       dependencies: [
         "Comparison", "ParallelWork", "CommandSupport", "Verification", "Locations", "ServingEngines",
         "Checkpoint", "ByteStreams", "TensorFormats", "Step3Model", "StoredWeights", "Step3Runtime",
-        "Tokenization", "ImageInput",
+        "Tokenization", "ImageInput", "Signatures",
         "Patterns", argumentParser,
       ],
       swiftSettings: strict),
@@ -428,6 +436,13 @@ let package = Package(
       ],
       swiftSettings: testing),
     .testTarget(
+      name: "SignaturesTests",
+      dependencies: [
+        "PlanTesting", "Signatures", "Conversion", "ShardPlanning", "Checkpoint", "JSON", "ByteStreams",
+        "TensorFormats", "CheckpointTesting", crypto,
+      ],
+      swiftSettings: testing),
+    .testTarget(
       name: "ComparisonTests",
       dependencies: [
         "Comparison", "StoredWeights", "Checkpoint", "Quantization", "QuantizationRecipes", "ShardPlanning",
@@ -489,6 +504,7 @@ if Context.environment["STEP3_FUZZERS"] != nil {
     fuzzer("FuzzImportance", of: "QuantizationRecipes"),
     fuzzer("FuzzManifest", of: "Conversion", "Checkpoint", "FuzzFiles"),
     fuzzer("FuzzJournal", of: "Conversion"),
+    fuzzer("FuzzSignature", of: "Signatures", "JSON"),
     fuzzer("FuzzPicture", of: "ImageInput"),
     fuzzer("FuzzLogits", of: "Verification"),
     fuzzer("FuzzMessages", of: "Step3Runtime", "Step3Model", "CheckpointTesting"),

@@ -4,6 +4,10 @@ public enum OutputMarkers {
   public static let journal = "step3-convert.journal"
   /// Written last: a directory with it is complete.
   public static let manifest = "manifest.json"
+  /// The signature of a directory, where nobody calls it otherwise. `model_signing` has that name for it.
+  public static let signature = "model.sig"
+  /// Ends the names of signatures of whatever kind.
+  public static let signatureSuffix = ".sig"
   /// Ends the names of data files that are not complete yet, so that no engine takes them for weights.
   public static let unfinishedSuffix = ".unfinished"
   /// Larger than any index or configuration: no such file is read beyond it.

@@ -11,6 +11,8 @@ public struct Location: Sendable {
   public let path: String
   /// Where the files are.
   public let store: any ByteStore
+  /// The same as they lie there: of an archive its own files.
+  public let stored: any ByteStore
   /// The one file that is meant; `nil` for all that lies there.
   public let name: String?
   private let kept: RemoteDirectory?
@@ -30,6 +32,7 @@ public struct Location: Sendable {
       var directory = try RemoteDirectory(argument, options: options)
       if let cache { directory = try directory.keeping(in: cache) }
       kept = cache == nil ? nil : directory
+      stored = directory
       (store, name) = try Self.unpacked(directory, directory.file)
       path = directory.path(of: directory.file ?? "")
       return
@@ -42,11 +45,13 @@ public struct Location: Sendable {
     let resolved = try Checkpoint.resolve(argument)
     path = resolved
     guard try FileSystem.kind(of: resolved) != .directory else {
-      (store, name) = try Self.unpacked(DirectoryStore(resolved), nil)
+      stored = DirectoryStore(resolved)
+      (store, name) = try Self.unpacked(stored, nil)
       return
     }
     let (directory, file) = splitPath(resolved)
-    (store, name) = try Self.unpacked(DirectoryStore(directory), file)
+    stored = DirectoryStore(directory)
+    (store, name) = try Self.unpacked(stored, file)
   }
 
   /// The store in the form in which it was archived, and the name of a file in it.

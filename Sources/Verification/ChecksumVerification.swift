@@ -208,7 +208,10 @@ extension ChecksumVerification {
         guard !known.contains(relative), !parts.contains(relative) else { continue }
         findings.append(
           ChecksumReport.Finding(
-            kind: .extra, file: relative, message: Self.explanation[name] ?? "is not in the manifest",
+            kind: .extra, file: relative,
+            message: Self.explanation[name]
+              ?? (name.hasSuffix(OutputMarkers.signatureSuffix)
+                ? "is a signature, which step3-verify signature checks" : "is not in the manifest"),
             fatal: Self.isLoaded(name)))
       }
     }

@@ -22,12 +22,14 @@ struct Step3Convert: AsyncParsableCommand {
         step3-convert run plan.json step3-q4
         step3-convert calibrate step3 step3.imatrix.gguf --text calibration.txt
         step3-convert archive step3 step3-archive
+        step3-convert sign step3-q4 --key ec.pem
 
       The source is a checkpoint directory, one .safetensors or .gguf file, or the first file of a split GGUF.
       """,
     version: toolkitVersion,
     subcommands: [
       Convert.self, Plan.self, Run.self, Calibrate.self, Recipes.self, Archive.self, Restore.self,
+      Sign.self,
     ],
     defaultSubcommand: Convert.self)
 

@@ -13,10 +13,10 @@ struct All: ToolCommand {
     abstract: "Run every check that applies to an output, and give one verdict.",
     discussion: """
       In the order of what they cost: engine (headers, safetensors of the Step family only), checksums (the output once), \
-      tensors (output and source once), logits (both again, layer by layer; models that can be run only). A check that \
-      fails does not keep the next ones from running. What does not apply is named with its reason, and so is what was \
-      measured without a limit: logits have one only where --max-mean-kl or --max-abs is given, because what rounding \
-      costs depends on the model.
+      signature (with --public-key; nothing that checksums has read), tensors (output and source once), logits (both \
+      again, layer by layer; models that can be run only). A check that fails does not keep the next ones from running. \
+      What does not apply is named with its reason, and so is what was measured without a limit: logits have one only \
+      where --max-mean-kl or --max-abs is given, because what rounding costs depends on the model.
 
       Exit code 0 if all that ran holds, 1 if anything does not, 65 to 74 if a check could not be done.
 
@@ -44,6 +44,12 @@ struct All: ToolCommand {
     name: .long, help: ArgumentHelp("The root digest that the manifest must have.", valueName: "sha256"),
     transform: Checksums.digest)
   var pin: Digest?
+
+  @Option(
+    name: .customLong("public-key"),
+    help: ArgumentHelp("The key whose signature the output should have: a PEM file.", valueName: "file"),
+    completion: .file())
+  var publicKey: String?
 
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
@@ -102,7 +108,8 @@ struct All: ToolCommand {
 
   /// The checks in their order; those that do not apply with the reason.
   private func planned() throws -> [(name: String, check: (any CheckCommand)?, reason: String)] {
-    let checkpoint = try common.location(output).open()
+    let location = try common.location(output)
+    let checkpoint = try location.open()
     let family =
       checkpoint.configurationDocument.flatMap {
         ModelFamily(modelType: $0.modelType, architectures: $0.architectures)
@@ -110,12 +117,14 @@ struct All: ToolCommand {
     let isRun = family != nil || ModelFamily(ggufArchitecture: checkpoint.architecture, projector: nil) != nil
     let isSet = !checkpoint.parts.isEmpty
     let servable = checkpoint.format == .safetensors && !isSet && family != nil
+    let signed = try publicKey.map { try signature($0, store: location.store) }
     return [
       (
         "engine", servable ? try engineCheck() : nil,
         "engines load whole models of the Step family in safetensors; this is something else"
       ),
       ("checksums", try checksums(), ""),
+    ] + (signed.map { [("signature", $0, "")] } ?? []) + [
       ("tensors", try tensors(), ""),
       (
         "logits", isRun && prompts.hasTokens ? try logits(afd: isSet) : nil,
@@ -135,6 +144,14 @@ struct All: ToolCommand {
   private func checksums() throws -> Checksums {
     var check = try Checksums.parse([Self.path(output)])
     check.pin = pin
+    check.common = common
+    return check
+  }
+
+  /// Where checksums hold every byte against the manifest, the manifest is what is left to hold against the signature.
+  private func signature(_ publicKey: String, store: any ByteStore) throws -> SignatureCommand {
+    var check = try SignatureCommand.parse([Self.path(output), "--public-key", Self.path(publicKey)])
+    check.manifestOnly = try store.kind(of: OutputMarkers.manifest) == .file
     check.common = common
     return check
   }

@@ -49,15 +49,9 @@ struct Checksums: CheckCommand {
       common.location(output).store,
       ChecksumVerification.Options(
         threads: common.threadCount, withSHA256: !fast, pin: pin, requiresManifest: requireManifest))
-    let progress = common.progressReporter("verifying", total: verification.byteCount)
-    defer { progress.finish() }
-    let report = try await Interruption.cancelling {
-      try await verification.run { bytes, file in
-        progress.advance(by: bytes)
-        progress.setItem(file)
-      }
+    let report = try await common.reading("verifying", total: verification.byteCount) {
+      try await verification.run(progress: $0)
     }
-    progress.finish()
     return CheckOutcome(
       document: report, text: text(report),
       status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)

@@ -15,6 +15,7 @@ struct Step3Verify: AsyncParsableCommand {
       Examples:
         step3-verify checksums step3-afd
         step3-verify checksums step3-afd/attention --json
+        step3-verify signature step3-q4 --public-key pub.pem
         step3-verify all step3-q4 --source step3 --prompt "The lighthouse keeper"
         step3-verify tensors step3-q4 --source step3
         step3-verify logits step3-q4 --reference step3 --prompt "The lighthouse keeper" --max-mean-kl 0.05
@@ -23,7 +24,8 @@ struct Step3Verify: AsyncParsableCommand {
       """,
     version: toolkitVersion,
     subcommands: [
-      Checksums.self, Tensors.self, Logits.self, Run.self, EngineCommand.self, All.self,
+      Checksums.self, SignatureCommand.self, Tensors.self, Logits.self, Run.self, EngineCommand.self,
+      All.self,
       FFNWorkerCommand.self,
     ])
 

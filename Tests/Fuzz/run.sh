@@ -52,6 +52,7 @@ run() {
     FuzzGGUF) set -- "$fixtures/malformed/gguf" "$fixtures/golden/gguf" ;;
     FuzzArchive) set -- "$fixtures/malformed/archive" "$fixtures/golden/archive" ;;
     FuzzPicture) set -- "$fixtures/images" ;;
+    FuzzSignature) set -- "$fixtures/signatures" ;;
     FuzzLogits) set -- "$fixtures/logits" ;;
     FuzzDeployment) set -- "$fixtures/../Manuals/examples" ;;
     esac

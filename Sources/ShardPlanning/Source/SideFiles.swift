@@ -90,6 +90,9 @@ struct SideFiles {
     if Self.weightSuffixes.contains(where: name.hasSuffix) {
       omissions.append(
         ShardPlan.Omission(what: from, reason: "it holds weights that are no part of this checkpoint"))
+    } else if name.hasSuffix(OutputMarkers.signatureSuffix) {
+      omissions.append(
+        ShardPlan.Omission(what: from, reason: "it signs the source's files, and the output has others"))
     } else if bytes > OutputMarkers.largestTextFile {
       omissions.append(
         ShardPlan.Omission(
