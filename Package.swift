@@ -409,6 +409,13 @@ let package = Package(
       ],
       swiftSettings: testing),
     .testTarget(
+      name: "CheckpointReportTests",
+      dependencies: [
+        "CheckpointReport", "Checkpoint", "Inspection", "Safetensors", "TensorFormats", "ByteStreams",
+        "CheckpointTesting",
+      ],
+      swiftSettings: testing),
+    .testTarget(
       name: "DeploymentTests",
       dependencies: [
         "Deployment", "PlanTesting", "ShardPlanning", "Checkpoint", "Step3Model", "TensorFormats",

@@ -30,11 +30,14 @@ struct ReportCommand: ToolCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("The checkpoint that it was made from: compare every weight with it.", valueName: "source"),
+    help: ArgumentHelp(
+      "The checkpoint that it was made from: compare every weight with it.", valueName: "source"),
     completion: .file())
   var against: String?
 
-  @Flag(name: .long, help: "Show the errors that step3-convert measured, from manifest.json, without reading the source.")
+  @Flag(
+    name: .long,
+    help: "Show the errors that step3-convert measured, from manifest.json, without reading the source.")
   var manifest = false
 
   @Option(
@@ -47,7 +50,8 @@ struct ReportCommand: ToolCommand {
   @Flag(name: .long, help: "Do not read weights: no histograms.")
   var headersOnly = false
 
-  @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
+  @Option(
+    name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
   var output = "report.html"
 
   @Flag(name: .long, help: "Replace the file if it is there.")
@@ -57,7 +61,8 @@ struct ReportCommand: ToolCommand {
 
   func validate() throws {
     if against != nil, manifest {
-      throw ValidationError("--against measures the errors, --manifest shows recorded ones: give one of them.")
+      throw ValidationError(
+        "--against measures the errors, --manifest shows recorded ones: give one of them.")
     }
   }
 
@@ -100,7 +105,8 @@ struct ReportCommand: ToolCommand {
     let threads = common.threadCount
     return try await common.reporting("reading", total: bytes) {
       try await StatisticsReport(
-        of: checkpoint, tensors: checkpoint.tensors, histogramBins: ReportContents.histogramBins, threads: threads,
+        of: checkpoint, tensors: checkpoint.tensors, histogramBins: ReportContents.histogramBins,
+        threads: threads,
         monitor: $0)
     }
   }

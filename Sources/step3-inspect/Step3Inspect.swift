@@ -39,7 +39,9 @@ internal import TensorFormats
         130  interrupted
       """,
     version: toolkitVersion,
-    subcommands: [ListCommand.self, StatsCommand.self, DiffCommand.self, MetadataCommand.self, ReportCommand.self],
+    subcommands: [
+      ListCommand.self, StatsCommand.self, DiffCommand.self, MetadataCommand.self, ReportCommand.self,
+    ],
     defaultSubcommand: ListCommand.self)
 
   static func main() async { await CommandLineTool.run(Self.self) }

@@ -77,6 +77,8 @@ extension CutFigures.Share {
       bytes += entry.bytes
       sums[entry.role, default: 0] += entry.bytes
     }
-    roles = sums.sorted { ($0.value, $1.key.rawValue) > ($1.value, $0.key.rawValue) }.map { ($0.key, $0.value) }
+    roles = sums.sorted { ($0.value, $1.key.rawValue) > ($1.value, $0.key.rawValue) }.map {
+      ($0.key, $0.value)
+    }
   }
 }

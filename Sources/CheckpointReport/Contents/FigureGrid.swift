@@ -13,7 +13,7 @@ extension FigureGrid {
   ///
   /// - Parameter figures: A row's name, its order among the rows, the column and the figure of each.
   /// - Returns: `nil` without figures.
-  init?(_ title: String, _ figures: [(row: String, column: Int, value: Double)]) {
+  package init?(_ title: String, _ figures: [(row: String, column: Int, value: Double)]) {
     var rows: [String: Int] = [:]
     var names: [String] = []
     for figure in figures where rows[figure.row] == nil {

@@ -66,7 +66,8 @@ extension [TensorEntry] {
     for (index, tensor) in listing.tensors.enumerated() {
       let figures = statistics?.tensors[index]
       let name = folds ? WeightName(tensor.name).folded(tensor.name) : tensor.name
-      let entry = TensorEntry(tensor, name: name, values: figures?.values, distribution: figures?.distribution)
+      let entry = TensorEntry(
+        tensor, name: name, values: figures?.values, distribution: figures?.distribution)
       let folder = String(tensor.file.prefix { $0 != "/" })
       let key = [name, tensor.dtype.rawValue, "\(tensor.shape)", tensor.file.contains("/") ? folder : ""]
       if folds, let place = places[key] {
@@ -81,13 +82,13 @@ extension [TensorEntry] {
 }
 
 /// What the dots of a tensor's name tell: the weight, the kind of module, the layer and the expert.
-struct WeightName {
+package struct WeightName {
   private let parts: [Substring]
 
-  init(_ name: String) { parts = name.split(separator: ".", omittingEmptySubsequences: false) }
+  package init(_ name: String) { parts = name.split(separator: ".", omittingEmptySubsequences: false) }
 
   /// The weight that a tensor is, or belongs to: scales and codes have the name of their weight here.
-  var text: String {
+  package var text: String {
     guard let last = parts.last, let suffix = Step3TensorName.Suffix(rawValue: String(last)),
       ![.none, .weight, .bias].contains(suffix)
     else { return parts.joined(separator: ".") }
@@ -103,10 +104,10 @@ struct WeightName {
   }
 
   /// The number behind the layer's: the expert's, in checkpoints that store each by itself.
-  var expert: Int? { numbers.dropFirst().first?.number }
+  package var expert: Int? { numbers.dropFirst().first?.number }
 
   /// The name without layer and expert: `self_attn.q_proj`, `moe.up_proj`, `attn_q`.
-  var module: String {
+  package var module: String {
     let numbers = numbers
     let start = numbers.first.map { $0.place + 1 } ?? 0
     let kept = parts.indices.filter { index in index >= start && !numbers.contains { $0.place == index } }
@@ -115,7 +116,7 @@ struct WeightName {
   }
 
   /// The name with `*` for the expert's number.
-  func folded(_ name: String) -> String {
+  package func folded(_ name: String) -> String {
     guard let place = numbers.dropFirst().first?.place else { return name }
     var parts = parts
     parts[place] = "*"

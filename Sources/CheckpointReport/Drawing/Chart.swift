@@ -19,6 +19,8 @@ struct Chart {
   /// What the axis counts.
   let axis: String
   let values: [Double]
+  /// What stands under bars; empty for none.
+  var labels: [String] = []
   /// A limit beside each value, drawn as a line; empty if there is none.
   var limits: [Double] = []
   /// Which values are drawn in the colour of faults.
@@ -82,11 +84,18 @@ struct Chart {
       let (x, top) = (Self.left + Double(index) * step, y(value))
       let frame = Frame(x: x, y: top, width: max(0.5, min(40, step - 1)), height: Self.height - top)
       svg.element("rect", "class=\"\(faults.contains(index) ? "fault" : "bar")\" \(frame.attributes)") {
-        $0.element("title", text: "\(index): \(NumberText.significant(value))")
+        $0.element(
+          "title",
+          text: "\(index < labels.count ? labels[index] : "\(index)"): \(NumberText.significant(value))")
+      }
+      if index < labels.count, step >= 16 || index.isMultiple(of: 5) {
+        let middle = (x + frame.width / 2).coordinate
+        svg.element("text", "class=\"label middle\" x=\"\(middle)\" y=\"184\"", text: labels[index])
       }
       guard index < limits.count else { continue }
       svg.raw(
-        "<path class=\"limit\" d=\"M\(x.coordinate) \(y(limits[index]).coordinate)h\(frame.width.coordinate)\"/>")
+        "<path class=\"limit\" d=\"M\(x.coordinate) \(y(limits[index]).coordinate)h\(frame.width.coordinate)\"/>"
+      )
     }
   }
 }

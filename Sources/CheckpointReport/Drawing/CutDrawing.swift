@@ -29,7 +29,8 @@ struct CutDrawing {
         let y = Double(row) * 118 + 6
         svg.element("text", "class=\"heading\" x=\"4\" y=\"\((y + 14).coordinate)\"", text: Self.name(side))
         let total = shares.reduce(0) { $0 + $1.bytes }
-        let count = "\(shares.count) \(shares.count == 1 ? "part" : "parts"), \(NumberText.decimalSize(total))"
+        let count =
+          "\(shares.count) \(shares.count == 1 ? "part" : "parts"), \(NumberText.decimalSize(total))"
         svg.element("text", "class=\"label\" x=\"4\" y=\"\((y + 30).coordinate)\"", text: count)
         draw(shares, y: y, largest, in: &svg)
         if side == .attention, sides.contains(where: { $0.0 == .ffn }) { arrows(y + 92, in: &svg) }
@@ -83,12 +84,12 @@ struct CutDrawing {
   }
 
   private func arrows(_ y: Double, in svg: inout Markup) {
-    svg.raw("<path class=\"arrow\" d=\"M400 \(y.coordinate)v22m-4 -6l4 6l4 -6\"/>")
+    svg.raw("<path class=\"arrow\" d=\"M180 \(y.coordinate)v22m-4 -6l4 6l4 -6\"/>")
     svg.raw("<path class=\"arrow\" d=\"M700 \((y + 22).coordinate)v-22m-4 6l4 -6l4 6\"/>")
     let hidden = hiddenSize.map { "\($0) elements of hidden state" } ?? "hidden state"
     svg.element(
-      "text", "class=\"label\" x=\"410\" y=\"\((y + 14).coordinate)\"",
-      text: "per token and layer: \(hidden), experts and weights")
+      "text", "class=\"label\" x=\"190\" y=\"\((y + 14).coordinate)\"",
+      text: "per token and layer: \(hidden), the chosen experts and their weights")
     svg.element("text", "class=\"label\" x=\"710\" y=\"\((y + 14).coordinate)\"", text: "\(hidden) back")
   }
 }

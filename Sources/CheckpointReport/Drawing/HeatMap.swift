@@ -10,27 +10,33 @@ internal import Darwin
 ///
 /// Cells of one colour are one path, so that thousands of them take some tens of kilobytes; what a cell says is found by its
 /// place, from the grid's figures in the page's data.
-struct HeatMap {
+package struct HeatMap {
   let grid: FigureGrid
   /// The number under which the page's data has the figures.
   let number: Int
   /// What the colours go from and to.
-  let range: ClosedRange<Double>
+  private let range: ClosedRange<Double>
 
   /// Steps of the scale.
-  static let levels = 10
+  package static let levels = 10
 
-  /// What the positive figures of some grids have as their ends; `nil` if there are none.
-  static func range(of grids: [FigureGrid]) -> ClosedRange<Double>? {
-    let figures = grids.flatMap { $0.values.joined() }.compactMap(\.self).filter { $0 > 0 && $0.isFinite }
+  /// - Returns: `nil` if no figure is above 0.
+  package init?(_ grid: FigureGrid, number: Int) {
+    guard let range = Self.range(of: grid) else { return nil }
+    (self.grid, self.number, self.range) = (grid, number, range)
+  }
+
+  /// The ends of the positive figures; `nil` if there are none.
+  private static func range(of grid: FigureGrid) -> ClosedRange<Double>? {
+    let figures = grid.values.joined().compactMap(\.self).filter { $0 > 0 && $0.isFinite }
     guard let low = figures.min(), let high = figures.max() else { return nil }
     // Figures that hardly differ do not get all colours.
     let middle = (low * high).squareRoot()
-    return min(low, middle / 1.2)...max(high, middle * 1.2)
+    return min(low, middle / 1.05)...max(high, middle * 1.05)
   }
 
   /// The colour of a figure: 0 for none, 1 to ``levels`` for the range.
-  func level(_ figure: Double) -> Int {
+  package func level(_ figure: Double) -> Int {
     guard figure > 0 else { return 0 }
     guard figure.isFinite else { return Self.levels }
     let share = log(figure / range.lowerBound) / log(range.upperBound / range.lowerBound)
@@ -60,7 +66,8 @@ struct HeatMap {
       for (column, name) in grid.columns.enumerated() where column.isMultiple(of: step) {
         let x = left + (Double(column) + 0.5) * width
         svg.element(
-          "text", "class=\"label middle\" x=\"\(x.coordinate)\" y=\"\((bottom + 12).coordinate)\"", text: name)
+          "text", "class=\"label middle\" x=\"\(x.coordinate)\" y=\"\((bottom + 12).coordinate)\"", text: name
+        )
       }
     }
     return drawing
@@ -84,7 +91,9 @@ struct HeatMap {
   /// What the colours mean.
   var legend: Markup {
     var drawing = Markup()
-    drawing.element("svg", "class=\"scale\" viewBox=\"0 0 420 26\" role=\"img\" aria-label=\"Scale of colours\"") { svg in
+    drawing.element(
+      "svg", "class=\"scale\" viewBox=\"0 0 420 26\" role=\"img\" aria-label=\"Scale of colours\""
+    ) { svg in
       for level in 1...Self.levels {
         svg.raw("<rect class=\"heat-\(level)\" x=\"\(90 + level * 22)\" y=\"4\" width=\"22\" height=\"12\"/>")
       }

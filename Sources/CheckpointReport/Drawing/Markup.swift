@@ -34,7 +34,7 @@ struct Markup {
 extension String {
   /// The text without what HTML takes for markup, between tags and in quoted attributes alike; what cannot be seen, and
   /// what turns the direction of a line, is spelled out.
-  var escapedForMarkup: String {
+  package var escapedForMarkup: String {
     var result = ""
     for character in printable {
       switch character {

@@ -1,11 +1,15 @@
 /// A rectangle of a drawing.
-struct Frame: Equatable {
-  var x: Double
-  var y: Double
-  var width: Double
-  var height: Double
+package struct Frame: Equatable {
+  package var x: Double
+  package var y: Double
+  package var width: Double
+  package var height: Double
 
-  var area: Double { width * height }
+  package init(x: Double, y: Double, width: Double, height: Double) {
+    (self.x, self.y, self.width, self.height) = (x, y, width, height)
+  }
+
+  package var area: Double { width * height }
 
   /// Without a margin on every side; empty where there is no room.
   func inset(by margin: Double, top: Double = 0) -> Frame {
@@ -24,11 +28,11 @@ struct Frame: Equatable {
 /// avoided.
 ///
 /// Source: M. Bruls, K. Huizing, J. van Wijk, *Squarified treemaps* (2000).
-enum Treemap {
+package enum Treemap {
   /// - Parameter weights: The largest first, none negative.
   /// - Returns: A rectangle for each weight, in their order.
   /// - Complexity: O(n) for weights in order.
-  static func layout(_ weights: [Double], in frame: Frame) -> [Frame] {
+  package static func layout(_ weights: [Double], in frame: Frame) -> [Frame] {
     let total = weights.reduce(0, +)
     guard total > 0, frame.area > 0 else {
       return weights.map { _ in Frame(x: frame.x, y: frame.y, width: 0, height: 0) }

@@ -44,7 +44,9 @@ struct TreemapDrawing {
         write(label, x: frame.x + 6, y: frame.y + 13, width: frame.width - 8, "heading", in: &svg)
       }
       var layers: [Int: Group] = [:]
-      for index in group.members { layers[entries[index].layer ?? -1, default: Group()].add(index, entries[index]) }
+      for index in group.members {
+        layers[entries[index].layer ?? -1, default: Group()].add(index, entries[index])
+      }
       let sorted = layers.sorted { ($0.value.bytes, $1.key) > ($1.value.bytes, $0.key) }
       let frames = Treemap.layout(sorted.map { Double($0.value.bytes) }, in: inner)
       for ((layer, group), frame) in zip(sorted, frames) { draw(layer, group, frame, in: &svg) }

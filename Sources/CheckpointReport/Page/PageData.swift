@@ -20,7 +20,6 @@ struct PageData {
     self.grids = grids
   }
 
-
   /// The document as it stands in a script element: without a character that could end it.
   var text: String {
     JSONText.compact(document).replacing("<", with: "\\u003c")
@@ -35,7 +34,8 @@ struct PageData {
       .array([
         .string(entry.name.printable), .string(entry.dtype.rawValue),
         .array(entry.shape.dimensions.map(whole)), whole(entry.bytes),
-        whole(roles.firstIndex(of: entry.role) ?? 0), whole(entry.layer ?? -1), whole(places[entry.file] ?? 0),
+        whole(roles.firstIndex(of: entry.role) ?? 0), whole(entry.layer ?? -1),
+        whole(places[entry.file] ?? 0),
         whole(entry.count), entry.values.map { figures($0, entry.distribution) } ?? .null,
       ])
     }

@@ -18,8 +18,7 @@ enum ReportStyle {
     h2 { font-size: 19px; margin: 40px 0 6px; }
     h3 { font-size: 15px; margin: 22px 0 4px; }
     p { margin: 4px 0 12px; color: var(--soft); max-width: 88ch; overflow-wrap: anywhere; }
-    p.verdict { color: var(--ink); font-weight: 600; }
-    .good { color: var(--good); } .bad { color: var(--bad); }
+    p.verdict { font-weight: 600; } p.good { color: var(--good); } p.bad { color: var(--bad); }
     button, select, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
       border-radius: 7px; padding: 5px 10px; }
     button { cursor: pointer; }

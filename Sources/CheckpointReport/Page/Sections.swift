@@ -14,11 +14,14 @@ struct OverviewSection {
     let listing = contents.listing
     page.element("header") { header in
       header.element("h1", text: contents.title)
-      header.element("button", "id=\"theme\" class=\"scripted\" type=\"button\" hidden", text: "light or dark")
+      header.element(
+        "button", "id=\"theme\" class=\"scripted\" type=\"button\" hidden", text: "light or dark")
     }
     page.element("p", text: listing.path)
     let files = listing.files.reduce(0) { $0 + $1.bytes }
-    let types = Dictionary(grouping: contents.entries, by: \.dtype).mapValues { $0.reduce(0) { $0 + $1.bytes } }
+    let types = Dictionary(grouping: contents.entries, by: \.dtype).mapValues {
+      $0.reduce(0) { $0 + $1.bytes }
+    }
     let main = types.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue ?? "none"
     var cards = [
       (NumberText.decimalSize(files), "\(listing.format.rawValue), \(counted(listing.files.count, "file"))"),
@@ -56,7 +59,10 @@ struct BytesSection {
   func write(to page: inout Markup) {
     page.element("h2", text: "Where the bytes are")
     page.element(
-      "p", text: "Areas are stored bytes: by role, in it by layer (the numbers), in it by tensor. Click one for its figures.")
+      "p",
+      text:
+        "Areas are stored bytes: by role, in it by layer (the numbers), in it by tensor. Click one for its figures."
+    )
     page.raw(TreemapDrawing(contents.entries).markup)
     let total = max(1, contents.listing.totals.bytes)
     page.element("div", "class=\"legend\"") { legend in
@@ -95,7 +101,11 @@ struct CutSection {
           + "attention.")
     page.raw(CutDrawing(cut, hiddenSize: hiddenSize).markup)
     if cut.unplaced > 0 {
-      page.element("p", text: "\(NumberText.decimalSize(cut.unplaced)) are in tensors that the model's description does not know.")
+      page.element(
+        "p",
+        text:
+          "\(NumberText.decimalSize(cut.unplaced)) are in tensors that the model's description does not know."
+      )
     }
   }
 }
@@ -116,21 +126,23 @@ struct ErrorsSection {
     page.element("h2", text: "What quantisation costs")
     page.element("p", text: origin)
     if let report = errors.report {
-      page.element("p", "class=\"verdict \(report.ok ? "good" : "bad")\"", text: verdict(of: report.findings.count))
+      page.element(
+        "p", "class=\"verdict \(report.ok ? "good" : "bad")\"", text: verdict(of: report.findings.count))
       findings(report.findings, in: &page)
       formats(report.formats, in: &page)
     }
     let grids = (byLayer.map { [$0] } ?? []) + byExpert
-    guard let range = HeatMap.range(of: grids) else {
-      page.element("p", text: "No weight of a layer has changed, so there is nothing to draw.")
-      return
-    }
+    let maps = grids.enumerated().compactMap { number, grid in HeatMap(grid, number: number) }
     page.element(
-      "p", text: "Colours are the root of the squared error over the squared source, on a logarithmic scale.")
-    page.raw(HeatMap(grid: grids[0], number: 0, range: range).legend)
-    for (number, grid) in grids.enumerated() {
-      page.element("h3", text: grid.title)
-      page.raw(HeatMap(grid: grid, number: number, range: range).markup)
+      "p",
+      text: maps.isEmpty
+        ? "No weight of a layer has changed, so there is nothing to draw."
+        : "Colours are the root of the squared error over the squared source, on a logarithmic scale of each drawing's own."
+    )
+    for map in maps {
+      page.element("h3", text: map.grid.title)
+      page.raw(map.legend)
+      page.raw(map.markup)
     }
     others(in: &page)
   }
@@ -155,7 +167,7 @@ struct ErrorsSection {
 
   private func findings(_ findings: [TensorReport.Finding], in page: inout Markup) {
     guard !findings.isEmpty else { return }
-    let most = 100
+    let most = 20
     Table(
       ["weight", "part", "what is wrong"],
       findings.prefix(most).map { [$0.tensor, $0.part ?? "", $0.message] }, names: [0, 2]
@@ -211,20 +223,27 @@ struct LogitsSection {
     ]
     if let reference = logits.referencePerplexity, let candidate = logits.candidatePerplexity {
       figures.append(
-        ("perplexity, reference and candidate", "\(NumberText.significant(reference)), \(NumberText.significant(candidate))"))
+        (
+          "perplexity, reference and candidate",
+          "\(NumberText.significant(reference)), \(NumberText.significant(candidate))"
+        ))
     }
     Table(["measure", "value"], figures.map { [$0.0, $0.1] }, numbers: [1]).write(to: &page)
     if !logits.divergences.isEmpty {
       page.element("h3", text: "KL divergence of each token")
       page.raw(
-        Chart(kind: .points, title: "KL divergence of each token", axis: "tokens in the order of the text", values: logits.divergences)
-          .markup)
+        Chart(
+          kind: .points, title: "KL divergence of each token", axis: "tokens in the order of the text",
+          values: logits.divergences
+        )
+        .markup)
     }
     if !logits.layers.isEmpty {
       page.element("h3", text: "Error that each layer adds, with its limit")
       page.raw(
         Chart(
-          kind: .bars, title: "Relative error of each layer", axis: "layers", values: logits.layers.map(\.error),
+          kind: .bars, title: "Relative error of each layer", axis: "", values: logits.layers.map(\.error),
+          labels: logits.layers.map { "\($0.layer)" },
           limits: logits.layers.map(\.limit),
           faults: Set(logits.layers.indices.filter { !logits.layers[$0].ok })
         ).markup)
@@ -233,8 +252,8 @@ struct LogitsSection {
     page.element("h3", text: "Choices of experts that differ, by layer")
     page.raw(
       Chart(
-        kind: .bars, title: "Share of choices of experts that differ", axis: "layers with experts",
-        values: logits.experts.map { 1 - $0.agreement }
+        kind: .bars, title: "Share of choices of experts that differ", axis: "",
+        values: logits.experts.map { 1 - $0.agreement }, labels: logits.experts.map { "\($0.layer)" }
       ).markup)
   }
 }
@@ -276,8 +295,11 @@ struct TensorsSection {
 
   /// The script's number of each column.
   private var columns: [(Int, String, Bool)] {
-    let always = [(0, "tensor", false), (1, "type", false), (2, "shape", false), (3, "size", true), (4, "role", false)]
-    return always + (contents.hasValues ? [(9, "smallest", true), (10, "largest", true), (11, "RMS", true)] : [])
+    let always = [
+      (0, "tensor", false), (1, "type", false), (2, "shape", false), (3, "size", true), (4, "role", false),
+    ]
+    return always
+      + (contents.hasValues ? [(9, "smallest", true), (10, "largest", true), (11, "RMS", true)] : [])
   }
 }
 
@@ -304,9 +326,11 @@ private struct Table {
     }
     page.element("div", "class=\"scroll\"") { scroll in
       scroll.element("table") { table in
-        table.element("thead") { $0.element("tr") { row in
-          for (column, name) in head.enumerated() { row.element("th", attributes(column), text: name) }
-        } }
+        table.element("thead") {
+          $0.element("tr") { row in
+            for (column, name) in head.enumerated() { row.element("th", attributes(column), text: name) }
+          }
+        }
         table.element("tbody") { body in
           for cells in rows {
             body.element("tr") { row in
