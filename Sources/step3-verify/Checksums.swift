@@ -59,7 +59,7 @@ struct Checksums: CheckCommand {
     }
     progress.finish()
     return CheckOutcome(
-      document: report, text: text(report),
+      kind: .checksums, document: report, text: text(report),
       status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)
   }
 
