@@ -24,8 +24,8 @@ public enum DocumentKind: String, Sendable, CaseIterable {
   case all
   case error
 
-  /// The version of its form.
-  public var version: Int { 1 }
+  /// The version of its form; of a plan that of plans.
+  public var version: Int { self == .plan ? 4 : 1 }
 
   /// The `$id` of its schema: `urn:step3-toolkit:list:1`.
   public var identifier: String { "urn:step3-toolkit:\(rawValue):\(version)" }
