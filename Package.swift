@@ -466,7 +466,8 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "PlanTesting", "CommandSupport", "Checkpoint", "TensorFormats", "ByteStreams", "GGUF", "Conversion",
+        "PlanTesting", "CommandSupport", "Checkpoint", "JSON", "TensorFormats", "ByteStreams", "GGUF",
+        "Conversion",
         "ShardPlanning", "QuantizationRecipes", "Step3Model", "CheckpointTesting", "step3-inspect",
         "step3-convert", "step3-verify", "checkpoint-generator",
       ],

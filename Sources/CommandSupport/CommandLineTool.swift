@@ -168,7 +168,9 @@ package struct ToolFailure {
   }
 
   /// One line of JSON.
-  package var jsonLine: String { JSONText.compact(Report(error: .init(error, status))) + "\n" }
+  package var jsonLine: String {
+    JSONText.compact(Report(error: .init(error, status)), schema: DocumentKind.error.identifier) + "\n"
+  }
 
   private struct Report: Encodable {
     let error: Body

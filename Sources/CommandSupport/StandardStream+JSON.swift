@@ -2,11 +2,11 @@ internal import JSON
 public import TensorFormats
 
 extension StandardStream {
-  /// Writes a value as one JSON document.
+  /// Writes a value as one JSON document, which says of what kind it is.
   ///
   /// - Throws: `.inputOutput`.
-  public func write(json value: some Encodable) throws(CheckpointError) {
-    let document = JSONText.document(value)
+  public func write(json value: some Encodable, as kind: DocumentKind) throws(CheckpointError) {
+    let document = JSONText.document(value, schema: kind.identifier)
     try unsafe write(document.span.bytes)
   }
 }

@@ -45,7 +45,7 @@ struct Archive: ToolCommand {
       wasComplete: outcome.wasComplete,
       methods: ArchiveSummary.methods(outcome.manifest), seconds: (ContinuousClock.now - start) / .seconds(1),
       peakMemoryBytes: ProcessUsage.peakMemoryBytes)
-    if common.json { return try StandardStream.output.write(json: summary) }
+    if common.json { return try StandardStream.output.write(json: summary, as: .archive) }
     try common.write(report: summary.text)
   }
 }
@@ -101,7 +101,7 @@ struct Restore: ToolCommand {
       ok: findings.isEmpty, findings: findings.map { .init(path: $0.path, error: "\($0.error)") },
       seconds: (ContinuousClock.now - start) / .seconds(1), peakMemoryBytes: ProcessUsage.peakMemoryBytes)
     if common.json {
-      try StandardStream.output.write(json: summary)
+      try StandardStream.output.write(json: summary, as: .restore)
     } else {
       try common.write(report: summary.text)
     }

@@ -98,7 +98,7 @@ struct ConversionSummary: Encodable {
 
   func print(json: Bool) throws(CheckpointError) {
     if json {
-      return try StandardStream.output.write(json: self)
+      return try StandardStream.output.write(json: self, as: .conversion)
     }
     try StandardStream.output.write(text)
   }

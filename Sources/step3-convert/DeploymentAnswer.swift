@@ -27,7 +27,7 @@ struct DeploymentAnswer: Encodable {
 
   func print(json: Bool) throws {
     if json {
-      try StandardStream.output.write(json: self)
+      try StandardStream.output.write(json: self, as: .deploymentPlan)
     } else {
       try StandardStream.output.write(text(width: StandardStream.output.columns))
     }

@@ -42,7 +42,7 @@ struct MemoryAnswer {
 
   func print(json: Bool) throws {
     if json {
-      try StandardStream.output.write(json: memory)
+      try StandardStream.output.write(json: memory, as: .memoryPlan)
     } else {
       try StandardStream.output.write(text)
     }

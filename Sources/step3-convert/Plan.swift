@@ -80,7 +80,7 @@ struct Plan: ToolCommand {
       try answer.print(json: common.json)
       guard answer.memory.fits else { throw CommandLineTool.end(.checkFailed) }
     } else if common.json {
-      try StandardStream.output.write(json: plan)
+      try StandardStream.output.write(json: plan, as: .plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
       if let engines = PlannedEngines(plan) { try StandardStream.output.write("\n\(engines.text)\n") }

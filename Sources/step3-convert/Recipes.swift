@@ -26,7 +26,7 @@ struct Recipes: ToolCommand {
         bitsPerWeight: $0.bitsPerWeight)
     }
     if common.json {
-      try StandardStream.output.write(json: entries)
+      try StandardStream.output.write(json: entries, as: .recipe)
       return
     }
     var table = TextTable([

@@ -240,7 +240,7 @@ struct PlannedRun {
 
   private func report(_ plan: ShardPlan, _ engines: PlannedEngines?) throws {
     if common.json {
-      try StandardStream.output.write(json: plan)
+      try StandardStream.output.write(json: plan, as: .plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
       if let engines { try StandardStream.output.write("\n\(engines.text)\n") }

@@ -47,7 +47,7 @@ struct ShareSummary: Encodable {
   }
 
   func print(json: Bool) throws(CheckpointError) {
-    guard !json else { return try StandardStream.output.write(json: self) }
+    guard !json else { return try StandardStream.output.write(json: self, as: .share) }
     try StandardStream.output.write(text)
   }
 

@@ -55,7 +55,7 @@ struct DiffCommand: ToolCommand {
     let report = try await common.reporting("comparing", total: preparation.byteCount) {
       try await preparation.report(threads: threads, monitor: $0)
     }
-    try common.printReport(report) { text(report) }
+    try common.printReport(report, as: .diff) { text(report) }
     if !report.equal { throw CommandLineTool.end(.checkFailed) }
   }
 

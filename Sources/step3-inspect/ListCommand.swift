@@ -41,13 +41,13 @@ struct ListCommand: ToolCommand {
   func run() async throws {
     let selection = TensorSelection(matches: try names.matcher(), role: role, order: sort)
     if fold {
-      try await input.report(common, style: style) { checkpoint in
+      try await input.report(as: .list, common, style: style) { checkpoint in
         TensorListing.Folded(try TensorListing(of: checkpoint, selection: selection))
       } words: {
         text($0.listing, foldedTable($0))
       }
     } else {
-      try await input.report(common, style: style) { checkpoint in
+      try await input.report(as: .list, common, style: style) { checkpoint in
         try TensorListing(of: checkpoint, selection: selection)
       } words: {
         text($0, tensorTable($0))

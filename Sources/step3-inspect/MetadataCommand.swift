@@ -15,7 +15,7 @@ struct MetadataCommand: ToolCommand {
 
   func run() async throws {
     let metadata = try CheckpointMetadata(of: try input.open(common, showsConfiguration: true))
-    try common.printReport(metadata) { text(metadata) }
+    try common.printReport(metadata, as: .metadata) { text(metadata) }
   }
 
   private func text(_ metadata: CheckpointMetadata) -> String {

@@ -43,12 +43,13 @@ struct CheckpointArguments: ParsableArguments {
   ///
   /// - Throws: What is wrong with the only one; the code for the first that failed; `CancellationError`.
   func report<Report: Encodable>(
-    _ common: CommonOptions, style: ReportStyle, _ make: (Checkpoint) async throws -> Report,
+    as kind: DocumentKind, _ common: CommonOptions, style: ReportStyle,
+    _ make: (Checkpoint) async throws -> Report,
     words: (Report) -> String
   ) async throws {
     if paths.count == 1, let path = paths.first, try !PathPattern.isPattern(path) {
       let report = try await make(try openCheckpoint(path, common))
-      return try common.printReport(report) { words(report) }
+      return try common.printReport(report, as: kind) { words(report) }
     }
     if let first = paths.first, paths.count > 1,
       CommandLineTool.questionedSubcommand(of: Step3Inspect.self) != nil,
@@ -89,7 +90,7 @@ struct CheckpointArguments: ParsableArguments {
         isFirst = false
       }
     }
-    if common.json { try StandardStream.output.write(json: reports) }
+    if common.json { try StandardStream.output.write(json: reports, as: kind) }
     common.notePeakMemory()
     if let failure { throw CommandLineTool.end(failure) }
   }
@@ -149,9 +150,9 @@ extension CommonOptions {
   }
 
   /// Prints a report: as JSON, or in words.
-  func printReport(_ report: some Encodable, words: () -> String) throws {
+  func printReport(_ report: some Encodable, as kind: DocumentKind, words: () -> String) throws {
     if json {
-      try StandardStream.output.write(json: report)
+      try StandardStream.output.write(json: report, as: kind)
     } else {
       try StandardStream.output.write(words())
     }

@@ -43,7 +43,7 @@ struct StatsCommand: ToolCommand {
     let selection = TensorSelection(matches: try names.matcher(), role: role)
     let threads = common.threadCount
     let bins = percentiles || histogram ? Self.histogramBins : nil
-    try await input.report(common, style: style) { checkpoint in
+    try await input.report(as: .stats, common, style: style) { checkpoint in
       let tensors = try selection.tensors(of: checkpoint)
       let bytes = tensors.reduce(0) { $0 + $1.byteRange.count }
       return try await common.reporting("reading", total: bytes) {

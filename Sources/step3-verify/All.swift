@@ -99,7 +99,7 @@ struct All: ToolCommand {
     }
     let verdict = Verdict(output: output, source: source, results: results)
     if common.json {
-      try StandardStream.output.write(json: verdict)
+      try StandardStream.output.write(json: verdict, as: .all)
     } else {
       try common.write(report: "\n" + verdict.text)
     }

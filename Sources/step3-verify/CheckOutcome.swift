@@ -4,7 +4,8 @@ import TensorFormats
 
 /// What one check came to, for a command that prints it and for one that runs several.
 struct CheckOutcome {
-  /// What `--json` prints.
+  /// What is printed with `--json`.
+  let kind: DocumentKind
   let document: any Encodable
   /// The same for people.
   let text: String
@@ -14,7 +15,7 @@ struct CheckOutcome {
   /// Prints it and ends the command with its exit code.
   func report(_ common: CommonOptions) throws {
     if common.json {
-      try StandardStream.output.write(json: document)
+      try StandardStream.output.write(json: document, as: kind)
     } else {
       try common.write(report: text)
     }

@@ -53,7 +53,7 @@ struct Checksums: CheckCommand {
       try await verification.run(progress: $0)
     }
     return CheckOutcome(
-      document: report, text: text(report),
+      kind: .checksums, document: report, text: text(report),
       status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)
   }
 

@@ -61,7 +61,7 @@ struct EngineCommand: CheckCommand {
       throw checkpoint.locating(error)
     }
     return CheckOutcome(
-      document: EngineReports(path: path, reports: reports),
+      kind: .engine, document: EngineReports(path: path, reports: reports),
       text: reports.map(Self.text).joined(separator: "\n"),
       status: reports.allSatisfy(\.ok) ? .success : .checkFailed)
   }

@@ -123,7 +123,7 @@ struct Logits: CheckCommand {
       ok: outcome.ok, report: outcome.report, failure: outcome.failure, bisection: outcome.bisection,
       bytesRead: outcome.bytesRead, seconds: seconds)
     return CheckOutcome(
-      document: document,
+      kind: .logits, document: document,
       text: LogitsText(document, candidate: candidate, other: other, reference: reference).text(
         width: StandardStream.output.columns), status: outcome.ok ? .success : .checkFailed)
   }

@@ -74,7 +74,7 @@ struct Run: ToolCommand {
     let tokenizer = try? Tokenizer(of: runner.model.weights.checkpoint)
     outcome.name(with: tokenizer)
     if common.json {
-      try StandardStream.output.write(json: outcome)
+      try StandardStream.output.write(json: outcome, as: .run)
     } else {
       try StandardStream.output.write(
         outcome.text(named: tokenizer != nil, width: StandardStream.output.columns))

@@ -60,7 +60,7 @@ struct Tensors: CheckCommand {
       common.usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 }
     common.note(Step3Verify.name, "peak memory: \(ByteSize(bytes: ProcessUsage.peakMemoryBytes).binary)")
     return CheckOutcome(
-      document: report,
+      kind: .tensors, document: report,
       text: TensorReportText(report, all: all).text(width: StandardStream.output.columns, heading: bold),
       status: report.ok ? .success : .checkFailed)
   }

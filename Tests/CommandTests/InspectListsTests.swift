@@ -56,7 +56,7 @@ import Testing
     #expect(
       errors.count == 2 && errors[0].contains("broken.safetensors")
         && errors[1].contains("missing.safetensors"))
-    #expect(errors.allSatisfy { $0.hasPrefix("{ \"error\": ") })
+    #expect(errors.allSatisfy { $0.contains(", \"error\": { ") })
     #expect(try runTool("step3-inspect", ["list", paths[2], paths[0], paths[1]]).status == 66)
   }
 

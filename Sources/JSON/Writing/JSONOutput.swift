@@ -24,7 +24,13 @@ final class JSONOutput {
   /// Whether there was a number that JSON has no spelling for.
   private(set) var hasUnwritableNumber = false
 
-  init(_ layout: Layout) { self.layout = layout }
+  /// What the first member of the document, or of each element of an array, says; see ``JSONText/document(_:schema:)``.
+  private let schema: String?
+
+  init(_ layout: Layout, schema: String? = nil) {
+    self.layout = layout
+    self.schema = schema
+  }
 
   /// How many containers are open.
   var depth: Int { containers.count }
@@ -61,6 +67,9 @@ final class JSONOutput {
       }
     containers.append(Container(isObject: object, inline: inline))
     bytes.append(UInt8(ascii: object ? "{" : "["))
+    guard let schema, object, depth == 1 || depth == 2 && !containers[0].isObject else { return }
+    key("schema", at: depth)
+    string(schema)
   }
 
   /// Closes every container beyond the first `depth`.

@@ -77,17 +77,18 @@ extension JSONText {
   /// ``JSONValue`` is a string, so that it is not lost. The elements of an array that are objects stand on a line of
   /// their own each, so that `grep` is of use.
   ///
+  /// - Parameter schema: What the document's first member `schema` says; of an array, that of each element. `nil` for none.
   /// - Complexity: O(n) in the text.
-  public static func document(_ value: some Encodable) -> [UInt8] {
-    let output = JSONOutput(.report)
+  public static func document(_ value: some Encodable, schema: String? = nil) -> [UInt8] {
+    let output = JSONOutput(.report, schema: schema)
     output.append(value)
     output.append(raw: "\n")
     return output.bytes
   }
 
   /// The same on a single line, without a newline.
-  public static func compact(_ value: some Encodable) -> String {
-    let output = JSONOutput(.compact)
+  public static func compact(_ value: some Encodable, schema: String? = nil) -> String {
+    let output = JSONOutput(.compact, schema: schema)
     output.append(value)
     return String(decoding: output.bytes, as: UTF8.self)
   }

@@ -1,0 +1,32 @@
+/// The kinds of JSON documents that the tools print, each described by a schema in `Manuals/schema`.
+///
+/// A document says which it is in its first member, `schema`, whose value is the `$id` of that schema; where a document is an
+/// array, each of its elements does. What is added to a kind, changed or left out raises its version.
+public enum DocumentKind: String, Sendable, CaseIterable {
+  case list
+  case stats
+  case diff
+  case metadata
+  case plan
+  case memoryPlan = "memory-plan"
+  case deploymentPlan = "deployment-plan"
+  case conversion
+  case share
+  case calibration
+  case recipe
+  case archive
+  case restore
+  case checksums
+  case tensors
+  case logits
+  case run
+  case engine
+  case all
+  case error
+
+  /// The version of its form; of a plan that of plans.
+  public var version: Int { self == .plan ? 4 : 1 }
+
+  /// The `$id` of its schema: `urn:step3-toolkit:list:1`.
+  public var identifier: String { "urn:step3-toolkit:\(rawValue):\(version)" }
+}
