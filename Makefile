@@ -6,6 +6,7 @@
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make install PREFIX=/usr/local    the tools, their man pages and completions
 # make dist    a tarball for Linux machines without Swift, with its SHA-256
+# make examples build Tests/Examples as a user's package would be: all libraries a second time
 # make manual  write the man pages anew from the tools' own help
 # make format  settle the layout of the code
 # make lint    what .ci/run checks about it
@@ -24,7 +25,7 @@ HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
 PREFIX ?= /usr/local
 
-.PHONY: all setup build install dist demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
+.PHONY: all setup build install dist examples demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
 
 all: build
 
@@ -39,6 +40,10 @@ install: setup
 
 dist: setup
 	Packaging/dist.sh
+
+# The tests run the same examples, which the toolkit's own package builds.
+examples: setup
+	swift build --package-path Tests/Examples $(SWIFT_FLAGS)
 
 demo: build hub-server $(VENV)/ready
 	Tests/Demo/run.sh
@@ -101,4 +106,4 @@ lint:
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift
 
 clean:
-	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build Tests/HubServer/.build
+	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build Tests/HubServer/.build Tests/Examples/.build

@@ -477,6 +477,22 @@ let package = Package(
   cLanguageStandard: .c17
 )
 
+// MARK: Examples
+
+// Tests/Examples is a package of its own, as a user would have one. Built by itself it would build all of this a second time;
+// here its sources are built beside the tests, and see what is public and nothing else just the same.
+func example(_ name: String, _ libraries: Target.Dependency...) -> Target {
+  .executableTarget(
+    name: name, dependencies: libraries, path: "Tests/Examples/Sources/\(name)", packageAccess: false)
+}
+package.targets += [
+  example("read-checkpoint", "Checkpoint", "StoredWeights"),
+  example("encode-tensor", "Quantization", "TensorFormats"),
+  example("write-gguf", "GGUF", "Quantization", "TensorFormats"),
+  example("convert-checkpoint", "Checkpoint", "Conversion", "QuantizationRecipes", "ShardPlanning"),
+  example("run-logits", "Checkpoint", "Step3Runtime", "StoredWeights", "Tokenization"),
+]
+
 // MARK: Fuzzers
 
 // Only for Tests/Fuzz/run.sh: they link libFuzzer, which brings its own main loop, by flags that would keep others from

@@ -162,6 +162,13 @@ extension Checkpoint {
     try files[tensor.file].source.read(into: &buffer, at: tensor.byteRange.lowerBound + range.lowerBound)
   }
 
+  /// All bytes of a tensor, as they are stored.
+  ///
+  /// - Throws: `.truncated`, `.inputOutput`.
+  public func bytes(of tensor: Tensor) throws(CheckpointError) -> [UInt8] {
+    try files[tensor.file].source.readBytes(tensor.byteRange)
+  }
+
   /// `general.architecture` of a GGUF file, or `model_type` of `config.json`.
   public var architecture: String? {
     if case .string(let name)? = ggufMetadata?["general.architecture"] { return name }

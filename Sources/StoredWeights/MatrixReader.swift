@@ -230,6 +230,18 @@ public struct MatrixReader: Sendable {
 }
 
 extension ModelWeights {
+  /// All elements of the weight of that published name, row-major.
+  ///
+  /// - Throws: `.notFound` if there is none, and as ``values(of:)-(Weight)``.
+  public func values(of name: String) throws(CheckpointError) -> [Float] {
+    guard let weight = self[name] else {
+      throw CheckpointError(
+        .notFound, "the checkpoint has no such weight", path: checkpoint.path, tensor: name,
+        remedy: "names are the published ones, whatever the format")
+    }
+    return try values(of: weight)
+  }
+
   /// All elements of a weight, row-major.
   ///
   /// - Throws: As ``MatrixReader``.

@@ -15,10 +15,12 @@ import Testing
     let result = try runTool("step3-inspect", ["stats", "/nowhere/at/all", "--json"])
     #expect(result.status == 66)
     #expect(result.output.isEmpty)
-    let json = try JSONSerialization.jsonObject(with: Data(result.error.utf8)) as? [String: [String: Any]]
-    #expect(json?["error"]?["code"] as? String == "notFound")
-    #expect(json?["error"]?["path"] as? String == "/nowhere/at/all")
-    #expect(json?["error"]?["exitCode"] as? Int == 66)
+    let json = try JSONSerialization.jsonObject(with: Data(result.error.utf8)) as? [String: Any]
+    #expect(json?["schema"] as? String == "urn:step3-toolkit:error:1")
+    let error = try #require(json?["error"] as? [String: Any])
+    #expect(error["code"] as? String == "notFound")
+    #expect(error["path"] as? String == "/nowhere/at/all")
+    #expect(error["exitCode"] as? Int == 66)
   }
 
   @Test(

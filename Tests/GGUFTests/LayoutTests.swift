@@ -122,7 +122,8 @@ import Testing
     for index in [2, 1, 0] {
       let data = [UInt8](repeating: 0xAB, count: layout.header.tensors[index].byteRange.count)
       try writer.append(Array(data[..<5]).span.bytes, toTensor: index)
-      try writer.append(Array(data[5...]).span.bytes, toTensor: index)
+      // The form on arrays.
+      try writer.append(Array(data[5...]), toTensor: index)
     }
     try writer.finish()
     let file = try InputFile(path)

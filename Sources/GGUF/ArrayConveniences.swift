@@ -1,0 +1,12 @@
+public import TensorFormats
+
+// The same for bytes in an array, which is what small things are kept in.
+
+extension GGUFWriter {
+  /// Writes the next bytes of a tensor; see ``append(_:toTensor:)-(RawSpan,_)``.
+  ///
+  /// - Throws: As there.
+  public mutating func append(_ bytes: [UInt8], toTensor index: Int) throws(CheckpointError) {
+    try unsafe append(bytes.span.bytes, toTensor: index)
+  }
+}
