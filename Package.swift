@@ -202,7 +202,8 @@ let package = Package(
     .target(
       name: "Calibration",
       dependencies: [
-        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization", "Step3Model",
+        "TensorFormats", "ByteStreams", "Safetensors", "GGUF", "Checkpoint", "Quantization",
+        "QuantizationRecipes", "Step3Model",
         "StoredWeights", "Step3Runtime", "ShardPlanning", "Conversion", "ParallelWork",
       ],
       swiftSettings: strict),
@@ -402,7 +403,8 @@ let package = Package(
     .testTarget(
       name: "ConversionTests",
       dependencies: [
-        "PlanTesting", "Conversion", "ShardPlanning", "Verification", "Archives", "Archiving", "Locations",
+        "BitAllocation", "ParallelWork", "PlanTesting", "Conversion", "ShardPlanning", "Verification",
+        "Archives", "Archiving", "Locations",
         "Checkpoint", "Step3Model", "Quantization",
         "QuantizationRecipes", "Safetensors", "GGUF", "TensorFormats", "ByteStreams", "Tokenization",
         "CheckpointTesting", "step3-convert",
@@ -424,7 +426,10 @@ let package = Package(
       swiftSettings: testing),
     .testTarget(
       name: "CalibrationTests",
-      dependencies: ["Calibration", "Quantization", "Step3Runtime", "TensorFormats", "CheckpointTesting"],
+      dependencies: [
+        "Calibration", "Quantization", "QuantizationRecipes", "Step3Runtime", "TensorFormats",
+        "CheckpointTesting",
+      ],
       swiftSettings: testing),
     .testTarget(
       name: "ArchivingTests",

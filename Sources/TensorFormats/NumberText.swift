@@ -21,16 +21,26 @@ public enum NumberText {
     return text.hasSuffix(".") ? String(text.dropLast()) : text
   }
 
-  /// A number with three digits that count: `0.00213`, `1.5e-07`.
+  /// A number with three digits that count, or all before the point: `0.00213`, `1.5e-7`.
   public static func significant(_ value: Double) -> String {
     guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
-    var (places, scaled) = (2, value.magnitude)
-    while scaled < 1, places < 18 {
+    var (exponent, scaled) = (0, value.magnitude)
+    while scaled < 1 {
       scaled *= 10
-      places += 1
+      exponent -= 1
     }
-    guard places > 8 else { return trimmed(value, places) }
-    return "\(trimmed(scaled * (value < 0 ? -1 : 1), 2))e-\(places - 2)"
+    // What rounds up to ten has one digit more before it.
+    if exponent < 0, (scaled * 100).rounded() >= 1000 {
+      scaled /= 10
+      exponent += 1
+    }
+    guard exponent >= -6 else { return "\(trimmed(value < 0 ? -scaled : scaled, 2))e\(exponent)" }
+    var places = 2 - exponent
+    while scaled >= 10, places > 0 {
+      scaled /= 10
+      places -= 1
+    }
+    return trimmed(value, places)
   }
 
   /// A share as a percentage, with up to three digits that count: `14.2 %`.

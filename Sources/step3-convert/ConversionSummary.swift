@@ -36,8 +36,10 @@ struct ConversionSummary: Encodable {
   let notes: PlanNotes
   /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
   let engines: PlannedEngines?
-  /// The matrices that were rounded to nearest though a calibration was asked for; `nil` where none was made.
+  /// What was rounded to nearest though a calibration was asked for; `nil` where none was made.
   let roundedToNearest: [CalibrationFallback]?
+  /// What making the codes took, in seconds; `nil` where none were made.
+  let calibrationSeconds: GPTQTimes?
   /// What to run next; `nil` if the output was thrown away.
   let next: NextSteps?
   /// The size budget that the formats were chosen for; `nil` where they were given.
@@ -61,13 +63,14 @@ struct ConversionSummary: Encodable {
   init(
     _ outcome: ConversionOutcome, output: String?, source: String, rounded: [(tensor: String, elements: Int)],
     format: Checkpoint.Format, engines: PlannedEngines?, seconds: Double,
-    roundedToNearest: [CalibrationFallback]? = nil
+    calibrationSeconds: GPTQTimes? = nil
   ) {
     self.engines = engines
     self.rounded = rounded.map {
       Rounded(tensor: $0.tensor, elements: $0.elements, isCertain: format == .gguf)
     }
-    self.roundedToNearest = roundedToNearest
+    self.calibrationSeconds = calibrationSeconds
+    roundedToNearest = outcome.manifest.roundedToNearest
     calibration = outcome.manifest.plan.request.calibration
     budget = outcome.manifest.plan.request.budget.map {
       Budget(recipe: outcome.manifest.plan.request.recipe, estimatedKL: $0.estimatedKL, bytes: $0.bytes)
@@ -126,7 +129,11 @@ struct ConversionSummary: Encodable {
     }
     if let calibration {
       text += "  codes by \(calibration.method.rawValue), \(calibration.tokens) tokens"
-      if let roundedToNearest { text += "; \(roundedToNearest.count) matrices rounded to nearest" }
+      if let roundedToNearest {
+        let others = roundedToNearest.count { $0.reason == .format }
+        text += "; \(roundedToNearest.count - others) matrices rounded to nearest"
+        if others > 0 { text += ", \(others) tensors encoded as without" }
+      }
       text += "\n"
     }
     if !worst.isEmpty {

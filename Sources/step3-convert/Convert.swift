@@ -40,12 +40,9 @@ struct Convert: ToolCommand {
     try planning.requireFormat()
     try running.validate(archiving: planning.to == .archive)
     guard method.method != nil else { return }
-    if planning.imatrix != nil {
+    // GGML has formats whose codes no method chooses, and which need a matrix.
+    if planning.imatrix != nil, planning.to != .gguf {
       throw ValidationError("--method measures what --imatrix would say; give one of them.")
-    }
-    if planning.budget.target != nil {
-      throw ValidationError(
-        "--method makes a scheme's codes, and a size budget chooses among GGML's formats.")
     }
     if running.discardOutput { throw ValidationError("--method does not go with --discard-output.") }
   }

@@ -14,7 +14,7 @@ extension ShardPlan.Calibration.Method: ExpressibleByArgument {}
 struct MethodOptions: ParsableArguments {
   @Option(
     name: .long,
-    help: "Choose a scheme's codes by what enters each layer when a text goes through the model.")
+    help: "Choose codes by what enters each layer when a text goes through the model.")
   var method: ShardPlan.Calibration.Method?
 
   @Option(
@@ -94,16 +94,19 @@ struct CalibratedRun {
     }
     for fallback in outcome.fallbacks {
       let which = fallback.expert.map { ", expert \($0)" } ?? ""
-      let why =
+      let what =
         switch fallback.reason {
-        case .fewTokens: "only \(fallback.tokens) tokens chose it"
-        case .notPositiveDefinite: "its second moments are not positive definite"
+        case .fewTokens: "rounded to nearest, because only \(fallback.tokens ?? 0) tokens chose it"
+        case .notPositiveDefinite: "rounded to nearest, because its second moments are not positive definite"
+        case .format: "encoded as without a method, because GPTQ does not choose the codes of its format"
         }
-      CommonOptions.warn("step3-convert", ["\(fallback.tensor)\(which): rounded to nearest, because \(why)"])
+      CommonOptions.warn("step3-convert", ["\(fallback.tensor)\(which): \(what)"])
     }
     common.note(
       "step3-convert",
-      "\(outcome.matrices) matrices by GPTQ, \(outcome.layersResumed) layers were done before")
+      "\(outcome.matrices) matrices by GPTQ, \(outcome.layersResumed) layers were done before; forward pass "
+        + "\(NumberText.decimals(outcome.times.forwardPass, 1)) s, GPTQ "
+        + "\(NumberText.decimals(outcome.times.total - outcome.times.forwardPass, 1)) s")
     return outcome
   }
 }

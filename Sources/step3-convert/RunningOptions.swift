@@ -85,8 +85,8 @@ struct PlannedRun {
   let common: CommonOptions
   /// Codes that were made before.
   private var prepared: (any PreparedCodes)?
-  /// The matrices that a calibration could not do as asked.
-  private var fallbacks: [CalibrationFallback]?
+  /// What making them took.
+  private var calibrationTimes: GPTQTimes?
 
   init(
     planned: PlannedConversion, checkpoint: Checkpoint, output: String, running: RunningOptions,
@@ -112,7 +112,7 @@ struct PlannedRun {
         calibration: calibration, output: output, running: running, common: common
       ).run()
       prepared = outcome.codes
-      fallbacks = outcome.fallbacks
+      calibrationTimes = outcome.times
       try await run()
       try outcome.remove()
     } catch let error as CheckpointError {
@@ -234,7 +234,7 @@ struct PlannedRun {
     try ConversionSummary(
       outcome, output: running.discardOutput ? nil : output, source: checkpoint.path, rounded: rounded,
       format: request.format,
-      engines: engines, seconds: seconds, roundedToNearest: fallbacks
+      engines: engines, seconds: seconds, calibrationSeconds: calibrationTimes
     ).print(json: common.json)
   }
 

@@ -1,7 +1,9 @@
 import Calibration
 import CheckpointTesting
 import Quantization
+import QuantizationRecipes
 import Step3Runtime
+import TensorFormats
 import Testing
 
 @Suite("GPTQ")
@@ -33,10 +35,10 @@ struct GPTQEncoderTests {
   static func restored(
     _ values: [Float], columns: Int, _ order: ColumnOrder?
   ) throws -> (values: [Float], codes: [UInt8], scales: [UInt8]) {
-    let encoder = try GPTQEncoder(scheme, columns: columns, search: .mse, importance: nil)
+    let encoder = try GPTQEncoder(.scheme(scheme), columns: columns, search: .mse, importance: nil)
     let rows = values.count / columns
-    var codes = [UInt8](repeating: 0, count: rows * (try encoder.codeBytes))
-    var scales = [UInt8](repeating: 0, count: rows * (try encoder.scaleBytes))
+    var codes = [UInt8](repeating: 0, count: rows * encoder.codeBytes)
+    var scales = [UInt8](repeating: 0, count: rows * encoder.scaleBytes)
     try encoder.encode(values, order, codes: &codes, scales: &scales)
     var result = [Float](repeating: 0, count: values.count)
     var span = result.mutableSpan
@@ -123,5 +125,107 @@ struct GPTQEncoderTests {
     row[3] = .infinity
     try moments.add(Activations(rows: 1, columns: 32, row), threads: 1)
     #expect(try ColumnOrder(moments, damping: 0.01, threads: 1) == nil)
+  }
+
+  // MARK: - Every format
+
+  static let formats: [StorageFormat] =
+    [.q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .q2K, .q3K, .q4K, .q5K, .q6K, .iq4NL, .iq4XS, .mxfp4, .nvfp4].map(
+      StorageFormat.element)
+    + [
+      .blockFP8, .scheme(StoredScheme(.nvfp4, .compressedTensors)), .scheme(StoredScheme(.nvfp4, .modelOpt)),
+      .scheme(StoredScheme(.mxfp4, .compressedTensors)),
+      .scheme(StoredScheme(.fp8Channel, .compressedTensors)),
+    ]
+
+  /// What a band of rows comes to.
+  static func restored(
+    _ format: StorageFormat, _ values: [Float], columns: Int, _ order: ColumnOrder?,
+    importance: [Float]? = nil
+  ) throws -> [Float] {
+    var matrixScale: Float = 1
+    if case .scheme(let stored) = format, stored.scheme == .nvfp4 {
+      matrixScale = try RowScheme(stored).matrixScale(amax: values.reduce(0) { max($0, abs($1)) })
+    }
+    let encoder = try GPTQEncoder(
+      format, columns: columns, search: .mse, importance: importance, matrixScale: matrixScale)
+    let rows = values.count / columns
+    #expect(rows <= encoder.band)
+    var codes = [UInt8](repeating: 0, count: rows * encoder.codeBytes)
+    var scales = [UInt8](repeating: 0, count: (format == .blockFP8 ? 1 : rows) * encoder.scaleBytes)
+    try encoder.encode(values, order, codes: &codes, scales: &scales)
+    var result = [Float](repeating: 0, count: values.count)
+    var span = result.mutableSpan
+    switch format {
+    case .element(let type): try #require(BlockCodec.codec(for: type)).decode(codes.span.bytes, into: &span)
+    case .blockFP8:
+      let multipliers = (0..<scales.count / 4).map { index in
+        Float(bitPattern: (0..<4).reduce(UInt32(0)) { $0 | UInt32(scales[4 * index + $1]) << UInt32(8 * $1) })
+      }
+      try BlockFP8(rows: rows, columns: columns).decode(
+        codes.span.bytes, scales: multipliers.span, into: &span)
+    case .scheme(let stored):
+      try RowScheme(stored).decode(
+        codes: codes.span.bytes, scales: scales.span.bytes, columns: columns, matrixScale: matrixScale,
+        into: &span)
+    case .keep: break
+    }
+    return result
+  }
+
+  @Test("every format's error of the output is far less", arguments: formats)
+  func gains(_ format: StorageFormat) throws {
+    let (columns, rows) = (512, 8)
+    let x = Self.activations(600, columns, seed: 11)
+    let moments = SecondMoments(columns: columns)
+    try moments.add(x, threads: 2)
+    let importance = (0..<columns).map { column in
+      (0..<x.rows).reduce(Float(0)) { $0 + x[$1][column] * x[$1][column] } / Float(x.rows)
+    }
+    let order = try #require(try ColumnOrder(moments, damping: 0.01, threads: 2))
+    let values = Self.weights(rows * columns, seed: 12)
+    let nearest = try Self.restored(format, values, columns: columns, nil, importance: importance)
+    let spread = try Self.restored(format, values, columns: columns, order, importance: importance)
+    let (before, after) = (Self.outputError(values, nearest, x), Self.outputError(values, spread, x))
+    #expect(before > 0 && after < 0.4 * before, "\(format.spelling): \(after) of \(before)")
+  }
+
+  @Test("blocks lose no weight because nothing has entered their columns", arguments: formats)
+  func unseen(_ format: StorageFormat) throws {
+    let columns = 512
+    let values = Self.weights(4 * columns, seed: 13)
+    // The second half has never been seen.
+    let importance = (0..<columns).map { Float($0 < columns / 2 ? 1 : 0) }
+    let plain = try Self.restored(format, values, columns: columns, nil)
+    let weighted = try Self.restored(format, values, columns: columns, nil, importance: importance)
+    func error(_ result: [Float]) -> Float {
+      values.indices.filter { $0 % columns >= columns / 2 }.reduce(0) {
+        $0 + (values[$1] - result[$1]) * (values[$1] - result[$1])
+      }
+    }
+    #expect(error(weighted) < 2 * error(plain) + 1e-6)
+  }
+
+  @Test("tiles at the edge are encoded like the others")
+  func edges() throws {
+    let (columns, rows) = (320, 72)
+    let x = Self.activations(500, columns, seed: 14)
+    let moments = SecondMoments(columns: columns)
+    try moments.add(x, threads: 2)
+    let order = try #require(try ColumnOrder(moments, damping: 0.01, threads: 1))
+    let values = Self.weights(rows * columns, seed: 15)
+    let nearest = try Self.restored(.blockFP8, values, columns: columns, nil)
+    let spread = try Self.restored(.blockFP8, values, columns: columns, order)
+    #expect(Self.outputError(values, spread, x) < 0.4 * Self.outputError(values, nearest, x))
+    #expect(zip(values, spread).allSatisfy { abs($0 - $1) < 0.3 })
+  }
+
+  @Test("formats without a code for each element are refused")
+  func lattices() {
+    for format: StorageFormat in [.element(.iq3S), .element(.iq2XXS), .element(.tq2_0), .keep] {
+      #expect(throws: CheckpointError.self) {
+        try GPTQEncoder(format, columns: 256, search: .mse, importance: nil)
+      }
+    }
   }
 }

@@ -1,9 +1,11 @@
+import BitAllocation
 import PlanTesting
 import ByteStreams
 import Checkpoint
 import CheckpointTesting
 import Conversion
 import Foundation
+import ParallelWork
 import Quantization
 import QuantizationRecipes
 import ShardPlanning
@@ -358,20 +360,133 @@ import Testing
     #expect(old?.code == .unsupported && old?.message.contains("version 3") == true)
   }
 
-  @Test("whatever is changed at random: a refusal, or an output that is sound", arguments: 0..<6)
+  // MARK: - Budgets and calibrations
+
+  /// A stored plan whose formats were chosen for a budget.
+  private func budgeted(_ target: ShardPlan.Budget.Target) throws -> String {
+    let source = path("source")
+    try? FileManager.default.removeItem(atPath: source)
+    try FileManager.default.copyItem(atPath: tiny, toPath: source)
+    for old in [path("plan.json"), path("plan.json.headers")] {
+      try? FileManager.default.removeItem(atPath: old)
+    }
+    let planned = try BudgetPlanner(
+      Checkpoint.open(source), request: ShardPlan.Request(format: .gguf, recipe: "budget"),
+      base: Recipe.named("Q4_K", for: .gguf), pins: 0, importance: nil, target: target, candidates: nil
+    ).plan(threads: 2) { _ in WorkMonitor() }
+    try StoredPlan.write(planned, to: path("plan.json"), source: source)
+    #expect(throws: Never.self) {
+      try StoredPlan(reading: path("plan.json")).conversion(of: Checkpoint.open(source))
+    }
+    return source
+  }
+
+  /// Changes the request.
+  private static func request(
+    _ change: @escaping (inout [String: Any]) -> Void
+  ) -> (inout [String: Any]) -> Void {
+    { root in
+      var plan = root["plan"] as? [String: Any] ?? [:]
+      var request = plan["request"] as? [String: Any] ?? [:]
+      change(&request)
+      plan["request"] = request
+      root["plan"] = plan
+    }
+  }
+
+  @Test("what a plan says of its budget is what it is") func budgets() throws {
+    let source = try budgeted(.bytes(3_200_000))
+    func refused(_ what: String, _ change: @escaping (inout [String: Any]) -> Void) throws {
+      let file = try changed(
+        Self.request { request in
+          var budget = request["budget"] as? [String: Any] ?? [:]
+          change(&budget)
+          request["budget"] = budget
+        })
+      let error = outcome(file, source)
+      #expect([.malformed, .unsupported].contains(error?.code), "\(what): \(error as Any)")
+    }
+    func number(_ key: String, _ change: @escaping (Double) -> Double) -> (inout [String: Any]) -> Void {
+      { $0[key] = change(($0[key] as? NSNumber)?.doubleValue ?? 0) }
+    }
+    try refused("less than its size", { $0["target"] = ["bytes": ["_0": 1000]] })
+    try refused("another kind", { $0["target"] = ["bitsPerWeight": ["_0": 0.5]] })
+    try refused("an estimate of nothing", { $0["target"] = ["klDivergence": ["_0": 1e-12]] })
+    try refused("no target", { $0["target"] = nil })
+    try refused("another size", number("bytes") { $0 + 32 })
+    try refused("another estimate", number("estimatedKL") { $0 * 0.9 })
+    try refused("a negative multiplier", number("multiplier") { _ in -1 })
+    try refused("negative rows", number("sampledRows") { _ in -1 })
+    try refused("negative bytes", number("sampledBytes") { _ in -5 })
+    try refused("no digest", { $0["basis"] = "0123" })
+    try refused("another recipe", { $0["recipe"] = "name: other\nrules: [{select: all, format: Q4_K}]\n" })
+    try refused("no recipe", { $0["recipe"] = "budget" })
+    for change: (inout [String: Any]) -> Void in [
+      { $0["format"] = "F32" }, { $0["tensor"] = "blk.0.none.weight" }, { $0["estimatedKL"] = 1 },
+      { $0["relativeError"] = -1 },
+    ] {
+      try refused("a choice") { budget in
+        var choices = budget["choices"] as? [[String: Any]] ?? []
+        change(&choices[0])
+        budget["choices"] = choices
+      }
+    }
+    try refused("a choice left out") { $0["choices"] = ($0["choices"] as? [Any] ?? []).dropLast() as [Any] }
+    try refused("a choice twice") {
+      let choices = $0["choices"] as? [Any] ?? []
+      $0["choices"] = choices + [choices[0]]
+    }
+    let renamed = try outcome(changed(Self.request { $0["recipe"] = "other" }), source)
+    #expect(renamed?.code == .malformed)
+  }
+
+  @Test("a stored plan runs no calibration, and none that is not described") func calibrations() throws {
+    let (source, _) = try storedPlan(.init(recipe: "W4A16_G32"))
+    let sound: [String: Any] = [
+      "method": "gptq", "damping": 0.01, "minimumExpertTokens": 128, "datasets": ["a.txt"], "tokens": 1000,
+      "xxh3": String(repeating: "0", count: 32),
+    ]
+    func refusal(_ calibration: Any) throws -> CheckpointError? {
+      try outcome(changed(Self.request { $0["calibration"] = calibration }), source)
+    }
+    let plain = try refusal(sound)
+    #expect(plain?.code == .unsupported && plain?.remedy?.contains("--method gptq") == true)
+    for (key, value): (String, Any) in [
+      ("method", "awq"), ("damping", 0), ("damping", -1), ("damping", "x"), ("minimumExpertTokens", -1),
+      ("datasets", "a"), ("tokens", 0), ("tokens", -3), ("xxh3", "0"),
+      ("xxh3", "g" + String(repeating: "0", count: 31)),
+    ] {
+      var other = sound
+      other[key] = value
+      #expect(try refusal(other)?.code == .malformed, "\(key): \(value)")
+      other[key] = nil
+      #expect(try refusal(other)?.code == .malformed, "without \(key)")
+    }
+    #expect(try refusal("gptq")?.code == .malformed)
+    // Nothing that takes its codes from elsewhere runs without them either.
+    #expect(try outcome(changed(Self.request { $0["calibration"] = nil }), source) == nil)
+  }
+
+  @Test("whatever is changed at random: a refusal, or an output that is sound", arguments: 0..<8)
   func mutations(seed: UInt64) async throws {
     let requests: [ConversionHarness.Request] = [
       .init(recipe: "F16"), .init(format: .gguf, recipe: "Q8_0"), .init(recipe: "NVFP4A16"),
       .init(recipe: "W4A16_G32", partition: .afd(.init(ffnEP: 2, ffnTP: 2))), .init(),
       .init(format: .gguf, recipe: "Q4_K", partition: .afd(.init(attentionTP: 2))),
     ]
-    let (source, _) = try storedPlan(requests[Int(seed) % requests.count])
+    // The last two are of plans whose formats were chosen.
+    let targets: [ShardPlan.Budget.Target] = [.bytes(3_200_000), .klDivergence(0.02)]
+    let source =
+      seed < requests.count
+      ? try storedPlan(requests[Int(seed)]).source : try budgeted(targets[Int(seed) - requests.count])
     let opened = try Checkpoint.open(source)
     let text = try Data(contentsOf: URL(filePath: path("plan.json")))
     let root = try JSONSerialization.jsonObject(with: text)
     var generator = SeededGenerator(seed: seed + 1)
     var (refused, sound) = (0, 0)
-    for round in 0..<400 {
+    // Recipes take time to read.
+    let rounds = seed < requests.count ? 400 : 150
+    for round in 0..<rounds {
       var mutated = root
       for _ in 0..<Int.random(in: 1...2, using: &generator) {
         mutated = Mutation.random(of: mutated, &generator)
@@ -394,7 +509,7 @@ import Testing
         refused += 1
       }
     }
-    #expect(refused > 100 && sound > 0, "\(refused) refused, \(sound) sound")
+    #expect(refused > rounds / 4 && sound > 0, "\(refused) refused, \(sound) sound")
   }
 }
 

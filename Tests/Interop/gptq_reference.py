@@ -5,12 +5,11 @@ factorisations, blocks of 128 columns.  Written anew from what that file does; i
 import torch
 
 
-def gptq(weight, hessian, scales, group, quantise, damping=0.01, block=128):
-    """weight [R, C], hessian [C, C], scales [R, C / group] -> (codes [R, C], whether H was usable)."""
+def gptq(weight, hessian, nearest, damping=0.01, block=128):
+    """weight [R, C], hessian [C, C] -> (values [R, C], whether H was usable).  nearest(w [R], column) gives what can be stored."""
     w, h = weight.float().clone(), hessian.float().clone()
     order = torch.argsort(h.diagonal(), descending=True, stable=True)
     w, h = w[:, order], h[order][:, order]
-    group_of = (torch.arange(w.shape[1]) // group)[order]
     dead = h.diagonal() == 0
     h[dead, dead] = 1
     try:
@@ -19,19 +18,33 @@ def gptq(weight, hessian, scales, group, quantise, damping=0.01, block=128):
         usable = True
     except torch.linalg.LinAlgError:
         factor, usable = torch.eye(len(h)), False
-    codes = torch.zeros_like(w)
+    values = torch.zeros_like(w)
     for first in range(0, w.shape[1], block):
         last = min(first + block, w.shape[1])
         errors = torch.zeros(len(w), last - first)
         for i in range(first, last):
-            scale = scales[:, group_of[i]]
-            codes[:, i] = quantise(w[:, i] / scale)
-            errors[:, i - first] = (w[:, i] - codes[:, i] * scale) / factor[i, i]
+            values[:, i] = nearest(w[:, i], int(order[i]))
+            errors[:, i - first] = (w[:, i] - values[:, i]) / factor[i, i]
             w[:, i:last] -= errors[:, i - first, None] * factor[i, i:last]
         w[:, last:] -= errors @ factor[first:last, last:]
-    back = torch.empty_like(codes)
-    back[:, order] = codes
+    back = torch.empty_like(values)
+    back[:, order] = values
     return back, usable
+
+
+def scaled(quantise, scales, group):
+    """What can be stored under scales [R, C / group]."""
+    return lambda w, column: quantise(w / scales[:, column // group]) * scales[:, column // group]
+
+
+def levelled(lowest, step, group, highest):
+    """What can be stored as lowest + n * step, n = 0 ... highest, both [R, C / group]."""
+
+    def nearest(w, column):
+        low, by = lowest[:, column // group], step[:, column // group]
+        return low + by * ((w - low) / by).nan_to_num(0, 0, 0).round().clamp(0, highest)
+
+    return nearest
 
 
 def int4(x):

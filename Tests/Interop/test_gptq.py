@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
+import gguf
 import numpy
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import gptq_reference
 from conftest import FIXTURES, TOOLS
 from forward_oracle import Model, is_quantised, weights_of
+from step3_names import gguf_name
 
 TRAINED = FIXTURES / "checkpoints" / "trained"
 CALIBRATION = TRAINED / "text" / "calibration_tokens.safetensors"
@@ -71,6 +74,11 @@ SCHEMES = {
     "W4A16_G32": (32, gptq_reference.int4, "weight_packed", lambda c: unpack(c).float(), lambda s: s.float()),
     "W8A8_INT8": (None, gptq_reference.int8, "weight", lambda c: c.float(), lambda s: s.float()),
     "FP8_DYNAMIC": (None, gptq_reference.e4m3, "weight", lambda c: c.float(), lambda s: s.float()),
+    "FP8_BLOCK": (128, gptq_reference.e4m3, "weight", lambda c: c.float(), lambda s: s.float()),
+    "NVFP4A16": (
+        16, gptq_reference.e2m1, "weight_packed",
+        lambda c: E2M1[torch.stack([c & 15, c >> 4], dim=-1).flatten(-2).long()], lambda s: s.float(),
+    ),
     "MXFP4A16": (
         32, gptq_reference.e2m1, "weight_packed",
         lambda c: E2M1[torch.stack([c & 15, c >> 4], dim=-1).flatten(-2).long()], lambda s: 2.0 ** (s.float() - 127),
@@ -87,35 +95,107 @@ def test_codes_are_those_of_the_reference(tools, tmp_path, moments, recipe):
         "--calibration-tokens", some_tokens(tmp_path),
     )
     ours, source = apart(tensors(tmp_path / "out"), weights_of(TRAINED)), weights_of(TRAINED)
-    differing = elements = matrices = 0
-    for key, (total, rows) in moments.items():
-        name, expert = key if isinstance(key, tuple) else (key, None)
+    compared = Compared()
+    suffix_of_scale = "weight_scale_inv" if recipe == "FP8_BLOCK" else "weight_scale"
+    for name, expert, h in second_moments(moments):
         stem = name.removesuffix("weight")
-        if f"{stem}weight_scale" not in ours:
+        if f"{stem}{suffix_of_scale}" not in ours:
             assert not is_quantised(name, "linear") or recipe == "MXFP4A16"
             continue
         pick = (lambda t: t) if expert is None else (lambda t: t[expert])
-        scales = scale_of(pick(ours[f"{stem}weight_scale"]))
-        codes = decode(pick(ours[stem + suffix]))
         weight = pick(source[name]).float()
-        expected, usable = gptq_reference.gptq(
-            weight, total / rows, scales.reshape(len(weight), -1), group or weight.shape[1], quantise)
+        scales = scale_of(pick(ours[f"{stem}{suffix_of_scale}"])).reshape(-1, -(-weight.shape[1] // (group or weight.shape[1])))
+        if recipe == "FP8_BLOCK":
+            scales = scales.repeat_interleave(128, dim=0)[: len(weight)]
+        if recipe == "NVFP4A16":
+            # Queries, keys and values have one, under the name of the matrix that engines make of them.
+            owner = next(n for n in (f"{stem}weight_global_scale" for stem in (stem, stem[:-7] + "qkv_proj.")) if n in ours)
+            scales = scales / ours[owner].flatten()[expert or 0]
+        each = scales.repeat_interleave(group or weight.shape[1], dim=1)[:, : weight.shape[1]]
+        compared.add(
+            weight, h, decode(pick(ours[stem + suffix])) * each,
+            gptq_reference.scaled(quantise, scales, group or weight.shape[1]))
+    compared.check()
+
+
+def second_moments(moments):
+    for key, (total, rows) in moments.items():
+        name, expert = key if isinstance(key, tuple) else (key, None)
+        yield name, expert, total / rows
+
+
+class Compared:
+    """Our values of many matrices beside the reference's."""
+
+    def __init__(self):
+        self.differing = self.elements = self.matrices = 0
+
+    def add(self, weight, h, values, nearest, exact=0.0):
+        expected, usable = gptq_reference.gptq(weight, h, nearest)
         assert usable
-        differing += int((codes != expected).sum())
-        elements += codes.numel()
-        matrices += 1
+        self.differing += int(((values - expected).abs() > exact * expected.abs().max()).sum())
+        self.elements += values.numel()
+        self.matrices += 1
         # What a code near a tie starts stays within its row; all in all the error on the text is the same.
-        h = total / rows
+        ours, its = (float((error @ h * error).sum()) for error in (weight.double() - values.double(), weight.double() - expected.double()))
+        assert ours == pytest.approx(its, rel=0.015)
 
-        def loss(values):
-            error = weight.double() - values.double() * scales.reshape(len(weight), -1).repeat_interleave(
-                group or weight.shape[1], dim=1).double()
-            return float((error @ h * error).sum())
+    def check(self):
+        assert self.matrices > 70
+        # F32 here and there: sums in another order move a quotient across a tie now and then, and what follows in the row.
+        assert self.differing < 0.02 * self.elements, self.differing / self.elements
 
-        assert loss(codes) == pytest.approx(loss(expected), rel=0.01)
-    assert matrices > 70
-    # F32 here and there: sums in another order move a quotient across a tie now and then, and what follows in the row.
-    assert differing < 0.02 * elements, differing / elements
+
+# type: (group, levels, the bytes of a block that hold levels and what they are where every level is the lowest, the next one)
+BLOCKS = {
+    "Q4_0": (32, 16, [(2, 18, 0x00, 0x11)]),
+    "Q5_1": (32, 32, [(4, 8, 0, 0), (8, 24, 0x00, 0x11)]),
+    "Q8_0": (32, 255, [(2, 34, 0x81, 0x82)]),
+    "Q2_K": (16, 4, [(16, 80, 0x00, 0x55)]),
+    "Q3_K": (16, 8, [(0, 32, 0, 0), (32, 96, 0x00, 0x55)]),
+    "Q4_K": (32, 16, [(16, 144, 0x00, 0x11)]),
+    "Q5_K": (32, 32, [(16, 48, 0, 0), (48, 176, 0x00, 0x11)]),
+    "Q6_K": (16, 64, [(0, 128, 0x00, 0x11), (128, 192, 0, 0)]),
+}
+
+
+def block_grid(data, kind):
+    """What the lowest level and a step stand for in blocks [R, bytes], by the package's decoder: both [R, C / group]."""
+    group, levels, places = BLOCKS[kind.name]
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    values = []
+    for which in (2, 3):
+        blocks = data.reshape(-1, size).copy()
+        for place in places:
+            blocks[:, place[0] : place[1]] = place[which]
+        values.append(torch.from_numpy(gguf.quants.dequantize(blocks.reshape(len(data), -1), kind))[:, ::group])
+    return values[0], values[1] - values[0], group, levels - 1
+
+
+EVERY = ["ffn_gate=Q4_0", "ffn_up=Q5_1", "ffn_down=Q2_K", "attn_q_b=Q3_K", "attn_output=Q8_0", "attn_k=Q5_K", "attn_v=Q6_K"]
+
+
+@pytest.mark.parametrize("types", [[], EVERY])
+def test_blocks_are_those_of_the_reference(tools, tmp_path, moments, types):
+    """Levels by the sweep, under the scales that the blocks have."""
+    tools.convert(
+        TRAINED, tmp_path / "out", "--to", "gguf", "--quantize", "Q4_K_M", *(word for t in types for word in ("--tensor-type", t)),
+        "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path), "--allow-fallback")
+    ours = {t.name: t for file in (tmp_path / "out").glob("*.gguf") for t in gguf.GGUFReader(file).tensors}
+    source, compared, kinds = weights_of(TRAINED), Compared(), set()
+    for name, expert, h in second_moments(moments):
+        tensor = ours[gguf_name(name)]
+        kind = tensor.tensor_type
+        if kind.name not in BLOCKS:
+            continue
+        kinds.add(kind.name)
+        data = tensor.data if expert is None else tensor.data[expert]
+        weight = (source[name] if expert is None else source[name][expert]).float()
+        values = torch.from_numpy(gguf.quants.dequantize(data, kind))
+        # The steps come from differences of what is decoded, so that values agree to rounding.
+        compared.add(weight, h, values, gptq_reference.levelled(*block_grid(data, kind)), exact=1e-5)
+    compared.check()
+    assert kinds >= ({entry.rpartition("=")[2] for entry in types} or {"Q4_K", "Q6_K"}), kinds
 
 
 @pytest.mark.parametrize("scope, limit, today", [("experts", 0.00056, 0.00109), ("linear", 0.00350, 0.00600)])
@@ -243,7 +323,7 @@ def test_what_gptq_is_not_for_is_refused(tools, tmp_path):
     base = ("step3-convert", TRAINED, tmp_path / "out", "--to", "safetensors")
     for arguments, code in [
         (("--quantize", "BF16", "--method", "gptq", "--calibration-tokens", tokens), 64),
-        (("--quantize", "NVFP4A16", "--method", "gptq", "--calibration-tokens", tokens), 65),
+        (("--quantize", "IQ3_S", "--to", "gguf", "--method", "gptq", "--calibration-tokens", tokens), 65),
         (("--quantize", "W4A16", "--method", "gptq"), 64),
         (("--quantize", "W4A16", "--calibration-tokens", tokens), 64),
         (("--quantize", "W4A16", "--method", "gptq", "--calibration-tokens", tokens, "--damping", "0"), 64),
@@ -253,3 +333,131 @@ def test_what_gptq_is_not_for_is_refused(tools, tmp_path):
     (tmp_path / "out").mkdir()
     refused = tools.run(*base, "--quantize", "W4A16", "--method", "gptq", "--calibration-tokens", tokens)
     assert refused.returncode == 73 and not (tmp_path / "out.calibrating").exists()
+
+
+def stated(entry):
+    """Without what is null in --json and left out of manifests."""
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def all_weights(folder):
+    return tensors(folder), json.loads((folder / "manifest.json").read_text())
+
+
+def test_moments_that_are_not_positive_definite(tools, tmp_path):
+    """Three tokens have three directions: without damping to speak of, nothing can be made good, and that is said everywhere."""
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text("[[0, 17, 99]]")
+    arguments = (
+        "--to", "safetensors", "--quantize", "W4A16_G32", "--scope", "linear", "--method", "gptq", "--calibration-tokens", tokens,
+        "--damping", "1e-30", "--min-expert-tokens", "0")
+    result = tools.run("step3-convert", TRAINED, tmp_path / "out", *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    listed = json.loads(result.stdout)["roundedToNearest"]
+    assert {entry["reason"] for entry in listed} == {"notPositiveDefinite"}
+    assert result.stderr.count("its second moments are not positive definite") == len(listed)
+    ours, manifest = all_weights(tmp_path / "out")
+    assert manifest["roundedToNearest"] == [stated(entry) for entry in listed]
+    text = tools.run("step3-convert", TRAINED, tmp_path / "text", *arguments)
+    assert f"{len(listed)} matrices rounded to nearest" in text.stdout
+    # Complete: said once more, without a calibration.
+    again = tools.json("step3-convert", TRAINED, tmp_path / "out", *arguments, "--resume")
+    assert again["wasComplete"] and again["roundedToNearest"] == listed
+    # What no token chose is among them, and all attention is.
+    names = {entry["tensor"] for entry in listed}
+    assert {f"model.layers.{n}.self_attn.o_proj.weight" for n in range(5)} <= names
+    source = weights_of(TRAINED)
+    for name in ("model.layers.1.self_attn.o_proj.", "model.layers.3.self_attn.wq."):
+        scales = ours[name + "weight_scale"].float().repeat_interleave(32, dim=1)
+        nearest = gptq_reference.int4(source[name + "weight"].float() / scales)
+        assert (unpack(ours[name + "weight_packed"]).float() != nearest).float().mean() < 0.001
+    assert tools.json("step3-verify", "tensors", tmp_path / "out", "--source", TRAINED)["ok"]
+
+
+def changed(tmp_path, name, change):
+    """A copy of the trained model with one weight changed."""
+    folder = tmp_path / "model"
+    shutil.copytree(TRAINED, folder, ignore=shutil.ignore_patterns("reference", "text"))
+    for file in folder.glob("*.safetensors"):
+        held = load_file(file)
+        if name in held:
+            change(held[name])
+            save_file(held, file)
+    return folder
+
+
+def test_columns_that_nothing_enters(tools, tmp_path):
+    """A norm that lets nothing through in some channels is no reason for a fallback, and their weights stay what they are."""
+    dead = [3, 40, 41, 200]
+    model = changed(tmp_path, "model.layers.2.input_layernorm.weight", lambda norm: norm.index_fill_(0, torch.tensor(dead), 0))
+    out = tmp_path / "out"
+    for arguments in (("--to", "safetensors", "--quantize", "W4A16", "--scope", "linear"), ("--to", "gguf", "--quantize", "Q4_K")):
+        summary = tools.convert(
+            model, out, *arguments, "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path, 8), "--min-expert-tokens", 1,
+            "--overwrite")
+        assert not [entry for entry in summary["roundedToNearest"] if "layers.2.self_attn" in entry["tensor"]]
+        assert tools.json("step3-verify", "tensors", out, "--source", model)["ok"]
+        source = weights_of(model)["model.layers.2.self_attn.q_proj.weight"].float()
+        if arguments[1] == "gguf":
+            tensor = next(
+                t for f in out.glob("*.gguf") for t in gguf.GGUFReader(f).tensors if t.name == "blk.2.attn_q_a.weight")
+            values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        else:
+            ours = apart(tensors(out), weights_of(model))
+            values = unpack(ours["model.layers.2.self_attn.q_proj.weight_packed"]) * ours[
+                "model.layers.2.self_attn.q_proj.weight_scale"].float().repeat_interleave(128, dim=1)
+        error = (values - source)[:, dead].norm() / source[:, dead].norm()
+        assert error < 0.25, error
+
+
+def test_activations_that_are_no_numbers_end_it(tools, tmp_path):
+    model = changed(tmp_path, "model.layers.1.post_attention_layernorm.weight", lambda norm: norm.fill_(float("nan")))
+    refused = tools.run(
+        "step3-convert", model, tmp_path / "out", "--to", "safetensors", "--quantize", "W4A16", "--method", "gptq",
+        "--calibration-tokens", some_tokens(tmp_path, 1))
+    assert refused.returncode == 65 and "layer 1" in refused.stderr, refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mixture_lists_what_is_encoded_as_without(tools, tmp_path):
+    """Lattice formats choose eight elements by one code: those tensors come out as without a method, and are listed."""
+    arguments = ("--to", "gguf", "--quantize", "Q4_K", "--tensor-type", "ffn_gate_exps=IQ3_S")
+    summary = tools.convert(
+        TRAINED, tmp_path / "a", *arguments, "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path, 8),
+        "--min-expert-tokens", 1)
+    listed = [entry for entry in summary["roundedToNearest"] if entry["reason"] == "format"]
+    assert {entry["tensor"] for entry in listed} == {name for name in weights_of(TRAINED) if name.endswith("moe.gate_proj.weight")}
+    assert all(stated(entry).keys() == {"tensor", "reason"} for entry in listed)
+    tools.convert(TRAINED, tmp_path / "b", *arguments)
+    a, b = ({t.name: t.data for f in (tmp_path / x).glob("*.gguf") for t in gguf.GGUFReader(f).tensors} for x in "ab")
+    assert a.keys() == b.keys()
+    for name in a:
+        encoded = "ffn_gate_exps" not in name and "norm" not in name and name.startswith("blk") and "gate_inp" not in name
+        assert (a[name] == b[name]).all() != encoded, name
+    assert tools.json("step3-verify", "tensors", tmp_path / "a", "--source", TRAINED)["ok"]
+
+
+def test_blocks_are_the_same_for_any_threads_memory_and_cut(tools, tmp_path):
+    tokens = some_tokens(tmp_path, 10)
+    common = ("--method", "gptq", "--calibration-tokens", tokens)
+    arguments = ("--to", "gguf", "--quantize", "Q4_0", *common)
+    outputs = []
+    for threads, memory in [(1, "128MiB"), (3, "2GiB")]:
+        tools.convert(TRAINED, tmp_path / f"{threads}", *arguments, "--threads", threads, "--memory", memory)
+        outputs.append([file.read_bytes() for file in sorted((tmp_path / f"{threads}").glob("*.gguf"))])
+    assert outputs[0] == outputs[1]
+    tools.json("step3-convert", TRAINED, tmp_path / "cut", *arguments, "--partition", "afd", "--ffn-tp", 2, "--ffn-ep", 2)
+    tools.json("step3-convert", tmp_path / "cut", tmp_path / "merged", "--to", "gguf")
+    a, b = ({t.name: t.data for f in (tmp_path / x).glob("*.gguf") for t in gguf.GGUFReader(f).tensors} for x in ("1", "merged"))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    # Tiles and scales of whole matrices, cut and whole.
+    for recipe, scope in (("FP8_BLOCK", "experts"), ("NVFP4A16", "linear")):
+        arguments = ("--to", "safetensors", "--quantize", recipe, "--scope", scope, *common)
+        tools.convert(TRAINED, tmp_path / f"{recipe}-whole", *arguments)
+        assert tools.json("step3-verify", "tensors", tmp_path / f"{recipe}-whole", "--source", TRAINED)["ok"]
+        tools.json(
+            "step3-convert", TRAINED, tmp_path / f"{recipe}-cut", *arguments, "--partition", "afd", "--ffn-ep", 2, "--threads", 1)
+        tools.json("step3-convert", tmp_path / f"{recipe}-cut", tmp_path / f"{recipe}-merged", "--to", "safetensors")
+        a, b = tensors(tmp_path / f"{recipe}-whole"), tensors(tmp_path / f"{recipe}-merged")
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)) for name in a)

@@ -19,6 +19,20 @@ import Testing
     #expect(NumberText.trimmed(1e300, 3) == "1e+300" && NumberText.trimmed(.infinity, 2) == "inf")
   }
 
+  @Test func significant() {
+    #expect(NumberText.significant(0.002134) == "0.00213" && NumberText.significant(0.0999996) == "0.1")
+    #expect(NumberText.significant(-0.5) == "-0.5" && NumberText.significant(0.000_001_234) == "0.00000123")
+    // From a millionth on what counts would be lost among zeros.
+    #expect(NumberText.significant(1.5e-7) == "1.5e-7" && NumberText.significant(-1.234e-9) == "-1.23e-9")
+    #expect(NumberText.significant(1) == "1" && NumberText.significant(12.3456) == "12.3")
+    #expect(NumberText.significant(123.4) == "123" && NumberText.significant(123_456.7) == "123457")
+    #expect(NumberText.significant(0) == "0" && NumberText.significant(-0.0) == "0")
+    #expect(NumberText.significant(.nan) == "nan" && NumberText.significant(-.infinity) == "-inf")
+    // No digit counts twice: what rounds up to the next power of ten is written as that.
+    #expect(NumberText.significant(9.999e-8) == "1e-7" && NumberText.significant(0.9999) == "1")
+    #expect(NumberText.significant(1e-30) == "1e-30" && NumberText.significant(5e-324).hasSuffix("e-324"))
+  }
+
   @Test func percent() {
     #expect(NumberText.percent(0.1423) == "14.2 %" && NumberText.percent(1) == "100 %")
     #expect(NumberText.percent(0) == "0 %" && NumberText.percent(0.05) == "5 %")

@@ -1,6 +1,7 @@
+internal import Step3Model
 internal import ByteStreams
 internal import Conversion
-internal import Quantization
+internal import QuantizationRecipes
 internal import Safetensors
 internal import StoredWeights
 internal import TensorFormats
@@ -11,8 +12,9 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// The codes of one layer, while they are made: a file in the working directory with `TENSOR.codes` and `TENSOR.scales`,
-/// [matrices, rows, bytes] U8.
+/// The codes of one layer, while they are made: a file in the working directory with `TENSOR.codes` and, where they are not
+/// in blocks, `TENSOR.scales`, [matrices, rows, bytes] U8, and the scales of whole matrices, `TENSOR.matrixScales`,
+/// [matrices] F32.
 struct LayerCodes {
   private let writer: SafetensorsWriter
 
@@ -30,14 +32,22 @@ struct LayerCodes {
   init(_ jobs: [GPTQJob], layer: Int, in directory: WorkingDirectory) throws(CheckpointError) {
     var items: [SafetensorsLayout.Item] = []
     for job in jobs {
-      let scheme = try RowScheme(job.scheme)
+      let layout = try CodeLayout(job.format, columns: job.weight.columns)
       let (matrices, rows) = (job.weight.matrixCount, job.weight.rows)
-      let codes = try scheme.codeBytes(columns: job.weight.columns)
-      let scales = try scheme.scaleBytes(columns: job.weight.columns)
       items.append(
-        .init(name: job.tensor + ".codes", elementType: .u8, shape: TensorShape([matrices, rows, codes])))
-      items.append(
-        .init(name: job.tensor + ".scales", elementType: .u8, shape: TensorShape([matrices, rows, scales])))
+        .init(
+          name: job.tensor + ".codes", elementType: .u8,
+          shape: TensorShape([matrices, rows, layout.codeBytes])))
+      if layout.scaleBytes > 0 {
+        items.append(
+          .init(
+            name: job.tensor + ".scales", elementType: .u8,
+            shape: TensorShape([matrices, layout.scaleRows(of: rows), layout.scaleBytes])))
+      }
+      if layout.hasMatrixScale {
+        items.append(
+          .init(name: job.tensor + ".matrixScales", elementType: .f32, shape: TensorShape([matrices])))
+      }
     }
     let path = directory.path(of: Self.name(layer))
     if try FileSystem.isTaken(path) { try FileSystem.removeFile(path) }
@@ -46,13 +56,21 @@ struct LayerCodes {
 
   /// Writes rows of a matrix.
   func write(
-    _ job: GPTQJob, matrix: Int, firstRow: Int, codes: [UInt8], scales: [UInt8], rows: Int
+    _ job: GPTQJob, matrix: Int, firstRow: Int, codes: [UInt8], scales: [UInt8], _ layout: CodeLayout
   ) throws(CheckpointError) {
-    let row = matrix * job.weight.rows + firstRow
     try unsafe writer.write(
-      tensor: job.tensor + ".codes", at: row * (codes.count / rows), bytes: codes.span.bytes)
+      tensor: job.tensor + ".codes", at: (matrix * job.weight.rows + firstRow) * layout.codeBytes,
+      bytes: codes.span.bytes)
+    guard layout.scaleBytes > 0 else { return }
+    let row = matrix * layout.scaleRows(of: job.weight.rows) + firstRow / layout.scaleHeight
     try unsafe writer.write(
-      tensor: job.tensor + ".scales", at: row * (scales.count / rows), bytes: scales.span.bytes)
+      tensor: job.tensor + ".scales", at: row * layout.scaleBytes, bytes: scales.span.bytes)
+  }
+
+  /// Writes the scale of a whole matrix, as it is stored.
+  func write(_ job: GPTQJob, matrix: Int, matrixScale: Float) throws(CheckpointError) {
+    let bits = [matrixScale.bitPattern.littleEndian]
+    try unsafe writer.write(tensor: job.tensor + ".matrixScales", at: 4 * matrix, bytes: bits.span.bytes)
   }
 
   /// Completes the file and notes what it holds.
@@ -76,8 +94,11 @@ struct LayerCodes {
 struct CodeStore: PreparedCodes {
   private struct Place {
     var file: InputFile
+    var format: StorageFormat
+    var scaleHeight: Int
     var codes: SafetensorsHeader.Tensor
-    var scales: SafetensorsHeader.Tensor
+    var scales: SafetensorsHeader.Tensor?
+    var matrixScales: SafetensorsHeader.Tensor?
   }
 
   private var places: [String: Place] = [:]
@@ -86,10 +107,12 @@ struct CodeStore: PreparedCodes {
 
   /// Opens the files of all layers and checks that they hold what was written.
   ///
+  /// - Parameter others: What was not made at all.
   /// - Throws: `.digestMismatch` if one does not, `.notFound` if a weight is in none.
   init(
-    _ jobs: [GPTQJob], layers: [Int], in directory: WorkingDirectory
+    _ jobs: [GPTQJob], layers: [Int], others: [CalibrationFallback], in directory: WorkingDirectory
   ) throws(CheckpointError) {
+    fallbacks = others
     for layer in layers {
       let file = try InputFile(directory.path(of: LayerCodes.name(layer)))
       let notesFile = try InputFile(directory.path(of: LayerCodes.notes(layer)))
@@ -103,10 +126,17 @@ struct CodeStore: PreparedCodes {
       }
       fallbacks += notes.fallbacks
       let header = try SafetensorsHeader.read(from: file)
-      for tensor in header.tensors where tensor.name.hasSuffix(".codes") {
-        let name = String(tensor.name.dropLast(".codes".count))
-        guard let scales = header.tensor(named: name + ".scales") else { continue }
-        places[name] = Place(file: file, codes: tensor, scales: scales)
+      for job in jobs where job.name.layer == layer {
+        let layout = try CodeLayout(job.format, columns: job.weight.columns)
+        guard let codes = header.tensor(named: job.tensor + ".codes") else { continue }
+        let place = Place(
+          file: file, format: job.format, scaleHeight: layout.scaleHeight, codes: codes,
+          scales: header.tensor(named: job.tensor + ".scales"),
+          matrixScales: header.tensor(named: job.tensor + ".matrixScales"))
+        guard (place.scales != nil) == (layout.scaleBytes > 0),
+          (place.matrixScales != nil) == layout.hasMatrixScale
+        else { continue }
+        places[job.tensor] = place
       }
     }
     for job in jobs where places[job.tensor] == nil {
@@ -125,7 +155,14 @@ struct CodeStore: PreparedCodes {
     return "\(digester.finalize())"
   }
 
-  func covers(_ tensor: String) -> Bool { places[tensor] != nil }
+  func covers(_ tensor: String, as format: StorageFormat) -> Bool { places[tensor]?.format == format }
+
+  func matrixScale(ofMatrix matrix: Int, of tensor: String) throws(CheckpointError) -> Float? {
+    guard let place = places[tensor], let scales = place.matrixScales else { return nil }
+    let bytes = try place.file.readBytes(
+      scales.byteRange.lowerBound + 4 * matrix..<scales.byteRange.lowerBound + 4 * matrix + 4)
+    return Float(bitPattern: bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) })
+  }
 
   func read(
     _ rows: Range<Int>, ofMatrix matrix: Int, of tensor: String, codes: inout MutableRawSpan,
@@ -135,7 +172,16 @@ struct CodeStore: PreparedCodes {
       throw CheckpointError(.notFound, "has no codes", tensor: tensor)
     }
     try read(rows, matrix, place.codes, of: place.file, into: &codes)
-    try read(rows, matrix, place.scales, of: place.file, into: &scales)
+    guard let stored = place.scales else { return }
+    let height = place.scaleHeight
+    guard rows.lowerBound % height == 0 else {
+      throw CheckpointError(
+        .malformed, "rows \(rows) begin between those that share scales", path: place.file.path,
+        tensor: tensor)
+    }
+    try read(
+      rows.lowerBound / height..<(rows.upperBound + height - 1) / height, matrix, stored, of: place.file,
+      into: &scales)
   }
 
   private func read(

@@ -1,3 +1,4 @@
+internal import QuantizationRecipes
 internal import ByteStreams
 internal import Checkpoint
 public import Conversion
@@ -21,10 +22,12 @@ public struct GPTQCalibration: Sendable {
     public let codes: any PreparedCodes
     /// Matrices that GPTQ encoded.
     public let matrices: Int
-    /// The matrices that were rounded to nearest.
-    public let fallbacks: [CalibrationFallback]
+    /// What was rounded to nearest, or encoded as without a calibration.
+    public var fallbacks: [CalibrationFallback] { codes.fallbacks }
     /// Layers that an earlier run had done.
     public let layersResumed: Int
+    /// What the others took.
+    public let times: GPTQTimes
     fileprivate let directory: WorkingDirectory
 
     /// Removes what was kept beside the output, once that is complete.
@@ -39,11 +42,13 @@ public struct GPTQCalibration: Sendable {
   private let settings: ShardPlan.Calibration
   private let options: RuntimeOptions
   private let jobs: [GPTQJob]
+  /// What the conversion encodes as it does without.
+  private let others: [CalibrationFallback]
 
   /// Prepares the calibration that a plan's request asks for.
   ///
   /// - Throws: `.invalidRequest` if the plan asks for none, or encodes nothing that GPTQ could; `.unsupported` for a model
-  ///   that is no Step-3, and for schemes that GPTQ does not make here.
+  ///   that is no Step-3, for formats of which GPTQ makes none of the codes, and for weights that it cannot tell apart.
   public init(
     _ planned: PlannedConversion, _ input: CalibrationInput, options: RuntimeOptions
   ) throws(CheckpointError) {
@@ -55,48 +60,9 @@ public struct GPTQCalibration: Sendable {
     self.settings = settings
     self.options = options
     weights = try ModelWeights(planned.checkpoint)
-    jobs = try Self.jobs(planned.plan, weights)
-  }
-
-  /// The linear layers whose codes the plan makes anew.
-  private static func jobs(
-    _ plan: ShardPlan, _ weights: ModelWeights
-  ) throws(CheckpointError) -> [GPTQJob] {
-    guard let model = weights.model else {
-      throw CheckpointError(
-        .unsupported,
-        "\(weights.checkpoint.architecture ?? "this model") is not a Step-3, and only that can be calibrated",
-        path: weights.checkpoint.path)
-    }
-    var jobs: [String: GPTQJob] = [:]
-    for tensor in plan.files.flatMap(\.tensors) {
-      guard case .encode(.codes, let scheme, let encoding) = tensor.operation else { continue }
-      for slice in tensor.sources where jobs[slice.tensor] == nil {
-        guard let name = (model.tensor(published: slice.tensor) ?? model.tensor(gguf: slice.tensor))?.weight,
-          name.layer != nil, let row = model[name.module], row.isLinear, let weight = weights[name]
-        else { continue }
-        guard let layer = name.layer, layer < weights.configuration?.text.layerCount ?? 0 else {
-          throw CheckpointError(
-            .unsupported, "is in a layer that the forward pass does not run, so GPTQ cannot make its codes",
-            tensor: slice.tensor, remedy: "leave out --method, or keep it as it is with --tensor-type")
-        }
-        switch scheme.scheme {
-        case .int4Group, .int8Channel, .fp8Channel, .mxfp4: break
-        case .fp8Block, .nvfp4:
-          throw CheckpointError(
-            .unsupported, "\(scheme.scheme) is not made by GPTQ here", tensor: slice.tensor,
-            remedy: "choose W4A16, W8A8_INT8, FP8_DYNAMIC or MXFP4, or leave out --method")
-        }
-        jobs[slice.tensor] = GPTQJob(
-          name: name, tensor: slice.tensor, weight: weight, scheme: scheme, search: encoding.search)
-      }
-    }
-    guard !jobs.isEmpty else {
-      throw CheckpointError(
-        .invalidRequest, "nothing is encoded that GPTQ could make the codes of",
-        remedy: "choose a scheme such as --quantize W4A16, or leave out --method")
-    }
-    return jobs.values.sorted { $0.tensor.precedesBytewise($1.tensor) }
+    let found = try GPTQJobs(planned.plan, weights)
+    jobs = found.all
+    others = found.fallbacks
   }
 
   /// Runs the text and makes all codes.
@@ -111,14 +77,13 @@ public struct GPTQCalibration: Sendable {
     for output: String, resume: Bool, overwrite: Bool, begin: (Int) -> WorkMonitor
   ) throws -> Outcome {
     try checkMemory()
-    let schemes = Set(
-      jobs.map { "\($0.tensor) \($0.scheme.scheme) \($0.scheme.method.rawValue) \($0.search)" })
+    let formats = Set(jobs.map { "\($0.tensor) \($0.format.spelling) \($0.search)" })
     let directory = try WorkingDirectory(
       for: output,
       .init(
         purpose:
           "gptq, damping \(settings.damping), experts of \(settings.minimumExpertTokens) tokens: "
-          + schemes.sorted().joined(separator: ", "), weights.checkpoint, input), resume: resume,
+          + formats.sorted().joined(separator: ", "), weights.checkpoint, input), resume: resume,
       overwrite: overwrite)
     let collector = GPTQCollector(
       weights, jobs: jobs, damping: settings.damping, minimum: settings.minimumExpertTokens,
@@ -127,11 +92,15 @@ public struct GPTQCalibration: Sendable {
       weights, input, visitor: collector, options: options, directory: directory)
     let last = jobs.compactMap(\.name.layer).max() ?? 0
     let run = quiet.monitored(by: begin(quiet.byteCount))
+    let start = ContinuousClock.now
     try run.run(after: directory.layersDone, upTo: last + 1) { try directory.note(layersDone: $0) }
-    let codes = try CodeStore(jobs, layers: Set(jobs.compactMap(\.name.layer)).sorted(), in: directory)
+    var times = collector.times
+    times.forwardPass = max(0, (ContinuousClock.now - start) / .seconds(1) - times.total)
+    let codes = try CodeStore(
+      jobs, layers: Set(jobs.compactMap(\.name.layer)).sorted(), others: others, in: directory)
+    let made = jobs.reduce(0) { $0 + $1.weight.matrixCount } - codes.fallbacks.count + others.count
     return Outcome(
-      codes: codes, matrices: jobs.reduce(0) { $0 + $1.weight.matrixCount } - codes.fallbacks.count,
-      fallbacks: codes.fallbacks, layersResumed: directory.layersDone, directory: directory)
+      codes: codes, matrices: made, layersResumed: directory.layersDone, times: times, directory: directory)
   }
 
   /// What the second moments that are there at the same time take, and the largest factor.

@@ -1,3 +1,5 @@
+internal import QuantizationRecipes
+internal import Conversion
 internal import ParallelWork
 internal import Quantization
 internal import Step3Model
@@ -26,7 +28,13 @@ final class GPTQCollector: LayerVisitor {
     let matrix: Int?
   }
 
+  private struct Sharing: Hashable {
+    let weights: [String]
+    let matrix: Int
+  }
+
   private struct State {
+    var times = GPTQTimes()
     var moments: [Key: SecondMoments] = [:]
     var codes: LayerCodes?
     var fallbacks: [CalibrationFallback] = []
@@ -34,6 +42,8 @@ final class GPTQCollector: LayerVisitor {
     var encoded: [Step3TensorName: Int] = [:]
     /// Of what enters all experts of the layer, the mean square of each column.
     var common: ColumnSquares?
+    /// The largest magnitudes of matrices that share a scale.
+    var largest: [Sharing: Float] = [:]
   }
   private let state = Mutex(State())
 
@@ -61,7 +71,7 @@ final class GPTQCollector: LayerVisitor {
       else { return }
       let key = Key(weights: names, matrix: matrix)
       let moments = state.moments[key] ?? SecondMoments(columns: rows.columns)
-      try moments.add(rows, threads: threads)
+      try GPTQTimes.timing(\.moments, &state.times) { try moments.add(rows, threads: threads) }
       state.moments[key] = moments
     }
   }
@@ -95,9 +105,14 @@ final class GPTQCollector: LayerVisitor {
           tensor: job.tensor, remedy: "leave out --method, or keep it as it is with --tensor-type")
       }
       try codes(of: layer, &state).finish(layer: layer, state.fallbacks, in: directory)
+      let times = state.times
       state = State()
+      state.times = times
     }
   }
+
+  /// What was spent here.
+  var times: GPTQTimes { state.withLock { $0.times } }
 
   private func codes(of layer: Int, _ state: inout State) throws -> LayerCodes {
     if let codes = state.codes { return codes }
@@ -119,7 +134,11 @@ final class GPTQCollector: LayerVisitor {
       importance = filled(importance ?? [], tokens: tokens, members, state.common)
     }
     let order =
-      isScarce ? nil : try ColumnOrder(moments, damping: damping, threads: threads)
+      isScarce
+      ? nil
+      : try GPTQTimes.timing(\.factors, &state.times) {
+        try ColumnOrder(moments, damping: damping, threads: threads)
+      }
     for job in members {
       if order == nil {
         state.fallbacks.append(
@@ -127,42 +146,82 @@ final class GPTQCollector: LayerVisitor {
             tensor: job.tensor, expert: matrix, tokens: tokens,
             reason: isScarce ? .fewTokens : .notPositiveDefinite))
       }
-      try encode(job, matrix: matrix ?? 0, importance, order, into: codes)
+      let start = ContinuousClock.now
+      let scale = try matrixScale(job, matrix: matrix ?? 0, &state)
+      if let scale { try codes.write(job, matrix: matrix ?? 0, matrixScale: scale) }
+      try encode(job, matrix: matrix ?? 0, importance, order, matrixScale: scale ?? 1, into: codes)
+      state.times.codes += (ContinuousClock.now - start) / .seconds(1)
       state.encoded[job.name, default: 0] += 1
     }
   }
 
   private func encode(
-    _ job: GPTQJob, matrix: Int, _ importance: [Float]?, _ order: ColumnOrder?, into codes: LayerCodes
+    _ job: GPTQJob, matrix: Int, _ importance: [Float]?, _ order: ColumnOrder?, matrixScale: Float,
+    into codes: LayerCodes
   ) throws {
     let reader = try MatrixReader(weights, job.weight, matrix: matrix)
     let encoder = try GPTQEncoder(
-      job.scheme, columns: reader.columns, search: job.search,
-      importance: importance.flatMap { $0.contains { $0 > 0 } ? $0 : nil })
-    let (codeBytes, scaleBytes) = (try encoder.codeBytes, try encoder.scaleBytes)
-    let band = GPTQEncoder.band
-    try ParallelWork.forEach(
-      below: (reader.rows + band - 1) / band, threads: threads, scratch: { MatrixReader.Scratch() }
-    ) { number, scratch in
-      try Task.checkCancellation()
-      let rows = number * band..<min((number + 1) * band, reader.rows)
-      var values = [Float](repeating: 0, count: rows.count * reader.columns)
-      do {
-        var span = values.mutableSpan
-        try reader.read(rows, into: &span, &scratch)
-      }
+      job.format, columns: reader.columns, search: job.search,
+      importance: importance.flatMap { $0.contains { $0 > 0 } ? $0 : nil }, matrixScale: matrixScale)
+    let layout = encoder.layout
+    try forEachBand(of: reader, encoder.band) { rows, values in
       if let index = values.firstIndex(where: { !$0.isFinite }) {
         throw CheckpointError(
           .nonFinite,
           "row \(rows.lowerBound + index / reader.columns), column \(index % reader.columns) of matrix \(matrix) is "
             + "\(values[index])", tensor: job.tensor)
       }
-      var rowCodes = [UInt8](repeating: 0, count: rows.count * codeBytes)
-      var rowScales = [UInt8](repeating: 0, count: rows.count * scaleBytes)
+      var rowCodes = [UInt8](repeating: 0, count: rows.count * layout.codeBytes)
+      var rowScales = [UInt8](repeating: 0, count: layout.scaleRows(of: rows.count) * layout.scaleBytes)
       try encoder.encode(values, order, codes: &rowCodes, scales: &rowScales)
       try codes.write(
-        job, matrix: matrix, firstRow: rows.lowerBound, codes: rowCodes, scales: rowScales, rows: rows.count)
+        job, matrix: matrix, firstRow: rows.lowerBound, codes: rowCodes, scales: rowScales, layout)
     }
+  }
+
+  /// Reads a matrix in bands of rows, some of them side by side.
+  private func forEachBand(
+    of reader: MatrixReader, _ height: Int,
+    _ body: @Sendable (_ rows: Range<Int>, _ values: [Float]) throws -> Void
+  ) throws {
+    try ParallelWork.forEach(
+      below: (reader.rows + height - 1) / height, threads: threads, scratch: { MatrixReader.Scratch() }
+    ) { number, scratch in
+      try Task.checkCancellation()
+      let rows = number * height..<min((number + 1) * height, reader.rows)
+      var values = [Float](repeating: 0, count: rows.count * reader.columns)
+      do {
+        var span = values.mutableSpan
+        try reader.read(rows, into: &span, &scratch)
+      }
+      try body(rows, values)
+    }
+  }
+
+  /// The scale of a matrix as it is stored, from the largest magnitude of all that share it; `nil` where there is none.
+  private func matrixScale(_ job: GPTQJob, matrix: Int, _ state: inout State) throws -> Float? {
+    guard case .scheme(let stored) = job.format, !job.sharing.isEmpty else { return nil }
+    let key = Sharing(weights: job.sharing.map(\.name), matrix: matrix)
+    if let known = state.largest[key] { return try RowScheme(stored).matrixScale(amax: known) }
+    var largest: Float = 0
+    for weight in job.sharing {
+      let reader = try MatrixReader(weights, weight, matrix: matrix)
+      let height = 64
+      let magnitudes = SharedBuffer<Float>(count: (reader.rows + height - 1) / height)
+      try forEachBand(of: reader, height) { rows, values in
+        let magnitude = try LargestMagnitude.of(unsafe values.span.bytes, type: .f32)
+        guard magnitude.isFinite else {
+          throw CheckpointError(
+            .nonFinite,
+            "an element of rows \(rows) of matrix \(matrix) is NaN or infinite, so it has no scale",
+            tensor: weight.name)
+        }
+        magnitudes[rows.lowerBound / height] = magnitude
+      }
+      largest = max(largest, magnitudes.array.max() ?? 0)
+    }
+    state.largest[key] = largest
+    return try RowScheme(stored).matrixScale(amax: largest)
   }
 
   /// The mean squares with as many typical tokens as are missing.

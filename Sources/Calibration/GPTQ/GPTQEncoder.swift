@@ -1,4 +1,5 @@
 package import Quantization
+package import QuantizationRecipes
 internal import Step3Runtime
 package import TensorFormats
 
@@ -12,66 +13,161 @@ package import TensorFormats
 package struct GPTQEncoder: Sendable {
   /// Columns whose errors are spread over all others together.
   static let block = 128
-  /// Rows that go together.
-  static let band = 64
 
-  let scheme: RowScheme
-  let grid: SchemeGrid
+  /// How scales are chosen, and what can be stored under them.
+  private enum Form {
+    case rows(RowScheme, SchemeGrid)
+    case tiles
+    case blocks(BlockCodec, BlockGrid)
+  }
+
+  private let form: Form
+  let layout: CodeLayout
   let columns: Int
   let search: ScaleSearch
   let matrixScale: Float
   /// What the squares of the scale's search are weighted with.
   let importance: [Float]?
 
+  /// - Parameters:
+  ///   - format: A scheme, or a type of blocks.
+  ///   - search: How a scheme's scales are chosen; those of blocks are always searched for, those of tiles never.
+  ///   - importance: The mean square of what enters each column.
+  ///   - matrixScale: As it is stored; 1 where the format has none.
+  /// - Throws: `.unsupported` for a format whose codes are not chosen one by one, `.malformed` if rows are no whole groups.
   package init(
-    _ stored: StoredScheme, columns: Int, search: ScaleSearch, importance: [Float]?, matrixScale: Float = 1
+    _ format: StorageFormat, columns: Int, search: ScaleSearch, importance: [Float]?, matrixScale: Float = 1
   ) throws(CheckpointError) {
-    scheme = try RowScheme(stored)
-    grid = SchemeGrid(scheme, matrixScale: matrixScale)
+    layout = try CodeLayout(format, columns: columns)
     self.columns = columns
     self.search = search
     self.matrixScale = matrixScale
-    self.importance = search == .mse ? importance : nil
+    switch format {
+    case .scheme(let stored) where stored.scheme == .fp8Tiles:
+      form = .tiles
+      self.importance = nil
+    case .scheme(let stored):
+      let scheme = try RowScheme(stored)
+      form = .rows(scheme, SchemeGrid(scheme, matrixScale: matrixScale))
+      self.importance = search == .mse ? importance : nil
+    case .element(let type):
+      guard let grid = BlockGrid(type), let codec = BlockCodec.codec(for: type) else {
+        throw Self.refusal(format)
+      }
+      form = .blocks(codec, grid)
+      self.importance = importance.map(Self.withoutZeros)
+    case .keep: throw Self.refusal(format)
+    }
   }
 
-  package var codeBytes: Int { get throws(CheckpointError) { try scheme.codeBytes(columns: columns) } }
-  package var scaleBytes: Int { get throws(CheckpointError) { try scheme.scaleBytes(columns: columns) } }
+  private static func refusal(_ format: StorageFormat) -> CheckpointError {
+    CheckpointError(.unsupported, "GPTQ does not choose the codes of \(format.spelling)")
+  }
+
+  /// Blocks lose what is weighted with 0, and a column that nothing has entered yet is a weight all the same.
+  private static func withoutZeros(_ importance: [Float]) -> [Float] {
+    let least = importance.reduce(0, +) / Float(max(1, importance.count)) * 1e-6
+    return importance.map { max($0, least) }
+  }
+
+  package var codeBytes: Int { layout.codeBytes }
+  package var scaleBytes: Int { layout.scaleBytes }
+  /// Rows that go together, in the last band fewer: the same for one result on any machine.
+  package var band: Int { max(64, layout.scaleHeight) }
 
   /// Encodes rows.
   ///
   /// - Parameters:
-  ///   - values: Rows of `columns` finite values, at most ``band`` of them for one result on any machine.
+  ///   - values: Rows of `columns` finite values, at most ``band`` of them, from a multiple of that on.
   ///   - order: `nil` to round to nearest.
-  ///   - codes: Receives the rows' codes.
+  ///   - codes: Receives the rows' codes, or blocks.
   ///   - scales: Receives the rows' scales.
   package func encode(
     _ values: [Float], _ order: ColumnOrder?, codes: inout [UInt8], scales: inout [UInt8]
   ) throws(CheckpointError) {
-    do {
-      var codeSpan = codes.mutableSpan
-      var scaleSpan = scales.mutableSpan
-      var codeBytes = unsafe codeSpan.mutableBytes
-      var scaleBytes = unsafe scaleSpan.mutableBytes
-      try scheme.encode(
-        values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale, search: search,
-        codes: &codeBytes, scales: &scaleBytes)
+    let rows = values.count / columns
+    switch form {
+    case .rows(let scheme, let grid):
+      do {
+        var codeSpan = codes.mutableSpan
+        var scaleSpan = scales.mutableSpan
+        var codeBytes = unsafe codeSpan.mutableBytes
+        var scaleBytes = unsafe scaleSpan.mutableBytes
+        try scheme.encode(
+          values.span, columns: columns, importance: importance?.span, matrixScale: matrixScale,
+          search: search, codes: &codeBytes, scales: &scaleBytes)
+      }
+      guard let order else { return }
+      spread(values, order, grid, multipliers(grid, rows: rows, scales), &codes)
+    case .tiles:
+      let tiles = try BlockFP8(rows: rows, columns: columns)
+      var multipliers = [Float](repeating: 0, count: tiles.scaleCount)
+      do {
+        var codeSpan = codes.mutableSpan
+        var codeBytes = unsafe codeSpan.mutableBytes
+        var scaleSpan = multipliers.mutableSpan
+        var scratch = BlockFP8.Scratch()
+        try tiles.encode(
+          unsafe values.span.bytes, from: .f32, codes: &codeBytes, scales: &scaleSpan, scratch: &scratch,
+          measures: false)
+      }
+      do {
+        var span = scales.mutableSpan
+        var bytes = unsafe span.mutableBytes
+        for (index, scale) in multipliers.enumerated() {
+          bytes.storeBytes(of: scale.bitPattern.littleEndian, toByteOffset: 4 * index, as: UInt32.self)
+        }
+      }
+      guard let order else { return }
+      spread(values, order, .tiles, multipliers, &codes)
+    case .blocks(let codec, let grid):
+      do {
+        var span = codes.mutableSpan
+        var bytes = unsafe span.mutableBytes
+        try codec.encode(values.span, columns: columns, importance: importance?.span, into: &bytes)
+      }
+      guard let order else { return }
+      let groups = grid.groups(of: unsafe codes.span.bytes)
+      let (perRow, length) = (columns / grid.groupLength, grid.groupLength)
+      let chosen = spread(values, order) { value, row, column in
+        grid.nearest(value, in: groups[row * perRow + column / length])
+      }
+      var span = codes.mutableSpan
+      var bytes = unsafe span.mutableBytes
+      grid.store(chosen.span, in: &bytes)
     }
-    guard let order else { return }
-    spread(values, order, &codes, multipliers(rows: values.count / columns, scales))
   }
 
   /// What the codes are multiplied with: `[rows, groups]`.
-  private func multipliers(rows: Int, _ scales: [UInt8]) -> [Float] {
+  private func multipliers(_ grid: SchemeGrid, rows: Int, _ scales: [UInt8]) -> [Float] {
     let groups = columns / (grid.groupLength ?? columns)
     let bytes = unsafe scales.span.bytes
     return (0..<rows * groups).map { grid.multiplier(ofGroup: $0, in: bytes) }
   }
 
   private func spread(
-    _ values: [Float], _ order: ColumnOrder, _ codes: inout [UInt8], _ multipliers: [Float]
+    _ values: [Float], _ order: ColumnOrder, _ grid: SchemeGrid, _ multipliers: [Float],
+    _ codes: inout [UInt8]
   ) {
-    let (rows, columns, length) = (values.count / columns, columns, grid.groupLength ?? columns)
-    let groups = columns / length
+    let length = grid.groupLength ?? columns
+    let (groups, height) = ((columns + length - 1) / length, layout.scaleHeight)
+    let chosen = spread(values, order) { value, row, column in
+      grid.nearest(value, multiplier: multipliers[row / height * groups + column / length])
+    }
+    var span = codes.mutableSpan
+    var bytes = unsafe span.mutableBytes
+    for index in chosen.indices { grid.store(chosen[index], index, in: &bytes) }
+  }
+
+  /// Goes through the columns.
+  ///
+  /// - Parameter nearest: The code whose value is nearest to one, and that value, given the row and the column.
+  /// - Returns: The code of each element.
+  private func spread(
+    _ values: [Float], _ order: ColumnOrder,
+    nearest: (_ value: Float, _ row: Int, _ column: Int) -> (code: UInt8, value: Float)
+  ) -> [UInt8] {
+    let (rows, columns) = (values.count / columns, columns)
     // What is left of the weights, columns in the order of the factor.
     let rest = SharedBuffer<Float>(count: rows * columns)
     for row in 0..<rows {
@@ -88,12 +184,11 @@ package struct GPTQEncoder: Sendable {
         let base = unsafe rest.base + row * columns
         for place in (first..<end).reversed() {
           let column = order.reversed[place]
-          let multiplier = multipliers[row * groups + column / length]
           let factor = unsafe order.factor.base + place * columns
           let value = unsafe base[place]
-          let (code, nearest) = grid.nearest(value, multiplier: multiplier)
+          let (code, near) = nearest(value, row, column)
           chosen[row * columns + column] = code
-          let error = unsafe (value - nearest) / factor[place]
+          let error = unsafe (value - near) / factor[place]
           errors[row * Self.block + place - first] = error
           for earlier in first..<place { unsafe base[earlier] -= error * factor[earlier] }
         }
@@ -103,8 +198,6 @@ package struct GPTQEncoder: Sendable {
         order.factor.base + first * columns, columns, rest.base, columns, factor: -1, kept: 1)
       end = first
     }
-    var span = codes.mutableSpan
-    var bytes = unsafe span.mutableBytes
-    for index in chosen.indices { grid.store(chosen[index], index, in: &bytes) }
+    return chosen
   }
 }

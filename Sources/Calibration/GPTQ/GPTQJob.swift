@@ -1,4 +1,5 @@
 internal import Quantization
+internal import QuantizationRecipes
 internal import Step3Model
 internal import StoredWeights
 
@@ -8,6 +9,9 @@ struct GPTQJob: Sendable {
   /// The source tensor's name in the plan.
   let tensor: String
   let weight: ModelWeights.Weight
-  let scheme: StoredScheme
+  /// A scheme, or a type of blocks that has a ``BlockGrid``.
+  let format: StorageFormat
   let search: ScaleSearch
+  /// The weights whose matrices share a scale with those of this one, itself among them; empty where there is none.
+  let sharing: [ModelWeights.Weight]
 }

@@ -43,8 +43,8 @@ public struct ErrorBound: Hashable, Sendable {
   public var ofLargest: Double
   /// The part that is always there: steps at the lower end of a scale's or a type's range.
   public var absolute: Double
-  /// What the bound of a block is at most, in units of its norm; infinite where the other parts say it all.
-  public var ofNorm = Double.infinity
+  /// Whether a block may be off by more than rounding is, because its codes were chosen by what enters its layer.
+  public private(set) var isCalibrated = false
   /// The root mean square of the errors over that of the bounds, at most.
   public var typical: Double
   /// Where ``reach`` is wider than the block: the most that the error of all of it may be of its norm.
@@ -77,24 +77,30 @@ public struct ErrorBound: Hashable, Sendable {
     self.expected = expected.map { Expected(gaussian: $0.0, heavyTailed: $0.1) }
   }
 
-  /// The most that the norm of a block's error may be.
+  /// The most that rounding makes the norm of a block's error.
   func limit(norm: Double, largest: Float, count: Int) -> Double {
-    let limit = relative * norm + Double(count).squareRoot() * (ofLargest * Double(largest) + absolute)
-    guard ofNorm < .infinity else { return limit }
-    return min(limit, ofNorm * norm + Double(count).squareRoot() * absolute)
+    relative * norm + Double(count).squareRoot() * (ofLargest * Double(largest) + absolute)
+  }
+
+  /// The most that the norm of a block's error may be.
+  ///
+  /// - Parameters:
+  ///   - limit: The most that rounding makes it.
+  ///   - fixed: What the smallest steps make of it.
+  func most(_ limit: Double, norm: Double, fixed: Double) -> Double {
+    isCalibrated ? min(4 * limit, max(0.9 * norm + fixed, 1.5 * limit)) : limit
   }
 
   /// The same for codes that were chosen by what enters the weight's layer (GPTQ), not for the weight's own sake: the error
   /// of one column is made good in others, so that a code may be some steps away from its nearest.
   ///
-  /// A block may be off by four times as much, as long as it is not by nine tenths of its norm, which would hide zeros; the
-  /// tensor by twice as much. On the trained model of the tests it was by up to 1.7 and 1.6 times.
+  /// A block may be off by four times as much, as long as it is not by nine tenths of its norm, which would hide zeros, or
+  /// by half as much again where rounding comes near that (Q2_K); the tensor by twice as much. On the trained model of the
+  /// tests it was by up to 1.7 and 1.6 times.
   func calibrated() -> ErrorBound {
     var bound = self
-    bound.relative *= 4
-    bound.ofLargest *= 4
-    bound.ofNorm = 0.9
-    bound.typical /= 2
+    bound.isCalibrated = true
+    bound.typical *= 2
     bound.expected = nil
     return bound
   }

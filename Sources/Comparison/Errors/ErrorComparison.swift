@@ -31,7 +31,8 @@ package struct ErrorComparison: PairComparing {
     let others = pieces.map { TensorStorage($0.stored) }
     if ([mine] + others).allSatisfy({ $0.isReal && areValues($0) }) {
       let bound = ErrorBound(mine, of: TensorStorage(pair.b.stored))
-      method = .values(isCalibrated && mine.scheme != nil ? bound.calibrated() : bound)
+      let isChosen = isCalibrated && (mine.scheme != nil || BlockGrid(mine.elementType) != nil)
+      method = .values(isChosen ? bound.calibrated() : bound)
     } else if others == [mine], pieces[0].box == pair.box,
       pieces[0].stored.codes.byteRange.count == pair.a.stored.codes.byteRange.count
     {

@@ -113,16 +113,17 @@ package struct RowJudge {
       let fixed = min(norm, Double(count).squareRoot() * (bound.absolute + floor))
       let limit =
         bound.limit(norm: norm, largest: largest, count: count) + Double(count).squareRoot() * floor
-      boundSquares += limit * limit
-      usualSquares += usual(sums, limit, fixed, source, start..<end)
+      let most = bound.most(limit, norm: norm, fixed: fixed)
+      boundSquares += most * most
+      usualSquares += usual(sums, limit, most, fixed, source, start..<end)
       // A millionth is for the sums themselves.
-      if sums.squaredErrors > limit * limit * 1.000_002 {
+      if sums.squaredErrors > most * most * 1.000_002 {
         bad += 1
       }
       if sums.squaredErrors > 0 {
         let here = TensorErrors.Place(matrix: place.matrix, row: place.row, column: place.column + start)
         TensorErrors.Worst.keep(
-          &errors.worstBlock, worst(sums.squaredErrors, sums.squares, limit * limit, here, count))
+          &errors.worstBlock, worst(sums.squaredErrors, sums.squares, most * most, here, count))
       }
       within.squares += sums.squares
       within.squaredErrors += sums.squaredErrors
@@ -154,14 +155,15 @@ package struct RowJudge {
   /// a scale loses (`fixed`) it loses of every value; and where all values of a block are one magnitude, or zeros beside
   /// it, they all err by the same, which can be anything up to the bound.
   private func usual(
-    _ sums: BlockSums, _ limit: Double, _ fixed: Double, _ source: Span<Float>, _ range: Range<Int>
+    _ sums: BlockSums, _ limit: Double, _ most: Double, _ fixed: Double, _ source: Span<Float>,
+    _ range: Range<Int>
   ) -> Double {
     let rounding = bound.typical * max(0, limit - fixed)
     let usual = max(bound.typical * limit, (rounding * rounding + fixed * fixed).squareRoot())
-    guard usual < limit, sums.squaredErrors > usual * usual, Self.isOneMagnitude(source, range) else {
-      return min(usual, limit) * min(usual, limit)
+    guard usual < most, sums.squaredErrors > usual * usual, Self.isOneMagnitude(source, range) else {
+      return min(usual, most) * min(usual, most)
     }
-    return limit * limit
+    return most * most
   }
 
   /// Whether every magnitude is within a hundredth of the largest, or below a hundredth of it.

@@ -59,6 +59,10 @@ extension Manifest {
     result.tensors = tensors.filter { $0.file.hasPrefix(prefix) }.map {
       TensorRecord(name: $0.name, file: strip($0.file), xxh3: $0.xxh3, sources: $0.sources, error: $0.error)
     }
+    if let roundedToNearest {
+      let own = Set(result.plan.files.flatMap(\.tensors).flatMap { $0.sources.map(\.tensor) })
+      result.roundedToNearest = roundedToNearest.filter { own.contains($0.tensor) }
+    }
     return result
   }
 }

@@ -56,6 +56,10 @@ extension Manifest {
             for name in [slice.tensor, slice.scaling?.scales?.tensor, slice.scaling?.matrixScales?.tensor] {
               for origin in name.map({ onDisk[$0] ?? [$0] }) ?? [] { count += text(origin) }
             }
+            // Each matrix can be one that was rounded to nearest.
+            if plan.request.calibration != nil {
+              count += slice.shape.dimensions.dropLast(2).reduce(1, *) * (record + text(slice.tensor))
+            }
           }
         }
       }

@@ -25,6 +25,7 @@ struct ManifestCheck {
     try checkSources()
     try checkRecords()
     try checkTensors()
+    try checkFallbacks()
     // Last: what contradicts itself is said more precisely.
     guard let digest = Manifest.rootDigest(of: text) else {
       throw fault("it does not begin with its root digest, as it was written")
@@ -158,6 +159,29 @@ extension ManifestCheck {
     try check(
       manifest.tensors.map { TensorKey(file: $0.file, name: $0.name) } == order,
       "the tensors are in another order than in the plan")
+  }
+}
+
+extension ManifestCheck {
+  /// What is listed is a weight that the plan encodes, once.
+  private func checkFallbacks() throws(CheckpointError) {
+    try check(
+      (manifest.roundedToNearest != nil) == (plan.request.calibration != nil),
+      "it lists what was rounded to nearest, or does not, unlike its plan")
+    guard let fallbacks = manifest.roundedToNearest else { return }
+    var matrices: [String: Int] = [:]
+    for slice in plan.files.flatMap(\.tensors).filter(\.operation.decodes).flatMap(\.sources) {
+      matrices[slice.tensor] = slice.shape.dimensions.dropLast(2).reduce(1, *)
+    }
+    var seen: Set<CalibrationFallback> = []
+    for fallback in fallbacks {
+      guard let count = matrices[fallback.tensor], (0..<count).contains(fallback.expert ?? 0),
+        fallback.tokens ?? 0 >= 0, seen.insert(fallback).inserted
+      else {
+        throw fault(
+          "it lists as rounded to nearest what is not encoded, or lists it twice", tensor: fallback.tensor)
+      }
+    }
   }
 }
 

@@ -25,6 +25,8 @@ public struct Manifest: Codable, Hashable, Sendable {
   public var files: [FileRecord]
   /// Every tensor of the output.
   public var tensors: [TensorRecord]
+  /// What was rounded to nearest though the plan asks for a calibration; `nil` where it asks for none.
+  public var roundedToNearest: [CalibrationFallback]?
 
   /// One file.
   public struct FileRecord: Codable, Hashable, Sendable {

@@ -105,7 +105,8 @@ public struct Conversion: Sendable {
     try directory.finish(opened.outputs, opened.journal)
     let documents = try directory.writeDocuments(from: checkpoint.store)
     let (manifest, archiveManifest) = try directory.complete(
-      Manifest(plan: planned.plan, report: report, documents: documents), archived: archived)
+      Manifest(plan: planned.plan, report: report, documents: documents, prepared: prepared),
+      archived: archived)
     return ConversionOutcome(
       manifest: manifest, archive: archiveManifest, units: tally.total, reusedUnits: tally.reused,
       wasComplete: false, usage: meters.usage)
@@ -139,7 +140,7 @@ public struct Conversion: Sendable {
       .run()
     try confirmSource { _ in }
     return ConversionOutcome(
-      manifest: Manifest(plan: plan, report: report, documents: []), archive: nil,
+      manifest: Manifest(plan: plan, report: report, documents: [], prepared: prepared), archive: nil,
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
@@ -326,7 +327,10 @@ extension CheckpointError {
 }
 
 extension Manifest {
-  init(plan: ShardPlan, report: ConversionPipeline.Report, documents: [FileRecord]) {
+  init(
+    plan: ShardPlan, report: ConversionPipeline.Report, documents: [FileRecord],
+    prepared: (any PreparedCodes)?
+  ) {
     func record(_ path: String, _ bytes: Int, _ digests: FileDigests) -> FileRecord {
       FileRecord(path: path, bytes: bytes, xxh3: "\(digests.xxh3)", sha256: "\(digests.sha256)")
     }
@@ -347,7 +351,7 @@ extension Manifest {
               ? nil : QuantizationError(report.errors, searched: tensor.operation.search == .mse)
           )
         }
-      })
+      }, roundedToNearest: prepared?.fallbacks)
   }
 }
 

@@ -1,5 +1,6 @@
 internal import ByteStreams
 internal import Quantization
+internal import QuantizationRecipes
 internal import ShardPlanning
 internal import TensorFormats
 
@@ -10,12 +11,17 @@ extension UnitRecoder {
   func encode(_ form: Form, _ scheme: StoredScheme) throws(CheckpointError) -> (
     codes: Recoded, scales: Recoded
   ) {
-    scheme.scheme == .fp8Tiles ? try encodeTiles(form) : try encodeRows(form, scheme)
+    scheme.scheme == .fp8Tiles ? try encodeTiles(form, scheme) : try encodeRows(form, scheme)
   }
 
-  private func encodeTiles(_ form: Form) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
+  private func encodeTiles(
+    _ form: Form, _ scheme: StoredScheme
+  ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
     let tiles = try BlockFP8(rows: run.count, columns: form.columns.count)
+    if let prepared = context.prepared, prepared.covers(view.tensor, as: .scheme(scheme)) {
+      return try takeTiles(run, form, tiles, from: prepared)
+    }
     let (input, range) = input(run, form.columns, of: rows.packed)
     var scratch = BlockFP8.Scratch()
     var scales = [Float](repeating: 0, count: tiles.scaleCount)
@@ -36,7 +42,7 @@ extension UnitRecoder {
     _ form: Form, _ scheme: StoredScheme
   ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
     let run = run(of: form)
-    if let prepared = context.prepared, prepared.covers(view.tensor) {
+    if let prepared = context.prepared, prepared.covers(view.tensor, as: .scheme(scheme)) {
       return try take(run, form, scheme, from: prepared)
     }
     // A scale of a whole row is that of its pieces, so that ranks have what one of them alone would have.
@@ -66,24 +72,26 @@ extension UnitRecoder {
     let rowScheme = try RowScheme(scheme)
     let codeBytes = try rowScheme.codeBytes(columns: view.columns)
     let scaleBytes = try rowScheme.scaleBytes(columns: view.columns)
-    let (allCodes, allScales) = (pool.take(run.count * codeBytes), pool.take(run.count * scaleBytes))
-    let first = unit.rowsInMatrix.lowerBound
-    try allCodes.fill { (codes) throws(CheckpointError) in
-      try allScales.fill { (scales) throws(CheckpointError) in
-        try prepared.read(
-          first + run.lowerBound..<first + run.upperBound, ofMatrix: unit.matrix, of: view.tensor,
-          codes: &codes, scales: &scales)
-      }
+    let (allCodes, allScales) = try read(
+      run, codeBytes: codeBytes, scaleRows: run.count, scaleBytes: scaleBytes, from: prepared)
+    if let scale = try prepared.matrixScale(ofMatrix: unit.matrix, of: view.tensor),
+      case let own = try encodingScale(scheme), scale.bitPattern != own.bitPattern
+    {
+      throw CheckpointError(
+        .malformed,
+        "the codes of matrix \(unit.matrix) were made under the scale \(scale), and it has \(own)",
+        tensor: view.tensor, remedy: "start afresh with --overwrite")
     }
     let transcoder = try SchemeTranscoder(
       from: rows.elementType, to: scheme, columns: form.columns.count,
       matrixScale: try encodingScale(scheme), search: .absmax)
     // Cuts lie between groups, so that what belongs to the columns is whole bytes.
+    let start = form.columns.lowerBound
     let codes = cut(
-      allCodes, run.count, transcoder.codeRowBytes, from: form.columns.lowerBound, of: codeBytes)
+      allCodes, run.count, transcoder.codeRowBytes, from: start * codeBytes / view.columns, of: codeBytes)
     let scales = cut(
       allScales, run.count, transcoder.scaleRowBytes,
-      from: scheme.scheme.scalesWholeRows ? 0 : form.columns.lowerBound, of: scaleBytes)
+      from: scheme.scheme.scalesWholeRows ? 0 : start * scaleBytes / view.columns, of: scaleBytes)
     let (input, range) = input(run, form.columns, of: rows.packed)
     var scratch = transcoder.makeScratch()
     let errors = try transcoder.compare(
@@ -92,12 +100,58 @@ extension UnitRecoder {
     return (Recoded(payload: .recoded(codes), errors: errors), Recoded(payload: .recoded(scales)))
   }
 
-  /// The bytes of each row that begin in proportion to a column of the matrix.
-  private func cut(
-    _ buffer: BufferPool.Buffer, _ rows: Int, _ wanted: Int, from column: Int, of rowBytes: Int
+  /// The same of tiles.
+  private func takeTiles(
+    _ run: Range<Int>, _ form: Form, _ tiles: BlockFP8, from prepared: any PreparedCodes
+  ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
+    let whole = try BlockFP8(rows: run.count, columns: view.columns)
+    let (allCodes, allScales) = try read(
+      run, codeBytes: view.columns, scaleRows: tiles.scaleRows, scaleBytes: 4 * whole.scaleColumns,
+      from: prepared)
+    let start = form.columns.lowerBound
+    let codes = cut(allCodes, run.count, tiles.columns, from: start, of: view.columns)
+    let scales = cut(
+      allScales, tiles.scaleRows, 4 * tiles.scaleColumns, from: start / BlockFP8.side * 4,
+      of: 4 * whole.scaleColumns)
+    let (input, range) = input(run, form.columns, of: rows.packed)
+    var scratch = BlockFP8.Scratch()
+    var multipliers: [Float] = []
+    for index in 0..<tiles.scaleCount {
+      multipliers.append(
+        Float(
+          bitPattern: UInt32(
+            littleEndian: unsafe scales.bytes.unsafeLoadUnaligned(fromByteOffset: 4 * index, as: UInt32.self))
+        ))
+    }
+    let sums = try tiles.compare(
+      input.bytes.extracting(range), from: rows.elementType, codes: codes.bytes, scales: multipliers.span,
+      scratch: &scratch, firstRow: unit.firstRow + run.lowerBound)
+    return (
+      Recoded(payload: .recoded(codes), errors: RecodingErrors(sums)), Recoded(payload: .recoded(scales))
+    )
+  }
+
+  /// Reads what was made before of a run of rows, all columns.
+  private func read(
+    _ run: Range<Int>, codeBytes: Int, scaleRows: Int, scaleBytes: Int, from prepared: any PreparedCodes
+  ) throws(CheckpointError) -> (codes: BufferPool.Buffer, scales: BufferPool.Buffer) {
+    let (allCodes, allScales) = (pool.take(run.count * codeBytes), pool.take(scaleRows * scaleBytes))
+    let first = unit.rowsInMatrix.lowerBound
+    try allCodes.fill { (codes) throws(CheckpointError) in
+      try allScales.fill { (scales) throws(CheckpointError) in
+        try prepared.read(
+          first + run.lowerBound..<first + run.upperBound, ofMatrix: unit.matrix, of: view.tensor,
+          codes: &codes, scales: &scales)
+      }
+    }
+    return (allCodes, allScales)
+  }
+
+  /// So many bytes of each row.
+  func cut(
+    _ buffer: BufferPool.Buffer, _ rows: Int, _ wanted: Int, from start: Int, of rowBytes: Int
   ) -> BufferPool.Buffer {
     guard wanted < rowBytes else { return buffer }
-    let start = column * rowBytes / view.columns
     let result = pool.take(rows * wanted)
     result.fill { span in
       for row in 0..<rows {

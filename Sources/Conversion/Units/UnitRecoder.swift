@@ -183,6 +183,9 @@ extension UnitRecoder {
 
 extension UnitRecoder {
   private func convert(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Recoded {
+    if let prepared = context.prepared, prepared.covers(view.tensor, as: .element(form.elementType)) {
+      return try take(form, delivery, from: prepared)
+    }
     let columns = form.columns.count
     let rowCount = form.runs.reduce(0) { $0 + $1.count }
     // Where rows do not matter, a run is one long row.
@@ -207,6 +210,54 @@ extension UnitRecoder {
       return sums
     }
     return Recoded(payload: .recoded(output), errors: RecodingErrors(errors))
+  }
+
+  /// Takes blocks that were made before, the columns that are wanted, and measures what they lose.
+  private func take(
+    _ form: Form, _ delivery: WorkUnit.Delivery, from prepared: any PreparedCodes
+  ) throws(CheckpointError) -> Recoded {
+    let transcoder = try RowTranscoder(
+      from: rows.elementType, to: form.elementType, columns: form.columns.count)
+    var scratch = transcoder.makeScratch()
+    let block = form.elementType.block
+    let rowBytes = view.columns / block.elements * block.bytes
+    let wanted = form.columns.count / block.elements * block.bytes
+    let output = pool.take(delivery.byteCount)
+    var sums = ErrorSums()
+    try output.fill { (span) throws(CheckpointError) in
+      var position = 0
+      for run in form.runs {
+        var first = unit.firstRow + run.lowerBound
+        let end = unit.firstRow + run.upperBound
+        while first < end {
+          let matrix = first / view.matrixRows
+          let some = first..<min(end, (matrix + 1) * view.matrixRows)
+          let blocks = pool.take(some.count * rowBytes)
+          let nothing = pool.take(0)
+          try blocks.fill { (codes) throws(CheckpointError) in
+            try nothing.fill { (scales) throws(CheckpointError) in
+              let top = matrix * view.matrixRows
+              try prepared.read(
+                some.lowerBound - top..<some.upperBound - top, ofMatrix: matrix, of: view.tensor,
+                codes: &codes, scales: &scales)
+            }
+          }
+          let own = cut(
+            blocks, some.count, wanted, from: form.columns.lowerBound / block.elements * block.bytes,
+            of: rowBytes)
+          let (input, range) = input(
+            some.lowerBound - unit.firstRow..<some.upperBound - unit.firstRow, form.columns, of: rows.packed)
+          sums.merge(
+            try transcoder.compare(
+              input.bytes.extracting(range), rows: some.count, encoded: own.bytes, scratch: &scratch,
+              firstRow: some.lowerBound))
+          span.copy(own.bytes, to: position)
+          position += own.byteCount
+          first = some.upperBound
+        }
+      }
+    }
+    return Recoded(payload: .recoded(output), errors: RecodingErrors(sums))
   }
 
   /// How much each of the columns matters. Units of stacked tensors with such weights stay within one expert.

@@ -18,6 +18,11 @@ struct RoundedBlock: Sendable {
   /// Whether the block stores its minimum (`_1`), or is symmetric about 0 (`_0`).
   var isAffine: Bool
 
+  /// All levels.
+  var levels: ClosedRange<Int> {
+    isAffine ? 0...Int(levelCount) - 1 : Int(-levelCount / 2)...Int(levelCount / 2) - 1
+  }
+
   var levelCount: Int32 { 1 << Int32(bits) }
   /// Where the levels (with the fifth bits) begin.
   private var levelsOffset: Int { isAffine ? 4 : 2 }
@@ -86,6 +91,11 @@ struct RoundedBlock: Sendable {
   func store(scale: Float, minimum: Float, levels: [Int32], in block: inout BlockBytes) {
     block.store(HalfPrecision.bits(scale), at: 0)
     if isAffine { block.store(HalfPrecision.bits(minimum), at: 2) }
+    put(levels, in: &block)
+  }
+
+  /// Writes the levels of a block.
+  func put(_ levels: [Int32], in block: inout BlockBytes) {
     var nibbles = levelsOffset
     if bits == 5 {
       var fifths: UInt32 = 0
@@ -94,6 +104,13 @@ struct RoundedBlock: Sendable {
       nibbles += 4
     }
     for j in 0..<16 { block[nibbles + j] = UInt8(levels[j] & 15) | UInt8(levels[j + 16] & 15) << 4 }
+  }
+
+  /// What the levels of a block stand for.
+  func group(_ block: BlockBytes) -> BlockGrid.Group {
+    BlockGrid.Group(
+      scale: HalfPrecision.float(block.littleEndian16(at: 0)),
+      offset: isAffine ? -HalfPrecision.float(block.littleEndian16(at: 2)) : 0)
   }
 }
 

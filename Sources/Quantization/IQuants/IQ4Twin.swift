@@ -41,11 +41,18 @@ enum IQ4Twin {
   }
 
   static func decodeXS(_ block: [UInt8]) -> [Float] {
+    scalesXS(block).enumerated().flatMap { s, scale in
+      decodeNibbles(block[8 + 16 * s..<24 + 16 * s], scale: scale)
+    }
+  }
+
+  /// The scales of the sub-blocks.
+  static func scalesXS(_ block: [UInt8]) -> [Float] {
     let unit = block.iqHalf(at: 0)
-    return (0..<8).flatMap { s in
+    return (0..<8).map { s in
       let low = Int(block[4 + s / 2] >> (4 * (s % 2)) & 15)
       let high = Int(block.iqUInt16(at: 2) >> (2 * s) & 3)
-      return decodeNibbles(block[8 + 16 * s..<24 + 16 * s], scale: unit * Float(low + 16 * high - 32))
+      return unit * Float(low + 16 * high - 32)
     }
   }
 

@@ -73,6 +73,21 @@ struct KAffineParts {
   }
 }
 
+extension KAffineParts {
+  /// What the levels of each sub-block stand for.
+  static func groups(_ block: borrowing SuperBlock) -> [BlockGrid.Group] {
+    let (scale, offset) = (block.half(at: 0), block.half(at: 2))
+    var groups: [BlockGrid.Group] = []
+    for part in 0..<8 {
+      groups.append(
+        BlockGrid.Group(
+          scale: scale * Float(block.partScale(part, at: 4)),
+          offset: offset * Float(block.partOffset(part, at: 4))))
+    }
+    return groups
+  }
+}
+
 // MARK: - Packing
 
 extension SuperBlock {

@@ -59,9 +59,30 @@ enum Q2K {
         at: 16 * part, count: 16, scale: storedScale * Float(block.field(part, shift: 0, width: 4)),
         offset: storedOffset * Float(block.field(part, shift: 4, width: 4)), levels: 3)
     }
+    put(search.levels, into: &block)
+  }
+
+  /// Where levels are.
+  static let levelBytes = 16..<80
+
+  /// Stores levels, over zeros.
+  static func put(_ levels: borrowing [Int], into block: inout SuperBlock) {
     for index in 0..<SuperBlock.elements {
       let (byte, shift) = SuperBlock.pair(index)
-      block.put(search.levels[index], 16 + byte, shift: shift)
+      block.put(levels[index], 16 + byte, shift: shift)
     }
+  }
+
+  /// What the levels of each sub-block stand for.
+  static func groups(_ block: borrowing SuperBlock) -> [BlockGrid.Group] {
+    let (scale, offset) = (block.half(at: 80), block.half(at: 82))
+    var groups: [BlockGrid.Group] = []
+    for part in 0..<16 {
+      groups.append(
+        BlockGrid.Group(
+          scale: scale * Float(block.field(part, shift: 0, width: 4)),
+          offset: offset * Float(block.field(part, shift: 4, width: 4))))
+    }
+    return groups
   }
 }

@@ -62,12 +62,28 @@ enum Q3K {
       search.requantize(
         at: 16 * part, count: 16, scale: storedScale * Float(partScale(block, part)), half: 4)
     }
+    put(search.levels, into: &block)
+  }
+
+  /// Where levels are.
+  static let levelBytes = 0..<96
+
+  /// Stores levels, with 4 added, over zeros.
+  static func put(_ levels: borrowing [Int], into block: inout SuperBlock) {
     for index in 0..<SuperBlock.elements {
       let low = SuperBlock.pair(index)
       let high = SuperBlock.bit(index)
-      block.put(search.levels[index] & 3, 32 + low.byte, shift: low.shift)
-      block.put(search.levels[index] >> 2, high.byte, shift: high.shift)
+      block.put(levels[index] & 3, 32 + low.byte, shift: low.shift)
+      block.put(levels[index] >> 2, high.byte, shift: high.shift)
     }
+  }
+
+  /// What the levels of each sub-block stand for.
+  static func groups(_ block: borrowing SuperBlock) -> [BlockGrid.Group] {
+    let scale = block.half(at: 108)
+    var groups: [BlockGrid.Group] = []
+    for part in 0..<16 { groups.append(BlockGrid.Group(scale: scale * Float(partScale(block, part)))) }
+    return groups
   }
 
   /// The scale of a sub-block as stored, -32...31.

@@ -26,9 +26,17 @@ enum Q4K {
     let parts = KAffineParts(
       fitting: &search, levels: 15, candidates: AffineCandidates(first: -1, step: 0.1, count: 20))
     parts.store(into: &block, requantizing: &search)
+    put(search.levels, into: &block)
+  }
+
+  /// Where levels are.
+  static let levelBytes = 16..<144
+
+  /// Stores levels, over zeros.
+  static func put(_ levels: borrowing [Int], into block: inout SuperBlock) {
     for index in 0..<SuperBlock.elements {
       let (byte, shift) = SuperBlock.nibble(index)
-      block.put(search.levels[index], 16 + byte, shift: shift)
+      block.put(levels[index], 16 + byte, shift: shift)
     }
   }
 }

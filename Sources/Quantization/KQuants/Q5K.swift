@@ -31,11 +31,19 @@ enum Q5K {
       fitting: &search, levels: 31, candidates: AffineCandidates(first: -0.5, step: 0.1, count: 15))
     parts.clamp()
     parts.store(into: &block, requantizing: &search)
+    put(search.levels, into: &block)
+  }
+
+  /// Where levels are.
+  static let levelBytes = 16..<176
+
+  /// Stores levels, over zeros.
+  static func put(_ levels: borrowing [Int], into block: inout SuperBlock) {
     for index in 0..<SuperBlock.elements {
       let low = SuperBlock.nibble(index)
       let high = SuperBlock.bit(index)
-      block.put(search.levels[index] & 15, 48 + low.byte, shift: low.shift)
-      block.put(search.levels[index] >> 4, 16 + high.byte, shift: high.shift)
+      block.put(levels[index] & 15, 48 + low.byte, shift: low.shift)
+      block.put(levels[index] >> 4, 16 + high.byte, shift: high.shift)
     }
   }
 }

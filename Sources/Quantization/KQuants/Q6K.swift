@@ -43,12 +43,30 @@ enum Q6K {
       block.bytes[192 + part] = UInt8(bitPattern: level)
       search.requantize(at: 16 * part, count: 16, scale: storedScale * Float(level), half: 32)
     }
+    put(search.levels, into: &block)
+  }
+
+  /// Where levels are.
+  static let levelBytes = 0..<192
+
+  /// Stores levels, with 32 added, over zeros.
+  static func put(_ levels: borrowing [Int], into block: inout SuperBlock) {
     for index in 0..<SuperBlock.elements {
       let low = lowBits(index)
       let high = SuperBlock.pair(index)
-      block.put(search.levels[index] & 15, low.byte, shift: low.shift)
-      block.put(search.levels[index] >> 4, 128 + high.byte, shift: high.shift)
+      block.put(levels[index] & 15, low.byte, shift: low.shift)
+      block.put(levels[index] >> 4, 128 + high.byte, shift: high.shift)
     }
+  }
+
+  /// What the levels of each sub-block stand for.
+  static func groups(_ block: borrowing SuperBlock) -> [BlockGrid.Group] {
+    let scale = block.half(at: 208)
+    var groups: [BlockGrid.Group] = []
+    for part in 0..<16 {
+      groups.append(BlockGrid.Group(scale: scale * Float(Int8(bitPattern: block.bytes[192 + part]))))
+    }
+    return groups
   }
 
   /// Where the lower four bits of element `index` are.

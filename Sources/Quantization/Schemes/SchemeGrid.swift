@@ -17,6 +17,17 @@ public struct SchemeGrid: Sendable {
     self.matrixScale = matrixScale
   }
 
+  /// Prepares for block-FP8, whose groups are the columns of a tile; the rows of a tile share their scales.
+  public static let tiles = SchemeGrid(
+    SchemeRule(
+      codes: .e4m3, scales: .f32(divisor: 448), groupLength: BlockFP8.side, roundsQuotients: false,
+      signsZeros: true))
+
+  private init(_ rule: SchemeRule) {
+    self.rule = rule
+    matrixScale = 1
+  }
+
   /// What the codes of a group are multiplied with.
   ///
   /// - Parameters:

@@ -23,33 +23,16 @@ extension BlockFP8 {
     _ source: RawSpan, from type: ElementType, codes: inout MutableRawSpan, scales: inout MutableSpan<Float>,
     scratch: inout Scratch, measures: Bool = true, firstRow: Int = 0, tier: KernelTier = .active
   ) throws(CheckpointError) -> ErrorSums {
-    guard type.block.elements == 1, let codec = BlockCodec.codec(for: type) else {
-      throw CheckpointError(
-        .unsupported, "block-FP8 is encoded from plain floating-point elements, not from \(type)")
-    }
-    let bytes = type.block.bytes
-    try checkTiles()
-    let matrices = try checkSizes(codes: codes.byteCount, scales: scales.count)
-    guard source.byteCount == codes.byteCount * bytes else {
-      throw CheckpointError(
-        .malformed, "\(source.byteCount) bytes are not \(codes.byteCount) elements of type \(type)")
-    }
+    let codec = try codec(for: type)
+    let matrices = try checkSizes(
+      source: source.byteCount, type, codes: codes.byteCount, scales: scales.count)
     var sums = ErrorSums()
     for tile in 0..<matrices * scaleCount {
       let place = place(ofTile: tile)
-      for row in 0..<place.rows {
-        let from = place.offset(ofRow: row, columns) * bytes
-        var span = scratch.values.mutableSpan
-        var values = span._mutatingExtracting((row * place.columns)..<((row + 1) * place.columns))
-        try codec.decode(source.extracting(from..<(from + place.columns * bytes)), into: &values, tier: tier)
-      }
+      try load(place, source, codec, &scratch, firstRow: firstRow, tier)
       let scale: Float
       do {
         let values = scratch.values.span.extracting(0..<place.count)
-        _ = try NonFinitePolicy.reject.check(
-          values, firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns,
-          target: .f8E4M3,
-          tier: tier)
         scale = Self.scale(amax: LargestMagnitude.of(values, tier: tier))
         scales[tile] = scale
         unsafe values.withUnsafeBufferPointer { from in
@@ -66,20 +49,84 @@ extension BlockFP8 {
         }
       }
       guard measures else { continue }
-      restore(place, codes.bytes, scale, &scratch.restored, tier)
-      try RangeCheck(.fp8Tiles).check(
-        scratch.values.span.extracting(0..<place.count),
-        restored: scratch.restored.span.extracting(0..<place.count),
-        group: place.columns,
-        at: RangeCheck.Place(
-          firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns),
-        tier: tier)
-      sums.merge(
-        try ErrorSums(
-          original: scratch.values.span.extracting(0..<place.count),
-          restored: scratch.restored.span.extracting(0..<place.count), tier: tier))
+      sums.merge(try measure(place, codes.bytes, scale, &scratch, firstRow: firstRow, tier))
     }
     return sums
+  }
+
+  /// Measures what codes and scales lose that were made elsewhere.
+  ///
+  /// - Parameters: As ``encode(_:from:codes:scales:scratch:measures:firstRow:tier:)`` has them.
+  /// - Throws: As that.
+  public func compare(
+    _ source: RawSpan, from type: ElementType, codes: RawSpan, scales: Span<Float>, scratch: inout Scratch,
+    firstRow: Int = 0, tier: KernelTier = .active
+  ) throws(CheckpointError) -> ErrorSums {
+    let codec = try codec(for: type)
+    let matrices = try checkSizes(
+      source: source.byteCount, type, codes: codes.byteCount, scales: scales.count)
+    var sums = ErrorSums()
+    for tile in 0..<matrices * scaleCount {
+      let place = place(ofTile: tile)
+      try load(place, source, codec, &scratch, firstRow: firstRow, tier)
+      sums.merge(try measure(place, codes, scales[tile], &scratch, firstRow: firstRow, tier))
+    }
+    return sums
+  }
+
+  private func codec(for type: ElementType) throws(CheckpointError) -> BlockCodec {
+    guard type.block.elements == 1, let codec = BlockCodec.codec(for: type) else {
+      throw CheckpointError(
+        .unsupported, "block-FP8 is encoded from plain floating-point elements, not from \(type)")
+    }
+    return codec
+  }
+
+  /// How many matrices these sizes are.
+  private func checkSizes(
+    source: Int, _ type: ElementType, codes: Int, scales: Int
+  ) throws(CheckpointError) -> Int {
+    try checkTiles()
+    let matrices = try checkSizes(codes: codes, scales: scales)
+    guard source == codes * type.block.bytes else {
+      throw CheckpointError(.malformed, "\(source) bytes are not \(codes) elements of type \(type)")
+    }
+    return matrices
+  }
+
+  /// Decodes a tile of the source.
+  private func load(
+    _ place: TilePlace, _ source: RawSpan, _ codec: BlockCodec, _ scratch: inout Scratch, firstRow: Int,
+    _ tier: KernelTier
+  ) throws(CheckpointError) {
+    let bytes = codec.elementType.block.bytes
+    for row in 0..<place.rows {
+      let from = place.offset(ofRow: row, columns) * bytes
+      var span = scratch.values.mutableSpan
+      var values = span._mutatingExtracting((row * place.columns)..<((row + 1) * place.columns))
+      try codec.decode(source.extracting(from..<(from + place.columns * bytes)), into: &values, tier: tier)
+    }
+    _ = try NonFinitePolicy.reject.check(
+      scratch.values.span.extracting(0..<place.count), firstRow: firstRow + place.row,
+      firstColumn: place.column, stride: place.columns, target: .f8E4M3, tier: tier)
+  }
+
+  /// What a tile that was loaded loses.
+  private func measure(
+    _ place: TilePlace, _ codes: RawSpan, _ scale: Float, _ scratch: inout Scratch, firstRow: Int,
+    _ tier: KernelTier
+  ) throws(CheckpointError) -> ErrorSums {
+    restore(place, codes, scale, &scratch.restored, tier)
+    try RangeCheck(.fp8Tiles).check(
+      scratch.values.span.extracting(0..<place.count),
+      restored: scratch.restored.span.extracting(0..<place.count),
+      group: place.columns,
+      at: RangeCheck.Place(
+        firstRow: firstRow + place.row, firstColumn: place.column, stride: place.columns),
+      tier: tier)
+    return try ErrorSums(
+      original: scratch.values.span.extracting(0..<place.count),
+      restored: scratch.restored.span.extracting(0..<place.count), tier: tier)
   }
 
   /// Encodes with the definition, element by element.

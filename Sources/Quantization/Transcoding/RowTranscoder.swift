@@ -137,20 +137,54 @@ extension RowTranscoder {
       }
       return ErrorSums(exact: rows * columns)
     }
-    guard scratch.values.count >= tile.capacity else {
-      throw CheckpointError(.malformed, "the scratch buffers were made for shorter rows")
-    }
+    try check(scratch)
     var sums = ErrorSums()
-    for row in stride(from: 0, to: rows, by: tile.rows) {
-      for column in stride(from: 0, to: columns, by: tile.columns) {
-        let part = TilePart(
-          row: row, rows: min(tile.rows, rows - row), column: column,
-          width: min(tile.columns, columns - column))
-        sums.merge(
-          try transcode(part, input, &output, &scratch, nonFinite, firstRow: firstRow, measures: measures))
-      }
+    for part in parts(rows: rows) {
+      sums.merge(
+        try transcode(part, input, &output, &scratch, nonFinite, firstRow: firstRow, measures: measures))
     }
     return source.isExact(in: target) ? ErrorSums(exact: rows * columns) : sums
+  }
+
+  /// Measures what rows lose that were encoded elsewhere.
+  ///
+  /// - Parameters:
+  ///   - input: `rows` encoded rows of the source.
+  ///   - encoded: As many of the target.
+  ///   - scratch: Made by this transcoder's ``makeScratch()``.
+  ///   - firstRow: The number of the first row in its tensor, for error messages.
+  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the source, and for finite values
+  ///   of which nothing finite is left.
+  public func compare(
+    _ input: RawSpan, rows: Int, encoded: RawSpan, scratch: inout Scratch, firstRow: Int = 0
+  ) throws(CheckpointError) -> ErrorSums {
+    try check(input.byteCount, sourceRowBytes, rows, source)
+    try check(encoded.byteCount, targetRowBytes, rows, target)
+    try check(scratch)
+    var sums = ErrorSums()
+    for part in parts(rows: rows) {
+      var running = RunningErrorSums()
+      let (values, place) = try load(part, input, &scratch, .reject, firstRow: firstRow).elements
+      try restore(
+        values, encoded.extracting(part.bytes(rowBytes: targetRowBytes, block: target.block)), &scratch)
+      try checkRestored(values.count, place, &scratch, hasNonFinite: false)
+      running.add(
+        original: scratch.values.span.extracting(values), restored: scratch.restored.span.extracting(values),
+        tier: tier)
+      sums.merge(running.total)
+    }
+    return sums
+  }
+
+  /// The tiles of some rows.
+  private func parts(rows: Int) -> [TilePart] {
+    stride(from: 0, to: rows, by: tile.rows).flatMap { row in
+      stride(from: 0, to: columns, by: tile.columns).map { column in
+        TilePart(
+          row: row, rows: min(tile.rows, rows - row), column: column,
+          width: min(tile.columns, columns - column))
+      }
+    }
   }
 
   /// Re-encodes a tile, piece by piece: whole rows, or columns of one row.
@@ -178,22 +212,9 @@ extension RowTranscoder {
     _ sums: inout RunningErrorSums, _ nonFinite: NonFinitePolicy, firstRow: Int, measures: Bool
   ) throws(CheckpointError) {
     let count = part.rows * part.width
-    let sourceBytes = part.bytes(rowBytes: sourceRowBytes, block: source.block)
     let targetBytes = part.bytes(rowBytes: targetRowBytes, block: target.block)
-    do {
-      var span = scratch.values.mutableSpan
-      var values = span._mutatingExtracting(0..<count)
-      try decoder.decode(input.extracting(sourceBytes), into: &values, tier: tier)
-    }
-    let place = RangeCheck.Place(
-      firstRow: firstRow + part.row, firstColumn: part.column, stride: part.width)
-    var hasNonFinite = false
-    if !(LargestMagnitude.of(scratch.values.span.extracting(0..<count), tier: tier) <= largest) {
-      hasNonFinite = try nonFinite.check(
-        scratch.values.span.extracting(0..<count), firstRow: place.firstRow, firstColumn: place.firstColumn,
-        stride: place.stride, target: target, tier: tier)
-      try RangeCheck(target).check(scratch.values.span.extracting(0..<count), at: place, tier: tier)
-    }
+    let loaded = try load(part, input, &scratch, nonFinite, firstRow: firstRow)
+    let (place, hasNonFinite) = (loaded.elements.place, loaded.hasNonFinite)
     do {
       var encoded = output._mutatingExtracting(targetBytes)
       try encoder.encode(
@@ -202,11 +223,7 @@ extension RowTranscoder {
         tier: tier)
     }
     guard !source.isExact(in: target), measures || target == .f16 else { return }
-    do {
-      var span = scratch.restored.mutableSpan
-      var restored = span._mutatingExtracting(0..<count)
-      try encoder.decode(output.bytes.extracting(targetBytes), into: &restored, tier: tier)
-    }
+    try restore(0..<count, output.bytes.extracting(targetBytes), &scratch)
     if hasNonFinite || !measures { try checkRestored(count, place, &scratch, hasNonFinite: hasNonFinite) }
     guard measures else { return }
     sums.add(
@@ -217,6 +234,39 @@ extension RowTranscoder {
     if !sums.maximumAbsoluteError.isFinite {
       try checkRestored(count, place, &scratch, hasNonFinite: false)
     }
+  }
+
+  /// Decodes what is to be encoded, and refuses what cannot be.
+  private func load(
+    _ part: TilePart, _ input: RawSpan, _ scratch: inout Scratch, _ nonFinite: NonFinitePolicy, firstRow: Int
+  ) throws(CheckpointError) -> (elements: (values: Range<Int>, place: RangeCheck.Place), hasNonFinite: Bool) {
+    let values = 0..<part.rows * part.width
+    do {
+      var span = scratch.values.mutableSpan
+      var decoded = span._mutatingExtracting(values)
+      try decoder.decode(
+        input.extracting(part.bytes(rowBytes: sourceRowBytes, block: source.block)), into: &decoded,
+        tier: tier)
+    }
+    let place = RangeCheck.Place(
+      firstRow: firstRow + part.row, firstColumn: part.column, stride: part.width)
+    var hasNonFinite = false
+    if !(LargestMagnitude.of(scratch.values.span.extracting(values), tier: tier) <= largest) {
+      hasNonFinite = try nonFinite.check(
+        scratch.values.span.extracting(values), firstRow: place.firstRow, firstColumn: place.firstColumn,
+        stride: place.stride, target: target, tier: tier)
+      try RangeCheck(target).check(scratch.values.span.extracting(values), at: place, tier: tier)
+    }
+    return ((values, place), hasNonFinite)
+  }
+
+  /// Decodes what was encoded.
+  private func restore(
+    _ values: Range<Int>, _ encoded: RawSpan, _ scratch: inout Scratch
+  ) throws(CheckpointError) {
+    var span = scratch.restored.mutableSpan
+    var restored = span._mutatingExtracting(values)
+    try encoder.decode(encoded, into: &restored, tier: tier)
   }
 
   /// Refuses finite values that have become infinite, and takes passed ones out of the comparison.
@@ -230,6 +280,12 @@ extension RowTranscoder {
     for index in 0..<count where !scratch.values[index].isFinite {
       scratch.values[index] = 0
       scratch.restored[index] = 0
+    }
+  }
+
+  private func check(_ scratch: borrowing Scratch) throws(CheckpointError) {
+    guard scratch.values.count >= tile.capacity else {
+      throw CheckpointError(.malformed, "the scratch buffers were made for shorter rows")
     }
   }
 

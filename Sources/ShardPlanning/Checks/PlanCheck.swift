@@ -119,6 +119,7 @@ extension PlanCheck {
       isBounded && numbers.allSatisfy { $0 >= 0 && $0.isFinite }
         && (sizes + budget.fixed.map(\.bytes)).allSatisfy { $0 >= 0 } && Self.isDigest(budget.basis),
       "the budget is not described")
+    try check(isKept(budget), "the plan is not what the budget bounds, or what is said to be estimated")
     let recipe = try Recipe(yaml: budget.recipe, path: "the recipe of the budget")
     try check(recipe.name == plan.request.recipe, "the recipe of the budget is another one")
     let names = budget.choices.map(\.tensor)
@@ -130,6 +131,20 @@ extension PlanCheck {
       try check(
         types[choice.tensor] == choice.format, "the budget says \(choice.format) and the plan does not",
         tensor: choice.tensor)
+    }
+  }
+
+  /// Whether the plan keeps the bound, is of the size that is said, and the estimates add up.
+  private func isKept(_ budget: ShardPlan.Budget) -> Bool {
+    // Sums in another order differ in the last bits.
+    let slack = 1 + 1e-9
+    let estimate = budget.choices.reduce(0) { $0 + $1.estimatedKL }
+    guard estimate <= budget.estimatedKL * slack, budget.estimatedKL <= estimate * slack else { return false }
+    let tensors = plan.files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } }
+    switch budget.target {
+    case .bytes(let limit): return plan.outputBytes == budget.bytes && budget.bytes <= limit
+    case .bitsPerWeight(let limit): return tensors == budget.bytes && plan.bitsPerWeight <= limit * slack
+    case .klDivergence(let limit): return plan.outputBytes == budget.bytes && estimate <= limit * slack
     }
   }
 

@@ -1,0 +1,45 @@
+internal import Quantization
+internal import QuantizationRecipes
+internal import TensorFormats
+
+/// How the codes of a weight and their scales lie, row by row, as the working directory keeps them.
+struct CodeLayout: Sendable {
+  /// The bytes of a row's codes, or of its blocks.
+  let codeBytes: Int
+  /// The bytes of the scales that a row has, or that some rows share; 0 where they are in the blocks.
+  let scaleBytes: Int
+  /// How many rows share scales.
+  let scaleHeight: Int
+  /// Whether each matrix has a scale besides.
+  let hasMatrixScale: Bool
+
+  /// - Throws: `.malformed` if rows are no whole groups or blocks, `.unsupported` for formats that are not encoded.
+  init(_ format: StorageFormat, columns: Int) throws(CheckpointError) {
+    switch format {
+    case .scheme(let stored) where stored.scheme == .fp8Tiles:
+      codeBytes = columns
+      scaleBytes = 4 * stored.scheme.geometry.scaleColumns(of: columns)
+      scaleHeight = BlockFP8.side
+      hasMatrixScale = false
+    case .scheme(let stored):
+      let scheme = try RowScheme(stored)
+      codeBytes = try scheme.codeBytes(columns: columns)
+      scaleBytes = try scheme.scaleBytes(columns: columns)
+      scaleHeight = 1
+      hasMatrixScale = stored.scheme.geometry.hasMatrixScale
+    case .element(let type):
+      guard let bytes = type.block.byteCount(ofElements: columns) else {
+        throw CheckpointError(
+          .malformed, "rows of \(columns) elements are no whole number of \(type) blocks")
+      }
+      codeBytes = bytes
+      scaleBytes = 0
+      scaleHeight = 1
+      hasMatrixScale = false
+    case .keep: throw CheckpointError(.unsupported, "what is kept has no new codes")
+    }
+  }
+
+  /// The rows of scales that so many rows have.
+  func scaleRows(of rows: Int) -> Int { (rows + scaleHeight - 1) / scaleHeight }
+}

@@ -1,0 +1,23 @@
+/// What the steps of a calibration took, in seconds; of layers that were done before, nothing.
+public struct GPTQTimes: Codable, Hashable, Sendable {
+  /// Taking the text through the layers: all that is not in the others.
+  public var forwardPass = 0.0
+  /// Adding up the second moments of what enters the layers.
+  public var moments = 0.0
+  /// Factoring them.
+  public var factors = 0.0
+  /// Choosing scales and codes, and writing them.
+  public var codes = 0.0
+
+  /// All of them.
+  public var total: Double { forwardPass + moments + factors + codes }
+
+  /// Runs a step and adds what it takes.
+  static func timing<Result>(
+    _ step: WritableKeyPath<GPTQTimes, Double>, _ times: inout GPTQTimes, _ body: () throws -> Result
+  ) rethrows -> Result {
+    let start = ContinuousClock.now
+    defer { times[keyPath: step] += (ContinuousClock.now - start) / .seconds(1) }
+    return try body()
+  }
+}
