@@ -7,6 +7,7 @@ public enum DocumentKind: String, Sendable, CaseIterable {
   case stats
   case diff
   case metadata
+  case report
   case plan
   case memoryPlan = "memory-plan"
   case deploymentPlan = "deployment-plan"
@@ -16,7 +17,9 @@ public enum DocumentKind: String, Sendable, CaseIterable {
   case recipe
   case archive
   case restore
+  case sign
   case checksums
+  case signature
   case tensors
   case logits
   case run

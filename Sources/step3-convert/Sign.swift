@@ -70,7 +70,7 @@ struct Sign: ToolCommand {
     let summary = try await common.reading("hashing", total: signing.byteCount) {
       try await signing.run(progress: $0)
     }
-    if common.json { return try StandardStream.output.write(json: summary) }
+    if common.json { return try StandardStream.output.write(json: summary, as: .sign) }
     try common.write(report: text(summary))
   }
 

@@ -86,7 +86,7 @@ struct ReportCommand: ToolCommand {
       output: output, bytes: page.count, path: checkpoint.path, tensors: listing.tensors.count,
       valuesRead: statistics != nil, compared: errors.map { $0.weights.count + $0.exact },
       ok: errors?.report?.ok)
-    try common.printReport(outcome) { text(outcome) }
+    try common.printReport(outcome, as: .report) { text(outcome) }
   }
 
   /// A document of logits that is larger than any text can make it is none.

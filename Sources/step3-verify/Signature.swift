@@ -76,7 +76,7 @@ struct SignatureCommand: CheckCommand {
       try await verification.run(progress: $0)
     }
     return CheckOutcome(
-      document: report, text: text(report),
+      kind: .signature, document: report, text: text(report),
       status: report.isIncomplete ? .inputOutput : report.ok ? .success : .checkFailed)
   }
 
