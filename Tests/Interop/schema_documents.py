@@ -4,6 +4,8 @@ import json
 import shutil
 
 import numpy
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from safetensors.numpy import load_file, save_file
 
 from conftest import FIXTURES, ROOT
@@ -59,6 +61,8 @@ def commands(work):
     yield inspect, ["stats", FP8], 0
     yield inspect, ["stats", work / "q4", "--percentiles"], 0
     yield inspect, ["stats", str(work / "q*"), "--filter", "norm", "--histogram"], 0
+    yield inspect, ["report", work / "q4", "--manifest", "--headers-only", "--output", work / "a.html"], 0
+    yield inspect, ["report", work / "q4", "--against", TINY, "--output", work / "b.html"], 0
     yield inspect, ["diff", TINY, FP8], 1
     yield inspect, ["diff", TINY, FP8, "--headers-only"], 1
     yield inspect, ["diff", TINY, work / "afd"], 0
@@ -66,6 +70,12 @@ def commands(work):
     yield inspect, ["diff", TINY, ODD, "--filter", "norm|embed"], 1
     yield inspect, ["metadata", TINY], 0
     yield inspect, ["metadata", work / "q4"], 0
+    private, public = keys(work)
+    yield convert, ["sign", work / "q4", "--key", private, "--output", work / "q4.sig"], 0
+    yield convert, ["sign", work / "w4", "--key", private, "--provenance", work / "w4.provenance"], 0
+    yield verify, ["signature", work / "q4", "--public-key", public, "--signature", work / "q4.sig"], 0
+    yield verify, ["signature", work / "w4", "--public-key", public, "--provenance", work / "w4.provenance"], 0
+    yield verify, ["signature", work / "w4", "--public-key", keys(work, "other")[1]], 1
     yield verify, ["checksums", work / "q4"], 0
     yield verify, ["tensors", work / "q4", "--source", TINY], 0
     yield verify, ["tensors", work / "afd", "--source", TINY, "--all"], 0
@@ -76,25 +86,36 @@ def commands(work):
     yield verify, ["logits", work / "w4", "--reference", TINY, "--compare", work / "q4", "--tokens", "1,2,3"], 0
     yield verify, ["logits", work / "afd", "--reference", TINY, "--tokens", "1,2,3", "--afd"], 0
     yield verify, ["logits", TINY, "--reference", TOKENS], 0
+    yield verify, ["logits", TINY, "--reference", TINY, "--tokens", "1,2,3", "--per-token", "--bisect"], 0
     shutil.copytree(TINY, work / "nan")
     poison(work / "nan", "model.layers.1.input_layernorm.weight")
     yield verify, ["logits", work / "nan", "--reference", TINY, "--tokens", "1,2,3"], 1
     yield verify, ["run", TINY, "--prompt", "The lighthouse keeper", "--generate", 3], 0
     yield verify, ["run", work / "afd", "--tokens", "1,2,3", "--afd"], 0
     yield verify, ["run", TINY, "--tokens", "1"], 0
-    yield verify, ["all", work / "w4", "--source", TINY, "--tokens-file", TOKENS, "--tp", 2], 0
+    yield verify, ["all", work / "w4", "--source", TINY, "--tokens-file", TOKENS, "--tp", 2, "--public-key", public], 0
     yield verify, ["all", work / "q4", "--source", work / "nowhere"], 66
     damage(work / "q4" / "model.gguf")
     (work / "q4" / "extra.json").write_text("{}")
     damage(next((work / "archive").glob("*.zst")))
     yield verify, ["checksums", work / "q4"], 1
     yield verify, ["checksums", work / "q4", "--fast"], 1
+    yield verify, ["signature", work / "q4", "--public-key", public, "--signature", work / "q4.sig"], 1
     yield verify, ["all", work / "q4", "--source", TINY], 1
     yield convert, ["restore", work / "archive", "--check"], 1
     yield inspect, ["nowhere"], 66
     yield inspect, ["lst", "x"], 64
     shutil.copy(TINY / "config.json", work / "config.safetensors")
     yield inspect, [work / "config.safetensors"], 65
+
+
+def keys(work, name="key"):
+    """A private key and its public half."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = work / f"{name}.pem", work / f"{name}.pub"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
 
 
 def damage(path):
