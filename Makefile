@@ -68,6 +68,7 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 	touch $@
 
 interop: build hub-server $(VENV)/ready
+	@.ci/setup browser
 	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
 
 # Calls of the system that fail, full disks, sources that change: a sample of what torture tries.

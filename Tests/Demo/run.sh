@@ -195,6 +195,11 @@ limits='--max-mean-kl 0.002' run="--compare $work/trained-q4_k_m"
 convert "trained Step-3, no larger than Q4_K_M" "$trained" "$work/trained-budget" --to gguf --target-size "$size" \
   --imatrix "$work/trained.imatrix.gguf" --write-recipe "$work/trained-budget.yaml"
 run sed -n '1,8p' "$work/trained-budget.yaml"
+show step3-verify logits "$work/trained-budget" --reference "$trained" --tokens-file "$prompt" --per-token --bisect --json
+step3-verify logits "$work/trained-budget" --reference "$trained" --tokens-file "$prompt" --per-token --bisect --json \
+  >"$results/budget-logits.json"
+run step3-inspect report "$work/trained-budget" --against "$trained" --logits "$results/budget-logits.json" \
+  --output "$results/report.html"
 prompt='' limits='' run=''
 
 heading "13. Would a damaged file be noticed? One bit of the GGUF file is flipped"
@@ -224,4 +229,6 @@ fi
 
 heading "All of it"
 "$python" Tests/Demo/report.py table "$results"
+echo
+echo "Something to look at: $results/report.html, the budgeted GGUF with its errors and its logits; open it in a browser."
 printf '%sAll parts took %d s.%s\n' "$dim" "$SECONDS" "$plain"
