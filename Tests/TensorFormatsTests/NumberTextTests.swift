@@ -30,7 +30,8 @@ import Testing
     #expect(NumberText.significant(.nan) == "nan" && NumberText.significant(-.infinity) == "-inf")
     // No digit counts twice: what rounds up to the next power of ten is written as that.
     #expect(NumberText.significant(9.999e-8) == "1e-7" && NumberText.significant(0.9999) == "1")
-    #expect(NumberText.significant(1e-30) == "1e-30" && NumberText.significant(.leastNonzeroMagnitude).hasSuffix("e-324"))
+    #expect(NumberText.significant(1e-30) == "1e-30")
+    #expect(NumberText.significant(.leastNonzeroMagnitude).hasSuffix("e-324"))
   }
 
   @Test func percent() {
