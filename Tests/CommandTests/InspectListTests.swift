@@ -90,7 +90,8 @@ import Testing
     let json = try runTool("step3-inspect", [path, "--filter", #"layers\.1\.moe\.gate\."#, "--json"]).json()
     #expect(
       Set(json.keys) == [
-        "schema", "format", "path", "architecture", "files", "parameters", "bytes", "metadata", "roles", "tensors",
+        "schema", "format", "path", "architecture", "files", "parameters", "bytes", "metadata", "roles",
+        "tensors",
       ])
     let tensors = try #require(json["tensors"] as? [[String: Any]])
     let tensor = try #require(tensors.first)

@@ -45,7 +45,7 @@ import Testing
     let json = try result.json()
     #expect(json["ok"] as? Bool == true && json["tokens"] as? Int == 64)
     let measured = try #require(json["kl"] as? [String: Any])
-    #expect(Set(measured.keys) == ["mean", "standardError", "median", "p99", "max"])
+    #expect(Set(measured.keys) == ["mean", "standardError", "median", "p99", "max", "perToken"])
     // One sequence says nothing about how far others may be off.
     #expect(isAbsent(measured["standardError"]))
     let kl = measured.compactMapValues { $0 as? Double }
