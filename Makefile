@@ -2,6 +2,7 @@
 # make test    set up and run every test: Swift, interop with other people's packages, faults, a little fuzzing of each reader
 # make torture every fault that make test samples: each call of the system, 1000 kills, 5000 changed checkpoints; hours
 # make sanitize the tests of threads and parsers under ThreadSanitizer, AddressSanitizer and UBSan: half an hour or more
+# make llmcompressor   GPTQ beside llm-compressor's own, in an environment of its own
 # make bench   rates of every codec, per core
 # make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
 # make install PREFIX=/usr/local    the tools, their man pages and completions
@@ -25,7 +26,7 @@ HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
 PREFIX ?= /usr/local
 
-.PHONY: all setup build install dist examples demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz bench manual format lint clean
+.PHONY: all setup build install dist examples demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz llmcompressor bench manual format lint clean
 
 all: build
 
@@ -91,6 +92,16 @@ fuzz-briefly: setup
 fuzz: setup
 	Tests/Fuzz/run.sh $(TARGET) 0
 
+# It wants older packages than the other tests, and takes a minute to install: not among them.
+LLMCOMPRESSOR := .llmcompressor
+$(LLMCOMPRESSOR)/ready: Tests/Interop/requirements-llmcompressor.txt | setup
+	python3 -m venv $(LLMCOMPRESSOR)
+	$(LLMCOMPRESSOR)/bin/pip --quiet --disable-pip-version-check install -r Tests/Interop/requirements-llmcompressor.txt
+	touch $@
+
+llmcompressor: build $(VENV)/ready $(LLMCOMPRESSOR)/ready
+	STEP3_LLMCOMPRESSOR=$(CURDIR)/$(LLMCOMPRESSOR)/bin/python $(VENV)/bin/python -m pytest -q -rP Tests/Interop/test_llmcompressor.py
+
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
 
@@ -107,4 +118,4 @@ lint:
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift
 
 clean:
-	rm -rf .build .demo $(VENV) Tests/Fuzz/.build Tests/Benchmarks/.build Tests/HubServer/.build Tests/Examples/.build
+	rm -rf .build .demo $(VENV) $(LLMCOMPRESSOR) Tests/Fuzz/.build Tests/Benchmarks/.build Tests/HubServer/.build Tests/Examples/.build

@@ -6,7 +6,8 @@ import torch
 
 
 def gptq(weight, hessian, nearest, damping=0.01, block=128):
-    """weight [R, C], hessian [C, C] -> (values [R, C], whether H was usable).  nearest(w [R], column) gives what can be stored."""
+    """weight [R, C], hessian [C, C] -> (values [R, C], whether H was usable, what was rounded [R, C], the
+    columns in order).  nearest(w [R], column) gives what can be stored."""
     w, h = weight.float().clone(), hessian.float().clone()
     order = torch.argsort(h.diagonal(), descending=True, stable=True)
     w, h = w[:, order], h[order][:, order]
@@ -18,18 +19,34 @@ def gptq(weight, hessian, nearest, damping=0.01, block=128):
         usable = True
     except torch.linalg.LinAlgError:
         factor, usable = torch.eye(len(h)), False
-    values = torch.zeros_like(w)
+    values, entered = torch.zeros_like(w), torch.zeros_like(w)
     for first in range(0, w.shape[1], block):
         last = min(first + block, w.shape[1])
         errors = torch.zeros(len(w), last - first)
         for i in range(first, last):
+            entered[:, i] = w[:, i]
             values[:, i] = nearest(w[:, i], int(order[i]))
             errors[:, i - first] = (w[:, i] - values[:, i]) / factor[i, i]
             w[:, i:last] -= errors[:, i - first, None] * factor[i, i:last]
-        w[:, last:] -= errors @ factor[first:last, last:]
-    back = torch.empty_like(values)
-    back[:, order] = values
-    return back, usable
+        # As the original has it: a product of batches of one need not round like one of matrices.
+        w[:, last:] -= torch.bmm(errors[None], factor[None, first:last, last:])[0]
+    return back(values, order), usable, back(entered, order), order
+
+
+def back(permuted, order):
+    out = torch.empty_like(permuted)
+    out[:, order] = permuted
+    return out
+
+
+def distance_to_ties(values, expected, entered, order):
+    """Of each row in which they differ, how far from half way between both values the first that differs was before it was rounded,
+    in units of their distance."""
+    differs = (values != expected)[:, order]
+    rows = differs.any(dim=1).nonzero().flatten()
+    columns = order[differs[rows].int().argmax(dim=1)]
+    a, b, w = values[rows, columns], expected[rows, columns], entered[rows, columns]
+    return ((w - (a + b) / 2) / (a - b)).abs()
 
 
 def scaled(quantise, scales, group):
