@@ -29,3 +29,12 @@ extension FileSystem {
     try unsafe writeAtomically(bytes.span.bytes, to: path)
   }
 }
+
+extension Digest {
+  /// SHA-256 of bytes that are there in one piece.
+  public static func sha256(of bytes: [UInt8]) -> Digest {
+    var digester = SHA256Digester()
+    digester.update(bytes)
+    return digester.finalize()
+  }
+}

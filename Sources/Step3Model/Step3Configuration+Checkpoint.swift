@@ -13,11 +13,10 @@ extension Step3Configuration {
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
     if let metadata = checkpoint.ggufMetadata {
+      guard let family = ModelFamily(of: checkpoint) else { return nil }
+      let projector = checkpoint.ggufProjector
       // The vision side describes itself in the file of its own.
-      let companion = checkpoint.files.first(where: \.isVisionCompanion)
-      let projector = companion?.ggufMetadata?.string("clip.projector_type")
-      let architecture = metadata.string("general.architecture")
-      guard let family = ModelFamily(ggufArchitecture: architecture, projector: projector) else { return nil }
+      let companion = checkpoint.visionCompanion
       var configuration: Step3Configuration
       do throws(CheckpointError) {
         let embedding = family.model.gguf(Step3TensorName(.tokenEmbedding)).flatMap { checkpoint[$0] }
@@ -91,4 +90,25 @@ extension Checkpoint.File {
     ggufMetadata?.string("general.architecture") == "clip"
       || ggufMetadata?.string("general.type") == "mmproj"
   }
+}
+
+extension ModelFamily {
+  /// The family of a checkpoint of either format, by what it says of itself; `nil` for models that are none of it.
+  package init?(of checkpoint: Checkpoint) {
+    if let metadata = checkpoint.ggufMetadata {
+      self.init(
+        ggufArchitecture: metadata.string("general.architecture"), projector: checkpoint.ggufProjector)
+    } else {
+      guard let document = checkpoint.configurationDocument else { return nil }
+      self.init(modelType: document.modelType, architectures: document.architectures)
+    }
+  }
+}
+
+extension Checkpoint {
+  /// The file of the vision side.
+  fileprivate var visionCompanion: File? { files.first(where: \.isVisionCompanion) }
+
+  /// What that says of its projector.
+  fileprivate var ggufProjector: String? { visionCompanion?.ggufMetadata?.string("clip.projector_type") }
 }

@@ -54,7 +54,7 @@ struct ReportCommand: ToolCommand {
     name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
   var output = "report.html"
 
-  @Flag(name: .long, help: "Replace the file if it is there.")
+  @Flag(name: .long, help: "Replace an earlier report.")
   var overwrite = false
 
   @OptionGroup var common: CommonOptions
@@ -68,16 +68,16 @@ struct ReportCommand: ToolCommand {
 
   func run() async throws {
     // What would be refused at the end is refused before an hour of reading.
-    if !overwrite, try FileSystem.kind(of: output) != nil {
-      throw CheckpointError(
-        .cannotCreate, "is there already", path: output, remedy: "give another --output, or --overwrite")
-    }
+    try requireRoom()
     let checkpoint = try input.open(common)
+    let verification = try against.map {
+      try TensorVerification(checkpoint, source: openCheckpoint($0, common))
+    }
     let figures = try logits.map(Self.figures(of:))
     let recorded = try manifest ? ErrorFigures(Manifest.read(in: checkpoint.store)) : nil
     let listing = try TensorListing(of: checkpoint)
     let statistics = try await headersOnly ? nil : statistics(checkpoint)
-    let errors = if let against { try await comparison(of: checkpoint, with: against) } else { recorded }
+    let errors = if let verification { try await errors(of: verification) } else { recorded }
     let contents = try ReportContents(
       checkpoint, listing, statistics: statistics, errors: errors, logits: figures, tool: toolkitVersion)
     let page = ReportPage(contents).html
@@ -87,6 +87,20 @@ struct ReportCommand: ToolCommand {
       valuesRead: statistics != nil, compared: errors.map { $0.weights.count + $0.exact },
       ok: errors?.report?.ok)
     try common.printReport(outcome, as: .report) { text(outcome) }
+  }
+
+  /// Refuses to write where something is that no report may replace: weights have taken longer to make.
+  private func requireRoom() throws(CheckpointError) {
+    guard try FileSystem.isTaken(output) else { return }
+    guard overwrite else {
+      throw CheckpointError(
+        .cannotCreate, "is there already", path: output, remedy: "give another --output, or --overwrite")
+    }
+    guard try FileSystem.kind(of: output) == .file, try ReportPage.isReport(InputFile(output)) else {
+      throw CheckpointError(
+        .cannotCreate, "is no report, and --overwrite replaces nothing else", path: output,
+        remedy: "give another --output, or move it away yourself")
+    }
   }
 
   /// A document of logits that is larger than any text can make it is none.
@@ -111,9 +125,7 @@ struct ReportCommand: ToolCommand {
     }
   }
 
-  private func comparison(of checkpoint: Checkpoint, with path: String) async throws -> ErrorFigures {
-    let source = try openCheckpoint(path, common)
-    let verification = try TensorVerification(checkpoint, source: source)
+  private func errors(of verification: TensorVerification) async throws -> ErrorFigures {
     let threads = common.threadCount
     return try await common.reporting("comparing", total: verification.byteCount) {
       ErrorFigures(try await verification.run(threads: threads, monitor: $0))

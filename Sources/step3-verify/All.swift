@@ -110,13 +110,9 @@ struct All: ToolCommand {
   private func planned() throws -> [(name: String, check: (any CheckCommand)?, reason: String)] {
     let location = try common.location(output)
     let checkpoint = try location.open()
-    let family =
-      checkpoint.configurationDocument.flatMap {
-        ModelFamily(modelType: $0.modelType, architectures: $0.architectures)
-      }
-    let isRun = family != nil || ModelFamily(ggufArchitecture: checkpoint.architecture, projector: nil) != nil
+    let isRun = ModelFamily(of: checkpoint) != nil
     let isSet = !checkpoint.parts.isEmpty
-    let servable = checkpoint.format == .safetensors && !isSet && family != nil
+    let servable = checkpoint.format == .safetensors && !isSet && isRun
     let signed = try publicKey.map { try signature($0, store: location.store) }
     return [
       (

@@ -135,7 +135,8 @@ import Testing
       }
     }
     let (started, done) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-    let probe = Task {
+    // The pool's threads may all stand still behind the share.
+    let probe = Task(executorPreference: OwnThreads()) {
       await withCheckedContinuation { continuation in
         DispatchQueue.global().async {
           started.wait()
@@ -248,5 +249,15 @@ import Testing
     ])
   func text(text: String, isShare: Bool) {
     #expect(ConversionShare(text)?.description == (isShare ? text : nil))
+  }
+}
+
+/// Runs tasks on threads that are not the pool's.
+private final class OwnThreads: TaskExecutor {
+  private let queue = DispatchQueue(label: "tests.own-threads", attributes: .concurrent)
+
+  func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    queue.async { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
   }
 }

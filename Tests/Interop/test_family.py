@@ -388,6 +388,11 @@ def test_step3_vl_in_gguf(tools, tmp_path, vision_language):
     assert_same_file(tmp_path / "ours" / "model.gguf", theirs)
     mmproj = llama_cpp_source.convert(directory, tmp_path / "mmproj.gguf", "bf16", "--mmproj")
     assert_same_file(tmp_path / "ours" / "mmproj.gguf", mmproj)
+    # What family it is says the vision side's file alone.
+    verdict = tools.json("step3-verify", "all", tmp_path / "ours", "--source", directory, "--tokens", "1,2,3")
+    assert {check["name"]: check["ok"] for check in verdict["checks"]} == {
+        "engine": None, "checksums": True, "tensors": True, "logits": True,
+    }
     files = alone(tmp_path / "alone", (tmp_path / "ours").glob("*.gguf"))
     tools.convert(files, tmp_path / "back", "--to", "safetensors", "--quantize", "BF16")
     originals, tensors = tensors_of(directory), tensors_of(tmp_path / "back")

@@ -203,6 +203,12 @@ def test_what_is_refused(converted, tmp_path):
     done = run("step3-inspect", "report", converted, "--output", output)
     assert done.returncode == 73 and "--overwrite" in done.stderr and output.read_bytes() == before
     assert run("step3-inspect", "report", converted, "--output", output, "--overwrite").returncode == 0
+    weights = tmp_path / "weights.safetensors"
+    save_file({"a": numpy.zeros(3, numpy.float32)}, weights)
+    kept = weights.read_bytes()
+    for taken in [weights, tmp_path]:
+        done = run("step3-inspect", "report", converted, "--output", taken, "--overwrite")
+        assert done.returncode == 73 and "no report" in done.stderr and weights.read_bytes() == kept
     other = tmp_path / "other.html"
     bad = tmp_path / "bad.json"
     bad.write_text("{}")

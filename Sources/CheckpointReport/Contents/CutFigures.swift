@@ -41,11 +41,7 @@ extension CutFigures {
   }
 
   private init?(planned entries: [TensorEntry], of checkpoint: Checkpoint) {
-    let family =
-      checkpoint.configurationDocument.flatMap {
-        ModelFamily(modelType: $0.modelType, architectures: $0.architectures)
-      } ?? ModelFamily(ggufArchitecture: checkpoint.architecture, projector: nil)
-    guard let model = family?.model else { return nil }
+    guard let model = ModelFamily(of: checkpoint)?.model else { return nil }
     var sides: [PartRole: [TensorEntry]] = [:]
     var unplaced = 0
     for entry in entries {

@@ -1,7 +1,7 @@
-internal import ByteStreams
+package import ByteStreams
 internal import Checkpoint
 internal import Inspection
-internal import TensorFormats
+package import TensorFormats
 
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
@@ -23,6 +23,17 @@ package struct ReportPage {
     byExpert = contents.errors?.byExpert ?? []
   }
 
+  /// By what a file says near its beginning that it is a report.
+  private static let mark = "<meta name=\"generator\" content=\"step3-inspect report\">\n"
+
+  /// Whether a file is a report of this tool, which another one may replace.
+  ///
+  /// - Throws: `.inputOutput` if it cannot be read.
+  package static func isReport(_ file: any ByteSource) throws(CheckpointError) -> Bool {
+    let beginning = try file.readBytes(0..<min(file.byteCount, 2048))
+    return String(decoding: beginning, as: UTF8.self).contains(mark)
+  }
+
   /// The file.
   package var html: [UInt8] {
     var page = Markup()
@@ -37,7 +48,7 @@ package struct ReportPage {
         // Data first: the script reads it.
         body.element("script", "id=\"data\" type=\"application/json\"") { $0.raw(data.text) }
         body.raw("\n")
-        body.element("script") { $0.raw(ReportScript.text) }
+        body.element("script") { $0.raw(PageScript.text) }
       }
     }
     page.raw("\n")
@@ -51,21 +62,18 @@ package struct ReportPage {
   private func writeHead(to head: inout Markup) {
     head.raw("<meta charset=\"utf-8\">\n")
     let policy =
-      "default-src 'none'; style-src '\(Self.source(ReportStyle.text))'; script-src '\(Self.source(ReportScript.text))'"
+      "default-src 'none'; style-src '\(Self.source(PageStyle.text))'; script-src '\(Self.source(PageScript.text))'"
     head.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"\(policy)\">\n")
     head.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
-    head.raw("<meta name=\"generator\" content=\"step3-inspect \(contents.tool.escapedForMarkup)\">\n")
+    head.raw(Self.mark)
     head.element("title", text: "\(contents.title) - step3-inspect report")
     head.raw("\n")
-    head.element("style") { $0.raw(ReportStyle.text) }
+    head.element("style") { $0.raw(PageStyle.text) }
   }
 
   /// A script or style sheet as a security policy names it: by its SHA-256.
   private static func source(_ text: String) -> String {
-    var digester = SHA256Digester()
-    let bytes = Array(text.utf8)
-    unsafe digester.update(bytes.span.bytes)
-    return "sha256-\(Data(digester.finalize().bytes).base64EncodedString())"
+    "sha256-\(Data(Digest.sha256(of: Array(text.utf8)).bytes).base64EncodedString())"
   }
 
   private func sections(_ main: inout Markup) {

@@ -88,14 +88,16 @@ public struct ErrorBound: Hashable, Sendable {
   ///   - limit: The most that rounding makes it.
   ///   - fixed: What the smallest steps make of it.
   func most(_ limit: Double, norm: Double, fixed: Double) -> Double {
-    isCalibrated ? min(4 * limit, max(0.9 * norm + fixed, 1.5 * limit)) : limit
+    guard isCalibrated else { return limit }
+    // Where rounding alone may lose the block, nothing tells zeros from it.
+    return limit < norm ? min(4 * limit, max(0.9 * norm + fixed, limit)) : 1.5 * limit
   }
 
   /// The same for codes that were chosen by what enters the weight's layer (GPTQ), not for the weight's own sake: the error
   /// of one column is made good in others, so that a code may be some steps away from its nearest.
   ///
-  /// A block may be off by four times as much, as long as it is not by nine tenths of its norm, which would hide zeros, or
-  /// by half as much again where rounding comes near that (Q2_K); the tensor by twice as much. On the trained model of the
+  /// A block may be off by four times as much, as long as it is not by nine tenths of its norm, which would hide zeros; where
+  /// rounding may lose all of it, by half as much again; the tensor by twice as much. On the trained model of the
   /// tests it was by up to 1.7 and 1.6 times.
   func calibrated() -> ErrorBound {
     var bound = self

@@ -20,22 +20,28 @@ package struct OutputPlace {
     var path = named
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
-    directory = try HeldDirectory.open(path)
-    guard directory == nil else {
-      parent = nil
-      return
-    }
-    guard try !FileSystem.isTaken(path) else {
-      let isLink = try FileSystem.kind(of: path) == nil
+    let (folder, name) = splitPath(path)
+    while true {
+      if let directory = try HeldDirectory.open(path) {
+        (self.directory, parent) = (directory, nil)
+        return
+      }
+      guard let parent = try HeldDirectory.open(folder) else {
+        throw CheckpointError(.cannotCreate, "there is no directory to create it in", path: path)
+      }
+      guard let entry = try parent.entry(name) else {
+        (directory, self.parent) = (nil, parent)
+        return
+      }
+      // Other shares of the conversion start at the same time: one of them may have made it a moment ago.
+      let kind = entry.kind == .directory ? .directory : try FileSystem.kind(of: path)
+      guard kind != .directory else { continue }
       throw CheckpointError(
         .cannotCreate,
-        isLink ? "is a symbolic link that leads nowhere" : "exists already, and is no directory", path: path,
+        kind == nil ? "is a symbolic link that leads nowhere" : "exists already, and is no directory",
+        path: path,
         remedy: "choose another output")
     }
-    guard let parent = try HeldDirectory.open(splitPath(path).directory) else {
-      throw CheckpointError(.cannotCreate, "there is no directory to create it in", path: path)
-    }
-    self.parent = parent
   }
 
   /// The directory itself (if it is there) and all that it lies in.

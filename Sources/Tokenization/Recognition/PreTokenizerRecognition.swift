@@ -86,9 +86,7 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
 
   /// The SHA-256 of a list of ids, written as Python prints it.
   package static func digest(of ids: [Int]) -> String {
-    var digester = SHA256Digester()
-    digester.update(Array("[\(ids.map(String.init).joined(separator: ", "))]".utf8))
-    return digester.finalize().description
+    Digest.sha256(of: Array("[\(ids.map(String.init).joined(separator: ", "))]".utf8)).description
   }
 
   // MARK: By the division

@@ -1,7 +1,7 @@
 /// The page's script: what a pointer is over, the list of tensors with filter and order, and one tensor's figures.
 ///
 /// It makes elements and sets their text, and never interprets any text as markup. Without it, all drawings are there.
-enum ReportScript {
+enum PageScript {
   static let text = #"""
     "use strict";
     (() => {

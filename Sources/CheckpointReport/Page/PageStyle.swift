@@ -1,6 +1,6 @@
 /// The page's style sheet. Colours come in pairs, for light and for dark; the page follows the system unless the reader
 /// chooses.
-enum ReportStyle {
+enum PageStyle {
   static let text = """
     :root { color-scheme: light; --ground: #fbfaf8; --card: #ffffff; --ink: #1c1d21; --soft: #62656e;
       --line: #dddad3; --accent: #2457c5; --good: #1a7f4b; --bad: #c0292b; --empty: #ece9e2; }
