@@ -8,6 +8,7 @@
 # make install PREFIX=/usr/local    the tools, their man pages and completions
 # make dist    a tarball for Linux machines without Swift, with its SHA-256
 # make examples build Tests/Examples as a user's package would be: all libraries a second time
+# make docs    the documentation of every library as a DocC archive; warnings are errors
 # make manual  write the man pages anew from the tools' own help
 # make format  settle the layout of the code
 # make lint    what .ci/run checks about it
@@ -26,7 +27,7 @@ HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
 
 PREFIX ?= /usr/local
 
-.PHONY: all setup build install dist examples demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz llmcompressor bench manual format lint clean
+.PHONY: all setup build install dist examples demo test unit hub-server interop faults torture sanitize fuzz-briefly fuzz llmcompressor bench docs manual format lint clean
 
 all: build
 
@@ -104,6 +105,16 @@ llmcompressor: build $(VENV)/ready $(LLMCOMPRESSOR)/ready
 
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
+
+# All libraries in one archive, with links among them. The plugin is a dependency only here: see the end of Package.swift.
+DOCUMENTED = $(shell sed -n '/\.library.name: "/{ s/^[^"]*"//; s/".*//p; }' Package.swift)
+DOCS := .build/docs/step3-toolkit.doccarchive
+docs: setup
+	@mkdir -p $(dir $(DOCS))
+	STEP3_DOCS=1 swift package $(SWIFT_FLAGS) --allow-writing-to-directory .build/docs generate-documentation \
+	  --enable-experimental-combined-documentation $(addprefix --target ,$(DOCUMENTED)) --warnings-as-errors \
+	  --output-path $(DOCS)
+	@echo "to read it: python3 -m http.server --directory $(DOCS), then http://localhost:8000/documentation"
 
 manual: build
 	for tool in $(TOOLS); do \

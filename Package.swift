@@ -492,7 +492,9 @@ func example(_ name: String, _ libraries: Target.Dependency...) -> Target {
 }
 package.targets += [
   example("read-checkpoint", "Checkpoint", "StoredWeights"),
+  example("read-rows", "Checkpoint", "StoredWeights"),
   example("encode-tensor", "Quantization", "TensorFormats"),
+  example("encode-scheme", "Quantization", "TensorFormats"),
   example("write-gguf", "GGUF", "Quantization", "TensorFormats"),
   example("convert-checkpoint", "Checkpoint", "Conversion", "QuantizationRecipes", "ShardPlanning"),
   example("run-logits", "Checkpoint", "Step3Runtime", "StoredWeights", "Tokenization"),
@@ -538,4 +540,11 @@ if Context.environment["STEP3_FUZZERS"] != nil {
     fuzzer("FuzzLogits", of: "Verification"),
     fuzzer("FuzzMessages", of: "Step3Runtime", "Step3Model", "CheckpointTesting"),
   ]
+}
+
+// MARK: Documentation
+
+// Only for `make docs`: whoever depends on the package needs no plugin for it.
+if Context.environment["STEP3_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
 }

@@ -25,7 +25,9 @@ public struct ArchiveLayout: Sendable {
 
   /// Cuts a file.
   ///
-  /// - Parameter tensors: Where tensors lie, in any order.
+  /// - Parameters:
+  ///   - byteCount: The length of the file.
+  ///   - tensors: Where tensors lie, in any order.
   /// - Returns: `nil` if tensors overlap or lie outside.
   /// - Complexity: O(*n* log *n*) for *n* tensors.
   public init?(byteCount: Int, tensors: [(range: Range<Int>, elementType: ElementType)]) {

@@ -89,6 +89,7 @@ extension ArchiveMethod {
   /// - Parameters:
   ///   - elementType: What the tensor holds; `nil` for what is none.
   ///   - sample: Its parts, as ``sample(of:)`` names them.
+  ///   - encoder: Compresses the sample.
   /// - Returns: The method, and which share of the sample remains.
   public static func choose(
     for elementType: ElementType?, sample: [[UInt8]], encoder: PieceEncoder

@@ -6,7 +6,7 @@ public import TensorFormats
 /// The original bytes of any `.zst` file, for readers that go forward.
 ///
 /// For files that are one large frame, which can only be decompressed from their first byte on. A read further ahead
-/// decompresses what lies between and keeps it for those who come late, up to ``largestWindow``: reads need not come in
+/// decompresses what lies between and keeps it for those who come late, up to 128 MiB: reads need not come in
 /// order, as those of several threads do not. A read further back begins again at the start, which is refused when that
 /// has cost too much: a reader that parses a header twice may, and one of a small file; one that jumps about in a large one
 /// should use ``ArchiveSource`` or unpack the file.

@@ -47,8 +47,11 @@ public final class AppendFile: Sendable {
   /// Makes a file that holds `bytes`, and gives it its name once it is locked and they are on the device: nobody ever
   /// sees it otherwise.
   ///
-  /// - Parameter replacing: The file of that name, held by this process, whose place it takes; `nil` if there must be
-  ///   none.
+  /// - Parameters:
+  ///   - name: The file's name in `directory`.
+  ///   - directory: Where the file is made.
+  ///   - bytes: What the file begins with.
+  ///   - replacing: The file of that name, held by this process, whose place it takes; `nil` if there must be none.
   /// - Throws: `.busy` if another process was faster, `.cannotCreate` if nothing can be created; `.inputOutput`.
   public convenience init(
     creating name: String, in directory: HeldDirectory, bytes: [UInt8], replacing: AppendFile? = nil

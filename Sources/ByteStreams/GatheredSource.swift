@@ -52,6 +52,7 @@ public struct GatheredSource: ByteSource {
   ///   - matrices: How many matrices there are; 1 for a matrix or a vector.
   ///   - rows: Rows of each matrix; 1 for a vector.
   ///   - rowBytes: The bytes of a row.
+  ///   - pieces: Which parts of which sources make up the whole, in any order.
   /// - Returns: `nil` unless the pieces lie inside, do not overlap and leave nothing out.
   /// - Complexity: O(*n²*) in the number of pieces that one matrix has.
   public init?(path: String, matrices: Int, rows: Int, rowBytes: Int, pieces: [Piece]) {

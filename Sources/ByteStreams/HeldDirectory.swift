@@ -283,8 +283,11 @@ extension HeldDirectory {
 
   /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
   ///
-  /// - Parameter replacing: Whether a file of that name may be there; a symbolic link of that name is then replaced
-  ///   itself, not what it leads to.
+  /// - Parameters:
+  ///   - bytes: The whole content.
+  ///   - name: The file's path below this directory.
+  ///   - replacing: Whether a file of that name may be there; a symbolic link of that name is then replaced itself,
+  ///     not what it leads to.
   /// - Throws: `.cannotCreate`, `.inputOutput`; of the latter kind if the name is taken.
   public func writeAtomically(
     _ bytes: [UInt8], to name: String, replacing: Bool

@@ -57,7 +57,10 @@ public final class OutputFile: Sendable {
   ///
   /// What is written to a large file goes past the page cache where the file system allows it.
   ///
-  /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  /// - Parameters:
+  ///   - path: The file.
+  ///   - byteCount: Its length.
+  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it.
   /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not, or is no regular file with one name) or may
   ///   not be written, `.inputOutput` if there is no room for it.
   public convenience init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
@@ -79,6 +82,8 @@ public final class OutputFile: Sendable {
   ///
   /// - Parameters:
   ///   - name: The path below `directory`.
+  ///   - directory: The directory that the file is reached through.
+  ///   - byteCount: The file's length.
   ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it. It must be a regular file
   ///     that has no other name: what others see is never written through.
   ///   - reserving: Whether to reserve the space now: what the file will not keep for long needs none beforehand.

@@ -32,7 +32,10 @@ extension Checkpoint {
   /// Opens one file of a store, and what belongs to it: one `.safetensors` file, an `index.json`, one `.gguf` file or the
   /// first shard of a split GGUF.
   ///
-  /// - Parameter path: What the user named.
+  /// - Parameters:
+  ///   - name: The file's name in the store.
+  ///   - store: Where the file and its neighbours are.
+  ///   - path: What the user named.
   /// - Throws: As ``open(_:)``.
   public static func open(
     _ name: String, in store: any ByteStore, path: String

@@ -153,7 +153,9 @@ extension Checkpoint {
   /// Reads part of a tensor's bytes.
   ///
   /// - Parameters:
+  ///   - tensor: One of ``tensors``.
   ///   - range: Bytes, from the start of the tensor.
+  ///   - buffer: Receives the bytes; as long as `range`.
   /// - Throws: `.truncated`, `.inputOutput`.
   public func read(_ tensor: Tensor, _ range: Range<Int>, into buffer: inout MutableRawSpan)
     throws(CheckpointError)

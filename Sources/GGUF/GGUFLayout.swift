@@ -36,8 +36,9 @@ public struct GGUFLayout: Hashable, Sendable {
   ///
   /// - Parameters:
   ///   - metadata: Written in its order.
-  ///   - alignment: A power of two below 2³², which is also recorded as `general.alignment` unless it is the
-  ///     default; `nil` to go by the metadata, whose default is 32.
+  ///   - tensors: The tensors, laid out in this order.
+  ///   - alignment: A power of two below 2³², which is also recorded as `general.alignment` unless it is the default;
+  ///     `nil` to go by the metadata, whose default is 32.
   ///   - version: 2 or 3, which differ only in that files of version 2 are little-endian by convention.
   ///   - byteOrder: Tensor data must be written in this order too, see ``GGUFByteOrder/swapPayload(_:_:)``.
   /// - Throws: `.invalidRequest` if something breaks a rule of the format, `.unsupported` for an element type

@@ -30,6 +30,8 @@ public struct GGUFSplitPlan: Hashable, Sendable {
   /// - Parameters:
   ///   - prefix: What the files' names start with; a folder may be part of it.
   ///   - metadata: `split.*` keys in it are replaced.
+  ///   - tensors: The tensors of all parts, in order.
+  ///   - limit: When a part is full.
   ///   - metadataOnlyFirst: Give the first part no tensors, so that it is small and can be exchanged.
   ///   - alignment: As for ``GGUFLayout``, in all parts.
   ///   - version: As for ``GGUFLayout``, in all parts.

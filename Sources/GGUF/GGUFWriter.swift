@@ -34,7 +34,9 @@ public struct GGUFWriter: ~Copyable {
 
   /// Writes the next bytes of a tensor, which must be in the file's byte order.
   ///
-  /// - Parameter index: The tensor's place in the layout.
+  /// - Parameters:
+  ///   - bytes: The tensor's next bytes.
+  ///   - index: The tensor's place in the layout.
   /// - Precondition: There is such a tensor.
   /// - Throws: `.invalidRequest` if the tensor would get more bytes than it has, `.inputOutput` if writing
   ///   fails.

@@ -14,7 +14,7 @@ public enum JSONValue: Hashable, Sendable {
 
   /// A number by its spelling.
   ///
-  /// - Precondition: As for ``JSONNumber/init(_:)``.
+  /// - Precondition: As for ``JSONNumber/init(_:)-(String)``.
   public init(number text: String) {
     if let integer = Int(text), text != "-0" {
       self = .integer(integer)

@@ -5,7 +5,9 @@ public import TensorFormats
 extension BlockCodec {
   /// Decodes whole blocks to F32; as ``decode(_:into:tier:)``, which allocates nothing.
   ///
-  /// - Parameter blocks: *n* blocks.
+  /// - Parameters:
+  ///   - blocks: *n* blocks.
+  ///   - tier: Which kernels to use.
   /// - Returns: *n* × `elementType.block.elements` values, in block order.
   /// - Throws: `.malformed` if the bytes are not whole blocks.
   public func decode(_ blocks: [UInt8], tier: KernelTier = .active) throws(CheckpointError) -> [Float] {
@@ -22,6 +24,7 @@ extension BlockCodec {
   ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been dealt with before.
   ///   - columns: The length of a row, a multiple of the block's elements.
   ///   - importance: `columns` non-negative weights, the same for every row; `nil` for none.
+  ///   - tier: Which kernels to use.
   /// - Returns: The encoded rows.
   /// - Throws: As there.
   public func encode(
@@ -71,6 +74,7 @@ extension RowScheme {
   ///   - importance: `columns` finite weights from 0 on, the same for every row; `nil` for none. `absmax` ignores it.
   ///   - matrixScale: For schemes that have one: the scale of the matrix *as it is stored*.
   ///   - search: How scales are chosen.
+  ///   - tier: Which kernels to use.
   /// - Throws: As there.
   public func encode(
     _ values: [Float], columns: Int, importance: [Float]? = nil, matrixScale: Float = 1, search: ScaleSearch,

@@ -78,7 +78,9 @@ public struct BlockGrid: Sendable {
 
   /// Replaces all codes of blocks, and leaves their scales.
   ///
-  /// - Parameter codes: One for each element.
+  /// - Parameters:
+  ///   - codes: One for each element.
+  ///   - blocks: Whole blocks, whose scales stay.
   public func store(_ codes: Span<UInt8>, in blocks: inout MutableRawSpan) {
     let (bytes, elements) = (elementType.block.bytes, elementType.block.elements)
     precondition(codes.count / elements * bytes == blocks.byteCount, "codes of other blocks")

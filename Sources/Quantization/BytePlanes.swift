@@ -15,8 +15,10 @@ public enum BytePlanes {
   /// Takes elements apart.
   ///
   /// - Parameters:
+  ///   - elements: Whole elements.
   ///   - width: The bytes of an element, 2 or 4.
   ///   - planes: As many bytes as `elements`.
+  ///   - tier: Which kernels to use.
   /// - Precondition: The two do not overlap.
   /// - Complexity: O(*n*), at memory speed.
   public static func split(

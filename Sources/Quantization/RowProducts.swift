@@ -9,8 +9,13 @@ public enum RowProducts {
   ///
   /// - Parameters:
   ///   - vectors: `[count, columns]`.
+  ///   - count: How many vectors there are.
   ///   - matrix: `[rows, columns]`.
+  ///   - rows: Rows of the matrix.
+  ///   - columns: Elements of a vector and of a row.
   ///   - results: The first of `[count, stride]`, of which `rows` are written in each line.
+  ///   - stride: Elements from one line of the results to the next, at least `rows`.
+  ///   - tier: Which kernels to use.
   /// - Precondition: The buffers hold that much.
   @unsafe public static func multiply(
     _ vectors: UnsafePointer<Float>, count: Int, _ matrix: UnsafePointer<Float>, rows: Int, columns: Int,

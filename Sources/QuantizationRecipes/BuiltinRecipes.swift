@@ -9,7 +9,9 @@ extension Recipe {
 
   /// The built-in of this name; letter case does not matter.
   ///
-  /// - Parameter container: The files it is for: `MXFP4` is a recipe for each kind.
+  /// - Parameters:
+  ///   - name: The recipe's name.
+  ///   - container: The files it is for: `MXFP4` is a recipe for each kind.
   public static func builtIn(named name: String, for container: Checkpoint.Format? = nil) -> Recipe? {
     let wanted = name.uppercased()
     let named = builtIns.filter { $0.name.uppercased() == wanted }

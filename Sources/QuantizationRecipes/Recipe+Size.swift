@@ -23,7 +23,7 @@ extension Recipe {
   ///
   /// Scale tensors of the source (role `scale`) count where the weight that they belong to is kept; a weight that is
   /// recoded leaves its scales behind.
-  /// - Throws: What ``decide(_:in:)`` throws, and `.unsupported` if the sum overflows.
+  /// - Throws: What ``decide(_:in:obstacle:)`` throws, and `.unsupported` if the sum overflows.
   /// - Complexity: O(tensors).
   public func size(over subjects: [RecipeSubject], container: Checkpoint.Format) throws(CheckpointError)
     -> RecipeSize

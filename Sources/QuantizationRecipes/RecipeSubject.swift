@@ -39,8 +39,23 @@ public struct RecipeSubject: Hashable, Sendable {
 
   /// Describes a tensor.
   ///
-  /// - Parameter isExpertStack: Derived when `nil`: three dimensions, in a role where the outermost of them can only
-  ///   be experts.
+  /// - Parameters:
+  ///   - name: See ``name``.
+  ///   - otherNames: See ``otherNames``.
+  ///   - role: See ``role``.
+  ///   - layer: See ``layer``.
+  ///   - layerCount: See ``layerCount``.
+  ///   - shape: See ``shape``.
+  ///   - sourceType: See ``sourceType``.
+  ///   - sourceScheme: See ``sourceScheme``.
+  ///   - sourceContainer: See ``sourceContainer``.
+  ///   - isExpertStack: Derived when `nil`: three dimensions, in a role where the outermost of them can only be
+  ///     experts.
+  ///   - expertCount: See ``expertCount``.
+  ///   - hasTiedEmbedding: See ``hasTiedEmbedding``.
+  ///   - publishedType: See ``publishedType``.
+  ///   - isHalfConvolution: See ``isHalfConvolution``.
+  ///   - isLinear: See ``isLinear``.
   public init(
     name: String, otherNames: [String] = [], role: TensorRole, layer: Int?, layerCount: Int,
     shape: TensorShape,

@@ -10,7 +10,7 @@ public import TensorFormats
 /// or throws.
 ///
 /// Small reads at the start of a file, which is how headers are read, are served from one larger one that is kept, and
-/// small reads elsewhere from ``ReadAhead``.
+/// small reads elsewhere from a window that is read ahead.
 public final class HTTPSource: ByteSource {
   public let path: String
   public let byteCount: Int

@@ -6,7 +6,9 @@ extension SafetensorsHeader {
   /// Checks the header of a file that was read whole, or of which the beginning was; see
   /// ``parse(_:fileByteCount:)-(RawSpan,_)``.
   ///
-  /// - Parameter fileByteCount: The size of the file; that of `bytes` unless given.
+  /// - Parameters:
+  ///   - bytes: The file from its start to the end of the header at least.
+  ///   - fileByteCount: The size of the file; that of `bytes` unless given.
   /// - Throws: As there.
   public static func parse(_ bytes: [UInt8], fileByteCount: Int? = nil) throws(CheckpointError)
     -> SafetensorsHeader

@@ -4,7 +4,7 @@ public import TensorFormats
 extension SafetensorsHeader {
   /// Reads and checks the header of a file. No tensor data is read.
   ///
-  /// - Throws: As ``parse(_:fileByteCount:)``, and what reading throws. The error names the file.
+  /// - Throws: As ``parse(_:fileByteCount:)-(RawSpan,_)``, and what reading throws. The error names the file.
   /// - Complexity: O(*n* log *n*) for *n* bytes of header, O(*n*) if tensors are listed by rising offset, as all
   ///   known writers do. Allocates the header once and some four times its length for the result; up to ten times for
   ///   a header made to be expensive.
@@ -26,7 +26,9 @@ extension SafetensorsHeader {
   /// rank, tensors listed in any order, lengths and offsets that are not aligned. Refused although the reference
   /// reader does not always: two tensors of one name.
   ///
-  /// - Parameter bytes: The file from its start to the end of the header at least.
+  /// - Parameters:
+  ///   - bytes: The file from its start to the end of the header at least.
+  ///   - fileByteCount: The size of the whole file.
   /// - Throws: `.truncated` if the file is shorter than its header says, `.malformed` for a broken rule,
   ///   `.unsupported` for an element type or a pair of names that this toolkit cannot represent. The error has the
   ///   byte offset in the file, and the tensor's name where one is concerned.

@@ -3,7 +3,7 @@ public import TensorFormats
 /// The header of one safetensors file: its tensors and its metadata, checked against every rule of the format.
 /// Owns no tensor data.
 ///
-/// Made by ``read(from:)`` or ``parse(_:fileByteCount:)``, or part of a ``SafetensorsLayout``. In each case the byte
+/// Made by ``read(from:)`` or ``parse(_:fileByteCount:)-(RawSpan,_)``, or part of a ``SafetensorsLayout``. In each case the byte
 /// ranges of ``tensors`` tile the file from ``dataOffset`` to its end, without hole or overlap.
 ///
 /// Source: the safetensors format, version 0.8 (`safetensors/src/tensor.rs`).

@@ -71,7 +71,7 @@ extension SafetensorsIndex {
 extension SafetensorsIndex {
   /// Reads and checks an index file.
   ///
-  /// - Throws: As ``parse(_:)``, `.unsupported` for a file longer than ``maximumByteCount``, and what reading throws.
+  /// - Throws: As ``parse(_:)-(RawSpan)``, `.unsupported` for a file longer than ``maximumByteCount``, and what reading throws.
   ///   The error names the file.
   public static func read(from source: some ByteSource) throws(CheckpointError) -> SafetensorsIndex {
     guard source.byteCount <= maximumByteCount else {

@@ -63,7 +63,10 @@ public struct SafetensorsSharding: Hashable, Sendable {
 
   /// The name of a shard, as transformers and vLLM expect it.
   ///
-  /// - Parameter number: From 1 to `count`.
+  /// - Parameters:
+  ///   - prefix: What the name begins with, `model` as a rule.
+  ///   - number: From 1 to `count`.
+  ///   - count: How many shards there are.
   public static func fileName(prefix: String, number: Int, count: Int) -> String {
     guard count > 1 else { return "\(prefix).safetensors" }
     func padded(_ value: Int) -> String {

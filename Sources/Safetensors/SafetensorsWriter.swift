@@ -6,7 +6,7 @@ public import TensorFormats
 /// Space for the whole file is reserved first. Which bytes were written is for the caller to know; the file is a
 /// checkpoint once all of them were.
 ///
-/// `Sendable`: it has no state but an ``ByteStreams/OutputFile``, which is.
+/// `Sendable`: it has no state but an `OutputFile`, which is.
 public struct SafetensorsWriter: Sendable {
   /// What goes where.
   public let layout: SafetensorsLayout
@@ -15,7 +15,10 @@ public struct SafetensorsWriter: Sendable {
 
   /// Creates the file and writes its header.
   ///
-  /// - Parameter reopening: Go on with a file that an interrupted run left, instead of refusing it.
+  /// - Parameters:
+  ///   - path: The file to create.
+  ///   - layout: What its header says.
+  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it.
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   public init(_ path: String, layout: SafetensorsLayout, reopening: Bool = false) throws(CheckpointError) {
     self.layout = layout

@@ -9,7 +9,11 @@ public import TensorFormats
 public enum ShardPlanner {
   /// Plans a conversion from the headers of `checkpoint`, its configuration, the recipe and the request.
   ///
-  /// - Parameter importance: The importance matrix to encode with, if any.
+  /// - Parameters:
+  ///   - checkpoint: The source.
+  ///   - request: What is asked for.
+  ///   - recipe: Decides the format of each weight.
+  ///   - importance: The importance matrix to encode with, if any.
   /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
   /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
   ///   hold or needs knowledge of another model, `.malformed` for a broken configuration. What is wrong with the source

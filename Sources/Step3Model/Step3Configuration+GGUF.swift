@@ -5,7 +5,9 @@ extension Step3Configuration {
   /// The metadata of the language model's GGUF file: `general.*` and those of its architecture.
   ///
   /// - Parameters:
+  ///   - name: `general.name`.
   ///   - fileType: `general.file_type`, which says what most tensors are stored as.
+  ///   - alignment: `general.alignment`, a power of two.
   ///   - withPrediction: Whether the file has the layers that predict further tokens.
   /// - Precondition: There is no ``ggufObstacle``.
   public func ggufMetadata(

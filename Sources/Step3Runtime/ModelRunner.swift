@@ -14,7 +14,10 @@ public struct ModelRunner: Sendable {
 
   /// Prepares a model to be run.
   ///
-  /// - Parameter visionWeights: Where the vision side is, if not with the model's own weights.
+  /// - Parameters:
+  ///   - model: The text side.
+  ///   - options: Threads and memory.
+  ///   - visionWeights: Where the vision side is, if not with the model's own weights.
   public init(_ model: TextModel, options: RuntimeOptions, visionWeights: ModelWeights? = nil) {
     self.model = model
     self.options = options
@@ -50,8 +53,10 @@ public struct ModelRunner: Sendable {
   /// Runs all layers and the last norm.
   ///
   /// - Parameters:
+  ///   - batch: The tokens.
   ///   - embedded: What to begin with where it is not just the tokens' embeddings: image features merged in.
   ///   - cache: For generation.
+  ///   - progress: Called after each layer.
   /// - Returns: `[tokens, hidden]`, what ``TextModel/logits(_:)`` takes.
   /// - Throws: `.invalidRequest` if the batch needs more memory than allowed, and what the model throws.
   public func run(
@@ -86,6 +91,8 @@ public struct ModelRunner: Sendable {
   ///
   /// - Parameters:
   ///   - normalised: What ``run(_:embedded:cache:progress:)`` gave.
+  ///   - batch: The tokens that it was run with.
+  ///   - progress: Called after each portion of tokens.
   ///   - body: Receives the numbers of some tokens and their logits, `[tokens, vocabulary]`, in order.
   public func logits(
     _ normalised: Activations, of batch: TokenBatch, progress: (Progress) -> Void = { _ in },
@@ -113,8 +120,10 @@ extension ModelRunner {
   /// Continues each prompt greedily: always with the top-1 token, the lower one of equal ones.
   ///
   /// - Parameters:
+  ///   - prompts: The token ids of each prompt.
   ///   - count: Tokens per prompt.
   ///   - stop: Tokens that end a continuation; they are part of it.
+  ///   - embedded: As for ``run(_:embedded:cache:progress:)``, for all prompts one after the other.
   ///   - step: Called after each step with the tokens chosen, `nil` for prompts that have ended.
   /// - Returns: The continuations.
   public func generate(

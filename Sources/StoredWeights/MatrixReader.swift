@@ -38,6 +38,8 @@ public struct MatrixReader: Sendable {
   /// Prepares a matrix of a weight.
   ///
   /// - Parameters:
+  ///   - weights: What the weight is part of.
+  ///   - weight: The weight.
   ///   - matrix: Its number in the stack; 0 for a weight that is no stack.
   /// - Throws: `.malformed` if elements of it are nowhere, `.unsupported` for element types that hold no real numbers,
   ///   and what reading scales throws.
@@ -137,6 +139,9 @@ public struct MatrixReader: Sendable {
   /// Prepares a matrix of one piece of a weight, whose rows and columns are counted from where the piece begins.
   ///
   /// - Parameters:
+  ///   - weights: What the weight is part of.
+  ///   - weight: The weight.
+  ///   - piece: One of its pieces.
   ///   - matrix: Its number in the piece; 0 for a piece that is no stack.
   /// - Throws: As ``init(_:_:matrix:)``.
   public init(
@@ -184,6 +189,7 @@ public struct MatrixReader: Sendable {
   /// - Parameters:
   ///   - wanted: The rows.
   ///   - values: Receives `wanted.count` × ``columns`` values, row-major.
+  ///   - scratch: Space that reads of this matrix reuse.
   /// - Throws: `.truncated` and `.inputOutput` if reading fails, `.malformed` for blocks that no encoder writes.
   /// - Complexity: O(elements).
   public func read(
@@ -218,6 +224,18 @@ public struct MatrixReader: Sendable {
     }
   }
 
+  /// Reads and decodes rows; as ``read(_:into:_:)``, which allocates nothing.
+  ///
+  /// - Returns: `wanted.count` × ``columns`` values, row-major.
+  /// - Throws: As there.
+  public func read(_ wanted: Range<Int>) throws(CheckpointError) -> [Float] {
+    var values = [Float](repeating: 0, count: wanted.count * columns)
+    var scratch = Scratch()
+    var span = values.mutableSpan
+    try read(wanted, into: &span, &scratch)
+    return values
+  }
+
   /// Says that rows will be read soon.
   public func prefetch(_ wanted: Range<Int>) {
     for block in blocks {
@@ -232,7 +250,7 @@ public struct MatrixReader: Sendable {
 extension ModelWeights {
   /// All elements of the weight of that published name, row-major.
   ///
-  /// - Throws: `.notFound` if there is none, and as ``values(of:)-(Weight)``.
+  /// - Throws: `.notFound` if there is none, and as ``values(of:)-(ModelWeights.Weight)``.
   public func values(of name: String) throws(CheckpointError) -> [Float] {
     guard let weight = self[name] else {
       throw CheckpointError(

@@ -11,7 +11,7 @@ public import TensorFormats
 /// and no weights.
 public struct ModelWeights: Sendable {
   /// The files. Weights that are not on disk as they are read are in a file of their own behind the others; see
-  /// ``Checkpoint/Checkpoint/File/derivations``.
+  /// `Checkpoint.File.derivations`.
   public let checkpoint: Checkpoint
   /// The same before anything was decoded: codes, scales and all, under published names, experts stacked. For those who
   /// read them a second time.

@@ -55,8 +55,11 @@ public struct RowDecoder: Sendable {
 
   /// Prepares for a weight; reads nothing.
   ///
-  /// - Parameter rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such
-  ///   as the kernels of a convolution.
+  /// - Parameters:
+  ///   - stored: The tensor, and the scales that belong to it.
+  ///   - checkpoint: Where they are.
+  ///   - rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such as the
+  ///     kernels of a convolution.
   /// - Throws: `.unsupported` for types that hold no real numbers and for scales that are not read.
   public init(
     _ stored: StoredWeight, in checkpoint: Checkpoint, rowAxes: Int = 1

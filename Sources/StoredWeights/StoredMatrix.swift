@@ -16,6 +16,8 @@ public struct StoredMatrix: Sendable {
   /// Prepares a matrix; reads its scale, if it has one, and nothing else.
   ///
   /// - Parameters:
+  ///   - stored: The tensor, and the scales that belong to it.
+  ///   - checkpoint: Where they are.
   ///   - matrix: The number of the stored matrix in its stack.
   ///   - firstRow: The stored row that is row 0 here.
   ///   - rowAxes: How many of the last axes make a row.
@@ -81,7 +83,9 @@ public struct StoredMatrix: Sendable {
 
   /// Decodes rows that ``read(_:into:)`` of this matrix read.
   ///
-  /// - Parameter values: Receives just them, row-major.
+  /// - Parameters:
+  ///   - stored: What was read.
+  ///   - values: Receives just them, row-major.
   /// - Throws: `.malformed` for blocks that no encoder writes.
   public func decode(
     _ stored: StoredRows, into values: inout MutableSpan<Float>

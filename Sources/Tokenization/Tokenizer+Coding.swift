@@ -5,7 +5,9 @@ extension Tokenizer {
   ///
   /// Added tokens that are written out in the text, such as `<think>`, become their ids.
   ///
-  /// - Parameter addSpecialTokens: Whether the tokens that the post-processor puts around a text are added.
+  /// - Parameters:
+  ///   - text: Any text, the empty one too.
+  ///   - addSpecialTokens: Whether the tokens that the post-processor puts around a text are added.
   /// - Throws: `.unsupported` if the pre-tokenizer's regular expression takes far more than linear time for the text.
   /// - Complexity: O(n log n) in the text's bytes at most, nearly linear for text with words.
   public func encode(_ text: String, addSpecialTokens: Bool) throws(CheckpointError) -> [Int] {
@@ -44,7 +46,9 @@ extension Tokenizer {
   ///
   /// Bytes that are no UTF-8, such as half a character's, become U+FFFD; ids without a token become nothing.
   ///
-  /// - Parameter skipSpecialTokens: Whether special tokens are left out.
+  /// - Parameters:
+  ///   - ids: The token ids.
+  ///   - skipSpecialTokens: Whether special tokens are left out.
   public func decode(_ ids: [Int], skipSpecialTokens: Bool = false) -> String {
     var bytes: [UInt8] = []
     var isFirst = true

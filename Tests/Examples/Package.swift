@@ -9,7 +9,9 @@ let package = Package(
   dependencies: [.package(name: "step3-toolkit", path: "../..")],
   targets: [
     example("read-checkpoint", "Checkpoint", "StoredWeights"),
+    example("read-rows", "Checkpoint", "StoredWeights"),
     example("encode-tensor", "Quantization", "TensorFormats"),
+    example("encode-scheme", "Quantization", "TensorFormats"),
     example("write-gguf", "GGUF", "Quantization", "TensorFormats"),
     example("convert-checkpoint", "Checkpoint", "Conversion", "QuantizationRecipes", "ShardPlanning"),
     example("run-logits", "Checkpoint", "Step3Runtime", "StoredWeights", "Tokenization"),

@@ -6,6 +6,8 @@ import subprocess
 
 import gguf
 import numpy
+import pytest
+import torch
 from safetensors import safe_open
 
 from conftest import FIXTURES, ROOT, TOOLS, require_tools
@@ -24,7 +26,7 @@ def test_the_package_has_the_same_examples():
     """What the toolkit's own package builds for the tests is what the package of its own builds."""
     pattern = re.compile(r'^ +example\((.+)\),$', re.MULTILINE)
     own = pattern.findall((ROOT / "Tests/Examples/Package.swift").read_text())
-    assert own == pattern.findall((ROOT / "Package.swift").read_text()) and len(own) == 5
+    assert own == pattern.findall((ROOT / "Package.swift").read_text()) and len(own) == 7
     sources = sorted(path.name for path in (ROOT / "Tests/Examples/Sources").iterdir())
     assert sources == sorted(re.match(r'"([^"]+)"', line)[1] for line in own)
 
@@ -41,6 +43,16 @@ def test_read_checkpoint():
     assert (numpy.float32(json.loads(found[2])) == tensor.float().flatten()[:4].numpy()).all()
 
 
+def test_read_rows():
+    name = "model.layers.1.moe.up_proj.weight"
+    lines = example("read-rows", TINY, name, 2)
+    shard = json.loads((TINY / "model.safetensors.index.json").read_text())["weight_map"][name]
+    with safe_open(TINY / shard, "pt") as file:
+        largest = file.get_tensor(name)[2].float().abs().amax(dim=1)
+    assert [line.split()[0] for line in lines] == [str(row) for row in range(len(largest))]
+    assert (numpy.float32([line.split()[1] for line in lines]) == largest.numpy()).all()
+
+
 def test_encode_tensor():
     row = (numpy.arange(256, dtype=numpy.float32) / numpy.float32(127.5) - 1).reshape(1, -1)
     for name in ("Q8_0", "Q4_0"):
@@ -51,6 +63,20 @@ def test_encode_tensor():
         (line,) = example("encode-tensor", name)
         found = re.fullmatch(rf"{name}: 256 values in (\d+) bytes, relative error (\S+)", line)
         assert int(found[1]) == blocks.nbytes and abs(float(found[2]) - error) < 1e-6 * error
+
+
+def test_encode_scheme():
+    found = {}
+    for line in example("encode-scheme"):
+        search, sizes, error = re.fullmatch(r"(\w+) (.+), relative error (\S+)", line).groups()
+        assert sizes == "256 bytes of codes, 8 of scales"
+        found[search] = float(error)
+    # The scale of the largest magnitude, computed here as compressed-tensors does.
+    row = (numpy.arange(512) % 97 / numpy.float32(48) - 1).astype(numpy.float32).reshape(-1, 128)
+    scale = torch.tensor(numpy.abs(row).max(axis=1, keepdims=True) / numpy.float32(7.5)).bfloat16().float().numpy()
+    restored = numpy.clip(torch.tensor(row / scale).bfloat16().float().numpy().round(), -8, 7) * scale
+    error = numpy.linalg.norm((restored - row).astype(numpy.float64)) / numpy.linalg.norm(row.astype(numpy.float64))
+    assert abs(found["absmax"] - error) < 1e-5 * error and found["mse"] < found["absmax"]
 
 
 def test_write_gguf(tmp_path):
@@ -82,3 +108,36 @@ def test_run_logits(tools):
     assert [int(token) for token, *_ in found] == [successor["token"] for successor in prompt["next"]]
     for (_, logit, word), successor in zip(found, prompt["next"]):
         assert abs(float(logit) - successor["logit"]) < 1e-4 and word == successor["text"]
+
+
+# What the documentation shows is what is built and run here.
+
+PRODUCTS = re.findall(r'\.library\(name: "(\w+)"', (ROOT / "Package.swift").read_text())
+CATALOGUES = [ROOT / "Sources" / name / f"{name}.docc" for name in PRODUCTS]
+
+
+def test_code_in_articles_is_that_of_examples():
+    programs = [path.read_text() for path in (ROOT / "Tests/Examples/Sources").glob("*/main.swift")]
+    blocks = [
+        (article, block)
+        for catalogue in CATALOGUES
+        for article in catalogue.glob("*.md")
+        for block in re.findall(r"^```swift\n(.*?)^```$", article.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    assert len(blocks) >= len(programs)
+    for article, block in blocks:
+        assert any(block.rstrip() in program for program in programs), f"{article} shows what no example has:\n{block}"
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_every_public_type_is_on_the_page_of_its_library(product):
+    page = (ROOT / "Sources" / product / f"{product}.docc" / f"{product}.md").read_text()
+    assert page.startswith(f"# ``{product}``\n")
+    listed = re.findall(r"^- ``(?:\w+/)?(\w+)``$", page, re.MULTILINE)
+    declared = {
+        name
+        for path in (ROOT / "Sources" / product).rglob("*.swift")
+        for name in re.findall(
+            r"^(?:@\w+ )*public (?:final )?(?:indirect )?(?:struct|enum|class|protocol|actor|let|func) (\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert sorted(listed) == sorted(declared)

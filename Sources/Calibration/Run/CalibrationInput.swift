@@ -41,6 +41,7 @@ public struct CalibrationInput: Sendable {
   ///   - tokens: The text, without special tokens.
   ///   - length: Tokens of a sequence, at least 2.
   ///   - first: The token that texts begin with; `nil` where they begin with nothing.
+  ///   - datasets: Names of the texts, as the importance matrix records them.
   /// - Throws: `.invalidRequest` if there are no tokens.
   public init(
     cutting tokens: [Int], length: Int, first: Int?, datasets: [String]

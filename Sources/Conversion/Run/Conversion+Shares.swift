@@ -34,7 +34,10 @@ extension Conversion {
   /// Converts one share into the directory `output`, which the first share makes. Several may run at a time, on several
   /// machines with one file system.
   ///
-  /// - Parameter progress: Called from any thread after each step.
+  /// - Parameters:
+  ///   - share: Which source files to convert.
+  ///   - output: The directory that all shares write to.
+  ///   - progress: Called from any thread after each step.
   /// - Throws: As ``run(into:progress:warn:)``, as far as it is about the share.
   public func run(
     _ share: ConversionShare, into output: String,

@@ -16,7 +16,10 @@ public struct Conversion: Sendable {
 
   /// Prepares a conversion as planned.
   ///
-  /// - Parameter prepared: Codes that were made before, where the plan's request asks for calibrated ones.
+  /// - Parameters:
+  ///   - planned: The plan, with the checkpoint that it reads.
+  ///   - options: Threads, memory and whatever else leaves the bytes as they are.
+  ///   - prepared: Codes that were made before, where the plan's request asks for calibrated ones.
   public init(
     _ planned: PlannedConversion, options: ConversionOptions, prepared: (any PreparedCodes)? = nil
   ) {
@@ -47,11 +50,12 @@ public struct Conversion: Sendable {
   /// Memory: about `options.memory`, whatever the size of the model.
   ///
   /// - Parameters:
+  ///   - output: The directory to write.
   ///   - progress: Called from any thread after each step.
   ///   - warn: Called with what the user should know about what stood in the output: what is left in place, and what
   ///     has to be removed beforehand for lack of room.
   /// - Returns: The manifest, as it was written, and how it went.
-  /// - Throws: ``CheckpointError``: `.cannotCreate` if the output is in the way, `.inputOutput` for a full disk or a
+  /// - Throws: `CheckpointError`: `.cannotCreate` if the output is in the way, `.inputOutput` for a full disk or a
   ///   failing read, `.nonFinite` for weights that are no numbers, `.digestMismatch` if the source is not what was
   ///   published, `.sourceChanged`, `.invalidRequest` or `.unsupported` if an output cannot be resumed like this;
   ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
@@ -126,7 +130,7 @@ public struct Conversion: Sendable {
   /// Does all the work and keeps nothing of it: a rehearsal, which shows how long a conversion takes and how much
   /// memory it needs without the room for its output.
   ///
-  /// - Throws: As ``run(into:progress:)``, as far as it is not about files.
+  /// - Throws: As ``run(into:progress:warn:)``, as far as it is not about files.
   public func rehearse(
     progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
   ) async throws -> ConversionOutcome {

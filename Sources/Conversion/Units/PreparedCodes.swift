@@ -21,6 +21,7 @@ public protocol PreparedCodes: Sendable {
   /// - Parameters:
   ///   - rows: Rows of the matrix; where rows share scales, all that do, or as many as there are.
   ///   - matrix: Its number in the stack; 0 for a weight that is no stack.
+  ///   - tensor: The weight's published name.
   ///   - codes: Receives the codes, or blocks, of all columns, row by row.
   ///   - scales: Receives the scales, row by row; empty for blocks.
   /// - Throws: What reading throws; `.malformed` if the sizes do not fit.

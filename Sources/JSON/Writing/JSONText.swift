@@ -77,7 +77,9 @@ extension JSONText {
   /// ``JSONValue`` is a string, so that it is not lost. The elements of an array that are objects stand on a line of
   /// their own each, so that `grep` is of use.
   ///
-  /// - Parameter schema: What the document's first member `schema` says; of an array, that of each element. `nil` for none.
+  /// - Parameters:
+  ///   - value: What to write.
+  ///   - schema: What the document's first member `schema` says; of an array, that of each element. `nil` for none.
   /// - Complexity: O(n) in the text.
   public static func document(_ value: some Encodable, schema: String? = nil) -> [UInt8] {
     let output = JSONOutput(.report, schema: schema)

@@ -125,7 +125,10 @@ extension FourBitRepacking {
 
   /// The scale of a matrix in another form.
   ///
-  /// - Parameter scale: A positive finite number.
+  /// - Parameters:
+  ///   - scale: A positive finite number.
+  ///   - from: The form of `scale`.
+  ///   - to: The form wanted.
   /// - Returns: The scale, and whether it is exactly the same: a reciprocal is rounded to F32 (by half a unit in the
   ///   24th bit at most) unless the scale is a power of two. `nil` if there is none, because `scale` is no positive
   ///   finite number, or its reciprocal is not.

@@ -11,7 +11,9 @@ public struct SchemeGrid: Sendable {
 
   /// Prepares for matrices with one scale.
   ///
-  /// - Parameter matrixScale: As it is stored; 1 where the scheme has none.
+  /// - Parameters:
+  ///   - scheme: Which codes there are.
+  ///   - matrixScale: As it is stored; 1 where the scheme has none.
   public init(_ scheme: RowScheme, matrixScale: Float = 1) {
     rule = scheme.rule
     self.matrixScale = matrixScale
@@ -48,7 +50,9 @@ public struct SchemeGrid: Sendable {
   /// Stores the code of an element. Where two share a byte, the even one goes first.
   ///
   /// - Parameters:
+  ///   - code: The code, in the lowest bits.
   ///   - column: The element's number, from the first byte of `codes` on.
+  ///   - codes: The codes of a row, packed.
   public func store(_ code: UInt8, _ column: Int, in codes: inout MutableRawSpan) {
     rule.store(code, column, &codes)
   }

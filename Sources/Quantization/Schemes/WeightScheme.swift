@@ -5,7 +5,7 @@ public import TensorFormats
 ///
 /// A weight `[R, C]`, or a stack of them `[E, R, C]`, becomes *components*: codes, scales and, for some schemes, one
 /// more scale per matrix. A row's codes and scales depend on nothing but that row and the matrix's scale, except for
-/// ``fp8Block``, whose tiles span rows.
+/// ``fp8Block(rows:columns:)``, whose tiles span rows.
 ///
 /// ``SchemeGeometry`` says how large they are and what they hold: codes of four bits are packed, the first in the lowest
 /// bits (INT4 with 8 added).

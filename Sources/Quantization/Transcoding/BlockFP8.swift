@@ -29,6 +29,8 @@ public struct BlockFP8: Hashable, Sendable {
   /// Describes matrices of one size.
   ///
   /// - Parameters:
+  ///   - rows: Rows of a matrix.
+  ///   - columns: Columns of a matrix.
   ///   - tileRows: The rows of a tile. Tiles of other sizes than the format's own are decoded, not encoded.
   ///   - tileColumns: Its columns.
   /// - Throws: `.malformed` if a dimension is not positive or their product overflows.

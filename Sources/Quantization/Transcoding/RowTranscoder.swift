@@ -150,6 +150,7 @@ extension RowTranscoder {
   ///
   /// - Parameters:
   ///   - input: `rows` encoded rows of the source.
+  ///   - rows: How many rows there are.
   ///   - encoded: As many of the target.
   ///   - scratch: Made by this transcoder's ``makeScratch()``.
   ///   - firstRow: The number of the first row in its tensor, for error messages.

@@ -149,8 +149,11 @@ extension SchemeTranscoder {
   ///
   /// - Parameters:
   ///   - input: `rows` rows of the source.
+  ///   - rows: How many rows there are.
   ///   - codes: ``codeRowBytes`` for each.
   ///   - scales: ``scaleRowBytes`` for each.
+  ///   - scratch: Made by this transcoder's ``makeScratch()``.
+  ///   - firstRow: The number of the first row in its tensor, for error messages.
   /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the source or in what the codes
   ///   stand for.
   public func compare(

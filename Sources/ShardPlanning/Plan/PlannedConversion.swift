@@ -11,7 +11,7 @@ public struct PlannedConversion: Sendable {
   public let plan: ShardPlan
   /// For each file of the plan, by its path: everything before its tensor data.
   public let headers: [String: [UInt8]]
-  /// The matrix that ``ShardPlan/Tensor/importance`` names entries of; `nil` without one.
+  /// The matrix that ``ShardPlan/Operation/importance`` names entries of; `nil` without one.
   public let importance: ImportanceMatrix?
   /// The source as the plan speaks of it: with tensors that are not on disk like that (stacked experts, merged parts,
   /// decoded codes) in files of their own.

@@ -114,8 +114,8 @@ extension ShardPlan {
     public var partition: Partition
     /// No output file grows beyond this, unless a single tensor does; `nil` for no limit.
     public var maximumShardBytes: Int?
-    /// How the scales of schemes are chosen; `nil` for what is usual: ``ScaleSearch/mse`` for codes of four bits,
-    /// ``ScaleSearch/absmax`` for longer ones.
+    /// How the scales of schemes are chosen; `nil` for what is usual: `mse` for codes of four bits,
+    /// `absmax` for longer ones.
     public var scaleSearch: ScaleSearch?
     /// Regular expressions: tensors whose names, or whose weights' names, contain one are left out.
     public var exclude: [String] = []

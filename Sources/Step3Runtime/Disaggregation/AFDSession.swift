@@ -114,7 +114,10 @@ public final class AFDSession: Sendable {
 extension AFDSession {
   /// Opens the attention parts, starts a process for each FFN part, and checks that together they are the model.
   ///
-  /// - Parameter path: The partition set.
+  /// - Parameters:
+  ///   - path: The partition set.
+  ///   - options: Threads, memory, and what travels between the sides.
+  ///   - observer: Sees what each layer makes; `nil` for none.
   /// - Throws: `.invalidRequest` if it is none; `.notFound` for a part or a weight that is missing; `.malformed` for a
   ///   part that is there twice, is another one than it seems, or holds what another one holds; the error of a worker, with
   ///   its part's name; `CancellationError`. No process is left then.

@@ -6,7 +6,7 @@ public import TensorFormats
 
 /// Computes what one feed-forward part contributes, for whoever is at the other end of a connection.
 ///
-/// It holds the part's weights and no others, and knows nothing of the other ranks. Messages are those of ``Frame``.
+/// It holds the part's weights and no others, and knows nothing of the other ranks. Messages are those of `Frame`.
 public struct FFNServer: Sendable {
   private let hello: PartHello
   private let dimensions: ModelDimensions

@@ -22,6 +22,7 @@ public enum FFNWorker {
   ///
   /// - Parameters:
   ///   - part: The part's directory.
+  ///   - threads: How many threads compute.
   ///   - descriptor: A connected stream socket, which is taken over: the worker's standard input.
   /// - Throws: What went wrong; the other side has been told.
   public static func run(part: String, threads: Int, descriptor: Int32 = 0) throws {

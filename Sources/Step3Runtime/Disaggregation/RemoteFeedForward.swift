@@ -10,7 +10,7 @@ internal import TensorFormats
 /// through. Partial sums are added here in the order of the ranks, in F32, so that the result does not depend on who
 /// answers first. After the first failure nothing more is computed: all ranks are ended.
 ///
-/// Memory: a message and one partial sum per rank; a message is at most ``maximumMessageBytes``, and longer batches go in
+/// Memory: a message and one partial sum per rank; a message is at most ``AFDOptions/maximumMessageBytes``, and longer batches go in
 /// several.
 public final class RemoteFeedForward: FeedForward {
   private let ranks: [RemoteRank]

@@ -35,6 +35,8 @@ public final class Products: Sendable {
   ///
   /// - Parameters:
   ///   - input: `[tokens, matrix.columns]`.
+  ///   - matrix: The weight, decoded row by row as it is read.
+  ///   - result: `[tokens, at least first + matrix.rows]`.
   ///   - first: Where in each row of the result the matrix's rows begin.
   /// - Throws: What reading throws, and `CancellationError`.
   public func multiply(

@@ -8,6 +8,7 @@ public protocol FeedForward: Sendable {
   /// What the layer's feed-forward network makes of its (normalised) input.
   ///
   /// - Parameters:
+  ///   - layer: The layer's number, from 0.
   ///   - input: `[tokens, hidden]`.
   ///   - routing: The experts of each token, in MoE layers; `nil` in dense layers, and where the router's weights are
   ///     on the other side.

@@ -31,8 +31,10 @@ public struct TextModel: Sendable {
   ///
   /// - Parameters:
   ///   - weights: All weights, or those of the attention side.
+  ///   - products: Multiplies with weights, within the budget of threads and memory.
   ///   - feedForward: The other half of each layer; `nil` for one that has the same weights.
   ///   - routesHere: Whether tokens are routed on this side.
+  ///   - observer: Sees what each layer makes; `nil` for none.
   /// - Throws: `.unsupported` if the checkpoint is of no family that is known here.
   public init(
     _ weights: ModelWeights, products: Products, feedForward: (any FeedForward)? = nil,
@@ -101,10 +103,12 @@ extension TextModel {
   /// Runs one layer: the residual stream in `hidden` is changed in place.
   ///
   /// - Parameters:
+  ///   - layer: The layer's number, from 0.
   ///   - hidden: `[tokens, hidden]`.
+  ///   - batch: The tokens that the hidden states belong to.
   ///   - cache: Holds earlier keys and values of the sequences, and receives those of this batch; `nil` where the
   ///     batch is all there is.
-  ///   - routing: The experts to go through, whatever this model's router says; `nil` for those it says.
+  ///   - forced: The experts to go through, whatever this model's router says; `nil` for those it says.
   /// - Throws: `.notFound` and `.malformed` for weights that are missing or of another shape, `.nonFinite` if the layer
   ///   makes something that is no number, and what reading throws.
   public func run(

@@ -9,7 +9,9 @@ public struct TokenBatch: Sendable {
 
   /// Puts sequences together.
   ///
-  /// - Parameter firstPositions: Where each begins: what a cache holds already comes before. From 0 where left out.
+  /// - Parameters:
+  ///   - sequences: Token ids of each sequence, none of them empty.
+  ///   - firstPositions: Where each begins: what a cache holds already comes before. From 0 where left out.
   public init(_ sequences: [[Int]], firstPositions: [Int]? = nil) {
     precondition(firstPositions == nil || firstPositions?.count == sequences.count)
     var tokens: [Int] = []

@@ -40,7 +40,10 @@ public struct PixelValues: Sendable {
 
   /// Puts pictures and their crops together.
   ///
-  /// - Parameter cropCounts: One for each picture; `nil` if none has crops.
+  /// - Parameters:
+  ///   - images: The whole pictures.
+  ///   - crops: The crops of all pictures, in their order; `nil` if none has crops.
+  ///   - cropCounts: One for each picture; `nil` if none has crops.
   /// - Throws: `.malformed` if counts and crops do not fit each other or a sample is no number.
   public init(
     _ images: SquareImages, crops: SquareImages? = nil, cropCounts: [Int]? = nil

@@ -12,8 +12,11 @@ extension Step3Tokenizer {
 
   /// Adds the `tokenizer.*` keys.
   ///
-  /// - Parameter likeConverter: Whether to add no more than llama.cpp's converter does, for architectures that it writes:
-  ///   of the tokens that end something the first alone, and for the one behind a text whether it is added in any case.
+  /// - Parameters:
+  ///   - metadata: Receives the keys.
+  ///   - likeConverter: Whether to add no more than llama.cpp's converter does, for architectures that it writes: of
+  ///     the tokens that end something the first alone, and for the one behind a text whether it is added in any
+  ///     case.
   public func write(to metadata: inout GGUFMetadata, likeConverter: Bool = false) {
     metadata.set("tokenizer.ggml.model", .string("gpt2"))
     metadata.set("tokenizer.ggml.pre", .string(preTokenizer))

@@ -51,8 +51,9 @@ extension Step3Tokenizer {
   /// configurations. ``notes`` says what could not be taken over as it stands.
   ///
   /// - Parameters:
-  ///   - configuration: Special tokens where no other file names any, and the vocabulary size, up to which ids without
-  ///     a token are filled with unused `[PAD<id>]`.
+  ///   - documents: The tokenizer's files.
+  ///   - configuration: Special tokens where no other file names any, and the vocabulary size, up to which ids
+  ///     without a token are filled with unused `[PAD<id>]`.
   ///   - preTokenizer: What `tokenizer.ggml.pre` calls the pre-tokenizer; see `PreTokenizerRecognition`.
   /// - Throws: `.malformed`, with the file's name in front, for an id outside the vocabulary or one that two texts have,
   ///   and for a document that is no such file; `.unsupported` for another kind of model than BPE.
