@@ -9,7 +9,14 @@ extension NumberText {
     describe(bytes, base: 1024, units: ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
   }
 
-  private static func describe(_ bytes: Int, base: Double, units: [String]) -> String {
+  /// A large number in words: `321 billion`, `4.20 million`, `96`.
+  public static func inWords(_ number: Int) -> String {
+    let units = ["", " thousand", " million", " billion", " trillion"]
+    return describe(number, base: 1000, units: units, separator: "")
+  }
+
+  private static func describe(_ bytes: Int, base: Double, units: [String], separator: String = " ") -> String
+  {
     var value = Double(bytes)
     var unit = 0
     // 999.5 would be printed as 1000: the next unit says it better.
@@ -17,7 +24,7 @@ extension NumberText {
       value /= base
       unit += 1
     }
-    return (unit == 0 ? "\(bytes)" : threeDigits(value)) + " " + units[unit]
+    return (unit == 0 ? "\(bytes)" : threeDigits(value)) + separator + units[unit]
   }
 
   private static func threeDigits(_ value: Double) -> String {

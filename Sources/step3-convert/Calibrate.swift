@@ -71,7 +71,7 @@ struct Calibrate: ToolCommand {
       let summary = CalibrationSummary(
         outcome, output: stats, input, seconds: (ContinuousClock.now - start) / .seconds(1))
       if common.json { return try StandardStream.output.write(json: summary, as: .calibration) }
-      try StandardStream.output.write(summary.text)
+      try StandardStream.output.write(sentences: summary.text)
     } catch let error as CheckpointError {
       throw checkpoint.locating(error)
     }

@@ -103,7 +103,9 @@ struct ConversionSummary: Encodable {
     if json {
       return try StandardStream.output.write(json: self, as: .conversion)
     }
-    try StandardStream.output.write(text)
+    try StandardStream.output.write(sentences: text)
+    // Commands are there to be copied, and stay in one line.
+    if let next { try StandardStream.output.write(next.text) }
   }
 
   private var text: String {
@@ -156,7 +158,6 @@ struct ConversionSummary: Encodable {
       text += engines.text.split(separator: "\n").map { "  \($0)\n" }.joined()
     }
     if let rootDigest { text += "  root digest: \(rootDigest)\n" }
-    if let next { text += next.text }
     return text
   }
 }

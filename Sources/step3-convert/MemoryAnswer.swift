@@ -44,7 +44,7 @@ struct MemoryAnswer {
     if json {
       try StandardStream.output.write(json: memory, as: .memoryPlan)
     } else {
-      try StandardStream.output.write(text)
+      try StandardStream.output.write(sentences: text)
     }
   }
 }

@@ -83,7 +83,9 @@ struct Plan: ToolCommand {
       try StandardStream.output.write(json: plan, as: .plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
-      if let engines = PlannedEngines(plan) { try StandardStream.output.write("\n\(engines.text)\n") }
+      if let engines = PlannedEngines(plan) {
+        try StandardStream.output.write(sentences: "\n\(engines.text)\n")
+      }
     }
     // The plan is there to be looked at; what convert would refuse it refuses too.
     try planning.require(plan)

@@ -1,3 +1,4 @@
+import CommandSupport
 import ShardPlanning
 import TensorFormats
 
@@ -95,16 +96,8 @@ struct PlanNotes: Encodable {
     return text
   }
 
-  /// Indented lines of words; a word longer than a line stays whole.
+  /// A sentence as indented lines.
   static func wrapped(_ sentence: String, width: Int) -> String {
-    var (lines, line) = ("", " ")
-    for word in sentence.split(separator: " ") {
-      if line.count > 3, line.count + 1 + word.count > width {
-        lines += line + "\n"
-        line = "   "
-      }
-      line += " " + word
-    }
-    return lines + line + "\n"
+    "  \(sentence)".wrapped(to: width) + "\n"
   }
 }

@@ -243,7 +243,7 @@ struct PlannedRun {
       try StandardStream.output.write(json: plan, as: .plan)
     } else {
       try StandardStream.output.write(PlanTable(plan).rendered(width: StandardStream.output.columns))
-      if let engines { try StandardStream.output.write("\n\(engines.text)\n") }
+      if let engines { try StandardStream.output.write(sentences: "\n\(engines.text)\n") }
     }
   }
 }

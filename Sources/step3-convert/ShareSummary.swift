@@ -48,7 +48,7 @@ struct ShareSummary: Encodable {
 
   func print(json: Bool) throws(CheckpointError) {
     guard !json else { return try StandardStream.output.write(json: self, as: .share) }
-    try StandardStream.output.write(text)
+    try StandardStream.output.write(sentences: text)
   }
 
   private var text: String {

@@ -75,6 +75,33 @@ def test_tables_fit(command):
     assert len(lines(broad)) <= len(lines(narrow))
 
 
+TRAINED = "Fixtures/checkpoints/trained"
+HELD_OUT = f"{TRAINED}/text/heldout_tokens.safetensors"
+WORDS = {
+    "convert": ["step3-convert", TRAINED, "{tmp}/out", "--to", "gguf", "--quantize", "Q4_K_M"],
+    "convert for engines": ["step3-convert", TINY, "{tmp}/out", "--to", "safetensors", "--quantize", "W4A16"],
+    "plan for engines": ["step3-convert", "plan", TINY, "--to", "safetensors", "--quantize", "W4A16"],
+    "plan for cards": [
+        *("step3-convert", "plan", TINY, "--to", "safetensors", "--quantize", "W4A16"),
+        *("--gpu-memory", "24GB", "--context", "1K", "--batch", "4"),
+    ],
+    "calibrate": ["step3-convert", "calibrate", TRAINED, "{tmp}/stats.gguf", "--tokens-file", HELD_OUT],
+    "logits": ["step3-verify", "logits", TRAINED, "--reference", TRAINED, "--tokens-file", HELD_OUT],
+    "all": ["step3-verify", "all", "Fixtures/checkpoints/tiny-fp8", "--source", TINY, "--engine", "vllm"],
+    "run": ["step3-verify", "run", TINY, "--prompt", "The lighthouse keeper"],
+}
+
+
+@pytest.mark.parametrize("command", WORDS.values(), ids=WORDS.keys())
+def test_words_fit(command, tmp_path):
+    """What is said in sentences breaks between words; commands, which are there to be copied, do not break at all."""
+    status, text = in_terminal(80, *(part.replace("{tmp}", str(tmp_path)) for part in command))
+    assert status in (0, 1), text
+    for line in lines(text):
+        whole = len(line.split()) <= 1 or re.match(r" *(step3-|vllm |python |sglang )", line)
+        assert whole or len(line) <= 80, line
+
+
 def test_messages_break_between_words():
     status, text = in_terminal(80, "step3-convert", TINY, "/tmp/never", "--to", "gguf", "--quantize", "NVFP4A16")
     assert status == 65

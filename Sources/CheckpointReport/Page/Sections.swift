@@ -25,7 +25,10 @@ struct OverviewSection {
     let main = types.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue ?? "none"
     var cards = [
       (NumberText.decimalSize(files), "\(listing.format.rawValue), \(counted(listing.files.count, "file"))"),
-      (NumberText.grouped(listing.totals.parameters), "parameters"),
+      (
+        NumberText.inWords(listing.totals.parameters),
+        "\(NumberText.grouped(listing.totals.parameters)) parameters"
+      ),
       (NumberText.grouped(listing.totals.tensors), "tensors"),
       (main, types.count > 1 ? "and \(counted(types.count - 1, "other type"))" : "the only type"),
     ]
