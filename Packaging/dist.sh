@@ -20,13 +20,13 @@ wanted() {
   for object in "$@"; do ldd "$object"; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
     grep -Ev '/(ld-linux[^/]*|libc|libm|libdl|libpthread|librt|libresolv|libnss_[a-z]*)\.so\.'
 }
-openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" { print $NF; exit }')
+openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" && !found { print $NF; found = 1 }')
 libraries=$(wanted "$stage"/bin/* ${openblas:+"$openblas"})
 for library in $libraries ${openblas:+"$openblas"}; do
   install -m 644 "$(readlink -f "$library")" "$stage/lib/step3-toolkit/$(basename "$library")"
 done
 for library in $libraries ${openblas:+"$openblas"}; do
-  package=$(dpkg-query -S "$(readlink -f "$library")" 2>/dev/null | head -n 1 | cut -d: -f1) || continue
+  package=$(dpkg-query -S "$(readlink -f "$library")" 2>/dev/null | sed -n '1s/:.*//p') || continue
   [ -z "$package" ] || [ ! -f "/usr/share/doc/$package/copyright" ] ||
     install -D -m 644 "/usr/share/doc/$package/copyright" "$stage/share/doc/step3-toolkit/libraries/$package"
 done

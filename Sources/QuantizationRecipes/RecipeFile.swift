@@ -53,6 +53,10 @@ extension Recipe {
 
   /// The built-in recipes that are nearest to a name, those for files of the kind that is written first.
   private static func suggestion(for name: String, _ container: Checkpoint.Format?) -> String? {
+    // The others say it in their names, so it is looked for.
+    if name.uppercased().filter({ $0.isLetter || $0.isNumber }) == "W4A16G128" {
+      return "W4A16 is the one with groups of 128"
+    }
     let fitting = builtIns.filter { $0.container == nil || container == nil || $0.container == container }
     return Suggestion.question(for: name, among: fitting.map(\.name))
       ?? Suggestion.question(for: name, among: builtIns.map(\.name))

@@ -57,8 +57,9 @@ struct MemoryNeed {
     guard need <= budget else {
       throw CheckpointError(
         .invalidRequest,
-        "\(batch.tokens.count) tokens need \(megabytes(need)) of memory, and \(megabytes(budget)) are allowed",
-        remedy: "give --memory \(megabytes(need)), or fewer tokens")
+        "\(batch.tokens.count) tokens need \(NumberText.binarySize(need)) of memory, and "
+          + "\(NumberText.binarySize(budget)) are allowed",
+        remedy: "give --memory \((need + (1 << 20) - 1) >> 20)MiB, or fewer tokens")
     }
   }
 
@@ -68,6 +69,4 @@ struct MemoryNeed {
     let left = budget - fixed(longestSequence: longest) - batch.tokens.count * perToken
     return min(max(1, batch.tokens.count), max(1, left / (sides * 4 * text.vocabularySize)))
   }
-
-  private func megabytes(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20)MiB" }
 }

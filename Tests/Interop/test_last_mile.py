@@ -107,6 +107,7 @@ MISTAKES = [
     ("half a download", ["step3-convert", "HALF", "OUT", "--to", "gguf"], 66, "2 of 4"),
     ("LFS pointer", ["step3-inspect", "POINTER"], 65, "Git LFS"),
     ("recipe typo", ["step3-convert", "TINY", "OUT", "--to", "gguf", "--quantize", "Q4KM"], 64, "did you mean Q4_K_M?"),
+    ("recipe of another name", ["step3-convert", "TINY", "OUT", "--to", "safetensors", "--quantize", "W4A16_G128"], 64, "W4A16 is the one"),
     ("no --to", ["step3-convert", "TINY", "OUT"], 64, "--to <to>': one of safetensors, gguf, archive"),
     ("--to in capitals", ["step3-convert", "TINY", "OUT", "--to", "GGUF"], 64, "'safetensors', 'gguf' or 'archive'"),
     ("output exists", ["step3-convert", "TINY", "FULL", "--to", "gguf"], 73, "--overwrite"),

@@ -80,7 +80,8 @@ final class WorkingDirectory: Sendable {
       // Cut down before the first note: nothing but what is begun again. Names of others stay, and are in the way.
       try Self.clear(directory, path)
     } else if let state {
-      if overwrite {
+      // Before the first layer is done there is nothing to lose, whatever it was to become.
+      if overwrite || state.layersDone == 0 {
         try Self.clear(directory, path)
       } else if !resume {
         throw CheckpointError(
