@@ -10,7 +10,7 @@ public enum RowProducts {
   /// - Parameters:
   ///   - vectors: `[count, columns]`.
   ///   - matrix: `[rows, columns]`.
-  ///   - results: The first of `[count, stride]`, of which `rows` are written in each line.
+  ///   - results: The first of `[count, stride]`, of which `rows` are written per line.
   /// - Precondition: The buffers hold that much.
   @unsafe public static func multiply(
     _ vectors: UnsafePointer<Float>, count: Int, _ matrix: UnsafePointer<Float>, rows: Int, columns: Int,
