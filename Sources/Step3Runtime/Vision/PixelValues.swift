@@ -38,10 +38,10 @@ public struct PixelValues: Sendable {
   /// How many crops each picture has; the sum is m.
   public let cropCounts: [Int]
 
-  /// Puts pictures and their crops together.
+  /// Combines pictures and their crops.
   ///
   /// - Parameter cropCounts: One for each picture; `nil` if none has crops.
-  /// - Throws: `.malformed` if counts and crops do not fit each other or a sample is no number.
+  /// - Throws: `.malformed` if counts and crops do not match or a sample is not finite.
   public init(
     _ images: SquareImages, crops: SquareImages? = nil, cropCounts: [Int]? = nil
   ) throws(CheckpointError) {
@@ -62,7 +62,7 @@ public struct PixelValues: Sendable {
     }
     guard total == crops?.count ?? 0 else {
       throw CheckpointError(
-        .malformed, "the pictures have \(total) crops together, but there are \(crops?.count ?? 0)",
+        .malformed, "the counts add up to \(total) crops, but there are \(crops?.count ?? 0)",
         tensor: Self.countsName)
     }
     guard crops == nil || crops?.channels == images.channels else {
@@ -77,7 +77,7 @@ public struct PixelValues: Sendable {
     self.cropCounts = counts
   }
 
-  /// Puts the pictures of a prompt together, in order.
+  /// Combines the pictures of a prompt, in order.
   ///
   /// - Throws: `.invalidRequest` if there are none or they were not processed for the same sizes.
   public init(_ processed: [ProcessedImage]) throws(CheckpointError) {
