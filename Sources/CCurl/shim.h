@@ -122,7 +122,7 @@ static inline int ccurl_is_private(const struct sockaddr *address) {
   return (b[0] & 0xFE) == 0xFC || (b[0] == 0xFE && b[1] >= 0x80) || b[0] == 0xFF || (b[0] == 0 && b[1] == 0);
 }
 
-/// Whether the text of an address, without brackets, is private; -1 if it is no address.
+/// Whether the text of an address, without brackets, is private; -1 if it is not an address.
 static inline int ccurl_text_is_private(const char *text) {
   struct sockaddr_in v4 = {.sin_family = AF_INET};
   struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
