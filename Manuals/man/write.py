@@ -17,7 +17,7 @@ EXIT_STATUS = [
     ("65", "The input is malformed, or of a kind that is not supported."),
     ("66", "The input is not there or may not be read."),
     ("70", "A mistake of the tool's own."),
-    ("73", "The output exists already or cannot be created."),
+    ("73", "The output already exists or cannot be created."),
     ("74", "Reading or writing failed after it had begun."),
     ("130", "The user interrupted the work."),
 ]

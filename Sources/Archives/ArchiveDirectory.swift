@@ -1,10 +1,10 @@
 public import ByteStreams
 public import TensorFormats
 
-/// An archive that `step3-convert archive` wrote, wherever it lies, seen as the directory that it was made of: of what is
-/// read only the frames that hold it are decompressed.
+/// An archive that `step3-convert archive` wrote, wherever it is stored, presented as the directory that it was made
+/// from: a read decompresses only the frames that hold the requested bytes.
 public struct ArchiveDirectory: ByteStore {
-  /// What is in it.
+  /// The archive's contents.
   public let manifest: ArchiveManifest
   private let base: any ByteStore
   private let files: [String: ArchiveManifest.File]
@@ -13,8 +13,8 @@ public struct ArchiveDirectory: ByteStore {
 
   /// Opens a store that is an archive.
   ///
-  /// - Returns: `nil` if it is none: it has no `archive.json`, which is written last.
-  /// - Throws: `.malformed` or `.unsupported` if that is not one that can be read.
+  /// - Returns: `nil` if it is not an archive: it has no `archive.json`, which is written last.
+  /// - Throws: `.malformed` or `.unsupported` if the manifest cannot be read.
   public init?(in base: any ByteStore) throws(CheckpointError) {
     guard try base.kind(of: ArchiveManifest.fileName) == .file else { return nil }
     manifest = try Self.read(base.open(ArchiveManifest.fileName))
@@ -22,7 +22,7 @@ public struct ArchiveDirectory: ByteStore {
     files = Dictionary(manifest.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
     var members: [String: Set<String>] = ["": []]
     for path in Array(files.keys) + manifest.directories {
-      // Every folder on the way is a member of the one that it lies in.
+      // Every intermediate folder is a member of its parent.
       var inner = path
       while !inner.isEmpty {
         let (folder, name) = splitPath(inner)
@@ -41,7 +41,7 @@ public struct ArchiveDirectory: ByteStore {
   public static func read(_ file: any ByteSource) throws(CheckpointError) -> ArchiveManifest {
     do throws(CheckpointError) {
       guard file.byteCount <= ArchiveManifest.largestByteCount else {
-        throw CheckpointError(.malformed, "\(file.byteCount) bytes are too many for an archive's manifest")
+        throw CheckpointError(.malformed, "\(file.byteCount) bytes are too large for an archive manifest")
       }
       return try ArchiveManifest(parsing: file.readBytes(0..<file.byteCount))
     } catch {
@@ -73,8 +73,8 @@ extension ArchiveDirectory {
 
   /// The bytes of an original file.
   ///
-  /// - Throws: `.notFound` if there was none, or it is not there any more; `.malformed`, `.truncated` or `.unsupported` if
-  ///   what is there is not what the manifest says.
+  /// - Throws: `.notFound` if the file was never there or is no longer there; `.malformed`, `.truncated` or
+  ///   `.unsupported` if it does not match the manifest.
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     guard let file = files[name] else {
       throw CheckpointError(.notFound, "there is no '\(name.printable)' in this archive", path: path)
@@ -90,7 +90,7 @@ extension ArchiveDirectory {
     let source = try ArchiveSource(stored)
     guard source.byteCount == file.bytes else {
       throw CheckpointError(
-        .malformed, "stands for \(source.byteCount) bytes, the manifest says \(file.bytes)",
+        .malformed, "decompresses to \(source.byteCount) bytes, the manifest says \(file.bytes)",
         path: stored.path,
         remedy: "fetch the file again")
     }

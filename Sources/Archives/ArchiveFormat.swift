@@ -4,19 +4,19 @@ internal import CXXHash
 ///
 /// Source of the frames: RFC 8878; of the seek table: "Zstandard Seekable Format" 0.1.0 (zstd's `contrib`).
 enum ArchiveFormat {
-  /// How many bytes of the original a frame stands for, at the most, in archives that are written here: 128 KiB of BF16
-  /// exponents are one block of zstd, and a few rows cost one such frame.
+  /// The maximum number of original bytes in one frame of the archives written here: 128 KiB of BF16 exponents are one
+  /// block of zstd, and a few rows cost one such frame.
   static let pieceByteCount = 256 << 10
-  /// The largest frame that is read, of archives of others: what one read may cost in memory.
+  /// The largest frame accepted in other tools' archives: bounds the memory of one read.
   static let largestPiece = 128 << 20
-  /// The most frames of an archive that is read or written: 4.4 TB in pieces of full size. An index of them takes some
-  /// 200 MB.
+  /// The maximum number of frames in an archive that is read or written: 4.4 TB in pieces of full size. An index of
+  /// them takes some 200 MB.
   static let mostFrames = 1 << 24
   /// The largest block of zstd.
   static let blockByteCount = 128 << 10
-  /// What a block of four bytes can stand for: no frame states more per byte.
+  /// The most that four bytes of a block can decompress to: no frame states more per byte.
   static let mostExpansion = blockByteCount / 4
-  /// Windows up to 2 to this are decoded: what the `zstd` program takes without being asked.
+  /// Windows up to 2 to this power are decoded: the default limit of the `zstd` program.
   static let largestWindowLog: Int32 = 27
 
   static let frameMagic: UInt32 = 0xFD2F_B528
@@ -25,7 +25,7 @@ enum ArchiveFormat {
   static let skippableMask: UInt32 = 0xFFFF_FFF0
   static let skippableHeaderByteCount = 8
 
-  /// Of the skippable frame that says how pieces are stored.
+  /// The magic of the skippable frame that says how pieces are stored.
   static let mapMagic: UInt32 = 0x184D_2A5D
   static let mapSignature = Array("STEP3ZST".utf8)
   static let mapVersion: UInt16 = 1

@@ -1,15 +1,15 @@
 public import TensorFormats
 
-/// A file cut into what is stored in the same way: its header, its tensors, and what lies between and behind them.
+/// A file divided into sections that are stored alike: its header, its tensors, and any bytes between and after them.
 public struct ArchiveLayout: Sendable {
   /// Consecutive bytes of the file.
   public struct Section: Hashable, Sendable {
     /// Where they lie.
     public let range: Range<Int>
-    /// What they hold; `nil` for what is no tensor.
+    /// What they hold; `nil` for what is not a tensor.
     public let elementType: ElementType?
 
-    /// The pieces, each of which becomes a frame, so that no frame crosses the border of a tensor.
+    /// The pieces, each of which becomes a frame, so that no frame crosses a tensor boundary.
     public var pieces: some Sequence<Range<Int>> {
       stride(from: range.lowerBound, to: range.upperBound, by: ArchiveFormat.pieceByteCount).lazy.map {
         [end = range.upperBound] in $0..<Swift.min($0 + ArchiveFormat.pieceByteCount, end)
@@ -17,18 +17,18 @@ public struct ArchiveLayout: Sendable {
     }
   }
 
-  /// How many bytes of the original a frame stands for, at the most.
+  /// The maximum number of original bytes in one frame.
   package static let pieceByteCount = ArchiveFormat.pieceByteCount
 
   /// They cover the file, in order, without a gap; none is empty.
   public let sections: [Section]
 
-  /// Cuts a file.
+  /// Divides a file into sections.
   ///
   /// - Parameters:
   ///   - byteCount: The length of the file.
-  ///   - tensors: Where tensors lie, in any order.
-  /// - Returns: `nil` if tensors overlap or lie outside.
+  ///   - tensors: The byte ranges of the tensors, in any order.
+  /// - Returns: `nil` if tensors overlap or extend past the file.
   /// - Complexity: O(*n* log *n*) for *n* tensors.
   public init?(byteCount: Int, tensors: [(range: Range<Int>, elementType: ElementType)]) {
     var sections: [Section] = []
@@ -46,7 +46,7 @@ public struct ArchiveLayout: Sendable {
     self.sections = sections
   }
 
-  /// A file of which nothing is known.
+  /// A file of unknown structure.
   public init(byteCount: Int) {
     sections = byteCount > 0 ? [Section(range: 0..<byteCount, elementType: nil)] : []
   }

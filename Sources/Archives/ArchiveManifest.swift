@@ -2,9 +2,9 @@ internal import ByteStreams
 package import JSON
 public import TensorFormats
 
-/// `archive.json`: what an archive directory holds, and what it was made of. Written last.
+/// `archive.json`: what an archive directory holds and what it was made from. Written last.
 ///
-/// It holds nothing that differs between two runs: no time, no host, no path of this machine.
+/// It holds nothing that differs between two runs: no time, no host, no local path.
 public struct ArchiveManifest: Hashable, Sendable {
   /// The name of the file.
   public static let fileName = "archive.json"
@@ -12,9 +12,9 @@ public struct ArchiveManifest: Hashable, Sendable {
   public static let suffix = ".zst"
   static let format = "step3-archive"
   static let currentVersion = 1
-  /// No larger one is read or written.
+  /// The size limit for reading and writing.
   package static let largestByteCount = 1 << 28
-  /// Directories in directories, at the most.
+  /// The maximum directory depth.
   package static let deepestPath = 32
 
   /// One file.
@@ -25,11 +25,11 @@ public struct ArchiveManifest: Hashable, Sendable {
     public var bytes: Int
     /// SHA-256 of it, in hexadecimal.
     public var sha256: String
-    /// Its path below the archive: ``path``, with ``ArchiveManifest/suffix`` if it is compressed.
+    /// Its path in the archive: ``path``, with ``ArchiveManifest/suffix`` if it is compressed.
     public var stored: String
-    /// Its size there.
+    /// Its size in the archive.
     public var storedBytes: Int
-    /// How it is compressed, for people; empty if it is kept as it is.
+    /// How it is compressed, for display; empty if it is stored uncompressed.
     public var methods: [MethodUse]
 
     /// Whether it is in the container.
@@ -48,15 +48,15 @@ public struct ArchiveManifest: Hashable, Sendable {
     }
   }
 
-  /// What one method did to all that holds one type.
+  /// The result of one method for all the data of one type.
   public struct MethodUse: Hashable, Sendable {
     /// The type; `nil` for headers and gaps.
     public var elementType: String?
     /// `ArchiveMethod.name`.
     public var method: String
-    /// Of the original.
+    /// The original size.
     public var bytes: Int
-    /// In the archive.
+    /// The size in the archive.
     public var storedBytes: Int
 
     /// Describes a use.
@@ -70,7 +70,7 @@ public struct ArchiveManifest: Hashable, Sendable {
 
   /// The toolkit's version.
   public var tool: String
-  /// That of libzstd.
+  /// The version of libzstd.
   public var zstd: String
   /// Every file, by path.
   public var files: [File]
@@ -85,7 +85,7 @@ public struct ArchiveManifest: Hashable, Sendable {
     self.directories = directories
   }
 
-  /// The bytes of all originals.
+  /// The total original size.
   public var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
 
   /// What they take.
@@ -109,7 +109,7 @@ extension ArchiveManifest: Encodable {
     try container.encode(directories, forKey: .directories)
   }
 
-  /// The file's content: the same value gives the same bytes.
+  /// The file's content: equal values give equal bytes.
   public var text: [UInt8] { JSONText.document(self) }
 }
 
@@ -119,14 +119,14 @@ extension ArchiveManifest.MethodUse: Encodable {}
 // MARK: - Reading
 
 extension ArchiveManifest {
-  /// Reads a manifest as if anyone had written it: no path leads out of the directory, none is there twice, and no size
-  /// is impossible.
+  /// Reads an untrusted manifest: no path may lead out of the directory or appear twice, and no size may be
+  /// impossible.
   ///
-  /// - Throws: `.malformed` for what is none, `.unsupported` for another version's.
+  /// - Throws: `.malformed` if it is not a manifest, `.unsupported` for another version.
   public init(parsing text: [UInt8]) throws(CheckpointError) {
     let value = try JSONValue(parsing: text)
     guard value["format"]?.text == Self.format else {
-      throw CheckpointError(.malformed, "is no archive's manifest: its format is not \"\(Self.format)\"")
+      throw CheckpointError(.malformed, "is not an archive manifest: its format is not \"\(Self.format)\"")
     }
     guard let version = value["version"]?.whole else {
       throw CheckpointError(.malformed, "the archive's manifest has no version")
@@ -145,7 +145,8 @@ extension ArchiveManifest {
       guard Self.isPlain(path), paths.insert(path).inserted else {
         throw CheckpointError(
           .malformed,
-          "the archive's manifest has the path '\(path.printable)', which leads elsewhere or is there twice")
+          "the archive's manifest has the path '\(path.printable)', which leads out of the archive or appears twice"
+        )
       }
     }
     for item in files {
@@ -168,7 +169,7 @@ extension ArchiveManifest {
     guard !overflow else { throw CheckpointError(.malformed, "the sizes in the archive's manifest overflow") }
   }
 
-  /// Whether a path leads down only, to nothing that marks a directory or is about to get another name.
+  /// Whether a path only leads downwards, and not to a marker file or a temporary name.
   package static func isPlain(_ path: String) -> Bool {
     let components = path.split(separator: "/", omittingEmptySubsequences: false)
     return components.count <= deepestPath && path != fileName

@@ -18,7 +18,7 @@ public enum ArchiveTransform: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
-  /// Where the planes of a piece lie in its frame's content, the bytes behind the last whole element at the end.
+  /// The ranges of a piece's planes in its frame's content; the bytes after the last whole element come at the end.
   func planes(of byteCount: Int) -> [Range<Int>] {
     let count = byteCount / width
     var ranges = (0..<width).map { $0 * count..<($0 + 1) * count }
@@ -27,21 +27,21 @@ public enum ArchiveTransform: UInt8, Hashable, Sendable, CaseIterable {
   }
 }
 
-/// What is done with the pieces of a tensor. Only ``transform`` has to be known to read them again.
+/// How the pieces of a tensor are stored. Reading them only requires ``transform``.
 public struct ArchiveMethod: Hashable, Sendable {
-  /// How coded planes are coded.
+  /// How planes are entropy coded.
   public enum Coding: Hashable, Sendable {
-    /// By the frequencies of bytes alone (Huffman), which is all that weights yield, and fast.
+    /// Byte frequencies alone (Huffman): fast, and all that weights have to gain.
     case literals
-    /// With matches, for what repeats itself.
+    /// With matches, for repetitive data.
     case matches
   }
 
   /// The order of the bytes.
   public let transform: ArchiveTransform
-  /// The planes that are coded. The others are stored: no time is lost in trying to compress them.
+  /// The planes that are coded. The others are stored, without spending time on compressing them.
   public let coded: Range<Int>
-  /// How.
+  /// How they are coded.
   public let coding: Coding
 
   package init(transform: ArchiveTransform, coded: Range<Int>, coding: Coding) {
@@ -53,7 +53,7 @@ public struct ArchiveMethod: Hashable, Sendable {
   /// Nothing is compressed.
   public static let stored = ArchiveMethod(transform: .none, coded: 0..<0, coding: .literals)
 
-  /// What reports call it: `2 planes, 1 coded`.
+  /// Its name in reports: `2 planes, 1 coded`.
   public var name: String {
     let coding = self.coding == .matches ? "matches" : "Huffman"
     guard transform != .none else { return coded.isEmpty ? "stored" : coding }
@@ -64,33 +64,33 @@ public struct ArchiveMethod: Hashable, Sendable {
 // MARK: - Choosing
 
 extension ArchiveMethod {
-  /// What a more expensive method has to gain over a cheaper one: this share of the bytes.
+  /// The share of bytes that a more expensive method must save over a cheaper one.
   private static let worthwhile = 0.03
-  /// Less than this is stored.
+  /// Anything shorter is stored.
   private static let smallest = 512
-  /// What is tried: the whole of a short tensor, else four stretches.
+  /// What is sampled: all of a short tensor, otherwise four stretches.
   private static let stretchByteCount = 64 << 10
   private static let stretchCount = 4
 
-  /// The parts of a tensor that are looked at.
+  /// The parts of a tensor that are sampled.
   public static func sample(of range: Range<Int>) -> [Range<Int>] {
     guard range.count > stretchCount * stretchByteCount else { return [range] }
     return (0..<stretchCount).map { number in
       let last = range.count - stretchByteCount
-      // On a multiple of every element's size.
+      // At a multiple of every element size.
       let start = range.lowerBound + last / (stretchCount - 1) * number / 256 * 256
       return start..<start + stretchByteCount
     }
   }
 
-  /// Chooses a method for a tensor by trying all that its type admits, from the cheapest to the most expensive: the same
-  /// sample gives the same method.
+  /// Chooses a method for a tensor by trying all that its type allows, from the cheapest to the most expensive: equal
+  /// samples give equal methods.
   ///
   /// - Parameters:
-  ///   - elementType: What the tensor holds; `nil` for what is none.
-  ///   - sample: Its parts, as ``sample(of:)`` names them.
+  ///   - elementType: What the tensor holds; `nil` for anything that is not a tensor.
+  ///   - sample: Its parts, as ``sample(of:)`` selects them.
   ///   - encoder: Compresses the sample.
-  /// - Returns: The method, and which share of the sample remains.
+  /// - Returns: The method, and the compressed size as a share of the sample.
   public static func choose(
     for elementType: ElementType?, sample: [[UInt8]], encoder: PieceEncoder
   ) throws(CheckpointError) -> (method: ArchiveMethod, share: Double) {
@@ -114,7 +114,7 @@ extension ArchiveMethod {
     return (best, Double(fewest) / Double(total))
   }
 
-  /// What a sample would take, with those planes coded that gain from it.
+  /// The compressed size of a sample when only the planes that gain from coding are coded.
   private static func trial(
     _ transform: ArchiveTransform, _ coding: Coding, _ sample: [[UInt8]], _ encoder: PieceEncoder
   ) throws(CheckpointError) -> (method: ArchiveMethod, byteCount: Int) {
@@ -129,7 +129,7 @@ extension ArchiveMethod {
       }
     }
     let gaining = plain.indices.filter { Double(plain[$0] - coded[$0]) >= worthwhile * Double(plain[$0]) }
-    // Coded planes refer to each other, so those in between are coded too.
+    // Coded planes depend on their predecessors, so those in between are coded too.
     let range = gaining.first.map { $0..<gaining[gaining.count - 1] + 1 } ?? 0..<0
     let method = ArchiveMethod(transform: transform, coded: range, coding: coding)
     return (method, plain.indices.reduce(0) { $0 + (range.contains($1) ? coded[$1] : plain[$1]) })

@@ -2,28 +2,27 @@ public import ByteStreams
 internal import Synchronization
 public import TensorFormats
 
-/// The original bytes of a `.zst` file, from any position, of which only what is touched is decompressed.
+/// Random access to the original bytes of a `.zst` file; only the frames read are decompressed.
 ///
-/// Reads what `step3-convert archive` writes, and other people's files: those with a seek table, and those of several
-/// frames that state their sizes. What is wrong with a frame is found when it is read, by its checksum, and leaves the
-/// others readable.
+/// Reads the output of `step3-convert archive`, and other tools' files if they have a seek table or several frames
+/// that state their sizes. A damaged frame is detected by its checksum when it is read; the others remain readable.
 ///
 /// Memory: an index of some 16 bytes for each frame; while reading, for each thread that reads, a few megabytes or one
-/// frame, whichever is more; and a few frames that were read in part.
+/// frame, whichever is larger; and a few partly read frames.
 public final class ArchiveSource: ByteSource {
   private let source: any ByteSource
   private let index: FrameIndex
   private let decoders = Mutex<[PieceDecoder]>([])
   private let recent = Mutex(RecentFrames())
 
-  /// Compressed bytes that are read at a time, unless one frame has more.
+  /// Compressed bytes per read, unless a single frame is larger.
   private static let readByteCount = 4 << 20
 
   /// Opens an archive.
   ///
   /// - Parameter source: The archive's bytes.
-  /// - Throws: `.malformed` or `.truncated` for what is no file of zstd or has a wrong table, `.unsupported` if it can
-  ///   only be read from the start (see ``SequentialZstdSource``). The error names the file and the byte in it.
+  /// - Throws: `.malformed` or `.truncated` for a file that is not zstd or has an invalid table, `.unsupported` if it
+  ///   can only be read sequentially (see ``SequentialZstdSource``). The error names the file and the byte in it.
   /// - Complexity: O(*n*) for *n* frames; one or two reads, unless there is no seek table.
   public init(_ source: any ByteSource) throws(CheckpointError) {
     self.source = source
@@ -47,11 +46,11 @@ public final class ArchiveSource: ByteSource {
   /// The size of the archive.
   public var archiveByteCount: Int { source.byteCount }
 
-  /// Whether it is an archive of this toolkit. Its frames may hold bytes in another order, so that `zstd -d` alone does
-  /// not give the original.
+  /// Whether this toolkit wrote it. Its frames may hold reordered bytes, so that `zstd -d` alone does not restore the
+  /// original.
   public var isContainer: Bool { index.isOurs }
 
-  /// The pieces, as parts of the original: who reads whole ones saves copies.
+  /// The pieces, as ranges of the original: reading whole pieces saves copies.
   public var pieces: some Sequence<Range<Int>> {
     (0..<index.count).lazy.map { [index] in index.original(of: $0) }.filter { !$0.isEmpty }
   }
@@ -66,7 +65,7 @@ public final class ArchiveSource: ByteSource {
 
   public var change: SourceChange? { get throws(CheckpointError) { try source.change } }
 
-  /// Where the frames of a range lie.
+  /// The archive range of the frames that cover a range.
   private func position(of range: Range<Int>) -> Range<Int>? {
     guard !range.isEmpty, range.lowerBound >= 0, range.upperBound <= byteCount else { return nil }
     let frames = (index.frame(at: range.lowerBound), index.frame(at: range.upperBound - 1))
@@ -81,7 +80,7 @@ extension ArchiveSource {
     let wanted = buffer.byteCount
     guard offset >= 0, wanted <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(wanted) bytes are wanted, \(max(0, byteCount - offset)) are left of the original",
+        .truncated, "\(wanted) bytes were requested, \(max(0, byteCount - offset)) are left of the original",
         path: path,
         offset: archiveByteCount)
     }
@@ -127,7 +126,7 @@ extension ArchiveSource {
     }
   }
 
-  /// The last of the frames that are wanted whole and read in one go.
+  /// The last of the frames that are needed completely and read in one request.
   private func lastFrame(readWith first: Int, until end: Int) -> Int {
     let start = index.position(of: first).lowerBound
     var last = first
@@ -138,7 +137,7 @@ extension ArchiveSource {
     return last
   }
 
-  /// A frame of which a part is wanted: the next read may want another.
+  /// A frame that is needed in part: the next read may need another part.
   private func whole(_ frame: Int, _ decoder: PieceDecoder) throws(CheckpointError) -> [UInt8] {
     if let bytes = recent.withLock({ $0.find(frame) }) { return bytes }
     let compressed = try source.readBytes(index.position(of: frame))
@@ -168,14 +167,14 @@ extension ArchiveSource {
         "\(error.message) (bytes \(position.lowerBound) to \(position.upperBound) of the archive, "
           + "\(original.lowerBound) to \(original.upperBound) of the original)", path: path,
         offset: position.lowerBound,
-        remedy: "fetch the file again; everything outside of these bytes can still be read")
+        remedy: "fetch the file again; everything outside these bytes can still be read")
     }
   }
 }
 
-/// Frames that were decoded for a part of them, the latest at the end.
+/// Frames that were decoded but only partly used, the most recent last.
 private struct RecentFrames {
-  /// More than one frame is kept up to so many bytes.
+  /// Several frames are kept only up to this many bytes.
   private static let byteCount = 4 << 20
   private var frames: [(frame: Int, bytes: [UInt8])] = []
 

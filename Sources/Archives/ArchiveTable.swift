@@ -1,28 +1,28 @@
 public import TensorFormats
 
-/// Collects what the end of an archive says of its frames, and writes it: how pieces are stored, and the seek table.
+/// Collects and writes the tables at the end of an archive: how pieces are stored, and the seek table.
 public struct ArchiveTable: Sendable {
   private var entries: [UInt8] = []
   private var runs: [(transform: ArchiveTransform, count: UInt32)] = []
 
-  /// How many frames there are so far.
+  /// The number of frames so far.
   public private(set) var count = 0
-  /// What they take.
+  /// Their total size in the archive.
   public private(set) var byteCount = 0
-  /// What they stand for.
+  /// Their total original size.
   public private(set) var originalByteCount = 0
 
-  /// Makes one without frames.
+  /// Creates an empty table.
   public init() {}
 
-  /// Takes in the next frame.
+  /// Adds the next frame.
   ///
-  /// - Throws: `.unsupported` if there are too many for a reader.
+  /// - Throws: `.unsupported` if there are more than a reader accepts.
   public mutating func append(_ frame: ArchiveFrame, _ transform: ArchiveTransform) throws(CheckpointError) {
     guard count < ArchiveFormat.mostFrames - 1 else {
       throw CheckpointError(
         .unsupported,
-        "there are more than the \(ArchiveFormat.mostFrames - 1) pieces that an archive can have",
+        "there are more than \(ArchiveFormat.mostFrames - 1) pieces, the limit of an archive",
         remedy: "convert it to several files first, with --max-shard-size")
     }
     append(frame.byteCount, frame.originalByteCount, frame.checksum)

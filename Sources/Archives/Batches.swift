@@ -1,15 +1,15 @@
-/// What is known of a part of a file before it is archived.
+/// What is known about a section of a file before it is archived.
 package struct PlannedSection: Sendable {
   package let section: ArchiveLayout.Section
   package let method: ArchiveMethod
 }
 
-/// Consecutive pieces of a file that are worked on in one go.
+/// Consecutive pieces of a file that are processed together.
 struct Batch: Sendable {
   struct Piece: Sendable {
     /// In the original.
     let range: Range<Int>
-    /// Which section it is of.
+    /// The section that it belongs to.
     let section: Int
   }
 
@@ -17,21 +17,21 @@ struct Batch: Sendable {
 
   /// In the original.
   var range: Range<Int> { pieces[0].range.lowerBound..<pieces[pieces.count - 1].range.upperBound }
-  /// From its start.
+  /// The piece's range within the batch.
   func place(of piece: Piece) -> Range<Int> {
     piece.range.lowerBound - range.lowerBound..<piece.range.upperBound - range.lowerBound
   }
 
-  /// How many bytes a batch has, unless one piece has more.
+  /// The size of a batch, unless a single piece is larger.
   static let byteCount = 4 << 20
-  /// More of them, where tensors are tiny, would take longer than the rest.
+  /// With tiny tensors, more pieces would make a batch take longer than the others.
   static let mostPieces = 4096
 
-  /// What one batch needs while it is under way: its bytes, what becomes of them, and an encoder.
+  /// The memory of one batch in progress: its bytes, their encoded form, and an encoder.
   static let memory = 2 * byteCount + 2 << 20
 }
 
-/// The batches of a file, from some piece on.
+/// The batches of a file, starting at a given piece.
 struct Batches: Sequence, IteratorProtocol, Sendable {
   private let sections: [PlannedSection]
   private var section = 0

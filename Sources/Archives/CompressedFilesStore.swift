@@ -1,7 +1,7 @@
 public import ByteStreams
 public import TensorFormats
 
-/// A store some of whose weight files are compressed one by one, as `zstd` makes them: `NAME.zst` is shown as `NAME`.
+/// A store in which some weight files are compressed individually by `zstd`: `NAME.zst` is presented as `NAME`.
 public struct CompressedFilesStore: ByteStore {
   private let base: any ByteStore
   /// The names on disk, by the names shown.
@@ -9,8 +9,8 @@ public struct CompressedFilesStore: ByteStore {
 
   private static let suffix = ".zst"
 
-  /// - Returns: `nil` for a store without such files. Of a file that is there both ways the one counts that is not
-  ///   compressed.
+  /// - Returns: `nil` for a store without such files. If a file exists in both forms, the uncompressed one is
+  ///   used.
   /// - Throws: What listing throws.
   public init?(_ base: any ByteStore) throws(CheckpointError) {
     var stored: [String: String] = [:]
@@ -25,7 +25,7 @@ public struct CompressedFilesStore: ByteStore {
     self.stored = stored
   }
 
-  /// The name of the file that a compressed one stands for; `nil` for anything but compressed weights.
+  /// The original name of a compressed file; `nil` for anything but compressed weights.
   public static func plain(_ name: String) -> String? {
     guard name.hasSuffix(suffix) else { return nil }
     let plain = String(name.dropLast(suffix.count))
@@ -59,7 +59,7 @@ public struct CompressedFilesStore: ByteStore {
     do throws(CheckpointError) {
       return try ArchiveSource(file)
     } catch {
-      // One large frame can only be read from its start on.
+      // A single large frame can only be read sequentially.
       guard error.code == .unsupported, let forward = try? SequentialZstdSource(file) else { throw error }
       return forward
     }

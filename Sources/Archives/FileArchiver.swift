@@ -3,7 +3,7 @@ package import ParallelWork
 internal import Synchronization
 internal import TensorFormats
 
-/// Puts one weight file into the container: pieces are made side by side and appended in order.
+/// Writes one weight file into the container: pieces are encoded in parallel and appended in order.
 package struct FileArchiver: Sendable {
   private let source: InputFile
   private let sections: [PlannedSection]
@@ -12,7 +12,7 @@ package struct FileArchiver: Sendable {
 
   /// - Parameters:
   ///   - sections: As ``plan(_:layout:work:)`` gives them.
-  ///   - work: How much is under way at a time; each batch needs ``batchMemory``.
+  ///   - work: How many batches are in progress at a time; each needs ``batchMemory``.
   package init(source: InputFile, sections: [PlannedSection], work: ParallelWork, monitor: WorkMonitor) {
     self.source = source
     self.sections = sections
@@ -20,21 +20,21 @@ package struct FileArchiver: Sendable {
     self.monitor = monitor
   }
 
-  /// What one batch needs while it is under way, in bytes.
+  /// The memory that one batch in progress needs, in bytes.
   package static let batchMemory = Batch.memory
 
-  /// How many bytes of the original are worked on in one go.
+  /// The number of original bytes in one batch.
   package static let batchByteCount = Batch.byteCount
 
-  /// How much may be under way within `memory` bytes.
+  /// How many batches may be in progress within `memory` bytes.
   package static func work(threads: Int, memory: Int) -> ParallelWork {
     let most = max(1, memory / batchMemory)
     return ParallelWork(threads: min(threads, most), inFlight: min(2 * threads, most))
   }
 
-  /// Chooses a method for each part of a file by trying them on samples.
+  /// Chooses a method for each section of a file by trying them on samples.
   ///
-  /// - Returns: The parts, in order, and what they will take, by their samples.
+  /// - Returns: The sections, in order, and their estimated compressed size.
   package static func plan(
     _ source: InputFile, layout: ArchiveLayout, work: ParallelWork
   ) async throws -> (sections: [PlannedSection], estimatedBytes: Int) {
@@ -54,7 +54,7 @@ package struct FileArchiver: Sendable {
     return planned.lock.withLock { ($0.sections, Int($0.bytes)) }
   }
 
-  /// What has been appended, and the digest of what it stands for.
+  /// What has been appended, and the digest of the original bytes so far.
   private struct State: ~Copyable {
     var sha256 = SHA256Digester()
     var table = ArchiveTable()
@@ -68,10 +68,10 @@ package struct FileArchiver: Sendable {
     let method: ArchiveMethod
   }
 
-  /// A piece that is not in the file as it would be written.
+  /// A piece in the file that differs from what would be written.
   private struct Mismatch: Error {}
 
-  private struct Made: Sendable {
+  private struct EncodedBatch: Sendable {
     let original: [UInt8]
     let bytes: [UInt8]
     let frames: [ArchiveFrame]
@@ -83,7 +83,7 @@ package struct FileArchiver: Sendable {
     let frames: [Range<Int>]
   }
 
-  /// Coders that are used again from batch to batch.
+  /// Coders that are reused from batch to batch.
   private final class Coders {
     let encoder = PieceEncoder()
     let decoder = PieceDecoder()
@@ -91,12 +91,12 @@ package struct FileArchiver: Sendable {
 
   /// Archives the file as `name` in `root`, synced.
   ///
-  /// What an interrupted run left there is decoded and compared with the source, and kept as far as it agrees.
+  /// The output of an interrupted run is decoded, compared with the source, and kept as far as it matches.
   ///
   /// - Parameters:
-  ///   - name: Where it grows.
-  ///   - path: What the original is called.
-  /// - Returns: What the archive's manifest says of it.
+  ///   - name: The name of the file while it is written.
+  ///   - path: The original's path.
+  /// - Returns: Its record for the archive's manifest.
   package func run(
     into name: String, in root: HeldDirectory, path: String
   ) async throws -> ArchiveManifest.File {
@@ -132,7 +132,7 @@ package struct FileArchiver: Sendable {
     }.sorted { ($1.bytes, $0.elementType ?? "", $0.method) < ($0.bytes, $1.elementType ?? "", $1.method) }
   }
 
-  /// Takes in a batch that is in the file.
+  /// Records a batch that is in the file.
   private func note(
     _ batch: Batch, _ frames: [ArchiveFrame], original: [UInt8], _ state: SharedState
   ) throws(CheckpointError) {
@@ -154,7 +154,7 @@ package struct FileArchiver: Sendable {
 // MARK: - Pieces
 
 extension FileArchiver {
-  /// Makes the pieces that are not there yet, side by side, and appends them in order.
+  /// Encodes the missing pieces in parallel and appends them in order.
   private func append(to output: AppendFile, _ state: SharedState) async throws {
     let start = state.lock.withLock { $0.table.originalByteCount }
     try await work.run(Batches(sections, from: start), scratch: { Coders() }) { batch, coders in
@@ -167,21 +167,21 @@ extension FileArchiver {
             original.span.bytes.extracting(batch.place(of: piece)), by: sections[piece.section].method,
             appendingTo: &bytes))
       }
-      return Made(original: original, bytes: bytes, frames: frames)
+      return EncodedBatch(original: original, bytes: bytes, frames: frames)
     } takeIn: { batch, made, _ in
       try output.append(made.bytes)
       try note(batch, made.frames, original: made.original, state)
     }
   }
 
-  /// Keeps what an interrupted run has appended, as far as it is what would be written.
+  /// Keeps what an interrupted run appended, as far as it matches what would be written.
   private func keep(_ output: InputFile, _ state: SharedState) async throws {
     do {
       try await work.run(AppendedBatches(sections, output), scratch: { Coders() }) { unit, coders in
         let original = try source.readBytes(unit.batch.range)
         let start = unit.frames[0].lowerBound
         let bytes = try output.readBytes(start..<unit.frames[unit.frames.count - 1].upperBound)
-        return Made(
+        return EncodedBatch(
           original: original, bytes: [],
           frames: try zip(unit.batch.pieces, unit.frames).map { piece, frame in
             let place = frame.lowerBound - start..<frame.upperBound - start
@@ -204,12 +204,12 @@ extension FileArchiver {
         try note(unit.batch, made.frames, original: made.original, state)
       }
     } catch is Mismatch {
-      // From there on it is written anew.
+      // It is rewritten from there on.
     }
   }
 }
 
-/// The batches that an unfinished file holds frames for.
+/// The batches whose frames an unfinished file holds.
 private struct AppendedBatches: Sequence, IteratorProtocol {
   private let sections: [PlannedSection]
   private var batches: Batches
@@ -226,7 +226,7 @@ private struct AppendedBatches: Sequence, IteratorProtocol {
     guard !isAtEnd, var batch = batches.next() else { return nil }
     var frames: [Range<Int>] = []
     for piece in batch.pieces {
-      // What is not whole at the end of the file was being written.
+      // An incomplete frame at the end was still being written.
       guard let frame = try? walker.next(), !frame.isSkippable,
         frame.contentByteCount == UInt64(piece.range.count)
       else {

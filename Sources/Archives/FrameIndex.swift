@@ -2,15 +2,15 @@ package import ByteStreams
 internal import CZstd
 package import TensorFormats
 
-/// Where every frame of an archive lies, and which bytes of the original it stands for; checked.
+/// The position of every frame of an archive, and the original bytes that it holds; validated.
 struct FrameIndex {
-  /// Where frames begin in the archive, and where the last one ends.
+  /// The offsets of the frames in the archive, and the end of the last one.
   var positions: [Int] = [0]
-  /// Which byte of the original each begins with, and how many there are.
+  /// The original offset at which each begins, and the total.
   var starts: [Int] = [0]
-  /// Of their content; empty if the table has none.
+  /// The checksums of their contents; empty if the table has none.
   var checksums: [UInt32] = []
-  /// Of each frame; empty if all are as they are.
+  /// The transform of each frame; empty if none has one.
   var transforms: [ArchiveTransform] = []
   /// Whether this toolkit's container was recognised.
   var isOurs = false
@@ -21,7 +21,7 @@ struct FrameIndex {
   func position(of frame: Int) -> Range<Int> { positions[frame]..<positions[frame + 1] }
   func original(of frame: Int) -> Range<Int> { starts[frame]..<starts[frame + 1] }
 
-  /// The frame with a byte of the original.
+  /// The frame that holds a byte of the original.
   ///
   /// - Complexity: O(log *n*).
   func frame(at offset: Int) -> Int {
@@ -33,7 +33,7 @@ struct FrameIndex {
     return low
   }
 
-  /// Takes in the next frame.
+  /// Adds the next frame.
   ///
   /// - Throws: `.malformed` for sizes that no frame can have, `.unsupported` for too many or too large ones.
   mutating func append(byteCount: Int, originalByteCount: Int) throws(CheckpointError) {
@@ -47,14 +47,15 @@ struct FrameIndex {
       originalByteCount <= byteCount.multipliedReportingOverflow(by: ArchiveFormat.mostExpansion).partialValue
     else {
       throw CheckpointError(
-        .malformed, "a frame of \(byteCount) bytes cannot stand for \(originalByteCount)", offset: position)
+        .malformed, "a frame of \(byteCount) bytes cannot decompress to \(originalByteCount)",
+        offset: position)
     }
     guard originalByteCount <= ArchiveFormat.largestPiece else {
       throw Self.tooLarge(originalByteCount, at: position)
     }
     guard originalByteCount == 0 || byteCount <= ZSTD_compressBound(originalByteCount) + 1 << 16 else {
       throw CheckpointError(
-        .malformed, "a frame of \(originalByteCount) bytes takes \(byteCount)", offset: position)
+        .malformed, "a frame with \(originalByteCount) bytes of content takes \(byteCount)", offset: position)
     }
     positions.append(position + byteCount)
     starts.append(starts[count - 1] + originalByteCount)
@@ -63,25 +64,25 @@ struct FrameIndex {
   static func tooLarge(_ byteCount: Int, at position: Int) -> CheckpointError {
     CheckpointError(
       .unsupported,
-      "a frame stands for \(byteCount) bytes, and would have to be decoded whole for any of them; "
-        + "frames up to \(ArchiveFormat.largestPiece) bytes can be read from the middle", offset: position,
+      "a frame holds \(byteCount) bytes and would have to be decoded completely to read any of them; "
+        + "frames up to \(ArchiveFormat.largestPiece) bytes support random access", offset: position,
       remedy: noRandomAccessRemedy)
   }
 
   static let noRandomAccessRemedy =
-    "unpack it with zstd -d, and keep it small with step3-convert archive, whose files can be read from the middle"
+    "unpack it with zstd -d, then compress it with step3-convert archive, whose files support random access"
 }
 
 // MARK: - With a seek table
 
 extension FrameIndex {
-  /// Reads the seek table at the end, and what this toolkit's container says before it.
+  /// Reads the seek table at the end, and this toolkit's map before it.
   ///
   /// - Returns: `nil` if there is no seek table.
   /// - Throws: `.malformed`, `.unsupported`.
   init?(seekTableOf source: any ByteSource) throws(CheckpointError) {
     let size = source.byteCount
-    // One read gets the whole table of files up to some five gigabytes.
+    // One read covers the whole table of files up to about five gigabytes.
     let tail = try source.readBytes(max(0, size - 1 << 18)..<size)
     let footerByteCount = ArchiveFormat.seekTableFooterByteCount
     guard size >= footerByteCount + ArchiveFormat.skippableHeaderByteCount,
@@ -99,7 +100,7 @@ extension FrameIndex {
     let contentByteCount = count * entryByteCount + footerByteCount
     guard contentByteCount <= size - ArchiveFormat.skippableHeaderByteCount else {
       throw CheckpointError(
-        .malformed, "the seek table has \(count) entries, for which the file is too short", offset: size - 9)
+        .malformed, "the seek table has \(count) entries, more than the file has room for", offset: size - 9)
     }
     guard count <= ArchiveFormat.mostFrames else {
       throw CheckpointError(
@@ -136,7 +137,7 @@ extension FrameIndex {
     try readMap(source)
   }
 
-  /// Recognises this toolkit's container, and learns how its pieces are stored.
+  /// Recognises this toolkit's container and reads how its pieces are stored.
   private mutating func readMap(_ source: any ByteSource) throws(CheckpointError) {
     let headers = ArchiveFormat.skippableHeaderByteCount + ArchiveFormat.mapHeaderByteCount
     guard count > 0, original(of: count - 1).isEmpty else { return }
@@ -171,11 +172,11 @@ extension FrameIndex {
     let sum = unsafe checksum(of: content.span.bytes.extracting(0..<content.count - 4))
     guard content.withSpan({ $0.load(UInt32.self, at: content.count - 4) }) == sum else {
       throw CheckpointError(
-        .malformed, "the map of pieces does not have its checksum", offset: position.lowerBound)
+        .malformed, "the map of pieces does not match its checksum", offset: position.lowerBound)
     }
     guard stated == UInt64(originalByteCount) else {
       throw CheckpointError(
-        .malformed, "the original has \(stated) bytes, but the frames stand for \(originalByteCount)",
+        .malformed, "the original has \(stated) bytes, but the frames hold \(originalByteCount)",
         offset: position.lowerBound + 24)
     }
     transforms.reserveCapacity(count)
@@ -200,7 +201,7 @@ extension FrameIndex {
 
   private func wrongRuns(_ position: Range<Int>) -> CheckpointError {
     CheckpointError(
-      .malformed, "the map of pieces does not have the \(count - 1) frames that the seek table has",
+      .malformed, "the map of pieces does not cover the \(count - 1) frames of the seek table",
       offset: position.lowerBound)
   }
 }
@@ -210,9 +211,9 @@ extension FrameIndex {
 extension FrameIndex {
   /// Walks from frame to frame, reading the headers of frames and blocks.
   ///
-  /// - Throws: `.malformed` for what is no file of zstd, `.unsupported` if a frame does not state its size or is too
-  ///   large to be decoded for a part of it.
-  /// - Complexity: O(*n*) in the bytes of the archive, most of which are passed over.
+  /// - Throws: `.malformed` for anything that is not a zstd file, `.unsupported` if a frame does not state its size or
+  ///   is too large for random access.
+  /// - Complexity: O(*n*) in the bytes of the archive, most of which are skipped.
   init(walking source: any ByteSource) throws(CheckpointError) {
     self.init()
     var walker = FrameWalker(source)
@@ -220,7 +221,7 @@ extension FrameIndex {
       guard let stated = frame.contentByteCount else {
         throw CheckpointError(
           .unsupported,
-          "the frame does not say how many bytes it stands for, so nothing can be found in the file",
+          "the frame does not state its decompressed size, so random access is impossible",
           offset: frame.position.lowerBound, remedy: Self.noRandomAccessRemedy)
       }
       guard let size = Int(exactly: stated), size <= ArchiveFormat.largestPiece else {
@@ -231,11 +232,11 @@ extension FrameIndex {
   }
 }
 
-/// Goes from frame to frame of a file.
+/// Walks the frames of a file.
 package struct FrameWalker {
   package struct Frame {
     package let position: Range<Int>
-    /// `nil` if it does not say; nothing for a skippable frame.
+    /// `nil` if not stated; 0 for a skippable frame.
     package let contentByteCount: UInt64?
     package let isSkippable: Bool
   }
@@ -252,7 +253,7 @@ package struct FrameWalker {
 
   /// The next frame; `nil` at the end.
   ///
-  /// - Throws: `.malformed` if there is none, `.truncated` if it is not whole; the error has the place.
+  /// - Throws: `.malformed` if there is no frame, `.truncated` if it is incomplete; the error has the offset.
   package mutating func next() throws(CheckpointError) -> Frame? {
     guard position < source.byteCount else { return nil }
     let start = position
@@ -279,7 +280,7 @@ package struct FrameWalker {
       let field = Int(block[0]) | Int(block[1]) << 8 | Int(block[2]) << 16
       let (kind, size) = (field >> 1 & 3, field >> 3)
       guard kind != 3, size <= ArchiveFormat.blockByteCount else {
-        throw CheckpointError(.malformed, "there is no block of zstd", offset: end)
+        throw CheckpointError(.malformed, "there is no zstd block", offset: end)
       }
       end += 3 + (kind == 1 ? 1 : size)
       try check(end, start)
@@ -294,15 +295,15 @@ package struct FrameWalker {
   private func check(_ end: Int, _ start: Int) throws(CheckpointError) {
     guard end > source.byteCount else { return }
     throw CheckpointError(
-      .truncated, "the frame that begins here is not whole", offset: start,
+      .truncated, "the frame that begins here is incomplete", offset: start,
       remedy: "the download may be incomplete")
   }
 
-  /// A few bytes, out of a larger read.
+  /// A few bytes, served from a larger read.
   private mutating func bytes(_ count: Int, at offset: Int) throws(CheckpointError) -> [UInt8] {
     guard count <= source.byteCount - offset else {
       throw CheckpointError(
-        .truncated, "the file ends inside of a frame", offset: position,
+        .truncated, "the file ends inside a frame", offset: position,
         remedy: "the download may be incomplete")
     }
     if offset < windowStart || offset + count > windowStart + window.count {
@@ -314,6 +315,6 @@ package struct FrameWalker {
 }
 
 extension [UInt8] {
-  /// Looks at the bytes.
+  /// Calls `body` with the bytes.
   func withSpan<Result>(_ body: (RawSpan) -> Result) -> Result { unsafe body(span.bytes) }
 }

@@ -1,34 +1,34 @@
 internal import TensorFormats
 
-/// What a stream has given lately and nobody has read yet, for reads that come late.
+/// Recent stream output that has not been read yet, for out-of-order reads.
 struct Lookback {
-  /// Where the bytes that are kept lie in the stream.
+  /// The stream range of the bytes that are kept.
   private(set) var range = 0..<0
-  /// They follow each other; the first one may begin before ``range``.
+  /// Consecutive; the first may begin before ``range``.
   private var chunks: [(start: Int, bytes: [UInt8])] = []
   private let largest: Int
-  /// Everything before has been read.
+  /// Everything before this has been read.
   private var read = 0
-  /// What has been read behind that, by its start.
+  /// The ranges read beyond that, by their start.
   private var early: [Int: Int] = [:]
 
-  /// - Parameter largest: How many bytes are kept at the most.
+  /// - Parameter largest: The maximum number of bytes kept.
   init(largest: Int) { self.largest = largest }
 
-  /// Forgets everything: the stream begins again.
+  /// Forgets everything: the stream starts over.
   mutating func restart() { self = Lookback(largest: largest) }
 
-  /// Takes in the bytes that follow.
+  /// Appends the next bytes.
   mutating func append(_ bytes: [UInt8]) {
     chunks.append((range.upperBound, bytes))
     range = range.lowerBound..<range.upperBound + bytes.count
   }
 
-  /// Copies what there is from `offset` on.
+  /// Copies what is available from `offset` on.
   ///
-  /// - Precondition: `offset` is not in front of ``range``.
-  /// - Returns: How many bytes; 0 if they have not come yet.
-  /// - Complexity: O(*n*) for *n* chunks, and the bytes.
+  /// - Precondition: `offset` is not before ``range``.
+  /// - Returns: The number of bytes; 0 if they have not arrived yet.
+  /// - Complexity: O(*n*) for *n* chunks, plus the bytes copied.
   func copy(from offset: Int, into target: UnsafeMutableRawBufferPointer) -> Int {
     guard range.contains(offset), let index = chunks.lastIndex(where: { $0.start <= offset }) else {
       return 0
@@ -46,7 +46,7 @@ struct Lookback {
     return done
   }
 
-  /// Notes that something has been read. Bytes that are not going to be missed are forgotten.
+  /// Records that a range has been read. Bytes that are no longer needed are dropped.
   mutating func note(_ range: Range<Int>) {
     if range.lowerBound <= read {
       read = max(read, range.upperBound)

@@ -2,7 +2,7 @@ internal import CZstd
 internal import Quantization
 package import TensorFormats
 
-/// Reads single frames into memory of their size: no window is allocated, whatever a frame asks for.
+/// Decodes single frames into buffers of their size: no window is allocated, whatever a frame asks for.
 ///
 /// `@unchecked Sendable`: used by one thread at a time, the one that took it from its pool.
 @safe package final class PieceDecoder: @unchecked Sendable {
@@ -19,11 +19,11 @@ package import TensorFormats
   /// Decodes a frame.
   ///
   /// - Parameters:
-  ///   - frame: The whole frame.
-  ///   - checksum: What its content must have besides what the frame itself says; `nil` if nobody says.
-  ///   - isOurs: Whether it must have a checksum of its own.
+  ///   - frame: The complete frame.
+  ///   - checksum: The expected checksum of its content, in addition to the frame's own; `nil` if none is known.
+  ///   - isOurs: Whether the frame must have a checksum of its own.
   ///   - target: As long as the content.
-  /// - Throws: `.malformed` for anything else. The error does not say where.
+  /// - Throws: `.malformed` for anything else. The error has no offset.
   package func decode(
     _ frame: RawSpan, _ transform: ArchiveTransform, checksum expected: UInt32?, isOurs: Bool,
     into target: inout MutableRawSpan
@@ -32,16 +32,16 @@ package import TensorFormats
     guard header.contentByteCount == nil || header.contentByteCount == UInt64(target.byteCount) else {
       throw CheckpointError(
         .malformed,
-        "the frame states \(header.contentByteCount ?? 0) bytes where the table has \(target.byteCount)")
+        "the frame states \(header.contentByteCount ?? 0) bytes, the table has \(target.byteCount)")
     }
     guard header.hasChecksum || !isOurs else {
       throw CheckpointError(.malformed, "the frame has no checksum")
     }
-    // libzstd compares the content with it. Another one in the table means that another frame was to lie here.
+    // libzstd compares the content with it. A different one in the table means that another frame belongs here.
     if header.hasChecksum, frame.byteCount >= 4, let expected {
       let own = unsafe frame.unsafeLoadUnaligned(fromByteOffset: frame.byteCount - 4, as: UInt32.self)
       guard UInt32(littleEndian: own) == expected else {
-        throw CheckpointError(.malformed, "the frame has another checksum than the table gives it")
+        throw CheckpointError(.malformed, "the frame's checksum is not the one in the table")
       }
     }
     let length = unsafe frame.withUnsafeBytes {
@@ -49,7 +49,7 @@ package import TensorFormats
     }
     guard ZSTD_isError(length) == 0, length == frame.byteCount else {
       throw CheckpointError(
-        .malformed, "the frame does not have the \(frame.byteCount) bytes that the table gives it")
+        .malformed, "the frame does not have the \(frame.byteCount) bytes stated in the table")
     }
     if transform == .none {
       try decode(frame, into: &target)
@@ -78,18 +78,18 @@ package import TensorFormats
         .malformed, "the frame is damaged: \(unsafe String(cString: ZSTD_getErrorName(result)))")
     }
     guard result == wanted else {
-      throw CheckpointError(.malformed, "the frame has \(result) bytes where the table has \(wanted)")
+      throw CheckpointError(.malformed, "the frame has \(result) bytes, the table has \(wanted)")
     }
   }
 
-  /// libzstd has compared the frame's own checksum.
+  /// libzstd has already checked the frame's own checksum.
   private func check(_ content: RawSpan, _ expected: UInt32?, _ header: FrameHeader) throws(CheckpointError) {
     guard let expected, !header.hasChecksum, checksum(of: content) != expected else { return }
-    throw CheckpointError(.malformed, "the frame does not have the checksum that the table gives it")
+    throw CheckpointError(.malformed, "the frame does not match the checksum in the table")
   }
 }
 
-/// What the first bytes of a frame say.
+/// A frame header.
 struct FrameHeader {
   /// `nil` if it is not stated.
   let contentByteCount: UInt64?
@@ -99,17 +99,17 @@ struct FrameHeader {
   /// The longest header.
   static let mostBytes = 18
 
-  /// - Throws: `.malformed` if this is no frame of zstd.
+  /// - Throws: `.malformed` if this is not a zstd frame.
   init(_ bytes: RawSpan) throws(CheckpointError) {
     var header = ZSTD_frameHeader()
     let result = unsafe bytes.withUnsafeBytes {
       unsafe ZSTD_getFrameHeader(&header, $0.baseAddress, $0.count)
     }
     guard result == 0, header.frameType == ZSTD_frame else {
-      throw CheckpointError(.malformed, "there is no frame of zstd")
+      throw CheckpointError(.malformed, "there is no zstd frame")
     }
     let size = header.frameContentSize
-    // The value that stands for "unknown" is a macro that Swift does not see.
+    // The value for "unknown" is a macro that Swift cannot import.
     contentByteCount = size == UInt64.max ? nil : size
     hasChecksum = header.checksumFlag != 0
     byteCount = Int(header.headerSize)

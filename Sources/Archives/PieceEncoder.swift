@@ -8,13 +8,13 @@ internal import CZstd
 internal import Quantization
 public import TensorFormats
 
-/// A frame that was made.
+/// An encoded frame.
 public struct ArchiveFrame: Hashable, Sendable {
   /// What it takes.
   public let byteCount: Int
-  /// The bytes of the original that it stands for.
+  /// The number of original bytes that it holds.
   public let originalByteCount: Int
-  /// The lower half of XXH64 of its content, which is the original in the order of its transform.
+  /// The lower half of XXH64 of its content, which is the transformed original.
   public let checksum: UInt32
 
   package init(byteCount: Int, originalByteCount: Int, checksum: UInt32) {
@@ -24,25 +24,25 @@ public struct ArchiveFrame: Hashable, Sendable {
   }
 }
 
-/// Makes zstd frames out of pieces of files. The same piece and method give the same frame, with the same libzstd.
+/// Encodes pieces of files as zstd frames. The same piece, method and libzstd version give the same frame.
 ///
-/// A frame is put together here: its header, coded planes as blocks that libzstd makes, the others as blocks that are
-/// stored or repeat one byte. Any reader of zstd understands it.
+/// Frames are assembled here: the header, coded planes as blocks produced by libzstd, the others as stored or RLE
+/// blocks. Any zstd decoder reads them.
 ///
-/// For one thread at a time; several threads need one each.
+/// Not thread-safe; each thread needs its own.
 @safe public final class PieceEncoder {
   private let context: OpaquePointer
   private var coding: ArchiveMethod.Coding?
-  /// A piece in the order of its transform.
+  /// A transformed piece.
   private let planes = Scratch()
-  /// The frame in the making.
+  /// The frame being assembled.
   private var output: UnsafeMutableRawBufferPointer
   private var written = 0
 
   /// The version of libzstd, on which the bytes of frames depend.
   public static var libraryVersion: String { unsafe String(cString: ZSTD_versionString()) }
 
-  /// Makes an encoder, which holds about a megabyte.
+  /// Creates an encoder, which uses about a megabyte.
   public init() {
     guard let context = unsafe ZSTD_createCCtx() else { preconditionFailure("out of memory") }
     unsafe self.context = context
@@ -57,7 +57,7 @@ public struct ArchiveFrame: Hashable, Sendable {
   /// Appends the frame of a piece.
   ///
   /// - Precondition: The piece has at least one and at most 2^27 bytes.
-  /// - Throws: `.inputOutput` if libzstd fails, which means that there is no memory.
+  /// - Throws: `.inputOutput` if libzstd fails, which means that it is out of memory.
   public func encode(
     _ piece: RawSpan, by method: ArchiveMethod, appendingTo frames: inout [UInt8]
   ) throws(CheckpointError) -> ArchiveFrame {
@@ -71,7 +71,7 @@ public struct ArchiveFrame: Hashable, Sendable {
     return try encode(arranged: planes.bytes, by: method, appendingTo: &frames)
   }
 
-  /// Appends the frame of what is in the order of its transform already.
+  /// Appends the frame of an already transformed piece.
   private func encode(
     arranged content: RawSpan, by method: ArchiveMethod, appendingTo frames: inout [UInt8]
   ) throws(CheckpointError) -> ArchiveFrame {
@@ -94,7 +94,7 @@ public struct ArchiveFrame: Hashable, Sendable {
     if let lastHeader {
       unsafe output[lastHeader] |= 1
     } else {
-      // Coded blocks never say that they are the last: an empty one does.
+      // Coded blocks are never marked as the last: an empty one is.
       write(1 as UInt32, byteCount: 3)
     }
     write(checksum, byteCount: 4)
@@ -102,7 +102,7 @@ public struct ArchiveFrame: Hashable, Sendable {
     return ArchiveFrame(byteCount: written, originalByteCount: content.byteCount, checksum: checksum)
   }
 
-  /// What each plane of a piece takes by itself, stored and coded.
+  /// The size of each plane of a piece, stored and coded.
   func planeSizes(
     of piece: RawSpan, _ transform: ArchiveTransform, _ coding: ArchiveMethod.Coding
   ) throws(CheckpointError) -> [(plain: Int, coded: Int)] {
@@ -120,7 +120,7 @@ public struct ArchiveFrame: Hashable, Sendable {
     return sizes
   }
 
-  /// Room for whatever a piece becomes.
+  /// Reserves space for the largest possible encoding of a piece.
   private func reserve(_ byteCount: Int) {
     // Each plane may end with a block of its own.
     let needed = ZSTD_compressBound(byteCount) + 1024
@@ -164,9 +164,9 @@ extension PieceEncoder {
     }
   }
 
-  /// Blocks that are stored, or that repeat one byte.
+  /// Writes stored or RLE blocks.
   ///
-  /// - Returns: Where the last one's header is.
+  /// - Returns: The offset of the last block's header.
   private func writeStored(_ bytes: RawSpan) -> Int {
     var header = written
     for start in stride(from: 0, to: bytes.byteCount, by: ArchiveFormat.blockByteCount) {
@@ -185,7 +185,7 @@ extension PieceEncoder {
     return header
   }
 
-  /// Gets ready for coded planes of so many bytes in all.
+  /// Prepares for coded planes with the given total size.
   private func begin(_ coding: ArchiveMethod.Coding, byteCount: Int) throws(CheckpointError) {
     let isNew = self.coding != coding
     try check(
@@ -195,7 +195,7 @@ extension PieceEncoder {
         switch coding {
         case .literals:
           [
-            // As few searches as can be had, and Huffman coding although a fast level would do without.
+            // As little match searching as possible, but with Huffman coding, which fast levels skip.
             (ZSTD_c_compressionLevel, -1000),
             (cZstdLiteralCompressionMode, Int32(ZSTD_lcm_huffman.rawValue)),
           ]
@@ -209,7 +209,7 @@ extension PieceEncoder {
     try check(unsafe ZSTD_CCtx_setPledgedSrcSize(context, UInt64(byteCount)))
   }
 
-  /// Blocks that libzstd makes. Repeated offsets and tables carry on from plane to plane, as they do for the reader.
+  /// Writes blocks produced by libzstd. Repeat offsets and tables carry over from plane to plane, as in the decoder.
   private func writeCoded(_ bytes: RawSpan, isFirst: Bool) throws(CheckpointError) {
     let start = written
     let remaining = unsafe bytes.withUnsafeBytes { source in
@@ -222,9 +222,9 @@ extension PieceEncoder {
     }
     try check(remaining)
     guard remaining == 0 else {
-      throw CheckpointError(.inputOutput, "zstd needs more room than it announced")
+      throw CheckpointError(.inputOutput, "zstd needs more space than it announced")
     }
-    // Its header gives way to ours.
+    // Its header is replaced by ours.
     guard isFirst else { return }
     let header = unsafe ZSTD_frameHeaderSize(output.baseAddress! + start, written - start)
     try check(header)

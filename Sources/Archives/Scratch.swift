@@ -1,12 +1,12 @@
-/// Memory that is used again and again, as long as its owner lives. For one thread at a time.
+/// Reusable memory that lives as long as its owner. Not thread-safe.
 @safe final class Scratch {
   private var memory = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
-  /// How much of it is in use.
+  /// The number of bytes in use.
   private(set) var byteCount = 0
 
   deinit { unsafe memory.deallocate() }
 
-  /// Takes so many bytes into use, with undefined contents.
+  /// Resizes to the given number of bytes, with undefined contents.
   func resize(to byteCount: Int) {
     self.byteCount = byteCount
     guard unsafe memory.count < byteCount else { return }

@@ -3,44 +3,43 @@ internal import CZstd
 internal import Synchronization
 public import TensorFormats
 
-/// The original bytes of any `.zst` file, for readers that go forward.
+/// Sequential access to the original bytes of any `.zst` file.
 ///
-/// For files that are one large frame, which can only be decompressed from their first byte on. A read further ahead
-/// decompresses what lies between and keeps it for those who come late, up to 128 MiB: reads need not come in
-/// order, as those of several threads do not. A read further back begins again at the start, which is refused when that
-/// has cost too much: a reader that parses a header twice may, and one of a small file; one that jumps about in a large one
-/// should use ``ArchiveSource`` or unpack the file.
-/// Archives of this toolkit are refused: their frames hold bytes in another order.
+/// For files with a single large frame, which can only be decompressed from the first byte. Reading ahead decompresses
+/// everything in between and keeps it for later reads, up to 128 MiB, since reads of several threads do not
+/// arrive in order. Reading backwards starts over, which is refused once it has cost too much: parsing a header twice
+/// or rereading a small file is fine; random access to a large file needs ``ArchiveSource`` or unpacking it. Archives
+/// of this toolkit are refused: their frames hold reordered bytes.
 ///
-/// Reads from several threads wait for each other. Memory: a window of at most 128 MiB, which is what the `zstd` program
-/// takes without being asked, and what was decompressed and not read yet, as much again at the most.
+/// Reads from several threads are serialized. Memory: a window of at most 128 MiB, the default limit of the `zstd`
+/// program, plus at most as much again for output that was not read yet.
 public final class SequentialZstdSource: ByteSource {
   public let path: String
   public let byteCount: Int
   private let state: Mutex<State>
   private let source: any ByteSource
-  /// The bytes that may be decompressed once more, in all.
+  /// The total number of bytes that may be decompressed again.
   private let mostRedone: Int
 
-  /// Opens a file. If its frames do not state their sizes, it is decompressed once to learn its own.
+  /// Opens a file. If its frames do not state their sizes, it is decompressed once to determine its size.
   ///
-  /// - Throws: `.malformed` or `.truncated` for what is no file of zstd, `.unsupported` for windows beyond the limit and
-  ///   for archives of this toolkit. The error names the file and the byte in it.
+  /// - Throws: `.malformed` or `.truncated` for anything that is not a zstd file, `.unsupported` for windows beyond the
+  ///   limit and for archives of this toolkit. The error names the file and the byte offset.
   public convenience init(_ source: any ByteSource) throws(CheckpointError) {
     try self.init(source, mostRedone: 8 << 30)
   }
 
-  /// How much is kept for reads that come late, in bytes.
+  /// How much is kept for out-of-order reads, in bytes.
   package static let largestWindow = 128 << 20
 
-  /// The same with other limits of what may be decompressed once more, and of what is kept, in bytes.
+  /// As above, with other limits for decompressing again and for what is kept, in bytes.
   package convenience init(
     _ source: any ByteSource, mostRedone: Int, window: Int = largestWindow
   ) throws(CheckpointError) {
     do throws(CheckpointError) {
       if let index = try? FrameIndex(seekTableOf: source), index.isOurs {
         throw CheckpointError(
-          .unsupported, "is an archive of this toolkit, whose bytes are in another order",
+          .unsupported, "is an archive of this toolkit, whose bytes are reordered",
           remedy: "restore it with step3-convert restore")
       }
       try self.init(
@@ -67,7 +66,7 @@ public final class SequentialZstdSource: ByteSource {
 
   public var change: SourceChange? { get throws(CheckpointError) { try source.change } }
 
-  /// The sum of what frames state, or what there is.
+  /// The sum of the stated frame sizes, or else the decompressed size.
   private static func byteCount(of source: any ByteSource) throws(CheckpointError) -> Int {
     var walker = FrameWalker(source)
     var total = 0
@@ -76,7 +75,7 @@ public final class SequentialZstdSource: ByteSource {
       let (sum, overflow) = total.addingReportingOverflow(Int(clamping: stated))
       guard !overflow, stated <= UInt64(frame.position.count) * UInt64(ArchiveFormat.mostExpansion) else {
         throw CheckpointError(
-          .malformed, "a frame of \(frame.position.count) bytes cannot stand for \(stated)",
+          .malformed, "a frame of \(frame.position.count) bytes cannot decompress to \(stated)",
           offset: frame.position.lowerBound)
       }
       total = sum
@@ -88,10 +87,10 @@ public final class SequentialZstdSource: ByteSource {
     let wanted = buffer.byteCount
     guard offset >= 0, wanted <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(wanted) bytes are wanted, \(max(0, byteCount - offset)) are left of the original",
+        .truncated, "\(wanted) bytes were requested, \(max(0, byteCount - offset)) are left of the original",
         path: path)
     }
-    // The closure cannot take `buffer`, which is not to escape; its memory can.
+    // The closure cannot capture `buffer`, which is nonescapable, but can capture its memory.
     let failure: CheckpointError? = unsafe buffer.withUnsafeMutableBytes { target in
       state.withLock { state in
         do throws(CheckpointError) {
@@ -99,7 +98,7 @@ public final class SequentialZstdSource: ByteSource {
             guard state.stream.redone <= mostRedone else {
               throw CheckpointError(
                 .unsupported,
-                "byte \(offset) of the original is wanted again, and the file can only be read from its start",
+                "byte \(offset) of the original is needed again, and the file can only be read sequentially",
                 remedy: FrameIndex.noRandomAccessRemedy)
             }
             state.stream.restart()
@@ -125,20 +124,20 @@ public final class SequentialZstdSource: ByteSource {
 
 /// A stream of frames being decompressed.
 ///
-/// `@unchecked Sendable`: it lives in a lock.
+/// `@unchecked Sendable`: protected by a lock.
 @safe private final class ZstdStream: @unchecked Sendable {
   private let source: any ByteSource
   private let context: OpaquePointer
   private var input: [UInt8] = []
   private var inputPosition = 0
-  /// Where `input` ends in the file.
+  /// The file offset at which `input` ends.
   private var sourcePosition = 0
-  /// Whether the last frame has come to its end.
+  /// Whether the last frame is complete.
   private var isBetweenFrames = true
   private(set) var position = 0
-  /// What stands behind ``position`` and cannot be decompressed.
+  /// The error for the data at ``position``, if it cannot be decompressed.
   private var damage: CheckpointError?
-  /// How much has been decompressed and given up by beginning again.
+  /// The number of bytes discarded by starting over.
   private(set) var redone = 0
 
   init(_ source: any ByteSource) {
@@ -159,22 +158,22 @@ public final class SequentialZstdSource: ByteSource {
     damage = nil
   }
 
-  /// How much is left.
+  /// The number of bytes left.
   func countBytes() throws(CheckpointError) -> Int {
     while try !chunk().isEmpty {}
     return position
   }
 
-  /// The next bytes, of which there must be some.
+  /// The next bytes; there must be at least one.
   ///
-  /// - Parameter byteCount: How many there are in all.
+  /// - Parameter byteCount: The total number of bytes.
   func next(atMost byteCount: Int) throws(CheckpointError) -> [UInt8] {
     let chunk = try chunk()
     guard !chunk.isEmpty, position <= byteCount else {
       throw CheckpointError(
         chunk.isEmpty ? .truncated : .malformed,
         chunk.isEmpty
-          ? "the frames end before what they announced" : "the frames hold more than they announced",
+          ? "the frames end before their stated size" : "the frames hold more than their stated size",
         offset: sourcePosition)
     }
     return chunk
@@ -195,7 +194,7 @@ public final class SequentialZstdSource: ByteSource {
         }
       } catch { failure = error }
     }
-    // What comes before the damage can be read.
+    // Data before the damage can still be read.
     if let failure, chunk.isEmpty { throw failure }
     damage = failure
     return chunk
@@ -208,7 +207,7 @@ public final class SequentialZstdSource: ByteSource {
         guard sourcePosition < source.byteCount else {
           guard isBetweenFrames else {
             throw CheckpointError(
-              .truncated, "the file ends inside of a frame", offset: source.byteCount,
+              .truncated, "the file ends inside a frame", offset: source.byteCount,
               remedy: "the download may be incomplete")
           }
           return 0

@@ -8,12 +8,12 @@ public import ParallelWork
 internal import Safetensors
 public import TensorFormats
 
-/// Makes an archive of a directory: weight files compressed without loss, all others as they are.
+/// Archives a directory: weight files are compressed losslessly, all others copied.
 public struct Archiver: Sendable {
   private let listing: SourceListing
   private let options: ArchivingOptions
 
-  /// Lists what is to be archived.
+  /// Lists the files to archive.
   ///
   /// - Throws: `.notFound` if there is no such directory, `.unfinished`, `.unsupported` or `.invalidRequest` if it cannot
   ///   be archived.
@@ -22,12 +22,12 @@ public struct Archiver: Sendable {
     self.options = options
   }
 
-  /// The bytes of all files, which `advance` of a monitor adds up to.
+  /// The total size of all files, which a monitor's `advance` calls add up to.
   public var bytes: Int { listing.bytes }
 
-  /// What became of it.
+  /// The outcome of a run.
   public struct Outcome: Sendable {
-    /// As it was written.
+    /// The manifest as written.
     public let manifest: ArchiveManifest
     /// Files that an earlier run had finished.
     public let reusedFiles: Int
@@ -35,20 +35,21 @@ public struct Archiver: Sendable {
     public let wasComplete: Bool
   }
 
-  /// Archives into `output`, which must not exist unless resuming is allowed.
+  /// Archives into `output`, which must not exist unless resuming.
   ///
   /// Memory: about `options.memory`, and some 100 bytes for each tensor.
   ///
-  /// - Parameter warn: Called with what the user should know of the source.
-  /// - Throws: ``CheckpointError``: `.cannotCreate` if something is in the way, `.inputOutput` for a full disk,
-  ///   `.sourceChanged` if a file changes meanwhile, `.invalidRequest` if something else was begun there;
-  ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
+  /// - Parameter warn: Called with warnings about the source.
+  /// - Throws: ``CheckpointError``: `.cannotCreate` if the output path is taken, `.inputOutput` for a full disk,
+  ///   `.sourceChanged` if a file changes while it is read, `.invalidRequest` if a different job was started there;
+  ///   `CancellationError` if the task is cancelled. The output then stays marked as unfinished, and finished work
+  ///   is kept.
   public func run(
     into output: String, monitor: WorkMonitor = WorkMonitor(),
     warn: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws -> Outcome {
     let work: WorkDirectory
-    // Weights become smaller, but nobody knows yet how much.
+    // Weights shrink, but it is not known yet by how much.
     let kept = listing.files.reduce(0) { $0 + ($1.isWeights ? 0 : $1.bytes) }
     switch try WorkDirectory.open(
       output, source: listing.root, identity: try identity(), completedBy: ArchiveManifest.fileName,
@@ -71,7 +72,7 @@ public struct Archiver: Sendable {
     try work.createDirectories(above: listing.files.map(\.stored), and: listing.emptyDirectories)
     var records: [ArchiveManifest.File] = []
     var reused = 0
-    // Nothing takes the directory for a complete output before this one is there.
+    // Without this file, nothing treats the directory as complete output.
     let last = OutputMarkers.manifest
     for file in listing.files.filter({ $0.path != last }) + listing.files.filter({ $0.path == last }) {
       try Task.checkCancellation()
@@ -105,7 +106,7 @@ public struct Archiver: Sendable {
     guard source.byteCount == file.bytes else {
       throw CheckpointError(
         .sourceChanged, "had \(file.bytes) bytes and has \(source.byteCount)", path: source.path,
-        remedy: "archive it when nobody writes to it")
+        remedy: "archive it when nothing is writing to it")
     }
     return source
   }
@@ -116,11 +117,11 @@ public struct Archiver: Sendable {
 extension Archiver {
   private struct PlannedFile: Sendable {
     let sections: [PlannedSection]
-    /// What they will take, by their samples.
+    /// The estimated compressed size.
     let estimatedBytes: Int
   }
 
-  /// What is archived, on one line: names, sizes and how files begin.
+  /// The identity of the source on one line: names, sizes and the beginning of each file.
   private func identity() throws(CheckpointError) -> String {
     struct Identity: Encodable {
       var job = "archive"
@@ -157,7 +158,7 @@ extension Archiver {
     return plans
   }
 
-  /// Where a file's tensors lie. One that cannot be parsed is kept all the same.
+  /// The layout of a file's tensors. A file that cannot be parsed is archived anyway.
   private func layout(
     of file: SourceListing.File, _ source: InputFile, _ warn: (String) -> Void
   ) throws(CheckpointError) -> ArchiveLayout {
@@ -169,12 +170,12 @@ extension Archiver {
       return ArchiveLayout(byteCount: file.bytes, tensors: tensors) ?? ArchiveLayout(byteCount: file.bytes)
     } catch {
       guard error.code != .inputOutput else { throw error }
-      warn("\(error) (archived as bytes of which nothing is known)")
+      warn("\(error) (archived as bytes of unknown structure)")
       return ArchiveLayout(byteCount: file.bytes)
     }
   }
 
-  /// The room that is still needed, as far as samples tell; a little less, so that they cannot be wrong to refuse.
+  /// The space still needed, estimated from samples and rounded down, so that a run is never refused wrongly.
   private func missing(_ plans: [String: PlannedFile], _ work: WorkDirectory) throws(CheckpointError) -> Int {
     var bytes = 0
     for file in listing.files where work.finished[file.stored] == nil {
@@ -185,7 +186,7 @@ extension Archiver {
     return bytes
   }
 
-  /// Copies a file as it is.
+  /// Copies a file unchanged.
   private func copy(
     _ file: SourceListing.File, _ source: InputFile, into work: WorkDirectory, _ monitor: WorkMonitor
   ) throws -> ArchiveManifest.File {

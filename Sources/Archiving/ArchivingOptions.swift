@@ -1,16 +1,16 @@
 internal import Archives
 internal import ParallelWork
 
-/// What archiving and restoring may use. None of it changes a byte of the output.
+/// Resources for archiving and restoring. None of them affects the output's bytes.
 public struct ArchivingOptions: Sendable {
-  /// How many threads compute at a time.
+  /// The number of compute threads.
   public var threads: Int
   /// The memory for buffers, in bytes.
   public var memory: Int
-  /// Whether to go on with an unfinished output instead of refusing it.
+  /// Whether to resume an unfinished output instead of refusing it.
   public var resume: Bool
 
-  /// The least memory: a few pieces of the work.
+  /// The minimum memory: a few batches.
   public static let minimumMemory = 32 << 20
 
   /// Describes a run.

@@ -8,15 +8,15 @@ internal import Safetensors
 internal import Synchronization
 public import TensorFormats
 
-/// Brings back what an archive was made of, or proves that it could, by the SHA-256 of every file.
+/// Restores the original of an archive, or checks that it can be restored, by the SHA-256 of every file.
 public struct Restorer: Sendable {
   private let archive: ArchiveDirectory
   private let options: ArchivingOptions
 
   /// Opens an archive.
   ///
-  /// - Throws: `.notFound` if there is none, `.unfinished` if it is not complete, `.malformed` or `.unsupported` if its
-  ///   manifest cannot be read.
+  /// - Throws: `.notFound` if there is no archive, `.unfinished` if it is incomplete, `.malformed` or `.unsupported` if
+  ///   its manifest cannot be read.
   public init(_ path: String, options: ArchivingOptions) throws(CheckpointError) {
     if try FileSystem.kind(of: "\(path)/\(OutputMarkers.journal)") == .file,
       try FileSystem.kind(of: "\(path)/\(ArchiveManifest.fileName)") == nil
@@ -27,25 +27,26 @@ public struct Restorer: Sendable {
     }
     guard let archive = try ArchiveDirectory(in: DirectoryStore(path)) else {
       throw CheckpointError(
-        .notFound, "there is no archive: no \(ArchiveManifest.fileName) is there", path: path,
+        .notFound, "is not an archive: there is no \(ArchiveManifest.fileName)", path: path,
         remedy:
-          "name a directory that step3-convert archive wrote; single files of others are unpacked by zstd -d")
+          "name a directory that step3-convert archive wrote; unpack other tools' files with zstd -d")
     }
     self.archive = archive
     self.options = options
   }
 
-  /// What is in it.
+  /// The archive's contents.
   public var manifest: ArchiveManifest { archive.manifest }
 
-  /// Restores into `output`, which must not exist unless resuming is allowed. No file gets its name before its SHA-256
-  /// has been found right. Resuming, a directory that is whole already, by the SHA-256 of all its files, stays as it is.
+  /// Restores into `output`, which must not exist unless resuming. No file gets its final name before its SHA-256 has
+  /// been verified. When resuming, a directory that is already complete, by the SHA-256 of all its files, is left
+  /// unchanged.
   ///
   /// Memory: about `options.memory`, and 16 bytes for each piece of a file.
   ///
-  /// - Throws: ``CheckpointError``: `.malformed` or `.truncated` for damage, naming the file and the byte;
-  ///   `.cannotCreate`, `.inputOutput`, `.invalidRequest`; `CancellationError`. The output is then marked unfinished, and
-  ///   what is done is kept.
+  /// - Throws: ``CheckpointError``: `.malformed` or `.truncated` for damage, naming the file and the byte offset;
+  ///   `.cannotCreate`, `.inputOutput`, `.invalidRequest`; `CancellationError`. The output then stays marked as
+  ///   unfinished, and finished work is kept.
   public func run(into output: String, monitor: WorkMonitor = WorkMonitor()) async throws {
     if options.resume, try await isRestored(output, monitor) { return }
     let work: WorkDirectory
@@ -81,13 +82,13 @@ public struct Restorer: Sendable {
   public struct Finding: Sendable {
     /// Its path below the original directory.
     public let path: String
-    /// The first thing that was found.
+    /// The first problem found.
     public let error: CheckpointError
   }
 
-  /// Decompresses every file and compares it with its SHA-256, and writes nothing.
+  /// Decompresses every file and compares its SHA-256, without writing anything.
   ///
-  /// - Returns: What is wrong; empty if everything can be restored.
+  /// - Returns: The problems found; empty if everything can be restored.
   /// - Throws: `.inputOutput` if reading fails, `CancellationError`.
   public func check(monitor: WorkMonitor = WorkMonitor()) async throws -> [Finding] {
     var findings: [Finding] = []
@@ -111,8 +112,8 @@ extension Restorer {
     let storedBytes: Int
   }
 
-  /// Whether a directory without a journal has every file of the original: it does not say itself where it came from, and
-  /// an interruption right at the end leaves it like that.
+  /// Whether a directory without a journal has every file of the original: it does not record its source, and an
+  /// interruption at the very end leaves it in this state.
   private func isRestored(_ output: String, _ monitor: WorkMonitor) async throws -> Bool {
     let store = DirectoryStore(output)
     guard try store.kind(of: "") == .directory, try !store.isTaken(OutputMarkers.journal) else {
@@ -143,7 +144,7 @@ extension Restorer {
     return JSONText.compact(Identity(tool: toolkitVersion, archive: "\(digester.finalize())"))
   }
 
-  /// Reads a file of the original, parts of it side by side, and compares its digest at the end.
+  /// Reads a file of the original, its parts in parallel, and compares its digest at the end.
   private func read(
     _ file: ArchiveManifest.File, _ monitor: WorkMonitor,
     _ body: @escaping @Sendable (_ bytes: [UInt8], _ offset: Int) throws(CheckpointError) -> Void
@@ -151,7 +152,8 @@ extension Restorer {
     let found = try await sha256(of: file, in: archive, monitor, body)
     guard found == file.sha256 else {
       throw CheckpointError(
-        .malformed, "does not give the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
+        .malformed,
+        "does not restore to the original: its SHA-256 is \(found), the manifest has \(file.sha256)",
         path: try archive.open(file.path).path, remedy: "fetch the file again")
     }
   }
@@ -183,7 +185,7 @@ extension Restorer {
     return shared.lock.withLock { "\($0.sha256.finalize())" }
   }
 
-  /// An error with the tensor whose bytes it is about, where the header of the original says so.
+  /// Adds the name of the affected tensor to an error, where the original's header is readable.
   private static func naming(
     _ error: CheckpointError, _ range: Range<Int>, of source: any ByteSource, _ path: String
   ) -> CheckpointError {

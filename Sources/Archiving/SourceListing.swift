@@ -3,7 +3,7 @@ internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
-/// Every file of a directory that is going to be archived.
+/// Every file of a directory to archive.
 struct SourceListing {
   struct File: Hashable {
     /// Below the directory.
@@ -12,7 +12,7 @@ struct SourceListing {
 
     /// Whether it is put into the container, by its name.
     var isWeights: Bool { path.hasSuffix(".safetensors") || path.hasSuffix(".gguf") }
-    /// Where it goes.
+    /// Its path in the archive.
     var stored: String { isWeights ? path + ArchiveManifest.suffix : path }
   }
 
@@ -24,12 +24,12 @@ struct SourceListing {
 
   var bytes: Int { files.reduce(0) { $0 + $1.bytes } }
 
-  /// The most files that are listed.
+  /// The maximum number of files listed.
   private static let mostFiles = 1 << 20
 
-  /// Lists a directory with all that is below it. Symbolic links are followed, as snapshots in Hugging Face's cache need.
+  /// Lists a directory recursively. Symbolic links are followed, as snapshots in the Hugging Face cache require.
   ///
-  /// - Throws: `.notFound` if it is no directory, or a link leads nowhere; `.unfinished`, `.unsupported` and
+  /// - Throws: `.notFound` if it is not a directory or a link is dangling; `.unfinished`, `.unsupported` and
   ///   `.invalidRequest` for what cannot be archived.
   init(_ path: String) throws(CheckpointError) {
     root = path
@@ -41,7 +41,7 @@ struct SourceListing {
     let names = try FileSystem.names(in: path)
     if names.contains(ArchiveManifest.fileName) {
       throw CheckpointError(
-        .invalidRequest, "is an archive already: \(ArchiveManifest.fileName) is there", path: path,
+        .invalidRequest, "is already an archive: it has \(ArchiveManifest.fileName)", path: path,
         remedy: "copy it as it is")
     }
     if names.contains(OutputMarkers.journal), !names.contains(OutputMarkers.manifest) {
@@ -51,7 +51,8 @@ struct SourceListing {
     }
     if names.contains("snapshots"), names.contains("blobs") || names.contains("refs") {
       throw CheckpointError(
-        .invalidRequest, "this is the root of a model in Hugging Face's cache, which holds every file twice",
+        .invalidRequest,
+        "this is the root of a model in the Hugging Face cache, which holds every file twice",
         path: path, remedy: "name a directory in \(path)/snapshots")
     }
     try list("", ancestors: [])
@@ -61,7 +62,7 @@ struct SourceListing {
     if let clash = stored.values.first(where: { $0.count > 1 }) {
       throw CheckpointError(
         .unsupported,
-        "\(clash[0].path.printable) and \(clash[1].path.printable) would have one name in the archive",
+        "\(clash[0].path.printable) and \(clash[1].path.printable) would have the same name in the archive",
         path: path, remedy: "move one of them away")
     }
   }
@@ -70,7 +71,7 @@ struct SourceListing {
     let place = directory.isEmpty ? root : "\(root)/\(directory)"
     guard let identity = try FileSystem.identity(of: place), !ancestors.contains(identity) else {
       throw CheckpointError(
-        .unsupported, "is a link to a directory that it lies in", path: place, remedy: "remove it")
+        .unsupported, "is a link to a directory that contains it", path: place, remedy: "remove it")
     }
     let names = try FileSystem.names(in: place)
     if names.isEmpty, !directory.isEmpty { emptyDirectories.append(directory) }
@@ -96,7 +97,7 @@ struct SourceListing {
           .unsupported, "is a pipe, a socket or a device", path: path, remedy: "move it away")
       case nil:
         throw CheckpointError(
-          .notFound, "is a link that leads nowhere", path: path, remedy: "remove it, or fetch the file")
+          .notFound, "is a dangling link", path: path, remedy: "remove it, or fetch the file")
       }
     }
   }

@@ -5,19 +5,19 @@ internal import JSON
 internal import Synchronization
 internal import TensorFormats
 
-/// The directory that an archive or what is restored grows in.
+/// The directory in which an archive or a restored original is written.
 ///
-/// While it grows, a journal lies in it, and files that are not whole bear the suffix `.unfinished`: no tool takes it for
-/// a checkpoint. The journal says what is made of what, and which files are whole: a file is synced, then noted, then
-/// gets its name.
+/// While it is being written, it contains a journal, and incomplete files have the suffix `.unfinished`: no tool takes
+/// it for a checkpoint. The journal records source, output and finished files: a file is synced, then recorded, then
+/// renamed.
 struct WorkDirectory {
   let root: HeldDirectory
   private let journal: AppendFile
-  /// What the journal said of files that are whole, by their names here.
+  /// The journal's records of finished files, by their names here.
   let finished: [String: JSONValue]
   private let lock = Lock()
 
-  /// Appending is for one at a time.
+  /// Serializes appending.
   private final class Lock: Sendable { let mutex = Mutex(()) }
 
   /// A journal's lines: a digest of the rest of the line, and JSON.
@@ -37,18 +37,18 @@ struct WorkDirectory {
 extension WorkDirectory {
   enum State {
     case working(WorkDirectory)
-    /// It is there, and whole, as far as its marker says.
+    /// The output is complete, according to its marker.
     case complete(HeldDirectory)
   }
 
-  /// Opens an output, or makes it.
+  /// Opens or creates an output.
   ///
   /// - Parameters:
-  ///   - identity: What is made of what, on one line. Only the same goes on.
+  ///   - identity: Source and output on one line. Only an identical one is resumed.
   ///   - completedBy: The file that is written last, if there is one.
-  ///   - bytes: The room that is needed at least.
-  /// - Throws: `.cannotCreate` if something is in the way or another process is writing here, `.inputOutput` without room,
-  ///   `.invalidRequest` if something else was begun there.
+  ///   - bytes: The minimum space needed.
+  /// - Throws: `.cannotCreate` if the output path is taken or another process is writing here, `.inputOutput` if
+  ///   there is not enough space, `.invalidRequest` if a different job was started there.
   static func open(
     _ path: String, source: String, identity: String, completedBy marker: String?, bytes: Int, resume: Bool
   ) throws(CheckpointError) -> State {
@@ -60,14 +60,14 @@ extension WorkDirectory {
       guard resume else {
         throw CheckpointError(
           .cannotCreate, "holds an unfinished output", path: path,
-          remedy: "give --resume to go on with it, or remove it")
+          remedy: "give --resume to continue it, or remove it")
       }
       let root = try place.acquire(bytes: 0)
       return try reopen(root, identity, completedBy: marker)
     }
     if let marker, resume, names.contains(marker) { return .complete(try place.acquire(bytes: 0)) }
     guard names.allSatisfy({ $0 == temporary }) else {
-      throw CheckpointError(.cannotCreate, "exists already", path: path, remedy: "choose another output")
+      throw CheckpointError(.cannotCreate, "already exists", path: path, remedy: "choose another output")
     }
     let root = try place.acquire(bytes: bytes)
     try checkRoom(for: bytes, in: root.freeSpace, path: path)
@@ -100,9 +100,10 @@ extension WorkDirectory {
       throw CheckpointError(
         .invalidRequest,
         lines.isEmpty
-          ? "the journal does not say what was begun here"
-          : "something else was begun here: another command, another source, a source that has changed since, or another version of the tool",
-        path: root.path, remedy: "remove the directory yourself and start afresh")
+          ? "the journal does not say what was started here"
+          : "a different job was started here: another command, another source, a source "
+            + "that has changed since, or another version of the tool",
+        path: root.path, remedy: "remove the directory yourself and start over")
     }
     try journal.truncate(to: intact)
     try journal.synchronize()
@@ -119,7 +120,7 @@ extension WorkDirectory {
     return .working(directory)
   }
 
-  /// Nothing is written into the source, nor around it.
+  /// The output must be neither inside the source nor contain it.
   private static func checkOverlap(_ place: OutputPlace, _ source: String) throws(CheckpointError) {
     let (own, around) = (try FileSystem.identity(of: source), try place.ancestry())
     let ancestry = try FileSystem.ancestry(of: source)
@@ -127,7 +128,7 @@ extension WorkDirectory {
     let isAround = place.directory.map { ancestry.contains($0.identity) } ?? false
     guard isInside || isAround else { return }
     throw CheckpointError(
-      .cannotCreate, isInside ? "is the source, or lies in it" : "holds the source", path: place.path,
+      .cannotCreate, isInside ? "is the source, or is inside it" : "contains the source", path: place.path,
       remedy: "choose another output")
   }
 }
@@ -135,10 +136,10 @@ extension WorkDirectory {
 // MARK: - Writing
 
 extension WorkDirectory {
-  /// The name of a file until it is whole.
+  /// The name of a file until it is complete.
   static func unfinished(_ name: String) -> String { name + OutputMarkers.unfinishedSuffix }
 
-  /// Makes the directories above files.
+  /// Creates the parent directories of files.
   func createDirectories(above names: [String], and directories: [String]) throws(CheckpointError) {
     var wanted: Set<String> = []
     for path in names.map({ $0.split(separator: "/").dropLast() })
@@ -149,7 +150,7 @@ extension WorkDirectory {
     for directory in wanted.sorted() { try root.createDirectory(directory) }
   }
 
-  /// Notes that a file is whole, which has been synced, and gives it its name.
+  /// Records that a synced file is complete, and gives it its final name.
   func finish(_ name: String, _ record: some Encodable) throws(CheckpointError) {
     let line = Self.line(JSONText.compact(record))
     let failure: CheckpointError? = lock.mutex.withLock { _ in
@@ -163,8 +164,7 @@ extension WorkDirectory {
     try root.give(Self.unfinished(name), name)
   }
 
-  /// What was noted of a file that is whole and has the size that it should have; it gets its name, should a crash have
-  /// kept it from it.
+  /// The record of a file that is complete and has the right size; gives it its final name if a crash prevented that.
   func record(of name: String) throws(CheckpointError) -> JSONValue? {
     guard let record = finished[name] else { return nil }
     let unfinished = Self.unfinished(name)
@@ -173,12 +173,12 @@ extension WorkDirectory {
     else {
       throw CheckpointError(
         .cannotCreate, "is not the file that was finished here", path: root.path(of: name),
-        remedy: "remove the directory yourself and start afresh")
+        remedy: "remove the directory yourself and start over")
     }
     return record
   }
 
-  /// Writes what is written last, and takes the journal away: the output is complete.
+  /// Writes the marker and removes the journal: the output is complete.
   func complete(_ marker: (name: String, bytes: [UInt8])?) throws(CheckpointError) {
     try root.synchronize()
     if let marker { try root.writeAtomically(marker.bytes, to: marker.name, replacing: false) }

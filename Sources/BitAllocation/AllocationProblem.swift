@@ -1,39 +1,39 @@
-/// What each of a number of things may be stored as, what that takes and what it costs: one option is to be chosen for
-/// each, so that the sum of the costs is small and the sum of the bytes is bounded, or the other way round.
+/// The storage options of a number of items, with their sizes and costs: one option has to be chosen for each,
+/// minimising the total cost within a limit on the total bytes, or the other way round.
 ///
-/// On the lower convex hulls of the options one Lagrange multiplier decides: a step to a larger option is taken where it
-/// saves at least that much cost for each byte. What the multiplier leaves of the bound is filled step by step. The cost
-/// is at most that of one step from the least possible.
+/// On the lower convex hulls of the options one Lagrange multiplier decides: a step to a larger option is taken if it
+/// saves at least that much cost per byte. What the multiplier leaves of the limit is filled step by step. The cost
+/// exceeds the least possible by at most that of one step.
 ///
-/// Knows nothing of tensors and formats. The same options give the same choice; of equals the first is taken.
+/// Knows nothing about tensors and formats. The same options give the same choice; ties go to the first.
 public struct AllocationProblem: Sendable {
-  /// One way to store a thing.
+  /// One way to store an item.
   public struct Option: Hashable, Sendable {
-    /// What it takes.
+    /// Its size.
     public var bytes: Int
-    /// What it costs: finite and not negative.
+    /// Its cost: finite and not negative.
     public var cost: Double
 
-    /// Describes it.
+    /// Makes an option.
     public init(bytes: Int, cost: Double) {
       self.bytes = bytes
       self.cost = cost
     }
   }
 
-  /// The options of each thing, at least one each.
+  /// The options of each item, at least one each.
   public let items: [[Option]]
-  /// For each thing, the options on its lower convex hull, by rising bytes.
+  /// For each item, the options on its lower convex hull, by ascending bytes.
   private let hulls: [[Int]]
-  /// What the steps on the hulls save for each byte, each value once, the largest first.
+  /// The savings per byte of the steps on the hulls, each value once, largest first.
   private let multipliers: [Double]
 
   /// Describes a problem.
   ///
-  /// - Precondition: Each thing has an option, and sums of bytes do not overflow.
+  /// - Precondition: Each item has an option, and sums of bytes do not overflow.
   /// - Complexity: O(*n* log *n*) in the number of options.
   public init(_ items: [[Option]]) {
-    precondition(items.allSatisfy { !$0.isEmpty }, "there is something without an option")
+    precondition(items.allSatisfy { !$0.isEmpty }, "there is an item without options")
     self.items = items
     hulls = items.map(Self.hull)
     var multipliers: Set<Double> = []
@@ -45,13 +45,13 @@ public struct AllocationProblem: Sendable {
     self.multipliers = multipliers.sorted(by: >)
   }
 
-  /// What a step to a larger option saves for each of its bytes.
+  /// The saving per byte of a step to a larger option.
   private static func saving(from small: Option, to large: Option) -> Double {
     (small.cost - large.cost) / Double(large.bytes - small.bytes)
   }
 
-  /// The options that are best for some multiplier, by rising bytes and falling cost: those below which no mixture of two
-  /// others lies.
+  /// The options that are best for some multiplier, by ascending bytes and descending cost: those not above any mixture
+  /// of two others.
   ///
   /// - Complexity: O(*n* log *n*).
   public static func hull(_ options: [Option]) -> [Int] {
@@ -78,25 +78,25 @@ public struct AllocationProblem: Sendable {
   }
 }
 
-/// What was chosen.
+/// A choice.
 public struct Allocation: Hashable, Sendable {
-  /// For each thing the number of its option.
+  /// For each item, the index of its option.
   public var choices: [Int]
   /// The sum of their bytes.
   public var bytes: Int
   /// The sum of their costs.
   public var cost: Double
-  /// The multiplier: what a further byte would save, nearly. 0 where nothing is left to be saved.
+  /// The multiplier: roughly what one more byte would save. 0 if nothing is left to save.
   public var multiplier: Double
 }
 
-// MARK: - The ends
+// MARK: - Extremes
 
 extension AllocationProblem {
-  /// The fewest bytes of all.
+  /// The fewest bytes possible.
   public var smallest: Allocation { allocation(hulls.map { $0[0] }, multiplier: multipliers.first ?? 0) }
 
-  /// The least cost of all, with the fewest bytes that have it.
+  /// The least cost possible, with the fewest bytes for it.
   public var best: Allocation { allocation(hulls.map { $0[$0.count - 1] }, multiplier: 0) }
 
   private func allocation(_ choices: [Int], multiplier: Double) -> Allocation {
@@ -108,7 +108,7 @@ extension AllocationProblem {
     return Allocation(choices: choices, bytes: bytes, cost: cost, multiplier: multiplier)
   }
 
-  /// The choice at a multiplier: all steps that save that much for each byte.
+  /// The choice at a multiplier: all steps that save at least that much per byte.
   private func allocation(at multiplier: Double) -> Allocation {
     var choices: [Int] = []
     for (options, hull) in zip(items, hulls) {
@@ -123,9 +123,9 @@ extension AllocationProblem {
     return allocation(choices, multiplier: multiplier)
   }
 
-  /// The last choice, from the smallest to the best, of which something holds that stops to hold at some point.
+  /// The last choice, from the smallest to the best, that satisfies a condition which stops holding at some point.
   ///
-  /// - Returns: `nil` where it holds of none.
+  /// - Returns: `nil` if none satisfies it.
   private func last(where holds: (Allocation) -> Bool) -> (found: Allocation, next: Allocation?)? {
     var found = smallest
     guard holds(found) else { return nil }
@@ -147,9 +147,9 @@ extension AllocationProblem {
 // MARK: - Choosing
 
 extension AllocationProblem {
-  /// The least cost with at most so many bytes.
+  /// The least cost with at most `bytes` bytes.
   ///
-  /// - Returns: `nil` where the smallest options together are larger.
+  /// - Returns: `nil` if even the smallest options together are larger.
   /// - Complexity: O(*n* log *n*) for the multiplier, and O(*n*) for each step that fills what it leaves.
   public func leastCost(within bytes: Int) -> Allocation? {
     guard var (chosen, _) = last(where: { $0.bytes <= bytes }) else { return nil }
@@ -172,12 +172,12 @@ extension AllocationProblem {
 
   /// The fewest bytes with at most that cost.
   ///
-  /// - Returns: `nil` where the best options together cost more.
+  /// - Returns: `nil` if even the best options together cost more.
   /// - Complexity: As ``leastCost(within:)``.
   public func fewestBytes(costing limit: Double) -> Allocation? {
     var chosen: Allocation
     if let (_, next) = last(where: { $0.cost > limit }) {
-      // The first that keeps it, if any does.
+      // The first within the limit, if any.
       guard let next, next.cost <= limit else { return nil }
       chosen = next
     } else {

@@ -2,7 +2,7 @@ internal import QuantizationRecipes
 internal import ShardPlanning
 internal import TensorFormats
 
-/// What is counted: whole files, where tensors begin at multiples of 32 bytes, or the tensors alone.
+/// How size is measured: whole files, where tensors start at multiples of 32 bytes, or only the tensors.
 struct SizeMeasure {
   private let countsFiles: Bool
 
@@ -13,12 +13,12 @@ struct SizeMeasure {
   /// Where tensors of GGUF files begin.
   private static let alignment = 32
 
-  /// What a tensor of that size takes.
+  /// The bytes counted for a tensor of that size.
   func bytes(of size: Int) -> Int {
     countsFiles ? (size + Self.alignment - 1) / Self.alignment * Self.alignment : size
   }
 
-  /// What a plan comes to.
+  /// The bytes counted for a plan.
   func bytes(of plan: ShardPlan) -> Int {
     countsFiles
       ? plan.outputBytes : plan.files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } }
@@ -29,11 +29,11 @@ struct SizeMeasure {
 struct BudgetChoice {
   let sizes: SizeMeasure
   private let tensors: [MeasuredTensor]
-  /// For each tensor the formats that all its values fit into, with what they take and lose.
+  /// For each tensor the formats that can hold all its values, with their sizes and errors.
   private let options: [[(format: ElementType, relative: Double, option: AllocationProblem.Option)]]
   private let problem: AllocationProblem
 
-  /// - Throws: `.invalidRequest` for a tensor that fits into none of its formats.
+  /// - Throws: `.invalidRequest` for a tensor that none of its formats can hold.
   init(
     _ tensors: [MeasuredTensor], _ errors: [FormatErrors], sizes: SizeMeasure, sensitivity: Sensitivity
   ) throws(CheckpointError) {
@@ -54,7 +54,7 @@ struct BudgetChoice {
       }
       guard !fitting.isEmpty else {
         throw CheckpointError(
-          .invalidRequest, "its values fit into none of the candidates", tensor: tensor.name,
+          .invalidRequest, "none of the candidates can hold its values", tensor: tensor.name,
           remedy: "add another with --candidates, or give it a type of its own with --tensor-type")
       }
       options.append(fitting)
@@ -63,17 +63,17 @@ struct BudgetChoice {
     problem = AllocationProblem(options.map { $0.map(\.2) })
   }
 
-  /// How many rows were looked at.
+  /// The number of sampled rows.
   var sampledRows: Int { tensors.reduce(0) { $0 + $1.sample.count } }
 
-  /// What a plan takes beside the tensors that are chosen for.
+  /// A plan's bytes besides the tensors that formats are chosen for.
   func overhead(of plan: ShardPlan) -> Int {
     let names = Set(tensors.map(\.name))
     let chosen = plan.files.flatMap(\.tensors).filter { names.contains($0.name) }
     return sizes.bytes(of: plan) - chosen.reduce(0) { $0 + sizes.bytes(of: $1.bytes) }
   }
 
-  /// The least and the most that the candidates allow.
+  /// The smallest and largest size that the candidates allow.
   func reachable(overhead: Int) -> ClosedRange<Int> {
     problem.smallest.bytes + overhead...problem.best.bytes + overhead
   }
@@ -82,9 +82,9 @@ struct BudgetChoice {
 // MARK: - Choosing
 
 extension BudgetChoice {
-  /// The best choice that keeps a bound.
+  /// The best choice within a limit.
   ///
-  /// - Throws: `.invalidRequest` for one that cannot be kept, or is beyond all that the candidates can give.
+  /// - Throws: `.invalidRequest` for one that cannot be kept, or is out of the candidates' range.
   func allocation(
     for target: ShardPlan.Budget.Target, overhead: Int, parameters: Int
   ) throws(CheckpointError) -> Allocation {
@@ -92,18 +92,18 @@ extension BudgetChoice {
     func refusal(_ which: String, _ from: String, _ to: String) -> CheckpointError {
       CheckpointError(
         .invalidRequest, "\(BudgetPlanner.words(target)): that is \(which)",
-        remedy: "the candidates reach from \(from) to \(to); give others with --candidates")
+        remedy: "the candidates range from \(from) to \(to); give others with --candidates")
     }
     switch target {
     case .klDivergence(let limit):
       guard let allocation = problem.fewestBytes(costing: limit) else {
         throw refusal(
-          "below all that the candidates can give", NumberText.significant(best.cost),
+          "lower than the candidates can achieve", NumberText.significant(best.cost),
           NumberText.significant(smallest.cost))
       }
       guard limit <= smallest.cost else {
         throw refusal(
-          "more than the smallest output loses", NumberText.significant(best.cost),
+          "more than even the smallest output loses", NumberText.significant(best.cost),
           NumberText.significant(smallest.cost))
       }
       return allocation
@@ -123,7 +123,7 @@ extension BudgetChoice {
     }
   }
 
-  /// The most bytes that a bound allows.
+  /// The most bytes that a limit allows.
   private static func bytes(_ target: ShardPlan.Budget.Target, parameters: Int) -> Int {
     switch target {
     case .bytes(let bytes): bytes
@@ -132,7 +132,7 @@ extension BudgetChoice {
     }
   }
 
-  /// Whether a plan keeps a bound.
+  /// Whether a plan keeps a limit.
   func isKept(_ target: ShardPlan.Budget.Target, by plan: ShardPlan) -> Bool {
     sizes.bytes(of: plan) <= Self.bytes(target, parameters: plan.parameters)
   }
@@ -145,7 +145,7 @@ extension BudgetChoice {
       })
   }
 
-  /// The same with what they lose.
+  /// The same with their errors.
   func described(_ allocation: Allocation) -> [ShardPlan.Budget.Choice] {
     zip(tensors, zip(options, allocation.choices)).map { tensor, chosen in
       let option = chosen.0[chosen.1]
@@ -170,13 +170,13 @@ extension BudgetChoice {
 
   /// Checks that a plan stores tensors as chosen.
   ///
-  /// - Throws: `.unsupported` naming one that it does not: its name is then one that a recipe file cannot single out.
+  /// - Throws: `.unsupported` naming one that it does not: a recipe file cannot single out its name.
   func check(_ plan: ShardPlan, holds allocation: Allocation) throws(CheckpointError) {
     let formats = formats(allocation)
     for tensor in plan.files.flatMap(\.tensors) {
       guard let format = formats[tensor.name], format != tensor.elementType else { continue }
       throw CheckpointError(
-        .unsupported, "a recipe does not tell it from others of its kind", tensor: tensor.name,
+        .unsupported, "a recipe cannot distinguish it from others of its kind", tensor: tensor.name,
         remedy: "give it a type with --tensor-type")
     }
   }

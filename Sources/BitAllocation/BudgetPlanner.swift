@@ -6,12 +6,11 @@ public import ShardPlanning
 internal import Step3Model
 public import TensorFormats
 
-/// Chooses a format for each tensor of a GGUF output so that the output keeps a bound and loses little, and plans the
-/// conversion.
+/// Chooses a format for each tensor of a GGUF output, for the least loss within a limit, and plans the conversion.
 ///
-/// What each tensor loses in each format is measured on some of its rows (``FormatErrors``), what that means for the model
-/// is a rule (``Sensitivity``), and the choice is one of ``AllocationProblem``. It becomes an ordinary recipe: the plan is the
-/// one that its recipe file gives.
+/// What each tensor loses in each format is measured on some of its rows (``FormatErrors``), what that means for the
+/// model is a rule (``Sensitivity``), and the choice is one of ``AllocationProblem``. It becomes an ordinary recipe:
+/// the plan follows from its recipe file.
 public struct BudgetPlanner: Sendable {
   private let checkpoint: Checkpoint
   private let request: ShardPlan.Request
@@ -24,10 +23,10 @@ public struct BudgetPlanner: Sendable {
   /// Prepares a choice.
   ///
   /// - Parameters:
-  ///   - request: What is planned. Its recipe's name is the one that the chosen recipe gets.
-  ///   - base: Says which tensors are put into blocks, and how all others are stored.
-  ///   - pins: How many of the base's rules, from the first on, are not to be changed.
-  ///   - candidates: The formats to choose among; `nil` for what is usual.
+  ///   - request: The request to plan. The chosen recipe gets its recipe's name.
+  ///   - base: Says which tensors are quantised in blocks, and how all others are stored.
+  ///   - pins: How many of the base's first rules must not be changed.
+  ///   - candidates: The formats to choose from; `nil` for the default.
   public init(
     _ checkpoint: Checkpoint, request: ShardPlan.Request, base: Recipe, pins: Int,
     importance: ImportanceFile?, target: ShardPlan.Budget.Target, candidates: [ElementType]?
@@ -41,7 +40,7 @@ public struct BudgetPlanner: Sendable {
     self.candidates = candidates
   }
 
-  /// XXH3-128 of all that the choice follows from, besides the weights.
+  /// XXH3-128 of everything that the choice depends on, besides the weights.
   private var basis: String {
     var text = "\(base.yaml())\n\(pins)\n\(target)\n\(importance?.xxh3 ?? "")\n"
     text += (candidates ?? []).map(\.rawValue).joined(separator: ",")
@@ -51,10 +50,10 @@ public struct BudgetPlanner: Sendable {
     return "\(digester.finalize())"
   }
 
-  /// Plans by a choice that was made before.
+  /// Plans with a choice that was made before.
   ///
-  /// - Parameter budget: What a plan of an earlier run says.
-  /// - Throws: `.invalidRequest` if that was asked otherwise; what planning throws.
+  /// - Parameter budget: The budget in an earlier run's plan.
+  /// - Throws: `.invalidRequest` if that had a different request; what planning throws.
   public func plan(taking budget: ShardPlan.Budget) throws(CheckpointError) -> PlannedConversion {
     guard budget.basis == basis else {
       throw CheckpointError(
@@ -74,16 +73,17 @@ public struct BudgetPlanner: Sendable {
 
   /// Measures, chooses and plans.
   ///
-  /// - Parameter begin: Called once with the bytes that are going to be read.
-  /// - Throws: `.invalidRequest` for a bound that cannot be kept, with what can be, and where there is nothing to choose;
-  ///   what planning and measuring throw.
+  /// - Parameter begin: Called once with the bytes that will be read.
+  /// - Throws: `.invalidRequest` for a limit that cannot be kept, with the possible range, and if there is nothing to
+  ///   choose; what planning and measuring throw.
   /// - Complexity: In the number of tensors and candidates; the sample has a fixed size for each tensor.
   public func plan(threads: Int, begin: (Int) -> WorkMonitor) throws -> PlannedConversion {
     let first = try ShardPlanner.plan(checkpoint, request: request, recipe: base, importance: importance)
     let measured = try free(first)
     guard !measured.isEmpty else {
       throw CheckpointError(
-        .invalidRequest, "there is nothing to choose: no tensor is put into blocks by \(base.name.printable)",
+        .invalidRequest,
+        "there is nothing to choose: no tensor is quantised in blocks by \(base.name.printable)",
         path: checkpoint.path, remedy: "choose another recipe with --quantize, or give fewer --tensor-type")
     }
     let (errors, sampledBytes) = try FormatErrors.measure(
@@ -96,7 +96,7 @@ public struct BudgetPlanner: Sendable {
         hasTiedEmbedding: !first.plan.files.contains { $0.tensors.contains { $0.role == .lmHead } }))
     let fixed = mixtures(choice)
 
-    // Headers, and what is not chosen for, are known from a plan; of how many files there are only from the last one.
+    // The size of headers and other tensors is known from a plan; the number of files only from the final one.
     var plan = first
     var overhead = choice.overhead(of: first.plan)
     while true {
@@ -117,7 +117,7 @@ public struct BudgetPlanner: Sendable {
     }
   }
 
-  /// The tensors whose formats are chosen: what a rule of the base that is not pinned puts into blocks.
+  /// The tensors whose formats are chosen: those that an unpinned rule of the base quantises in blocks.
   private func free(_ planned: PlannedConversion) throws(CheckpointError) -> [MeasuredTensor] {
     var measured: [MeasuredTensor] = []
     for tensor in planned.plan.files.flatMap(\.tensors) {
@@ -164,7 +164,7 @@ public struct BudgetPlanner: Sendable {
           .sorted { ($0.estimatedKL, $0.bytes) < ($1.estimatedKL, $1.bytes) }.prefix(3)))
   }
 
-  /// What was asked for, in words.
+  /// The target as text.
   static func words(_ target: ShardPlan.Budget.Target) -> String {
     switch target {
     case .bytes(let bytes): "at most \(bytes) bytes"
@@ -173,7 +173,7 @@ public struct BudgetPlanner: Sendable {
     }
   }
 
-  /// The built-in recipes with their estimates, as far as they use no other formats than were measured.
+  /// The built-in recipes with their estimates, if they use only measured formats.
   private func mixtures(_ choice: BudgetChoice) -> [ShardPlan.Budget.Fixed] {
     let pinned = Recipe(name: "", summary: "", rules: Array(base.rules.prefix(pins)))
     return Recipe.builtIns.compactMap { recipe in

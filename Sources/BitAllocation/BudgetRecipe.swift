@@ -2,12 +2,11 @@ internal import Patterns
 package import QuantizationRecipes
 package import TensorFormats
 
-/// A choice for each tensor as a recipe of few rules: for each kind of tensor and each format one, with the layers that it
-/// is about.
+/// A choice for each tensor as a recipe with few rules: one for each kind of tensor and each format, with its layers.
 package struct BudgetRecipe {
   /// All tensors of the output, chosen or not.
   let tensors: [Tensor]
-  /// What the chosen ones are stored as.
+  /// The chosen formats.
   let choices: [String: ElementType]
 
   /// A tensor of the output.
@@ -31,9 +30,9 @@ package struct BudgetRecipe {
   /// The recipe.
   ///
   /// - Parameters:
-  ///   - base: What the other tensors are stored by.
-  ///   - pins: How many of its rules, from the first on, go before the choice.
-  ///   - used: The rules of the base that decide some tensor which is not chosen for.
+  ///   - base: The recipe for the other tensors.
+  ///   - pins: How many of its first rules come before the choice.
+  ///   - used: The rules of the base that decide some other tensor.
   package func recipe(named name: String, summary: String, base: Recipe, pins: Int, used: Set<Int>) -> Recipe
   {
     var recipe = base
@@ -50,7 +49,7 @@ package struct BudgetRecipe {
     return recipe
   }
 
-  /// A kind of tensor: its name with a place for the layer.
+  /// A kind of tensor: its name with a placeholder for the layer.
   private struct Kind: Hashable {
     let name: String
     let isLayered: Bool
@@ -88,7 +87,7 @@ package struct BudgetRecipe {
     }
   }
 
-  /// A name that globs would read as more than itself is a regular expression.
+  /// A name with glob characters becomes a regular expression.
   private static func pattern(_ kind: Kind) -> NamePattern {
     guard !kind.isLayered, kind.name.contains(where: { $0 == "*" || $0 == "?" }) else {
       return .glob(kind.name)

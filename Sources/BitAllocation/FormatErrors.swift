@@ -16,12 +16,12 @@ struct MeasuredTensor: Sendable {
   let slice: ShardPlan.Slice
   /// The formats that it fits into.
   let formats: [ElementType]
-  /// The name under which the importance matrix has something about it; `nil` if it has nothing.
+  /// Its name in the importance matrix; `nil` if not covered.
   let importance: String?
-  /// The rows that are looked at.
+  /// The sampled rows.
   let sample: RowSample
 
-  /// Whether its bytes could stay what they are in a format.
+  /// Whether its bytes could be kept in a format.
   func isSource(_ format: ElementType) -> Bool { slice.elementType == format && slice.scaling == nil }
 
   init(_ tensor: ShardPlan.Tensor, formats: [ElementType], importance: String?) {
@@ -37,27 +37,27 @@ struct MeasuredTensor: Sendable {
       wanted: max(2 * matrices, min(Self.mostRows, max(Self.fewestRows, Self.elements / max(1, columns)))))
   }
 
-  /// About so many elements are looked at, in not too few rows and not too many.
+  /// The approximate number of sampled elements, and limits on the number of rows.
   private static let (elements, fewestRows, mostRows) = (1 << 18, 64, 256)
 }
 
-/// What a tensor loses in each of its formats: the expected squared error of what it gives over the expected square of
-/// that, both over the rows that were looked at.
+/// A tensor's error in each of its formats: the expected squared error of its output relative to the expected square
+/// of that, both over the sampled rows.
 ///
-/// Without an importance matrix all columns count alike, which is the squared error of the weights. With one a column counts
-/// by the mean square of what enters it (products of different columns are left out), and an expert by the tokens that chose
-/// it.
+/// Without an importance matrix all columns count alike, which is the squared error of the weights. With one, a column
+/// counts by the mean square of its input (products of different columns are ignored), and an expert by the tokens
+/// routed to it.
 struct FormatErrors: Sendable {
-  /// In the order of the tensor's formats. Not finite where a value does not fit into a format.
+  /// In the order of the tensor's formats. Not finite if a format cannot hold a value.
   let relative: [Double]
 
   /// Measures tensors by encoding rows and decoding them again, as a conversion does.
   ///
-  /// The sums are formed in an order that follows from the tensors alone.
+  /// The order of summation depends only on the tensors.
   /// - Parameters:
-  ///   - checkpoint: What the tensors' slices speak of.
-  ///   - begin: Called with the bytes that are going to be read.
-  /// - Throws: `.nonFinite` for a weight that is no number, naming it; what reading and decoding throw.
+  ///   - checkpoint: The checkpoint that the tensors' slices refer to.
+  ///   - begin: Called with the bytes that will be read.
+  /// - Throws: `.nonFinite` for a weight that is not a number, naming it; what reading and decoding throw.
   static func measure(
     _ tensors: [MeasuredTensor], in checkpoint: Checkpoint, importance: ImportanceMatrix?, threads: Int,
     allowNonFinite: Bool, begin: (Int) -> WorkMonitor
@@ -94,13 +94,13 @@ struct FormatErrors: Sendable {
 
 /// Some rows of one matrix.
 private struct Unit: Sendable {
-  /// The number of its tensor.
+  /// The index of its tensor.
   let tensor: Int
   let matrix: Int
   /// Counted in the matrix.
   let rows: [Int]
 
-  /// So many rows are in memory at a time, for each thread.
+  /// The most rows in memory at a time, for each thread.
   private static let mostRows = 16
 
   static func dividing(_ tensor: Int, _ sample: RowSample) -> [Unit] {
@@ -114,7 +114,7 @@ private struct Unit: Sendable {
   }
 }
 
-/// What a thread works with.
+/// A thread's buffers.
 private struct Buffers {
   var stored = StoredRows()
   var values: [Float] = []
@@ -124,9 +124,9 @@ private struct Buffers {
 
 /// Sums over the rows of a unit.
 private struct Sums: Sendable {
-  /// Of the squares of the values, weighted by their columns.
+  /// The sum of squared values, weighted by their columns.
   var energy = 0.0
-  /// Of the squared errors in each format, weighted alike.
+  /// The sum of squared errors in each format, with the same weights.
   var errors: [Double]
 
   init(
@@ -184,7 +184,7 @@ private struct Sums: Sendable {
 
   /// Reads and decodes the rows.
   ///
-  /// - Returns: How many are rows of numbers.
+  /// - Returns: How many rows are finite.
   private static func read(
     _ unit: Unit, _ slice: ShardPlan.Slice, _ checkpoint: Checkpoint, allowNonFinite: Bool,
     _ buffers: inout Buffers
@@ -269,12 +269,12 @@ private struct Totals {
     for format in 0..<formats { matrices[last].sums.errors[format] += sums.errors[format] }
   }
 
-  /// - Parameter tokens: How many tokens chose each matrix, if that is known.
+  /// - Parameter tokens: How many tokens were routed to each matrix, if known.
   func relative(tokens: [Float]?) -> [Double] {
     var energy = 0.0
     var errors = [Double](repeating: 0, count: formats)
     for (number, sums) in matrices {
-      // One token that chose none keeps an expert from counting for nothing.
+      // One extra token keeps an unused expert from counting for nothing.
       let tokens = tokens.map { Double($0.count == 1 ? $0[0] : $0[number]) + 1 } ?? 1
       let share = tokens / Double(max(1, sums.rows))
       energy += share * sums.energy

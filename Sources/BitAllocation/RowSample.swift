@@ -1,15 +1,15 @@
-/// Which rows of a tensor are looked at: of each matrix as many, one out of each of equal stretches of its rows, at a place in
-/// it that follows from the tensor's name. Nothing depends on who looks.
+/// The sampled rows of a tensor: the same number from each matrix, one from each of equal intervals of its rows, at a
+/// position that depends on the tensor's name. The sample is always the same.
 package struct RowSample: Sendable {
   /// Rows of one matrix.
   package struct Run: Hashable, Sendable {
-    /// The number of the matrix in its stack.
+    /// The index of the matrix in its stack.
     package let matrix: Int
-    /// The rows, counted in the matrix, rising.
+    /// The rows, counted in the matrix, ascending.
     package let rows: [Int]
   }
 
-  /// By rising matrices, each at most once.
+  /// By ascending matrices, each at most once.
   package let runs: [Run]
 
   /// The number of rows.
@@ -18,13 +18,13 @@ package struct RowSample: Sendable {
   /// - Parameters:
   ///   - matrices: How many are stacked.
   ///   - rows: The rows of each.
-  ///   - wanted: How many rows to look at; all of them if there are no more.
+  ///   - wanted: How many rows to sample; all of them if there are no more.
   package init(named name: String, matrices: Int, rows: Int, wanted: Int) {
     let wanted = max(wanted, matrices)
     var numbers = Numbers(
       seed: name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 })
     runs = (0..<(rows > 0 ? matrices : 0)).map { matrix in
-      // As many in each as can be, give or take one.
+      // Equally many in each, give or take one.
       let share =
         Self.boundary(matrix + 1, of: matrices, in: wanted) - Self.boundary(matrix, of: matrices, in: wanted)
       let count = min(share, rows)
@@ -38,7 +38,7 @@ package struct RowSample: Sendable {
     }
   }
 
-  /// Where a stretch begins, without an overflow whatever the sizes.
+  /// Where an interval begins, without overflow for any size.
   private static func boundary(_ index: Int, of count: Int, in total: Int) -> Int {
     let (high, low) = total.multipliedFullWidth(by: index)
     return count.dividingFullWidth((high, low)).quotient

@@ -1,18 +1,18 @@
 internal import Step3Model
 internal import TensorFormats
 
-/// How much the mean KL divergence of a model grows with the relative squared error of what one weight gives, in nats.
+/// How much the mean KL divergence of a model grows with the relative squared error of one weight's output, in nats.
 ///
-/// A documented rule, no measurement of the model at hand (`Manuals/calibration.md`, "A size budget"). An error of the
-/// output projection is one of the logits. What a layer adds to the residual stream is a part of it, so an error of a layer
-/// counts for less the more layers there are, and that of a projection by how directly it enters: values and down
-/// projections fully, queries and keys through a softmax. Routed experts and the shared one divide a feed-forward network
-/// by the number of experts that a token goes through.
+/// A documented rule, not a measurement of the model at hand (`Manuals/calibration.md`, "A size budget"). An error of
+/// the output projection is one of the logits. A layer's contribution is only a part of the residual stream, so an
+/// error of a layer counts for less the more layers there are, and that of a projection by how directly it enters:
+/// values and down projections fully, queries and keys through a softmax. Routed experts and the shared one divide a
+/// feed-forward network by the number of experts per token.
 struct Sensitivity {
   private let configuration: Step3Configuration?
-  /// The elements of all weights, for models of which nothing else is known.
+  /// The elements of all weights, for unknown models.
   private let elements: Int
-  /// Whether the embedding is the output projection too.
+  /// Whether the embedding is also the output projection.
   private let hasTiedEmbedding: Bool
 
   /// What a relative error of 1 in the logits costs.
@@ -42,7 +42,7 @@ struct Sensitivity {
     }
   }
 
-  /// Of a weight.
+  /// The sensitivity of a weight.
   ///
   /// - Parameters:
   ///   - name: Its name in GGUF.

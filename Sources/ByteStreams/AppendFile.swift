@@ -15,12 +15,12 @@ public final class AppendFile: Sendable {
   /// Where the file is.
   public let path: String
   private let descriptor: CInt
-  /// Why it could not be synced; 0 while it could.
+  /// The `errno` of a failed sync; 0 if none has failed.
   private let loss = Atomic<CInt>(0)
 
-  /// Opens a file that is there, and keeps other processes from doing the same for as long as this object lives.
+  /// Opens an existing file, and keeps other processes from opening it for as long as this object lives.
   ///
-  /// File systems without locks are taken at their word: the file is then opened all the same.
+  /// On file systems without locks the file is opened without one.
   ///
   /// - Throws: `.notFound` if there is no such file, `.cannotCreate` if it may not be written, `.busy` if another
   ///   process holds it.
@@ -34,9 +34,9 @@ public final class AppendFile: Sendable {
     try self.init(locking: descriptor, path: path)
   }
 
-  /// The same below a directory that is held open. Nothing on the way may be a symbolic link.
+  /// The same for a path below a directory held open. No component may be a symbolic link.
   ///
-  /// - Throws: As ``init(_:)``; `.busy` also if the file has lost its name while it was waited for.
+  /// - Throws: As ``init(_:)``; `.busy` also if the file was renamed or removed meanwhile.
   public convenience init(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
     let descriptor = try directory.openDescriptor(
       name, O_RDWR | O_APPEND | O_NONBLOCK, failing: "cannot be opened")
@@ -44,14 +44,15 @@ public final class AppendFile: Sendable {
     try check(name, in: directory)
   }
 
-  /// Makes a file that holds `bytes`, and gives it its name once it is locked and they are on the device: nobody ever
-  /// sees it otherwise.
+  /// Creates a file with `bytes`, and gives it its name once it is locked and synced: no other process ever sees it
+  /// in another state.
   ///
   /// - Parameters:
   ///   - name: The file's name in `directory`.
   ///   - directory: Where the file is made.
   ///   - bytes: What the file begins with.
-  ///   - replacing: The file of that name, held by this process, whose place it takes; `nil` if there must be none.
+  ///   - replacing: The existing file of that name, held by this process, that it replaces; `nil` if there must be
+  ///     none.
   /// - Throws: `.busy` if another process was faster, `.cannotCreate` if nothing can be created; `.inputOutput`.
   public convenience init(
     creating name: String, in directory: HeldDirectory, bytes: [UInt8], replacing: AppendFile? = nil
@@ -81,13 +82,13 @@ public final class AppendFile: Sendable {
     self.descriptor = descriptor
   }
 
-  /// The error for what another process has locked.
+  /// The error for a file that another process has locked.
   package static func busy(_ path: String) -> CheckpointError {
     CheckpointError(
       .busy, "another process is writing here", path: path, remedy: "wait for it, or stop it")
   }
 
-  /// A lock on a file that has been replaced meanwhile keeps nobody away.
+  /// A lock on a file that has since been replaced excludes nobody.
   private func check(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
     let own = FileIdentity(try status(of: descriptor, path: path))
     guard try directory.entry(name)?.identity == own else { throw Self.busy(path) }
@@ -129,17 +130,17 @@ public final class AppendFile: Sendable {
     let before = loss.load(ordering: .relaxed)
     let failure = before != 0 ? before : cfs_synchronize(descriptor)
     guard failure == 0 else {
-      // The system may have dropped what it could not write, and calls the next attempt a success.
+      // The system may have dropped what it could not write, and may report success for the next attempt.
       loss.store(failure, ordering: .relaxed)
       throw syncingError(failure, path: path)
     }
   }
 }
 
-/// Locks an open file or directory against other processes; file systems without locks are taken at their word.
+/// Locks an open file or directory against other processes; on file systems without locks this counts as success.
 ///
-/// A process that is being started has all files of the one that starts it until it becomes another program, and holds their
-/// locks although these have been closed: what is locked is waited for a moment, however short the patience.
+/// A child process shares its parent's open files, and so their locks, until it executes another program, even if the
+/// parent has closed them: a lock is always retried for a moment, however short `patience` is.
 ///
 /// - Returns: Whether nobody else holds it.
 func takeLock(of descriptor: CInt, waiting patience: Duration = .zero) -> Bool {

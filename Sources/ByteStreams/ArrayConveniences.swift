@@ -1,6 +1,6 @@
 public import TensorFormats
 
-// The same for bytes in an array, which is what small things are kept in.
+// The same for bytes in an array, for small data.
 
 extension XXH3Digester {
   /// Takes in the next bytes.
@@ -22,7 +22,7 @@ extension OutputFile {
 }
 
 extension FileSystem {
-  /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
+  /// Writes a small file atomically: to a temporary name beside it, synced, then renamed into place.
   ///
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   public static func writeAtomically(_ bytes: [UInt8], to path: String) throws(CheckpointError) {
@@ -31,7 +31,7 @@ extension FileSystem {
 }
 
 extension Digest {
-  /// SHA-256 of bytes that are there in one piece.
+  /// SHA-256 of bytes in one piece.
   public static func sha256(of bytes: [UInt8]) -> Digest {
     var digester = SHA256Digester()
     digester.update(bytes)

@@ -1,9 +1,9 @@
 internal import Synchronization
 
-/// A bounded set of reusable buffers: what keeps a conversion's memory a number that can be stated.
+/// A bounded set of reusable buffers, which keeps a conversion's memory predictable.
 ///
-/// Buffers come back by themselves when their last reference goes. The pool never hands out more than it was asked
-/// for at the same time; who takes buffers limits how many are under way.
+/// Buffers return to the pool when their last reference goes away. The pool itself sets no limit on buffers in
+/// use; its callers do.
 @safe public final class BufferPool: Sendable {
   /// Page-aligned memory on its way through a pipeline.
   ///
@@ -36,7 +36,7 @@ internal import Synchronization
 
     /// Lets `body` fill the buffer.
     ///
-    /// - Precondition: The caller is the only one that knows the buffer.
+    /// - Precondition: The caller holds the only reference to the buffer.
     public func fill<Failure: Error, Result>(
       _ body: (inout MutableRawSpan) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -46,7 +46,7 @@ internal import Synchronization
     }
   }
 
-  /// Memory that nobody uses. `@unchecked Sendable`: it has one owner, the list it is in.
+  /// Unused memory. `@unchecked Sendable`: it has one owner, the list it is in.
   @safe private struct Free: @unchecked Sendable {
     let memory: UnsafeMutableRawPointer
     let capacity: Int

@@ -2,12 +2,12 @@ public import TensorFormats
 
 /// Bytes that can be read from any position: a local file today, an HTTP range or an archive member tomorrow.
 ///
-/// Everything above this protocol says *which* bytes it wants and never how they are kept.
+/// Code above this protocol says *which* bytes it needs, never how they are stored.
 public protocol ByteSource: Sendable {
   /// The name to use in messages: for a file its path.
   var path: String { get }
 
-  /// How many bytes there are. Fixed when the source is opened.
+  /// The number of bytes. Fixed when the source is opened.
   var byteCount: Int { get }
 
   /// Fills the whole of `buffer` with the bytes from `offset` on.
@@ -16,22 +16,21 @@ public protocol ByteSource: Sendable {
   /// - Throws: `.truncated` if the bytes end first, `.inputOutput` if reading fails.
   func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
 
-  /// Says that `range` will be read soon. A hint without effect on results.
+  /// Hints that `range` will be read soon. Has no effect on results.
   func prefetch(_ range: Range<Int>)
 
-  /// Says that `range` will not be read again. A hint without effect on results.
+  /// Hints that `range` will not be read again. Has no effect on results.
   func discardCached(_ range: Range<Int>)
 
-  /// What the system says has become of the bytes since the source was opened; `nil` if nothing.
+  /// How the bytes have changed since the source was opened, according to the system; `nil` if they have not.
   var change: SourceChange? { get throws(CheckpointError) }
 }
 
-/// What has become of a file while it was read.
+/// How a file has changed while it was read.
 public enum SourceChange: Hashable, Sendable {
-  /// Its size or the time of its last change is another: what was read is of two files.
+  /// Its size or modification time has changed: what was read mixes two versions.
   case content
-  /// The same size and time, but something was done to it: a change of its mode or its names, or a change of its bytes by
-  /// somebody who set the time back.
+  /// Size and time are the same, but something changed: its mode or names, or its bytes with the time set back.
   case status
 }
 
@@ -42,7 +41,7 @@ extension ByteSource {
   /// Does nothing: a source that caches nothing ignores the hint.
   public func discardCached(_ range: Range<Int>) {}
 
-  /// Nothing: memory does not change, and servers are held to what they said by those who ask them.
+  /// Nothing: memory does not change, and the clients of servers check for changes themselves.
   public var change: SourceChange? { nil }
 
   /// Checks that there are `count` bytes from `offset` on.
@@ -51,7 +50,7 @@ extension ByteSource {
   func check(_ count: Int, at offset: Int) throws(CheckpointError) {
     guard offset >= 0, count <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(count) bytes are wanted, \(max(0, byteCount - offset)) are left", path: path,
+        .truncated, "\(count) bytes were requested, \(max(0, byteCount - offset)) are left", path: path,
         offset: offset)
     }
   }
@@ -65,7 +64,7 @@ extension ByteSource {
     guard range.lowerBound >= 0, range.upperBound <= byteCount else {
       throw CheckpointError(
         .truncated,
-        "bytes \(range.lowerBound) to \(range.upperBound) are wanted, but there are only \(byteCount)",
+        "bytes \(range.lowerBound) to \(range.upperBound) were requested, but there are only \(byteCount)",
         path: path, offset: byteCount)
     }
     var failure: CheckpointError?

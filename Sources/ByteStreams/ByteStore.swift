@@ -2,16 +2,16 @@ public import TensorFormats
 
 /// Files by name, wherever they are kept: a directory today, an archive or a server tomorrow.
 ///
-/// Everything above this protocol says *which* file it wants and never where it lies. Names are relative, their
-/// components separated by `/`; the empty name is the store itself.
+/// Code above this protocol says *which* file it needs, never where it is. Names are relative, their components
+/// separated by `/`; the empty name is the store itself.
 public protocol ByteStore: Sendable {
-  /// What to call it in messages: for a directory its path.
+  /// Its name in messages: for a directory, its path.
   var path: String { get }
 
-  /// The directory of this machine that it lies in; `nil` for a store elsewhere.
+  /// The local directory that it is in; `nil` for a store elsewhere.
   var directory: String? { get }
 
-  /// What to call one of its files in messages.
+  /// The name of one of its files in messages.
   func path(of name: String) -> String
 
   /// The names in a folder, in the order of their bytes.
@@ -19,23 +19,23 @@ public protocol ByteStore: Sendable {
   /// - Throws: `.notFound` if it cannot be listed.
   func names(in folder: String) throws(CheckpointError) -> [String]
 
-  /// Whether anything bears this name, a symbolic link that leads nowhere included.
+  /// Whether anything has this name, including a dangling symbolic link.
   ///
   /// - Throws: As ``kind(of:)``.
   func isTaken(_ name: String) throws(CheckpointError) -> Bool
 
-  /// What bears a name, symbolic links followed; `nil` if there is nothing.
+  /// What exists under a name, following symbolic links; `nil` if nothing does.
   ///
-  /// - Throws: `.notFound` if it may not be seen, `.inputOutput` if its device does not say: neither means that nothing
-  ///   is there.
+  /// - Throws: `.notFound` if access is denied, `.inputOutput` if the device fails: neither means that nothing exists
+  ///   there.
   func kind(of name: String) throws(CheckpointError) -> FileSystem.Kind?
 
-  /// The size of a file in bytes, without opening it; `nil` if there is none.
+  /// The size of a file in bytes, without opening it; `nil` if there is no such file.
   ///
   /// - Throws: As ``kind(of:)``.
   func size(of name: String) throws(CheckpointError) -> Int?
 
-  /// The SHA-256 that was published for a file; `nil` where none was.
+  /// The SHA-256 published for a file; `nil` if there is none.
   func sha256(of name: String) -> Digest?
 
   /// Opens a file.
@@ -43,7 +43,7 @@ public protocol ByteStore: Sendable {
   /// - Throws: `.notFound` if there is no readable regular file of that name.
   func open(_ name: String) throws(CheckpointError) -> any ByteSource
 
-  /// Opens files whose starts are going to be read.
+  /// Opens files whose headers will be read.
   ///
   /// - Returns: In the order of the names.
   /// - Throws: As ``open(_:)``.
@@ -54,7 +54,7 @@ public protocol ByteStore: Sendable {
 }
 
 extension ByteStore {
-  /// What to call one of its files in messages.
+  /// The name of one of its files in messages.
   public func path(of name: String) -> String { joinPath(path, name) }
 
   /// The names of the store itself.
@@ -62,12 +62,12 @@ extension ByteStore {
   /// - Throws: As ``names(in:)``.
   public func names() throws(CheckpointError) -> [String] { try names(in: "") }
 
-  /// Reads a file whole.
+  /// Reads a whole file.
   ///
   /// - Parameters:
   ///   - name: The file.
   ///   - limit: The largest size that is read, in bytes.
-  ///   - what: What such a file is, for the message about one that is larger.
+  ///   - what: The kind of file, for the message about one that is too large.
   /// - Throws: `.notFound`, `.inputOutput`, `.malformed` for a file beyond the limit.
   public func read(
     _ name: String, limit: Int, as what: String = "such a file"
@@ -75,7 +75,7 @@ extension ByteStore {
     let file = try open(name)
     guard file.byteCount <= limit else {
       throw CheckpointError(
-        .malformed, "\(file.byteCount) bytes are too many for \(what); at most \(limit) are read",
+        .malformed, "\(file.byteCount) bytes are too many for \(what); the limit is \(limit)",
         path: file.path)
     }
     return try file.readBytes(0..<file.byteCount)
@@ -90,11 +90,11 @@ extension ByteStore {
   public func folder(_ name: String) -> any ByteStore { name.isEmpty ? self : FolderStore(of: self, name) }
 }
 
-/// A directory of this machine.
+/// A local directory.
 public struct DirectoryStore: ByteStore {
   public let path: String
 
-  /// The directory at `path`, which need not be there yet.
+  /// The directory at `path`, which need not exist yet.
   public init(_ path: String) { self.path = path }
 
   public var directory: String? { path }

@@ -32,10 +32,10 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// XXH3 with 128 bits, computed by libxxhash while bytes pass, with the widest vectors of the processor: the digest of
-/// tensors and files.
+/// XXH3 with 128 bits, computed incrementally by libxxhash, with the processor's widest vectors: the digest of tensors
+/// and files.
 ///
-/// Fast, not cryptographic: it finds accidents. ``SHA256Digester`` is there for what a hub publishes.
+/// Fast but not cryptographic: it detects accidents. ``SHA256Digester`` computes the digests that hubs publish.
 @safe public struct XXH3Digester: ~Copyable {
   private let state: OpaquePointer
 
@@ -61,7 +61,7 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// SHA-256, computed by swift-crypto while bytes pass: the digest that hubs publish for their files.
+/// SHA-256, computed incrementally by swift-crypto: the digest that hubs publish for their files.
 public struct SHA256Digester: ~Copyable {
   private var state = SHA256()
 

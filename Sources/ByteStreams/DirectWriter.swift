@@ -9,19 +9,19 @@ internal import Darwin
 
 /// Writes whole blocks of a file past the page cache.
 ///
-/// Copying what is written into the cache, and writing it back from there, takes more of the processor than most
-/// conversions do, and pushes out what others read. Reads of the same file, and its syncing, go through its other
-/// descriptor and see what was written here: the kernel drops what the cache holds of a block before it is written.
+/// Copying output into the page cache and writing it back costs more CPU time than most conversions, and evicts
+/// what others read. Reads of the same file, and its syncing, go through its other descriptor and see what was
+/// written here: the kernel drops a block from the cache before it is written.
 ///
 /// `Sendable`: the descriptor is immutable, and `pwrite` keeps no position.
 final class DirectWriter: Sendable {
-  /// A file that is smaller stays in the cache, where whoever reads it next finds it.
+  /// Smaller files go through the cache, where the next reader finds them.
   static let largeFile = 1 << 30
   /// Shorter ranges are not worth a wait for the device.
   private static let largeRange = 1 << 18
-  /// Blocks of file systems; parts of a block would be read before they are written.
+  /// The block size of file systems; writing part of a block would read it first.
   private static let block = 4_096
-  /// Bytes whose address the device cannot use are copied here first. One for each thread that writes.
+  /// Bytes at addresses that the device cannot use are copied here first. One buffer for each writing thread.
   private static let copies = BufferPool(keep: 16)
   private static let copyBytes = 1 << 20
 
@@ -49,10 +49,10 @@ final class DirectWriter: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Writes the whole blocks of a range, as far as that succeeds.
+  /// Writes the whole blocks of a range, as many as succeed.
   ///
-  /// - Returns: Which bytes of `source` were written. Nothing is lost where it is less: the caller writes the rest
-  ///   through the page cache, and learns there what is wrong with the device.
+  /// - Returns: Which bytes of `source` were written. Fewer is not a loss: the caller writes the rest through the
+  ///   page cache, and gets any device error there.
   func write(_ source: UnsafeRawBufferPointer, at offset: Int) -> Range<Int> {
     let start = (block - offset % block) % block
     let end = source.count - (offset + source.count) % block
@@ -97,7 +97,7 @@ final class DirectWriter: Sendable {
         break
       }
       done += written / block * block
-      // A part of a block is written again by whoever goes on.
+      // A partly written block is written again by the caller.
       guard written % block == 0 else { break }
     }
     return done

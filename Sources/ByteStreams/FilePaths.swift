@@ -1,6 +1,6 @@
 internal import SystemPackage
 
-/// Puts a path together. Empty parts add nothing, and no slash is doubled.
+/// Joins path components. Empty ones add nothing, and no slash is doubled.
 package func joinPath(_ path: String, _ names: String...) -> String {
   var result = FilePath(path)
   for name in names where !name.isEmpty { result.append(name) }

@@ -1,4 +1,4 @@
-/// Some bytes of one of several numbered files: what somebody needs who does not read by itself.
+/// A byte range of one of several numbered files: what a caller needs that does not read by itself.
 public struct FileRange: Hashable, Sendable {
   /// The file's number among those of a checkpoint.
   public var file: Int

@@ -5,7 +5,7 @@ internal import Darwin
 #endif
 
 extension FileSystem {
-  /// Where a symbolic link points, as it is written in the link; `nil` for what is no link.
+  /// The target of a symbolic link, as written in the link; `nil` if it is not a link.
   public static func linkDestination(of path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: 4096)
     let count = unsafe buffer.withUnsafeMutableBytes { bytes in

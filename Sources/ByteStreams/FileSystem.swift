@@ -7,17 +7,17 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// The few questions and changes to a file system that a conversion needs, with errors that name the path.
+/// The few file system queries and changes that a conversion needs, with errors that name the path.
 public enum FileSystem {
-  /// What stands at a path.
+  /// What exists at a path.
   public enum Kind: Hashable, Sendable {
     case file, directory, other
   }
 
-  /// What stands at a path, symbolic links followed; `nil` if there is nothing.
+  /// What exists at a path, following symbolic links; `nil` if nothing does.
   ///
-  /// - Throws: `.notFound` if it may not be seen, `.inputOutput` if its device does not say: neither means that nothing
-  ///   is there.
+  /// - Throws: `.notFound` if access is denied, `.inputOutput` if the device fails: neither means that nothing exists
+  ///   there.
   public static func kind(of path: String) throws(CheckpointError) -> Kind? {
     guard let status = try status(of: path) else { return nil }
     switch status.st_mode & S_IFMT {
@@ -27,7 +27,7 @@ public enum FileSystem {
     }
   }
 
-  /// The size of a file, symbolic links followed; `nil` if there is none.
+  /// The size of a file, following symbolic links; `nil` if there is no such file.
   ///
   /// - Throws: As ``kind(of:)``.
   public static func size(of path: String) throws(CheckpointError) -> Int? {
@@ -41,7 +41,7 @@ public enum FileSystem {
       if result == 0 { return status }
       switch errno {
       case EINTR: continue
-      // A link that leads nowhere, or in a circle, and a name that no file can have.
+      // A dangling or circular link, or a name that no file can have.
       case ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG: return nil
       default: throw openingError(errno, "cannot be examined", path: path)
       }
@@ -58,23 +58,23 @@ public enum FileSystem {
     return try unsafe readNames(closing: stream, path: directory)
   }
 
-  /// What tells the thing at a path from all others, whatever they are called; symbolic links are followed. `nil` if
-  /// there is nothing.
+  /// The identity of what is at a path, independent of its names; symbolic links are followed. `nil` if nothing
+  /// exists there.
   ///
   /// - Throws: As ``kind(of:)``.
   public static func identity(of path: String) throws(CheckpointError) -> FileIdentity? {
     try status(of: path).map(FileIdentity.init)
   }
 
-  /// Whether anything bears this name, a symbolic link that leads nowhere included.
+  /// Whether anything has this name, including a dangling symbolic link.
   ///
   /// - Throws: As ``kind(of:)``.
   public static func isTaken(_ path: String) throws(CheckpointError) -> Bool {
     try status(of: path, followingLinks: false) != nil
   }
 
-  /// What is at a path once all symbolic links are followed, and every directory that it lies in, up to the root;
-  /// empty if there is nothing.
+  /// The identity of what is at a path, with all symbolic links followed, and of every directory above it up to
+  /// the root; empty if nothing exists there.
   ///
   /// - Throws: As ``kind(of:)``.
   /// - Complexity: O(*n*) system calls for a path of *n* components.
@@ -94,14 +94,14 @@ public enum FileSystem {
     }
   }
 
-  /// The same place, told from the root; links stay as they are.
+  /// The absolute path; links are not resolved.
   public static func absolute(_ path: String) -> String {
     guard !path.hasPrefix("/"), let directory = unsafe getcwd(nil, 0) else { return path }
     defer { unsafe free(directory) }
     return unsafe "\(String(cString: directory))/\(path)"
   }
 
-  /// Makes a directory; one that is there already is fine.
+  /// Creates a directory; does nothing if it exists.
   ///
   /// - Throws: `.cannotCreate`; `.inputOutput` for a full disk.
   public static func createDirectory(_ path: String) throws(CheckpointError) {
@@ -111,7 +111,7 @@ public enum FileSystem {
     throw creationError(code, "the directory cannot be created", path: path)
   }
 
-  /// Renames a file within a file system, replacing what is there, atomically.
+  /// Renames a file within a file system, atomically replacing any existing one.
   ///
   /// - Throws: `.inputOutput`.
   public static func rename(_ from: String, to: String) throws(CheckpointError) {
@@ -127,7 +127,7 @@ public enum FileSystem {
     #endif
   }
 
-  /// Removes a file; one that is not there is fine.
+  /// Removes a file; does nothing if it does not exist.
   ///
   /// - Throws: `.inputOutput`.
   public static func removeFile(_ path: String) throws(CheckpointError) {
@@ -135,7 +135,7 @@ public enum FileSystem {
     throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(errno))", path: path)
   }
 
-  /// Removes an empty directory; one that is not there or not empty stays as it is.
+  /// Removes an empty directory; does nothing if it does not exist or is not empty.
   public static func removeDirectoryIfEmpty(_ path: String) { unsafe rmdir(path) }
 
   /// Makes the names in a directory survive a power cut, after files in it were created or renamed.
@@ -148,16 +148,16 @@ public enum FileSystem {
     }
     defer { close(descriptor) }
     let failure = cfs_synchronize(descriptor)
-    // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
+    // Some file systems cannot sync directories and return EINVAL; they promise nothing to begin with.
     guard failure == 0 || failure == EINVAL else {
       throw syncingError(failure, path: path)
     }
   }
 
-  /// Lets this process open as many files as the system allows it: a large model in small shards needs thousands.
+  /// Raises the open file limit to the maximum allowed: a large model in small shards needs thousands.
   public static func raiseOpenFileLimit() { cfs_raise_open_file_limit() }
 
-  /// Bytes that may still be written to the file system that holds `path`; `nil` if the system does not say.
+  /// The free space of the file system that holds `path`; `nil` if unknown.
   public static func freeSpace(at path: String) -> Int? {
     var status = statvfs()
     guard unsafe statvfs(path, &status) == 0 else { return nil }
@@ -165,7 +165,7 @@ public enum FileSystem {
       clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
   }
 
-  /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
+  /// Writes a small file atomically: to a temporary name beside it, synced, then renamed into place.
   ///
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   public static func writeAtomically(_ bytes: RawSpan, to path: String) throws(CheckpointError) {
@@ -178,7 +178,7 @@ public enum FileSystem {
   }
 }
 
-/// What tells a file or directory from all others, whatever names and links lead to it.
+/// The identity of a file or directory, whatever names and links lead to it.
 public struct FileIdentity: Hashable, Sendable {
   /// The file system.
   public let device: UInt64
@@ -197,14 +197,14 @@ typealias DirectoryStream = OpaquePointer
 typealias DirectoryStream = UnsafeMutablePointer<DIR>
 #endif
 
-/// The names that are left to read in an open directory, sorted, without `.` and `..`.
+/// The remaining names in an open directory, sorted, without `.` and `..`.
 ///
 /// - Throws: `.inputOutput` if reading fails before the last.
 func readNames(closing stream: DirectoryStream, path: String) throws(CheckpointError) -> [String] {
   defer { unsafe closedir(stream) }
   var names: [String] = []
   while true {
-    // The end and a failure look alike but for this.
+    // Only `errno` distinguishes a failure from the end.
     errno = 0
     guard let entry = unsafe readdir(stream) else {
       guard errno == 0 else {

@@ -1,27 +1,27 @@
 public import TensorFormats
 
-/// What really stands in a file that cannot be read as what its name says, told from its first bytes.
+/// What a file really holds that cannot be read as what it should be, recognised by its first bytes.
 ///
-/// Downloads go wrong in a few well-known ways, and each leaves a file that a parser has nothing useful to say about:
-/// "byte 0: expected an object" is true of a pointer of Git LFS and helps nobody.
+/// Downloads go wrong in a few well-known ways, and each leaves a file about which a parser has nothing useful to
+/// say: "byte 0: expected an object" is true of a Git LFS pointer and helps nobody.
 public enum ForeignContent: Hashable, Sendable {
-  /// There are no bytes.
+  /// An empty file.
   case empty
-  /// Space that was set aside and never filled.
+  /// Space that was allocated and never filled.
   case zeros
-  /// What Git leaves where Git LFS has not brought the file; with the size of the file it stands for.
+  /// A Git LFS pointer whose file was not fetched, with the size of that file.
   case gitLFSPointer(byteCount: Int?)
-  /// What git-annex leaves where the content is elsewhere.
+  /// A git-annex pointer whose content is elsewhere.
   case gitAnnexPointer
   /// HTML: a page for a browser.
   case webPage
-  /// XML: the answer of an object store that refuses.
+  /// XML: the error response of an object store.
   case xml
-  /// A short text or JSON object in which a server says why it does not give the file.
+  /// A short text or JSON object with a server's error message.
   case serverMessage(String)
-  /// Text in two bytes a character.
+  /// Text with two bytes per character.
   case utf16
-  /// A file of another well-known format, by its name with an article.
+  /// A file of another well-known format: its name with an article.
   case format(String)
 
   /// What a file was opened as.
@@ -32,22 +32,22 @@ public enum ForeignContent: Hashable, Sendable {
     case importanceMatrix = "an importance matrix"
   }
 
-  /// How many bytes are looked at.
+  /// How many bytes are examined.
   public static let prefixByteCount = 1024
 }
 
 // MARK: - Recognising
 
 extension ForeignContent {
-  /// Recognises a file by how it begins.
+  /// Recognises a file by its first bytes.
   ///
-  /// Meant for files that could not be read: what is recognised is no proof that a sound file is unsound.
+  /// Meant for files that could not be read: a match is not proof that a sound file is unsound.
   ///
   /// - Parameters:
   ///   - prefix: The first ``prefixByteCount`` bytes, or all of a shorter file.
   ///   - byteCount: The size of the file.
   ///   - expected: What it was opened as.
-  /// - Returns: `nil` for what is as expected or not known.
+  /// - Returns: `nil` for content that is as expected or unknown.
   /// - Complexity: O(1).
   public init?(prefix: [UInt8], byteCount: Int, expected: Expected) {
     guard byteCount > 0, !prefix.isEmpty else {
@@ -132,8 +132,8 @@ extension ForeignContent {
     return nil
   }
 
-  /// Text that is all there is of the file. A JSON document counts only where none is expected, or if its first key is
-  /// one that servers report errors under.
+  /// Text that makes up the whole file. A JSON document counts only if none is expected, or if its first key is one
+  /// that servers report errors under.
   private static func message(_ prefix: [UInt8], _ byteCount: Int, _ expected: Expected) -> String? {
     guard byteCount <= prefixByteCount, prefix.count == byteCount,
       let text = String(validating: prefix, as: UTF8.self),
@@ -154,33 +154,33 @@ extension ForeignContent {
   }
 }
 
-// MARK: - In words
+// MARK: - Messages
 
 extension ForeignContent {
-  /// What it is: a sentence that goes on after the file's name.
+  /// What it is: a phrase to follow the file's name.
   public func description(insteadOf expected: Expected) -> String {
     let wanted = expected.rawValue
     return switch self {
     case .empty: "the file is empty, and not \(wanted)"
-    case .zeros: "the file begins with zeros only, and is not \(wanted)"
+    case .zeros: "the file starts with zeros, and is not \(wanted)"
     case .gitLFSPointer(let size):
-      "this is a Git LFS pointer, and not the file\(size.map { " of \($0) bytes" } ?? "") that it stands for"
-    case .gitAnnexPointer: "this is a git-annex pointer, and not the file that it stands for"
-    case .webPage: "this is an HTML page, and not \(wanted)"
-    case .xml: "this is an XML document, and not \(wanted)"
+      "this is a Git LFS pointer, not the file\(size.map { " of \($0) bytes" } ?? "") that it stands for"
+    case .gitAnnexPointer: "this is a git-annex pointer, not the file that it stands for"
+    case .webPage: "this is an HTML page, not \(wanted)"
+    case .xml: "this is an XML document, not \(wanted)"
     case .serverMessage(let text):
-      "this is the text '\(String(text.prefix(160)).printable)', and not \(wanted)"
-    case .utf16: "this is text in UTF-16, and not \(wanted) in UTF-8"
-    case .format(let name): "the file is \(name), and not \(wanted)"
+      "this is the text '\(String(text.prefix(160)).printable)', not \(wanted)"
+    case .utf16: "this is text in UTF-16, not \(wanted) in UTF-8"
+    case .format(let name): "the file is \(name), not \(wanted)"
     }
   }
 
-  /// The way out.
+  /// The remedy.
   public var remedy: String {
     switch self {
     case .empty: "the file is empty: download it again"
     case .zeros:
-      "the file begins with nothing but zeros, as one whose download did not get far: download it again"
+      "the file starts with zeros, as after an aborted download: download it again"
     case .gitLFSPointer: "run `git lfs pull` in its repository, or download the file itself"
     case .gitAnnexPointer: "run `git annex get` on it, or download the file itself"
     case .webPage, .xml, .serverMessage:
@@ -191,13 +191,13 @@ extension ForeignContent {
       "name the weights, their index or their directory, or download the file again"
     case .format(let name):
       name.hasSuffix("compressed") || name.hasSuffix("archive")
-        ? "unpack it first" : "give it the name of what it is, or put the right file in its place"
+        ? "unpack it first" : "rename it to match its format, or put the right file in its place"
     }
   }
 }
 
 extension CheckpointError {
-  /// The same error, or a better one if the file is something else altogether: a pointer, a web page, an archive.
+  /// The same error, or a more helpful one if the file is something else altogether: a pointer, a web page, an archive.
   ///
   /// - Parameters:
   ///   - source: The file that the error is about.
@@ -220,7 +220,7 @@ extension CheckpointError {
       )
     else { return self }
     guard content != .empty, content != .zeros else {
-      // What is missing is said well enough.
+      // Errors about missing bytes are clear enough.
       var copy = self
       copy.remedy = content.remedy
       return copy

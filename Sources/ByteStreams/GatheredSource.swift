@@ -1,14 +1,14 @@
 public import TensorFormats
 
-/// A tensor whose rows lie in several places, read as if it were in one.
+/// A tensor whose rows are in several places, read as if they were contiguous.
 ///
-/// The tensor counts as a stack of matrices of equal size; a piece is a box of it: whole matrices, some rows of each,
-/// or some columns of each row. Pieces must not overlap and must cover everything, which
+/// The tensor is treated as a stack of matrices of equal size; a piece is a box of it: whole matrices, some rows of
+/// each, or some columns of each row. Pieces must not overlap and must cover everything, which
 /// ``init(path:matrices:rows:rowBytes:pieces:)`` checks.
 public struct GatheredSource: ByteSource {
-  /// A box of the tensor that lies in one place, row after row without gaps.
+  /// A box of the tensor stored in one place, row after row without gaps.
   public struct Piece: Sendable {
-    /// Where it lies.
+    /// Where it is stored.
     public let source: any ByteSource
     /// Its first byte there.
     public let offset: Int
@@ -42,18 +42,18 @@ public struct GatheredSource: ByteSource {
   /// The pieces of each matrix, as indices into ``pieces``.
   private let piecesOfMatrix: [[Int]]
 
-  /// The most bytes of a piece that are read at a time where rows have to be spread.
+  /// The most bytes of a piece that are read at a time when rows are not contiguous in the target.
   private static let stretch = 1 << 20
 
-  /// Puts pieces together.
+  /// Assembles pieces.
   ///
   /// - Parameters:
-  ///   - path: What messages call the whole.
+  ///   - path: The name of the whole in messages.
   ///   - matrices: How many matrices there are; 1 for a matrix or a vector.
   ///   - rows: Rows of each matrix; 1 for a vector.
   ///   - rowBytes: The bytes of a row.
   ///   - pieces: Which parts of which sources make up the whole, in any order.
-  /// - Returns: `nil` unless the pieces lie inside, do not overlap and leave nothing out.
+  /// - Returns: `nil` unless the pieces are in bounds, do not overlap and cover everything.
   /// - Complexity: O(*n²*) in the number of pieces that one matrix has.
   public init?(path: String, matrices: Int, rows: Int, rowBytes: Int, pieces: [Piece]) {
     self.path = path
@@ -106,7 +106,7 @@ public struct GatheredSource: ByteSource {
     }
   }
 
-  /// Reads what a piece has of a box of one matrix into its place there.
+  /// Reads the part of a box of one matrix that a piece covers.
   private func read(
     _ piece: Piece, _ matrix: Int, _ rows: Range<Int>, _ columns: Range<Int>,
     into box: inout MutableRawSpan
@@ -145,7 +145,7 @@ public struct GatheredSource: ByteSource {
   }
 }
 
-/// Several sources, one behind the other.
+/// Several sources, concatenated.
 public struct ConcatenatedSource: ByteSource {
   public let path: String
   public let byteCount: Int
@@ -153,7 +153,7 @@ public struct ConcatenatedSource: ByteSource {
   /// Where each part begins.
   private let starts: [Int]
 
-  /// Puts sources behind each other.
+  /// Concatenates sources.
   public init(path: String, _ parts: [any ByteSource]) {
     self.path = path
     self.parts = parts

@@ -7,23 +7,23 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// A directory that is held open, and everything below it by relative path: `config.json`, `attention/config.json`.
+/// A directory held open, with access by relative path to everything below it: `config.json`, `attention/config.json`.
 ///
-/// Each step down is taken from an open directory and never along a symbolic link, so whatever others do to names
-/// meanwhile, nothing outside of the directory is reached. (Linux could do a whole path in one call, `openat2`; steps
-/// give the same and exist everywhere.)
+/// Each step down starts from an open directory and never follows a symbolic link, so nothing outside the directory
+/// is reached, whatever others do to names meanwhile. (Linux could do a whole path in one call, `openat2`; single
+/// steps have the same effect and work everywhere.)
 ///
 /// `Sendable`: the descriptor is immutable.
 public final class HeldDirectory: Sendable {
   /// Where it is, for messages.
   public let path: String
-  /// What tells it from other directories.
+  /// Its identity.
   public let identity: FileIdentity
   private let descriptor: CInt
 
-  /// What stands at a name.
+  /// An entry.
   public struct Entry: Hashable, Sendable {
-    /// What stands at a name; links are not followed.
+    /// The kind of entry; links are not followed.
     public enum Kind: Hashable, Sendable {
       case file, directory, link, other
     }
@@ -32,17 +32,17 @@ public final class HeldDirectory: Sendable {
     public let kind: Kind
     /// Its size.
     public let bytes: Int
-    /// What it takes on the device; less than its size for a file with holes.
+    /// The space it takes on the device; less than its size for a sparse file.
     public let allocatedBytes: Int
-    /// How many names it has.
+    /// The number of its hard links.
     public let names: Int
-    /// What tells it from others.
+    /// Its identity.
     public let identity: FileIdentity
   }
 
   /// Opens a directory; that path may lead through symbolic links.
   ///
-  /// - Returns: `nil` if nothing is there, or something else.
+  /// - Returns: `nil` if nothing is there, or something other than a directory.
   /// - Throws: `.cannotCreate` if it is a directory that may not be opened.
   public static func open(_ path: String) throws(CheckpointError) -> HeldDirectory? {
     let descriptor = opened { Self.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
@@ -78,7 +78,7 @@ public final class HeldDirectory: Sendable {
 
   /// Keeps other processes from locking it for as long as this object lives.
   ///
-  /// File systems that cannot lock directories (NFS) are taken at their word.
+  /// On file systems that cannot lock directories (NFS) this succeeds without a lock.
   ///
   /// - Parameter patience: How long to wait for another process that holds it.
   /// - Throws: `.busy` if another process holds it.
@@ -93,9 +93,9 @@ public final class HeldDirectory: Sendable {
 // MARK: - Looking
 
 extension HeldDirectory {
-  /// What stands at a path below it; `nil` if there is nothing.
+  /// The entry at a path below it; `nil` if there is none.
   ///
-  /// - Throws: `.cannotCreate` if the way there leads along a symbolic link, `.inputOutput`.
+  /// - Throws: `.cannotCreate` if the path contains a symbolic link, `.inputOutput`.
   public func entry(_ name: String) throws(CheckpointError) -> Entry? {
     guard let (directory, last) = try step(towards: name) else { return nil }
     var status = stat()
@@ -130,7 +130,7 @@ extension HeldDirectory {
     return try unsafe readNames(closing: stream, path: path)
   }
 
-  /// A directory below it, held open; `nil` if there is nothing of that name.
+  /// A directory below it, held open; `nil` if nothing has that name.
   ///
   /// - Throws: `.cannotCreate` if something else, a symbolic link for instance, is in the way.
   public func directory(_ name: String) throws(CheckpointError) -> HeldDirectory? {
@@ -146,7 +146,7 @@ extension HeldDirectory {
     return current
   }
 
-  /// Bytes that may still be written to its file system; `nil` if the system does not say.
+  /// The free space of its file system; `nil` if unknown.
   public var freeSpace: Int? {
     var status = statvfs()
     guard unsafe fstatvfs(descriptor, &status) == 0 else { return nil }
@@ -159,12 +159,12 @@ extension HeldDirectory {
     let components = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
     guard !components.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." || $0.utf8.contains(0) }) else {
       throw CheckpointError(
-        .cannotCreate, "the name '\(name.printable)' does not stay below this directory", path: path)
+        .cannotCreate, "the name '\(name.printable)' leads out of this directory", path: path)
     }
     return components
   }
 
-  /// The directory that a path's last component is in; `nil` if it is not there.
+  /// The directory of a path's last component; `nil` if it does not exist.
   private func step(towards name: String) throws(CheckpointError) -> (HeldDirectory, String)? {
     let components = try components(of: name)
     guard components.count > 1 else { return (self, name) }
@@ -172,7 +172,7 @@ extension HeldDirectory {
     return (parent, components[components.count - 1])
   }
 
-  /// The same, where it has to be there.
+  /// The same, if it must exist.
   private func parent(of name: String) throws(CheckpointError) -> (HeldDirectory, String) {
     guard let step = try step(towards: name) else {
       throw CheckpointError(.cannotCreate, "there is no directory to create it in", path: path(of: name))
@@ -180,12 +180,12 @@ extension HeldDirectory {
     return step
   }
 
-  /// The error for a name that cannot be opened, saying what stands there where that is the reason.
+  /// The error for a name that cannot be opened, saying what is in the way if that is the reason.
   private func obstacle(_ name: String, _ code: CInt, _ failure: String) -> CheckpointError {
     let kind = try? entry(name)?.kind
     guard kind == .link else { return creationError(code, failure, path: path(of: name)) }
     return CheckpointError(
-      .cannotCreate, "is a symbolic link, and nothing is written through one", path: path(of: name),
+      .cannotCreate, "is a symbolic link, which is never written through", path: path(of: name),
       remedy: "remove it, or choose another output")
   }
 
@@ -206,9 +206,9 @@ extension HeldDirectory {
 // MARK: - Changing
 
 extension HeldDirectory {
-  /// Makes a directory below it; one that is there already is fine.
+  /// Creates a directory below it; does nothing if it exists.
   ///
-  /// - Returns: Whether it was not there.
+  /// - Returns: Whether it was created.
   /// - Throws: `.cannotCreate` if something else is there, `.inputOutput` for a full disk.
   @discardableResult
   public func createDirectory(_ name: String) throws(CheckpointError) -> Bool {
@@ -221,7 +221,7 @@ extension HeldDirectory {
 
   /// Renames something below it, atomically.
   ///
-  /// - Returns: `false` if something has that name already and is not to be replaced.
+  /// - Returns: `false` if something already has that name and must not be replaced.
   /// - Throws: `.inputOutput`.
   @discardableResult
   public func rename(
@@ -244,7 +244,7 @@ extension HeldDirectory {
     return true
   }
 
-  /// Removes a file, or a symbolic link itself; one that is not there is fine.
+  /// Removes a file, or a symbolic link itself; does nothing if it does not exist.
   ///
   /// - Throws: `.inputOutput`.
   public func removeFile(_ name: String) throws(CheckpointError) {
@@ -254,16 +254,16 @@ extension HeldDirectory {
     throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(errno))", path: path(of: name))
   }
 
-  /// Removes an empty directory; one that is not there or not empty stays as it is.
+  /// Removes an empty directory; does nothing if it does not exist or is not empty.
   ///
-  /// - Returns: Whether nothing has that name now.
+  /// - Returns: Whether nothing has that name any more.
   /// - Throws: `.inputOutput`.
   @discardableResult
   public func removeDirectoryIfEmpty(_ name: String) throws(CheckpointError) -> Bool {
     guard let (directory, last) = try step(towards: name) else { return true }
     guard unsafe unlinkat(directory.descriptor, last, AT_REMOVEDIR) != 0, errno != ENOENT else { return true }
     let code = errno
-    // Whether it is empty is what was asked, and whether it is a directory; all else is a failure.
+    // These mean that it is not empty or not a directory; anything else is a failure.
     guard code == ENOTEMPTY || code == EEXIST || code == ENOTDIR else {
       throw CheckpointError(.inputOutput, "cannot be removed: \(systemMessage(code))", path: path(of: name))
     }
@@ -275,20 +275,19 @@ extension HeldDirectory {
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {
     let failure = cfs_synchronize(descriptor)
-    // Some file systems cannot sync directories and say so with EINVAL; they have no such promise to keep.
+    // Some file systems cannot sync directories and return EINVAL; they promise nothing to begin with.
     guard failure == 0 || failure == EINVAL else {
       throw syncingError(failure, path: path)
     }
   }
 
-  /// Writes a small file whole: to a temporary name beside it, synced, then renamed into place.
+  /// Writes a small file atomically: to a temporary name beside it, synced, then renamed into place.
   ///
   /// - Parameters:
   ///   - bytes: The whole content.
   ///   - name: The file's path below this directory.
-  ///   - replacing: Whether a file of that name may be there; a symbolic link of that name is then replaced itself,
-  ///     not what it leads to.
-  /// - Throws: `.cannotCreate`, `.inputOutput`; of the latter kind if the name is taken.
+  ///   - replacing: Whether to replace an existing file; a symbolic link is then replaced itself, not its target.
+  /// - Throws: `.cannotCreate`, `.inputOutput`; the latter also if the name is taken.
   public func writeAtomically(
     _ bytes: [UInt8], to name: String, replacing: Bool
   ) throws(CheckpointError) {
@@ -302,18 +301,18 @@ extension HeldDirectory {
 
   /// Renames a file to a name that should be free.
   ///
-  /// - Throws: `.inputOutput`, also if the name is taken: whoever took it meanwhile may know why.
+  /// - Throws: `.inputOutput`, also if the name has been taken meanwhile.
   public func give(_ from: String, _ name: String, replacing: Bool = false) throws(CheckpointError) {
     guard try !rename(from, to: name, replacing: replacing) else { return }
     throw CheckpointError(
-      .inputOutput, "something of that name is there already", path: path(of: name), remedy: "remove it")
+      .inputOutput, "something with that name already exists", path: path(of: name), remedy: "remove it")
   }
 }
 
-/// Ends the name of a small file until it is complete.
+/// The suffix of a small file's name until it is complete.
 package let temporarySuffix = ".writing"
 
-/// The error for something that cannot be created: a full disk and a failing one are no obstacles that the user put
+/// The error for something that cannot be created: a full or failing disk is not an obstacle that the user put
 /// there.
 func creationError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
   CheckpointError(
@@ -334,24 +333,24 @@ func syncingError(_ code: CInt, path: String) -> CheckpointError {
     .inputOutput, "cannot be synced: \(systemMessage(code))", path: path, remedy: remedy(for: code))
 }
 
-/// What to do about a call that failed because a limit is reached; `nil` for any other reason.
+/// What to do about a call that failed because of a limit; `nil` for any other reason.
 func remedy(for code: CInt) -> String? {
   switch code {
   case ENOSPC, EDQUOT: "free some space and run the command again"
-  case EFBIG: "raise the limit of files' sizes (ulimit -f)"
-  case EMFILE: "raise the limit of open files (ulimit -n)"
+  case EFBIG: "raise the file size limit (ulimit -f)"
+  case EMFILE: "raise the limit on open files (ulimit -n)"
   default: nil
   }
 }
 
-/// The error for something that cannot be opened to be read: that a device fails says nothing about what is there.
+/// The error for something that cannot be opened for reading: a failing device says nothing about what exists there.
 func openingError(_ code: CInt, _ message: String, path: String) -> CheckpointError {
   CheckpointError(
     isFault(code) ? .inputOutput : .notFound, "\(message): \(systemMessage(code))", path: path,
     remedy: remedy(for: code))
 }
 
-/// Whether an `errno` tells of a system that fails, not of what the user named.
+/// Whether an `errno` means that the system failed, rather than that the user named something wrong.
 private func isFault(_ code: CInt) -> Bool {
   [ENOSPC, EDQUOT, EFBIG, EIO, EINTR, ENFILE, EMFILE, ENOMEM, ESTALE, ETIMEDOUT].contains(code)
 }

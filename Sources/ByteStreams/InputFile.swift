@@ -26,7 +26,7 @@ public final class InputFile: ByteSource {
     try self.init(descriptor, path: path)
   }
 
-  /// Opens a file below a directory that is held open. Nothing on the way may be a symbolic link.
+  /// Opens a file below a directory held open. No path component may be a symbolic link.
   ///
   /// - Throws: `.notFound` if there is no readable regular file of that name, `.cannotCreate` if there is a link.
   public convenience init(_ name: String, in directory: HeldDirectory) throws(CheckpointError) {
@@ -78,7 +78,7 @@ extension InputFile {
   }
 }
 
-/// By which a file system tells that something was done to a file.
+/// What shows that a file was changed.
 private struct FileStamp: Equatable {
   struct Content: Equatable {
     let bytes: Int
@@ -102,7 +102,7 @@ private struct FileStamp: Equatable {
   }
 }
 
-/// Opens something, again if a signal came while that took its time.
+/// Opens something, retrying if interrupted by a signal.
 func opened(_ open: () -> CInt) -> CInt {
   while true {
     let descriptor = open()
@@ -110,7 +110,7 @@ func opened(_ open: () -> CInt) -> CInt {
   }
 }
 
-/// What the system says of an open file.
+/// The status of an open file.
 ///
 /// - Throws: `.inputOutput`; the file system may be gone.
 func status(of descriptor: CInt, path: String) throws(CheckpointError) -> stat {
@@ -123,8 +123,7 @@ func status(of descriptor: CInt, path: String) throws(CheckpointError) -> stat {
   return status
 }
 
-/// Takes what the system says of an open file that is to be written; closes one that it says nothing of, or that others
-/// see under another name.
+/// The status of an open file to be written; closes it if that fails, or if the file has another name.
 ///
 /// - Throws: `.cannotCreate`, `.inputOutput`.
 func ownStatus(of descriptor: CInt, path: String) throws(CheckpointError) -> stat {
@@ -132,7 +131,7 @@ func ownStatus(of descriptor: CInt, path: String) throws(CheckpointError) -> sta
     let status = try status(of: descriptor, path: path)
     guard status.st_mode & S_IFMT == S_IFREG, status.st_nlink <= 1 else {
       throw CheckpointError(
-        .cannotCreate, "is not a regular file with this name alone", path: path,
+        .cannotCreate, "is not a regular file with only this name", path: path,
         remedy: "remove it, or choose another output")
     }
     return status
@@ -161,7 +160,7 @@ func readFully(
       } else if count == 0 {
         failure = CheckpointError(
           .truncated, "the file ends \(target.count - done) bytes early", path: path, offset: offset + done,
-          remedy: "it was shortened while it was read, or a download is incomplete")
+          remedy: "it was truncated while being read, or its download is incomplete")
         return
       } else if errno != EINTR {
         failure = CheckpointError(
@@ -173,7 +172,7 @@ func readFully(
   if let failure { throw failure }
 }
 
-/// The system's words for an `errno` value.
+/// The system's message for an `errno` value.
 func systemMessage(_ code: CInt) -> String {
   var buffer = [CChar](repeating: 0, count: 256)
   guard unsafe strerror_r(code, &buffer, buffer.count) == 0 else { return "error \(code)" }

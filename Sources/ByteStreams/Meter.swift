@@ -25,7 +25,7 @@ public final class Meter: Sendable {
   }
 }
 
-/// A source that counts the time spent in reading it.
+/// A source that measures the time spent reading it.
 public struct MeteredSource: ByteSource {
   private let source: any ByteSource
   private let meter: Meter

@@ -8,7 +8,7 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// A file that is being written at positions known beforehand.
+/// A file being written at positions known in advance.
 ///
 /// `Sendable`: the descriptor is immutable, and `pwrite` keeps no position, so any thread may write any range.
 public final class OutputFile: Sendable {
@@ -16,23 +16,23 @@ public final class OutputFile: Sendable {
   public let path: String
   /// How long the file will be.
   public let byteCount: Int
-  /// `nil` if everything is thrown away, or has been written before.
+  /// `nil` if everything is discarded, or has been written before.
   private let descriptor: CInt?
-  /// Where the bytes are, if all of them have been written before.
+  /// The source of the bytes, if all of them have been written before.
   private let finished: (any ByteSource)?
-  /// A second way to the same file, where it is large and its file system offers one.
+  /// A direct writer to the same file, if it is large and its file system supports that.
   private let direct: DirectWriter?
   private let meter: Meter?
-  /// Why it could not be synced; 0 while it could.
+  /// The `errno` of a failed sync; 0 if none has failed.
   private let loss = Atomic<CInt>(0)
 
-  /// Whether anything is kept of what is written.
+  /// Whether what is written is kept.
   public var isKept: Bool { descriptor != nil || finished != nil }
 
-  /// Whether it stands for a file that has been written whole before.
+  /// Whether it stands for a file that has already been written completely.
   public var isFinished: Bool { finished != nil }
 
-  /// Stands for a file of `byteCount` bytes that is not there: what is written is thrown away, for a rehearsal.
+  /// Stands for a file of `byteCount` bytes that does not exist: what is written is discarded, for a dry run.
   public init(discarding path: String, byteCount: Int) {
     self.path = path
     self.byteCount = byteCount
@@ -42,8 +42,8 @@ public final class OutputFile: Sendable {
     meter = nil
   }
 
-  /// Stands for a file that has been written whole and lies somewhere in another form. What is written again must be what
-  /// it holds.
+  /// Stands for a file that has been written completely and is kept in another form. Anything written again must match
+  /// it.
   public init(finished source: any ByteSource) {
     path = source.path
     byteCount = source.byteCount
@@ -53,21 +53,21 @@ public final class OutputFile: Sendable {
     meter = nil
   }
 
-  /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk shows now.
+  /// Creates a file of `byteCount` bytes and reserves its space, so that a full disk is noticed now.
   ///
-  /// What is written to a large file goes past the page cache where the file system allows it.
+  /// Writes to a large file bypass the page cache if the file system allows it.
   ///
   /// - Parameters:
   ///   - path: The file.
   ///   - byteCount: Its length.
-  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it.
-  /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not, or is no regular file with one name) or may
+  ///   - reopening: Continue a file that an interrupted run left, instead of refusing it.
+  /// - Throws: `.cannotCreate` if the file exists (or, reopening, does not, or is not a regular file with one name) or may
   ///   not be written, `.inputOutput` if there is no room for it.
   public convenience init(_ path: String, byteCount: Int, reopening: Bool = false) throws(CheckpointError) {
     try self.init(path, byteCount: byteCount, reopening: reopening, largeFrom: DirectWriter.largeFile)
   }
 
-  /// As ``init(_:byteCount:reopening:)``, with another limit from which a file counts as large.
+  /// As ``init(_:byteCount:reopening:)``, with another size from which a file counts as large.
   package convenience init(
     _ path: String, byteCount: Int, reopening: Bool = false, largeFrom: Int
   ) throws(CheckpointError) {
@@ -77,16 +77,15 @@ public final class OutputFile: Sendable {
     try self.init(descriptor, path: path, byteCount: byteCount, largeFrom: largeFrom, meter: nil)
   }
 
-  /// Creates a file below a directory that is held open, or goes on with one. Nothing on the way may be a symbolic
-  /// link.
+  /// Creates or continues a file below a directory held open. No path component may be a symbolic link.
   ///
   /// - Parameters:
   ///   - name: The path below `directory`.
   ///   - directory: The directory that the file is reached through.
-  ///   - byteCount: The file's length.
-  ///   - reopening: Go on with a file that an interrupted run left, instead of refusing it. It must be a regular file
-  ///     that has no other name: what others see is never written through.
-  ///   - reserving: Whether to reserve the space now: what the file will not keep for long needs none beforehand.
+  ///   - byteCount: Its length.
+  ///   - reopening: Continue a file that an interrupted run left, instead of refusing it. It must be a regular file
+  ///     without other names, so that nothing visible elsewhere is overwritten.
+  ///   - reserving: Whether to reserve the space now: unnecessary for contents that are soon removed.
   ///   - meter: Counts the time spent in writing.
   /// - Throws: As ``init(_:byteCount:reopening:)``.
   public convenience init(
@@ -127,7 +126,7 @@ public final class OutputFile: Sendable {
   /// Writes all of `bytes` at `offset`.
   ///
   /// - Precondition: The range lies within ``byteCount``.
-  /// - Throws: `.inputOutput`; of a file that is finished `.malformed` if it holds something else.
+  /// - Throws: `.inputOutput`; for a finished file `.malformed` if it holds something else.
   public func write(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
     precondition(offset >= 0 && offset + bytes.byteCount <= byteCount, "write beyond the planned size")
     if let finished { return try compare(bytes, with: finished, at: offset) }
@@ -151,7 +150,7 @@ public final class OutputFile: Sendable {
     }
     guard isSame else {
       throw CheckpointError(
-        .malformed, "was finished by an earlier run, and is not what belongs there", path: path,
+        .malformed, "was finished by an earlier run, but does not hold what belongs there", path: path,
         offset: offset, remedy: "remove this file, and run the same command with --resume")
     }
   }
@@ -159,7 +158,7 @@ public final class OutputFile: Sendable {
   private func write(_ bytes: RawSpan, to descriptor: CInt, at offset: Int) throws(CheckpointError) {
     var failure: CheckpointError?
     unsafe bytes.withUnsafeBytes { source in
-      // What is in front of the first whole block and behind the last one shares its blocks with other writes.
+      // Bytes before the first whole block and after the last share their blocks with other writes.
       let past = unsafe direct?.write(source, at: offset) ?? 0..<0
       var done = 0
       while true {
@@ -183,7 +182,7 @@ public final class OutputFile: Sendable {
     if let failure { throw failure }
   }
 
-  /// Fills `buffer` with what the file holds from `offset` on.
+  /// Fills `buffer` with the file's bytes from `offset` on.
   ///
   /// - Throws: `.truncated` if the file ends first, `.inputOutput` if reading fails.
   public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
@@ -193,7 +192,7 @@ public final class OutputFile: Sendable {
     try readFully(descriptor, path: path, into: &buffer, at: offset)
   }
 
-  /// What the file holds in a range.
+  /// The file's bytes in a range.
   ///
   /// - Throws: As ``read(into:at:)``.
   public func readBytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
@@ -204,7 +203,7 @@ public final class OutputFile: Sendable {
     return bytes
   }
 
-  /// Gives the space back: the bytes are somewhere else now, and nobody will read them here again.
+  /// Releases the space: the bytes have been moved, and will not be read here again.
   ///
   /// - Throws: `.inputOutput`.
   public func giveUpSpace() throws(CheckpointError) {
@@ -217,8 +216,8 @@ public final class OutputFile: Sendable {
 
   /// Makes sure that everything written so far survives a power cut.
   ///
-  /// Once this has failed it fails for good: the system may have dropped what it could not write, and calls the next
-  /// attempt a success.
+  /// Once this has failed it fails for good: the system may have dropped what it could not write, and may report
+  /// success for the next attempt.
   ///
   /// - Throws: `.inputOutput`.
   public func synchronize() throws(CheckpointError) {

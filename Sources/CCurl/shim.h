@@ -21,7 +21,7 @@ static inline CURLcode ccurl_set_list(CURL *handle, CURLoption option, struct cu
   return curl_easy_setopt(handle, option, value);
 }
 
-/// The schemes that a handle may use, as a list with commas.
+/// The schemes that a handle may use, as a comma-separated list.
 static inline CURLcode ccurl_set_web_only(CURL *handle) {
 #if LIBCURL_VERSION_NUM >= 0x075500
   return curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -30,7 +30,7 @@ static inline CURLcode ccurl_set_web_only(CURL *handle) {
 #endif
 }
 
-/// Receives a piece of a head or a body; what it returns is less than the count if the transfer has to end.
+/// Receives a piece of a head or a body; it returns less than the count to end the transfer.
 typedef size_t (*ccurl_receiver)(char *bytes, size_t size, size_t count, void *context);
 
 static inline CURLcode ccurl_set_receivers(CURL *handle, ccurl_receiver head, ccurl_receiver body, void *context) {
@@ -41,7 +41,7 @@ static inline CURLcode ccurl_set_receivers(CURL *handle, ccurl_receiver head, cc
   return code;
 }
 
-/// The result of the transfer that has ended, or -1 if none has.
+/// The result of the finished transfer, or -1 if there is none.
 static inline int ccurl_result(CURLM *multi) {
   int left = 0, result = -1;
   CURLMsg *message;
@@ -52,14 +52,14 @@ static inline int ccurl_result(CURLM *multi) {
 
 // MARK: Signals
 
-/// What a thread's mask of signals was.
+/// A thread's previous signal mask.
 struct ccurl_pipe_guard {
   sigset_t mask;
   int was_pending;
 };
 
 /// Keeps SIGPIPE from ending the process: TLS writes to a connection that its peer has closed raise it. Masking it for
-/// the thread leaves alone what the rest of the process does with it, such as ending when its output is closed.
+/// the thread does not affect how the rest of the process handles it, such as ending when its output is closed.
 static inline void ccurl_guard_pipe(struct ccurl_pipe_guard *guard) {
   sigset_t pipe, pending;
   sigemptyset(&pipe);
@@ -69,7 +69,7 @@ static inline void ccurl_guard_pipe(struct ccurl_pipe_guard *guard) {
   pthread_sigmask(SIG_BLOCK, &pipe, &guard->mask);
 }
 
-/// Takes the signal that came meanwhile, and restores the mask.
+/// Consumes a signal that arrived meanwhile, and restores the mask.
 static inline void ccurl_release_pipe(struct ccurl_pipe_guard *guard) {
   sigset_t pipe, pending;
   int number;
@@ -82,13 +82,13 @@ static inline void ccurl_release_pipe(struct ccurl_pipe_guard *guard) {
 
 // MARK: Network addresses
 
-/// Which addresses may be connected to, and what was met. One for each handle.
+/// Which addresses may be connected to, and what was encountered. One for each handle.
 struct ccurl_filter {
-  /// Whether addresses that are not of the public internet are allowed.
+  /// Whether non-public addresses are allowed.
   int allows_private;
   /// Set if a connection to such an address was opened, or refused.
   int met_private, refused_private;
-  /// Where the proxies are that the environment names: what is connected to instead of a server.
+  /// The addresses of the environment's proxies, which are connected to instead of a server.
   struct sockaddr_storage proxies[16];
   int proxy_count;
 };
@@ -101,7 +101,7 @@ static inline int ccurl_v4_is_private(uint32_t a) {
 }
 
 /// Whether an address is of this host, this link, a private network, or for no host at all (the registries of special
-/// addresses of IANA; RFC 6890). An IPv4 address inside an IPv6 one counts as what it is.
+/// addresses of IANA; RFC 6890). An IPv4 address inside an IPv6 one is classified as IPv4.
 static inline int ccurl_is_private(const struct sockaddr *address) {
   if (address->sa_family == AF_INET) {
     struct sockaddr_in v4;
@@ -122,7 +122,7 @@ static inline int ccurl_is_private(const struct sockaddr *address) {
   return (b[0] & 0xFE) == 0xFC || (b[0] == 0xFE && b[1] >= 0x80) || b[0] == 0xFF || (b[0] == 0 && b[1] == 0);
 }
 
-/// Whether the text of an address, without brackets, is private; -1 if it is no address.
+/// Whether the text of an address, without brackets, is private; -1 if it is not an address.
 static inline int ccurl_text_is_private(const char *text) {
   struct sockaddr_in v4 = {.sin_family = AF_INET};
   struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
@@ -131,7 +131,7 @@ static inline int ccurl_text_is_private(const char *text) {
   return -1;
 }
 
-/// Notes the addresses of a proxy.
+/// Records the addresses of a proxy.
 static inline void ccurl_add_proxy(struct ccurl_filter *filter, const char *host, const char *port) {
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
   if (getaddrinfo(host, port, &hints, &found) != 0) return;
@@ -160,7 +160,7 @@ static inline int ccurl_is_proxy(const struct ccurl_filter *filter, const struct
   return 0;
 }
 
-/// Called for each connection after names were resolved, so that no name can stand for another address later.
+/// Called for each connection after names were resolved, so that a name cannot resolve to another address later.
 static inline curl_socket_t ccurl_open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address) {
   struct ccurl_filter *filter = (struct ccurl_filter *)context;
   (void)purpose;

@@ -32,7 +32,7 @@ int cfs_set_length(int descriptor, int64_t bytes) {
 
 int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset) {
 #if defined(__linux__) && defined(STATX_DIOALIGN)
-    // File systems in memory do not answer: past the page cache there is nothing to write to.
+    // In-memory file systems do not answer: there is nothing to write to beyond the page cache.
     struct statx own, other;
     if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN | STATX_INO, &own) != 0) return -errno;
     if (!(own.stx_mask & STATX_DIOALIGN) || own.stx_dio_offset_align == 0) return -EOPNOTSUPP;
@@ -68,10 +68,10 @@ int cfs_rename_exclusive(int from_directory, const char *from, int to_directory,
     if (renameatx_np(from_directory, from, to_directory, to, RENAME_EXCL) == 0) return 0;
     if (errno != EINVAL && errno != ENOTSUP) return errno;
 #endif
-    // A second name is never given where there is one already, so of two processes one fails.
+    // A link never replaces an existing name, so one of two processes fails.
     if (linkat(from_directory, from, to_directory, to, 0) == 0) return unlinkat(from_directory, from, 0) == 0 ? 0 : errno;
     if (errno == EEXIST) return EEXIST;
-    // Neither: a file system like FAT, where looking first is all that can be done.
+    // Neither is supported, as on FAT, where checking first is all that can be done.
     struct stat status;
     if (fstatat(to_directory, to, &status, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
     return renameat(from_directory, from, to_directory, to) == 0 ? 0 : errno;

@@ -58,11 +58,11 @@ int cfs_catch_signal(int number, void (*handler)(int)) {
     return sigaction(number, &action, NULL) == 0 ? 0 : errno;
 }
 
-// What is said when a process ends where it is. A pointer, because a signal may come while it is changed.
+// The message printed when a signal ends the process. A pointer, because a signal may arrive while it is changed.
 static _Atomic(const char *) last_words;
 
 void cfs_set_last_words(const char *text) {
-    // The old text stays: a handler may be reading it.
+    // The old text is not freed: a handler may be reading it.
     atomic_store(&last_words, text == NULL ? NULL : strdup(text));
 }
 
@@ -113,7 +113,7 @@ int64_t cfs_address_space_left(void) {
 #endif
 }
 
-// What whoever started this process wants ignored (nohup) is ignored in its children as well.
+// Signals ignored by the parent (nohup) are ignored in its children as well.
 static int stays_ignored(int number) {
     struct sigaction action;
     return (number == SIGHUP || number == SIGINT || number == SIGTERM) && sigaction(number, NULL, &action) == 0 &&
@@ -128,9 +128,10 @@ struct spawning {
     pid_t process;
 };
 
-// Becomes the program. Only what may be called between fork and exec in a process of many threads.
+// Executes the program. Uses only async-signal-safe calls, as required between fork and exec in a multithreaded
+// process.
 static void become(const struct spawning *spawning, pid_t parent, int report) {
-    // Ended with its parent also where it is stopped, and at once if that has happened already.
+    // Killed together with its parent even while stopped, and at once if the parent is already gone.
     int failure = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 ? 0 : errno;
     if (getppid() != parent) _exit(EX_IOERR);
     struct sigaction action;
@@ -141,7 +142,7 @@ static void become(const struct spawning *spawning, pid_t parent, int report) {
     }
     sigset_t none;
     sigemptyset(&none);
-    // Out of the way of what they may be themselves, where this process has no standard streams.
+    // Moved out of the way, in case they are standard descriptors because this process has no standard streams.
     report = fcntl(report, F_DUPFD_CLOEXEC, 3);
     const int input = fcntl(spawning->input, F_DUPFD_CLOEXEC, 3), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (failure == 0 && (report < 0 || input < 0 || nowhere < 0 || dup2(input, STDIN_FILENO) < 0 ||
@@ -168,7 +169,7 @@ static void spawn(struct spawning *spawning) {
     int failure = child < 0 ? errno : 0;
     close(report[1]);
     if (child > 0) {
-        // Nothing comes when the other end is closed by exec.
+        // Reads nothing if the other end is closed by exec.
         ssize_t count;
         do {
             count = read(report[0], &failure, sizeof failure);
@@ -181,8 +182,8 @@ static void spawn(struct spawning *spawning) {
     spawning->result = failure;
 }
 
-// A child ends with the *thread* that made it (PR_SET_PDEATHSIG in prctl(2)), and threads of a pool come and go: this
-// one stays for as long as the process does.
+// A child ends with the *thread* that created it (PR_SET_PDEATHSIG in prctl(2)), and pool threads come and go: this
+// one lives as long as the process.
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -206,7 +207,7 @@ static void *spawn_when_wanted(void *unused) {
 // With the lock held.
 static int start_spawner(void) {
     if (spawner.is_running) return 0;
-    // Its children's handlers are ours until they are reset: no signal may come before that.
+    // A child has our handlers until they are reset: no signal may arrive before that.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -297,7 +298,7 @@ int cfs_wait_any_readable(const int *descriptors, uint8_t *ready, size_t count, 
 
 int cfs_wait_hangup(int descriptor) {
     for (;;) {
-        // Hang-ups and errors are reported whatever is asked for.
+        // Hang-ups and errors are always reported.
         struct pollfd entry = {.fd = descriptor, .events = 0};
         int result = poll(&entry, 1, -1);
         if (result > 0) return 0;

@@ -33,7 +33,7 @@ static void fail(png_structp png, png_const_charp text) {
 
 static void ignore(png_structp png, png_const_charp text) { (void)png, (void)text; }
 
-/// Asks libpng for the transformations that lead from what the file holds to `layout`.
+/// Requests the libpng transformations from the file's format to `layout`.
 static void set_transformations(png_structp png, png_infop info, int layout) {
     const int type = png_get_color_type(png, info);
     const int has_alpha = (type & PNG_COLOR_MASK_ALPHA) != 0;
@@ -75,7 +75,7 @@ int cis_decode_png(const uint8_t *bytes, size_t count, uint32_t width, uint32_t 
     if (setjmp(png_jmpbuf(png)) == 0) {
         png_set_read_fn(png, &from, read_bytes);
         png_set_user_limits(png, width, height);
-        // Nothing but IHDR, PLTE, tRNS, IDAT and IEND is looked at: no profile, no text, no gamma.
+        // Only IHDR, PLTE, tRNS, IDAT and IEND are read: no profile, no text, no gamma.
         png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
         png_read_info(png, info);
         if (png_get_image_width(png, info) != width || png_get_image_height(png, info) != height)
@@ -86,7 +86,7 @@ int cis_decode_png(const uint8_t *bytes, size_t count, uint32_t width, uint32_t 
         if (png_get_rowbytes(png, info) != row_bytes) png_error(png, "the rows have another length than expected");
         for (int pass = 0; pass < passes; pass++)
             for (uint32_t row = 0; row < height; row++) png_read_row(png, pixels + row * row_bytes, NULL);
-        // The checksum of the last data chunk is only looked at here.
+        // The checksum of the last data chunk is only checked here.
         png_read_end(png, NULL);
         result = 0;
     }

@@ -27,7 +27,7 @@ static int has_argument(int count, char **arguments, const char *wanted) {
     return 0;
 }
 
-// Memory is short, and nothing is initialised: no buffers but these.
+// Memory is scarce, and nothing is initialised: no other buffers are used.
 static void refuse(int count, char **arguments, const char *message, const char *remedy) {
     const char *path = count > 0 && arguments[0] != NULL ? arguments[0] : "step3";
     const char *name = strrchr(path, '/') == NULL ? path : strrchr(path, '/') + 1;
@@ -51,7 +51,7 @@ static void check(int count, char **arguments) {
         refuse(count, arguments, message, "raise the limit (ulimit -v)");
     }
     if (open_files_left(csc_open_files) == csc_open_files) return;
-    // What this process may have without asking is often more than it has.
+    // The hard limit is often higher than the soft limit.
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max > limit.rlim_cur) {
         limit.rlim_cur = limit.rlim_max < 1024 ? limit.rlim_max : 1024;
@@ -68,7 +68,7 @@ static void check(int count, char **arguments) {
 __attribute__((constructor)) static void start(void) { check(*_NSGetArgc(), *_NSGetArgv()); }
 #else
 #if defined(__GLIBC__)
-// glibc hands a constructor what it hands `main`.
+// glibc passes a constructor the arguments of `main`.
 __attribute__((constructor)) static void start(int count, char **arguments) { check(count, arguments); }
 #else
 __attribute__((constructor)) static void start(void) { check(0, NULL); }

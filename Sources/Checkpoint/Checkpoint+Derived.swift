@@ -3,7 +3,7 @@ package import GGUF
 package import TensorFormats
 
 extension Checkpoint {
-  /// A tensor that no file holds as it is: it is made of others whenever it is read.
+  /// A tensor that is not stored in any file: it is made from others each time it is read.
   package struct Derived: Sendable {
     package let name: String
     package let elementType: ElementType
@@ -11,9 +11,9 @@ extension Checkpoint {
     package let shape: TensorShape
     /// Its bytes, little-endian.
     package let source: any ByteSource
-    /// The tensors it is made of.
+    /// The tensors it is made from.
     package let origins: [Tensor]
-    /// What is done with them, for those who read plans: `stacked`.
+    /// What is done with them, for readers of plans: `stacked`.
     package let operation: String
 
     package init(
@@ -29,18 +29,18 @@ extension Checkpoint {
     }
   }
 
-  /// What a file that is not on disk says of one of its tensors.
+  /// How a tensor of a file that is not on disk was derived.
   public struct Derivation: Hashable, Sendable {
     /// The tensor.
     public let name: String
     /// What was done: `stacked`, `renamed`, `decoded`, `merged`.
     public let operation: String
-    /// The tensors on disk that it was made of, by name.
+    /// The tensors on disk that it was made from, by name.
     public let origins: [String]
     /// Its size.
     public let bytes: Int
-    /// Where those end: the last file of the source that has one of them, and the end of the tensor there. Whoever
-    /// reads the source in order has just read all of them at that point.
+    /// Where the origins end: the last source file that has one of them, and the end of that tensor. Whoever reads
+    /// the source in order has just read all of them at that point.
     public let lastOrigin: LastOrigin
 
     /// A place in a source file.
@@ -50,11 +50,11 @@ extension Checkpoint {
     }
   }
 
-  /// The same checkpoint with some tensors in place of others, in one more file that is not on disk.
+  /// The same checkpoint with some tensors replaced by derived ones, in one more file that is not on disk.
   ///
   /// - Parameters:
-  ///   - hidden: The names of tensors that are none by themselves any more.
-  ///   - derived: What there is instead. None has the name of a tensor that stays.
+  ///   - hidden: The names of tensors that disappear.
+  ///   - derived: Their replacements. None may have the name of a remaining tensor.
   /// - Complexity: O(number of tensors).
   package func replacing(_ hidden: Set<String>, with derived: [Derived]) -> Checkpoint {
     var kept = tensors.filter { !hidden.contains($0.name) }
@@ -80,7 +80,7 @@ extension Checkpoint {
     return replacing(files: files, tensors: kept)
   }
 
-  /// What a derived tensor was made of on disk, however many steps it took.
+  /// What a derived tensor was made from on disk, through any number of steps.
   private func derivation(of tensor: Derived) -> Derivation {
     var origins: [String] = []
     var last = Derivation.LastOrigin(file: 0, end: 0)
@@ -102,8 +102,8 @@ extension Checkpoint {
   /// A partition set as one checkpoint.
   ///
   /// - Parameters:
-  ///   - whole: Tensors that a file of the set has all of.
-  ///   - derived: Those that are put together.
+  ///   - whole: Tensors that some file of the set has complete.
+  ///   - derived: Tensors assembled from several parts.
   ///   - configuration: The model's.
   ///   - ggufMetadata: The model's, for GGUF.
   package func merged(
@@ -123,7 +123,7 @@ extension Checkpoint {
 
   /// The same checkpoint with other names for some of its tensors.
   ///
-  /// - Parameter names: By the names that they have.
+  /// - Parameter names: The new names, by the old ones.
   package func renaming(_ names: [String: String]) -> Checkpoint {
     guard !names.isEmpty else { return self }
     var onDisk = namesOnDisk
@@ -147,11 +147,11 @@ extension Checkpoint {
       namesOnDisk: namesOnDisk ?? self.namesOnDisk)
   }
 
-  /// The name that names where a tensor lies: its file, or the directory of the files it was made of.
+  /// Where a tensor is: its file, or the directory of the files it was made from.
   package func path(of tensor: Tensor) -> String { files[tensor.file].source.path }
 }
 
 extension Checkpoint.File {
-  /// Whether it is a file that others were made into, not one on disk.
+  /// Whether it is derived from others rather than on disk.
   public var isDerived: Bool { !derivations.isEmpty }
 }

@@ -4,7 +4,7 @@ extension Checkpoint.Format {
   /// Whether a file of this format can hold tensors of `type`.
   ///
   /// Safetensors has every scalar type and none of GGML's blocks. GGUF has GGML's blocks, the floating-point types
-  /// from 16 bits up and the signed integers; eight-bit floats, unsigned integers and booleans it has not.
+  /// from 16 bits up and the signed integers; it does not have eight-bit floats, unsigned integers or booleans.
   public func holds(_ type: ElementType) -> Bool {
     switch self {
     case .safetensors: !type.isBlockQuantized
@@ -16,7 +16,7 @@ extension Checkpoint.Format {
     }
   }
 
-  /// What people call it.
+  /// The name for users.
   public var displayName: String {
     switch self {
     case .safetensors: "safetensors"

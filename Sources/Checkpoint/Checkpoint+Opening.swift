@@ -19,7 +19,7 @@ extension Checkpoint {
     return try open(name, in: DirectoryStore(directory), path: path)
   }
 
-  /// The path that a path stands for: the snapshot in Hugging Face's cache where it leads there, else itself.
+  /// The path to open: the snapshot if the path leads into Hugging Face's cache, otherwise the path itself.
   ///
   /// - Throws: `.notFound` if there is nothing; as ``open(_:)`` for a cache.
   package static func resolve(_ path: String) throws(CheckpointError) -> String {
@@ -58,7 +58,7 @@ extension Checkpoint {
     }
     var warnings: [String] = []
     if let part = NumberedName(name), part.family.count > 1 {
-      warnings.append("\(path): this is one of \(part.family.count) shards, and the others are not opened")
+      warnings.append("\(path): this is one of \(part.family.count) shards; the others were not opened")
     }
     return try openSafetensors(path, in: store, shards: [name], warnings: warnings)
   }
@@ -82,7 +82,7 @@ extension Checkpoint {
     throw nothingToOpen(listing)
   }
 
-  /// The error for a directory without weights, with what is there instead.
+  /// The error for a directory without weights, listing what it holds instead.
   private static func nothingToOpen(_ listing: DirectoryListing) -> CheckpointError {
     var remedy: String?
     let pickles = [".bin", ".pt", ".pth", ".ckpt"].flatMap { listing.names(endingIn: $0) }
@@ -91,7 +91,7 @@ extension Checkpoint {
       return names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") || $0 == "snapshots" }
     }
     if !inner.isEmpty {
-      remedy = "name a directory that has some: \(listed(inner.map(listing.store.path(of:))))"
+      remedy = "name a directory with weights: \(listed(inner.map(listing.store.path(of:))))"
     } else if !pickles.isEmpty {
       remedy = "\(listed(pickles)) cannot be read: save the model as safetensors first"
     }
@@ -161,7 +161,7 @@ extension Checkpoint {
 }
 
 extension Checkpoint {
-  /// Compares shards with their index, or with each other where there is none.
+  /// Compares shards with their index, or with each other if there is none.
   private static func checkShards(
     _ store: any ByteStore, _ shards: [String], _ headers: [String: SafetensorsHeader],
     _ index: SafetensorsIndex?
@@ -182,7 +182,7 @@ extension Checkpoint {
         if let owner = owners.updateValue(shard, forKey: tensor.name) {
           throw CheckpointError(
             .malformed, "is in two shards, \(owner) and \(shard)", path: path, tensor: tensor.name,
-            remedy: "name one file, or add the index that says which counts")
+            remedy: "name one file, or add the index that says which one to use")
         }
       }
     }

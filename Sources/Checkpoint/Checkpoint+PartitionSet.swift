@@ -2,12 +2,12 @@ internal import ByteStreams
 public import TensorFormats
 
 extension Checkpoint {
-  /// Opens some parts of a partition set as one checkpoint. Nothing of the others is opened.
+  /// Opens some parts of a partition set as one checkpoint; the others are not opened.
   ///
   /// - Parameters:
   ///   - path: The set's directory.
   ///   - names: The directories of the parts.
-  /// - Throws: `.notFound` for a name that is no part; otherwise as ``open(_:)``.
+  /// - Throws: `.notFound` for a name that is not a part; otherwise as ``open(_:)``.
   public static func open(_ path: String, parts names: [String]) throws(CheckpointError) -> Checkpoint {
     let set = try openPartitionSet(DirectoryListing(DirectoryStore(path)), parts: Set(names))
     let found = Set((set?.parts ?? []).map(\.name))
@@ -20,7 +20,7 @@ extension Checkpoint {
   }
 
   /// Opens a directory whose subdirectories are the parts of one model, as `step3-convert --partition` writes them;
-  /// `nil` if it is no such directory.
+  /// `nil` if it is not such a directory.
   ///
   /// - Parameter wanted: The parts to open; all of them if `nil`.
   static func openPartitionSet(
@@ -31,7 +31,7 @@ extension Checkpoint {
       guard try listing.store.kind(of: name) == .directory else { continue }
       let folder = listing.store.folder(name)
       guard let configuration = try ConfigurationDocument.read(in: folder) else { continue }
-      // A part that cannot say that it is one must not be left out.
+      // A part whose configuration cannot be read must not be silently left out.
       if let fault = configuration.fault, isNamedLikePart(name) { throw fault }
       guard configuration.isPart else { continue }
       parts.append(Part(name: name, checkpoint: try open(in: folder)))

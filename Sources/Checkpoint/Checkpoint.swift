@@ -13,7 +13,7 @@ public struct Checkpoint: Sendable {
     case safetensors, gguf
   }
 
-  /// What the user named; for the root of a Hugging Face cache the snapshot that it led to.
+  /// The path the user gave; for the root of a Hugging Face cache, the snapshot it resolved to.
   public let path: String
   /// Where its files are.
   public let store: any ByteStore
@@ -23,15 +23,15 @@ public struct Checkpoint: Sendable {
   public let files: [File]
   /// All tensors, by file and rising offset. Names are unique, except between the parts of a partition set.
   public let tensors: [Tensor]
-  /// `config.json`, with what is wrong with it; `nil` where there is none.
+  /// `config.json`, including any fault in it; `nil` if there is none.
   public let configurationDocument: ConfigurationDocument?
   /// The key-values of a GGUF checkpoint's main file; `nil` for safetensors.
   public let ggufMetadata: GGUFMetadata?
   /// The parts, if this is a partition set; empty otherwise.
   public let parts: [Part]
-  /// What is odd but does not keep the checkpoint from being used.
+  /// What is odd but does not prevent using the checkpoint.
   public let warnings: [String]
-  /// The names on disk of tensors that are called otherwise here, by their names here.
+  /// The on-disk names of renamed tensors, by their names here.
   public let namesOnDisk: [String: String]
 
   private let positions: [String: Int]
@@ -57,11 +57,11 @@ public struct Checkpoint: Sendable {
 }
 
 extension Checkpoint {
-  /// Whether the user named all that lies there, rather than one of several files.
+  /// Whether the user named the whole store, rather than one of several files.
   public var isWholeStore: Bool { path == store.path }
 }
 
-// MARK: - What it is made of
+// MARK: - Contents
 
 extension Checkpoint {
   /// One weight file.
@@ -78,7 +78,7 @@ extension Checkpoint {
     public let ggufMetadata: GGUFMetadata?
     /// The byte order of the tensor data.
     public let byteOrder: GGUFByteOrder
-    /// What its tensors were made of, if it is not on disk: see ``Derivation``. Empty for every real file.
+    /// What its tensors were made from, if it is not on disk: see ``Derivation``. Empty for every real file.
     public let derivations: [Derivation]
 
     init(
@@ -108,7 +108,7 @@ extension Checkpoint {
     /// Its bytes, from the start of that file.
     public let byteRange: Range<Int>
 
-    /// Describes a tensor that is where it is said to be.
+    /// Describes a tensor.
     package init(
       name: String, elementType: ElementType, shape: TensorShape, file: Int, byteRange: Range<Int>
     ) {
@@ -119,7 +119,7 @@ extension Checkpoint {
       self.byteRange = byteRange
     }
 
-    /// The same bytes under other dimensions.
+    /// The same bytes with a different shape.
     ///
     /// - Precondition: `shape` has as many elements.
     package func viewed(as shape: TensorShape) -> Tensor {
@@ -127,7 +127,7 @@ extension Checkpoint {
       return Tensor(name: name, elementType: elementType, shape: shape, file: file, byteRange: byteRange)
     }
 
-    /// The same tensor, its file counted in a checkpoint that has so many files before it.
+    /// The same tensor, with its file index shifted by `count`, for a checkpoint with that many files before it.
     package func shiftingFile(by count: Int) -> Tensor {
       Tensor(name: name, elementType: elementType, shape: shape, file: file + count, byteRange: byteRange)
     }
@@ -137,7 +137,7 @@ extension Checkpoint {
   public struct Part: Sendable {
     /// The directory's name below the set.
     public let name: String
-    /// The part, as the checkpoint that it is by itself.
+    /// The part as a checkpoint of its own.
     public let checkpoint: Checkpoint
   }
 }
@@ -177,29 +177,29 @@ extension Checkpoint {
     return configurationDocument?.modelType
   }
 
-  /// What `config.json` says; `nil` where there is none that can be read.
+  /// The contents of `config.json`; `nil` if there is none that can be read.
   public var configurationMembers: JSONMembers? { configurationDocument?.members }
 
-  /// The text of `config.json` without a byte order mark; `nil` where there is none that can be read.
+  /// The text of `config.json` without a byte order mark; `nil` if there is none that can be read.
   public var configuration: [UInt8]? {
     guard let configurationDocument, configurationDocument.fault == nil else { return nil }
     return configurationDocument.text
   }
 
-  /// Makes a configuration that is there and cannot be read an error.
+  /// Throws if there is a configuration that cannot be read.
   ///
-  /// - Throws: What is wrong with it, with the file and the way out.
+  /// - Throws: What is wrong with it, with the file and a remedy.
   public func requireReadableConfiguration() throws(CheckpointError) {
     if let fault = configurationDocument?.fault { throw fault }
   }
 
-  /// An error about this checkpoint, with the file filled in unless it is known: that of the tensor concerned, or what
-  /// the user named.
+  /// An error about this checkpoint, with the file filled in unless already known: that of the tensor concerned, or
+  /// the path the user gave.
   public func locating(_ error: CheckpointError) -> CheckpointError {
     error.at(path: error.tensor.flatMap { self[$0] }.map { files[$0.file].source.path } ?? path)
   }
 
-  /// The file whose metadata counts: the first. What the user named, if there is none.
+  /// The file whose metadata applies: the first. The path the user gave, if there is none.
   public var mainFilePath: String { files.first?.source.path ?? path }
 
   /// The size of all weight files, headers included.

@@ -4,9 +4,9 @@ public import TensorFormats
 
 /// The `config.json` beside a model's weights, read and checked in one place.
 ///
-/// It is read as people have it: `NaN`, `Infinity` and `-Infinity` are numbers, as in Python's `json`, and a byte order
-/// mark is cut off. A key that an object has twice makes it unreadable, because readers differ in which one they take
-/// (Python's takes the last); so does a number beyond what 64 bits hold.
+/// It is read leniently, as such files occur: `NaN`, `Infinity` and `-Infinity` are numbers, as in Python's `json`, and
+/// a byte order mark is skipped. A key that an object has twice makes it unreadable, because readers differ in which
+/// one they take (Python's takes the last); so does a number beyond what 64 bits hold.
 ///
 /// A document that cannot be read is no reason not to look at the weights, so opening a checkpoint keeps the ``fault``
 /// instead of throwing it. Whoever needs to know what the model is throws it.
@@ -16,13 +16,13 @@ public struct ConfigurationDocument: Sendable {
 
   /// Where it is.
   public let path: String
-  /// Its text without a byte order mark, as it is in the file otherwise.
+  /// Its text without a byte order mark, otherwise as in the file.
   public let text: [UInt8]
   /// Whether the file begins with a byte order mark, which Python's `json` refuses.
   public let hasByteOrderMark: Bool
-  /// What it says, as far as it could be read.
+  /// Its members, as far as they could be read.
   private var found = JSONMembers()
-  /// Why it cannot be read, with the file, the byte and the way out; `nil` for a sound one.
+  /// Why it cannot be read, with the file, the byte and a remedy; `nil` for a sound document.
   public private(set) var fault: CheckpointError?
 
   /// Checks a document.
@@ -39,7 +39,7 @@ public struct ConfigurationDocument: Sendable {
       guard bytes.count <= JSONValue.largestDocument else {
         throw CheckpointError(
           .malformed,
-          "\(bytes.count) bytes are too many for a configuration; at most \(JSONValue.largestDocument) are read"
+          "\(bytes.count) bytes are too many for a configuration; the limit is \(JSONValue.largestDocument)"
         )
       }
       try read(bytes)
@@ -64,7 +64,7 @@ public struct ConfigurationDocument: Sendable {
 
   /// The file beside the weights; `nil` where there is none. A link that leads nowhere is a fault.
   ///
-  /// - Throws: `.inputOutput`: what a device did not give back is not what the file says.
+  /// - Throws: `.inputOutput`: a failed read says nothing about the file's contents.
   static func read(in store: any ByteStore) throws(CheckpointError) -> ConfigurationDocument? {
     let path = store.path(of: name)
     do throws(CheckpointError) {
@@ -81,7 +81,7 @@ public struct ConfigurationDocument: Sendable {
 // MARK: - Asking
 
 extension ConfigurationDocument {
-  /// What it says, parsed once for all who ask; `nil` for one that cannot be read.
+  /// Its members, parsed once for all callers; `nil` if it cannot be read.
   public var members: JSONMembers? { fault == nil ? found : nil }
 
   /// `model_type`, if it is a string.

@@ -1,12 +1,12 @@
 internal import JSON
 package import TensorFormats
 
-/// A JSON object whose members can be taken out and put in while every other byte of them stays as it was: numbers
-/// keep their spelling, Python's `NaN` and `Infinity` included, and members their order.
+/// A JSON object whose members can be removed and added while every other byte stays unchanged: numbers keep their
+/// spelling, Python's `NaN` and `Infinity` included, and members their order.
 package struct ConfigurationText {
   package private(set) var members: [(key: String, value: String)]
 
-  /// - Throws: `.malformed` if the text is no JSON object.
+  /// - Throws: `.malformed` if the text is not a JSON object.
   package init(_ text: [UInt8]) throws(CheckpointError) {
     let bytes = unsafe text.span.bytes
     var scanner = JSONScanner(bytes, dialect: .python)
@@ -22,7 +22,7 @@ package struct ConfigurationText {
     self.members = members
   }
 
-  /// The value of a member, as its text; setting `nil` takes the member out, setting a new one puts it at the end.
+  /// The value of a member, as its text; setting `nil` removes the member, setting a new one appends it.
   package subscript(key: String) -> String? {
     get { members.first { $0.key == key }?.value }
     set {
@@ -36,7 +36,7 @@ package struct ConfigurationText {
     }
   }
 
-  /// The value of a member that says something: `nil` for one that is missing or null.
+  /// The value of a member that is present and not null.
   package func stated(_ key: String) -> String? {
     guard let value = self[key], value != "null" else { return nil }
     return value
@@ -51,7 +51,7 @@ package struct ConfigurationText {
   /// The object's text, one member a line, as a file of its own.
   package func text() -> String { text(indentation: 0) + "\n" }
 
-  /// The same as the value of a member that is indented so far. Members keep the lines that they have.
+  /// The same, indented as the value of a member. Members keep their own line breaks.
   package func text(indentation: Int) -> String {
     let space = String(repeating: " ", count: indentation)
     let lines = members.map { "\(space)  \(JSONText.quoted($0.key)): \($0.value)" }

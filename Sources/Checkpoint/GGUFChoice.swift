@@ -2,9 +2,9 @@ internal import ByteStreams
 internal import GGUF
 internal import TensorFormats
 
-/// Which GGUF files of a directory make up the model: by what they say of themselves, not by their names.
+/// Which GGUF files of a directory make up the model: by what they say about themselves, not by their names.
 struct GGUFChoice {
-  /// The model's file, or the first of its parts, and the vision side's.
+  /// The model's file, or the first of its parts, and the vision companion's.
   private(set) var names: [String] = []
   /// What is left out, and why.
   private(set) var warnings: [String] = []
@@ -38,7 +38,7 @@ struct GGUFChoice {
         path: listing.path,
         remedy: models.isEmpty
           ? "name the one to open"
-          : "leave one of them beside \(models[0]), or name that file to open it alone")
+          : "keep only one of them beside \(models[0]), or name that file to open it alone")
     }
     names = models + visions
     let extras: [(Kind, String)] = [(.importance, "importance matrices"), (.adapter, "adapters")]
@@ -55,7 +55,7 @@ struct GGUFChoice {
     }
   }
 
-  /// The files that are no part of a split set, and the first of each set, which leads to the others.
+  /// The files that are not part of a split set, and the first of each set, which leads to the others.
   private static func firstParts(_ listing: DirectoryListing) throws(CheckpointError) -> [String] {
     var files: [String] = []
     var sets: Set<String> = []
@@ -86,7 +86,7 @@ struct GGUFChoice {
     do throws(CheckpointError) {
       metadata = try GGUFHeader.read(from: store.open(name)).metadata
     } catch {
-      // What would be left out anyway need not be sound.
+      // A file that would be left out anyway need not be sound.
       guard lowercased.contains("imatrix") else { throw error }
       return .importance
     }

@@ -3,11 +3,11 @@ internal import TensorFormats
 
 /// The directories in which Hugging Face's client keeps what it downloaded: `models--OWNER--NAME` with the files of all
 /// revisions in `blobs`, a directory of links into it for each revision in `snapshots`, and the revision that a branch
-/// stands at in `refs`.
+/// points to in `refs`.
 ///
 /// Source: the documentation of `huggingface_hub`, "Understand caching".
 enum HuggingFaceCache {
-  /// What a path into such a cache stands for; every other path stays what it is.
+  /// Resolves a path into such a cache; every other path is returned unchanged.
   ///
   /// The root and its three directories stand for the snapshot that `refs/main` names, or the only one; a blob for the
   /// link to it in a snapshot, beside which lies the rest of the model.
@@ -63,7 +63,7 @@ enum HuggingFaceCache {
       if revisions.contains(main) { return joinPath(root, "snapshots", main) }
       let others = revisions.isEmpty ? "" : ", only of \(listed(revisions))"
       throw CheckpointError(
-        .notFound, "refs/main names revision \(main.printable), of which there is no snapshot\(others)",
+        .notFound, "refs/main names revision \(main.printable), which has no snapshot\(others)",
         path: root,
         remedy: "download the model again" + (revisions.isEmpty ? "" : ", or name a directory in snapshots"))
     }
@@ -98,7 +98,7 @@ enum HuggingFaceCache {
   }
 }
 
-/// The first few of many names.
+/// A list of names, shortened after the first few.
 func listed(_ names: [String], most: Int = 4) -> String {
   names.prefix(most).map(\.printable).joined(separator: ", ") + (names.count > most ? ", ..." : "")
 }

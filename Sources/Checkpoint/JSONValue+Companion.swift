@@ -4,15 +4,15 @@ package import TensorFormats
 
 /// Reading JSON documents that lie beside weights.
 extension JSONValue {
-  /// The longest document that is parsed. Real ones have some kilobytes; one with a chat template in it some more.
+  /// The longest document that is parsed. Real ones are a few kilobytes, somewhat more with a chat template.
   package static let largestDocument = 16 << 20
 
-  /// Parses a whole document, as Python's `json` writes it: with `NaN` and `Infinity` for numbers, and whatever an editor
-  /// put in front. `name` is what a message calls it.
+  /// Parses a whole document, as Python's `json` writes it: with `NaN` and `Infinity` for numbers, and an optional byte
+  /// order mark. `name` is used in messages.
   ///
   /// - Throws: `.malformed` with the byte offset for text that is not JSON, is nested more than 127 deep or is longer
-  ///   than ``largestDocument``; also for a key that is there twice and a number beyond what a `Double` holds, because
-  ///   other readers would take something else from them.
+  ///   than ``largestDocument``; also for a key that appears twice and a number beyond what a `Double` holds, because
+  ///   readers disagree about them.
   package static func parse(_ bytes: [UInt8], name: String) throws(CheckpointError) -> JSONValue {
     guard bytes.count <= largestDocument else {
       throw CheckpointError(
@@ -29,11 +29,11 @@ extension JSONValue {
     }
   }
 
-  /// Refuses what a server sent in the document's place: its refusal is a sound JSON object too.
+  /// Refuses a server's error response saved in the document's place: it is a sound JSON object too.
   static func refuseAnswer(_ members: JSONMembers, _ bytes: [UInt8]) throws(CheckpointError) {
     guard members.count <= 4,
       case .serverMessage? = ForeignContent(prefix: bytes, byteCount: bytes.count, expected: .json)
     else { return }
-    throw CheckpointError(.malformed, "this is a server's answer")
+    throw CheckpointError(.malformed, "this is a server's error response")
   }
 }

@@ -1,14 +1,14 @@
-/// The files by which a directory that `step3-convert` wrote says what it is.
+/// The files that mark a directory as written by `step3-convert`.
 public enum OutputMarkers {
   /// The journal of a conversion in progress. While it is there and the manifest is not, the directory is unfinished.
   public static let journal = "step3-convert.journal"
   /// Written last: a directory with it is complete.
   public static let manifest = "manifest.json"
-  /// The signature of a directory, where nobody calls it otherwise. `model_signing` has that name for it.
+  /// The default name of a directory's signature, the same as in `model_signing`.
   public static let signature = "model.sig"
-  /// Ends the names of signatures of whatever kind.
+  /// The suffix of signature files of any kind.
   public static let signatureSuffix = ".sig"
-  /// Ends the names of data files that are not complete yet, so that no engine takes them for weights.
+  /// The suffix of incomplete data files, so that no engine takes them for weights.
   public static let unfinishedSuffix = ".unfinished"
   /// Larger than any index or configuration: no such file is read beyond it.
   public static let largestTextFile = 1 << 28

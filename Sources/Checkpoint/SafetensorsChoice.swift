@@ -5,7 +5,7 @@ internal import TensorFormats
 /// Which safetensors files of a directory make up the model.
 ///
 /// Directories hold more than one model: the same weights under their author's names (`consolidated.safetensors`), an
-/// adapter, another precision. As far as it is clear which is the model, the others are named in a warning.
+/// adapter, another precision. If it is clear which is the model, the others are named in a warning.
 struct SafetensorsChoice {
   /// The index to follow; `nil` if there is none.
   private(set) var index: String?
@@ -37,7 +37,7 @@ struct SafetensorsChoice {
     }
   }
 
-  /// Looks for an index that counts.
+  /// Looks for the index to follow.
   private mutating func chooseIndex(
     _ listing: DirectoryListing, _ files: [String]
   ) throws(CheckpointError) -> Bool {
@@ -84,16 +84,16 @@ struct SafetensorsChoice {
     let weights = files.filter { !isAdapter($0, in: store) }
     let own = weights.filter { !isConsolidated($0) }
     let models = !own.isEmpty ? own : !weights.isEmpty ? weights : files
-    // What every loader takes if it is there. A numbered set beside it is another matter.
+    // Every loader takes this file if it exists. A numbered set beside it is ambiguous.
     let single = "model.safetensors"
     if models.contains(single), !models.contains(where: { NumberedName($0) != nil }) { return [single] }
     return models
   }
 
-  /// The weights under the names that their author trains with, as Mistral publishes them beside Hugging Face's.
+  /// The weights under the author's own names, as Mistral publishes them beside Hugging Face's.
   private static func isConsolidated(_ name: String) -> Bool { name.hasPrefix("consolidated") }
 
-  /// What only changes another model: files of that name, and those of nothing but low-rank matrices.
+  /// Adapters, which only modify another model: files of that name, and those with nothing but low-rank matrices.
   private static func isAdapter(_ name: String, in store: any ByteStore) -> Bool {
     if name.hasPrefix("adapter_model") { return true }
     guard NumberedName(name) == nil, let file = try? store.open(name),
@@ -105,7 +105,7 @@ struct SafetensorsChoice {
     }
   }
 
-  /// Numbered sets have to be whole, and of one division.
+  /// Numbered sets have to be complete, and all with the same count.
   private func checkSets(_ directory: String) throws(CheckpointError) {
     var sets: [NumberedName.Family: Set<Int>] = [:]
     for name in shards.compactMap({ NumberedName($0) }) { sets[name.family, default: []].insert(name.number) }
@@ -118,7 +118,7 @@ struct SafetensorsChoice {
       let choices = (shards.contains(single) ? [single] : []) + sets
       throw CheckpointError(
         .unsupported, "it is not clear which files are the model: \(listed(choices))", path: directory,
-        remedy: "move the others away, or add the index that says which count")
+        remedy: "move the others away, or add the index that says which to use")
     }
     for family in families {
       let missing = NumberedName.missing(from: family, found: sets[family] ?? [])

@@ -1,5 +1,5 @@
 /// What a tensor is for. A model description (`Step3Model`) assigns roles from names; recipes, listings and partitions
-/// speak of them.
+/// refer to them.
 public enum TensorRole: String, Hashable, Sendable, CaseIterable, Codable {
   /// The token embedding.
   case embedding

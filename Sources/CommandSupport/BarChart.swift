@@ -4,21 +4,21 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Counts as columns of blocks.
+/// A bar chart of counts, drawn with block characters.
 public enum BarChart {
   /// How many lines a chart has.
   private static let height = 4
-  /// What a line is filled with, from nothing to all of it.
+  /// The characters that fill a line, from empty to full.
   private static let blocks: [Character] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"]
   private static let ascii: [Character] = [" ", ".", ":", "#"]
 
   /// The lines of a chart, the highest first, none ending in spaces.
   ///
-  /// Heights are logarithms: among millions of weights it is the single ones that cost a quantiser its range. What is not 0
-  /// is never drawn as nothing.
+  /// Heights are logarithmic: among millions of weights, a few outliers are what cost a quantiser its range. Anything
+  /// but 0 is always visible.
   ///
   /// - Parameters:
-  ///   - width: The columns that there are. Neighbouring counts are added up until they fit.
+  ///   - width: The columns available. Neighbouring counts are added together until they fit.
   ///   - usesUnicode: Whether the terminal shows blocks; see ``showsUnicode``.
   public static func lines(_ counts: [Int], width: Int, usesUnicode: Bool = showsUnicode) -> [String] {
     let counts = narrowed(counts, to: max(1, width))
@@ -35,7 +35,7 @@ public enum BarChart {
     }
   }
 
-  /// How many columns the chart of so many counts has.
+  /// The columns that a chart of this many counts takes.
   public static func width(of counts: Int, in columns: Int) -> Int {
     let step = step(counts, columns)
     return (counts + step - 1) / step
@@ -52,7 +52,7 @@ public enum BarChart {
     }
   }
 
-  /// Whether the locale's encoding is UTF-8, by what programs in C go by.
+  /// Whether the locale's encoding is UTF-8, by the variables that C programs read.
   public static var showsUnicode: Bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].lazy.compactMap { environment($0) }.first { !$0.isEmpty }
     let name = (locale ?? "").lowercased()

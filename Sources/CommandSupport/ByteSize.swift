@@ -14,7 +14,7 @@ public struct ByteSize: Hashable, Sendable {
 
   private static let prefixes: [Character] = ["k", "m", "g", "t", "p", "e"]
 
-  /// Reads a size; `nil` if the text is no size, is negative, or is larger than any file can be.
+  /// Reads a size; `nil` if the text is not a size, is negative, or is larger than any file can be.
   ///
   /// A fraction is fine as long as the result is a whole number of bytes after rounding down.
   public init?(_ text: String) {

@@ -11,18 +11,18 @@ internal import Darwin
 
 /// A subcommand of one of the tools.
 public protocol ToolCommand: AsyncParsableCommand {
-  /// The options that all of them share.
+  /// The options shared by all subcommands.
   var common: CommonOptions { get }
 }
 
-/// Runs a tool: parses, executes, reports what went wrong and ends the process with the exit code for it.
+/// Runs a tool: parses, executes, reports errors and exits with the matching code.
 public enum CommandLineTool {
   /// Runs the process's command line.
   ///
-  /// Errors go to standard error as `tool: error: ...`, control characters made visible. With `--json` they are one
-  /// line of JSON there instead (`{"error": {...}}`), and standard output stays empty.
+  /// Errors go to standard error as `tool: error: ...`, with control characters escaped. With `--json` they are one
+  /// line of JSON instead (`{"error": {...}}`), and standard output stays empty.
   public static func run(_ root: any AsyncParsableCommand.Type) async -> Never {
-    // What it stands for has run before this.
+    // The check has already run before `main`; this call only keeps it linked.
     csc_require()
     failOnWriting()
     let tool = root.configuration.commandName ?? root._commandName
@@ -56,7 +56,7 @@ public enum CommandLineTool {
         try command.run()
       }
     } catch {
-      // Requests for help and wrong usage have codes of their own there.
+      // The argument parser has its own codes for help requests and wrong usage.
       guard root.exitCode(for: error) == .failure,
         let failure = ToolFailure(
           error, ofArgument: arguments.first,
@@ -77,26 +77,26 @@ public enum CommandLineTool {
       json ? failure.jsonLine : failure.message(of: tool, width: StandardStream.error.columns))
   }
 
-  /// Reports what went wrong with one of several inputs, as ``run(_:)`` would, and lets the command go on with the others.
+  /// Reports an error with one of several inputs, as ``run(_:)`` would, and lets the command go on with the others.
   ///
-  /// - Returns: The exit code for it, with which the command is to end.
-  /// - Throws: What is no matter of one input: `CancellationError`, wrong usage.
+  /// - Returns: The exit code that the command should end with.
+  /// - Throws: Errors that do not concern a single input: `CancellationError`, wrong usage.
   public static func report(_ error: any Error, of tool: String, json: Bool) throws -> ExitStatus {
     guard !(error is CancellationError), let failure = ToolFailure(error) else { throw error }
     write(failure, of: tool, json: json)
     return failure.status
   }
 
-  /// The question whether the process's first argument was meant to be a subcommand; `nil` if it does not look like one.
+  /// Asks whether the process's first argument was meant to be a subcommand; `nil` if it does not look like one.
   public static func questionedSubcommand(of root: any ParsableCommand.Type) -> String? {
     WrongUsage.question(of: root, arguments: Array(CommandLine.arguments.dropFirst()))
   }
 
-  /// Ends the process with what the argument parser has to say: help, or that the command line makes no sense.
+  /// Exits with the argument parser's output: help, or a usage error.
   private static func endParsing(
     with error: any Error, of root: any ParsableCommand.Type, _ arguments: [String]
   ) -> Never {
-    // A code that a command ends with says nothing more, also where it is that of wrong usage.
+    // An exit code that a command threw prints nothing more, even if it is the usage code.
     guard root.exitCode(for: error) == .validationFailure, !(error is ExitCode) else {
       root.exit(withError: error)
     }
@@ -107,20 +107,20 @@ public enum CommandLineTool {
     exit(ExitStatus.usage.rawValue)
   }
 
-  /// - Throws: `.invalidRequest` for an argument whose bytes are no text: it would be taken for another one.
+  /// - Throws: `.invalidRequest` for an argument that is not valid UTF-8: it would be mistaken for another one.
   private static func checkArguments() throws(CheckpointError) {
     for index in 0..<Int(CommandLine.argc) {
       guard let argument = unsafe CommandLine.unsafeArgv[index],
         unsafe String(validatingCString: argument) == nil
       else { continue }
       throw CheckpointError(
-        .invalidRequest, "is not UTF-8, which names of files have to be here",
+        .invalidRequest, "is not valid UTF-8, which file names have to be here",
         path: unsafe String(cString: argument).escapingControlCharacters,
-        remedy: "rename it, or give it another name with a symbolic link")
+        remedy: "rename it, or point a symbolic link at it")
     }
   }
 
-  /// Ends the command with an exit code and nothing more to say.
+  /// Ends the command with an exit code and no further output.
   public static func end(_ status: ExitStatus) -> ExitCode { ExitCode(status.rawValue) }
 }
 
@@ -147,7 +147,7 @@ package struct ToolFailure {
     }
   }
 
-  /// The same, with a question for a remedy where what is not there is the first argument: a subcommand may have been
+  /// The same, with a "did you mean" as the remedy if the first argument does not exist: a subcommand may have been
   /// meant.
   fileprivate init?(_ error: any Error, ofArgument argument: String?, question: () -> String?) {
     var error = error
@@ -162,7 +162,7 @@ package struct ToolFailure {
 
   /// `step3-inspect: error: model.gguf: byte 4: ...`
   ///
-  /// - Parameter width: The columns to break it at, between words; `nil` for one line.
+  /// - Parameter width: The column to wrap at; `nil` for a single line.
   package func message(of tool: String, width: Int? = nil) -> String {
     "\(tool): error: \(error)".escapingControlCharacters.wrapped(to: width) + "\n"
   }

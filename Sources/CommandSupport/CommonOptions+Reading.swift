@@ -1,10 +1,10 @@
 extension CommonOptions {
-  /// Runs work that reads files, its progress shown, until it is done or the user interrupts it.
+  /// Runs work that reads files, showing its progress, until it is done or the user interrupts it.
   ///
   /// - Parameters:
   ///   - activity: What the work is called.
   ///   - total: The bytes that it reads.
-  ///   - work: Gets a function to call, from any thread, with the bytes read since the last call, and their file.
+  ///   - work: Receives a function to call, from any thread, with the bytes read since the last call and their file.
   /// - Throws: What `work` throws; `CancellationError` after an interruption.
   public func reading<Result: Sendable>(
     _ activity: String, total: Int,

@@ -11,7 +11,7 @@ internal import Darwin
 public enum ProgressStyle: String, Sendable, CaseIterable, ExpressibleByArgument {
   /// A bar on a terminal, plain lines where standard error goes elsewhere.
   case auto
-  /// A line that is drawn over and over.
+  /// A single line that is redrawn.
   case bar
   /// A new line every few seconds.
   case plain
@@ -35,7 +35,7 @@ public struct CommonOptions: ParsableArguments, Sendable {
   @Flag(name: .long, help: "Print one JSON document on standard output and nothing else there.")
   public var json = false
 
-  /// The upper limit of threads that was asked for.
+  /// The requested upper limit on threads.
   @Option(
     name: .long, help: ArgumentHelp("Use at most this many threads (default: all cores).", valueName: "n"))
   public var threads: Int?
@@ -48,24 +48,24 @@ public struct CommonOptions: ParsableArguments, Sendable {
   @Option(name: .long, help: "When to use colour; NO_COLOR is respected.")
   public var color: ColorUse = .auto
 
-  /// Whether to say more.
-  @Flag(name: .shortAndLong, help: "Say more on standard error.")
+  /// Whether to print more.
+  @Flag(name: .shortAndLong, help: "Print more on standard error.")
   public var verbose = false
 
-  /// How patient to be with servers.
+  /// Timeouts and retries for servers.
   @OptionGroup(title: "Sources on servers") public var servers: ServerOptions
 
-  /// Nothing given.
+  /// The defaults.
   public init() {}
 
-  /// Refuses thread counts that make no sense.
+  /// Refuses thread counts out of range.
   public func validate() throws {
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads must be between 1 and 1024; got \(threads).")
     }
   }
 
-  /// The threads to use: what was asked for, or one per core.
+  /// The threads to use: as requested, or one per core.
   public var threadCount: Int { threads ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
   /// Whether text on `stream` may be coloured.
@@ -78,12 +78,12 @@ public struct CommonOptions: ParsableArguments, Sendable {
     }
   }
 
-  /// Writes a report to standard output, its bad verdicts in red where colour is wanted.
+  /// Writes a report to standard output, with bad verdicts in red if colour is on.
   ///
   /// - Throws: As ``StandardStream/write(_:)-(String)``.
   public func write(report text: String) throws(CheckpointError) {
     guard usesColor(on: .output) else { return try StandardStream.output.write(sentences: text) }
-    // Broken first, because colour has no width.
+    // Wrapped first, because colour codes have no width.
     var painted = StandardStream.output.broken(text)
     for verdict in ["FAILED", "would NOT load", "would load WRONGLY"] {
       painted = painted.split(separator: verdict, omittingEmptySubsequences: false).joined(
@@ -92,7 +92,7 @@ public struct CommonOptions: ParsableArguments, Sendable {
     try StandardStream.output.write(painted)
   }
 
-  /// A reporter for work of `total` bytes that shows itself as asked for.
+  /// A reporter for work of `total` bytes, in the requested style.
   public func progressReporter(_ activity: String, total: Int) -> ProgressReporter {
     let style: ProgressStyle =
       switch progress {
@@ -102,7 +102,7 @@ public struct CommonOptions: ParsableArguments, Sendable {
     return ProgressReporter(activity, total: total, style: style)
   }
 
-  /// Prints a line on standard error if the user wants to know more.
+  /// Prints a line on standard error with `--verbose`.
   public func note(_ tool: String, _ line: @autoclosure () -> String) {
     guard verbose else { return }
     try? StandardStream.error.write(message: "\(tool): \(line())")

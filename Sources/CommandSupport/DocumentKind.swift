@@ -1,7 +1,7 @@
 /// The kinds of JSON documents that the tools print, each described by a schema in `Manuals/schema`.
 ///
-/// A document says which it is in its first member, `schema`, whose value is the `$id` of that schema; where a document is an
-/// array, each of its elements does. What is added to a kind, changed or left out raises its version.
+/// A document names its kind in its first member, `schema`, whose value is the `$id` of that schema; if a document is
+/// an array, each of its elements does. Adding, changing or removing a member raises the version of the kind.
 public enum DocumentKind: String, Sendable, CaseIterable {
   case list
   case stats
@@ -27,7 +27,7 @@ public enum DocumentKind: String, Sendable, CaseIterable {
   case all
   case error
 
-  /// The version of its form; of a plan that of plans.
+  /// The version of its schema; for plans, the version of the plan format.
   public var version: Int { self == .plan ? 4 : 1 }
 
   /// The `$id` of its schema: `urn:step3-toolkit:list:1`.

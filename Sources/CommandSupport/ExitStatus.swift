@@ -2,19 +2,19 @@ public import TensorFormats
 
 /// What the tools' exit codes mean. The numbers from 64 on are those of `sysexits.h`.
 public enum ExitStatus: Int32, Hashable, Sendable, CaseIterable {
-  /// Done, and every check held.
+  /// Done, and every check passed.
   case success = 0
-  /// A check ran and did not hold.
+  /// A check ran and failed.
   case checkFailed = 1
-  /// The command line makes no sense.
+  /// The command line is invalid.
   case usage = 64
-  /// The input is malformed, or of a kind that is not supported.
+  /// The input is malformed or unsupported.
   case badData = 65
-  /// The input is not there or may not be read.
+  /// The input does not exist or may not be read.
   case noInput = 66
-  /// A mistake of ours.
+  /// A bug in the tool.
   case internalError = 70
-  /// The output exists already or cannot be created.
+  /// The output already exists or cannot be created.
   case cannotCreate = 73
   /// Reading or writing failed after it had begun.
   case inputOutput = 74

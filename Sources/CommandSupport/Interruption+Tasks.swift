@@ -1,13 +1,13 @@
 internal import CFileShims
 
 extension Interruption {
-  /// What is said where an interrupted command can go on.
+  /// The message for an interrupted command that can be resumed.
   public static let canGoOn = "what is done is kept: the same command with --resume goes on from here"
 
   /// Runs `work` as a task that is cancelled when the user asks to stop.
   ///
-  /// - Parameter words: What to say if the process has to end before the work does; who catches the cancellation says it
-  ///   otherwise.
+  /// - Parameter words: The message if the process has to end before the work does; otherwise whoever catches the
+  ///   cancellation prints it.
   /// - Throws: What `work` throws; `CancellationError` after an interruption.
   public static func cancelling<Result: Sendable>(
     saying words: String? = nil, _ work: @escaping @Sendable () async throws -> Result

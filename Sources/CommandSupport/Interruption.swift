@@ -7,16 +7,16 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Ctrl-C turned into a question that long work asks between two steps.
+/// Ctrl-C as a flag that long work checks between steps.
 ///
 /// Until ``watch()`` is called a signal ends the process at once, which is right for short commands. From then on the
-/// first SIGINT, SIGTERM or SIGHUP only sets ``isRequested``, so that the work can stop where it can go on later. It has
-/// less than a second for that; then, or with a second signal, the process ends wherever it is, which is as safe: what
-/// is written down is on the device, and what is not is done again. Signals that are ignored from the start (`nohup`)
-/// stay ignored.
+/// first SIGINT, SIGTERM or SIGHUP only sets ``isRequested``, so that the work can stop where it can go on later. It
+/// has less than a second for that; then, or on a second signal, the process ends wherever it is, which is just as
+/// safe: everything recorded is on the device, and the rest is done again. Signals that are ignored from the start
+/// (`nohup`) stay ignored.
 public enum Interruption {
   private static let requested = Atomic<Bool>(false)
-  /// How long the work has to stop by itself.
+  /// How long the work has to stop on its own.
   private static let graceMilliseconds: CInt = 800
 
   /// Whether the user asked to stop.
@@ -43,8 +43,8 @@ public enum Interruption {
   }
 }
 
-/// Has writing to a closed pipe, or beyond the size that files may have (`ulimit -f`), fail with an error instead of
-/// ending the process.
+/// Makes writing to a closed pipe, or beyond the file size limit (`ulimit -f`), fail with an error instead of
+/// killing the process.
 func failOnWriting() {
   for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
 }

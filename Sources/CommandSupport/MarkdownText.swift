@@ -1,16 +1,16 @@
-/// Text that Markdown takes for nothing but text, in the dialect of GitHub.
+/// Text escaped for Markdown, in GitHub's dialect.
 public enum MarkdownText {
   /// A text in a cell of a table or in a line of a list.
   ///
-  /// Words and numbers stand as they are, everything else as code, in which nothing but the backtick ends it, and a bar
-  /// ends the cell; a text with one of these, or a backslash before which a reader may or may not count, has its
-  /// punctuation as character references.
+  /// Words and numbers are written as they are, everything else as code, where only a backtick ends the code and a bar
+  /// ends the cell; a text with either of these, or with a backslash, which readers treat differently, has its
+  /// punctuation written as character references.
   public static func inline(_ text: String) -> String {
     let text = text.escapingControlCharacters
     return text.isEmpty || isPlain(text) ? text : code(text)
   }
 
-  /// A text as code, wherever it stands.
+  /// A text as code, in any position.
   public static func code(_ text: String) -> String {
     let text = text.escapingControlCharacters
     let needsReferences =
@@ -27,7 +27,7 @@ public enum MarkdownText {
     rows.map { "- **\($0)**: \(inline($1))\n" }.joined()
   }
 
-  /// Words and numbers with their units, in which nothing has a meaning.
+  /// Whether a text is words and numbers with units, with no Markdown markup.
   private static func isPlain(_ text: String) -> Bool {
     let hasMarks = text.unicodeScalars.contains { scalar in
       switch scalar {
@@ -35,7 +35,7 @@ public enum MarkdownText {
       default: true
       }
     }
-    // What is a link without further marks.
+    // A bare link.
     return !hasMarks && !text.lowercased().contains("www.") && text.first != " " && text.last != " "
       && !text.contains("  ")
   }

@@ -7,13 +7,13 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// What this process has used so far, by the system's own account.
+/// What this process has used so far, as reported by the system.
 public enum ProcessUsage {
-  /// The most memory that was resident at a time.
+  /// Peak resident memory.
   public static var peakMemoryBytes: Int {
     #if canImport(Glibc)
-    // On Linux `ru_maxrss` outlives `execve`: a process that a large one started counts that one's memory as its own
-    // (`exec_mmap` in fs/exec.c takes it over). The high-water mark of the address space begins anew.
+    // On Linux `ru_maxrss` survives `execve`: a process started by a large one counts its parent's memory as its own
+    // (`exec_mmap` in fs/exec.c carries it over). The high-water mark of the address space starts afresh.
     if let bytes = highWaterMark() { return bytes }
     #endif
     var usage = rusage()
@@ -48,16 +48,16 @@ public enum ProcessUsage {
 // MARK: - A limit of address space
 
 extension ProcessUsage {
-  /// What the system's libraries take, and what a thread does with its stack: it waits for ever for threads that cannot be
-  /// made, and a process without memory ends wherever it is.
+  /// What the system's libraries and each thread with its stack take: the runtime waits for ever for threads that
+  /// cannot be created, and a process that runs out of memory crashes wherever it is.
   private static let (base, perThread) = (48 << 20, 16 << 20)
 
-  /// How much of an amount of memory there is address space for (`ulimit -v`), besides what that many threads take.
+  /// How much of `wanted` the address space (`ulimit -v`) has room for, besides what that many threads take.
   public static func available(of wanted: Int, threads: Int) -> Int {
     min(wanted, max(0, Int(clamping: cfs_address_space_left()) - base - perThread * threads))
   }
 
-  /// Checks that there is address space to work in with so many threads.
+  /// Checks that there is enough address space for this many threads.
   ///
   /// - Throws: `.inputOutput`.
   public static func requireAddressSpace(threads: Int) throws(CheckpointError) {

@@ -1,9 +1,9 @@
 internal import Synchronization
 
-/// Shows how far work on a known number of bytes has come.
+/// Shows the progress of work on a known number of bytes.
 ///
-/// Call it from as many threads as you like: ``advance(by:)`` is an atomic addition and a look at the clock, and only
-/// the call that finds the display due draws it.
+/// Safe to call from any number of threads: ``advance(by:)`` is an atomic addition and a look at the clock, and only
+/// the call that finds an update due draws it.
 public final class ProgressReporter: Sendable {
   /// Where the text goes.
   public typealias Output = @Sendable (String) -> Void
@@ -34,7 +34,7 @@ public final class ProgressReporter: Sendable {
   ///
   /// - Parameters:
   ///   - activity: What is being done, in a word or two: `hashing`.
-  ///   - total: The bytes that all of it is.
+  ///   - total: The bytes of all the work.
   ///   - style: `.auto` shows nothing; ``CommonOptions/progressReporter(_:total:)`` resolves it.
   public init(
     _ activity: String, total: Int, style: ProgressStyle,
@@ -57,20 +57,20 @@ public final class ProgressReporter: Sendable {
 
   deinit { finish() }
 
-  /// The clock that is used unless a test brings its own.
+  /// The default clock; tests inject their own.
   public static func monotonicNanoseconds() -> UInt64 {
     let elapsed = processStart.duration(to: .now).components
     return UInt64(elapsed.seconds) * 1_000_000_000 + UInt64(elapsed.attoseconds / 1_000_000_000)
   }
   private static let processStart = ContinuousClock.now
 
-  /// Says that `bytes` more are done.
+  /// Reports that `bytes` more are done.
   public func advance(by bytes: Int) {
     done.add(bytes, ordering: .relaxed)
     drawIfDue()
   }
 
-  /// Says what is being worked on.
+  /// Sets the name of the item being worked on.
   public func setItem(_ name: String) {
     guard style != .none else { return }
     display.withLock { $0.item = name }
@@ -95,7 +95,7 @@ public final class ProgressReporter: Sendable {
       switch style {
       case .bar: if display.drawn { output("\r\u{1B}[K") }
       case .plain:
-        // Work that was over before the first line was due needs none.
+        // Work that finished before the first line was due needs no last one.
         if display.drawn { output(state.plainLine(activity, finished: true) + "\n") }
       case .json: output(state.jsonLine(activity, event: "finished") + "\n")
       case .auto, .none: break
@@ -103,7 +103,7 @@ public final class ProgressReporter: Sendable {
     }
   }
 
-  /// What was done in how long, for a last word: `reading: 29.1 GB in 0:07, 4.16 GB/s`.
+  /// How much was done and how fast, for a final line: `reading: 29.1 GB in 0:07, 4.16 GB/s`.
   public var outcome: String {
     let nanoseconds = max(1, clock() - start)
     let bytes = done.load(ordering: .relaxed)

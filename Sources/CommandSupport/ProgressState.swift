@@ -1,10 +1,10 @@
 internal import JSON
 
-/// One moment of some work, and the ways to put it in words.
+/// A snapshot of progress, and the ways to print it.
 struct ProgressState {
   let done: Int
   let total: Int
-  /// Since the start.
+  /// Seconds since the start.
   let seconds: Double
   /// Bytes per second; `nil` while it is not known.
   let rate: Double?
@@ -13,7 +13,7 @@ struct ProgressState {
   private var fraction: Double { total > 0 ? min(1, Double(done) / Double(total)) : 1 }
   private var percent: Int { Int(fraction * 100) }
 
-  /// Seconds left at this rate; `nil` while that is a guess.
+  /// Seconds left at this rate; `nil` while that would be a guess.
   private var remaining: Double? {
     guard let rate, rate > 1, done < total else { return nil }
     let seconds = Double(total - done) / rate

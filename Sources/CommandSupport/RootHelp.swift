@@ -1,7 +1,7 @@
 package import ArgumentParser
 
-/// What `tool --help` says: the subcommands, and the options of the one that is meant when none is named, which the
-/// library keeps for `tool help subcommand`.
+/// The text of `tool --help`: the subcommands, and the options of the default one, which the library only shows for
+/// `tool help subcommand`.
 package enum RootHelp {
   /// Whether these arguments (without the tool's name) ask for it.
   package static func isAsked(by arguments: [String]) -> Bool {
@@ -20,10 +20,10 @@ package enum RootHelp {
     else { return whole }
     let tool = root.configuration.commandName ?? root._commandName
     let name = usual.configuration.commandName ?? usual._commandName
-    // The last line of the library's text says where there is more.
+    // The last line of the library's text says where to find more.
     return whole[..<usage.lowerBound] + "\n" + own[ownUsage.lowerBound..<options.lowerBound].dropFirst()
       + "\n       \(tool) <subcommand> ...\n" + whole[subcommands.lowerBound...].trimmedEnd
-      + "\n\n  Without a subcommand, \(name) is meant; these are its arguments and options.\n"
+      + "\n\n  Without a subcommand, \(name) is run; these are its arguments and options.\n"
       + own[options.lowerBound...].dropFirst()
   }
 }

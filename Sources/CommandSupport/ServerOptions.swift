@@ -3,7 +3,7 @@ public import Locations
 internal import RemoteFiles
 public import TensorFormats
 
-/// How patient a tool is with servers, where a source is an address.
+/// Timeouts and retries for sources that are on servers.
 public struct ServerOptions: ParsableArguments, Sendable {
   /// How long a server may send nothing, in seconds.
   @Option(
@@ -17,20 +17,20 @@ public struct ServerOptions: ParsableArguments, Sendable {
   @Option(
     name: .customLong("server-attempts"),
     help: ArgumentHelp(
-      "How often a request is tried without getting further before it is an error (default: 6).",
+      "How often a request is tried without progress before it is an error (default: 6).",
       valueName: "n"))
   public var attempts: Int?
 
-  /// Whether private addresses may be redirected to.
+  /// Whether redirections may lead to private addresses.
   @Flag(
     name: .customLong("allow-private-redirects"),
     help: "Follow a public server's redirections to addresses of this host or of a private network.")
   public var allowsPrivateRedirections = false
 
-  /// Nothing given.
+  /// The defaults.
   public init() {}
 
-  /// Refuses what makes no sense.
+  /// Refuses values out of range.
   public func validate() throws {
     if let stallLimit, !(1...3600).contains(stallLimit) {
       throw ValidationError("--stall-limit must be from 1 to 3600 seconds; got \(stallLimit).")
@@ -50,7 +50,7 @@ public struct ServerOptions: ParsableArguments, Sendable {
 }
 
 extension CommonOptions {
-  /// What a user names as a source.
+  /// The location that a user names as a source.
   ///
   /// - Parameter cache: Where to keep what is fetched from a hub; `nil` to keep nothing.
   /// - Throws: As ``Locations/Location/init(_:keeping:remote:)``.

@@ -2,7 +2,7 @@ internal import JSON
 public import TensorFormats
 
 extension StandardStream {
-  /// Writes a value as one JSON document, which says of what kind it is.
+  /// Writes a value as one JSON document that names its kind.
   ///
   /// - Throws: `.inputOutput`.
   public func write(json value: some Encodable, as kind: DocumentKind) throws(CheckpointError) {

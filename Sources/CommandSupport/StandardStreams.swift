@@ -13,7 +13,7 @@ public enum StandardStream: Int32, Sendable {
 
   /// Writes all of `bytes`.
   ///
-  /// When the reader has gone (`step3-inspect ... | head`), the rest is dropped quietly: nobody wants it, and the
+  /// When the reader is gone (`step3-inspect ... | head`), the rest is dropped silently: nobody reads it, and the
   /// command's exit code still tells what it found.
   /// - Throws: `.inputOutput` if writing fails for any other reason, such as a full disk.
   public func write(_ bytes: RawSpan) throws(CheckpointError) {
@@ -26,7 +26,7 @@ public enum StandardStream: Int32, Sendable {
         if count > 0 {
           done += count
         } else if count < 0, errno == EAGAIN {
-          // The stream was made non-blocking by whoever shares it: wait until it takes more.
+          // Some process sharing the stream made it non-blocking: wait until it accepts more.
           var poller = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
           unsafe poll(&poller, 1, 1000)
         } else if errno != EINTR {
@@ -51,23 +51,22 @@ public enum StandardStream: Int32, Sendable {
     try unsafe write(bytes.span.bytes)
   }
 
-  /// Writes one message and ends the line: control characters made visible, broken between words where a terminal is
-  /// narrower than it.
+  /// Writes one message as a line, with control characters escaped, wrapped if the terminal is too narrow.
   ///
   /// - Throws: As ``write(_:)-(RawSpan)``.
   public func write(message: String) throws(CheckpointError) {
     try write(message.escapingControlCharacters.wrapped(to: columns) + "\n")
   }
 
-  /// Writes lines of sentences, each broken between words where a terminal is narrower than it. Lines with colour are what
-  /// they are: they belong to tables.
+  /// Writes lines of prose, each wrapped if the terminal is too narrow. Lines with colour are left alone: they belong
+  /// to tables.
   ///
   /// - Throws: As ``write(_:)-(RawSpan)``.
   public func write(sentences text: String) throws(CheckpointError) {
     try write(broken(text))
   }
 
-  /// A text as ``write(sentences:)`` writes it.
+  /// A text wrapped as by ``write(sentences:)``.
   func broken(_ text: String) -> String {
     guard let columns else { return text }
     return text.split(separator: "\n", omittingEmptySubsequences: false).map { line in

@@ -1,8 +1,8 @@
-/// Columns of text for people.
+/// A table of text for people.
 public struct TextTable: Sendable {
   /// One column.
   public struct Column: Sendable {
-    /// On which side the text stands.
+    /// How text is aligned.
     public enum Alignment: Sendable { case left, right }
 
     let title: String
@@ -15,11 +15,11 @@ public struct TextTable: Sendable {
     /// Describes a column.
     ///
     /// - Parameters:
-    ///   - shrinks: Its texts are cut in the middle where the terminal is too narrow for the table.
-    ///   - wraps: Its texts are never cut: one that is too long for a narrow terminal has a line of its own, and the
-    ///     row goes on below it. For the first column, and for names that differ anywhere.
-    ///   - isProse: Its texts are sentences, broken between words and continued below. For the last column.
-    ///   - isOptional: It is left out where the table does not fit otherwise.
+    ///   - shrinks: Its texts are truncated in the middle if the terminal is too narrow for the table.
+    ///   - wraps: Its texts are never truncated: one too long for a narrow terminal gets its own line, and the
+    ///     row continues below it. For the first column, and for names that may differ anywhere.
+    ///   - isProse: Its texts are sentences, wrapped and continued below. For the last column.
+    ///   - isOptional: It is dropped if the table does not fit otherwise.
     public init(
       _ title: String, _ alignment: Alignment = .left, shrinks: Bool = false, wraps: Bool = false,
       isProse: Bool = false, isOptional: Bool = false
@@ -39,8 +39,7 @@ public struct TextTable: Sendable {
 
   /// The columns between two columns of text.
   private static let gap = 2
-  /// A column that gives way never gets narrower than this; one whose long texts have lines of their own does, where the
-  /// table does not fit otherwise.
+  /// A shrinking column never gets narrower than this; a wrapping one does if the table does not fit otherwise.
   private static let narrowest = 12
 
   /// An empty table.
@@ -49,7 +48,7 @@ public struct TextTable: Sendable {
     widths = columns.map(\.title.terminalWidth)
   }
 
-  /// Appends a row; control characters are made visible.
+  /// Appends a row; control characters are escaped.
   ///
   /// - Precondition: There is one text per column.
   public mutating func append(_ row: [String]) {
@@ -59,11 +58,11 @@ public struct TextTable: Sendable {
     rows.append(row)
   }
 
-  /// The table as text, every line ended, no line ending in spaces.
+  /// The table as text, each line ended by a newline and without trailing spaces.
   ///
   /// - Parameters:
-  ///   - width: The columns of the terminal; `nil` for as wide as the texts are.
-  ///   - heading: Put around the line of titles, for example to make it bold.
+  ///   - width: The columns of the terminal; `nil` for no limit.
+  ///   - heading: Applied to the line of titles, for example to make it bold.
   public func rendered(width: Int? = nil, heading: (String) -> String = { $0 }) -> String {
     let widths = fitted(to: width)
     if let width, widths.reduce(0, +) + Self.gap * (widths.count - 1) > width,
@@ -81,7 +80,7 @@ public struct TextTable: Sendable {
     return text
   }
 
-  /// The widths, with the columns that give way made narrower, the widest first, until the table fits.
+  /// The widths, with shrinking columns narrowed, the widest first, until the table fits.
   private func fitted(to width: Int?) -> [Int] {
     var widths = widths
     guard let width else { return widths }

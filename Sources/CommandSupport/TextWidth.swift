@@ -1,8 +1,8 @@
 extension String {
-  /// This text with every character that a terminal might obey made visible, at full length.
+  /// This text with every character that a terminal might act on escaped, never shortened.
   public var escapingControlCharacters: String { escapingControlCharacters(except: nil) }
 
-  /// The same, but for one character that is wanted.
+  /// The same, except for one allowed character.
   package func escapingControlCharacters(except wanted: Unicode.Scalar?) -> String {
     guard unicodeScalars.contains(where: \.isUnprintable) else { return self }
     var result = ""
@@ -22,8 +22,8 @@ extension String {
     return unicodeScalars.reduce(0) { $0 + $1.terminalWidth }
   }
 
-  /// The text broken between words so that its lines have at most `width` columns, but for words that are longer; lines
-  /// after the first begin with `indent` spaces. `nil` leaves it as it is.
+  /// The text wrapped between words to at most `width` columns, except for longer words; lines after the first are
+  /// indented by `indent` spaces. `nil` leaves it unchanged.
   package func wrapped(to width: Int?, indent: Int = 2) -> String {
     guard let width, terminalWidth > width else { return self }
     let margin = prefix { $0 == " " }
@@ -44,9 +44,9 @@ extension String {
     return (lines + [line]).joined(separator: "\n")
   }
 
-  /// The text cut in its middle to at most `width` columns, with `…` where something is missing.
+  /// The text truncated in the middle to at most `width` columns, with `…` for the missing part.
   ///
-  /// Names of tensors differ at both ends: the layer in front, the projection at the end.
+  /// Tensor names differ at both ends: the layer at the front, the projection at the end.
   package func truncatedInTheMiddle(to width: Int) -> String {
     guard terminalWidth > width else { return self }
     guard width > 1 else { return width == 1 ? "…" : "" }
@@ -73,7 +73,7 @@ extension String {
 }
 
 extension Unicode.Scalar {
-  /// Whether a terminal would do something with it other than show it.
+  /// Whether a terminal would do anything with it other than show it.
   fileprivate var isUnprintable: Bool {
     if (0x20..<0x7F).contains(value) { return false }
     switch properties.generalCategory {
@@ -83,10 +83,10 @@ extension Unicode.Scalar {
     }
   }
 
-  /// 0 for marks that sit on the character before, 2 for the wide characters of East Asia and for emoji, else 1.
+  /// 0 for combining marks, 2 for the wide characters of East Asia and for emoji, else 1.
   ///
-  /// Source: the wide and full-width ranges of Unicode's EastAsianWidth.txt, taken together where only unassigned
-  /// code points lie between.
+  /// Source: the wide and full-width ranges of Unicode's EastAsianWidth.txt, merged across gaps of unassigned
+  /// code points.
   fileprivate var terminalWidth: Int {
     switch value {
     case ..<0x300: return 1

@@ -2,18 +2,18 @@ package import ArgumentParser
 internal import JSON
 internal import TensorFormats
 
-/// A command line that makes no sense, said so that the next one does.
+/// A usage error, explained so that the next attempt works.
 package struct WrongUsage {
   /// What is wrong.
   package let message: String
-  /// What the option or argument concerned is for; `nil` if none is.
+  /// The help of the option or argument concerned; `nil` if there is none.
   package let help: String?
-  /// The form that is wanted, and where there is more.
+  /// The expected usage, and where to find more.
   package let usage: String
-  /// The subcommand that was probably meant, as a question.
+  /// A "did you mean" for the subcommand.
   package let question: String?
 
-  /// Takes an error of the argument parser apart.
+  /// Analyses an error from the argument parser.
   ///
   /// - Parameter arguments: The command line, without the tool's name.
   package init(_ error: any Error, of root: any ParsableCommand.Type, arguments: [String]) {
@@ -28,8 +28,8 @@ package struct WrongUsage {
     question = Self.question(of: root, arguments: arguments)
   }
 
-  /// `did you mean the subcommand list?`: where the first argument is neither a subcommand nor anything else that there
-  /// is. Without that it is taken for an argument of the usual subcommand.
+  /// `did you mean the subcommand list?`: if the first argument is neither a subcommand nor an existing path. Otherwise
+  /// it would be taken for an argument of the default subcommand.
   package static func question(of root: any ParsableCommand.Type, arguments: [String]) -> String? {
     let names = root.configuration.subcommands.filter { $0.configuration.shouldDisplay }.map {
       $0.configuration.commandName ?? $0._commandName
@@ -41,7 +41,7 @@ package struct WrongUsage {
     return nearest.isEmpty ? nil : "did you mean the subcommand \(nearest.joined(separator: " or "))?"
   }
 
-  /// The library proposes any option of three different letters; only slips of the keyboard are left.
+  /// The library suggests any option within three letters; keeps only likely typos.
   private static func withoutWrongSuggestion(_ message: String) -> String {
     let parts = message.split(separator: "'", omittingEmptySubsequences: false)
     guard parts.count == 5, parts[0] == "Unknown option ", parts[2] == ". Did you mean " else {
@@ -51,7 +51,7 @@ package struct WrongUsage {
     return Suggestion.nearest(to: wrong, among: [proposed]).isEmpty ? "Unknown option '\(wrong)'" : message
   }
 
-  /// For a person.
+  /// As text.
   package func text(of tool: String) -> String {
     var lines = ["\(tool): error: \(message)"]
     if let question { lines.append(question) }
@@ -59,7 +59,7 @@ package struct WrongUsage {
     return (lines + [usage]).joined(separator: "\n").escapingControlCharacters(except: "\n") + "\n"
   }
 
-  /// As every other error with `--json`: one line.
+  /// As one line of JSON, like every other error with `--json`.
   package var jsonLine: String {
     let remedy = [question, help, usage].compactMap(\.self).joined(separator: "\n")
     return ToolFailure(CheckpointError(.invalidRequest, message, remedy: remedy))?.jsonLine ?? ""

@@ -9,7 +9,7 @@ package struct ElementComparison: PairComparing {
   package enum Method: Equatable, Sendable {
     /// Values as F32, which holds those of every smaller type exactly.
     case real
-    /// Values as F64, where one side has it.
+    /// Values as F64, if one side is.
     case double
     case integer
     /// Bytes alone.
@@ -24,13 +24,13 @@ package struct ElementComparison: PairComparing {
   package let sameEncoding: Bool
   private let a: ElementReader
   private let b: ElementReader
-  /// How many elements follow each other in both sides, beyond which one of them has something else.
+  /// How many elements are contiguous in both sides.
   private let runLength: Int
   package let cut: UnitCut
-  /// Whether values are looked at where bytes are the same, too.
+  /// Whether values are compared even if bytes are the same.
   fileprivate var readsAll = false
 
-  /// The elements of a unit, but for whole rows where rows are read: a multiple of every block's elements.
+  /// The elements of a unit, except when whole rows are read: a multiple of every block's elements.
   private static let unitLength = 1 << 16
 
   /// Prepares a comparison; reads nothing.
@@ -66,7 +66,7 @@ package struct ElementComparison: PairComparing {
     a.byteCount(of: unit.count) + b.byteCount(of: unit.count)
   }
 
-  /// What one thread reads into, over and over.
+  /// One thread's reusable buffers.
   package struct Scratch {
     fileprivate var a = ElementReader.Scratch()
     fileprivate var b = ElementReader.Scratch()
@@ -113,15 +113,15 @@ package struct ElementComparison: PairComparing {
       result.compare(a.integers(left), b.integers(right), from: start)
     case .bytes, .none: break
     }
-    // Blocks and rows that reach beyond the common elements may differ there.
+    // Blocks and rows extending beyond the common elements may differ there.
     result.bytesDiffer = !sameEncoding || left.isWhole && right.isWhole || result.count > 0
     return result
   }
 }
 
 extension [ElementComparison] {
-  /// Compares all pairs. Where values differ in some units and bytes are the same in others, the pair is gone through a
-  /// second time with all of its values, which a relative error needs; pairs that do not differ are never decoded.
+  /// Compares all pairs. If values differ in some units and bytes are the same in others, the pair is read a second
+  /// time with all its values, which a relative error needs; pairs that do not differ are never decoded.
   ///
   /// - Throws: As ``run(threads:monitor:)``.
   package func differences(threads: Int, monitor: WorkMonitor) async throws -> [ElementDifferences] {

@@ -10,7 +10,7 @@ package struct ElementDifferences: PairFigures {
   package var sumOfSquares = 0.0
   /// The squares of the first side's values, over the elements that are finite on both sides.
   package var sumOfSquaresOfA = 0.0
-  /// Elements whose bytes are the same on both sides, of whose values nothing else is known.
+  /// Elements with the same bytes on both sides, whose values were not decoded.
   package var unread = 0
   package var firstIndex: Int?
   package var nonFinite = 0
@@ -33,9 +33,8 @@ package struct ElementDifferences: PairFigures {
   /// The root of the mean square of the differences, over all elements whose values are finite on both sides.
   package var rmse: Double { finite > 0 ? (sumOfSquares / Double(finite)).squareRoot() : 0 }
 
-  /// The differences' root of the sum of squares in relation to that of the first side's values, over all elements whose
-  /// values are finite on both sides: ‖a − b‖ / ‖a‖. `nil` where that has no answer: values differ from nothing but
-  /// zeros, or some have not been read.
+  /// The norm of the differences relative to that of the first side's values, over all elements whose values are finite
+  /// on both sides: ‖a − b‖ / ‖a‖. `nil` if undefined: values differ only from zeros, or some have not been read.
   package var relative: Double? {
     guard sumOfSquares > 0 else { return 0 }
     return unread == 0 && sumOfSquaresOfA > 0 ? (sumOfSquares / sumOfSquaresOfA).squareRoot() : nil

@@ -2,45 +2,45 @@ internal import Synchronization
 package import ParallelWork
 package import TensorFormats
 
-/// A way of comparing the elements of a pair, in units whose figures add up in their order.
+/// A way of comparing the elements of a pair, in units whose figures are merged in order.
 package protocol PairComparing: Sendable {
   /// What one thread reuses from unit to unit.
   associatedtype Scratch
-  /// What was found in some elements.
+  /// The figures of some elements.
   associatedtype Figures: PairFigures
 
-  /// What work on it is called.
+  /// The name of the work item.
   var name: String { get }
-  /// Where units end. They follow from the pair alone, so that figures do not depend on the number of threads.
+  /// Where units end. This depends only on the pair, so that figures do not depend on the number of threads.
   var cut: UnitCut { get }
 
   static func makeScratch() -> Scratch
 
   /// Reads and compares the elements of a unit.
   ///
-  /// - Parameter pair: The number of the pair, which tells units of one pair from those of others.
+  /// - Parameter pair: The index of the pair.
   /// - Throws: What reading throws.
   func compare(_ unit: Range<Int>, pair: Int, _ scratch: inout Scratch) throws(CheckpointError) -> Figures
 
-  /// The bytes that the unit reads, about.
+  /// The approximate bytes that the unit reads.
   func byteCount(of unit: Range<Int>) -> Int
 }
 
-/// Figures that add up.
+/// Figures that can be merged.
 package protocol PairFigures: Sendable {
   /// Nothing compared yet.
   init()
-  /// Adds what was found in later elements.
+  /// Adds the figures of later elements.
   mutating func merge(_ later: Self)
 }
 
-/// Where the elements of a pair are cut into units.
+/// How the elements of a pair are divided into units.
 package struct UnitCut: Sendable {
   /// How many there are.
   package let count: Int
   /// No unit goes beyond a multiple of this.
   package let stretch: Int
-  /// As many as a unit has, but for the last of a stretch.
+  /// The elements of a unit, except the last of a stretch.
   package let unit: Int
 
   /// - Parameter stretch: All of them unless given.
@@ -57,7 +57,7 @@ package struct UnitCut: Sendable {
 }
 
 extension Array where Element: PairComparing {
-  /// Compares all pairs, units side by side.
+  /// Compares all pairs, with units in parallel.
   ///
   /// - Returns: The figures of each pair.
   /// - Throws: What comparing throws, `CancellationError`.

@@ -11,9 +11,9 @@ internal import Glibc
 internal import Darwin
 #endif
 
-// All that comparisons read weights with: nothing else in this module decodes.
+// Everything that comparisons read weights with: nothing else in this module decodes.
 
-/// Reads the rows of one matrix of a box, whatever pieces hold them, and makes F32 of them.
+/// Reads the rows of one matrix of a box, from any number of pieces, as F32.
 struct MatrixRows: Sendable {
   private let reader: MatrixReader
   /// Where the box begins in what ``reader`` reads.
@@ -24,14 +24,14 @@ struct MatrixRows: Sendable {
 
   /// What one thread reuses.
   struct Scratch {
-    /// Begins with the rows that were read last.
+    /// The rows that were read last, at the beginning.
     var values: [Float] = []
     fileprivate var reader = MatrixReader.Scratch()
   }
 
   /// - Parameters:
   ///   - box: A box that the side holds.
-  ///   - matrix: The number of the matrix in the box.
+  ///   - matrix: The index of the matrix in the box.
   /// - Throws: What reading scales throws.
   init(_ side: WeightSide, _ box: TensorBox, matrix: Int) throws(CheckpointError) {
     let number = box.stack.position(of: matrix, in: side.box.stack)
@@ -49,7 +49,7 @@ struct MatrixRows: Sendable {
   func read(_ rows: Range<Int>, _ scratch: inout Scratch) throws(CheckpointError) {
     let count = rows.count * reader.columns
     if scratch.values.count < count { scratch.values = [Float](repeating: 0, count: count) }
-    // Taken out for as long as it is lent, so that the scratch is borrowed once.
+    // Taken out while in use, so that the scratch is borrowed only once.
     var values: [Float] = []
     swap(&values, &scratch.values)
     defer { swap(&values, &scratch.values) }
@@ -59,7 +59,7 @@ struct MatrixRows: Sendable {
     try reader.read(wanted, into: &target, &scratch.reader)
     if offset != 0 { for index in target.indices { target[index] += offset } }
     guard reader.columns != columns else { return }
-    // The rows move towards the front, so nothing is overwritten before it was moved.
+    // Rows move towards the front, so nothing is overwritten before it is moved.
     for row in 0..<rows.count {
       let (from, to) = (row * reader.columns + firstColumn, row * columns)
       for column in 0..<columns { target[to + column] = target[from + column] }
@@ -68,7 +68,7 @@ struct MatrixRows: Sendable {
 }
 
 extension TensorBox {
-  /// The row and the column with which each of its matrices begins.
+  /// The first row and column of each of its matrices.
   var top: Int { origin.count < 2 ? 0 : origin[origin.count - 2] }
   var left: Int { origin.last ?? 0 }
 
@@ -80,14 +80,13 @@ extension TensorBox {
   }
 }
 
-/// Reads runs of elements of one piece as they are stored, and decodes them where that is not enough.
+/// Reads runs of elements of one piece as stored, and decodes them if necessary.
 ///
-/// A tensor that holds its values is read in its blocks. Codes with scales of their own are read in whole rows, of one
-/// matrix at a time.
+/// A tensor of plain values is read in blocks. Codes with scales are read in whole rows, of one matrix at a time.
 struct ElementReader: Sendable {
   private let side: WeightSide
   private let type: ElementType
-  /// Turns bytes into F32; `nil` for types that are no real numbers.
+  /// Turns bytes into F32; `nil` for types that are not real numbers.
   private let codec: BlockCodec?
 
   /// Some elements and the blocks or rows around them.
@@ -101,14 +100,14 @@ struct ElementReader: Sendable {
     fileprivate var values: [Float] = []
     /// The elements that were read: whole blocks or rows.
     fileprivate var readCount = 0
-    /// The elements that were asked for, from the first that was read.
+    /// The offset of the requested elements from the first one read.
     fileprivate var offset = 0
     fileprivate var count = 0
 
-    /// To be called before another reader uses it.
+    /// Call this before another reader uses it.
     mutating func forget() { matrix = nil }
 
-    /// Whether nothing but what was asked for was read.
+    /// Whether only the requested elements were read.
     var isWhole: Bool { offset == 0 && count == readCount }
 
     /// The decoded elements.
@@ -142,18 +141,18 @@ struct ElementReader: Sendable {
   var isReal: Bool { side.isScaled || codec != nil }
   var isInteger: Bool { !side.isScaled && type.isInteger }
 
-  /// The bytes of so many elements, blocks rounded up, and their share of the scales.
+  /// The bytes of this many elements, rounded up to blocks, with their share of the scales.
   func byteCount(of elements: Int) -> Int {
     guard !side.isScaled else { return side.byteCount(of: elements) }
     return (elements + type.block.elements - 1) / type.block.elements * type.block.bytes
   }
 
-  /// Reads `count` elements from element `start` of its box on, and what else their blocks or rows hold. Of codes with
-  /// scales all must be of one matrix.
+  /// Reads `count` elements from element `start` of its box on, including the rest of their blocks or rows. With
+  /// scales, all must be in one matrix.
   func read(_ start: Int, _ count: Int, into scratch: inout Scratch) throws(CheckpointError) {
     scratch.count = count
     guard !side.isScaled else { return try readRows(start, count, into: &scratch) }
-    // Where several weights are stored as one, they are rows of one matrix.
+    // If several weights are stored as one, they are rows of one matrix.
     let start = side.piece.firstRow * (side.box.extent.last ?? 1) + start
     let (block, file) = (type.block, side.file)
     let first = start / block.elements
@@ -194,7 +193,7 @@ struct ElementReader: Sendable {
   /// Decodes what was read, scales applied.
   func decode(_ scratch: inout Scratch) throws(CheckpointError) {
     let count = scratch.readCount
-    // Taken out for as long as it is lent, so that the scratch is borrowed once.
+    // Taken out while in use, so that the scratch is borrowed only once.
     var values: [Float] = []
     swap(&values, &scratch.values)
     defer { swap(&values, &scratch.values) }
@@ -210,7 +209,7 @@ struct ElementReader: Sendable {
     if side.offset != 0 { for index in target.indices { target[index] += side.offset } }
   }
 
-  /// What was read as F64.
+  /// The elements as F64.
   func doubles(_ scratch: inout Scratch) throws(CheckpointError) -> [Double] {
     if type == .f64 {
       // One element a block.
@@ -224,7 +223,7 @@ struct ElementReader: Sendable {
     return wanted.indices.map { Double(wanted[$0]) }
   }
 
-  /// What was read as integers, exactly; none for other types.
+  /// The elements as exact integers; empty for other types.
   func integers(_ scratch: Scratch) -> [Int128] {
     let bytes = unsafe scratch.bytes.span.bytes.extracting(..<scratch.byteCount)
     func load<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) -> [Int128] {

@@ -6,7 +6,7 @@ package import TensorFormats
 package struct WeightPair: Sendable {
   /// The published name.
   package let name: String
-  /// The part of a partition set that ``a`` is in; `nil` where it is no matter of one part.
+  /// The part of a partition set that ``a`` is in; `nil` where it is not about a single part.
   package let part: String?
   package let a: WeightSide
   package let b: WeightSide
@@ -21,15 +21,15 @@ package struct WeightPair: Sendable {
 
 /// One side of a pair: a piece of a weight, or all of its pieces together.
 ///
-/// A class, because a checkpoint has as many as tensors, and each knows all of its weights.
+/// A class, because a checkpoint has one for each tensor, and each refers to all its weights.
 package final class WeightSide: Sendable {
   package let weights: ModelWeights
   package let weight: ModelWeights.Weight
   /// The piece; of several, the first.
   package let piece: ModelWeights.Piece
-  /// Whether it is all of the weight, put together from its pieces.
+  /// Whether it is the whole weight, assembled from its pieces.
   package let isWhole: Bool
-  /// What is added to its values before they are compared: not 0 where the other side's files hold sums; see
+  /// What is added to its values before comparing: not 0 if the other side's files hold sums; see
   /// ``StoredWeights/ModelWeights/offset(of:)``.
   package let offset: Float
 
@@ -49,14 +49,14 @@ package final class WeightSide: Sendable {
   package var stored: StoredWeight { piece.stored }
   /// The file of its values or codes.
   package var file: Checkpoint.File { weights.checkpoint.files[stored.codes.file] }
-  /// The pieces that it is made of.
+  /// Its pieces.
   package var pieces: [ModelWeights.Piece] { isWhole ? weight.pieces : [piece] }
   /// Which elements of the weight it has.
   package var box: TensorBox { isWhole ? TensorBox(wholeOf: weight.shape) : piece.box }
-  /// Whether its values are codes, or are multiplied with scales, in tensors of their own.
+  /// Whether its values need separate scale tensors.
   package var isScaled: Bool { stored.components.count > 1 }
 
-  /// The bytes that reading so many of its elements takes, about.
+  /// The approximate bytes to read for this many of its elements.
   func byteCount(of elements: Int) -> Int {
     func share(_ stored: StoredWeight, _ elements: Int) -> Int {
       Int(Double(stored.byteCount) * min(1, Double(elements) / Double(max(1, stored.shape.elementCount))))

@@ -2,13 +2,13 @@ internal import Checkpoint
 package import StoredWeights
 package import TensorFormats
 
-/// Which weight of one checkpoint is which of another, and where their elements meet.
+/// Which weights of two checkpoints correspond, and which elements they share.
 ///
-/// Names are compared in the published form, where a model description knows it, so that a GGUF file meets the
-/// checkpoint that it was made from, and weights whatever their scheme: scales are no tensors of their own but part of
-/// the values of the weight that they scale.
+/// Names are compared in published form, if a model description knows it, so that a GGUF file matches the checkpoint it
+/// was made from, and weights match in any scheme: scales are not separate tensors here but part of their weight's
+/// values.
 package struct WeightPairing: Sendable {
-  /// A checkpoint, or one part of a partition set that is looked at by itself.
+  /// A checkpoint, or one part of a partition set treated separately.
   package struct Holder: Sendable {
     /// The part's name; `nil` for a whole checkpoint.
     package let part: String?
@@ -20,12 +20,12 @@ package struct WeightPairing: Sendable {
     }
   }
 
-  /// What the pieces of the first checkpoint are laid beside, where either is cut into parts.
+  /// What the pieces of the first checkpoint are compared with, if either is partitioned.
   package enum Counterpart: Sendable {
-    /// Each piece and copy of the second that has elements in common with it, for just these elements.
+    /// Each piece and copy of the second that shares elements with it, for these elements.
     case pieces
-    /// The weight of the second, put together from its pieces; where it has not all of them, the piece that holds all
-    /// elements of the first's.
+    /// The weight of the second, assembled from its pieces; if incomplete, the piece that holds all elements of the
+    /// first's.
     case weight
   }
 
@@ -41,14 +41,14 @@ package struct WeightPairing: Sendable {
     package let b: ModelWeights.Weight?
     /// What is to be compared; nothing if the shapes differ.
     package fileprivate(set) var pairs: [WeightPair] = []
-    /// Pieces of the first that have no counterpart; see ``Counterpart/weight``.
+    /// Pieces of the first without a counterpart; see ``Counterpart/weight``.
     package fileprivate(set) var unmatched: [ModelWeights.Piece] = []
 
     /// Whether both have it, in the same shape.
     package var hasSameShape: Bool { a != nil && a?.shape == b?.shape }
   }
 
-  /// In the order of the first checkpoint and its parts; then what only the second has.
+  /// In the order of the first checkpoint and its parts, followed by those that only the second has.
   package private(set) var matches: [Match] = []
 
   /// Finds the counterpart of every weight.
@@ -79,7 +79,7 @@ package struct WeightPairing: Sendable {
     }
   }
 
-  /// The elements in boxes that do not overlap.
+  /// The number of elements in disjoint boxes.
   package static func elementCount(_ boxes: Set<TensorBox>) -> Int {
     boxes.reduce(0) { $0 + $1.elementCount }
   }
@@ -98,7 +98,7 @@ extension WeightPairing.Match {
           b: WeightSide(weightsB, b, other, beside: weightsA),
           box: box))
     }
-    // Two sets that are cut in the same way: their copies too are each other's.
+    // Two sets partitioned in the same way: their copies correspond too.
     if left.map(\.box) == right.map(\.box) {
       for (piece, other) in zip(left, right) { add(piece, other, piece.box) }
       return
@@ -127,11 +127,11 @@ extension WeightPairing.Match {
 }
 
 extension ModelWeights.Weight {
-  /// All that a checkpoint holds of it, copies too: each is a file that somebody will read.
+  /// All its pieces in a checkpoint, including copies: each is in a file that somebody will read.
   package var everyPiece: [ModelWeights.Piece] { pieces + copies }
 }
 
 extension ModelWeights.Piece {
-  /// Whether it is some rows of a tensor that holds those of other weights too.
+  /// Whether it is some rows of a tensor shared with other weights.
   package var isFused: Bool { stored.shape.dimensions != box.extent }
 }

@@ -8,19 +8,19 @@ public enum Precision: String, Hashable, Sendable, CaseIterable, Codable {
 
 /// One kind of card, and what it costs.
 public struct Accelerator: Hashable, Sendable, Encodable {
-  /// What it is called.
+  /// Its name.
   public var name: String
   /// US dollars for one card and one hour.
   public var pricePerHour: Double
   /// Operations per second in BF16 or F16.
   public var bf16: Double
-  /// Operations per second in FP8; `nil` where it has none.
+  /// Operations per second in FP8; `nil` if not supported.
   public var fp8: Double?
-  /// Bytes of memory that are read in a second.
+  /// Memory bandwidth, in bytes per second.
   public var bandwidth: Double
   /// Bytes of memory.
   public var memory: Double
-  /// Bytes that one card's share of the network takes in a second, each way.
+  /// One card's share of the network bandwidth, in bytes per second, each way.
   public var network: Double
 
   /// Describes a card.
@@ -37,7 +37,7 @@ public struct Accelerator: Hashable, Sendable, Encodable {
     self.network = network
   }
 
-  /// Operations per second at a precision, or at BF16 where a card does not have it.
+  /// Operations per second at a precision, or at BF16 if the card does not support it.
   public func operations(_ precision: Precision) -> Double { precision == .fp8 ? fp8 ?? bf16 : bf16 }
 
   /// US dollars for one second.

@@ -1,4 +1,4 @@
-/// How often a token goes from attention to the feed-forward networks and back, and how long that may take.
+/// The pipeline in which tokens go from attention to the feed-forward networks and back, and its time limit.
 ///
 /// Source: Step-3 system report (arXiv 2507.19427), pages 3, 9 and 10: micro batches go through a pipeline whose stages
 /// (attention, feed-forward networks, network) take equally long, so that one stage has the time per output token
@@ -6,7 +6,7 @@
 public struct Pipeline: Hashable, Sendable, Encodable {
   /// Seconds between two tokens of a sequence.
   public let secondsPerToken: Double
-  /// Stages, and micro batches under way.
+  /// Stages, and micro batches in flight.
   public let stages: Int
 
   /// Describes a pipeline.
@@ -22,24 +22,25 @@ public struct Pipeline: Hashable, Sendable, Encodable {
   static let bytesPerElement = 3.0
 }
 
-/// Which batches keep a side's cards busy, and which the network carries in time.
+/// Which batches keep a side's cards busy, and which the network can carry in time.
 public struct BatchLimits: Hashable, Sendable, Encodable {
-  /// Tokens at which a dense layer computes as long as its weights are read.
+  /// Tokens at which a dense layer computes for as long as its weights are read.
   public let dense: Double
-  /// The same for a layer of experts, of which a token passes a few: the smallest micro batch that keeps the cards busy.
+  /// The same for a layer of experts, where a token uses only a few: the smallest micro batch that keeps the cards
+  /// busy.
   public let experts: Double
-  /// The largest micro batch of which the network carries every token to a machine and back within a stage.
+  /// The largest micro batch whose tokens the network can carry to a machine and back within a stage.
   public let network: Double
-  /// The smallest share of experts that a token may pass for both to go together.
+  /// The smallest share of experts per token at which both are possible.
   public let minimumSparsity: Double
-  /// Whether a micro batch exists that keeps the cards busy and that the network carries.
+  /// Whether some micro batch keeps the cards busy and can be carried by the network.
   public let canHideNetwork: Bool
 
-  /// Calculates them for the side of the feed-forward networks.
+  /// Calculates them for the feed-forward side.
   ///
   /// - Parameters:
   ///   - weightBytes: Bytes of a weight.
-  ///   - cardsPerMachine: Cards whose networks carry what goes to one machine.
+  ///   - cardsPerMachine: Cards whose networks carry one machine's traffic.
   public init(
     _ shape: DecoderShape, on card: Accelerator, precision: Precision, weightBytes: Double,
     pipeline: Pipeline, cardsPerMachine: Int

@@ -1,14 +1,14 @@
 public import Step3Model
 
-/// What the cache of one sequence takes, as opposed to what one token reads of it.
+/// The memory of one sequence's cache, as opposed to what one token reads from it.
 public struct CacheMemory: Hashable, Sendable {
   private let layers: [AttentionLayers]
-  /// Whether tensor parallelism divides heads of keys and values; engines keep Step-3's whole on every rank.
+  /// Whether tensor parallelism divides key and value heads; engines keep Step-3's whole on every rank.
   private let dividesHeads: Bool
 
   /// The cache of a member of the family.
   ///
-  /// - Parameter predicting: Whether the layers that predict further tokens are there and have one too.
+  /// - Parameter predicting: Whether the layers that predict further tokens are included, with their own cache.
   public init(_ configuration: Step3Configuration, predicting: Bool) {
     let text = configuration.text
     let count = text.layerCount + (predicting ? text.predictionLayerCount : 0)
@@ -23,14 +23,13 @@ public struct CacheMemory: Hashable, Sendable {
     }
   }
 
-  /// Bytes that a sequence takes on one rank.
+  /// The bytes of a sequence's cache on one rank.
   ///
-  /// Layers with a window keep its tokens and no others, as the engines' hybrid cache managers do; one that has no such
-  /// manager keeps all.
+  /// Layers with a window keep only its tokens, as the engines' hybrid cache managers do; engines without one keep all.
   ///
   /// - Parameters:
   ///   - context: Its tokens.
-  ///   - tensorParallel: Between how many ranks heads are divided. With fewer heads than ranks each has one.
+  ///   - tensorParallel: The number of ranks that heads are divided between. With fewer heads than ranks, each has one.
   public func bytes(context: Int, stored precision: Precision, tensorParallel: Int = 1) -> Double {
     layers.reduce(0) {
       $0
@@ -43,8 +42,8 @@ public struct CacheMemory: Hashable, Sendable {
 extension AttentionLayers {
   /// Bytes that one sequence's cache, or state, takes in one layer.
   ///
-  /// - Parameter pieces: Between how many ranks the heads are divided. Latents and summaries are for all heads, and whole
-  ///   on each.
+  /// - Parameter pieces: The number of ranks that heads are divided between. Latents and summaries are shared by all
+  ///   heads, and whole on each rank.
   func cacheBytesHeld(context: Int, elementBytes: Double, pieces: Int = 1) -> Double {
     let width = cacheElementBytes ?? elementBytes
     func share(_ heads: Int) -> Double { Double((heads + pieces - 1) / pieces) }

@@ -1,10 +1,10 @@
-/// What decoding costs on one kind of card that is always busy, and how fast it is.
+/// The cost and speed of decoding on one kind of card that is always busy.
 ///
-/// Source: Step-3 system report (arXiv 2507.19427), pages 5 and 6. Attention takes the longer of computing and
-/// reading the cache, because both go on at the same time, and then the projections; a batch is large enough for weights
-/// to be read for nothing, and the network is hidden.
+/// Source: Step-3 system report (arXiv 2507.19427), pages 5 and 6. Attention takes the longer of computing and reading
+/// the cache, which overlap, plus the projections; batches are large enough to make reading weights negligible, and the
+/// network is hidden.
 public struct DecodeCost: Hashable, Sendable, Encodable {
-  /// What attention waits for.
+  /// What bounds attention.
   public enum Bound: String, Hashable, Sendable, Encodable { case compute, memory }
 
   /// The card.
@@ -17,18 +17,18 @@ public struct DecodeCost: Hashable, Sendable, Encodable {
   public let attentionCost: Double
   /// US dollars for a million tokens' feed-forward networks.
   public let feedForwardCost: Double
-  /// What attention waits for.
+  /// What bounds attention.
   public let attentionBound: Bound
-  /// US dollars for a million tokens where this kind of card does both.
+  /// US dollars for a million tokens if this kind of card does both.
   public let totalCost: Double
-  /// Tokens that one card's attention makes in a second.
+  /// Tokens per second of one card's attention.
   public let attentionTokensPerSecond: Double
-  /// Tokens that one card's feed-forward networks make in a second.
+  /// Tokens per second of one card's feed-forward networks.
   public let feedForwardTokensPerSecond: Double
 
   /// Calculates it.
   ///
-  /// - Parameter precision: How numbers are multiplied; cards without it take BF16.
+  /// - Parameter precision: The arithmetic precision; cards without it use BF16.
   public init(_ work: DecodeWork, on card: Accelerator, precision: Precision) {
     let rate = card.operations(precision)
     let (computing, reading) = (work.attentionFLOPs / rate, work.cacheBytes / card.bandwidth)
@@ -44,11 +44,11 @@ public struct DecodeCost: Hashable, Sendable, Encodable {
   }
 }
 
-/// Attention on one kind of card, feed-forward networks on another or the same, as many of each as keep both busy.
+/// Attention on one kind of card, feed-forward networks on another or the same, in numbers that keep both busy.
 public struct DisaggregatedCost: Hashable, Sendable, Encodable {
-  /// What attention costs on its cards.
+  /// The cost of attention on its cards.
   public let attention: DecodeCost
-  /// What the feed-forward networks cost on theirs.
+  /// The cost of the feed-forward networks on theirs.
   public let feedForward: DecodeCost
   /// US dollars for a million tokens.
   public let cost: Double
@@ -57,7 +57,7 @@ public struct DisaggregatedCost: Hashable, Sendable, Encodable {
   /// Tokens per second, over all cards of both sides.
   public let tokensPerSecondPerCard: Double
 
-  /// Puts two sides together.
+  /// Combines two sides.
   public init(attention: DecodeCost, feedForward: DecodeCost) {
     self.attention = attention
     self.feedForward = feedForward

@@ -2,11 +2,11 @@ internal import Checkpoint
 public import Step3Model
 
 extension DecoderShape {
-  /// The shape of a member of the family. Layers that predict further tokens are left out: a token passes the others
-  /// alone.
+  /// The shape of a member of the family. Layers that predict further tokens are left out: a token only passes the
+  /// others.
   ///
-  /// Projections are the matrices that the family's table has in a layer's attention, gates of heads and indexers
-  /// included. O(layers x modules).
+  /// Projections are the matrices of a layer's attention in the family's table, including head gates and
+  /// indexers. O(layers x modules).
   public init(_ configuration: Step3Configuration) {
     let text = configuration.text
     var attention: [AttentionLayers] = []
@@ -32,7 +32,7 @@ extension DecoderShape {
       attention: attention, feedForward: feedForward, contextLength: text.contextLength)
   }
 
-  /// How a layer sees the past.
+  /// A layer's attention mechanism.
   static func mechanism(_ text: Step3Configuration.Text, _ layer: Int) -> AttentionLayers.Mechanism {
     let (queries, groups) = (text.headCount(layer: layer), text.keyValueHeadCount(layer: layer))
     if let sliding = text.sliding, text.isSliding(layer: layer) {
@@ -57,7 +57,7 @@ extension DecoderShape {
       }
   }
 
-  /// Counts a layer with those that are like it.
+  /// Counts a layer with identical ones.
   private static func add(_ layer: AttentionLayers, to layers: inout [AttentionLayers]) {
     for index in layers.indices {
       var alike = layer

@@ -1,7 +1,7 @@
-/// A decoder as far as it decides what one more token costs: layers of attention and of feed-forward networks that are
-/// alike, counted.
+/// The properties of a decoder that determine the cost of one more token: groups of identical attention and
+/// feed-forward layers.
 public struct DecoderShape: Hashable, Sendable {
-  /// What people call the model.
+  /// The model's name for users.
   public var name: String
   /// Length of the residual stream.
   public var hiddenSize: Int
@@ -11,7 +11,7 @@ public struct DecoderShape: Hashable, Sendable {
   public var attention: [AttentionLayers]
   /// The layers' feed-forward networks.
   public var feedForward: [FeedForwardLayers]
-  /// Longest context that the model was made for, in tokens; `nil` where that is not stated.
+  /// Longest context that the model was made for, in tokens; `nil` if not stated.
   public var contextLength: Int?
 
   /// Describes a model.
@@ -35,15 +35,15 @@ public struct DecoderShape: Hashable, Sendable {
     attention.reduce(0) { $0 + Double($1.count) * Double($1.projectionWeights) }
   }
 
-  /// Weights of embedding and output projection, each by itself.
+  /// Weights of embedding and output projection, counted separately.
   public var vocabularyWeights: Double { 2 * Double(vocabularySize) * Double(hiddenSize) }
 
-  /// Weights of all feed-forward networks, every expert counted.
+  /// Weights of all feed-forward networks, including every expert.
   public var feedForwardWeights: Double {
     feedForward.reduce(0) { $0 + $1.weights(ofWidth: $1.totalWidth, hiddenSize) }
   }
 
-  /// The share of a layer's experts that one token passes, the shared ones counted on both sides; 1 for a model without
+  /// The share of a layer's experts that one token uses, counting shared ones in both numbers; 1 for a model without
   /// experts.
   public var sparsity: Double {
     let sparse = feedForward.filter { $0.activeWidth < $0.totalWidth }
@@ -53,11 +53,11 @@ public struct DecoderShape: Hashable, Sendable {
     return active / total
   }
 
-  /// What decoding one token takes.
+  /// The work of decoding one token.
   ///
   /// - Parameters:
   ///   - context: The tokens before it.
-  ///   - cacheBytes: Bytes of a cached element, where a layer does not have a width of its own.
+  ///   - cacheBytes: Bytes of a cached element, unless a layer has its own.
   public func work(context: Int, cacheBytes: Double = 1) -> DecodeWork {
     var work = DecodeWork()
     for layers in attention {
@@ -72,7 +72,7 @@ public struct DecoderShape: Hashable, Sendable {
   }
 }
 
-/// What decoding one token takes of the hardware, weights aside, which a batch shares.
+/// The hardware work of decoding one token, without reading weights, which a batch shares.
 ///
 /// Embedding, router, norms and output projection are not counted, as in the report.
 public struct DecodeWork: Hashable, Sendable, Encodable {
@@ -91,21 +91,21 @@ public struct DecodeWork: Hashable, Sendable, Encodable {
 
 // MARK: - Attention
 
-/// Layers whose attention is alike.
+/// Layers with identical attention.
 public struct AttentionLayers: Hashable, Sendable {
-  /// How the past is seen.
+  /// The attention mechanism.
   public enum Mechanism: Hashable, Sendable {
     /// Keys and values of heads, each shared by a group of query heads; with a window only the last positions.
     case grouped(queryHeads: Int, keyValueHeads: Int, dimension: Int, window: Int? = nil)
-    /// The same, of the regions that an indexer chooses among all.
+    /// The same, over regions that an indexer chooses.
     case selected(queryHeads: Int, keyValueHeads: Int, dimension: Int, by: RegionIndex)
-    /// One latent vector for keys and values of all heads, which queries are brought into (MLA, absorbed).
+    /// One latent vector for keys and values of all heads, with queries projected into it (MLA, absorbed).
     case latent(heads: Int, dimension: Int)
     /// A square state for each head instead of a cache (lightning attention).
     case recurrent(heads: Int, dimension: Int)
   }
 
-  /// What chooses regions of the context.
+  /// The indexer that chooses regions of the context.
   public struct RegionIndex: Hashable, Sendable {
     /// Heads of its queries.
     public var heads: Int
@@ -113,7 +113,7 @@ public struct AttentionLayers: Hashable, Sendable {
     public var dimension: Int
     /// Tokens of a region.
     public var regionSize: Int
-    /// Regions that are chosen, the open one not counted.
+    /// Chosen regions, not counting the current one.
     public var regionCount: Int
 
     /// Describes it.
@@ -124,20 +124,20 @@ public struct AttentionLayers: Hashable, Sendable {
       self.regionCount = regionCount
     }
 
-    /// Tokens that are seen of a context.
+    /// How many tokens of a context are seen.
     func seen(of context: Int) -> Int { min(context, regionSize * (regionCount + 1)) }
 
-    /// Summaries that are looked at and kept, of one byte an element (F8_E4M3 in vLLM 0.33).
+    /// Summaries that are read and kept, one byte per element (F8_E4M3 in vLLM 0.33).
     func summaries(of context: Int) -> Int { context / regionSize }
   }
 
-  /// How many there are.
+  /// The number of layers.
   public var count: Int
-  /// How they see the past.
+  /// Their attention mechanism.
   public var mechanism: Mechanism
   /// Weights of one layer's projections.
   public var projectionWeights: Int
-  /// Bytes of a cached element in these layers, whatever others have; `nil` for what a deployment chooses.
+  /// Bytes of a cached element in these layers, if fixed; `nil` if the deployment chooses.
   public var cacheElementBytes: Double?
 
   /// Describes layers.
@@ -166,7 +166,7 @@ public struct AttentionLayers: Hashable, Sendable {
     }
   }
 
-  /// Operations of one token in one layer: queries times keys, probabilities times values, two for each product.
+  /// Operations of one token in one layer: queries times keys and probabilities times values, two per product.
   func attentionFLOPs(context: Int) -> Double {
     switch mechanism {
     case .grouped(let heads, _, let dimension, let window):
@@ -175,10 +175,10 @@ public struct AttentionLayers: Hashable, Sendable {
       return 4 * Double(heads) * Double(dimension) * Double(index.seen(of: context))
         + 2 * Double(index.heads) * Double(index.dimension) * Double(index.summaries(of: context))
     case .latent(let heads, let dimension):
-      // The report counts the values at the latent's whole length too, rotary part included.
+      // The report counts the values at the latent's full length too, including the rotary part.
       return 4 * Double(heads) * Double(dimension) * Double(context)
     case .recurrent(let heads, let dimension):
-      // Ten for each element of the state: what the report's figures come to, which does not say how.
+      // Ten for each element of the state: this matches the report's figures, which are not explained there.
       return 10 * Double(heads) * Double(dimension) * Double(dimension)
     }
   }
@@ -186,16 +186,16 @@ public struct AttentionLayers: Hashable, Sendable {
 
 // MARK: - Feed-forward networks
 
-/// Layers whose gated feed-forward networks are alike: three matrices between the residual stream and a width.
+/// Layers with identical gated feed-forward networks: three matrices between the residual stream and a width.
 public struct FeedForwardLayers: Hashable, Sendable {
-  /// How many there are.
+  /// The number of layers.
   public var count: Int
-  /// The intermediate lengths that one token passes, added up: of the chosen experts and of the shared ones.
+  /// The total intermediate length that one token uses, over chosen and shared experts.
   public var activeWidth: Int
-  /// Those of all experts.
+  /// The total intermediate length of all experts.
   public var totalWidth: Int
 
-  /// Layers that every token passes whole.
+  /// Dense layers.
   public init(count: Int, width: Int) {
     self.count = count
     activeWidth = width
@@ -204,14 +204,14 @@ public struct FeedForwardLayers: Hashable, Sendable {
 
   /// Layers of experts.
   ///
-  /// - Parameter shared: The intermediate length of what every token passes besides.
+  /// - Parameter shared: The intermediate length of the shared experts.
   public init(count: Int, experts: Int, chosen: Int, width: Int, shared: Int = 0) {
     self.count = count
     activeWidth = chosen * width + shared
     totalWidth = experts * width + shared
   }
 
-  /// The weights of all these layers between the residual stream and so much of their width.
+  /// The weights of all these layers for that much of their width.
   func weights(ofWidth width: Int, _ hiddenSize: Int) -> Double {
     3 * Double(count) * Double(width) * Double(hiddenSize)
   }

@@ -1,38 +1,38 @@
 public import TensorFormats
 
-/// What a deployment of a model costs, how fast it is, and how many machines it takes: the answer to a
+/// The cost and speed of a model's deployment, and the machines it takes: the answer to a
 /// ``DeploymentRequest``.
 public struct DeploymentPlan: Hashable, Sendable, Encodable {
   /// The model.
   public let model: String
-  /// Tokens before the one that is decoded.
+  /// Tokens before the decoded one.
   public let context: Int
-  /// How numbers are multiplied, where a card can.
+  /// The arithmetic precision, on cards that support it.
   public let compute: Precision
   /// How the cache is stored.
   public let cache: Precision
   /// How weights are stored.
   public let weights: Precision
-  /// What one token takes.
+  /// The work for one token.
   public let work: DecodeWork
-  /// What one token costs on each kind of card.
+  /// The cost of one token on each kind of card.
   public let costs: [DecodeCost]
   /// The cards that were chosen for the two sides.
   public let disaggregated: DisaggregatedCost
-  /// The share of experts that a token passes.
+  /// The share of experts that a token uses.
   public let sparsity: Double
-  /// Which micro batches keep the side of the feed-forward networks busy, and which its network carries.
+  /// Which micro batches keep the feed-forward side busy, and which its network can carry.
   public let limits: BatchLimits
-  /// Machines; `nil` where no number of them is enough.
+  /// Machines; `nil` if no number of them is enough.
   public let instances: Instances?
   /// Stages and time per token.
   public let pipeline: Pipeline
-  /// The share of its peak that a card is taken to reach with ``instances``.
+  /// The share of its peak that a card is assumed to reach in ``instances``.
   public let efficiency: Double
 
-  /// Plans it.
+  /// Plans a deployment.
   ///
-  /// - Throws: `.invalidRequest` where there are no cards, or one is asked for that is not described.
+  /// - Throws: `.invalidRequest` if there are no cards, or a requested one is not described.
   public init(_ shape: DecoderShape, _ request: DeploymentRequest) throws(CheckpointError) {
     work = shape.work(context: request.context, cacheBytes: Double(request.cache.bytes))
     let (work, cards) = (work, request.accelerators)
@@ -40,7 +40,7 @@ public struct DeploymentPlan: Hashable, Sendable, Encodable {
     func cost(_ name: String?) throws(CheckpointError) -> DecodeCost? {
       guard let name else { return nil }
       guard let cost = costs.first(where: { $0.accelerator == name }) else {
-        throw CheckpointError(.invalidRequest, "'\(name.printable)' is none of the accelerators")
+        throw CheckpointError(.invalidRequest, "'\(name.printable)' is not one of the accelerators")
       }
       return cost
     }
@@ -78,7 +78,7 @@ public struct DeploymentPlan: Hashable, Sendable, Encodable {
     efficiency = request.efficiency
   }
 
-  /// The same question about other models, by the cheapest cards for each.
+  /// The same for other models, each on its cheapest cards.
   public static func comparing(
     _ shapes: [DecoderShape], _ request: DeploymentRequest
   ) throws(CheckpointError) -> [DeploymentPlan] {

@@ -12,8 +12,8 @@ extension DeploymentRequest {
 
   /// Reads a deployment in the form that `Manuals/deployment.md` describes.
   ///
-  /// - Throws: `.malformed` with line and column for bad YAML, aliases, unknown keys, what is missing, quantities in
-  ///   other units or not above 0, and cards that are not described.
+  /// - Throws: `.malformed` with line and column for bad YAML, aliases, unknown keys, missing keys, quantities in
+  ///   wrong units or not above 0, and undescribed cards.
   public init(yaml: String, path: String) throws(CheckpointError) {
     do throws(CheckpointError) {
       self = try YAMLReader(text: yaml).deployment()
@@ -36,12 +36,12 @@ extension YAMLReader {
     for entry in try list.list() {
       let card = try entry.accelerator()
       guard !accelerators.contains(where: { $0.name == card.name }) else {
-        throw entry.problem("'\(card.name.printable)' is there twice")
+        throw entry.problem("'\(card.name.printable)' appears twice")
       }
       accelerators.append(card)
     }
     guard !accelerators.isEmpty else { throw list.problem("'accelerators' is an empty list") }
-    let context = try required("context", fields, "say how many tokens are before the one that is decoded")
+    let context = try required("context", fields, "give the number of tokens before the decoded one")
     var request = DeploymentRequest(accelerators: accelerators, context: try context.tokens())
     let names = accelerators.map(\.name)
     request.attention = try fields["attention"]?.card(among: names)
@@ -71,12 +71,13 @@ extension YAMLReader {
     }
     return Accelerator(
       name: try required("name", fields, "give the card a name").scalarText(),
-      pricePerHour: try required("price", fields, "say what a card costs in an hour, in US dollars").number(),
-      bf16: try quantity("bf16", .operationsPerSecond, "say how many operations it does in BF16"),
+      pricePerHour: try required("price", fields, "give the price of a card per hour, in US dollars")
+        .number(),
+      bf16: try quantity("bf16", .operationsPerSecond, "give its operations per second in BF16"),
       fp8: try fields["fp8"]?.quantity(.operationsPerSecond),
-      bandwidth: try quantity("bandwidth", .bytesPerSecond, "say how fast its memory is"),
-      memory: try quantity("memory", .bytes, "say how much memory it has"),
-      network: try quantity("network", .bytesPerSecond, "say how fast its share of the network is"))
+      bandwidth: try quantity("bandwidth", .bytesPerSecond, "give its memory bandwidth"),
+      memory: try quantity("memory", .bytes, "give its memory"),
+      network: try quantity("network", .bytesPerSecond, "give its share of the network bandwidth"))
   }
 
   private func required(
@@ -92,7 +93,7 @@ extension YAMLReader {
     let text = try scalarText()
     guard let value = unit.parse(text) else {
       throw problem(
-        "'\(text.printable)' is no quantity of this kind above 0", remedy: "write it as \(unit.example)")
+        "'\(text.printable)' is not a quantity of this kind above 0", remedy: "write it as \(unit.example)")
     }
     return value
   }
@@ -101,13 +102,13 @@ extension YAMLReader {
     let text = try scalarText()
     guard text.allSatisfy({ $0.isASCII && ($0.isNumber || ".eE+-".contains($0)) }), let value = Double(text),
       Quantity.range.contains(value)
-    else { throw problem("'\(text.printable)' is no number above 0") }
+    else { throw problem("'\(text.printable)' is not a number above 0") }
     return value
   }
 
   private func share() throws(CheckpointError) -> Double {
     let value = try number()
-    guard value <= 1 else { throw problem("\(value) is no share: it must be above 0 and at most 1") }
+    guard value <= 1 else { throw problem("\(value) is not a share: it must be above 0 and at most 1") }
     return value
   }
 
@@ -123,7 +124,7 @@ extension YAMLReader {
     let text = try scalarText()
     guard let count = TokenCount(text) else {
       throw problem(
-        "'\(text.printable)' is no number of tokens",
+        "'\(text.printable)' is not a number of tokens",
         remedy: "write it as 32768 or 32K (1K is 1024), up to \(TokenCount.largest)")
     }
     return count.tokens
@@ -133,7 +134,7 @@ extension YAMLReader {
     let text = try scalarText()
     guard let precision = Precision(rawValue: text.lowercased()) else {
       throw problem(
-        "'\(text.printable)' is no precision that is calculated with",
+        "'\(text.printable)' is not a supported precision",
         remedy: "there are \(Precision.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     return precision
@@ -145,6 +146,7 @@ extension YAMLReader {
     let known = "there are \(names.map(\.printable).joined(separator: ", "))"
     let question = Suggestion.question(for: text, among: names)?.printable
     throw problem(
-      "'\(text.printable)' is none of the accelerators", remedy: question.map { "\($0) \(known)" } ?? known)
+      "'\(text.printable)' is not one of the accelerators", remedy: question.map { "\($0) \(known)" } ?? known
+    )
   }
 }

@@ -1,4 +1,4 @@
-/// What a deployment is planned for: the cards there are, and what is asked of them.
+/// What a deployment is planned for: the available cards, and the requirements.
 public struct DeploymentRequest: Hashable, Sendable {
   /// The kinds of cards.
   public var accelerators: [Accelerator]
@@ -6,28 +6,28 @@ public struct DeploymentRequest: Hashable, Sendable {
   public var attention: String?
   /// The card for the feed-forward networks; `nil` for the cheapest.
   public var feedForward: String?
-  /// Tokens before the one that is decoded.
+  /// Tokens before the decoded one.
   public var context: Int
-  /// Sequences under way, over all stages; `nil` for the smallest batch that keeps the cards busy.
+  /// Sequences in flight, over all stages; `nil` for the smallest batch that keeps the cards busy.
   public var batch: Int?
   /// Stages and time per token.
   public var pipeline: Pipeline
-  /// How numbers are multiplied, where a card can.
+  /// The arithmetic precision, on cards that support it.
   public var compute: Precision
   /// How the cache is stored.
   public var cache: Precision
   /// How weights are stored.
   public var weights: Precision
-  /// Cards of a machine.
+  /// Cards per machine.
   public var cardsPerMachine: Int
   /// The share of its peak, in operations and in bytes, that a card reaches.
   public var efficiency: Double
   /// The share of a card's memory that may be used.
   public var memoryShare: Double
 
-  /// What the Step-3 report calls an instance, in cards.
+  /// The cards of an instance in the Step-3 report.
   public static let usualMachine = 8
-  /// What serving engines take of a card's memory where nothing else is said.
+  /// The share of a card's memory that serving engines use by default.
   public static let usualMemoryShare = 0.9
   /// The report's limit: 20 tokens per second and sequence, in three stages.
   public static let usualPipeline = Pipeline(secondsPerToken: 0.05, stages: 3)

@@ -1,8 +1,8 @@
-/// How many machines of each side carry a batch in time, and what that costs.
+/// How many machines each side needs to process a batch in time, and the cost.
 ///
 /// A side needs machines until its weights and its cache fit, one micro batch takes no longer than a stage, and the
-/// network carries the micro batch's tokens. Attention's machines share the sequences; the feed-forward machines share
-/// the weights, and each gets every token (Step-3 system report, arXiv 2507.19427, pages 9, 12 and 14).
+/// network carries the micro batch's tokens. Attention machines share the sequences; feed-forward machines share the
+/// weights, and each gets every token (Step-3 system report, arXiv 2507.19427, pages 9, 12 and 14).
 public struct Instances: Hashable, Sendable, Encodable {
   /// One side.
   public struct Side: Hashable, Sendable, Encodable {
@@ -18,59 +18,59 @@ public struct Instances: Hashable, Sendable, Encodable {
     public let bytesPerCard: Double
   }
 
-  /// Sequences under way.
+  /// Sequences in flight.
   public let batch: Int
   /// Those of one micro batch.
   public let microBatch: Int
-  /// Attention's side.
+  /// The attention side.
   public let attention: Side
-  /// That of the feed-forward networks.
+  /// The feed-forward side.
   public let feedForward: Side
-  /// Seconds that the network takes for one micro batch, at the busier end.
+  /// The network's time for one micro batch, at the busier end, in seconds.
   public let networkSeconds: Double
   /// Seconds that a stage may take.
   public let stageSeconds: Double
-  /// Tokens per second and card at the time per token that was asked for.
+  /// Tokens per second and card at the requested time per token.
   public let tokensPerSecondPerCard: Double
   /// US dollars for a million tokens at that speed.
   public let cost: Double
-  /// Whether the network carries the micro batch within a stage.
+  /// Whether the network can carry the micro batch within a stage.
   public let hidesNetwork: Bool
 }
 
 extension Instances {
-  /// What a side's cards have to do and to hold.
+  /// The work and memory of a side's cards.
   private struct Load {
     let card: Accelerator
     let request: DeploymentRequest
-    /// Seconds for all tokens of a micro batch on one card that does them alone, weights not read.
+    /// Seconds for all tokens of a micro batch on a single card, without reading weights.
     let computing: Double
     /// Bytes of weights that one card holds and reads in a stage, given the cards of its side.
     let weights: (_ cards: Double) -> Double
     /// Bytes of weights that one card holds and does not read in every stage.
     let resident: Double
-    /// Bytes that the side holds besides.
+    /// Further bytes that the side holds.
     let cache: Double
-    /// Seconds of the micro batch on one card for which weights are read meanwhile.
+    /// Seconds of the micro batch on one card that overlap with reading weights.
     let besideWeights: Double
 
     func bytes(_ cards: Int) -> Double { weights(Double(cards)) + resident + cache / Double(cards) }
 
-    /// Weights are read while their operations go on; the rest comes on top.
+    /// Reading weights overlaps with their operations; the rest is added.
     func seconds(_ cards: Int) -> Double {
       let reading = weights(Double(cards)) / card.bandwidth
       return (max(besideWeights / Double(cards), reading) + (computing - besideWeights) / Double(cards))
         / request.efficiency
     }
 
-    /// The fewest machines that hold and finish it; `nil` where no number does.
+    /// The fewest machines that suffice; `nil` if no number does.
     func machines() -> Int? {
       func suffices(_ machines: Int) -> Bool {
         let cards = machines * request.cardsPerMachine
         return bytes(cards) <= card.memory * request.memoryShare
           && seconds(cards) <= request.pipeline.stageSeconds
       }
-      // Both fall as machines are added, so that the first that suffices lies between powers of two.
+      // Both fall as machines are added, so the first sufficient number lies between powers of two.
       var high = 1
       while !suffices(high) {
         guard high < Instances.mostMachines else { return nil }
@@ -85,14 +85,14 @@ extension Instances {
     }
   }
 
-  /// More machines than anybody has.
+  /// More machines than anyone has.
   static let mostMachines = 1 << 16
 
   /// Finds the fewest machines.
   ///
   /// - Parameter microBatch: Tokens of one stage; the batch is that of all stages.
-  /// - Returns: `nil` where no number of machines is enough: a stage is shorter than reading attention's weights, of which
-  ///   every card has all, or these do not fit.
+  /// - Returns: `nil` if no number of machines is enough: a stage is shorter than reading the attention weights, which
+  ///   every card holds, or these do not fit.
   init?(
     _ shape: DecoderShape, _ request: DeploymentRequest, attention: Accelerator, feedForward: Accelerator,
     microBatch: Int, batch: Int
@@ -129,7 +129,7 @@ extension Instances {
     let bytes =
       Pipeline.bytesPerElement * Double(shape.hiddenSize) * tokens * Double(shape.layerCount)
       / Double(request.cardsPerMachine)
-    // Every token goes to all feed-forward machines, from the one attention machine that has it.
+    // Every token goes to all feed-forward machines, from the attention machine that has it.
     networkSeconds = max(
       bytes / feedForward.network, bytes * Double(f) / Double(a) / attention.network)
     hidesNetwork = networkSeconds <= stageSeconds
@@ -144,7 +144,7 @@ extension Instances {
 }
 
 extension DecoderShape {
-  /// Bytes that the cache of one sequence takes.
+  /// The bytes of one sequence's cache.
   func cacheBytesHeld(_ request: DeploymentRequest) -> Double {
     attention.reduce(0) {
       $0 + Double($1.count)

@@ -3,14 +3,13 @@ public import Step3Model
 public import TensorFormats
 
 extension MemoryPlan {
-  /// Plans the memory for a whole model, spread as serving engines do it.
+  /// Plans the memory for a whole model, distributed as serving engines do.
   ///
-  /// Tries every number of cards from one on, and for each every group of tensor-parallel ranks within a machine, with
-  /// experts whole or cut; the first that fits is the smallest. Of several ways for one number of cards the one with the
-  /// least on its fullest rank is taken.
+  /// Tries every number of cards from one up, and for each every size of tensor-parallel group within a machine, with
+  /// whole or sliced experts; the first that fits is the smallest. Among several layouts for a number of cards, the one
+  /// with the least on its fullest rank is chosen.
   ///
-  /// - Throws: `.invalidRequest` where the tensor-parallel ranks asked for cannot divide the model, or do not divide the
-  ///   cards.
+  /// - Throws: `.invalidRequest` if the requested tensor-parallel ranks cannot divide the model or the cards.
   public init(
     _ plan: ShardPlan, _ configuration: Step3Configuration, _ request: MemoryRequest
   ) throws(CheckpointError) {
@@ -21,7 +20,7 @@ extension MemoryPlan {
     let spread = asked?.side.map { Spread([$0]) }
     self.init(
       configuration, request, CacheMemory(configuration, predicting: search.weights.predicts),
-      // Fewer cards than there are may do, where these cannot be divided.
+      // Fewer cards than available may be used, if all of them cannot be divided.
       fits: smallest.map { $0.cards <= request.cards ?? $0.cards } ?? false,
       asked: spread, smallest: smallest.map { Spread([$0]) },
       obstacle: asked.flatMap { $0.side == nil ? $0.obstacle : nil }
@@ -46,7 +45,7 @@ extension MemoryPlan {
   }
 }
 
-/// Ways to spread a whole model over a number of cards.
+/// Layouts of a whole model over a number of cards.
 private struct LayoutSearch {
   let weights: RankedWeights
   private let request: MemoryRequest
@@ -62,7 +61,7 @@ private struct LayoutSearch {
     hasExperts = !configuration.text.moeLayers.isEmpty
   }
 
-  /// Refuses numbers that go together with no number of cards.
+  /// Refuses options that no number of cards can satisfy.
   func check() throws(CheckpointError) {
     guard let ranks = request.tensorParallel else { return }
     do throws(LayoutObstacle) {
@@ -76,7 +75,7 @@ private struct LayoutSearch {
         }.map(String.init)
         throw CheckpointError(
           .invalidRequest, "--tp \(ranks): \(error.reason)",
-          remedy: choices.isEmpty ? nil : "--tp \(choices.joined(separator: ", ")) would go")
+          remedy: choices.isEmpty ? nil : "--tp \(choices.joined(separator: ", ")) would work")
       }
     }
     if let cards = request.cards, cards % ranks != 0 {
@@ -86,7 +85,7 @@ private struct LayoutSearch {
     }
   }
 
-  /// All ways to use exactly so many cards.
+  /// All layouts with exactly this many cards.
   private func layouts(_ cards: Int) -> [ServingLayout] {
     let groups = request.tensorParallel.map { [$0] } ?? Array(1...request.cardsPerMachine)
     let experts = hasExperts ? request.expertParallel.map { [$0] } ?? [false, true] : [false]
@@ -111,7 +110,7 @@ private struct LayoutSearch {
       sequences: sequences)
   }
 
-  /// The way with the least on its fullest rank; `nil`, with the first reason, where there is none.
+  /// The layout with the least on its fullest rank; `nil`, with the first reason, if there is none.
   func best(_ cards: Int) -> (side: MemoryPlan.Side?, obstacle: String?) {
     var best: (layout: ServingLayout, rank: MemoryPlan.Rank)?
     var obstacle: String?
@@ -143,7 +142,7 @@ private struct LayoutSearch {
 
   /// Why no number of cards is enough.
   var reason: String {
-    "no rank gets small enough on up to \(MemoryRequest.mostCards) cards: its share of the sequences, the weights that "
+    "no rank becomes small enough on up to \(MemoryRequest.mostCards) cards: its share of the sequences, the weights that "
       + "every rank has, or the activations of \(request.prefillTokens) tokens are too much"
   }
 }

@@ -4,7 +4,7 @@ public import Step3Model
 public import TensorFormats
 
 extension MemoryPlan {
-  /// Plans the memory for the parts of a partition: each FFN part and each vision part on a card of its own, the
+  /// Plans the memory for the parts of a partition: each FFN part and each vision part on its own card, the
   /// attention parts once for every share of the sequences.
   ///
   /// The smallest spread takes the fewest FFN parts whose real plan fits, over all ways to cut experts, and as many
@@ -105,7 +105,7 @@ private struct PartitionSides {
     cache = CacheMemory(configuration, predicting: predicts ?? false)
   }
 
-  /// So many instances, each of all attention parts, that divide the sequences.
+  /// This many instances, each with all attention parts, that divide the sequences.
   func attention(instances: Int) -> MemoryPlan.Side {
     let sequences = (request.batch + instances - 1) / instances
     let rank = MemoryPlan.Rank(
@@ -118,10 +118,10 @@ private struct PartitionSides {
     return side(.attention, rank, ranks: attentionRanks, replicas: instances)
   }
 
-  /// The fewest instances that fit; `nil` where a single sequence is too much.
+  /// The fewest instances that fit; `nil` if even a single sequence is too much.
   func smallestAttention() -> MemoryPlan.Side? {
     guard attention(instances: request.batch).fits else { return nil }
-    // More instances have fewer sequences each, so that what fits goes on fitting.
+    // More instances have fewer sequences each, so fitting is monotonic.
     var (low, high) = (0, request.batch)
     while high - low > 1 {
       let middle = (low + high) / 2
@@ -164,6 +164,6 @@ private struct PartitionSides {
 }
 
 extension ShardPlan.Part {
-  /// The bytes of its tensors: what a rank has to hold, without the files' headers.
+  /// The bytes of its tensors, without file headers: the memory that a rank needs.
   fileprivate var weightBytes: Double { Double(tensors.reduce(0) { $0 + $1.bytes }) }
 }

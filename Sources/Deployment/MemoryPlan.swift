@@ -1,6 +1,6 @@
-/// Whether a model fits on cards, rank by rank, and on how many it would.
+/// Whether a model fits on cards, rank by rank, and how many it takes.
 public struct MemoryPlan: Hashable, Sendable, Encodable {
-  /// What the fullest rank of a side holds.
+  /// The contents of the fullest rank of a side.
   public struct Rank: Hashable, Sendable, Encodable {
     /// Bytes of weights, as they are loaded.
     public let weights: Int
@@ -21,25 +21,25 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
       self.sequences = sequences
     }
 
-    /// Whole bytes; beyond what a number holds, more than any card is taken to have.
+    /// Whole bytes, saturated far above any card's memory.
     static func whole(_ bytes: Double) -> Int { Int(min(bytes.rounded(.up), 9.2e18)) }
   }
 
-  /// Cards that do the same.
+  /// Cards with the same role.
   public struct Side: Hashable, Sendable, Encodable {
-    /// What they do.
+    /// Their role.
     public let side: ServedSide
-    /// How many there are.
+    /// The number of layers.
     public let cards: Int
-    /// The machines that they fill, the last perhaps in part.
+    /// The machines that they occupy, the last perhaps partly.
     public let machines: Int
-    /// How the model is spread over them; `nil` for a side of a partition.
+    /// How the model is distributed over them; `nil` for a side of a partition.
     public let layout: ServingLayout?
-    /// How a partition's parts divide every expert and the experts; `nil` for other sides.
+    /// How a partition's parts divide the experts and each expert; `nil` for other sides.
     public let cut: Cut?
     /// The cards that work on the same sequences.
     public let ranks: Int
-    /// How often there are so many, with sequences of their own.
+    /// How many such groups there are, each with its own sequences.
     public let replicas: Int
     /// The fullest rank.
     public let rank: Rank
@@ -49,19 +49,19 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
 
   /// How the FFN side of a partition is cut: `--ffn-ep` times `--ffn-tp`.
   public struct Cut: Hashable, Sendable, Encodable {
-    /// Between how many parts whole experts are divided.
+    /// The number of parts that whole experts are divided between.
     public let expertParallel: Int
-    /// Into how many slices each expert is cut.
+    /// The number of slices that each expert is cut into.
     public let tensorParallel: Int
   }
 
-  /// A number of cards, and what they do.
+  /// A number of cards, and their roles.
   public struct Spread: Hashable, Sendable, Encodable {
-    /// All cards that decoding needs; those of the vision side are prefill's, and not counted.
+    /// All cards for decoding; those of the vision side belong to prefill, and are not counted.
     public let cards: Int
     /// Their machines.
     public let machines: Int
-    /// What they do.
+    /// Their role.
     public let sides: [Side]
     /// Whether each rank fits on its card.
     public let fits: Bool
@@ -75,13 +75,13 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
     }
   }
 
-  /// Whether it fits on the cards that there are; without a number of them, whether it fits at all.
+  /// Whether it fits on the available cards; without a given number, whether it fits at all.
   public let fits: Bool
   /// The model.
   public let model: String
   /// Tokens of each sequence.
   public let context: Int
-  /// Sequences at the same time.
+  /// Concurrent sequences.
   public let batch: Int
   /// How the cache is stored.
   public let cacheType: Precision
@@ -91,10 +91,10 @@ public struct MemoryPlan: Hashable, Sendable, Encodable {
   public let cardBytes: Int
   /// Those that may be used.
   public let usableBytes: Int
-  /// The cards that there are, as they would be used; where nothing can be spread over so many, `nil`.
+  /// The available cards as they would be used; `nil` if no layout has this many.
   public let asked: Spread?
-  /// The fewest cards; `nil` where no number of them is enough.
+  /// The fewest cards; `nil` if no number is enough.
   public let smallest: Spread?
-  /// Why it does not fit, or not as asked.
+  /// Why it does not fit, or not as requested.
   public let obstacle: String?
 }

@@ -1,22 +1,22 @@
 internal import Step3Model
 
-/// What a model is to be served on, and to whom: the question that a ``MemoryPlan`` answers.
+/// The hardware and load that a model is to be served with: the question that a ``MemoryPlan`` answers.
 public struct MemoryRequest: Hashable, Sendable {
   /// Bytes of one card's memory.
   public var cardBytes: Int
-  /// The share of it that may be used; the rest is for the engine's own: graphs, workspaces, fragmentation.
+  /// The share of it that may be used; the rest is for the engine itself: graphs, workspaces, fragmentation.
   public var memoryShare: Double
   /// Tokens of each sequence, the last one included.
   public var context: Int
-  /// Sequences at the same time.
+  /// Concurrent sequences.
   public var batch: Int
   /// How the cache is stored.
   public var cache: Precision
-  /// Tokens of prompts that an engine computes at once.
+  /// Prompt tokens that an engine processes at once.
   public var prefillTokens: Int
-  /// Cards of a machine: groups of tensor-parallel ranks do not reach beyond one.
+  /// Cards per machine: tensor-parallel groups do not span machines.
   public var cardsPerMachine: Int
-  /// The cards there are; `nil` for as many as it takes.
+  /// The available cards; `nil` for as many as it takes.
   public var cards: Int?
   /// The tensor-parallel ranks of a group; `nil` for what fits best.
   public var tensorParallel: Int?
@@ -25,7 +25,7 @@ public struct MemoryRequest: Hashable, Sendable {
 
   /// vLLM's `--max-num-batched-tokens` on cards for serving.
   public static let usualPrefillTokens = 8192
-  /// More cards than one model is spread over.
+  /// The most cards that a model is distributed over.
   public static let mostCards = 1024
 
   /// Describes one.
@@ -50,24 +50,24 @@ public struct MemoryRequest: Hashable, Sendable {
   /// Bytes of a card that may be used.
   public var usableBytes: Int { Int(min((Double(cardBytes) * memoryShare).rounded(.down), 9e18)) }
 
-  /// The machines that so many cards are in.
+  /// The machines for this many cards.
   public func machines(of cards: Int) -> Int { (cards + cardsPerMachine - 1) / cardsPerMachine }
 }
 
-/// What intermediate results take on one rank: an estimate.
+/// The estimated memory for intermediate results on one rank.
 ///
-/// Values of BF16 for each token that is computed at once: four vectors of the residual stream's length (stream, its norm,
-/// the branch's result, a copy of one), and the widest of what a branch makes: queries and results of attention with keys
-/// and values; gate, up and product of a dense network; the chosen experts' inputs, outputs, gates, ups and products, with
-/// those of the shared one. And F32 logits for each sequence. Engines differ; what they add is in the share of memory that
-/// is left free.
+/// BF16 values for each token that is computed at once: four vectors of the residual stream's length (stream, its norm,
+/// the branch's result, a copy of one), and the widest intermediate of a branch: queries and results of attention with
+/// keys and values; gate, up and product of a dense network; the chosen experts' inputs, outputs, gates, ups and
+/// products, with those of the shared one. And F32 logits for each sequence. Engines differ; what they need in addition
+/// is covered by the share of memory left free.
 struct Activations {
   let text: Step3Configuration.Text
 
   /// - Parameters:
   ///   - tokens: Computed at once.
   ///   - sequences: Whose next token is chosen.
-  ///   - expertSlices: Into how many slices each expert is cut.
+  ///   - expertSlices: The number of slices that each expert is cut into.
   func bytes(
     tokens: Int, sequences: Int, tensorParallel: Int, expertSlices: Int, side: ServedSide = .model
   ) -> Double {
@@ -95,7 +95,7 @@ struct Activations {
   }
 }
 
-/// What a group of cards does.
+/// The role of a group of cards.
 public enum ServedSide: String, Hashable, Sendable, Encodable {
   /// All of it.
   case model

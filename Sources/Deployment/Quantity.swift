@@ -1,7 +1,7 @@
-/// Numbers with units, as hardware is described with them.
+/// Numbers with units, as used to describe hardware.
 ///
 /// Prefixes are those of the SI (k, M, G, T, P, E: powers of 1000) and, for bytes, the binary ones (Ki, Mi, ...: powers
-/// of 1024). `B` is a byte and `b` a bit, so that the case of a unit matters. A number alone is in the unit itself.
+/// of 1024). `B` is a byte and `b` a bit, so that the case of a unit matters. A plain number is in the base unit.
 public enum Quantity: Hashable, Sendable {
   /// `141 GB`, `80 GiB`.
   case bytes
@@ -21,7 +21,7 @@ public enum Quantity: Hashable, Sendable {
     }
   }
 
-  /// What such a quantity looks like, for messages.
+  /// An example of such a quantity, for messages.
   public var example: String {
     switch self {
     case .bytes: "141 GB"
@@ -31,7 +31,7 @@ public enum Quantity: Hashable, Sendable {
     }
   }
 
-  /// The factor of a prefix; `nil` for what is none in this unit.
+  /// The factor of a prefix; `nil` if this unit has no such prefix.
   private func factor(of prefix: Substring) -> Double? {
     if self == .seconds {
       switch prefix {
@@ -53,7 +53,7 @@ public enum Quantity: Hashable, Sendable {
     return (0..<power).reduce(1) { product, _ in product * base }
   }
 
-  /// No hardware is described with less or with more; everything that is calculated from such numbers stays finite.
+  /// Bounds for any hardware, which keep all calculations finite.
   public static let range = 1e-9...1e24
 
   /// Reads a quantity; `nil` for another unit, and outside ``range``.
@@ -61,7 +61,7 @@ public enum Quantity: Hashable, Sendable {
     let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
     var rest = text.dropFirst(digits.count)
     var number = digits
-    // An exponent, `1.98e15`, which is not the prefix exa: a number follows.
+    // An exponent, `1.98e15`, not the prefix exa: a number follows.
     if let mark = rest.first, mark == "e" || mark == "E" {
       let exponent = rest.dropFirst().prefix { $0.isASCII && ($0.isNumber || $0 == "+" || $0 == "-") }
       if exponent.contains(where: \.isNumber) {
@@ -81,21 +81,21 @@ public enum Quantity: Hashable, Sendable {
   }
 }
 
-/// A number of tokens: `32768`, or `32K` for 32 x 1024 and `1M` for 1024 x 1024, as lengths of contexts are spoken of.
+/// A number of tokens: `32768`, or `32K` for 32 x 1024 and `1M` for 1024 x 1024, as is usual for context lengths.
 public struct TokenCount: Hashable, Sendable {
   /// The tokens, at least one.
   public let tokens: Int
 
-  /// The longest context that is calculated with.
+  /// The longest supported context.
   public static let largest = 1 << 30
 
-  /// A number that is known already; `nil` outside 1 to ``largest``.
+  /// A known number; `nil` outside 1 to ``largest``.
   public init?(tokens: Int) {
     guard (1...Self.largest).contains(tokens) else { return nil }
     self.tokens = tokens
   }
 
-  /// Reads a number of tokens; `nil` if the text is none.
+  /// Reads a number of tokens; `nil` if the text is not one.
   public init?(_ text: String) {
     var digits = text[...]
     var factor = 1

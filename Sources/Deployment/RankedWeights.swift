@@ -3,12 +3,12 @@ public import ShardPlanning
 public import Step3Model
 internal import TensorFormats
 
-/// The weights of an uncut model by how ranks divide them: what each rank loads in any ``ServingLayout``.
+/// The weights of an unpartitioned model by how ranks divide them: what each rank loads in any ``ServingLayout``.
 ///
-/// Sizes are those of the plan's tensors, scales included. How they are divided says the family's table, as vLLM 0.33 and
-/// SGLang 0.5.23 do it: heads and intermediate lengths are cut; embedding and output projection are cut by words (padded);
-/// the matrices of the vision tower's layers are cut by heads and intermediate length. What the table does not know, and
-/// all else, is whole on every rank.
+/// Sizes are those of the plan's tensors, scales included. How they are divided follows from the family's table, as in
+/// vLLM 0.33 and SGLang 0.5.23: heads and intermediate lengths are cut; embedding and output projection are cut along
+/// the vocabulary (padded); the matrices of the vision tower's layers are cut by heads and intermediate length.
+/// Everything else, including unknown tensors, is whole on every rank.
 public struct RankedWeights: Sendable {
   /// How a tensor is divided.
   private enum Division: Hashable {
@@ -16,9 +16,9 @@ public struct RankedWeights: Sendable {
     case words
     /// Equal slices along an axis, each of whole units.
     case slices(extent: Int, unit: Int)
-    /// The same as long as there are heads for the ranks; beyond that several ranks have the same one.
+    /// The same while there are enough heads for the ranks; beyond that several ranks hold the same one.
     case keyValueHeads(heads: Int, extent: Int, unit: Int)
-    /// Stacked experts; without an extent to cut, every slice has all of it.
+    /// Stacked experts; without an extent to cut, every slice holds it whole.
     case experts(count: Int, extent: Int?, unit: Int)
   }
 
@@ -39,7 +39,7 @@ public struct RankedWeights: Sendable {
   ///
   /// - Precondition: The plan is not partitioned.
   public init(_ plan: ShardPlan, _ configuration: Step3Configuration) {
-    precondition(plan.parts.count == 1, "parts of a partition are ranks already")
+    precondition(plan.parts.count == 1, "parts of a partition are already ranks")
     text = configuration.text
     dividesKeyValueHeads = configuration.family != .step3
     let model = configuration.family.model
@@ -136,7 +136,7 @@ public struct RankedWeights: Sendable {
       guard count >= layout.cards else {
         throw LayoutObstacle(reason: "there are more ranks than the \(count) experts")
       }
-      // Where they do not come out even, some ranks have one more.
+      // If they do not divide evenly, some ranks have one more.
       return portion.bytes / count * ((count + layout.cards - 1) / layout.cards)
     }
   }

@@ -1,7 +1,7 @@
 public import Step3Model
 internal import TensorFormats
 
-/// What the Step-3 system report (arXiv 2507.19427) says where headlines about it say otherwise.
+/// What the Step-3 system report (arXiv 2507.19427) says where headlines about it differ.
 public struct ReportedFindings: Hashable, Sendable {
   /// Tokens per second and GPU that the report measured for Step-3: Table 8, 32 Hopper GPUs, 4,096 tokens, FP8 attention.
   public static let measuredRate = 4039.0
@@ -13,7 +13,7 @@ public struct ReportedFindings: Hashable, Sendable {
   /// dollars per million tokens: page 6.
   public static let theoreticalCost = 0.055
 
-  /// The findings, a sentence each; empty for a model that the report is not about.
+  /// The findings, one sentence each; empty for models not in the report.
   public static func sentences(about configuration: Step3Configuration) -> [String] {
     guard configuration.family == .step3 else { return [] }
     let ratio = measuredRate / measuredRateOfDeepSeek
@@ -23,9 +23,9 @@ public struct ReportedFindings: Hashable, Sendable {
         + "\(Int(measuredRateOfDeepSeek)) for DeepSeek-V3 (Table 8): \(Int(((ratio - 1) * 100).rounded())) % faster, "
         + "not \(Int((ratio * 100).rounded())) %, which is the ratio",
       "costs per million tokens are arithmetic at full use: the report's \(theoreticalCost) USD (8K, H20 and H800) "
-        + "stands beside \(NumberText.decimals(measured, 3)) USD for the measured rate at \(Int(priceOfH800)) USD an hour",
+        + "compares with \(NumberText.decimals(measured, 3)) USD for the measured rate at \(Int(priceOfH800)) USD an hour",
       "the cost of Step-3 on H20 alone is 31 % of DeepSeek-V3's at 32K (Table 6); at 8K it is 49 %",
-      "the model is for \(configuration.text.contextLength) tokens of context, as its configuration says; 800000 is "
+      "the model supports \(configuration.text.contextLength) tokens of context, by its configuration; 800000 is "
         + "not in the report",
     ]
   }

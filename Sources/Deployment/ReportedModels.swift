@@ -1,9 +1,9 @@
 extension DecoderShape {
   /// The models that the Step-3 system report (arXiv 2507.19427, Tables 2, 3 and 6) compares Step-3 with, under its names.
   ///
-  /// Dimensions: the models' published configurations. That of Pangu Pro was taken from memory; that it gives the
-  /// report's figures is the evidence for it. Llama 4's twelve full layers and MiniMax's ten keep their cache in BF16,
-  /// and MiniMax's states are F32, as the report's figures demand; all else follows the deployment.
+  /// Dimensions: the models' published configurations. Pangu Pro's are from memory; that they reproduce the report's
+  /// figures is the evidence for them. Llama 4's twelve full layers and MiniMax's ten keep their cache in BF16, and
+  /// MiniMax's states are F32, as the report's figures require; everything else follows the deployment.
   public static let reported: [DecoderShape] = [
     DecoderShape(
       name: "DSv3", hiddenSize: 7168, vocabularySize: 129_280, attention: [.latentQuery(heads: 128)],

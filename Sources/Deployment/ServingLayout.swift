@@ -1,8 +1,8 @@
-/// How a whole model is spread over cards, as serving engines do it.
+/// How a whole model is distributed over cards, as serving engines do.
 ///
-/// Within a group of `tensorParallel` ranks attention is divided by heads and every dense matrix by rows or columns; each
-/// of `dataParallel` such groups has all of that once more and sequences of its own. Routed experts are divided between
-/// all ranks of all groups: whole ones, or a slice of each.
+/// Within a group of `tensorParallel` ranks attention is divided by heads and every dense matrix by rows or columns;
+/// each of `dataParallel` such groups has its own copy of these, and its own sequences. Routed experts are divided
+/// between all ranks of all groups: whole ones, or a slice of each.
 public struct ServingLayout: Hashable, Sendable, Encodable {
   /// Ranks of a group.
   public var tensorParallel: Int
@@ -22,7 +22,7 @@ public struct ServingLayout: Hashable, Sendable, Encodable {
   public var cards: Int { tensorParallel * dataParallel }
 }
 
-/// Why a model cannot be spread in some way.
+/// Why a layout is not possible for a model.
 struct LayoutObstacle: Error, Hashable, Sendable {
   let reason: String
 }

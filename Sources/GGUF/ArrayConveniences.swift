@@ -1,6 +1,6 @@
 public import TensorFormats
 
-// The same for bytes in an array, which is what small things are kept in.
+// The same for bytes in an array, for small data.
 
 extension GGUFWriter {
   /// Writes the next bytes of a tensor; see ``append(_:toTensor:)-(RawSpan,_)``.

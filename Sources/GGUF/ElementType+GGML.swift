@@ -59,7 +59,7 @@ extension ElementType {
     self = type
   }
 
-  /// Why `id` is no type, for a message: `removed type 4 (Q4_2)` or `unknown type 43`.
+  /// Why `id` is not a type, for a message: `removed type 4 (Q4_2)` or `unknown type 43`.
   static func objection(toGGMLTypeID id: UInt32) -> String {
     guard let name = removedGGMLTypes[id] else {
       return "unknown type \(id), the highest known is \(byGGMLTypeID.count - 1)"

@@ -1,5 +1,5 @@
-/// The value of `general.file_type`: how most of a file's tensors are stored, as a word for people. Loaders
-/// go by the types in the tensor table instead.
+/// The value of `general.file_type`: how most of a file's tensors are stored, for display. Loaders go by
+/// the types in the tensor table instead.
 ///
 /// A value that is not among the static members can be represented too, so that files of later writers pass
 /// through.
@@ -53,7 +53,7 @@ public struct GGUFFileType: RawRepresentable, Hashable, Sendable {
   /// The writer did not say; a reader guessed.
   public static let guessed = GGUFFileType(rawValue: 1024)
 
-  /// The spelling that people know from file names (`Q4_K_M`), by number.
+  /// The spelling known from file names (`Q4_K_M`), by number.
   private static let names: [UInt32: String] = [
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",

@@ -97,7 +97,7 @@ extension GGUFCursor {
       }
       guard metadata[key] == nil else {
         throw CheckpointError(
-          .malformed, "the metadata key '\(key.printable)' is there twice", offset: offset)
+          .malformed, "the metadata key '\(key.printable)' appears twice", offset: offset)
       }
       let valueOffset = position
       metadata.set(key, try readValue(of: key))

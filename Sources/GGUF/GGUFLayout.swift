@@ -159,7 +159,7 @@ extension GGUFEncoder {
           remedy: "GGML keeps names in 64 bytes, so the tensor needs a shorter one")
       }
       guard names.insert(ExactText(tensor.name)).inserted else {
-        throw CheckpointError(.invalidRequest, "the name is there twice", tensor: tensor.name)
+        throw CheckpointError(.invalidRequest, "the name appears twice", tensor: tensor.name)
       }
       guard let id = tensor.elementType.ggmlTypeID else {
         throw CheckpointError(

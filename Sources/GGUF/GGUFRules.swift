@@ -1,7 +1,7 @@
 internal import TensorFormats
 
-/// The limits of the format, asked by the reader and by the writer alike, so that nothing is written that
-/// would not be read again.
+/// The limits of the format, shared by reader and writer, so that nothing is written that could not be
+/// read back.
 ///
 /// Source: the reference reader (`ggml/src/gguf.cpp`: `GGUF_MAX_STRING_LENGTH`, `GGUF_MAX_ARRAY_ELEMENTS`;
 /// `ggml/include/ggml.h`: `GGML_MAX_NAME`, `GGML_MAX_DIMS`) and, for the length of a key, the specification.
@@ -16,7 +16,7 @@ enum GGUFRules {
   static let maximumTensorNameByteCount = 63
   static let maximumRank = 4
 
-  /// Ours, not the format's: real headers have some megabytes, and a hostile one shall not fill the memory.
+  /// Ours, not the format's: real headers have some megabytes, and a hostile one must not fill memory.
   static let maximumHeaderByteCount = 1 << 31
 
   /// What is wrong with a key, or `nil`.

@@ -18,7 +18,7 @@ public struct GGUFSplitPlan: Hashable, Sendable {
     public let name: GGUFSplitName
     /// Which of the tensors it holds.
     public let tensors: Range<Int>
-    /// Where everything is in it.
+    /// Its layout.
     public let layout: GGUFLayout
   }
 
@@ -47,7 +47,7 @@ public struct GGUFSplitPlan: Hashable, Sendable {
       throw CheckpointError(
         .invalidRequest, "\(tensors.count) tensors cannot be split, an i32 must count them")
     }
-    // One plan of everything finds whatever is wrong with a name, a shape, a type or the alignment.
+    // Planning a single file first finds any fault in a name, a shape, a type or the alignment.
     let whole = try GGUFLayout(
       metadata: metadata, tensors: tensors, alignment: alignment, version: version, byteOrder: byteOrder)
     var ranges = try GGUFSplitPlan.distribute(whole.header, limit: limit)
@@ -90,7 +90,7 @@ public struct GGUFSplitPlan: Hashable, Sendable {
       }
     case .bytes(let maximum):
       for (index, tensor) in header.tensors.enumerated() {
-        // The plan of the whole file has padded each of them before, so this cannot overflow.
+        // The plan of the whole file has already padded each of them, so this cannot overflow.
         let size = GGUFRules.padded(tensor.byteRange.count, to: header.alignment) ?? tensor.byteRange.count
         guard size <= maximum else {
           throw CheckpointError(

@@ -32,7 +32,7 @@ public struct GGUFSplitSet: Hashable, Sendable {
   /// All metadata of the model: that of the first part.
   public var metadata: GGUFMetadata { parts[0].header.metadata }
 
-  /// How many tensors all parts have together.
+  /// The number of tensors in all parts together.
   public var tensorCount: Int { locations.count }
 
   /// Where the tensor of that name is; `nil` if there is none.

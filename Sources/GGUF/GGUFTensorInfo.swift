@@ -24,7 +24,7 @@ extension GGUFCursor {
       let start = position
       let name = try readTensorName(index: index)
       guard names.insert(ExactText(name)).inserted else {
-        throw CheckpointError(.malformed, "the name is there twice", offset: start, tensor: name)
+        throw CheckpointError(.malformed, "the name appears twice", offset: start, tensor: name)
       }
       do throws(CheckpointError) {
         infos.append(try readTensorInfo(name: name))

@@ -27,7 +27,7 @@ extension GGUFCursor {
     let type = try readType(of: key)
     guard type != .array else {
       throw CheckpointError(
-        .unsupported, "\(valueName(key)) is an array of arrays, which no reader of the format takes",
+        .unsupported, "\(valueName(key)) is an array of arrays, which no reader of the format accepts",
         offset: typeOffset)
     }
     let countOffset = position

@@ -70,7 +70,7 @@ extension GGUFValue {
     }
   }
 
-  /// The value as an `Int`; `nil` if it is no integer or does not fit.
+  /// The value as an `Int`; `nil` if it is not an integer or does not fit.
   public var integer: Int? {
     switch self {
     case .uint8(let value): Int(value)
@@ -123,7 +123,7 @@ extension GGUFArray {
     }
   }
 
-  /// The elements as `Int`s; `nil` if they are no integers or one does not fit.
+  /// The elements as `Int`s; `nil` if they are not integers or one does not fit.
   ///
   /// - Complexity: O(n).
   public var integers: [Int]? {

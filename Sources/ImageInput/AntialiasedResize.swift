@@ -4,7 +4,7 @@
 /// Columns are resized first, then rows, everything in F32; only the order of additions within a sample may differ
 /// from PyTorch's.
 public struct AntialiasedResize: Sendable {
-  /// Where the channels are.
+  /// The position of the channel dimension.
   public enum Layout: Hashable, Sendable {
     /// [channels, height, width]
     case channelsFirst
@@ -19,7 +19,7 @@ public struct AntialiasedResize: Sendable {
     /// Columns.
     public var width: Int
 
-    /// Makes a size.
+    /// Creates a size.
     public init(height: Int, width: Int) {
       self.height = height
       self.width = width
@@ -31,7 +31,7 @@ public struct AntialiasedResize: Sendable {
   private let rows: ResamplingWeights<Float>
   private let columns: ResamplingWeights<Float>
 
-  /// Computes the weights, to be used for any number of planes.
+  /// Computes the weights, which are reused for any number of planes.
   public init(_ filter: ResamplingFilter, from source: Size, to target: Size) {
     self.source = source
     self.target = target
@@ -41,11 +41,12 @@ public struct AntialiasedResize: Sendable {
 
   /// Resizes planes. Time is O(samples * max(1, shrinking factor)).
   ///
-  /// - Parameter values: row-major, in the shape that `layout` says, of the size resized from.
-  /// - Returns: the same layout, of the size resized to.
+  /// - Parameter values: row-major, in the shape given by `layout`, of the source size.
+  /// - Returns: the same layout, of the target size.
   public func apply(_ values: [Float], channels: Int, layout: Layout) -> [Float] {
     precondition(
-      channels > 0 && values.count == channels * source.height * source.width, "planes need their samples")
+      channels > 0 && values.count == channels * source.height * source.width,
+      "the sample count must match the size")
     if source == target { return values }
     // An axis of length n in a row-major array: a number of blocks of n runs of consecutive samples.
     let (planes, run) = layout == .channelsFirst ? (channels, 1) : (1, channels)

@@ -1,26 +1,26 @@
 internal import ByteStreams
 public import TensorFormats
 
-/// How a picture file becomes red, green and blue: the points at which the published processor and the servers differ.
+/// How a picture file is converted to RGB: the choices on which the published processor and the servers differ.
 public struct ImageReading: Hashable, Sendable {
-  /// What becomes of pixels that are not opaque.
+  /// How pixels that are not opaque are converted.
   public enum Transparency: Hashable, Sendable {
-    /// Their colour counts, however transparent it is.
+    /// Alpha is dropped: the colour is used, however transparent.
     case discarded
-    /// They are laid over white.
+    /// They are composited over white.
     case overWhite
   }
 
-  /// What becomes of pixels that are not opaque.
+  /// How pixels that are not opaque are converted.
   public var transparency: Transparency
-  /// Whether the picture is turned as EXIF (or else XMP) says.
+  /// Whether the EXIF (or else XMP) orientation is applied.
   public var appliesOrientation: Bool
-  /// Pictures of more pixels are refused before anything is allocated for them. 89,478,485 pixels, a quarter of a
-  /// gigabyte as RGB, is where Pillow begins to warn of decompression bombs; the processor scales everything to
-  /// 3024 pixels a side anyway.
+  /// Pictures with more pixels are refused before anything is allocated for them. 89,478,485 pixels, a quarter of
+  /// a gigabyte as RGB, is where Pillow starts to warn about decompression bombs; the processor scales everything
+  /// to 3024 pixels a side anyway.
   public var pixelLimit = 89_478_485
 
-  /// Makes a choice of one's own.
+  /// Creates a custom configuration.
   public init(transparency: Transparency, appliesOrientation: Bool) {
     self.transparency = transparency
     self.appliesOrientation = appliesOrientation
@@ -29,19 +29,19 @@ public struct ImageReading: Hashable, Sendable {
   /// As the published processor reads files, through transformers' `load_image`: EXIF orientation, then Pillow's
   /// `convert("RGB")`, which drops transparency.
   public static let published = ImageReading(transparency: .discarded, appliesOrientation: true)
-  /// As vLLM reads them (since June 2026; before, it ignored EXIF and laid only RGBA pictures over white).
+  /// As vLLM reads them (since June 2026; before, it ignored EXIF and composited only RGBA pictures over white).
   public static let vLLM = ImageReading(transparency: .overWhite, appliesOrientation: true)
   /// As SGLang reads them: `convert("RGB")` alone.
   public static let sgLang = ImageReading(transparency: .discarded, appliesOrientation: false)
 }
 
-/// What a picture file's header says, before anything is decoded.
+/// A picture file's header, read before anything is decoded.
 public struct ImageHeader: Hashable, Sendable {
-  /// The columns of the picture as it will be, turned where it asks for that.
+  /// The columns of the decoded picture, after applying its orientation.
   public let width: Int
   /// The rows.
   public let height: Int
-  /// About the most memory that decoding takes, the picture itself included.
+  /// The approximate peak memory of decoding, including the picture itself.
   public let decodingBytes: Int
 
   package init(width: Int, height: Int, decodingBytes: Int) {
@@ -51,16 +51,16 @@ public struct ImageHeader: Hashable, Sendable {
   }
 }
 
-/// Reads picture files: PNG and JPEG, to the samples that Pillow makes of them, bit for bit.
+/// Reads picture files: PNG and JPEG, with samples bit-identical to Pillow's.
 ///
 /// Colour profiles and gamma are ignored, as Pillow's `convert("RGB")` does. 16-bit greyscale saturates at 255,
 /// because Pillow's conversion clips; other 16-bit samples keep their high byte. CMYK is taken as inverted (as Adobe
-/// writes it) and converted without a profile. Files that are cut off or whose PNG checksums do not fit are refused,
-/// where Pillow lets some of them pass.
+/// writes it) and converted without a profile. Truncated files and wrong PNG checksums are refused, though Pillow
+/// accepts some of them.
 public enum ImageFile {
   /// Reads a file.
   ///
-  /// - Parameter judge: Called with the header before anything is decoded; what it throws is thrown.
+  /// - Parameter judge: Called with the header before anything is decoded; its errors are rethrown.
   /// - Throws: `.notFound`; `.unsupported` if it is neither PNG nor JPEG, or too large; `.truncated`, `.malformed`.
   public static func read(
     _ path: String, as reading: ImageReading = .published,
@@ -71,7 +71,7 @@ public enum ImageFile {
     let limit = max(1 << 20, reading.pixelLimit * 9)
     guard file.byteCount <= limit else {
       throw CheckpointError(
-        .unsupported, "the file has \(file.byteCount) bytes; pictures of up to \(limit) are read", path: path,
+        .unsupported, "the file has \(file.byteCount) bytes, the limit is \(limit)", path: path,
         remedy: "scale the picture down")
     }
     let bytes = try file.readBytes(0..<file.byteCount)
@@ -84,7 +84,7 @@ public enum ImageFile {
 
   /// Decodes the bytes of a file.
   ///
-  /// - Parameter judge: Called with the header before anything is decoded; what it throws is thrown.
+  /// - Parameter judge: Called with the header before anything is decoded; its errors are rethrown.
   /// - Throws: `.unsupported` if they are neither PNG nor JPEG, or too large; `.truncated`, `.malformed`.
   public static func decode(
     _ bytes: [UInt8], as reading: ImageReading = .published,
@@ -101,7 +101,7 @@ public enum ImageFile {
     if PNGFile.isSignature(bytes) {
       let file = try PNGFile(bytes)
       try check(width: file.width, height: file.height, reading.pixelLimit)
-      // Rows of any depth are one at a time; a turned picture is there twice.
+      // Rows are decoded one at a time, at any depth; a rotated picture is held twice.
       try judge(header(file.width, file.height, file.orientation, bytesPerPixel: 8))
       image = try file.decode(overWhite: reading.transparency == .overWhite)
       orientation = file.orientation
@@ -126,16 +126,16 @@ public enum ImageFile {
     }
     guard width <= limit / height else {
       throw CheckpointError(
-        .unsupported, "the picture has \(width) x \(height) pixels; up to \(limit) are read",
+        .unsupported, "the picture has \(width) x \(height) pixels, the limit is \(limit)",
         remedy: "scale the picture down")
     }
   }
 }
 
 extension [UInt8] {
-  /// Two bytes from `offset`, most significant first. The caller has checked that they are there.
+  /// Two bytes from `offset`, most significant first. The caller has checked the bounds.
   func bigEndian16(at offset: Int) -> Int { Int(self[offset]) << 8 | Int(self[offset + 1]) }
 
-  /// Four bytes from `offset`, most significant first. The caller has checked that they are there.
+  /// Four bytes from `offset`, most significant first. The caller has checked the bounds.
   func bigEndian32(at offset: Int) -> Int { bigEndian16(at: offset) << 16 | bigEndian16(at: offset + 2) }
 }

@@ -1,4 +1,4 @@
-/// The names of the tokens that stand for a picture. The tokenizer has their ids.
+/// The names of the tokens that represent a picture. The tokenizer has their ids.
 public struct ImageTokens: Hashable, Sendable {
   /// Stands for one feature vector of the vision tower.
   public var feature = "<im_patch>"
@@ -15,14 +15,14 @@ public struct ImageTokens: Hashable, Sendable {
   public init() {}
 }
 
-/// A token, so many times.
+/// A token with a repeat count.
 public struct RepeatedToken: Hashable, Sendable {
   /// The token's name.
   public let name: String
-  /// How often it follows itself.
+  /// The number of repetitions.
   public let count: Int
 
-  /// Makes a run of tokens.
+  /// Creates a run of tokens.
   public init(_ name: String, count: Int = 1) {
     self.name = name
     self.count = count
@@ -34,10 +34,10 @@ public struct ImagePrompt: Hashable, Sendable {
   /// The tokens in order.
   public let tokens: [RepeatedToken]
 
-  /// How many tokens there are.
+  /// The number of tokens.
   public var count: Int { tokens.reduce(0) { $0 + $1.count } }
 
-  /// Writes the prompt of a layout.
+  /// Creates the prompt for a layout.
   ///
   /// - Parameter imageFeatures: feature vectors of the whole picture; `cropFeatures`: of one crop.
   init(_ layout: CropLayout, imageFeatures: Int, cropFeatures: Int, names: ImageTokens) {

@@ -13,10 +13,10 @@ struct JPEGFile {
   private var scanOffset = 0
   private var scanCount = 0
 
-  /// A progressive picture is decoded as often as it has scans. Encoders make ten of them.
+  /// A progressive picture is decoded once per scan. Encoders usually write ten.
   private static let mostScans = 64
 
-  /// About the memory that decoding takes: coefficients of 16 bits where there are several scans, the samples, and RGB.
+  /// The approximate memory for decoding: 16-bit coefficients if there are several scans, the samples, and RGB.
   var bytesPerPixel: Int { components * (scanCount > 1 ? 3 : 1) + 6 }
 
   static func isSignature(_ bytes: [UInt8]) -> Bool { bytes.starts(with: [0xFF, 0xD8, 0xFF]) }
@@ -35,15 +35,16 @@ struct JPEGFile {
       guard offset < bytes.count else { throw JPEGFile.cutOff(bytes.count) }
       let marker = bytes[offset]
       offset += 1
-      // A stuffed zero, or a marker that stands alone.
+      // A stuffed zero, or a marker without a segment.
       if marker == 0 || marker == 0x01 || (0xD0...0xD8).contains(marker) { continue }
       guard marker != 0xD9 else {
-        throw CheckpointError(.malformed, "the JPEG ends before its picture begins", offset: offset)
+        throw CheckpointError(.malformed, "the JPEG ends before its image data", offset: offset)
       }
       guard offset <= bytes.count - 2 else { throw JPEGFile.cutOff(bytes.count) }
       let length = bytes.bigEndian16(at: offset)
       guard length >= 2 else {
-        throw CheckpointError(.malformed, "a JPEG segment of \(length) bytes cannot be", offset: offset)
+        throw CheckpointError(
+          .malformed, "a JPEG segment has the impossible length \(length)", offset: offset)
       }
       guard length <= bytes.count - offset else { throw JPEGFile.cutOff(bytes.count) }
       let content = bytes[(offset + 2)..<(offset + length)]
@@ -53,7 +54,7 @@ struct JPEGFile {
       case 0xC0...0xC3, 0xC5...0xC7, 0xC9...0xCB, 0xCD...0xCF:
         try readFrame(content, at: offset)
       case 0xE1 where content.starts(with: Array("Exif\0\0".utf8)):
-        // A block that is too long for one segment continues in the next.
+        // A block that does not fit in one segment continues in the next.
         exif += exif.isEmpty ? content : content.dropFirst(6)
       case 0xE1 where content.starts(with: Array("http://ns.adobe.com/xap/1.0/\0".utf8)):
         xmp = content
@@ -65,8 +66,8 @@ struct JPEGFile {
     guard width > 0, height > 0 else {
       throw CheckpointError(.malformed, "the JPEG has no frame header with a size", offset: scanOffset)
     }
-    // One bit of Huffman code may stand for 128 pixels at most (a block that is sampled at a quarter of both sides
-    // in a picture of flat colour), so a header cannot claim much more than the file may hold.
+    // One bit of Huffman code represents at most 128 pixels (a block subsampled by four in both directions in an
+    // image of flat colour), so a header cannot claim much more than the file can hold.
     guard width * height / 4096 <= bytes.count else {
       throw CheckpointError(
         .truncated, "\(width) x \(height) pixels do not fit into a JPEG file of \(bytes.count) bytes",
@@ -79,7 +80,7 @@ struct JPEGFile {
     guard scanCount <= Self.mostScans, scanCount == 1 || scanCount * width * height <= 1 << 30 else {
       throw CheckpointError(
         .unsupported,
-        "the JPEG has \(scanCount) scans of \(width) x \(height) pixels; up to \(Self.mostScans), and 2^30 pixels in all, "
+        "the JPEG has \(scanCount) scans of \(width) x \(height) pixels; the limit is \(Self.mostScans), and 2^30 pixels in total"
           + "are read", offset: scanOffset, remedy: "write it again without progressive scans")
     }
     orientation = Orientation(exif: exif[...]) ?? Orientation(xmp: xmp)
@@ -92,7 +93,7 @@ struct JPEGFile {
     let start = content.startIndex
     guard content[start] == 8 else {
       throw CheckpointError(
-        .unsupported, "JPEG with \(content[start]) bits a sample is not read, only 8", offset: offset)
+        .unsupported, "JPEG with \(content[start]) bits per sample is not supported, only 8", offset: offset)
     }
     height = bytes.bigEndian16(at: start + 1)
     width = bytes.bigEndian16(at: start + 3)
@@ -100,10 +101,10 @@ struct JPEGFile {
   }
 
   private static func cutOff(_ count: Int) -> CheckpointError {
-    CheckpointError(.truncated, "the JPEG ends before its picture begins", offset: count)
+    CheckpointError(.truncated, "the JPEG ends before its image data", offset: count)
   }
 
-  /// Decodes the samples: exact integer DCT, smooth upsampling of chroma, as Pillow has it.
+  /// Decodes the samples: exact integer DCT, smooth upsampling of chroma, as in Pillow.
   ///
   /// - Throws: `.truncated`, `.malformed`, `.unsupported`.
   func decode() throws(CheckpointError) -> RGBImage {
@@ -112,21 +113,22 @@ struct JPEGFile {
       return RGBImage(height: height, width: width, pixels: try decode(TJPF_RGB, bytesPerPixel: 3))
     case 4: return rgb(cmyk: try decode(TJPF_CMYK, bytesPerPixel: 4))
     default:
-      throw CheckpointError(.unsupported, "JPEG with \(components) components is not read, only 1, 3 and 4")
+      throw CheckpointError(
+        .unsupported, "JPEG with \(components) components is not supported, only 1, 3 and 4")
     }
   }
 
   private func decode(_ format: TJPF, bytesPerPixel: Int) throws(CheckpointError) -> [UInt8] {
     guard let decoder = unsafe tjInitDecompress() else {
-      throw CheckpointError(.inputOutput, "the JPEG decoder cannot be started: out of memory")
+      throw CheckpointError(.inputOutput, "cannot create the JPEG decoder: out of memory")
     }
     defer { unsafe tjDestroy(decoder) }
-    // The header's own sizes have to be the ones that memory is about to be allocated for.
+    // The decoder's sizes must match those that memory is about to be allocated for.
     var (columns, rows, sampling, space): (CInt, CInt, CInt, CInt) = (0, 0, 0, 0)
     let headerStatus = unsafe tjDecompressHeader3(
       decoder, bytes, UInt(bytes.count), &columns, &rows, &sampling, &space)
     guard columns == width, rows == height else {
-      let reason = headerStatus == 0 ? "two sizes are given" : unsafe errorText(decoder)
+      let reason = headerStatus == 0 ? "its headers give different sizes" : unsafe errorText(decoder)
       throw CheckpointError(.malformed, "the JPEG cannot be decoded: \(reason)")
     }
     var pixels = [UInt8](repeating: 0, count: width * height * bytesPerPixel)
@@ -135,7 +137,7 @@ struct JPEGFile {
       CInt(format.rawValue), CInt(TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS))
     guard status != 0 else { return pixels }
     let text = unsafe errorText(decoder)
-    // Damage that the decoder gets over is let pass, as Pillow does; but a picture that is not all there is not.
+    // Damage that the decoder recovers from is accepted, as in Pillow; an incomplete picture is not.
     guard unsafe tjGetErrorCode(decoder) == CInt(TJERR_WARNING.rawValue) else {
       throw CheckpointError(.malformed, "the JPEG cannot be decoded: \(text)", offset: scanOffset)
     }
@@ -156,8 +158,8 @@ struct JPEGFile {
     return (scanOffset..<last).reversed().contains { bytes[$0] == 0xFF && bytes[$0 + 1] == 0xD9 }
   }
 
-  /// Pillow's conversion: the file holds inverted ink, and a pixel is what the black lets through, less what each
-  /// ink takes of it.
+  /// Pillow's conversion: the file holds inverted ink, and each channel is the inverted black minus that ink's
+  /// share.
   private func rgb(cmyk samples: [UInt8]) -> RGBImage {
     var pixels: [UInt8] = []
     pixels.reserveCapacity(width * height * 3)

@@ -1,4 +1,4 @@
-/// How a camera says its picture is to be turned: the eight values of EXIF's tag 0x0112.
+/// The orientation of a camera picture: the eight values of the EXIF tag 0x0112.
 ///
 /// Source: Exif 2.32, 4.6.4 A "Orientation".
 enum Orientation: Int {
@@ -7,7 +7,7 @@ enum Orientation: Int {
 
   /// Reads it from an EXIF block: a TIFF header and the first directory.
   ///
-  /// - Returns: `nil` if the block does not say it, or is damaged: then the picture stays as it is.
+  /// - Returns: `nil` if the block does not give it or is damaged: the picture is then left unchanged.
   init?(exif block: ArraySlice<UInt8>) {
     var tiff = block
     while tiff.starts(with: [0x45, 0x78, 0x69, 0x66, 0, 0]) { tiff = tiff.dropFirst(6) }
@@ -34,7 +34,7 @@ enum Orientation: Int {
       guard let tag = integer(at: entry, bytes: 2), let type = integer(at: entry + 2, bytes: 2),
         let values = integer(at: entry + 4, bytes: 4)
       else { break }
-      // SHORT or LONG, one of them, kept in the entry itself.
+      // A single SHORT or LONG, stored in the entry itself.
       guard tag == 0x0112, values == 1, type == 3 || type == 4 else { continue }
       found = integer(at: entry + 8, bytes: type == 3 ? 2 : 4)
     }
@@ -42,8 +42,8 @@ enum Orientation: Int {
     self.init(rawValue: found)
   }
 
-  /// Reads it from an XMP packet, where a picture without EXIF may say it: `tiff:Orientation="6"` or
-  /// `<tiff:Orientation>6`.
+  /// Reads it from an XMP packet, which may give it for a picture without EXIF:
+  /// `tiff:Orientation="6"` or `<tiff:Orientation>6`.
   init?(xmp packet: ArraySlice<UInt8>) {
     let name = Array("tiff:Orientation".utf8)
     guard packet.count > name.count + 2 else { return nil }
@@ -67,12 +67,12 @@ enum Orientation: Int {
   /// Whether the picture's columns become rows.
   var exchangesSides: Bool { rawValue >= Self.transposed.rawValue }
 
-  /// The picture as it is to be looked at.
+  /// The picture with the orientation applied.
   func applied(to image: RGBImage) -> RGBImage {
     if self == .upright { return image }
     let swaps = exchangesSides
     let (height, width) = swaps ? (image.width, image.height) : (image.height, image.width)
-    // Where the pixel (row, column) of the result stands in the stored picture: a start and two steps.
+    // The position of the result's pixel (row, column) in the stored picture: a start and two strides.
     let (last, end) = (image.height - 1, image.width - 1)
     let start: (row: Int, column: Int)
     switch self {

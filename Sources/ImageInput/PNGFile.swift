@@ -1,10 +1,10 @@
 internal import CImageShims
 internal import TensorFormats
 
-/// A PNG file: its header, read here so that nothing is allocated on its word alone, and its samples through libpng.
+/// A PNG file: its header, validated here before anything is allocated, and its samples through libpng.
 ///
-/// libpng's simplified interface is of no use: it applies gamma and composites transparency, both unlike Pillow.
-/// Source of the layout: W3C PNG specification, 3rd edition, clauses 5 and 11.
+/// libpng's simplified interface is unsuitable: it applies gamma and composites transparency, both unlike
+/// Pillow. Source of the layout: W3C PNG specification, 3rd edition, clauses 5 and 11.
 struct PNGFile {
   private static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
   private static let greyscale = 0
@@ -26,7 +26,7 @@ struct PNGFile {
       throw CheckpointError(.truncated, "the PNG header ends early", offset: bytes.count)
     }
     guard bytes.bigEndian32(at: 8) == 13, bytes[12..<16].elementsEqual("IHDR".utf8) else {
-      throw CheckpointError(.malformed, "a PNG file has to begin with its header chunk IHDR", offset: 8)
+      throw CheckpointError(.malformed, "a PNG file must start with its header chunk IHDR", offset: 8)
     }
     width = bytes.bigEndian32(at: 16)
     height = bytes.bigEndian32(at: 20)
@@ -35,9 +35,10 @@ struct PNGFile {
     let samples = [0: 1, 2: 3, 3: 1, 4: 2, 6: 4][colourType]
     guard let samples, [1, 2, 4, 8, 16].contains(depth) else {
       throw CheckpointError(
-        .malformed, "colour type \(colourType) with \(depth) bits a sample does not exist in PNG", offset: 24)
+        .malformed, "colour type \(colourType) with \(depth) bits per sample does not exist in PNG",
+        offset: 24)
     }
-    // Deflate shrinks by 1032 at most, so the header cannot claim more than the file may hold.
+    // Deflate compresses by at most 1032, so the header cannot claim more than the file can hold.
     let rowBytes = (width * samples * depth + 7) / 8 + 1
     guard rowBytes.multipliedReportingOverflow(by: height).overflow == false,
       rowBytes * height / 1032 <= bytes.count
@@ -52,7 +53,7 @@ struct PNGFile {
 
   /// Decodes the samples.
   ///
-  /// - Throws: `.truncated` or `.malformed`, with libpng's words.
+  /// - Throws: `.truncated` or `.malformed`, with libpng's message.
   func decode(overWhite: Bool) throws(CheckpointError) -> RGBImage {
     if depth == 16 && colourType == PNGFile.greyscale {
       let samples = try decode(CIS_GRAY16, bytesPerPixel: 2)
@@ -94,7 +95,7 @@ struct PNGFile {
     return pixels
   }
 
-  /// What the eXIf chunk says, or else an uncompressed XMP packet.
+  /// The orientation from the eXIf chunk, or else from an uncompressed XMP packet.
   private static func orientation(_ bytes: [UInt8]) -> Orientation? {
     var offset = signature.count
     var exif: Orientation?

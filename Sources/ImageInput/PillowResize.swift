@@ -1,8 +1,8 @@
-/// The versions of Pillow whose bilinear `resize` of 8-bit pictures gives different samples, by one now and then.
+/// The versions of Pillow whose bilinear `resize` of 8-bit pictures gives different samples, occasionally by one.
 public enum PillowVersion: Hashable, Sendable {
-  /// Columns first, always. What there was when the model was published.
+  /// Always columns first. Current when the model was published.
   case upTo12
-  /// From 13.0 (October 2026): rows first, if that takes away more than twice as many rows as columns.
+  /// From 13.0 (October 2026): rows first, if that removes more than twice as many rows as columns.
   ///
   /// Source: python-pillow pull request 9549; the exact condition from comparing results.
   case from13
@@ -13,10 +13,10 @@ public enum PillowVersion: Hashable, Sendable {
 }
 
 extension RGBImage {
-  /// The picture in another size, as Pillow's `resize(..., BILINEAR)` makes it, bit for bit.
+  /// The picture resized, bit-identical to Pillow's `resize(..., BILINEAR)`.
   ///
-  /// Weights are rounded to 22 fractional bits, and samples to 8 bits after either axis. An axis that keeps its length
-  /// is left alone. Source: comparison with Pillow 11.3, 12.1 and 13.0.
+  /// Weights are rounded to 22 fractional bits, and samples to 8 bits after each axis. An axis that keeps its length
+  /// is skipped. Source: comparison with Pillow 11.3, 12.1 and 13.0.
   public func resizedLikePillow(
     width newWidth: Int, height newHeight: Int, version: PillowVersion = .upTo12
   ) -> RGBImage {
@@ -39,7 +39,7 @@ extension RGBImage {
     if length == target { return samples }
     let weights = ResamplingWeights<Double>(.bilinear, from: length, to: target)
     let one = Double(1 << fractionBits)
-    // The triangle has no negative weights, so that adding a half rounds.
+    // The triangle filter has no negative weights, so adding a half rounds correctly.
     let weightsInBits = weights.weights.map { Int32($0 * one + 0.5) }
     let factors = weightsInBits.span
     var result = [UInt8](repeating: 0, count: blocks * target * run)
@@ -48,7 +48,7 @@ extension RGBImage {
     var output = result.mutableSpan
     var sum = sums.mutableSpan
     let half: Int32 = 1 << Int32(fractionBits - 1)
-    // Weights add up to one, give or take a unit each: 255 times that stays far below 2^31.
+    // Weights add up to one, within one unit each: 255 times that stays far below 2^31.
     for block in 0..<blocks {
       for index in 0..<target {
         let from = (block * length + weights.starts[index]) * run
@@ -82,7 +82,7 @@ extension RGBImage {
     return result
   }
 
-  /// A sum of weighted samples without its fraction.
+  /// The integer part of a sum of weighted samples.
   @inline(__always)
   private static func sample(_ sum: Int32) -> UInt8 {
     UInt8(truncatingIfNeeded: min(255, sum >> Int32(fractionBits)))

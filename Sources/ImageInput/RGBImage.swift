@@ -7,17 +7,18 @@ public struct RGBImage: Hashable, Sendable {
   /// Red, green and blue of every pixel, shape [height, width, 3], row-major, from the top left.
   public let pixels: [UInt8]
 
-  /// Makes a picture of its samples.
+  /// Creates a picture from its samples.
   ///
   /// - Parameter pixels: height * width * 3 samples.
   public init(height: Int, width: Int, pixels: [UInt8]) {
-    precondition(height > 0 && width > 0 && pixels.count == height * width * 3, "a picture needs its samples")
+    precondition(
+      height > 0 && width > 0 && pixels.count == height * width * 3, "the sample count must match the size")
     self.height = height
     self.width = width
     self.pixels = pixels
   }
 
-  /// The square of `side` pixels whose top left corner is at (`x`, `y`); black where it reaches beyond the picture.
+  /// The square of `side` pixels whose top left corner is at (`x`, `y`); black outside the picture.
   func square(x: Int, y: Int, side: Int) -> RGBImage {
     if x == 0 && y == 0 && side == width && side == height { return self }
     var result = [UInt8](repeating: 0, count: side * side * 3)

@@ -1,4 +1,4 @@
-/// A kernel that says how much a sample counts, by its distance.
+/// A kernel that weights samples by their distance.
 public enum ResamplingFilter: Hashable, Sendable {
   /// The triangle: weight 1 - |x| up to a distance of 1.
   case bilinear
@@ -8,7 +8,7 @@ public enum ResamplingFilter: Hashable, Sendable {
   /// Source: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 29 (1981).
   case bicubic
 
-  /// The distance from which on samples do not count.
+  /// The radius beyond which weights are zero.
   var support: Double { self == .bilinear ? 1 : 2 }
 
   /// The weight at a distance, in samples.
@@ -25,25 +25,25 @@ public enum ResamplingFilter: Hashable, Sendable {
   }
 }
 
-/// Which samples each sample of a resized axis is made of, and how much of each.
+/// The source samples and weights for each sample of a resized axis.
 ///
-/// The axis is a stretch of unit samples; those of the result lie evenly on it (corners are not aligned). When the
-/// axis shrinks, the filter is stretched by the same factor, so that every sample counts: that is the antialiasing.
-/// Weights are normalised to a sum of 1. `Scalar` is the precision of the weights: Float gives PyTorch's, Double
-/// Pillow's; centre and distance are rounded to it at the places where those two do.
+/// The axis consists of unit samples; those of the result are spaced evenly on it (corners are not aligned). When
+/// the axis shrinks, the filter is widened by the same factor, so that every sample counts: that is the
+/// antialiasing. Weights are normalised to a sum of 1. `Scalar` is the precision of the weights: Float gives
+/// PyTorch's, Double Pillow's; centre and distance are rounded to it where those two do so.
 struct ResamplingWeights<Scalar: BinaryFloatingPoint & Sendable>: Sendable {
-  /// For every result the first sample that counts.
+  /// The first contributing sample of each result.
   private(set) var starts: [Int] = []
-  /// For every result how many samples count, at least one.
+  /// The number of contributing samples of each result, at least one.
   private(set) var counts: [Int] = []
-  /// The weights, `stride` places for every result, shape [results, stride].
+  /// The weights, shape [results, stride].
   private(set) var weights: [Scalar]
-  /// The places per result.
+  /// The number of weight slots per result.
   let stride: Int
 
   /// Computes the weights. Time and memory are O(`target` * max(1, `source` / `target`)).
   init(_ filter: ResamplingFilter, from source: Int, to target: Int) {
-    precondition(source > 0 && target > 0, "an axis has at least one sample")
+    precondition(source > 0 && target > 0, "an axis must have at least one sample")
     let scale = Double(Scalar(source) / Scalar(target))
     let stretch = max(1, scale)
     let support = Double(Scalar(filter.support * stretch))

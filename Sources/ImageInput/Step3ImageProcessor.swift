@@ -1,6 +1,6 @@
 public import TensorFormats
 
-/// A picture as the vision tower takes it, and as the prompt names it.
+/// A picture as input of the vision tower, and its prompt tokens.
 public struct ProcessedImage: Sendable {
   /// The whole picture, shape [1, 3, S, S], row-major.
   public let pixelValues: [Float]
@@ -12,7 +12,7 @@ public struct ProcessedImage: Sendable {
   public let cropSize: Int
   /// The grid of the crops.
   public let layout: CropLayout
-  /// The tokens that replace the picture. Features replace those called `feature` in order: crops first.
+  /// The tokens that replace the picture. The `feature` tokens are replaced by features in order: crops first.
   public let prompt: ImagePrompt
 
   /// [1, 3, S, S]
@@ -23,7 +23,7 @@ public struct ProcessedImage: Sendable {
 
 /// The published preprocessing of Step-3: crops, CLIP's normalisation, then resizing.
 ///
-/// In this order: the picture is padded and shrunk with 8-bit arithmetic (``CropLayout``), its samples become
+/// In this order: the picture is padded and scaled down with 8-bit arithmetic (``CropLayout``), its samples become
 /// (value / 255 - mean) / deviation, and the result is resized to the encoder's square with an antialiased bilinear
 /// filter in F32. (The published class defaults to bicubic, but the published processor asks for bilinear.)
 public struct Step3ImageProcessor: Sendable {
@@ -37,26 +37,26 @@ public struct Step3ImageProcessor: Sendable {
   public let cropSize: Int
   /// The filter of the last resizing.
   public let filter: ResamplingFilter
-  /// When pictures are cropped.
+  /// The cropping rule.
   public let rule: CropRule
-  /// Whose 8-bit resizing is followed.
+  /// The Pillow version whose 8-bit resizing is reproduced.
   public let pillow: PillowVersion
   /// The names of the tokens.
   public let tokens: ImageTokens
-  /// Pictures of more tokens than the model can take are refused, before memory is spent on their crops.
+  /// Pictures with more tokens than this are refused, before memory is spent on their crops.
   public let tokenLimit: Int
   /// Feature vectors of a whole picture: 169.
   public let imageFeatures: Int
   /// Feature vectors of a crop: 81.
   public let cropFeatures: Int
 
-  /// Makes a processor; what is not given is as published.
+  /// Creates a processor; defaults are as published.
   ///
   /// - Parameters:
   ///   - patchSize: the side of the squares that the vision tower turns into vectors.
   ///   - projectorStride: the stride of its first down-sampler (`understand_projector_stride`).
   ///   - tokenLimit: the model's context.
-  /// - Throws: `.invalidRequest` if the sizes leave no feature, or are absurd.
+  /// - Throws: `.invalidRequest` if the sizes leave no features or are out of range.
   public init(
     imageSize: Int = 728, cropSize: Int = 504, patchSize: Int = 14, projectorStride: Int = 2,
     filter: ResamplingFilter = .bilinear, rule: CropRule = .published,
@@ -74,25 +74,25 @@ public struct Step3ImageProcessor: Sendable {
     imageFeatures = try count(imageSize, patchSize, projectorStride)
     cropFeatures = try count(cropSize, patchSize, projectorStride)
     guard rule.window > 0, rule.longestSide > 0 else {
-      throw CheckpointError(.invalidRequest, "crops of \(rule.window) pixels cannot be cut")
+      throw CheckpointError(.invalidRequest, "crops of \(rule.window) pixels are not possible")
     }
   }
 
   /// The feature vectors of a square picture: patches, a 2 x 2 convolution of the given stride, and a 3 x 3 one of
-  /// stride 2 with a margin of 1.
+  /// stride 2 with padding 1.
   private static func featureCount(side: Int, patchSize: Int, stride: Int) throws(CheckpointError) -> Int {
     guard patchSize > 0, stride > 0, side >= 2 * patchSize, side <= 1 << 14 else {
       throw CheckpointError(
         .invalidRequest,
         "pictures of \(side) pixels with patches of \(patchSize) and a stride of \(stride) cannot be encoded",
-        remedy: "the side has to be at least two patches and at most 16384")
+        remedy: "the side must be at least two patches and at most 16384")
     }
     let first = (side / patchSize - 2) / stride + 1
     let second = (first - 1) / 2 + 1
     return second * second
   }
 
-  /// How a picture will be cropped, from its size alone.
+  /// The crop layout of a picture, from its size alone.
   ///
   /// - Throws: `.unsupported` if it is too narrow.
   public func layout(width: Int, height: Int) throws(CheckpointError) -> CropLayout {
@@ -104,10 +104,10 @@ public struct Step3ImageProcessor: Sendable {
     ImagePrompt(layout, imageFeatures: imageFeatures, cropFeatures: cropFeatures, names: tokens)
   }
 
-  /// Checks from a picture's size alone that the model can take its tokens, and that there is room to make them.
+  /// Checks from a picture's size alone that its tokens fit the model, and that there is enough memory to process it.
   ///
-  /// - Parameter memory: The bytes that all of it may take: the decoder, the picture in each of its sizes, and the samples
-  ///   of its crops, which are there twice where they are put together with those of other pictures.
+  /// - Parameter memory: The memory limit in bytes for everything: the decoder, the picture in each of its sizes, and
+  ///   the samples of its crops, which are held twice when they are concatenated with those of other pictures.
   /// - Returns: The layout.
   /// - Throws: `.unsupported` if not, or if the picture is too narrow.
   @discardableResult
@@ -121,7 +121,7 @@ public struct Step3ImageProcessor: Sendable {
     guard needed <= memory else {
       throw CheckpointError(
         .unsupported,
-        "the picture of \(header.width) x \(header.height) pixels becomes \(layout.count) crops and takes \(needed) "
+        "the picture of \(header.width) x \(header.height) pixels becomes \(layout.count) crops and needs \(needed) "
           + "bytes; \(memory) are allowed", remedy: "raise --memory, or scale the picture down")
     }
     return layout
@@ -134,14 +134,14 @@ public struct Step3ImageProcessor: Sendable {
       throw CheckpointError(
         .unsupported,
         "the picture of \(width) x \(height) pixels becomes \(layout.count) crops, \(tokenCount) tokens; "
-          + "\(tokenLimit) are the limit", remedy: "cut it into pieces of a more even shape")
+          + "the limit is \(tokenLimit)", remedy: "cut it into pieces with a smaller aspect ratio")
     }
     return layout
   }
 
-  /// Makes a picture's tensors and its prompt.
+  /// Creates a picture's tensors and its prompt.
   ///
-  /// - Throws: `.unsupported` if the picture is too narrow, or gives more tokens than the model can take.
+  /// - Throws: `.unsupported` if the picture is too narrow, or gives more tokens than the model supports.
   public func process(_ image: RGBImage) throws(CheckpointError) -> ProcessedImage {
     let layout = try checkedLayout(width: image.width, height: image.height)
     var whole = image

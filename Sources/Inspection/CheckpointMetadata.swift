@@ -4,9 +4,9 @@ internal import GGUF
 public import JSON
 public import TensorFormats
 
-/// Everything that a checkpoint says of itself beside its tensors.
+/// All metadata of a checkpoint, apart from its tensors.
 public struct CheckpointMetadata: Sendable {
-  /// What one weight file says.
+  /// The metadata of one weight file.
   public struct File: Sendable {
     /// Below the checkpoint's directory.
     public let path: String
@@ -59,8 +59,8 @@ extension CheckpointMetadata {
     return checkpoint.configurationMembers.map { .object($0) }
   }
 
-  /// The metadata of all files in one object; where files disagree, the first one's word. Arrays of more than 16
-  /// elements are only counted: a vocabulary does not belong into a listing.
+  /// The metadata of all files in one object; if files disagree, the first one wins. Arrays of more than 16
+  /// elements are only counted: a vocabulary does not belong in a listing.
   static func merged(_ checkpoint: Checkpoint) -> JSONValue {
     if let metadata = checkpoint.ggufMetadata {
       return .object(JSONMembers(metadata.entries.map { ($0.key, $0.value.jsonValue(arrayLimit: 16)) }))

@@ -7,17 +7,17 @@ public import TensorFormats
 extension DifferenceReport {
   /// What is compared, and how strictly.
   public struct Request: Sendable {
-    /// Tensors whose values are equal but whose types or bytes differ count as different too.
+    /// Whether tensors with equal values but different types or bytes count as different.
     public var exact = false
-    /// Names, types and shapes alone; no weight is read.
+    /// Whether to compare only names, types and shapes, without reading weights.
     public var headersOnly = false
-    /// Which weights are compared, by their published name or by the stored name of either side; `nil` for all. It throws
-    /// what a pattern does that takes too long.
+    /// Which weights are compared, by their published name or by the stored name of either side; `nil` for all. It
+    /// throws if a pattern takes too long.
     public var matches: (@Sendable (String) throws(CheckpointError) -> Bool)?
     /// The order of the pairs.
     public var order = Order.stored
 
-    /// Everything, unless said otherwise.
+    /// Everything, by default.
     public init(
       exact: Bool = false, headersOnly: Bool = false,
       matches: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil, order: Order = .stored
@@ -29,7 +29,7 @@ extension DifferenceReport {
     }
   }
 
-  /// Compares two checkpoints, tensor by tensor, reading both once; tensors of which only some stretches differ twice.
+  /// Compares two checkpoints, tensor by tensor, reading both once; tensors that differ only in some ranges, twice.
   ///
   /// - Throws: As ``Preparation`` and ``Preparation/report(threads:monitor:)``.
   public init(
@@ -39,7 +39,7 @@ extension DifferenceReport {
     self = try await Preparation(a, b, request: request).report(threads: threads, monitor: monitor)
   }
 
-  /// Which weights of two checkpoints are each other's counterparts; nothing of them is read yet.
+  /// The matched weights of two checkpoints; no weights are read yet.
   public struct Preparation: Sendable {
     private let request: Request
     private let weightsA: ModelWeights
@@ -47,9 +47,9 @@ extension DifferenceReport {
     private let matches: [WeightPairing.Match]
     private let comparisons: [ElementComparison]
 
-    /// Pairs what is wanted.
+    /// Pairs the selected weights.
     ///
-    /// - Throws: `.invalidRequest` if no weight of either is wanted; what is wrong with how weights are stored.
+    /// - Throws: `.invalidRequest` if no weight of either is selected; errors in how weights are stored.
     public init(_ a: Checkpoint, _ b: Checkpoint, request: Request = Request()) throws(CheckpointError) {
       let weightsA = try ModelWeights(a, unread: .asStored)
       let weightsB = try ModelWeights(b, unread: .asStored)
@@ -64,7 +64,7 @@ extension DifferenceReport {
       }.matches
       guard request.matches == nil || !matches.isEmpty else {
         throw CheckpointError(
-          .invalidRequest, "no tensor of either checkpoint has a name that was asked for", path: a.path,
+          .invalidRequest, "no tensor of either checkpoint matches", path: a.path,
           remedy: "step3-inspect list shows the names")
       }
       self.request = request
@@ -74,7 +74,7 @@ extension DifferenceReport {
       comparisons = request.headersOnly ? [] : matches.flatMap { $0.pairs.map { ElementComparison($0) } }
     }
 
-    /// The bytes that will be read, about.
+    /// The approximate bytes that will be read.
     public var byteCount: Int {
       comparisons.reduce(0) { $0 + $1.byteCount(of: 0..<$1.cut.count) }
     }
@@ -122,7 +122,7 @@ extension DifferenceReport {
       case .shape: (0, 0)
       case .notCompared: (1, 0)
       case .different where (pair.errors?.nonFinite ?? 0) > 0: (2, 0)
-      // Of what is bytes alone, nothing is known but that they differ.
+      // Of tensors compared only as bytes, nothing is known but that they differ.
       case .different: (3, -(pair.errors.map { $0.relative ?? .infinity } ?? .infinity))
       case .otherType, .sameValues: (4, 0)
       case .identical, .sameHeader: (5, 0)

@@ -5,13 +5,13 @@ internal import Quantization
 internal import TensorFormats
 
 extension DifferenceReport.Pair {
-  /// What the headers of a pair of pieces say.
+  /// The comparison of a pair's headers.
   init(headersOf pair: WeightPair) {
     self.init(
       pair, outcome: pair.a.hasHeaders(like: pair.b) ? .sameHeader : .otherType, errors: nil, note: nil)
   }
 
-  /// What comparing a pair of pieces found.
+  /// The result of comparing a pair's values.
   init(_ comparison: ElementComparison, _ differences: ElementDifferences) {
     let pair = comparison.pair
     let sameEncoding = comparison.sameEncoding
@@ -59,10 +59,10 @@ extension DifferenceReport.Pair {
     let schemes = [pair.a, pair.b].compactMap(\.stored.scheme?.scheme)
     guard let first = schemes.first else {
       return pair.a.isScaled || pair.b.isScaled
-        ? "compared after multiplication with the scales of matrices" : nil
+        ? "compared after multiplication by matrix scales" : nil
     }
     if schemes.allSatisfy({ if case .fp8Block = $0 { true } else { false } }) {
-      return "compared after multiplication with the block scales"
+      return "compared after multiplication by block scales"
     }
     let all = schemes.dropFirst().reduce("\(first)") { $1 == first ? $0 : "\($0) and \($1)" }
     return "compared after decoding \(all)"
@@ -103,7 +103,7 @@ extension DifferenceReport.Incomplete {
 }
 
 extension ModelWeights.Weight {
-  /// The stored name of its values or codes; the published one where they are stored with those of other weights.
+  /// The stored name of its values or codes; the published one if they are stored with those of other weights.
   var nameOnDisk: String {
     guard let first = everyPiece.first, !first.isFused else { return name }
     return first.stored.codes.name

@@ -2,9 +2,9 @@ public import TensorFormats
 
 /// How two checkpoints differ.
 public struct DifferenceReport: Encodable, Sendable {
-  /// What became of a tensor that both have.
+  /// The outcome for a tensor that both have.
   public enum Outcome: String, Encodable, Sendable, CaseIterable {
-    /// Same type, same bytes, those of the scales too.
+    /// Same type and same bytes, including scales.
     case identical
     /// Stored differently, every value equal.
     case sameValues
@@ -12,27 +12,27 @@ public struct DifferenceReport: Encodable, Sendable {
     case different
     /// The shapes differ, so that values have no counterparts.
     case shape
-    /// The bytes or types differ, and there is no way to compare the values.
+    /// The bytes or types differ, and the values cannot be compared.
     case notCompared
-    /// Same shape, same type and scheme; values were not asked for.
+    /// Same shape, same type and scheme; values were not compared.
     case sameHeader
-    /// Same shape, but another type or scheme; values were not asked for.
+    /// Same shape, but another type or scheme; values were not compared.
     case otherType
   }
 
   /// One side of a pair.
   public struct Side: Encodable, Sendable {
-    /// The tensor of its values, or of its codes where scales are in tensors of their own.
+    /// The tensor of its values, or of its codes if scales are separate tensors.
     public let name: String
     /// How that tensor's elements are stored.
     public let dtype: ElementType
-    /// As it is stored: words of packed codes, rows of a fused module.
+    /// As stored: words of packed codes, rows of a fused module.
     public let shape: TensorShape
     /// The file that holds it, below the checkpoint's directory.
     public let file: String
   }
 
-  /// Which elements of a tensor a pair has in common, where one side is cut into parts.
+  /// The elements of a tensor that a pair has in common, if one side is partitioned.
   public struct Slice: Encodable, Hashable, Sendable {
     /// The first index along each dimension of the whole tensor.
     public let origin: [Int]
@@ -55,7 +55,7 @@ public struct DifferenceReport: Encodable, Sendable {
   public struct Errors: Encodable, Hashable, Sendable {
     /// Elements that differ.
     public let count: Int
-    /// ‖a − b‖ / ‖a‖ in F64, over all elements whose values are finite on both sides; `nil` where all of the first's are
+    /// ‖a − b‖ / ‖a‖ in F64, over all elements whose values are finite on both sides; `nil` if all of the first's are
     /// zero and the second's are not.
     public let relative: Double?
     /// The largest absolute difference of two finite values.
@@ -72,28 +72,28 @@ public struct DifferenceReport: Encodable, Sendable {
   public struct Pair: Encodable, Sendable {
     public let a: Side
     public let b: Side
-    /// The published name of the weight where a side stores several weights as one tensor, as engines fuse queries, keys
-    /// and values; `nil` elsewhere.
+    /// The published name of the weight if a side stores several weights as one tensor, as engines fuse queries, keys
+    /// and values; `nil` otherwise.
     public let weight: String?
     /// What was compared; `nil` for all of the tensor.
     public let slice: Slice?
     public let outcome: Outcome
     /// How the values differ; `nil` unless they were compared and do.
     public let errors: Errors?
-    /// Why the values were not compared, or how they were; `nil` where there is nothing to say.
+    /// Why the values were not compared, or how they were; `nil` if there is nothing to note.
     public let note: String?
   }
 
-  /// In which order pairs are reported.
+  /// The order of pairs in the report.
   public enum Order: String, Sendable, CaseIterable {
-    /// What has another shape first, then what cannot be compared, then what differs: by values that are not finite, then
-    /// by the relative error, the largest first. Ties are in the stored order.
+    /// Different shapes first, then pairs that cannot be compared, then those that differ: non-finite values first,
+    /// then by descending relative error. Ties are in the stored order.
     case worst
     /// That of the first checkpoint.
     case stored
   }
 
-  /// What the user named.
+  /// The user's path.
   public let pathA: String
   public let pathB: String
   /// Whether only headers were compared.
@@ -105,14 +105,14 @@ public struct DifferenceReport: Encodable, Sendable {
   public let onlyInA: [String]
   /// Names that only the second has.
   public let onlyInB: [String]
-  /// Tensors of which both have elements, but not the same ones, as when one part is compared with the whole model.
+  /// Tensors of which both have elements, but different ones, as when one part is compared with the whole model.
   public let incomplete: [Incomplete]
-  /// How many pairs came out how. Where a side is cut into parts, each part that has something of a tensor is a pair.
+  /// The number of pairs per outcome. If a side is partitioned, each part with elements of a tensor is a pair.
   public let summary: Summary
-  /// The pairs that are not identical, in the order that was asked for.
+  /// The pairs that are not identical, in the requested order.
   public let pairs: [Pair]
 
-  /// How many pairs came out how.
+  /// The number of pairs per outcome.
   public struct Summary: Encodable, Hashable, Sendable {
     public internal(set) var identical = 0
     public internal(set) var sameValues = 0
@@ -129,7 +129,7 @@ public struct DifferenceReport: Encodable, Sendable {
       case identical, sameValues, different, shape, notCompared, sameHeader, otherType
     }
 
-    /// Encodes the outcomes that there can be: those of headers or those of values.
+    /// Encodes the possible outcomes: those for headers or those for values.
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       if headersOnly {

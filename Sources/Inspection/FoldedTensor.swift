@@ -1,7 +1,7 @@
 public import Checkpoint
 public import TensorFormats
 
-/// Tensors whose names differ in nothing but numbers, and which agree in everything else that a listing says of them.
+/// Tensors whose names differ only in numbers, and which agree in everything else that is listed.
 public struct FoldedTensor: Encodable, Hashable, Sendable {
   /// The names as a pattern: `model.layers.[4-59].moe.up_proj.weight`.
   public let name: String
@@ -15,18 +15,19 @@ public struct FoldedTensor: Encodable, Hashable, Sendable {
   /// The bytes of all of them.
   public let bytes: Int
   public let role: TensorRole
-  /// The part of a partition set that holds them; `nil` elsewhere.
+  /// The part of a partition set that holds them; `nil` otherwise.
   public let part: String?
-  /// What stands between the brackets: for each of the numbers that differ the ranges of its values, from the first to the
-  /// last of each. Every combination of them is one of the tensors.
+  /// The contents of the brackets: for each varying number the ranges of its values, as first and last. Every
+  /// combination of them is one of the tensors.
   public let indices: [[[Int]]]
 }
 
 extension TensorListing {
-  /// The listed tensors, those of each repeated structure as one row.
+  /// The listed tensors, with one row for each repeated structure.
   ///
-  /// Numbers are whole components of a name between dots, without leading zeros. Rows stand where the first of their
-  /// tensors does. Where not every combination of two numbers occurs, the tensors are as many rows as that takes.
+  /// Numbers are whole components of a name between dots, without leading zeros. A row takes the position of its
+  /// first tensor. If not every combination of two numbers occurs, the tensors are split into as many rows as
+  /// necessary.
   /// - Complexity: O(*n* log *n*) in the number of tensors.
   public func folded() -> [FoldedTensor] {
     var groups: [FoldingKey: [(position: Int, indices: [Int])]] = [:]
@@ -36,7 +37,7 @@ extension TensorListing {
     }
     var rows: [(position: Int, row: FoldedTensor)] = []
     for (key, members) in groups {
-      // Files of one checkpoint do not repeat a name, but a row must never stand for more than there is.
+      // Files of one checkpoint do not repeat a name, but a row must never claim more tensors than exist.
       let distinct = Set(members.map(\.indices)).count == members.count
       let boxes = distinct ? IndexBox.covering(members) : members.map { IndexBox($0) }
       for box in boxes { rows.append((box.position, key.row(box))) }
@@ -60,7 +61,7 @@ private struct FoldingKey: Hashable {
     var indices: [Int] = []
     let components = tensor.name.split(separator: ".", omittingEmptySubsequences: false).map {
       component -> Substring? in
-      // Only what is spelled as the number would be: nothing is lost.
+      // Only canonical spellings, so that nothing is lost.
       guard let index = Int(component), String(index) == component, index >= 0 else { return component }
       indices.append(index)
       return nil
@@ -105,7 +106,7 @@ private struct FoldingKey: Hashable {
 private struct IndexBox {
   /// Ascending, for each number of a name.
   let axes: [[Int]]
-  /// Where the first of the tensors stands in the listing.
+  /// The position of the first tensor in the listing.
   let position: Int
 
   private init(axes: [[Int]], position: Int) {
@@ -119,10 +120,10 @@ private struct IndexBox {
     position = member.position
   }
 
-  /// Boxes that together have exactly these members: those of equal remainders are put together, from the last number to
-  /// the first.
+  /// Boxes that together have exactly these members: members that agree in the other numbers are merged, from the last
+  /// number to the first.
   ///
-  /// - Precondition: All have as many numbers, and no two the same.
+  /// - Precondition: All have equally many numbers, and are distinct.
   static func covering(_ members: [(position: Int, indices: [Int])]) -> [IndexBox] {
     guard let first = members.first, !first.indices.isEmpty else { return members.map { IndexBox($0) } }
     let byFirst = Dictionary(grouping: members) { $0.indices[0] }
@@ -138,7 +139,7 @@ private struct IndexBox {
     return same.flatMap { rest, found in
       zip(rest, found.positions).map { IndexBox(axes: [found.numbers] + $0, position: $1) }
     }.sorted { a, b in
-      // Remainders are compared as they come.
+      // Compared lexicographically.
       a.axes.lexicographicallyPrecedes(b.axes) { $0.lexicographicallyPrecedes($1) }
     }
   }

@@ -57,13 +57,13 @@ enum ScalarStatistics {
   }
 }
 
-/// How often each byte occurs: all there is to know about a type of one byte.
+/// How often each byte occurs, which is all the information about a one-byte type.
 struct ByteHistogram {
   private var counts: [Int]
 
   /// Counts the bytes.
   init(_ bytes: RawSpan) {
-    // Four tables, so that a run of equal bytes does not wait for its own last addition.
+    // Four tables, so that a run of equal bytes does not stall on its own previous addition.
     var counts = [Int](repeating: 0, count: 4 * 256)
     let whole = bytes.byteCount / 8 * 8
     for offset in stride(from: 0, to: whole, by: 8) {

@@ -2,17 +2,17 @@ internal import Checkpoint
 internal import StoredWeights
 internal import TensorFormats
 
-/// What the tensors of a checkpoint add to the parameters of the model.
+/// What the tensors of a checkpoint contribute to the parameter count of the model.
 struct ParameterCounts {
   /// The checkpoint, or the part of a partition set, that each file belongs to.
   private let owners: [WeightShapes]
-  /// The tensors of a partition set whose elements an earlier part holds already; none of other checkpoints, whose
-  /// names are unique.
+  /// The tensors of a partition set whose elements an earlier part already holds; none for other checkpoints,
+  /// whose names are unique.
   private let copies: Set<Checkpoint.Tensor>
 
-  /// Reads what the parts of a partition set say of themselves.
+  /// Reads what the parts of a partition set say about themselves.
   ///
-  /// - Throws: `.malformed` if a part states a box that its tensor does not have.
+  /// - Throws: `.malformed` if a part states a box outside its tensor.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     guard !checkpoint.parts.isEmpty else {
       let shapes = WeightShapes(checkpoint)
@@ -31,11 +31,11 @@ struct ParameterCounts {
       })
   }
 
-  /// The values that a tensor holds: codes of four bits are several to a stored element.
+  /// The number of values in a tensor: a stored element may hold several packed codes.
   func elements(of tensor: Checkpoint.Tensor) -> Int {
     owners[tensor.file].valuesShape(of: tensor).elementCount
   }
 
-  /// Whether a part before has the same elements of the same tensor.
+  /// Whether an earlier part has the same elements of the same tensor.
   func isCopy(_ tensor: Checkpoint.Tensor) -> Bool { copies.contains(tensor) }
 }

@@ -1,7 +1,7 @@
 /// Running figures of 32-bit values, eight at a time.
 ///
-/// Sums are kept in double precision in eight lanes. To which lane a value goes depends on the bytes alone, and the
-/// lanes are added up in one fixed order at the end, so the result is the same on every machine.
+/// Sums are kept in double precision in eight lanes. The lane of a value depends only on its position, and the
+/// lanes are added in a fixed order at the end, so the result is the same on every machine.
 struct RealStatistics {
   private var sum = SIMD8<Double>.zero
   private var squares = SIMD8<Double>.zero
@@ -12,7 +12,7 @@ struct RealStatistics {
   private var infinite = 0
   private var count = 0
 
-  /// Bytes that are looked at together: small enough that doing them again, one by one, costs little.
+  /// Bytes that are processed together: few enough that redoing them one by one costs little.
   private static let groupByteCount = 2048
 
   /// The figures so far.
@@ -27,7 +27,7 @@ struct RealStatistics {
       result.sumOfSquares += squares[lane]
     }
     if result.finiteCount > 0 {
-      // Adding zero turns -0 into 0, which one of the two it is depends on nothing that matters.
+      // Adding zero turns -0 into 0, because which of the two comes out is arbitrary.
       result.minimum = .real(Double(lowest.min()) + 0)
       result.maximum = .real(Double(highest.max()) + 0)
     }
@@ -69,8 +69,8 @@ struct RealStatistics {
     }
   }
 
-  /// Goes through `bytes` in groups. A group with a value that is not finite shows in the sums, which never come back
-  /// from NaN or infinity; it is then done again value by value, from the state before it.
+  /// Goes through `bytes` in groups. A non-finite value makes the sums NaN or infinite for good; the group is then
+  /// redone value by value, from the state before it.
   @inline(__always)
   private mutating func addGroups(
     _ bytes: RawSpan, valueByteCount: Int, fast: (RawSpan, inout RealStatistics) -> Void,

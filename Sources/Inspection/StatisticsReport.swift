@@ -20,9 +20,9 @@ public struct StatisticsReport: Encodable, Sendable {
     public let file: String
     /// XXH3-128 of the bytes as they are in the file.
     public let xxh3: String
-    /// The figures; `nil` for types without values that could be compared, and for types that cannot be decoded.
+    /// The figures; `nil` for types without ordered values, and for types that cannot be decoded.
     public let values: ValueStatistics?
-    /// How the values are distributed; `nil` where that was not asked for, and without values.
+    /// The distribution of values; `nil` if not requested, and without values.
     public let distribution: ValueDistribution?
 
     private enum CodingKeys: String, CodingKey {
@@ -30,7 +30,7 @@ public struct StatisticsReport: Encodable, Sendable {
         xxh3
     }
 
-    /// Encodes the figures beside the rest; they are `null` where there are none.
+    /// Encodes the figures beside the rest; they are `null` if there are none.
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(name, forKey: .name)
@@ -50,11 +50,11 @@ public struct StatisticsReport: Encodable, Sendable {
     }
   }
 
-  /// What the user named.
+  /// The user's path.
   public let path: String
   /// The container format.
   public let format: Checkpoint.Format
-  /// In the order in which they were asked for.
+  /// In the requested order.
   public let tensors: [Tensor]
 }
 
@@ -63,8 +63,8 @@ extension StatisticsReport {
   ///
   /// Memory: about ``PieceReader/unitByteCount`` plus 128 KiB per thread, and 0.5 MiB to 2 MiB more for counting,
   /// whatever the size of a tensor. The result does not depend on the number of threads.
-  /// - Parameter histogramBins: In how many bins the values of each tensor are counted; `nil` for no distributions, which
-  ///   saves about half of the time.
+  /// - Parameter histogramBins: The number of histogram bins for each tensor; `nil` for no distributions, which saves
+  ///   about half of the time.
   /// - Throws: `CheckpointError` if a file cannot be read, `CancellationError`.
   public init(
     of checkpoint: Checkpoint, tensors: [Checkpoint.Tensor], histogramBins: Int? = nil, threads: Int,
@@ -103,7 +103,7 @@ extension StatisticsReport {
     self.tensors = collected.withLock { $0.finished }
   }
 
-  /// The tensor whose pieces are coming in, and those that are complete.
+  /// The tensor whose pieces are being collected, and the completed ones.
   private struct Collector: ~Copyable {
     let histogramBins: Int?
     var digester = XXH3Digester()

@@ -17,8 +17,8 @@ public struct TensorListing: Sendable {
   public struct Totals: Encodable, Hashable, Sendable {
     /// How many there are.
     public internal(set) var tensors = 0
-    /// Their elements, packed codes one by one; none for scales, which belong to the weights they scale, and none for the second copy of a
-    /// tensor that several parts of a partition set hold.
+    /// Their elements, counting packed codes individually; none for scales, which belong to their weights, and none for
+    /// further copies in other parts of a partition set.
     public internal(set) var parameters = 0
     /// Their stored bytes.
     public internal(set) var bytes = 0
@@ -30,7 +30,7 @@ public struct TensorListing: Sendable {
     public let dtype: ElementType
     /// As it is stored, row-major, outermost first.
     public let shape: TensorShape
-    /// The values that it holds: more than the product of the shape where codes of four bits are packed.
+    /// The number of values: more than the product of the shape if codes are packed.
     public let elements: Int
     public let bytes: Int
     /// The file that holds it.
@@ -44,11 +44,11 @@ public struct TensorListing: Sendable {
 
   /// The container format.
   public let format: Checkpoint.Format
-  /// What the user named.
+  /// The user's path.
   public let path: String
-  /// `model_type` or `general.architecture`; `nil` where nothing says it.
+  /// `model_type` or `general.architecture`; `nil` if not stated.
   public let architecture: String?
-  /// All weight files, also those without a listed tensor.
+  /// All weight files, including those without a listed tensor.
   public let files: [File]
   /// The sums of the listed tensors.
   public let totals: Totals
@@ -56,15 +56,15 @@ public struct TensorListing: Sendable {
   public let metadata: JSONValue
   /// The sums of the listed tensors per role, in the order of the roles.
   public let roles: [(role: TensorRole, totals: Totals)]
-  /// Those that were asked for, in the order that was asked for.
+  /// The selected tensors, in the requested order.
   public let tensors: [Tensor]
 }
 
 extension TensorListing {
   /// Lists the tensors of a checkpoint that `selection` chooses.
   ///
-  /// What several parts of a partition set hold counts once as parameters, and every time as bytes.
-  /// - Throws: `.malformed` if a part of a partition set states a slice that its tensor does not have.
+  /// Tensors in several parts of a partition set count once as parameters, and every time as bytes.
+  /// - Throws: `.malformed` if a part of a partition set states a slice outside its tensor.
   /// - Complexity: O(*n* log *n*) in the number of tensors; reads nothing but the shapes that packed codes had before packing.
   public init(of checkpoint: Checkpoint, selection: TensorSelection = TensorSelection())
     throws(CheckpointError)
@@ -95,7 +95,7 @@ extension TensorListing {
 
 extension TensorListing.Totals {
   fileprivate mutating func add(_ parameters: Int, _ bytes: Int) {
-    // Every tensor lies in a file, so neither sum can overflow before the bytes of all files do.
+    // Every tensor is within a file, so neither sum can overflow before the bytes of all files do.
     tensors += 1
     self.parameters &+= parameters
     self.bytes &+= bytes
@@ -107,7 +107,7 @@ extension TensorListing: Encodable {
     case format, path, architecture, files, parameters, bytes, metadata, roles, tensors, folded
   }
 
-  /// Encodes the listing with the keys of the tool's contract.
+  /// Encodes the listing with the documented keys.
   public func encode(to encoder: any Encoder) throws {
     var container = try encodeSums(to: encoder)
     try container.encode(tensors, forKey: .tensors)

@@ -5,7 +5,7 @@ internal import TensorFormats
 
 /// Part of a tensor's bytes.
 struct TensorPiece: Sendable {
-  /// The index of the tensor in the list that is worked through.
+  /// The index of the tensor in the list.
   let tensor: Int
   /// From the start of the tensor; whole blocks.
   let range: Range<Int>
@@ -21,7 +21,7 @@ struct PieceSequence: IteratorProtocol, Sendable {
 
   init(_ tensors: [Checkpoint.Tensor]) { self.tensors = tensors }
 
-  /// More pieces than this are never in one unit, so that empty tensors come to an end too.
+  /// The most pieces in one unit, so that empty tensors are bounded too.
   private static let pieceLimit = 256
 
   mutating func next() -> [TensorPiece]? {
@@ -31,7 +31,7 @@ struct PieceSequence: IteratorProtocol, Sendable {
       let total = tensors[tensor].byteRange.count
       let block = tensors[tensor].elementType.block.bytes
       let length = min(total - offset, room / block * block)
-      // The rest of a unit that is nearly full is left alone rather than filled with a crumb of the next tensor.
+      // The rest of a nearly full unit is left empty rather than filled with a fragment of the next tensor.
       if !pieces.isEmpty, length < total - offset { break }
       let end = offset + length
       pieces.append(
@@ -48,7 +48,7 @@ struct PieceSequence: IteratorProtocol, Sendable {
   }
 }
 
-/// What one thread reads into, over and over.
+/// One thread's reusable buffers.
 struct PieceReader {
   /// The bytes of a unit: large enough that a system call costs nothing, small enough for the caches.
   static let unitByteCount = 1 << 20
@@ -57,9 +57,9 @@ struct PieceReader {
   /// A copy in the machine's byte order, for big-endian files only: digests are those of the file's bytes.
   private var swapped: [UInt8] = []
   private var decoded = [Float](repeating: 0, count: TensorValues.decodedElementCount)
-  /// Counts the values; `nil` if nobody wants to know how they are distributed.
+  /// Counts the values; `nil` if no distribution is requested.
   private var counter: ValueCounter?
-  /// Where each piece of the unit lies in `raw`.
+  /// The range of each piece of the unit in `raw`.
   private var ranges: [Range<Int>] = []
 
   init(counting: Bool) { counter = counting ? ValueCounter() : nil }
@@ -80,7 +80,7 @@ struct PieceReader {
       var all = unsafe span.mutableBytes
       var target = all._mutatingExtracting(range)
       try checkpoint.read(tensor, piece.range, into: &target)
-      // What comes next starts to arrive while this unit is worked on.
+      // Prefetch the next data while this unit is processed.
       let end = tensor.byteRange.lowerBound + piece.range.upperBound
       let ahead = min(tensor.byteRange.upperBound, end + 4 * Self.unitByteCount)
       if !piece.isLast, ahead > end { checkpoint.files[tensor.file].source.prefetch(end..<ahead) }
@@ -93,7 +93,7 @@ struct PieceReader {
   @_lifetime(borrow self)
   func bytes(_ index: Int) -> RawSpan { unsafe raw.span.bytes.extracting(ranges[index]) }
 
-  /// The figures of a piece, and how its values are distributed if that is counted.
+  /// The figures of a piece, and its distribution if counted.
   mutating func figures(_ index: Int, _ values: TensorValues?, swapping order: GGUFByteOrder)
     throws(CheckpointError) -> PieceFigures?
   {
@@ -122,13 +122,13 @@ struct PieceReader {
   }
 }
 
-/// What is known of the values of some pieces.
+/// The figures of some pieces.
 struct PieceFigures: Sendable {
   var statistics: ValueStatistics
-  /// `nil` if it was not asked for.
+  /// `nil` if not requested.
   var histogram: ValueHistogram?
 
-  /// Adds what is known of later pieces.
+  /// Adds the figures of later pieces.
   mutating func merge(_ later: PieceFigures) {
     statistics.merge(later.statistics)
     if let part = later.histogram { histogram?.merge(part) }

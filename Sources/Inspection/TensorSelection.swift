@@ -2,26 +2,26 @@ public import Checkpoint
 internal import Step3Model
 public import TensorFormats
 
-/// Which tensors of a checkpoint are wanted, and in what order.
+/// Which tensors of a checkpoint are selected, and in what order.
 public struct TensorSelection: Sendable {
   /// The order of the tensors.
   public enum Order: String, Sendable, CaseIterable {
-    /// By name, numbers in it by their value: layer 2 before layer 10.
+    /// By name, with numbers in natural order: layer 2 before layer 10.
     case name
     /// The largest first.
     case size
-    /// As they lie in the files.
+    /// In file order.
     case file
   }
 
-  /// Whether a name is wanted; `nil` for all. It throws what a pattern does that takes too long.
+  /// Whether a name is selected; `nil` for all. It throws if a pattern takes too long.
   public var matches: (@Sendable (String) throws(CheckpointError) -> Bool)?
-  /// The role that is wanted; `nil` for all.
+  /// The selected role; `nil` for all.
   public var role: TensorRole?
   /// The order.
   public var order: Order
 
-  /// Everything in the order of the files, unless said otherwise.
+  /// Everything in file order, by default.
   public init(
     matches: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil, role: TensorRole? = nil,
     order: Order = .file
@@ -31,9 +31,9 @@ public struct TensorSelection: Sendable {
     self.order = order
   }
 
-  /// The chosen tensors with what a model description says of them.
+  /// The selected tensors with their model descriptions.
   ///
-  /// - Throws: What ``matches`` does.
+  /// - Throws: What ``matches`` throws.
   func choose(
     from checkpoint: Checkpoint
   ) throws(CheckpointError) -> [(tensor: Checkpoint.Tensor, role: TensorRole, layer: Int?)] {
@@ -58,15 +58,15 @@ public struct TensorSelection: Sendable {
     return chosen
   }
 
-  /// The tensors alone.
+  /// The selected tensors.
   ///
-  /// - Throws: What ``matches`` does.
+  /// - Throws: What ``matches`` throws.
   public func tensors(of checkpoint: Checkpoint) throws(CheckpointError) -> [Checkpoint.Tensor] {
     try choose(from: checkpoint).map(\.tensor)
   }
 }
 
-/// A name in a form whose bytes compare as people count: each run of digits is preceded by its length.
+/// A name in a form whose bytes compare in natural order: each run of digits is preceded by its length.
 private struct NaturalKey: Comparable {
   private let bytes: [UInt8]
 

@@ -2,14 +2,14 @@ internal import GGUF
 internal import Quantization
 internal import TensorFormats
 
-/// What the bytes of one element type mean, as figures and as numbers.
+/// How to interpret the bytes of one element type, as figures and as numbers.
 ///
-/// Bytes are little-endian here; ``makeLittleEndian(_:_:from:)`` makes them so.
+/// Bytes are little-endian here; see ``makeLittleEndian(_:_:from:)``.
 struct TensorValues: Sendable {
   let type: ElementType
-  /// Turns bytes into F32; `nil` for types that are no real numbers, and for those that no codec knows.
+  /// Turns bytes into F32; `nil` for types that are not real numbers, and for those without a codec.
   let codec: BlockCodec?
-  /// The values of the 256 bytes, for floats of one byte.
+  /// The values of the 256 bytes, for one-byte floats.
   private let byteValues: [Float]?
 
   /// The elements that are decoded at a time: with their block they fit the second-level cache. A multiple of every
@@ -23,7 +23,7 @@ struct TensorValues: Sendable {
       var values = [Float](repeating: 0, count: 256)
       let bytes = [UInt8](0...255)
       var span = values.mutableSpan
-      // Sizes fit by construction; a codec that refuses them leaves the type without values.
+      // Sizes match by construction; if a codec refuses them, the type has no values.
       let decoded: Void? = try? unsafe codec.decode(bytes.span.bytes, into: &span)
       byteValues = decoded == nil ? nil : values
     } else {
@@ -31,17 +31,17 @@ struct TensorValues: Sendable {
     }
   }
 
-  /// Turns bytes of a big-endian file around, in place; does nothing for others.
+  /// Swaps bytes from a big-endian file in place; does nothing for others.
   static func makeLittleEndian(_ type: ElementType, _ bytes: inout MutableRawSpan, from order: GGUFByteOrder)
   {
     if order == .big { GGUFByteOrder.swapPayload(type, &bytes) }
   }
 
-  /// The figures of whole blocks; `nil` if the type has no values that could be compared, or no codec.
+  /// The figures of whole blocks; `nil` if the type has no ordered values, or no codec.
   ///
   /// - Parameters:
   ///   - decoded: Room for ``decodedElementCount`` values.
-  ///   - counter: Counts the values too; `nil` if nobody wants to know.
+  ///   - counter: Also counts the values; `nil` if not requested.
   func statistics(_ bytes: RawSpan, decoded: inout [Float], counter: inout ValueCounter?)
     throws(CheckpointError) -> ValueStatistics?
   {

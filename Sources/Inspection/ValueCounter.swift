@@ -1,14 +1,14 @@
-/// Counts values for a ``ValueHistogram``: what one thread uses over and over.
+/// Counts values for a ``ValueHistogram``; reused by one thread.
 ///
 /// Memory: 512 KiB. A value costs about a nanosecond.
 package struct ValueCounter: Sendable {
-  /// How often each upper half of an F32 has come up, in two columns that take turns: a run of equal values does not wait
-  /// for its own last addition.
+  /// How often each upper half of an F32 has occurred, in two alternating columns: a run of equal values does not
+  /// stall on its own previous addition.
   private var counts = [UInt32](repeating: 0, count: 2 << 16)
-  /// The upper halves of the values as long as they are few: putting them in order is cheaper than going through all counts.
+  /// The upper halves of the values while there are few: sorting them is cheaper than scanning all counts.
   private var few: [UInt16] = []
   private var isCounting = false
-  /// The bits that any lower half has: none, and the upper halves say it all.
+  /// The bits set in any lower half: if none, the upper halves are exact.
   private var lowerBits: UInt32 = 0
 
   private static let fewest = 2048
@@ -43,7 +43,7 @@ package struct ValueCounter: Sendable {
 
   /// Counts little-endian BF16.
   ///
-  /// - Precondition: As of ``add(float32:)``.
+  /// - Precondition: As for ``add(float32:)``.
   package mutating func add(bfloat16 bytes: RawSpan) {
     let count = bytes.byteCount / 2
     if countsOneByOne(count) {
@@ -59,13 +59,13 @@ package struct ValueCounter: Sendable {
     }
   }
 
-  /// Counts a value of a wider type, rounded to F32; what is beyond the largest F32 as that.
+  /// Counts a value of a wider type, rounded to F32 and clamped to the largest F32.
   ///
-  /// - Precondition: As of ``add(float32:)``.
+  /// - Precondition: As for ``add(float32:)``.
   package mutating func add(_ value: Double, times: Int = 1) {
     let largest = Double(Float.greatestFiniteMagnitude)
     let narrow = value.isFinite ? Float(min(largest, max(-largest, value))) : .nan
-    // A value that is rounded is not the one that its bin stands for.
+    // A rounded value is not exactly the one that its bin represents.
     lowerBits |= Double(narrow) == value ? narrow.bitPattern & 0xFFFF : 1
     let half = UInt16(truncatingIfNeeded: narrow.bitPattern >> 16)
     if countsOneByOne(times) {
@@ -75,7 +75,7 @@ package struct ValueCounter: Sendable {
     }
   }
 
-  /// Whether so many more values go to the few; if not, those go where all others do.
+  /// Whether this many more values fit among the few; if not, those are moved to the counts.
   private mutating func countsOneByOne(_ more: Int) -> Bool {
     if isCounting { return false }
     if few.count + more <= Self.fewest { return true }
@@ -85,7 +85,7 @@ package struct ValueCounter: Sendable {
     return false
   }
 
-  // MARK: - Giving them out
+  // MARK: - Results
 
   /// The histogram of what has been counted since the last call. NaN and infinities are not in it.
   package mutating func take() -> ValueHistogram {
@@ -101,7 +101,7 @@ package struct ValueCounter: Sendable {
       }
     }
     if isCounting {
-      // Those with a sign from the largest down, and then the others.
+      // Negative values from the largest magnitude down, then the others.
       for index in 0..<0x1_0000 {
         let half = index < 0x8000 ? 0xFFFF - index : index - 0x8000
         let count = Int(counts[half << 1]) + Int(counts[half << 1 | 1])

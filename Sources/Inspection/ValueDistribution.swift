@@ -1,23 +1,23 @@
 internal import JSON
 
-/// How the finite values of a tensor are distributed.
+/// The distribution of a tensor's finite values.
 public struct ValueDistribution: Hashable, Sendable {
-  /// The percents of ``values``: both tails, beside which the extremes of ``ValueStatistics`` are outliers or not.
+  /// The percents of ``values``: both tails, which show whether the extremes of ``ValueStatistics`` are outliers.
   public static let valuePercents = [0.1, 1, 50, 99, 99.9]
-  /// The percents of ``magnitudes``: what a symmetric quantiser that clips the rest has to hold.
+  /// The percents of ``magnitudes``: the range that a symmetric quantiser has to hold if it clips the rest.
   public static let magnitudePercents = [50, 90, 99, 99.9, 99.99]
 
   /// The percentiles of the values, one for each of ``valuePercents``.
   public let values: [Double]
-  /// The percentiles of the values without their signs, one for each of ``magnitudePercents``.
+  /// The percentiles of the magnitudes, one for each of ``magnitudePercents``.
   public let magnitudes: [Double]
-  /// By how much a percentile may be off, relative to itself: 0 where they are exact.
+  /// The relative error of percentiles: 0 if they are exact.
   public let relativeError: Double
-  /// Where the first of the ``counts`` begins: the smallest value.
+  /// The start of the first of the ``counts``: the smallest value.
   public let minimum: Double
-  /// Where the last of the ``counts`` ends: the largest value.
+  /// The end of the last of the ``counts``: the largest value.
   public let maximum: Double
-  /// How many values are in bins of equal width from ``minimum`` to ``maximum``.
+  /// The number of values in bins of equal width from ``minimum`` to ``maximum``.
   public let counts: [Int]
 
   /// - Returns: `nil` if there is no finite value, or nothing was counted.
@@ -27,7 +27,7 @@ public struct ValueDistribution: Hashable, Sendable {
       let values = histogram.percentiles(Self.valuePercents),
       let magnitudes = histogram.percentiles(Self.magnitudePercents, of: .magnitudes)
     else { return nil }
-    // What the middle of a bin says, the extremes know better.
+    // The extremes are more precise than the middle of a bin.
     let furthest = max(abs(lowest), abs(highest))
     self.values = values.map { min(highest, max(lowest, $0)) }
     self.magnitudes = magnitudes.map { min(furthest, $0) }
@@ -36,7 +36,7 @@ public struct ValueDistribution: Hashable, Sendable {
     maximum = highest
     let all = histogram.counts(from: lowest, to: highest, bins: max(1, bins))
     var counts = all.counts
-    // A value that was rounded to F32 may have left the range by that.
+    // A value may have left the range by rounding to F32.
     counts[0] += all.below
     counts[counts.count - 1] += all.above
     self.counts = counts

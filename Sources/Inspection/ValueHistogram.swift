@@ -1,19 +1,19 @@
-/// How often which values occur, in bins that need not be chosen before the values are known.
+/// A histogram of values, in bins that need not be chosen before the values are known.
 ///
-/// A bin is the upper sixteen bits of an F32: sign, exponent and seven bits of the fraction, which is a BF16. Neighbouring
-/// bins are 2⁻⁷ of their value apart at the most, from the smallest number to the largest, so that one pass suffices
-/// whatever the range. Counts are exact and add up in any order: histograms of pieces, merged, are the histogram of the
-/// whole to the last count. Memory is bounded by the number of bins, 65,280, of which weights use a few thousand.
+/// A bin is the upper sixteen bits of an F32: sign, exponent and seven bits of the fraction, which is a BF16.
+/// Neighbouring bins differ by at most 2⁻⁷ of their value, over the whole range, so that one pass suffices. Counts are
+/// exact and can be added in any order: histograms of pieces, merged, are the histogram of the whole to the last count.
+/// Memory is bounded by the number of bins, 65,280, of which weights use a few thousand.
 ///
-/// What is read off it is exact if every value is a BF16, as are those of BF16, FP8, FP4 and integers up to 256;
-/// otherwise it is the middle of a bin, off by 2⁻⁸ (0.4 %) at the most, or by 2⁻¹³³ below the smallest normal number.
-/// NaN and infinities are left out; zeros of either sign are one value. What is beyond the largest F32 counts as that.
+/// Results are exact if every value is a BF16, as are those of BF16, FP8, FP4 and integers up to 256; otherwise they
+/// are the middle of a bin, off by at most 2⁻⁸ (0.4 %), or by 2⁻¹³³ below the smallest normal number. NaN and
+/// infinities are left out; zeros of either sign are one value. Values beyond the largest F32 count as that.
 package struct ValueHistogram: Hashable, Sendable {
   /// The occupied bins in the order of their values.
   private(set) var bins: [Bin] = []
   /// The finite values.
   package private(set) var count = 0
-  /// Whether every value is the one that its bin stands for.
+  /// Whether every value is exactly the one that its bin represents.
   package private(set) var isExact = true
 
   /// Values that share their upper sixteen bits.
@@ -23,14 +23,14 @@ package struct ValueHistogram: Hashable, Sendable {
     var count: Int
   }
 
-  /// The largest relative error of what is read off.
+  /// The largest relative error of results.
   package var relativeError: Double { isExact ? 0 : 0x1p-8 }
 
   /// No value.
   package init() {}
 
   /// - Parameters:
-  ///   - bins: In the order of their keys, none twice and none empty.
+  ///   - bins: In key order, distinct and not empty.
   init(_ bins: [Bin], isExact: Bool) {
     self.bins = bins
     self.isExact = isExact
@@ -66,18 +66,18 @@ package struct ValueHistogram: Hashable, Sendable {
 // MARK: - Percentiles
 
 extension ValueHistogram {
-  /// What is put in order for a percentile.
+  /// What percentiles are taken of.
   package enum Measure: Sendable {
-    /// The values: both tails, and where the middle is.
+    /// The values: both tails, and the middle.
     case values
-    /// What is left without the sign: what a symmetric quantiser has to hold, and what it may clip.
+    /// The magnitudes: what a symmetric quantiser has to hold, and what it may clip.
     case magnitudes
   }
 
-  /// The smallest value that at least so many of all values do not exceed (the *nearest rank*, NumPy's `inverted_cdf`),
-  /// off by ``relativeError`` at the most.
+  /// The smallest value that at least this share of all values does not exceed (the *nearest rank*, NumPy's
+  /// `inverted_cdf`), off by at most ``relativeError``.
   ///
-  /// - Parameter percent: From 0 to 100, in thousandths; beyond that, the nearest of them.
+  /// - Parameter percent: From 0 to 100, in thousandths; other values are rounded and clamped.
   /// - Returns: `nil` if there is no value.
   /// - Complexity: O(occupied bins).
   package func percentile(_ percent: Double, of measure: Measure = .values) -> Double? {
@@ -103,7 +103,7 @@ extension ValueHistogram {
     }
   }
 
-  /// The bins of the values without their signs.
+  /// The bins of the magnitudes.
   private var magnitudes: [Bin] {
     let negative = bins.prefix { $0.key < 0 }.reversed().map { Bin(key: -$0.key, count: $0.count) }
     var all = ValueHistogram(Array(bins.dropFirst(negative.count)), isExact: isExact)
@@ -111,7 +111,7 @@ extension ValueHistogram {
     return all.bins
   }
 
-  /// What a bin stands for.
+  /// The value that a bin represents.
   private func value(of bin: Bin) -> Double {
     isExact || bin.key == 0 ? bin.innerEdge : (bin.innerEdge + bin.outerEdge) / 2
   }
@@ -122,7 +122,7 @@ extension ValueHistogram {
 extension ValueHistogram {
   /// Counts between two limits.
   package struct Rebinned: Hashable, Sendable {
-    /// In bins of equal width, the first from the lower limit.
+    /// In bins of equal width, starting at the lower limit.
     package let counts: [Int]
     /// The values below the lower limit.
     package let below: Int
@@ -132,9 +132,9 @@ extension ValueHistogram {
 
   /// The counts in bins of equal width between two limits, for drawing.
   ///
-  /// What is in a bin of this histogram counts as spread evenly over it, so that the counts are smooth where the new bins
-  /// are hardly wider; all counts and ``Rebinned/below`` and ``Rebinned/above`` add up to ``count``. A bin that a limit
-  /// cuts is inside. If the limits are equal, everything inside is in the first bin.
+  /// The values in a bin are treated as spread evenly over it, so that the counts are smooth even if the new bins are
+  /// hardly wider; all counts and ``Rebinned/below`` and ``Rebinned/above`` add up to ``count``. A bin that contains
+  /// a limit counts as inside. If the limits are equal, everything inside is in the first bin.
   ///
   /// - Parameters:
   ///   - low: The lower limit, finite.
@@ -142,8 +142,8 @@ extension ValueHistogram {
   ///   - binCount: At least 1.
   /// - Complexity: O(occupied bins + `binCount`).
   package func counts(from low: Double, to high: Double, bins binCount: Int) -> Rebinned {
-    precondition(low <= high && low.isFinite && high.isFinite && binCount > 0, "limits are in order")
-    // Halves, because the difference of the largest and the smallest F64 is none.
+    precondition(low <= high && low.isFinite && high.isFinite && binCount > 0, "limits out of order")
+    // Halves, because the difference of the largest and the smallest F64 overflows.
     let scale = Double(binCount) / (high / 2 - low / 2) / 2
     func position(_ value: Double) -> Double {
       high > low ? min(Double(binCount), max(0, (value / 2 - low / 2) * 2 * scale)) : 0
@@ -185,22 +185,22 @@ extension ValueHistogram {
     return Rebinned(counts: counts, below: below, above: above)
   }
 
-  /// The values for which a bin stands, the smaller one first.
+  /// The range of values that a bin represents, the smaller one first.
   private func extent(of bin: Bin) -> (lower: Double, upper: Double) {
     guard bin.key != 0 else { return (0, 0) }
     let (inner, outer) = (bin.innerEdge, bin.outerEdge)
     guard isExact else { return (min(inner, outer), max(inner, outer)) }
-    // A BF16 stands for what is nearer to it than to the next.
+    // A BF16 represents all values nearer to it than to the next.
     let half = abs(outer - inner) / 2
     return (inner - half, inner + half)
   }
 }
 
 extension ValueHistogram.Bin {
-  /// Where its values begin, seen from zero: a BF16.
+  /// The end of its range nearer to zero: a BF16.
   var innerEdge: Double { edge(Int(key.magnitude)) }
 
-  /// Where its values end, seen from zero; itself not among them.
+  /// The end of its range further from zero, exclusive.
   var outerEdge: Double { edge(Int(key.magnitude) + 1) }
 
   private func edge(_ upperHalf: Int) -> Double {

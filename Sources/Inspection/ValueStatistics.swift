@@ -4,7 +4,7 @@ public struct ValueStatistics: Hashable, Sendable {
   public internal(set) var count = 0
   /// Values equal to zero, of either sign.
   public internal(set) var zeros = 0
-  /// Values that are no number.
+  /// Values that are not a number.
   public internal(set) var nan = 0
   /// Infinite values.
   public internal(set) var infinite = 0
@@ -24,8 +24,8 @@ public struct ValueStatistics: Hashable, Sendable {
   /// The root of the mean square of the finite values; `nil` if there is none.
   public var rms: Double? { finiteCount > 0 ? (sumOfSquares / Double(finiteCount)).squareRoot() : nil }
 
-  /// Adds the figures of further values. The result depends on the order of calls in its last bits only, and nothing
-  /// here calls it in any order but that of the file.
+  /// Adds the figures of further values. Only the last bits of the result depend on the order of calls, which here
+  /// is always that of the file.
   package mutating func merge(_ other: ValueStatistics) {
     count += other.count
     zeros += other.zeros

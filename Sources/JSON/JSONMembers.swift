@@ -1,7 +1,7 @@
 internal import OrderedCollections
 package import TensorFormats
 
-/// The members of a JSON object: in the order of their document, each found by its key.
+/// The members of a JSON object: in the order of their document, with lookup by key.
 ///
 /// Keys are compared byte by byte, as other readers compare them: two spellings of one accent are two keys. Two objects
 /// with the same members in another order are equal, as they are to every reader.
@@ -11,10 +11,9 @@ public struct JSONMembers: Sendable {
   /// No members.
   public init() {}
 
-  /// The value of a key; `nil` where it is absent. Setting `nil` takes the member out, setting a new one puts it at the
-  /// end.
+  /// The value of a key; `nil` where it is absent. Setting `nil` removes the member, setting a new one appends it.
   ///
-  /// - Complexity: O(1); O(n) for taking out.
+  /// - Complexity: O(1); O(n) for removal.
   public subscript(key: String) -> JSONValue? {
     get { members[Bytewise(text: key)] }
     set { members[Bytewise(text: key)] = newValue }
@@ -26,14 +25,14 @@ public struct JSONMembers: Sendable {
   /// The values in their order.
   public var values: [JSONValue] { Array(members.values) }
 
-  /// The members whose keys fulfil a condition, in their order.
+  /// The members whose keys satisfy a condition, in their order.
   public func keeping(_ isKept: (String) throws -> Bool) rethrows -> JSONMembers {
     var kept = JSONMembers()
     for member in self where try isKept(member.key) { kept[member.key] = member.value }
     return kept
   }
 
-  /// The members in the order of their keys' bytes, and so on inside of each.
+  /// The members in the byte order of their keys, recursively.
   public var sorted: JSONMembers {
     var sorted = JSONMembers()
     for member in Array(self).sorted(by: { $0.key.precedesBytewise($1.key) }) {
@@ -42,16 +41,16 @@ public struct JSONMembers: Sendable {
     return sorted
   }
 
-  /// Reads an object, one member after the other: what precedes a fault is here when it is thrown. The member that the
-  /// fault is in is `null`.
+  /// Reads an object member by member: members before a fault are kept when it is thrown, and the faulty member is
+  /// `null`.
   ///
-  /// - Parameter what: What a message calls the object.
+  /// - Parameter what: The object's name in messages.
   package mutating func read(_ scanner: inout JSONScanner, _ what: String) throws(CheckpointError) {
     var list = try scanner.openObject(what)
     while let key = try scanner.nextKey(&list) {
       guard self[key] == nil else {
         throw scanner.errorAtToken(
-          "the key '\(key.printable)' is there twice, and readers differ in which one counts")
+          "the key '\(key.printable)' appears twice, and readers differ in which one they use")
       }
       self[key] = .null
       members.values[members.count - 1] = try JSONValue(&scanner)
@@ -69,12 +68,12 @@ extension JSONMembers: RandomAccessCollection {
 }
 
 extension JSONMembers: ExpressibleByDictionaryLiteral {
-  /// - Precondition: No key is there twice.
+  /// - Precondition: No key appears twice.
   public init(dictionaryLiteral elements: (String, JSONValue)...) {
     self.init(elements)
   }
 
-  /// Takes members in their order. Of several with one key the last counts, in the place of the first.
+  /// Takes members in order. The last of several with the same key wins, in the place of the first.
   public init(_ elements: some Sequence<(String, JSONValue)>) {
     for (key, value) in elements { self[key] = value }
   }

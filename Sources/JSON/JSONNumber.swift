@@ -1,7 +1,7 @@
 /// A JSON number as it is spelled in its document: `1e-05` stays `1e-05`, and no digit is lost.
 ///
-/// Two are equal if they have the same spelling, or if readers take them for the same: whole numbers by their value, all
-/// others as a `Double`. `1` and `1.0` differ, as an integer and a float do in Python.
+/// Two are equal if they have the same spelling, or the same value to readers: whole numbers by their value, all others
+/// as a `Double`. `1` and `1.0` differ, as an integer and a float do in Python.
 public struct JSONNumber: Sendable {
   /// The spelling: by JSON's grammar, or `NaN`, `Infinity` or `-Infinity`, which Python writes and JSON does not have.
   public let text: String
@@ -9,7 +9,7 @@ public struct JSONNumber: Sendable {
   /// - Precondition: `text` is such a spelling.
   public init(_ text: String) { self.text = text }
 
-  /// A floating-point number in the fewest digits that tell it from its neighbours.
+  /// A floating-point number in the fewest digits that distinguish it from its neighbours.
   public init(_ value: some BinaryFloatingPoint & LosslessStringConvertible) {
     text = value.isFinite ? value.description : value.isNaN ? "NaN" : value < 0 ? "-Infinity" : "Infinity"
   }

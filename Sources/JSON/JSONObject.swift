@@ -1,6 +1,6 @@
 package import TensorFormats
 
-/// One JSON object of a document, which knows its place for messages.
+/// One JSON object of a document, with its path for messages.
 package struct JSONObject {
   package let values: JSONMembers
   /// For example `config.json: text_config.`

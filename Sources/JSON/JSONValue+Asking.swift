@@ -1,7 +1,7 @@
 internal import TensorFormats
 
 extension JSONValue {
-  /// The value of a key, `nil` where it is absent or null, or this is no object.
+  /// The value of a key, `nil` where it is absent or null, or this is not an object.
   public subscript(key: String) -> JSONValue? {
     guard let value = members?[key], value != .null else { return nil }
     return value
@@ -54,10 +54,10 @@ extension JSONValue {
   }
 }
 
-// MARK: - For people
+// MARK: - For display
 
 extension JSONValue {
-  /// The value on one line, as people read it: strings without quotes, long arrays cut.
+  /// The value on one line for display: strings without quotes, long arrays shortened.
   public var summary: String {
     switch self {
     case .null: return "null"

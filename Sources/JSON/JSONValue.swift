@@ -35,12 +35,12 @@ public enum JSONValue: Hashable, Sendable {
 
 // MARK: - Reading
 
-/// Which texts are taken for JSON.
+/// Which texts are accepted as JSON.
 public enum JSONDialect: Hashable, Sendable {
   /// JSON (RFC 8259) and nothing else.
   case strict
-  /// JSON as Python's `json` writes it and editors save it: `NaN`, `Infinity` and `-Infinity` are numbers, and a byte
-  /// order mark may stand at the start.
+  /// JSON as Python's `json` writes it and editors save it: `NaN`, `Infinity` and `-Infinity` are numbers, and a
+  /// leading byte order mark is allowed.
   case python
 }
 
@@ -48,8 +48,7 @@ extension JSONValue {
   /// Parses a whole document.
   ///
   /// - Throws: `.malformed` with the byte offset for text that is not JSON or is nested more than 127 deep; also for a
-  ///   key that an object has twice and a number beyond what a `Double` holds, because readers differ in what they take
-  ///   from them.
+  ///   key that an object has twice and a number beyond what a `Double` holds, because readers disagree about them.
   /// - Complexity: O(n) in the bytes.
   public init(parsing text: [UInt8], dialect: JSONDialect = .strict) throws(CheckpointError) {
     var scanner = unsafe JSONScanner(text.span.bytes, dialect: dialect)
@@ -87,7 +86,7 @@ extension JSONValue {
 // MARK: - Encoding
 
 extension JSONValue: Encodable {
-  /// Encodes the value; members keep their order as far as the encoder lets them.
+  /// Encodes the value; members keep their order if the encoder allows it.
   public func encode(to encoder: any Encoder) throws {
     switch self {
     case .null:

@@ -4,27 +4,27 @@ internal import Archives
 public import RemoteFiles
 public import TensorFormats
 
-/// What a user names as a source: a path of this machine or an address, of a directory or of one file in it, archived or
-/// not.
+/// A source named by the user: a local path or an address of a directory or of one file in it, archived or not.
 public struct Location: Sendable {
-  /// What messages call it: the path, or the address without secrets.
+  /// Its name in messages: the path, or the address without secrets.
   public let path: String
-  /// Where the files are.
+  /// The store that holds the files.
   public let store: any ByteStore
-  /// The same as they lie there: of an archive its own files.
+  /// The store without unpacking: for an archive, its own files.
   public let stored: any ByteStore
-  /// The one file that is meant; `nil` for all that lies there.
+  /// The file named; `nil` for the whole directory.
   public let name: String?
   private let kept: RemoteDirectory?
 
-  /// Finds out what an argument names. Of an address the list of its files is fetched, of an archive its manifest.
+  /// Resolves an argument. For an address, fetches the list of its files; for an archive, reads its manifest.
   ///
   /// - Parameters:
   ///   - argument: As the user wrote it.
-  ///   - cache: Where to keep what is fetched from a hub, in the form of Hugging Face's cache; `nil` to keep nothing.
-  ///   - remote: How patient to be with servers.
-  /// - Throws: `.notFound` if there is nothing, `.invalidRequest` for an address that makes no sense, `.inputOutput` if a
-  ///   server cannot be asked; what is wrong with an archive's manifest.
+  ///   - cache: Where to keep what is fetched from a hub, in the layout of the Hugging Face cache; `nil` to keep
+  ///     nothing.
+  ///   - remote: Timeouts and retries for servers.
+  /// - Throws: `.notFound` if there is nothing, `.invalidRequest` for an invalid address, `.inputOutput` if a server
+  ///   cannot be reached; errors of an archive's manifest.
   public init(
     _ argument: String, keeping cache: String? = nil, remote options: RemoteOptions = RemoteOptions()
   ) throws(CheckpointError) {
@@ -39,7 +39,7 @@ public struct Location: Sendable {
     }
     guard cache == nil else {
       throw CheckpointError(
-        .invalidRequest, "is on this machine already: only what is fetched can be kept", path: argument)
+        .invalidRequest, "is a local path: only what is fetched can be kept", path: argument)
     }
     kept = nil
     let resolved = try Checkpoint.resolve(argument)
@@ -54,12 +54,12 @@ public struct Location: Sendable {
     (store, name) = try Self.unpacked(stored, file)
   }
 
-  /// The store in the form in which it was archived, and the name of a file in it.
+  /// The store as it was before archiving, and the name of a file in it.
   private static func unpacked(
     _ base: any ByteStore, _ name: String?
   ) throws(CheckpointError) -> (any ByteStore, String?) {
     let plain = name.map { CompressedFilesStore.plain($0) ?? $0 }
-    // A file that is not compressed is what it is, whatever lies beside it.
+    // An uncompressed file is used as it is, whatever is next to it.
     if let name, plain == name { return (base, name) }
     let names = try base.names()
     let hasPlainWeights = names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix(".gguf") }
@@ -70,13 +70,13 @@ public struct Location: Sendable {
     do throws(CheckpointError) {
       if let compressed = try CompressedFilesStore(base) { return (compressed, plain) }
     } catch {
-      // That a device fails says nothing about what lies there.
+      // A device failure says nothing about what is stored there.
       guard error.code != .inputOutput else { throw error }
     }
     return (base, name)
   }
 
-  /// Opens the checkpoint that lies there. Reads headers only.
+  /// Opens the checkpoint at this location. Reads headers only.
   ///
   /// - Throws: As ``Checkpoint/Checkpoint/open(_:)``.
   public func open() throws(CheckpointError) -> Checkpoint {
@@ -84,7 +84,7 @@ public struct Location: Sendable {
     return try Checkpoint.open(name, in: store, path: path)
   }
 
-  /// Completes what is kept: fetches what nobody has read, and compares the published SHA-256.
+  /// Completes the kept copy: fetches what has not been read, and compares the published SHA-256.
   ///
   /// - Throws: What fetching and writing throw, `.sourceChanged` if a file is not the published one.
   public func completeKept() throws(CheckpointError) { try kept?.completeKept() }

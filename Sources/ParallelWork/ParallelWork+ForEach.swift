@@ -2,12 +2,12 @@ internal import Dispatch
 internal import Synchronization
 
 extension ParallelWork {
-  /// Calls `body` for each number below `count`, on up to `threads` threads at a time, the calling one among them, and
-  /// returns when all are done. For loops over rows whose results lie in place: a call costs about a microsecond, an
-  /// iteration no more than an atomic addition.
+  /// Calls `body` for each index below `count`, on up to `threads` threads including the caller's, and returns when
+  /// all are done. For loops over rows that write their results in place: a call costs about a microsecond, an
+  /// iteration one atomic addition.
   ///
-  /// - Parameter makeScratch: Makes what one thread keeps from call to call.
-  /// - Throws: The first error of any call; calls not begun by then are left out.
+  /// - Parameter makeScratch: Creates the per-thread scratch that is kept from call to call.
+  /// - Throws: The first error of any call; calls not started by then are skipped.
   public static func forEach<Scratch>(
     below count: Int, threads: Int, scratch makeScratch: @Sendable () -> Scratch,
     _ body: @Sendable (_ index: Int, _ scratch: inout Scratch) throws -> Void
@@ -25,7 +25,7 @@ extension ParallelWork {
     if let error = loop.error { throw error }
   }
 
-  /// Calls `body` for each number below `count`; see ``forEach(below:threads:scratch:_:)``.
+  /// Calls `body` for each index below `count`; see ``forEach(below:threads:scratch:_:)``.
   public static func forEach(
     below count: Int, threads: Int, _ body: @Sendable (_ index: Int) throws -> Void
   ) throws {

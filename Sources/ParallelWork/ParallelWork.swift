@@ -1,22 +1,22 @@
 internal import Synchronization
 
-/// Work on many units side by side, within stated bounds.
+/// Processes many units in parallel, within fixed bounds.
 ///
 ///     units ──► body, `threads` at a time ──► takeIn, one at a time
-///     └────────────── `inFlight` at the most ──────────────┘
+///     └──────────────── `inFlight` at most ────────────────┘
 ///
-/// Units are pulled from their sequence one by one, each only when there is room for it, so that the sequence may be
-/// lazy, or endless. Memory is what `inFlight` units hold, whatever their number.
+/// Units are pulled from their sequence one by one, each only when a slot is free, so that the sequence may be lazy
+/// or endless. Memory is bounded by `inFlight` units, however many there are.
 ///
-/// Bodies run on threads of their own, outside the pool that Swift's tasks share: they may compute for as long as they
-/// like and wait for files without keeping any other task from running.
+/// Bodies run on their own threads, outside Swift's cooperative pool: they may compute for a long time and block on
+/// files without keeping other tasks from running.
 public struct ParallelWork: Sendable {
-  /// How many bodies run at a time.
+  /// The number of bodies that run concurrently.
   public let threads: Int
-  /// How many units may have been pulled and not yet taken in.
+  /// The maximum number of units pulled and not yet taken in.
   public let inFlight: Int
 
-  /// In which order results are taken in.
+  /// The order in which results are taken in.
   public enum Delivery: Sendable {
     /// In the order of the units: results do not depend on the number of threads.
     case inOrder
@@ -24,8 +24,8 @@ public struct ParallelWork: Sendable {
     case asFinished
   }
 
-  /// - Parameter inFlight: As many as `threads` unless given. More of them keep the threads busy while a slow unit holds
-  ///   up those behind it.
+  /// - Parameter inFlight: Defaults to `threads`. A larger number keeps the threads busy while a slow unit holds up
+  ///   those after it.
   public init(threads: Int, inFlight: Int? = nil) {
     self.threads = max(1, threads)
     self.inFlight = max(1, inFlight ?? self.threads)
@@ -33,13 +33,14 @@ public struct ParallelWork: Sendable {
 
   /// Works through all units.
   ///
-  /// The first error ends the work: no further unit is pulled, the tasks of those under way are cancelled, and nothing is
-  /// taken in any more. In order, the first is that of the first unit that fails; the units before it are taken in.
+  /// The first error ends the work: no further unit is pulled, the tasks of those in progress are cancelled, and no
+  /// further result is taken in. With in-order delivery, it is the error of the first unit that fails; the units before
+  /// it are taken in.
   ///
   /// - Parameters:
   ///   - units: Iterated once, by one thread at a time.
-  ///   - makeScratch: Makes what is used again from unit to unit. There is one for each unit in flight.
-  ///   - body: Works on one unit, side by side with other units.
+  ///   - makeScratch: Creates scratch that is reused from unit to unit, one for each unit in flight.
+  ///   - body: Processes one unit, in parallel with others.
   ///   - takeIn: Takes a result, one at a time. The scratch is as the body left it.
   /// - Throws: The first error; `CancellationError` if the calling task is cancelled.
   public func run<Unit: Sendable, Scratch, Output>(
@@ -71,7 +72,7 @@ public struct ParallelWork: Sendable {
               }
               try await line.turn(of: number)
               do {
-                // A body that is cancelled may come to its end as if nothing had happened.
+                // A cancelled body may still finish normally.
                 try Task.checkCancellation()
                 try await takeIn(unit, try result.get(), scratch)
               } catch {
@@ -83,7 +84,7 @@ public struct ParallelWork: Sendable {
             }
           }
         }
-        // The first error that is thrown here cancels the tasks that are left.
+        // The first error thrown here cancels the remaining tasks.
         for try await _ in group {}
       }
     } onCancel: {
@@ -92,8 +93,7 @@ public struct ParallelWork: Sendable {
     try line.check()
   }
 
-  /// Works through all units whose bodies keep nothing from one to the next; see
-  /// ``run(_:delivering:scratch:_:takeIn:)``.
+  /// Works through all units without scratch; see ``run(_:delivering:scratch:_:takeIn:)``.
   public func run<Unit: Sendable, Output>(
     _ units: sending some Sequence<Unit>, delivering delivery: Delivery = .inOrder,
     _ body: @escaping @Sendable (Unit) async throws -> Output,
@@ -107,12 +107,12 @@ public struct ParallelWork: Sendable {
   }
 }
 
-/// Hands out units, and lets their results pass one by one.
+/// Hands out units, and admits their results one at a time.
 private final class WaitingLine<Unit: Sendable>: Sendable {
   private struct State {
     let pull: () -> Unit?
     var pulled = 0
-    /// How many bodies have finished; the numbers of results that are delivered as they come.
+    /// How many bodies have finished; numbers the results that are delivered as they finish.
     var finished = 0
     /// Whose turn it is.
     var turn = 0
@@ -130,7 +130,7 @@ private final class WaitingLine<Unit: Sendable>: Sendable {
     self.delivery = delivery
   }
 
-  /// The next unit and its number; `nil` when there is none, or no point in going on.
+  /// The next unit and its number; `nil` when there are no more or the work has ended.
   func next() -> (number: Int, unit: Unit)? {
     state.withLock { state in
       guard !state.isClosed, let unit = state.pull() else {
@@ -142,10 +142,10 @@ private final class WaitingLine<Unit: Sendable>: Sendable {
     }
   }
 
-  /// Hands out no further unit. Those that are under way come to their end.
+  /// Stops handing out units. Those in progress are finished.
   func close() { state.withLock { $0.isClosed = true } }
 
-  /// Ends everything.
+  /// Ends all work.
   ///
   /// - Returns: The first error.
   func fail(_ error: any Error) -> any Error {
@@ -162,7 +162,7 @@ private final class WaitingLine<Unit: Sendable>: Sendable {
   /// - Throws: The error with which everything ended, if it did.
   func check() throws { if let failure = state.withLock({ $0.failure }) { throw failure } }
 
-  /// Waits until the result of the unit of that number may be taken in.
+  /// Waits until the result of the unit with this number may be taken in.
   ///
   /// - Throws: The error with which everything ended before.
   func turn(of number: Int) async throws {
@@ -176,7 +176,7 @@ private final class WaitingLine<Unit: Sendable>: Sendable {
     }
   }
 
-  /// Lets the next result pass.
+  /// Admits the next result.
   func pass() {
     state.withLock { state in
       state.turn += 1

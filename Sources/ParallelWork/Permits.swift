@@ -1,8 +1,8 @@
 internal import Synchronization
 
-/// A number of permits that tasks take and give back: what bounds how much is under way at a time.
+/// A counting semaphore for tasks: bounds how much is in progress at a time.
 ///
-/// First come, first served, also for those who want many at once: nobody who asks for few overtakes them for ever.
+/// First come, first served, including requests for many permits: small requests cannot starve large ones.
 public final class Permits: Sendable {
   private struct State {
     var available: Int
@@ -13,22 +13,22 @@ public final class Permits: Sendable {
   private let total: Int
   private let state: Mutex<State>
 
-  /// - Parameter total: How many there are, at least one.
+  /// - Parameter total: The number of permits, at least one.
   public init(_ total: Int) {
     let total = max(1, total)
     self.total = total
     state = Mutex(State(available: total))
   }
 
-  /// How many nobody has.
+  /// The number of free permits.
   public var available: Int { state.withLock { $0.available } }
 
-  /// How many tasks wait.
+  /// The number of waiting tasks.
   public var waitingCount: Int { state.withLock { $0.waiting.count } }
 
-  /// Waits for permits. Who wants more than there are gets them when nobody else has any.
+  /// Waits for permits. A request for more than the total is granted when all are free.
   ///
-  /// - Throws: `CancellationError` if the task is cancelled while it waits.
+  /// - Throws: `CancellationError` if the task is cancelled while waiting.
   public func take(_ amount: Int = 1) async throws {
     let amount = min(amount, total)
     let ticket = state.withLock { state in
@@ -38,7 +38,7 @@ public final class Permits: Sendable {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         let settled: Result<Void, any Error>? = state.withLock { state in
-          // A cancelled task would not be woken any more.
+          // A cancelled task would never be resumed.
           if Task.isCancelled { return .failure(CancellationError()) }
           if state.waiting.isEmpty, state.available >= amount {
             state.available -= amount
@@ -53,7 +53,7 @@ public final class Permits: Sendable {
       let (cancelled, ready) = state.withLock { state in
         let index = state.waiting.firstIndex { $0.ticket == ticket }
         let cancelled = index.map { state.waiting.remove(at: $0).continuation }
-        // Whoever stood behind may go now.
+        // The next in line may be admitted now.
         return (cancelled, Self.admit(&state))
       }
       cancelled?.resume(throwing: CancellationError())
@@ -61,7 +61,7 @@ public final class Permits: Sendable {
     }
   }
 
-  /// Gives permits back that ``take(_:)`` gave.
+  /// Returns permits obtained from ``take(_:)``.
   public func giveBack(_ amount: Int = 1) {
     let ready = state.withLock { state in
       state.available += min(amount, total)
@@ -70,7 +70,7 @@ public final class Permits: Sendable {
     for continuation in ready { continuation.resume() }
   }
 
-  /// Does something with one permit.
+  /// Runs `body` while holding one permit.
   ///
   /// - Throws: What `body` throws, and as ``take(_:)``.
   public func with<Value>(
@@ -92,12 +92,12 @@ public final class Permits: Sendable {
   }
 }
 
-/// Permits that go back when the last reference to this goes.
+/// Permits that are returned when the last reference to this object is released.
 public final class HeldPermits: Sendable {
   private let permits: Permits
   private let amount: Int
 
-  /// - Parameter amount: What was taken.
+  /// - Parameter amount: The number of permits taken.
   public init(_ permits: Permits, _ amount: Int) {
     self.permits = permits
     self.amount = amount

@@ -1,11 +1,11 @@
-/// Receives the progress of long work; the caller decides what becomes of it.
+/// Receives the progress of long-running work.
 public struct WorkMonitor: Sendable {
-  /// That many more bytes have been read and dealt with. Called from many threads.
+  /// Called with the number of further bytes processed, from many threads.
   public var advance: @Sendable (_ bytes: Int) -> Void
-  /// This tensor is being worked on. Called from many threads.
+  /// Called with the tensor being processed, from many threads.
   public var item: @Sendable (_ name: String) -> Void
 
-  /// Tells nobody, unless told otherwise.
+  /// Ignores everything by default.
   public init(
     advance: @escaping @Sendable (Int) -> Void = { _ in },
     item: @escaping @Sendable (String) -> Void = { _ in }

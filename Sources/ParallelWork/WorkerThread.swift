@@ -1,9 +1,9 @@
 internal import Dispatch
 
-/// Where one task runs while it may block: a thread at a time that is not of the pool which all tasks share.
+/// Where a task that may block runs: one thread at a time, outside the cooperative pool.
 ///
-/// A serial queue without a target gets a thread whenever it has something to run, however many others are waiting for a
-/// disk; a concurrent queue gets no more threads than there are processors, until it is seen to be stuck.
+/// A serial queue without a target gets a thread whenever it has work, however many others are blocked on a disk; a
+/// concurrent queue gets no more threads than there are processors until it is found to be blocked.
 final class WorkerThread: TaskExecutor {
   private let queue = DispatchQueue(label: "ParallelWork")
 

@@ -3,33 +3,35 @@ internal import TensorFormats
 
 /// A compiled regular expression that counts its steps.
 ///
-/// PCRE2's own limit counts backtracking, anew from every place where a match may begin, and not the characters that are
-/// passed over in between, so that it does not bound time. Here PCRE2 calls back before every item of the pattern, and a
-/// step is counted for the item and for each character since the last one.
+/// PCRE2's own limit counts backtracking, restarts at every start position and ignores the characters skipped in
+/// between, so it does not bound time. Here PCRE2 calls back before every item of the pattern, and a step is counted
+/// for the item and for each character since the last one.
 @safe final class Expression: Sendable {
   /// Compiled; read only from then on, by any number of threads. Freed with this object.
   private nonisolated(unsafe) let code: OpaquePointer
-  /// Steps of one item. More than one where an item can look at many characters and then fail: back references, and counted
-  /// repetitions.
+  /// The number of steps per item. More than one where an item can look at many characters and then fail: back
+  /// references, and counted repetitions.
   private let weight: Int
 
-  /// The longest pattern. Real ones have some dozen characters.
+  /// The longest pattern. Real ones have a few dozen characters.
   static let longest = 1 << 14
 
-  /// - Parameter original: The text of another dialect that this one stands for; a place in `text` means nothing then.
-  /// - Throws: `.invalidRequest` if this is no regular expression, with what is wrong and where.
+  /// - Parameter original: The original pattern in another dialect, for messages; offsets in `text` are then not
+  ///   reported.
+  /// - Throws: `.invalidRequest` if this is not a valid regular expression, with the reason and position.
   init(_ text: String, translating original: String? = nil) throws(CheckpointError) {
     let bytes = Array(text.utf8)
     guard bytes.count <= Self.longest else {
       throw CheckpointError(
-        .invalidRequest, "a regular expression of \(bytes.count) bytes; at most \(Self.longest) are read")
+        .invalidRequest,
+        "a regular expression of \(bytes.count) bytes is too long; the limit is \(Self.longest)")
     }
     if let (message, offset) = Self.setOperation(bytes) { throw Self.error(text, message, at: offset) }
     var number: Int32 = 0
     var offset = 0
     var options = PCRE2_UTF | PCRE2_UCP | PCRE2_AUTO_CALLOUT | PCRE2_NEVER_BACKSLASH_C
-    // Up to 10.42 at least, the search for what a match has to hold goes wrong after a look-ahead: `(?=x)c?x` is not
-    // found in "x".
+    // Up to 10.42 at least, the optimisation that searches for required characters is wrong after a look-ahead:
+    // `(?=x)c?x` is not found in "x".
     if text.contains("(?=") || text.contains("(*") { options |= PCRE2_NO_START_OPTIMIZE }
     let compiled = unsafe bytes.withUnsafeBufferPointer {
       unsafe pcre2_compile_8($0.baseAddress, $0.count, options, &number, &offset, nil)
@@ -58,9 +60,9 @@ internal import TensorFormats
   /// Whether a name has a match.
   ///
   /// - Parameters:
-  ///   - isAnchored: Whether it has to begin where the name does; otherwise it may be anywhere.
-  ///   - steps: How many may be taken; what is left of them comes back.
-  /// - Returns: `nil` if they, or the memory for backtracking, did not suffice.
+  ///   - isAnchored: Whether the match must start at the beginning of the name; otherwise it may be anywhere.
+  ///   - steps: The number of steps allowed; updated to the number left.
+  /// - Returns: `nil` if the steps or the memory for backtracking ran out.
   func matches(_ name: NameBytes, isAnchored: Bool = false, steps: inout Int) -> Bool? {
     guard steps > 0, let data = unsafe pcre2_match_data_create_8(1, nil),
       let context = unsafe pcre2_match_context_create_8(nil)
@@ -103,7 +105,7 @@ internal import TensorFormats
       .invalidRequest, "'\(shown(text))' is not a regular expression: \(message), at character \(position)")
   }
 
-  /// As much of a pattern as an error shows.
+  /// The beginning of a pattern, as shown in errors.
   static func shown(_ text: String) -> String {
     (text.count > 200 ? "\(text.prefix(200))..." : text).printable
   }
@@ -120,7 +122,8 @@ internal import TensorFormats
 // MARK: - The text of patterns
 
 extension Expression {
-  /// Other dialects have sets in sets, unions and differences, `[a-z&&[^b]]`, which would be read as something else here.
+  /// Other dialects have nested sets, unions and differences, `[a-z&&[^b]]`, which would be interpreted differently
+  /// here.
   private static func setOperation(_ text: [UInt8]) -> (message: String, offset: Int)? {
     func byte(_ index: Int) -> UInt8 { index < text.count ? text[index] : 0 }
     var index = 0
@@ -143,7 +146,7 @@ extension Expression {
       case UInt8(ascii: "[") where byte(index + 1) == UInt8(ascii: ":"):
         // A named set: `[:alpha:]`.
         while index < text.count, text[index] != UInt8(ascii: "]") { index += 1 }
-      case UInt8(ascii: "["): return ("sets in sets are not supported (write \\[ for the character)", index)
+      case UInt8(ascii: "["): return ("nested sets are not supported (write \\[ for the character)", index)
       case UInt8(ascii: "]"): isInSet = false
       case UInt8(ascii: "&"), UInt8(ascii: "-"):
         guard isInSet, byte(index + 1) == text[index] else { break }

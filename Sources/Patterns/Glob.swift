@@ -19,10 +19,10 @@ public struct Glob: Hashable, Sendable {
     return matches(name, steps: &steps) ?? false
   }
 
-  /// The greedy two-pointer match: after a mismatch only the latest `*` takes one more byte.
+  /// The greedy two-pointer match: after a mismatch only the latest `*` consumes one more byte.
   ///
-  /// - Parameter steps: How many may be taken; what is left of them comes back.
-  /// - Returns: `nil` if they did not suffice.
+  /// - Parameter steps: The number of steps allowed; updated to the number left.
+  /// - Returns: `nil` if they ran out.
   func matches(_ name: NameBytes, steps: inout Int) -> Bool? {
     let (star, name) = (UInt8(ascii: "*"), name.utf8)
     var p = 0
@@ -49,13 +49,13 @@ public struct Glob: Hashable, Sendable {
   }
 }
 
-/// A name with its bytes, unpacked once for all the patterns that look at it.
+/// A name with its bytes, converted once for all the patterns matched against it.
 public struct NameBytes: Sendable {
   /// The name.
   public let text: String
   let utf8: [UInt8]
 
-  /// Unpacks a name.
+  /// Converts a name.
   public init(_ text: String) {
     self.text = text
     utf8 = Array(text.utf8)

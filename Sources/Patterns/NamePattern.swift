@@ -2,10 +2,10 @@ public import TensorFormats
 
 /// A pattern for names: a glob that the whole name must match, or a regular expression found anywhere in it.
 ///
-/// Regular expressions are PCRE2's, on Unicode text: `\w`, `\d` and `\b` know all scripts. What takes too many steps is an
-/// error and never a long wait: one match has a limit, and so has a job (``PatternBudget``).
+/// Regular expressions are PCRE2's, on Unicode text: `\w`, `\d` and `\b` know all scripts. Steps are limited for each
+/// match and for each job (``PatternBudget``), so that a bad pattern gives an error instead of a long wait.
 public struct NamePattern: Sendable {
-  /// Which of the two.
+  /// The kind of a pattern.
   public enum Kind: String, Hashable, Sendable, Codable {
     /// `*` stands for any characters (dots too), `?` for one; everything else for itself.
     case glob
@@ -40,17 +40,17 @@ public struct NamePattern: Sendable {
 
   /// A regular expression, such as `attn_(q|k)\.`.
   ///
-  /// - Throws: `.invalidRequest` if it is none, with what is wrong and where.
+  /// - Throws: `.invalidRequest` if it is not valid, with the reason and position.
   public static func regex(_ text: String) throws(CheckpointError) -> NamePattern {
     NamePattern(text, .regex(try Expression(text)))
   }
 
-  /// A pattern as options of the command line mean it: a regular expression that is found anywhere in a name.
+  /// A pattern given as a command-line option: a regular expression that may match anywhere in a name.
   ///
   /// - Throws: As ``regex(_:)``.
   public init(option text: String) throws(CheckpointError) { self = try .regex(text) }
 
-  /// The same pattern, whose steps count towards those of a job.
+  /// The same pattern, counting its steps against a job's budget.
   public func drawing(on budget: PatternBudget) -> NamePattern {
     var copy = self
     copy.budget = budget
@@ -59,10 +59,10 @@ public struct NamePattern: Sendable {
 
   /// Whether a name matches.
   ///
-  /// - Throws: `.invalidRequest`, naming the pattern, if it takes more steps than one match, or the job, has.
+  /// - Throws: `.invalidRequest`, naming the pattern, if it exceeds the steps of one match or of the job.
   public func matches(_ name: String) throws(CheckpointError) -> Bool { try matches(NameBytes(name)) }
 
-  /// The same for a name that is looked at by many patterns.
+  /// As above, for a name that is matched against many patterns.
   ///
   /// - Throws: As ``matches(_:)-(String)``.
   public func matches(_ name: NameBytes) throws(CheckpointError) -> Bool {

@@ -2,26 +2,28 @@ internal import COnig
 internal import Synchronization
 public import TensorFormats
 
-/// A regular expression as `tokenizer.json` has them: Oniguruma's, in its own syntax, which is the default of the crate `onig`, on UTF-8.
+/// A regular expression of `tokenizer.json`: Oniguruma on UTF-8, in its own syntax, which is the default of the crate
+/// `onig`.
 ///
-/// Oniguruma itself matches it, as in the `tokenizers` library. Two things are done to it before (``OnigurumaTranslation``):
-/// categories are written out as they are in Unicode 16, with which `tokenizers` is built, because the system's Oniguruma
-/// may know another version; and calls back are put in, to count steps, because Oniguruma's own limits bound neither the
-/// time of one match nor that of all.
+/// It is matched by Oniguruma itself, as in the `tokenizers` library, after two changes (``OnigurumaTranslation``):
+/// categories are written out as in Unicode 16, the version that `tokenizers` is built with, because the system's
+/// Oniguruma may have another; and callouts are inserted to count steps, because Oniguruma's own limits bound neither
+/// the time of one match nor that of all.
 @safe public final class OnigurumaPattern: Sendable {
   /// The pattern as written.
   public let text: String
   private let isLiteral: Bool
   /// Compiled; read only from then on, by any number of threads. Freed with this object.
   fileprivate nonisolated(unsafe) let code: OnigRegex
-  /// Whether the compiled pattern matches several times in a row.
+  /// Whether the compiled pattern matches several consecutive times.
   fileprivate let repeats: Bool
-  /// Whether there is no match in ASCII, which saves a search in most pieces of a text.
+  /// Whether ASCII text cannot match, which saves a search in most pieces of a text.
   fileprivate let isBeyondASCII: Bool
 
   /// A regular expression.
   ///
-  /// - Throws: `.malformed` for what Oniguruma refuses; `.unsupported` for what is not known here, with its place.
+  /// - Throws: `.malformed` for patterns that Oniguruma refuses; `.unsupported` for unsupported syntax, with its
+  ///   position.
   public convenience init(_ text: String) throws(CheckpointError) {
     try self.init(text, isLiteral: false)
   }
@@ -43,7 +45,7 @@ public import TensorFormats
       unsafe code = try Self.compile(text, as: text, isLiteral: true)
       return
     }
-    // Without the calls back first: with them, Oniguruma would take some patterns that it refuses.
+    // Without callouts first: with them, Oniguruma would accept some patterns that it otherwise refuses.
     let plain = try OnigurumaTranslation.expression(text, isCounting: false)
     unsafe onig_free(try Self.compile(text, as: plain.text, isLiteral: false))
     let counting = try OnigurumaTranslation.expression(text, isCounting: true)
@@ -103,7 +105,7 @@ extension OnigurumaPattern: Hashable {
 
 /// Finds the matches of a pattern in the pieces of a text, within a number of steps that is linear in the text.
 @safe public struct OnigurumaMatcher: ~Copyable {
-  /// Steps: calls back, the bytes that were passed over between them, and what was tried again.
+  /// Steps: callouts, the bytes skipped between them, and retries.
   @unsafe private struct Steps {
     var left: Int
     /// Where the text begins.
@@ -126,7 +128,7 @@ extension OnigurumaPattern: Hashable {
   /// - Parameter byteCount: The length of all pieces together.
   public init(_ pattern: OnigurumaPattern, byteCount: Int) throws(CheckpointError) {
     guard let region = unsafe onig_region_new(), let parameters = unsafe onig_new_match_param() else {
-      throw CheckpointError(.unsupported, "there is no memory to match a regular expression with")
+      throw CheckpointError(.unsupported, "out of memory for matching a regular expression")
     }
     self.pattern = pattern
     unsafe self.region = unsafe region
@@ -144,7 +146,7 @@ extension OnigurumaPattern: Hashable {
       else { return ONIG_ABORT }
       let position = unsafe current - base
       let retries = unsafe onig_get_retry_counter_by_callout_args(arguments)
-      // The counter begins anew at every place where a match may begin.
+      // The counter restarts at every start position.
       let known = unsafe retries < steps.pointee.retries ? 0 : steps.pointee.retries
       unsafe steps.pointee.left -= unsafe 1 + Int(retries - known) + abs(position - steps.pointee.position)
       unsafe steps.pointee.position = position
@@ -163,10 +165,9 @@ extension OnigurumaPattern: Hashable {
     unsafe steps.deallocate()
   }
 
-  /// Calls `body` with each match in a piece from left to right; matches see nothing outside of it.
+  /// Calls `body` with each match in a piece from left to right; matches do not see anything outside it.
   ///
-  /// Which matches there are where some are empty is what `find_iter` of the crate `onig` makes of it, which `tokenizers`
-  /// uses.
+  /// Empty matches are treated as by `find_iter` of the crate `onig`, which `tokenizers` uses.
   ///
   /// - Precondition: `range` holds whole, well-formed UTF-8 sequences.
   /// - Throws: `.unsupported` if the pattern takes far more than linear time for this text.
@@ -204,7 +205,7 @@ extension OnigurumaPattern: Hashable {
         position += 1
         while position < range.upperBound, bytes[position] & 0xC0 == 0x80 { position += 1 }
       }
-      // An empty match right behind another counts as part of it.
+      // An empty match right after another counts as part of it.
       if start < end || start != lastEnd { body(start..<end) }
       lastEnd = end
     }

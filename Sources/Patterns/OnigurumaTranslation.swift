@@ -1,36 +1,36 @@
 internal import TensorFormats
 
-/// Prepares an expression of Oniguruma's for ``OnigurumaPattern``.
+/// Prepares an Oniguruma expression for ``OnigurumaPattern``.
 ///
-/// Only what it knows passes: what depends on the version of Unicode and is not written out here (`\w`, scripts, POSIX
-/// brackets), back references, calls and Oniguruma's own callouts are errors that name them. A pattern that is taken for
-/// another one would divide text in other places, without a sign of it.
+/// Only known syntax is accepted: anything that depends on the Unicode version and is not written out here (`\w`,
+/// scripts, POSIX brackets), back references, subexpression calls and Oniguruma's own callouts are errors that name
+/// them. A misinterpreted pattern would silently split text in the wrong places.
 struct OnigurumaTranslation {
   private static let longest = 1 << 14
   private static let longestTranslation = 1 << 22
   private static let deepest = 32
-  /// Counted repetitions of one character call back after each from here on.
+  /// Counted repetitions of one character get a callout after each from this count on.
   private static let manyTimes = 64
-  /// How many matches are found in one go.
+  /// The number of matches found per search.
   private static let mostMatches = 1000
-  /// Patterns that can be tried in more ways than this without a call back make one at every place.
+  /// Patterns that can be tried in more ways than this without a callout get one at every position.
   private static let mostWays = 128
-  /// What the call back after a match says.
+  /// The mark of the callout after a match.
   static let matchMark: Unicode.Scalar = "m"
 
   /// A part of the pattern.
   private struct Part {
     var text = ""
-    /// In how many ways, at most, it can be tried at one place without a call back.
+    /// The maximum number of ways to try it at one position without a callout.
     var ways = 1
     /// Whether the empty text may match.
     var canBeEmpty = true
   }
 
-  /// What surrounds a place in the pattern.
+  /// The context of a position in the pattern.
   private struct Context {
     var depth = 0
-    /// Whether letters stand for both cases.
+    /// Whether letters match both cases.
     var ignoresCase = false
     var isLookBehind = false
   }
@@ -46,14 +46,13 @@ struct OnigurumaTranslation {
     self.tick = tick
   }
 
-  /// The pattern with categories written out, and, for counting, with calls back after everything that is repeated, so
-  /// that what happens between two of them is bounded by the pattern and the text that they passed over.
+  /// The pattern with categories written out, and, for counting, with callouts after everything that is repeated, so
+  /// that the work between two callouts is bounded by the pattern and the text skipped.
   ///
-  /// For counting, it also matches several times in a row, one match right behind the other, and calls back after each:
-  /// every search takes longer to begin than to find a word. Which matches there are stays the same, because nothing is
-  /// tried again in one that is complete.
+  /// For counting, it also matches several consecutive times, with a callout after each, because starting a search
+  /// takes longer than finding a word. The matches stay the same, because a complete match is never retried.
   ///
-  /// - Returns: Also whether it does that. Not where a match may be empty.
+  /// - Returns: The pattern, and whether it repeats. It does not if a match may be empty.
   static func expression(
     _ text: String, isCounting: Bool
   ) throws(CheckpointError) -> (text: String, repeats: Bool) {
@@ -83,7 +82,7 @@ struct OnigurumaTranslation {
       throw unsupported("groups nested more than \(Self.deepest) deep")
     }
     var whole = Part(ways: 0, canBeEmpty: false)
-    // Of the branch that is being read.
+    // For the branch being read.
     var ways = 1
     var isEmpty = true
     while let next = peek, next != ")" {
@@ -116,7 +115,7 @@ struct OnigurumaTranslation {
           default: try literal(next, context)
           }
         let quantifier = try quantifiers(context)
-        // Where a match ends behind a repetition, nothing is tried after it.
+        // If a match ends with a repetition, nothing is tried after it.
         let isLast = context.depth == 1 && (peek == nil || peek == "|")
         if quantifier.count >= Self.manyTimes, !tick.isEmpty {
           whole.text += "(?:\(atom)\(tick))\(quantifier.text)"
@@ -133,15 +132,15 @@ struct OnigurumaTranslation {
     return whole
   }
 
-  /// Reads a group after its `(`: how it begins and what is in it; `nil` for an option up to the end of the group around
-  /// it, which is then in `context`.
+  /// Reads a group after its `(`: its opening and contents; `nil` for an option that applies up to the end of the
+  /// enclosing group, which is then in `context`.
   private mutating func group(
     _ context: inout Context
   ) throws(CheckpointError) -> (opening: String, inner: Part)? {
     var inner = context
     var opening = "("
     var isLook = false
-    // Oniguruma would call what is named there.
+    // Oniguruma would treat the name as a callout.
     if peek == "*" { throw unsupported("a group that begins with '(*'") }
     if take("?") {
       if take("<") {
@@ -186,18 +185,18 @@ struct OnigurumaTranslation {
     return String(String.UnicodeScalarView(scalars[position..<end]))
   }
 
-  /// What stands behind a part.
+  /// What follows a part.
   private struct Quantifier {
     var text = ""
     /// Whether it repeats anything.
     var repeats = false
-    /// Whether the part may be missing.
+    /// Whether the part may be absent.
     var mayBeNone = false
-    /// How often at least, or at most, as far as that is stated.
+    /// The larger of the stated bounds.
     var count = 0
   }
 
-  /// Reads all quantifiers that follow: Oniguruma takes several.
+  /// Reads all quantifiers that follow: Oniguruma accepts several.
   private mutating func quantifiers(_ context: Context) throws(CheckpointError) -> Quantifier {
     var result = Quantifier()
     loop: while let next = peek {
@@ -209,7 +208,7 @@ struct OnigurumaTranslation {
         guard let end = scalars[position...].firstIndex(of: "}"),
           scalars[(position + 1)..<end].contains(where: { ("0"..."9").contains($0) }),
           scalars[(position + 1)..<end].allSatisfy({ ("0"..."9").contains($0) || $0 == "," })
-        else { throw unsupported("'{' that is no quantifier") }
+        else { throw unsupported("'{' that is not a quantifier") }
         let bounds = String(String.UnicodeScalarView(scalars[position..<end]))
         for number in bounds.dropFirst().split(separator: ",") {
           result.count = max(result.count, Int(number) ?? .max)
@@ -234,7 +233,7 @@ struct OnigurumaTranslation {
     _ scalar: Unicode.Scalar, _ context: Context
   ) throws(CheckpointError) -> String {
     guard scalar.isASCII || !context.ignoresCase else {
-      throw unsupported("more than ASCII without regard to case")
+      throw unsupported("case-insensitive matching beyond ASCII")
     }
     return String(Character(scalar))
   }
@@ -272,7 +271,7 @@ struct OnigurumaTranslation {
     }
   }
 
-  /// After a set no range can begin.
+  /// A range cannot start after a set.
   private func refuseRange() throws(CheckpointError) {
     guard peek == "-", position + 1 < scalars.count, scalars[position + 1] != "]" else { return }
     throw unsupported("'-' after a set inside a class")
@@ -294,7 +293,7 @@ struct OnigurumaTranslation {
       let isInverted = take("^") != (next == "P")
       let name = String(String.UnicodeScalarView(scalars[position..<end]))
       position = end + 1
-      guard !context.ignoresCase else { throw unsupported("more than ASCII without regard to case") }
+      guard !context.ignoresCase else { throw unsupported("case-insensitive matching beyond ASCII") }
       return try category(name, isInverted: isInverted)
     case "x": return try value(take("{") ? nil : 2, context)
     case "u": return try value(4, context)
@@ -311,19 +310,19 @@ struct OnigurumaTranslation {
     }
     expanded += members.utf8.count
     guard expanded <= Self.longestTranslation else {
-      throw unsupported("an expression of so many categories")
+      throw unsupported("an expression with this many categories")
     }
     return "[\(isInverted ? "^" : "")\(members)]"
   }
 
-  /// Reads the value of a scalar, of so many hexadecimal digits, or up to a brace.
+  /// Reads the value of a scalar with the given number of hexadecimal digits, or up to a brace.
   private mutating func value(_ digits: Int?, _ context: Context) throws(CheckpointError) -> String {
     let end = digits == nil ? scalars[position...].prefix(9).firstIndex(of: "}") : position + (digits ?? 0)
     guard let end else { throw malformed("'\\x{' without '}'") }
     let shown = String(String.UnicodeScalarView(scalars[position..<min(end, scalars.count)]))
     guard end <= scalars.count, scalars[position..<end].allSatisfy(\.properties.isASCIIHexDigit),
       let value = UInt32(shown, radix: 16), let scalar = Unicode.Scalar(value)
-    else { throw malformed("'\(shown.printable)' is no scalar") }
+    else { throw malformed("'\(shown.printable)' is not a scalar") }
     guard digits != 2 || scalar.isASCII else { throw unsupported("a single byte of UTF-8") }
     _ = try literal(scalar, context)
     position = digits == nil ? end + 1 : end
@@ -334,7 +333,7 @@ struct OnigurumaTranslation {
 
   private var peek: Unicode.Scalar? { position < scalars.count ? scalars[position] : nil }
 
-  /// Steps over `scalar` if it is next.
+  /// Consumes `scalar` if it is next.
   private mutating func take(_ scalar: Unicode.Scalar) -> Bool {
     guard peek == scalar else { return false }
     position += 1
@@ -342,7 +341,7 @@ struct OnigurumaTranslation {
   }
 
   private func unsupported(_ what: String) -> CheckpointError {
-    CheckpointError(.unsupported, "regular expression, character \(position): \(what) is not known here")
+    CheckpointError(.unsupported, "regular expression, character \(position): \(what) is not supported")
   }
 
   private func malformed(_ what: String) -> CheckpointError {

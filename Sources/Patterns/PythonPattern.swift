@@ -1,12 +1,12 @@
 public import TensorFormats
 
-/// A regular expression, or a shell pattern, as Python's standard library matches it: the dialect of the lists of modules
-/// in `quantization_config`, which engines hand to `re.match` and to `fnmatch`.
+/// A regular expression or shell pattern with the semantics of Python's standard library: the dialect of the module
+/// lists in `quantization_config`, which engines pass to `re.match` and `fnmatch`.
 ///
-/// It is translated into PCRE2's dialect with everything spelled out in which the two differ. What Python (3.11 and
-/// later) refuses is refused, and so is what is not translated: conditional groups, names of characters, the flags `a` and
-/// `x`, back references inside a look-behind or without regard to case, and characters beyond ASCII without regard to
-/// case. A match has a limit of steps; Python itself has none.
+/// It is translated into PCRE2's dialect, with every difference spelled out. Patterns that Python (3.11 and later)
+/// refuses are refused, and so is anything that is not translated: conditional groups, character names, the flags `a`
+/// and `x`, back references inside a look-behind or with case ignored, and case-insensitive characters beyond ASCII. A
+/// match has a step limit; Python itself has none.
 public struct PythonPattern: Sendable {
   /// The pattern as written.
   public let text: String
@@ -20,28 +20,29 @@ public struct PythonPattern: Sendable {
 
   /// A regular expression of `re`.
   ///
-  /// - Throws: `.malformed` for what Python refuses, with its place; `.unsupported` for what is not translated.
+  /// - Throws: `.malformed` for patterns that Python refuses, with the position; `.unsupported` for syntax that is not
+  ///   translated.
   public init(_ text: String) throws(CheckpointError) {
     try self.init(text, translated: PythonTranslation.expression(text))
   }
 
-  /// A shell pattern of `fnmatch`, which a whole name matches: `*`, `?`, `[...]` and `[!...]`.
+  /// A shell pattern of `fnmatch`, which must match the whole name: `*`, `?`, `[...]` and `[!...]`.
   ///
   /// - Throws: `.unsupported` if it is too long.
   public init(shell text: String) throws(CheckpointError) {
     try self.init(text, translated: PythonTranslation.shell(text))
   }
 
-  /// The same pattern, whose steps count towards those of a job.
+  /// The same pattern, counting its steps against a job's budget.
   public func drawing(on budget: PatternBudget) -> PythonPattern {
     var copy = self
     copy.budget = budget
     return copy
   }
 
-  /// Whether a match begins where the name does, as `re.match` has it.
+  /// Whether there is a match at the start of the name, as with `re.match`.
   ///
-  /// - Throws: `.invalidRequest`, naming the pattern, if it takes more steps than one match, or the job, has.
+  /// - Throws: `.invalidRequest`, naming the pattern, if it exceeds the steps of one match or of the job.
   public func matchesStart(of name: String) throws(CheckpointError) -> Bool {
     let name = NameBytes(name)
     return try budget.match(self, on: name) {

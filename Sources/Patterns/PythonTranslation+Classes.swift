@@ -3,7 +3,7 @@ internal import TensorFormats
 // MARK: - Characters, classes and escapes
 
 extension PythonTranslation {
-  /// What `\d`, `\s` and `\w` stand for in a pattern that is a `str`, as members of a class.
+  /// The meaning of `\d`, `\s` and `\w` in a `str` pattern, as members of a class.
   private static let categories: [Unicode.Scalar: String] = [
     "d": #"\p{Nd}"#, "w": #"\p{L}\p{N}_"#,
     "s":
@@ -11,14 +11,14 @@ extension PythonTranslation {
   ]
   private static let word = #"[\p{L}\p{N}_]"#
 
-  /// The members of `\d` or `\D`, and whether they are what is left out.
+  /// The members of `\d` or `\D`, and whether they are excluded.
   private static func category(_ letter: Unicode.Scalar) -> (members: String, isInverted: Bool)? {
     if let members = categories[letter] { return (members, false) }
     guard let lower = Unicode.Scalar(letter.value | 0x20), let members = categories[lower] else { return nil }
     return (members, true)
   }
 
-  /// A character that stands for itself.
+  /// A literal character.
   func literal(_ scalar: Unicode.Scalar) throws(CheckpointError) -> Part {
     guard ignoresCase else { return Part(text: Self.written(scalar), width: 1...1) }
     return Part(text: "[\(try members(scalar, scalar))]", width: 1...1)
@@ -29,13 +29,13 @@ extension PythonTranslation {
     return "\\x\(scalar.value < 16 ? "0" : "")\(String(scalar.value, radix: 16))"
   }
 
-  /// A range as members of a class, with the other case of its letters where that counts.
+  /// A range as members of a class, with the other case of its letters where case is ignored.
   private func members(
     _ low: Unicode.Scalar, _ high: Unicode.Scalar
   ) throws(CheckpointError) -> String {
     var text = Self.written(low) + (low == high ? "" : "-" + Self.written(high))
     guard ignoresCase else { return text }
-    guard high.isASCII else { throw unsupported("a character beyond ASCII without regard to case") }
+    guard high.isASCII else { throw unsupported("case-insensitive matching beyond ASCII") }
     for value in low.value...high.value {
       guard let scalar = Unicode.Scalar(value ^ 0x20),
         ("A"..."Z").contains(scalar) || ("a"..."z").contains(scalar)
@@ -94,7 +94,7 @@ extension PythonTranslation {
     return Part(text: isNegated ? "(?:(?!\(either))(?s:.))" : "(?:\(either))", width: 1...1)
   }
 
-  /// Reads what follows a backslash outside of a class.
+  /// Reads what follows a backslash outside a class.
   mutating func escape() throws(CheckpointError) -> Part {
     guard let next = peek else { throw malformed("bad escape (end of pattern)") }
     let word = Self.word
@@ -106,7 +106,7 @@ extension PythonTranslation {
         case "A": #"\A"#
         case "Z": #"\z"#
         case "b": "(?:(?<=\(word))(?!\(word))|(?<!\(word))(?=\(word)))"
-        // Before 3.14 there is none in an empty text.
+        // Before 3.14, an empty text has none.
         default: "(?:(?<=\(word))(?=\(word))|(?<!\(word))(?!\(word))(?!\\A\\z))"
         }
       return Part(text: text, width: 0...0, kind: .anchor)
@@ -137,7 +137,7 @@ extension PythonTranslation {
     return try escapedScalar()
   }
 
-  /// Reads an escape that means the same inside and outside of a class.
+  /// Reads an escape that means the same inside and outside a class.
   private mutating func escapedScalar() throws(CheckpointError) -> Unicode.Scalar {
     guard let next = peek else { throw malformed("bad escape (end of pattern)") }
     position += 1
@@ -151,7 +151,7 @@ extension PythonTranslation {
     case "x": return try hexadecimal(2)
     case "u": return try hexadecimal(4)
     case "U": return try hexadecimal(8)
-    case "N": throw unsupported("the name of a character")
+    case "N": throw unsupported("a character name")
     default:
       guard !Self.isAlphanumeric(next) else { throw malformed("bad escape \\\(next)") }
       return next
@@ -197,7 +197,7 @@ extension PythonTranslation {
       index += 1
       switch next {
       case "*":
-        // Several in a row are one.
+        // Several in a row are equivalent to one.
         while index < scalars.count, scalars[index] == "*" { index += 1 }
         result += "(?s:.)*"
       case "?": result += "(?s:.)"

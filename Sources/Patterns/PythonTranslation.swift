@@ -2,25 +2,25 @@ internal import TensorFormats
 
 /// Translates the patterns of Python's `re` into PCRE2's dialect.
 ///
-/// Nothing is left to PCRE2's options: `.`, `^`, `$`, classes, word boundaries and letters of both cases are written as
-/// what they mean in Python.
+/// Nothing depends on PCRE2 options: `.`, `^`, `$`, classes, word boundaries and case are written out with their
+/// meaning in Python.
 ///
-/// Source of the rules: the parser of CPython 3.11 to 3.14 (`re/_parser.py`), in the order in which it asks.
+/// Source of the rules: the parser of CPython 3.11 to 3.14 (`re/_parser.py`), in the same order of checks.
 struct PythonTranslation {
   /// A piece of the translation.
   struct Part {
-    /// What may stand before a quantifier.
+    /// What kind of part it is, for quantifiers.
     enum Kind { case item, anchor, repetition }
 
     var text: String
-    /// How many characters it can match: at least and at most, of which ``endless`` is any number.
+    /// The minimum and maximum number of characters that it can match; ``endless`` means any number.
     var width: ClosedRange<Int>
     var kind = Kind.item
   }
 
-  /// Widths from here on count as without bounds.
+  /// Widths from here on count as unbounded.
   static let endless = 1 << 32
-  /// The longest text. Real patterns have some dozen characters.
+  /// The longest text. Real patterns have a few dozen characters.
   private static let longest = 1 << 12
   private static let deepest = 100
   private static let largestCount = 65_535
@@ -44,7 +44,7 @@ struct PythonTranslation {
   static func expression(_ text: String) throws(CheckpointError) -> String {
     guard text.utf8.count <= longest else {
       throw CheckpointError(
-        .unsupported, "a pattern of \(text.utf8.count) bytes; at most \(longest) are read")
+        .unsupported, "a pattern of \(text.utf8.count) bytes is too long; the limit is \(longest)")
     }
     var translation = PythonTranslation(text)
     let part = try translation.alternatives()
@@ -67,7 +67,7 @@ struct PythonTranslation {
     return Part(text: branches.map(\.text).joined(separator: "|"), width: least...most)
   }
 
-  /// - Parameter isFirst: Whether flags for the whole pattern may stand at the beginning.
+  /// - Parameter isFirst: Whether flags for the whole pattern may appear at the beginning.
   private mutating func sequence(isFirst: Bool) throws(CheckpointError) -> Part {
     var parts: [Part] = []
     while let next = peek, next != "|", next != ")" {
@@ -119,7 +119,7 @@ struct PythonTranslation {
         width: low...(high ?? (last.width.upperBound == 0 ? 0 : Self.endless)), kind: .repetition))
   }
 
-  /// Reads what follows a `{`; `nil` if that is no quantifier but a character.
+  /// Reads what follows a `{`; `nil` if that is not a quantifier but a character.
   private mutating func bounds() throws(CheckpointError) -> (least: Int, most: Int?)? {
     let start = position
     if peek == "}" { return nil }
@@ -149,7 +149,7 @@ struct PythonTranslation {
 
   // MARK: Groups
 
-  /// Reads what follows a `(`; `nil` for a comment, and for flags, which are no part.
+  /// Reads what follows a `(`; `nil` for a comment and for flags, which are not parts.
   private mutating func group(allowsFlags: Bool) throws(CheckpointError) -> Part? {
     guard take("?") else { return try capture(name: nil) }
     guard let kind = peek else { throw malformed("unexpected end of pattern") }
@@ -207,7 +207,7 @@ struct PythonTranslation {
     guard !opening.contains("<") || inner.width.lowerBound == inner.width.upperBound else {
       throw malformed("look-behind requires fixed-width pattern")
     }
-    // In a group, so that a quantifier means the same for it as for anything else.
+    // In a group, so that a quantifier applies to it as to any other part.
     return Part(text: "(?:\(inner.text))", width: 0...0)
   }
 
@@ -265,7 +265,7 @@ struct PythonTranslation {
     guard number <= groupCount else { throw malformed("invalid group reference \(number)") }
     guard complete.contains(number) else { throw malformed("cannot refer to an open group") }
     guard lookBehinds == 0 else { throw unsupported("a back reference inside a look-behind") }
-    guard !ignoresCase else { throw unsupported("a back reference without regard to case") }
+    guard !ignoresCase else { throw unsupported("a case-insensitive back reference") }
     return Part(text: "\\g{\(number)}", width: 0...Self.endless)
   }
 
@@ -277,7 +277,7 @@ struct PythonTranslation {
 
   var peek: Unicode.Scalar? { position < scalars.count ? scalars[position] : nil }
 
-  /// Steps over `scalar` if it is next.
+  /// Consumes `scalar` if it is next.
   mutating func take(_ scalar: Unicode.Scalar) -> Bool {
     guard peek == scalar else { return false }
     position += 1
@@ -286,12 +286,13 @@ struct PythonTranslation {
 
   func malformed(_ what: String) -> CheckpointError { error(.malformed, what) }
 
-  func unsupported(_ what: String) -> CheckpointError { error(.unsupported, "\(what) is not known here") }
+  func unsupported(_ what: String) -> CheckpointError { error(.unsupported, "\(what) is not supported") }
 
   private func error(_ code: CheckpointError.Code, _ what: String) -> CheckpointError {
     let text = Expression.shown(String(String.UnicodeScalarView(scalars)))
     return CheckpointError(
       code,
-      "'\(text)' is no pattern of Python's that can be followed: \(what), before character \(position + 1)")
+      "'\(text)' is not a supported Python pattern: \(what), before character \(position + 1)"
+    )
   }
 }

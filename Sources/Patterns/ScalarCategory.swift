@@ -1,9 +1,9 @@
-/// The general categories of all scalars, as members of a class of Oniguruma's.
+/// The general categories of all scalars, as members of an Oniguruma class.
 ///
 /// Frozen at Unicode 16, the tables of the Oniguruma that the `tokenizers` library is built with. Swift's own tables
-/// are newer: what they assign later counts as unassigned here, so that text divides in the same places.
+/// are newer: later assignments count as unassigned here, so that text is split in the same places.
 enum ScalarCategory {
-  /// The version of Unicode that the reference knows.
+  /// The Unicode version of the reference.
   private static let unicodeVersion = (major: 16, minor: 0)
 
   /// Categories by number, under the names that `\p{…}` knows. There are no surrogates in UTF-8.
@@ -32,7 +32,7 @@ enum ScalarCategory {
     }.joined()
   }
 
-  /// Large ranges of one category, which need no look at each of their scalars.
+  /// Large ranges of one category, whose scalars need not be checked one by one.
   private static let large: [(range: ClosedRange<UInt32>, name: String)] = [
     (0x3400...0x4DBF, "Lo"), (0x4E00...0x9FFF, "Lo"), (0xAC00...0xD7A3, "Lo"), (0xE000...0xF8FF, "Co"),
     (0x17000...0x187F7, "Lo"), (0x20000...0x2A6DF, "Lo"), (0x30000...0x3134A, "Lo"),

@@ -1,6 +1,6 @@
 public import TensorFormats
 
-// The same on arrays, for a few rows at a time: each call allocates what it returns.
+// The same on arrays, for a few rows at a time: each call allocates its result.
 
 extension BlockCodec {
   /// Decodes whole blocks to F32; as ``decode(_:into:tier:)``, which allocates nothing.
@@ -21,7 +21,7 @@ extension BlockCodec {
   /// Encodes rows of F32; as ``encode(_:columns:importance:into:tier:)``, which allocates nothing.
   ///
   /// - Parameters:
-  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been dealt with before.
+  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been handled before.
   ///   - columns: The length of a row, a multiple of the block's elements.
   ///   - importance: `columns` non-negative weights, the same for every row; `nil` for none.
   ///   - tier: Which kernels to use.
@@ -30,7 +30,7 @@ extension BlockCodec {
   public func encode(
     _ values: [Float], columns: Int, importance: [Float]? = nil, tier: KernelTier = .active
   ) throws(CheckpointError) -> [UInt8] {
-    // Rows that are no whole blocks are refused, whatever room there is for them.
+    // Rows that are not whole blocks are refused by the call below, whatever the buffer size.
     let byteCount = elementType.block.byteCount(ofElements: values.count) ?? 0
     var blocks = [UInt8](repeating: 0, count: byteCount)
     var span = blocks.mutableSpan
@@ -65,11 +65,11 @@ extension RowScheme {
     public let scales: [UInt8]
   }
 
-  /// Encodes rows; as ``encode(_:columns:importance:matrixScale:search:codes:scales:tier:)``, which allocates nothing and says
-  /// what the search has gained.
+  /// Encodes rows; as ``encode(_:columns:importance:matrixScale:search:codes:scales:tier:)``, which allocates nothing
+  /// and returns what the search has gained.
   ///
   /// - Parameters:
-  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been dealt with before.
+  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been handled before.
   ///   - columns: The length of a row, whole groups.
   ///   - importance: `columns` finite weights from 0 on, the same for every row; `nil` for none. `absmax` ignores it.
   ///   - matrixScale: For schemes that have one: the scale of the matrix *as it is stored*.

@@ -12,7 +12,7 @@ public import TensorFormats
   public enum ImportanceUse: Sendable {
     /// The format has no use for one; it is ignored.
     case ignored
-    /// The search is weighted by it when it is there.
+    /// The search is weighted by it if it is given.
     case optional
     /// The format cannot be encoded sensibly without one.
     case required
@@ -56,7 +56,7 @@ extension BlockCodec {
   ///   - blocks: *n* blocks.
   ///   - values: Receives *n* × `elementType.block.elements` values, in block order.
   ///   - tier: The kernels to use.
-  /// - Throws: `.malformed` if the sizes do not fit each other; `values` is then untouched.
+  /// - Throws: `.malformed` if the sizes do not match; `values` is then untouched.
   /// - Complexity: O(*n*); allocates nothing.
   public func decode(
     _ blocks: RawSpan, into values: inout MutableSpan<Float>, tier: KernelTier = .active
@@ -71,7 +71,7 @@ extension BlockCodec {
     }
   }
 
-  /// Decodes with the Swift twin: the definition that the kernels are held to, written to be read.
+  /// Decodes with the Swift twin: the readable definition that the kernels must match.
   ///
   /// - Throws: As ``decode(_:into:tier:)``.
   public func decodeReference(_ blocks: RawSpan, into values: inout MutableSpan<Float>)
@@ -88,13 +88,13 @@ extension BlockCodec {
   /// Encodes rows of F32, giving the bytes of the format's reference encoder.
   ///
   /// - Parameters:
-  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been dealt with before.
+  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been handled before.
   ///   - columns: The length of a row, a multiple of the block's elements.
   ///   - importance: `columns` non-negative weights, the same for every row; `nil` for none.
   ///   - blocks: Receives the encoded rows.
   ///   - tier: The kernels to use.
-  /// - Throws: `.malformed` if the sizes do not fit each other, `.unsupported` if this type cannot be written or
-  ///   needs an importance matrix and has none. `blocks` is then untouched.
+  /// - Throws: `.malformed` if the sizes do not match, `.unsupported` if this type cannot be written or needs an
+  ///   importance matrix and has none. `blocks` is then untouched.
   public func encode(
     _ values: Span<Float>, columns: Int, importance: Span<Float>? = nil, into blocks: inout MutableRawSpan,
     tier: KernelTier = .active
@@ -118,7 +118,7 @@ extension BlockCodec {
     }
   }
 
-  /// Encodes with the Swift twin: the definition that the kernels are held to, written to be read.
+  /// Encodes with the Swift twin: the readable definition that the kernels must match.
   ///
   /// - Throws: As ``encode(_:columns:importance:into:tier:)``.
   public func encodeReference(
@@ -151,7 +151,7 @@ extension BlockCodec {
     guard columns > 0, columns % elementType.block.elements == 0, elements % columns == 0 else {
       throw CheckpointError(
         .malformed,
-        "rows of \(columns) elements are no whole number of \(elementType) blocks (\(elementType.block.elements) "
+        "rows of \(columns) elements are not a whole number of \(elementType) blocks (\(elementType.block.elements) "
           + "elements each)")
     }
     try checkSizes(bytes: bytes, elements: elements)

@@ -1,12 +1,12 @@
 public import TensorFormats
 
-/// The values that blocks of a GGML format can store under scales that are there already, one element at a time: what
-/// ``SchemeGrid`` is for schemes.
+/// The values that blocks of a GGML format can store under given scales, one element at a time: the counterpart of
+/// ``SchemeGrid`` for schemes.
 ///
-/// Lattice formats (IQ1, IQ2, IQ3) choose several elements by one code and have none. Those of one and two bits without
-/// a search for their scale (TQ1_0, TQ2_0, Q1_0, Q2_0), and Q8_K, which no file holds, are left out.
+/// Lattice formats (IQ1, IQ2, IQ3) encode several elements by one code and have no grid. Those of one and two bits
+/// without a search for their scale (TQ1_0, TQ2_0, Q1_0, Q2_0), and Q8_K, which no file holds, are left out.
 public struct BlockGrid: Sendable {
-  /// What the levels of neighbours that share a scale stand for: level · scale - offset, as the format's decoder
+  /// The values that levels under a shared scale stand for: level · scale - offset, as the format's decoder
   /// computes it.
   public struct Group: Hashable, Sendable {
     /// As the block's scales give it.
@@ -17,9 +17,9 @@ public struct BlockGrid: Sendable {
 
   /// The numbers that are multiplied with a scale.
   private enum Levels: Sendable {
-    /// Whole numbers; a code is how far one is from the lowest.
+    /// Whole numbers; a code is the distance from the lowest.
     case steps(ClosedRange<Int>)
-    /// Rising numbers of uneven gaps.
+    /// Unevenly spaced numbers, ascending.
     case uneven([Float])
     /// Twice the numbers of E2M1.
     case fourBitFloats
@@ -55,11 +55,11 @@ public struct BlockGrid: Sendable {
     return groups
   }
 
-  /// The code whose value is nearest to `value`, and that value, bit for bit what the format's decoder gives. Ties go to
-  /// the even code or level; what is beyond the ends, to the ends.
+  /// The code whose value is nearest to `value`, and that value, bit for bit what the format's decoder gives. Ties go
+  /// to the even code or level; values out of range are clamped.
   public func nearest(_ value: Float, in group: Group) -> (code: UInt8, value: Float) {
     let quotient = (value + group.offset) / group.scale
-    // Under a scale of 0, or one that is no number, every level stands for the same.
+    // Under a scale of 0 or NaN, all levels stand for the same value.
     let usable = group.scale == 0 || quotient.isNaN ? 0 : quotient
     switch levels {
     case .steps(let range):
@@ -76,7 +76,7 @@ public struct BlockGrid: Sendable {
     }
   }
 
-  /// Replaces all codes of blocks, and leaves their scales.
+  /// Replaces all codes of blocks, leaving their scales.
   ///
   /// - Parameters:
   ///   - codes: One for each element.

@@ -1,18 +1,18 @@
 internal import CBlockKernels
 
-/// Floats taken apart into planes of bytes, so that what can be compressed (exponents) lies apart from what cannot
-/// (mantissas); and put together again.
+/// Splits floats into byte planes, so that what can be compressed (exponents) is separate from what cannot
+/// (mantissas), and joins them again.
 ///
-/// Of an element of two bytes there are two planes, of one of four bytes four, each with one byte of every element:
+/// Two-byte elements have two planes, four-byte elements four, each with one byte of every element:
 ///
 ///     plane 0   the eight bits below the sign: of BF16 and F32 the exponent
 ///     plane 1   the sign above the seven bits that follow
 ///     plane 2   the next byte (four bytes only)
 ///     plane 3   the least significant byte (four bytes only)
 ///
-/// Elements are little-endian. Bytes behind the last whole element follow the planes as they are.
+/// Elements are little-endian. Bytes after the last whole element follow the planes unchanged.
 public enum BytePlanes {
-  /// Takes elements apart.
+  /// Splits elements into planes.
   ///
   /// - Parameters:
   ///   - elements: Whole elements.
@@ -29,7 +29,7 @@ public enum BytePlanes {
     }
   }
 
-  /// Puts together what ``split(_:width:into:tier:)`` took apart.
+  /// Joins what ``split(_:width:into:tier:)`` has split.
   ///
   /// - Precondition: As there.
   /// - Complexity: O(*n*), at memory speed.
@@ -41,7 +41,7 @@ public enum BytePlanes {
     }
   }
 
-  /// Has a kernel move all whole elements, and copies what follows.
+  /// Lets a kernel move all whole elements, and copies the rest.
   private static func move(
     _ source: RawSpan, _ width: Int, into target: inout MutableRawSpan,
     _ kernel: (UnsafePointer<UInt8>, Int, UnsafeMutablePointer<UInt8>) -> Void

@@ -6,7 +6,7 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Which form of the block kernels runs. Every form returns the same bits; they differ in speed only.
+/// Which variant of the block kernels runs. All variants return the same bits and differ only in speed.
 public enum KernelTier: String, Hashable, Sendable, CaseIterable {
   /// Plain C, on any processor.
   case portable
@@ -17,10 +17,10 @@ public enum KernelTier: String, Hashable, Sendable, CaseIterable {
   /// Arm's NEON.
   case neon
 
-  /// The best form that this processor runs.
+  /// The best variant that this processor supports.
   public static let best: KernelTier = KernelTier(cbk_best_tier())
 
-  /// Every form that this processor runs, slowest first.
+  /// Every variant that this processor supports, slowest first.
   public static let runnable: [KernelTier] =
     switch best {
     case .portable: [.portable]
@@ -29,7 +29,7 @@ public enum KernelTier: String, Hashable, Sendable, CaseIterable {
     case .neon: [.portable, .neon]
     }
 
-  /// The form in use: the best one, unless the environment variable `STEP3_KERNELS` names another that runs here.
+  /// The variant in use: the best one, unless the environment variable `STEP3_KERNELS` names another supported one.
   public static let active: KernelTier = {
     guard let text = unsafe getenv("STEP3_KERNELS") else { return best }
     let wanted = unsafe KernelTier(rawValue: String(cString: text))

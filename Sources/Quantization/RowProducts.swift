@@ -13,7 +13,7 @@ public enum RowProducts {
   ///   - matrix: `[rows, columns]`.
   ///   - rows: Rows of the matrix.
   ///   - columns: Elements of a vector and of a row.
-  ///   - results: The first of `[count, stride]`, of which `rows` are written in each line.
+  ///   - results: The first of `[count, stride]`, of which `rows` are written per line.
   ///   - stride: Elements from one line of the results to the next, at least `rows`.
   ///   - tier: Which kernels to use.
   /// - Precondition: The buffers hold that much.

@@ -19,8 +19,8 @@ extension Recipe {
       ?? named.first { $0.container == nil } ?? named.first
   }
 
-  /// The vision side stays as it is wherever the language model is put into blocks: it is small beside it, runs once
-  /// per picture, and no engine reads it quantised.
+  /// The vision side stays as it is wherever the language model is quantised in blocks: it is comparatively small,
+  /// runs once per picture, and no engine reads it quantised.
   static let visionAsItIs = RecipeRule(
     roles: [.vision, .projector], format: .keep, fallback: .chain([.element(.bf16)]), isOptional: true)
 }
@@ -28,15 +28,15 @@ extension Recipe {
 // MARK: - Plain types
 
 extension Recipe {
-  /// Nothing is recoded, as far as the output's files have a type for it.
+  /// Nothing is re-encoded, as far as the output's files support the type.
   static let keep = Recipe(
-    name: "keep", summary: "every tensor in the type it has",
+    name: "keep", summary: "every tensor in its own type",
     rules: [RecipeRule(format: .keep, isOptional: true)], precise: PreciseStorage(safetensors: .keep))
 
   static let bf16 = Recipe(
     name: "BF16", summary: "every matrix in BF16", rules: [RecipeRule(format: .element(.bf16))])
 
-  /// Half precision has fewer exponents than BF16, so tensors that are always kept precise stay out of it.
+  /// Half precision has a smaller range than BF16, so tensors that are always kept precise are not stored in it.
   static let f16 = Recipe(
     name: "F16", summary: "every matrix in F16", rules: [RecipeRule(format: .element(.f16))],
     precise: PreciseStorage(safetensors: .keep))

@@ -2,9 +2,9 @@ internal import Checkpoint
 public import TensorFormats
 
 /// What happens to a tensor that its rule's format does not fit: its rows are not whole blocks, or the output's
-/// files have no such type. Whatever happens is in the plan, with the reason.
+/// files have no such type. The plan says what happened, with the reason.
 public enum Fallback: Hashable, Sendable, Codable {
-  /// The chain of ``standardChain(for:source:)``; an error where a whole recipe is asked of the wrong container.
+  /// The chain of ``standardChain(for:source:)``; an error if a whole recipe is used with the wrong container.
   case standard
   /// An error that names the tensor.
   case error
@@ -13,9 +13,9 @@ public enum Fallback: Hashable, Sendable, Codable {
 
   /// The formats to try, in this order, after `format` has failed.
   ///
-  /// The standard chain answers rows that are not whole blocks, and a `keep` that the container has no type for. It
-  /// does not answer a format that the container has not at all: a Q4_K recipe on a safetensors output is a mistake
-  /// about the whole conversion, and turning all of it into BF16 would be no answer.
+  /// The standard chain covers rows that are not whole blocks, and a `keep` that the container has no type for. It
+  /// does not cover a format that the container does not have at all: a Q4_K recipe on a safetensors output is a
+  /// mistake about the whole conversion, and turning all of it into BF16 would not be an answer.
   func formats(after format: StorageFormat, for subject: RecipeSubject, in container: Checkpoint.Format)
     -> [StorageFormat]
   {

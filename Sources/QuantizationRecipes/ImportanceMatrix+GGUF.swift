@@ -6,7 +6,7 @@ internal import TensorFormats
 /// squares with one row per expert, and `<name>.counts`, one count per row, both F32.
 ///
 /// Source: `common/imatrix-loader.cpp` of llama.cpp. Tensors of other names (`<name>.in_sum`, the sums of the
-/// activations themselves) are for statistics and of no use to an encoder.
+/// activations themselves) are for statistics and useless to an encoder.
 extension ImportanceMatrix {
   static func readGGUF(_ source: some ByteSource) throws(CheckpointError) -> ImportanceMatrix {
     let header = try GGUFHeader.read(from: source)

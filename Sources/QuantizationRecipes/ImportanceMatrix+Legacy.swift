@@ -16,9 +16,9 @@ extension ImportanceMatrix {
     let count = try cursor.readCount("entries", atLeast: 1)
     guard count <= cursor.remaining / LegacyCursor.smallestEntry else {
       throw CheckpointError(
-        .malformed, "announces \(count) entries, but only \(cursor.remaining) bytes follow", offset: 0,
+        .malformed, "claims \(count) entries, but only \(cursor.remaining) bytes follow", offset: 0,
         remedy:
-          "an importance matrix is a GGUF file or a legacy .dat file; this is neither, or it is cut short")
+          "an importance matrix is a GGUF file or a legacy .dat file; this is neither, or it is truncated")
     }
     var entries: [String: Entry] = [:]
     for _ in 0..<count {
@@ -80,7 +80,7 @@ private struct LegacyCursor {
     let count = try readCount("bytes of \(what)", atLeast: isOptional ? 0 : 1)
     guard count <= Self.longestText else {
       throw CheckpointError(
-        .malformed, "\(what) has \(count) bytes; at most \(Self.longestText) make sense", offset: start)
+        .malformed, "\(what) has \(count) bytes; the limit is \(Self.longestText)", offset: start)
     }
     try require(count, what)
     let bytes = try source.readBytes(position..<(position + count))
@@ -94,7 +94,7 @@ private struct LegacyCursor {
   mutating func skipFloats(_ count: Int, of tensor: String) throws(CheckpointError) -> Range<Int> {
     guard count <= remaining / 4 else {
       throw CheckpointError(
-        .truncated, "\(count) values are announced, \(remaining) bytes are left", offset: position,
+        .truncated, "\(count) values are claimed, \(remaining) bytes are left", offset: position,
         tensor: tensor)
     }
     defer { position += count * 4 }

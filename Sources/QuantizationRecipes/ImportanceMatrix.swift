@@ -1,10 +1,10 @@
 public import ByteStreams
 public import TensorFormats
 
-/// How much each column of a weight matrix matters: the mean square of the activations that it is multiplied with,
-/// measured on a text by llama.cpp's `llama-imatrix`. The searches of the block formats weight their error by it.
+/// How much each column of a weight matrix matters: the mean square of the activations that multiply it, measured
+/// on a text by llama.cpp's `llama-imatrix`. The searches of the block formats weight their error by it.
 ///
-/// Both file forms are read: GGUF and the legacy `.dat`. Opening indexes the file and looks at every value once;
+/// Both file forms are read: GGUF and the legacy `.dat`. Opening indexes the file and checks every value once;
 /// after that only the rows asked for are in memory, as a large model's matrix takes hundreds of megabytes.
 public struct ImportanceMatrix: Sendable {
   /// The file form.
@@ -28,7 +28,7 @@ public struct ImportanceMatrix: Sendable {
 
   /// The form the file has.
   public let form: Form
-  /// The texts it was measured on, as far as the file names them.
+  /// The texts it was measured on, if the file names them.
   public let datasets: [String]
   /// How many chunks of text were measured, if the file says so.
   public let chunkCount: Int?
@@ -39,7 +39,7 @@ public struct ImportanceMatrix: Sendable {
   private let source: any ByteSource
   private let isBigEndian: Bool
 
-  /// Makes an index of parts that were checked.
+  /// Makes an index from checked parts.
   init(
     form: Form, datasets: [String], chunkCount: Int?, chunkSize: Int?, entries: [String: Entry],
     source: any ByteSource, isBigEndian: Bool
@@ -93,8 +93,8 @@ extension ImportanceMatrix {
   /// The importance of each column: the mean of the squares, as llama.cpp computes it when it quantises.
   ///
   /// Where a row was never summed up (an expert that no token was routed to), or only zeros were, the data says
-  /// nothing about its columns, and all of them get 1. For rows without a count llama.cpp does the same; sums of
-  /// zeros alone it passes on, and an error search weighted with zeros has no answer.
+  /// nothing about its columns, and all of them get 1. For rows without a count llama.cpp does the same; it
+  /// keeps all-zero sums, but an error search weighted with zeros is undefined.
   ///
   /// - Parameters:
   ///   - ggufName: The tensor's name in a GGUF file.
@@ -116,14 +116,15 @@ extension ImportanceMatrix {
     let count = entry.counts[entry.counts.count == 1 ? 0 : row]
     let saysNothing = values.allSatisfy { $0 == 0 } || (form == .gguf && count == 0)
     if saysNothing { return [Float](repeating: 1, count: columns) }
-    // A legacy file without a count holds means already.
+    // A legacy file without a count already holds means.
     if count > 0 {
       for index in values.indices { values[index] /= count }
     }
     return values
   }
 
-  /// How many rows of activations each matrix of a tensor was measured on: a single number where the file says no more.
+  /// How many rows of activations each matrix of a tensor was measured on: a single number if the file has no more
+  /// detail.
   ///
   /// - Returns: `nil` if the file has nothing about the tensor.
   public func counts(for ggufName: String) -> [Float]? { entries[ggufName]?.counts }
@@ -156,7 +157,7 @@ extension ImportanceMatrix {
 // MARK: - Values
 
 extension ImportanceMatrix {
-  /// Reads through all sums, in pieces, so that a bad value is found before hours of work are built on it.
+  /// Reads through all sums, in pieces, so that a bad value is found before hours of work depend on it.
   private func checkValues() throws(CheckpointError) {
     let piece = 1 << 20
     for (name, entry) in entries.sorted(by: { $0.value.values.lowerBound < $1.value.values.lowerBound }) {

@@ -2,7 +2,7 @@ internal import Checkpoint
 internal import Patterns
 internal import TensorFormats
 
-/// Why a tensor is never quantised, whatever a recipe's rules say: no rule is asked about it.
+/// Why a tensor is never quantised, whatever a recipe's rules say.
 ///
 /// These tensors are small, or their values are not a matrix's, and every engine expects them plain.
 public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
@@ -29,7 +29,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
   /// Not a weight, judged by the name.
   case notAWeight
 
-  /// The reason in words, for a plan.
+  /// The reason as text, for a plan.
   public var explanation: String {
     switch self {
     case .integer: "its elements are not real numbers"
@@ -46,9 +46,9 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     }
   }
 
-  /// The reason that applies to a tensor; `nil` if the rules decide about it.
+  /// The reason that applies to a tensor; `nil` if the rules decide.
   static func reason(for subject: RecipeSubject, names: [NameBytes]) -> KeptPrecise? {
-    // Codes are integers, what they stand for is not.
+    // Codes are integers, but what they stand for is not.
     if subject.sourceScheme == nil, subject.sourceType.isInteger || subject.sourceType == .c64 {
       return .integer
     }
@@ -68,7 +68,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
     }
   }
 
-  /// Where no role says what a tensor is for, its name has to.
+  /// Without a role, the tensor's name has to tell.
   private static func reason(forNames names: [NameBytes]) -> KeptPrecise? {
     for (reason, patterns) in patterns {
       if patterns.contains(where: { names.contains(where: $0.matches) }) { return reason }
@@ -102,15 +102,15 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
 /// How the tensors that are always kept precise are stored.
 ///
 /// A tensor that stays in its container keeps its type unless a format is given here. One that changes it takes the
-/// type that the other side's readers expect: F32 in GGUF, in safetensors what the model is published in, BF16 where that is
-/// not known (the reverse of what GGUF made of it).
+/// type that the other side's readers expect: F32 in GGUF, in safetensors the model's published type, or BF16 if
+/// unknown (the reverse of the conversion to GGUF).
 public struct PreciseStorage: Hashable, Sendable, Codable {
   /// The format in safetensors files, if the recipe gives one: a plain float, or `keep`.
   public var safetensors: StorageFormat?
   /// The format in GGUF files, if the recipe gives one: a plain float, or `keep`.
   public var gguf: StorageFormat?
 
-  /// Leaves both to the containers' customs, or says what is to be different.
+  /// Leaves both at the containers' defaults, or overrides them.
   public init(safetensors: StorageFormat? = nil, gguf: StorageFormat? = nil) {
     self.safetensors = safetensors
     self.gguf = gguf

@@ -1,12 +1,12 @@
 public import TensorFormats
 
-/// A set of layers, said so that it means the right thing in a model of any depth.
+/// A set of layers, in terms that work for a model of any depth.
 public enum LayerSelector: Hashable, Sendable {
   /// These layers, counted from 0.
   case range(ClosedRange<Int>)
-  /// The first so many.
+  /// The first *n*.
   case first(Int)
-  /// The last so many.
+  /// The last *n*.
   case last(Int)
   /// The first *n*th of the layers, rounded down: layer < layerCount / n.
   case firstFraction(Int)

@@ -1,7 +1,7 @@
 public import Checkpoint
 public import TensorFormats
 
-/// What a recipe makes of a model's size.
+/// A model's size under a recipe.
 public struct RecipeSize: Hashable, Sendable {
   /// Elements of all weights; scales do not count.
   public var parameters: Int
@@ -21,8 +21,7 @@ public struct RecipeSize: Hashable, Sendable {
 extension Recipe {
   /// The size of a model under this recipe.
   ///
-  /// Scale tensors of the source (role `scale`) count where the weight that they belong to is kept; a weight that is
-  /// recoded leaves its scales behind.
+  /// Scale tensors of the source (role `scale`) count if their weight is kept; a re-encoded weight drops its scales.
   /// - Throws: What ``decide(_:in:obstacle:)`` throws, and `.unsupported` if the sum overflows.
   /// - Complexity: O(tensors).
   public func size(over subjects: [RecipeSubject], container: Checkpoint.Format) throws(CheckpointError)

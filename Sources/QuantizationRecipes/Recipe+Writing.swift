@@ -5,10 +5,10 @@ internal import TensorFormats
 extension Recipe {
   /// The recipe as a file, which ``init(yaml:path:)`` reads back.
   ///
-  /// What recipe files have no words for is left out: conditions on what engines quantise, and for which files or models a
-  /// built-in is meant.
+  /// What recipe files cannot express is left out: conditions on what engines quantise, and which files or models a
+  /// built-in is meant for.
   ///
-  /// - Parameter comment: What stands above it, line by line.
+  /// - Parameter comment: A comment at the top, line by line.
   public func yaml(comment: [String] = []) -> String {
     var lines = comment.map { $0.isEmpty ? "#" : "# \($0.printable)" }
     lines.append("name: \(Self.quoted(name))")

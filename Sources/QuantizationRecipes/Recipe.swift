@@ -14,14 +14,14 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var summary: String
   /// In order of precedence.
   public var rules: [RecipeRule]
-  /// What to do where a format does not fit, for rules that do not say it themselves.
+  /// What to do if a format does not fit, for rules without a fallback of their own.
   public var onMisfit: Fallback
-  /// How the tensors are stored that no rule may touch.
+  /// How to store the tensors that no rule may touch.
   public var precise: PreciseStorage
-  /// The kind of files it is for, where its name means another recipe for the other kind; `nil` otherwise.
+  /// The kind of files it is for, if its name means a different recipe for the other kind; `nil` otherwise.
   public var container: Checkpoint.Format?
-  /// What it is about that only a known model has, in words: `the routed experts`. `nil` for a recipe that goes by
-  /// names and shapes, which every model has.
+  /// What it needs that only a known model has, as text: `the routed experts`. `nil` for a recipe that uses only
+  /// names and shapes.
   public var knownSubject: String?
 
   /// Makes a recipe.
@@ -74,8 +74,8 @@ extension Recipe {
   /// - Parameters:
   ///   - subject: The tensor.
   ///   - container: The files it is written to.
-  ///   - obstacle: Why a format that fits the tensor's shape is out of the question all the same, for reasons that only
-  ///     the caller knows; `nil` if it is not. Asked of each format at the most once, in the order of preference.
+  ///   - obstacle: Why a format that fits the tensor's shape still cannot be used, for reasons that only
+  ///     the caller knows; `nil` if it can. Called at most once per format, in order of preference.
   /// - Throws: `.invalidRequest` if no rule covers the tensor or a pattern takes too long; `.unsupported` if nothing the
   ///   recipe allows for it fits; what `obstacle` throws.
   /// - Complexity: O(number of conditions).
@@ -112,13 +112,13 @@ extension Recipe {
     return nil
   }
 
-  /// The first format of a rule and its fallbacks that nothing speaks against.
+  /// The first usable format among a rule's and its fallbacks.
   private func fit(
     _ wanted: StorageFormat, fallback: Fallback, _ subject: RecipeSubject, _ container: Checkpoint.Format,
     rule: Int?, kept: KeptPrecise?, _ obstacle: (StorageFormat) throws(CheckpointError) -> String?
   ) throws(CheckpointError) -> RecipeDecision {
     var reasons: [String] = []
-    // What a shape would have fitted: the formats after it stand in for it, and are no reasons of their own.
+    // A format that would have fitted the shape: the formats after it stand in for it, and add no reasons of their own.
     var obstructed: (format: StorageFormat, obstacle: String)?
     let wanted = wanted.resolved(in: container)
     // Integers cannot become anything else, so there is nothing for them to fall back to.
@@ -155,7 +155,7 @@ extension Recipe {
     -> String
   {
     if kept != nil { return "convert to the other kind of file, or leave the tensor out" }
-    // The same codes have a name of their own in either kind of file.
+    // The same codes have different names in the two kinds of files.
     switch (wanted, container) {
     case (.element(.nvfp4), .safetensors): return "choose NVFP4A16, its form in safetensors, or write GGUF"
     case (.scheme(let stored), .gguf) where stored.scheme == .nvfp4:
@@ -181,7 +181,7 @@ extension StorageFormat {
 }
 
 extension Recipe {
-  /// Whether it leaves every tensor as it is, so that nothing has to be known of any.
+  /// Whether it leaves every tensor as it is, so that nothing needs to be known about any.
   public var isCopy: Bool { self == .keep }
 }
 
@@ -196,10 +196,10 @@ extension Recipe {
     rules.indices.filter { !used.contains($0) && !rules[$0].isOptional }
   }
 
-  /// Refuses a recipe that is about something which is not known of a model.
+  /// Refuses a recipe that needs something unknown about the model.
   ///
-  /// - Parameter model: What the model calls itself.
-  /// - Throws: `.invalidRequest` with what would do instead.
+  /// - Parameter model: The model's own name.
+  /// - Throws: `.invalidRequest` with an alternative.
   public func requireNoKnownModel(called model: String?) throws(CheckpointError) {
     guard let knownSubject else { return }
     let scheme = SchemeRecipe.named(String(name.prefix { $0 != "," }))
@@ -221,7 +221,7 @@ extension Recipe {
     if let knownSubject, unused.contains(where: { rules[$0].isExpertStack == true }) {
       throw CheckpointError(
         .invalidRequest,
-        "\(name.printable) quantises \(knownSubject), and none are left for it in this model",
+        "\(name.printable) quantises \(knownSubject), and this model has none left for it",
         remedy: "choose a recipe for all matrices, or leave out the --tensor-type that takes them all")
     }
     let list = unused.map { "rule \($0 + 1) (\(rules[$0]))" }.joined(separator: ", ")
@@ -244,7 +244,7 @@ public struct TensorTypeOverride: Hashable, Sendable {
 
   /// Reads the argument. The type is what follows the last `=`.
   ///
-  /// - Throws: `.invalidRequest` if there is no `=`, no pattern, no such format, or the pattern is no regular
+  /// - Throws: `.invalidRequest` if there is no `=`, no pattern, no such format, or the pattern is not a regular
   ///   expression.
   public init(argument: String) throws(CheckpointError) {
     guard let equals = argument.lastIndex(of: "="), equals != argument.startIndex else {
@@ -259,7 +259,8 @@ public struct TensorTypeOverride: Hashable, Sendable {
 extension Recipe {
   /// This recipe with overrides put in front, the first given first.
   ///
-  /// They are rules like any other: one that decides nothing is an error, and what is always kept precise stays so.
+  /// They are rules like any other: one that decides nothing is an error, and tensors that are always kept precise stay
+  /// so.
   public func overriding(with overrides: [TensorTypeOverride]) -> Recipe {
     guard !overrides.isEmpty else { return self }
     var copy = self
@@ -267,7 +268,7 @@ extension Recipe {
     return copy.withOneBudget()
   }
 
-  /// This recipe with patterns whose steps are counted together.
+  /// This recipe with all patterns sharing one step budget.
   func withOneBudget() -> Recipe {
     let budget = PatternBudget()
     var copy = self

@@ -11,8 +11,8 @@ extension Recipe {
   /// - Parameters:
   ///   - argument: A built-in's name, in any letter case; anything else is a path.
   ///   - container: The files it is for.
-  ///   - scope: Which layers a scheme is for; `nil` for what is usual.
-  ///   - groupSize: The elements that share a scale; `nil` for what the name says.
+  ///   - scope: Which layers a scheme is for; `nil` for the default.
+  ///   - groupSize: The elements that share a scale; `nil` for the size implied by the name.
   /// - Throws: `.invalidRequest` if it is neither, or for a scope or group size that the recipe does not have;
   ///   otherwise what ``init(yaml:path:)`` throws.
   public static func named(
@@ -23,8 +23,8 @@ extension Recipe {
       guard container != .gguf, let scheme = SchemeRecipe.named(argument) else {
         throw CheckpointError(
           .invalidRequest,
-          "'\(argument.printable)' is no recipe of one scheme, so it has no \(scope == nil ? "group size" : "scope")",
-          remedy: "say it in a recipe file, or choose one of "
+          "'\(argument.printable)' is not a recipe of one scheme, so it has no \(scope == nil ? "group size" : "scope")",
+          remedy: "use a recipe file, or choose one of "
             + SchemeRecipe.all.map(\.name).joined(separator: ", "))
       }
       return try scheme.groupSize(groupSize).recipe(scope)
@@ -47,11 +47,11 @@ extension Recipe {
       guard error.code == .notFound, !looksLikePath else { throw error }
       throw CheckpointError(
         .invalidRequest, "'\(argument.printable)' is neither a built-in recipe nor a file",
-        remedy: suggestion(for: argument, container) ?? "step3-convert recipes lists those that are built in")
+        remedy: suggestion(for: argument, container) ?? "step3-convert recipes lists the built-in ones")
     }
   }
 
-  /// The built-in recipes that are nearest to a name, those for files of the kind that is written first.
+  /// The built-in recipes nearest to a name, those for the output's kind of files first.
   private static func suggestion(for name: String, _ container: Checkpoint.Format?) -> String? {
     // The others say it in their names, so it is looked for.
     if name.uppercased().filter({ $0.isLetter || $0.isNumber }) == "W4A16G128" {
@@ -131,7 +131,7 @@ extension YAMLReader {
     let name = try text()
     guard let recipe = Recipe.builtIn(named: name) else {
       throw problem(
-        "'\(name.printable)' is no built-in recipe",
+        "'\(name.printable)' is not a built-in recipe",
         remedy: "there are " + Recipe.builtIns.map(\.name).joined(separator: ", "))
     }
     return recipe
@@ -179,7 +179,7 @@ extension YAMLReader {
     let text = try text()
     guard let role = TensorRole(rawValue: text) else {
       let known = TensorRole.allCases.map(\.rawValue).joined(separator: ", ")
-      throw problem("'\(text.printable)' is no role", remedy: "there are \(known)")
+      throw problem("'\(text.printable)' is not a role", remedy: "there are \(known)")
     }
     return role
   }

@@ -2,9 +2,9 @@ public import Checkpoint
 public import Patterns
 public import TensorFormats
 
-/// One line of a recipe: which tensors, and what becomes of them.
+/// One rule of a recipe: which tensors, and how to store them.
 ///
-/// A condition that is empty or `nil` holds for every tensor; a rule applies where all of its conditions hold.
+/// An empty or `nil` condition holds for every tensor; a rule applies if all its conditions hold.
 public struct RecipeRule: Hashable, Sendable, Codable {
   /// The tensor has one of these roles.
   public var roles: [TensorRole]
@@ -14,20 +14,20 @@ public struct RecipeRule: Hashable, Sendable, Codable {
   public var names: [NamePattern]
   /// The tensor is (or is not) a stack of experts.
   public var isExpertStack: Bool?
-  /// The model has exactly so many routed experts per layer.
+  /// The model has exactly this many routed experts per layer.
   public var expertCount: Int?
-  /// The model uses (or does not use) its embedding as output projection.
+  /// The model uses (or does not use) its embedding as the output projection.
   public var hasTiedEmbedding: Bool?
-  /// Engines make (or do not make) a layer of the tensor that they load in a scheme.
+  /// Engines load (or do not load) the tensor as a linear layer that a scheme may quantise.
   public var isLinear: Bool?
   /// What the tensor is stored as.
   public var format: StorageFormat
-  /// What to do where that does not fit; `nil` leaves it to the recipe.
+  /// What to do if that does not fit; `nil` leaves it to the recipe.
   public var fallback: Fallback?
-  /// Whether it is in order that the rule decides no tensor at all.
+  /// Whether the rule may decide no tensor at all.
   public var isOptional: Bool
 
-  /// Makes a rule; what is left out is no condition.
+  /// Makes a rule; omitted arguments are not conditions.
   public init(
     roles: [TensorRole] = [], layers: [LayerSelector] = [], names: [NamePattern] = [],
     isExpertStack: Bool? = nil, expertCount: Int? = nil, hasTiedEmbedding: Bool? = nil,
@@ -45,7 +45,7 @@ public struct RecipeRule: Hashable, Sendable, Codable {
     self.isOptional = isOptional
   }
 
-  /// Whether the rule applies to a tensor. The cheap conditions are looked at first.
+  /// Whether the rule applies to a tensor. Cheap conditions are checked first.
   ///
   /// - Throws: `.invalidRequest` for a pattern that takes too long.
   public func matches(_ subject: RecipeSubject) throws(CheckpointError) -> Bool {

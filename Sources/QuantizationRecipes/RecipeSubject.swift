@@ -3,11 +3,12 @@ internal import Patterns
 public import Quantization
 public import TensorFormats
 
-/// A tensor as a recipe sees it: what it is, how large, and what model it is part of. No bytes.
+/// A tensor as a recipe sees it: its role, size and model. No bytes.
 public struct RecipeSubject: Hashable, Sendable {
   /// The name in the source.
   public var name: String
-  /// Further names of the same tensor, such as the one it will have in a GGUF file. Name patterns look at all.
+  /// Further names of the same tensor, such as the one it will have in a GGUF file. Name patterns are matched against
+  /// all.
   public var otherNames: [String]
   /// What the tensor is for.
   public var role: TensorRole
@@ -17,9 +18,9 @@ public struct RecipeSubject: Hashable, Sendable {
   public var layerCount: Int
   /// The shape stored, row-major; after a tensor-parallel cut that of the slice.
   public var shape: TensorShape
-  /// The source's element type; that of the codes where it has scales in tensors of their own.
+  /// The source's element type; that of the codes if its scales are separate tensors.
   public var sourceType: ElementType
-  /// How the source stores it in that case.
+  /// The source's scheme in that case.
   public var sourceScheme: StoredScheme?
   /// The format of the source's files.
   public var sourceContainer: Checkpoint.Format
@@ -31,10 +32,10 @@ public struct RecipeSubject: Hashable, Sendable {
   public var hasTiedEmbedding: Bool
   /// The type that the model's published checkpoints store it in; `nil` if that is not known.
   public var publishedType: ElementType?
-  /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
+  /// Whether it is a convolution that GGUF readers expect in half precision, in half-precision files.
   public var isHalfConvolution: Bool
-  /// Whether serving engines would make a layer of it that they load in a scheme. Of an unknown model every matrix may be
-  /// one.
+  /// Whether serving engines would load it as a linear layer that a scheme may quantise. In an unknown model, any
+  /// matrix may be one.
   public var isLinear: Bool
 
   /// Describes a tensor.
@@ -82,6 +83,6 @@ public struct RecipeSubject: Hashable, Sendable {
     self.isLinear = isLinear
   }
 
-  /// All names, for patterns to look at.
+  /// All names, for matching patterns.
   var nameBytes: [NameBytes] { ([name] + otherNames).map(NameBytes.init) }
 }

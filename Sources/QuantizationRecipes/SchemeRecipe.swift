@@ -17,16 +17,16 @@ public struct SchemeRecipe: Sendable {
   public let name: String
   let summary: String
   let format: StorageFormat
-  /// What the recipe does if nobody asks.
+  /// The default scope.
   let usualScope: Scope
 
-  /// Whether it is the MXFP4 that has no list of modules.
+  /// Whether it is the MXFP4 without a list of modules.
   private var isBareMXFP4: Bool { format == .element(.mxfp4) }
 
-  /// Whether it can be had for linear layers, which are known by shape and name.
+  /// Whether it supports linear layers, which are recognised by shape and name.
   var hasLinearScope: Bool { !isBareMXFP4 }
 
-  /// The recipe as its name alone means it.
+  /// The recipe with its default scope.
   var usual: Recipe { recipe(for: usualScope) }
 
   /// The recipe for some layers.
@@ -75,11 +75,11 @@ public struct SchemeRecipe: Sendable {
     case .experts: [RecipeRule(isExpertStack: true, format: format)]
     case .linear:
       [
-        // Matrices that are no linear layers, or that engines leave as they are, in models whose roles are not known.
+        // In models with unknown roles: matrices that are not linear layers, or that engines leave as they are.
         RecipeRule(roles: [.other], names: Self.notLinear, format: .element(.bf16), isOptional: true),
         RecipeRule(
           roles: Self.linearRoles, names: Self.neverLinear, format: .element(.bf16), isOptional: true),
-        // Gates of heads, indexers, and layers that predict further tokens, of a model that is known.
+        // In known models: head gates, indexers, and layers that predict further tokens.
         RecipeRule(roles: Self.linearRoles, isLinear: false, format: .element(.bf16), isOptional: true),
         RecipeRule(roles: Self.linearRoles, names: [.glob("*.weight")], format: format),
       ]
@@ -93,7 +93,7 @@ public struct SchemeRecipe: Sendable {
   /// Kernels of convolutions, and the gates of shared experts, wherever they are.
   private static let neverLinear = ["*conv*", "*expert_gate.weight"].map(NamePattern.glob)
 
-  /// Embeddings, output heads and gates by the field's usual words; norms and vectors are kept precise anyway.
+  /// Embeddings, output heads and gates by their usual names; norms and vectors are kept precise anyway.
   private static let notLinear = [
     "*embed*", "*wte.weight", "*wpe.weight", "*_emb.weight", "*.emb.weight", "*lm_head*", "*head.weight",
     "output.weight", "*.score.weight", "score.weight", "*classifier*", "*gate.weight", "*router*", "*norm*",

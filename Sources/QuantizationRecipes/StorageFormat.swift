@@ -8,7 +8,7 @@ public import TensorFormats
 public enum StorageFormat: Hashable, Sendable {
   /// One tensor of this element type, plain or in GGML blocks.
   case element(ElementType)
-  /// Codes and scales, under the names of one library.
+  /// Codes and scales, under one library's names.
   case scheme(StoredScheme)
   /// As the source stores it, bytes untouched.
   case keep
@@ -39,8 +39,8 @@ extension StorageFormat {
     ("MXFP4A16", StoredScheme(.mxfp4, .compressedTensors)),
   ]
 
-  /// The element types that a recipe can ask for: everything real that model files hold and an encoder exists for or
-  /// may come to exist. Q8_1 and Q8_K are left out because engines use them for activations only.
+  /// The element types that a recipe can ask for: every real type that model files hold and that can, or could, be
+  /// encoded. Q8_1 and Q8_K are left out because engines use them only for activations.
   public static let elementTargets: [ElementType] =
     [.f32, .f16, .bf16, .f8E4M3, .f8E5M2]
     + ElementType.allCases.filter { $0.isBlockQuantized && $0 != .q8_1 && $0 != .q8K }
@@ -50,15 +50,15 @@ extension StorageFormat {
     [.keep] + schemeSpellings.map { .scheme($0.scheme) } + elementTargets.map(StorageFormat.element)
 
   /// Reads a format as recipes and command lines spell it (`BF16`, `Q4_K`, `FP8_BLOCK`, `keep`); letter case does not
-  /// matter, as people used to other tools write `q4_k`.
+  /// matter, because other tools write `q4_k`.
   ///
-  /// - Throws: `.invalidRequest` with the formats there are.
+  /// - Throws: `.invalidRequest` listing the valid formats.
   public init(spelling: String) throws(CheckpointError) {
     let wanted = spelling.uppercased()
     guard let format = StorageFormat.all.first(where: { $0.spelling.uppercased() == wanted }) else {
       let known = StorageFormat.all.map(\.spelling).joined(separator: ", ")
       throw CheckpointError(
-        .invalidRequest, "'\(spelling.printable)' is no storage format", remedy: "there are \(known)")
+        .invalidRequest, "'\(spelling.printable)' is not a storage format", remedy: "there are \(known)")
     }
     self = format
   }
@@ -88,7 +88,8 @@ extension StorageFormat: CustomStringConvertible {
 extension StorageFormat: Codable {
   /// Reads the canonical spelling.
   public init(from decoder: any Decoder) throws {
-    // Plans hold kept tensors' types too, so any element type is read here, not only those a recipe may ask for.
+    // Plans also hold the types of kept tensors, so any element type is accepted here, not only those that a recipe may
+    // use.
     let text = try decoder.singleValueContainer().decode(String.self)
     if let type = ElementType(rawValue: text) {
       self = .element(type)
@@ -116,7 +117,7 @@ extension StorageFormat {
     }
   }
 
-  /// Whether files of this kind have the format at all.
+  /// Whether files of this kind support the format at all.
   func exists(in container: Checkpoint.Format, source: ElementType) -> Bool {
     switch self {
     case .element, .keep: container.holds(elementType(of: source))
@@ -128,8 +129,8 @@ extension StorageFormat {
   ///
   /// - Parameters:
   ///   - shape: The shape stored, row-major; after a tensor-parallel cut that of the slice.
-  ///   - source: The source's element type, that of the codes where it has scales in tensors of their own.
-  ///   - scheme: How the source stores it in that case.
+  ///   - source: The source's element type, that of the codes if its scales are separate tensors.
+  ///   - scheme: The source's scheme in that case.
   ///   - container: The kind of file.
   public func misfit(
     _ shape: TensorShape, source: ElementType, scheme: StoredScheme? = nil, in container: Checkpoint.Format
@@ -142,7 +143,7 @@ extension StorageFormat {
       guard container.holds(type) else { return "\(container.displayName) has no type \(type)" }
       let block = type.block.elements
       guard block == 1 || shape.elementCount > 0 else {
-        return "the shape \(shape) has no elements to put into blocks (\(type))"
+        return "the shape \(shape) has no elements to group into blocks (\(type))"
       }
       guard shape.columns % block == 0 else {
         return "rows of \(shape.columns) elements are not whole blocks of \(block) (\(type))"
@@ -150,7 +151,7 @@ extension StorageFormat {
       return nil
     case .scheme(let scheme):
       guard container == .safetensors else {
-        return "GGUF has no \(spelling), whose scales are tensors of their own"
+        return "GGUF has no \(spelling), whose scales are separate tensors"
       }
       guard shape.elementCount > 0 else {
         return "the shape \(shape) has no elements to scale (\(scheme.scheme))"

@@ -1,18 +1,18 @@
-/// Which bytes of a file are there: ranges in order, with something missing between any two.
+/// The byte ranges of a file that are present: in order, with gaps between them.
 package struct ByteRanges: Hashable, Sendable {
   package private(set) var ranges: [Range<Int>] = []
 
   package init() {}
 
-  /// How many bytes that are.
+  /// The total number of bytes.
   package var count: Int { ranges.reduce(0) { $0 + $1.count } }
 
   /// Adds a range.
   ///
-  /// - Complexity: O(log *n*) to find its place, O(*n*) to put it there.
+  /// - Complexity: O(log *n*) to find its position, O(*n*) to insert it.
   package mutating func insert(_ range: Range<Int>) {
     guard !range.isEmpty else { return }
-    // The ranges that touch it are next to each other.
+    // The ranges that touch it are consecutive.
     let first = index { $0.upperBound >= range.lowerBound }
     let end = index { $0.lowerBound > range.upperBound }
     let touched = ranges[first..<max(first, end)]
@@ -21,7 +21,7 @@ package struct ByteRanges: Hashable, Sendable {
     ranges.replaceSubrange(first..<max(first, end), with: [lower..<upper])
   }
 
-  /// What is missing of the first `byteCount` bytes.
+  /// The missing ranges of the first `byteCount` bytes.
   package func gaps(in byteCount: Int) -> [Range<Int>] {
     var gaps: [Range<Int>] = []
     var position = 0
@@ -33,7 +33,7 @@ package struct ByteRanges: Hashable, Sendable {
     return gaps
   }
 
-  /// The first index whose range fulfils a condition that all later ones fulfil too.
+  /// The first index whose range satisfies a monotone condition.
   private func index(where condition: (Range<Int>) -> Bool) -> Int {
     var (low, high) = (0, ranges.count)
     while low < high {
@@ -49,13 +49,13 @@ package struct ByteRanges: Hashable, Sendable {
 extension ByteRanges {
   private static let title = "step3-toolkit ranges 1"
 
-  /// One line for the size of the file, one for each range.
+  /// The text form: one line for the file size, one for each range.
   package func text(of byteCount: Int) -> String {
     ([Self.title, "\(byteCount)"] + ranges.map { "\($0.lowerBound)-\($0.upperBound)" }).joined(
       separator: "\n") + "\n"
   }
 
-  /// - Returns: `nil` for anything that ``text(of:)`` does not write for a file of that size.
+  /// - Returns: `nil` for anything that is not the output of ``text(of:)`` for a file of that size.
   package init?(_ text: String, of byteCount: Int) {
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     guard lines.count >= 3, lines[0] == Self.title, lines[1] == "\(byteCount)", lines.last == "" else {

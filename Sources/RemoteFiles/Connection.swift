@@ -9,14 +9,14 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// One of libcurl's handles with the connections that it keeps open from one request to the next.
+/// A libcurl handle with its persistent connections.
 ///
-/// libcurl does what is easy to get wrong: TLS with the system's roots, HTTP/1.1 and HTTP/2, framing, proxies from the
-/// environment, timeouts of connecting, name resolution. Redirections, retries and everything that concerns secrets are
-/// decided above, because libcurl cannot know which host may have them. See `Manuals/remote.md` for what this library was
-/// preferred to, and why.
+/// libcurl handles what is easy to get wrong: TLS with the system's roots, HTTP/1.1 and HTTP/2, framing, proxies from
+/// the environment, connection timeouts, name resolution. Redirections, retries and everything that concerns secrets
+/// are handled by the caller, because libcurl cannot know which host may receive them. See `Manuals/remote.md` for the
+/// alternatives and why this library was chosen.
 ///
-/// `@unchecked Sendable`: used by one thread at a time, because ``ConnectionPool`` hands it out to one.
+/// `@unchecked Sendable`: used by one thread at a time, which ``ConnectionPool`` ensures.
 @safe final class Connection: @unchecked Sendable {
   private let easy: UnsafeMutableRawPointer
   private let multi: UnsafeMutableRawPointer
@@ -26,12 +26,12 @@ internal import Darwin
 
   private static let isReady: Bool = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 
-  /// How long a wait lasts before we look whether we were cancelled.
+  /// The interval between checks for cancellation.
   private static let watchInterval = Duration.milliseconds(100)
 
   init(_ options: RemoteOptions) {
     guard Self.isReady, let easy = unsafe curl_easy_init(), let multi = unsafe curl_multi_init() else {
-      preconditionFailure("libcurl cannot be set up: out of memory")
+      preconditionFailure("cannot initialise libcurl: out of memory")
     }
     unsafe self.easy = easy
     unsafe self.multi = multi
@@ -50,7 +50,7 @@ internal import Darwin
   }
 
   deinit {
-    // TLS says goodbye, to peers that may be gone.
+    // TLS sends a close notification, possibly to peers that are gone.
     var guarded = ccurl_pipe_guard()
     unsafe ccurl_guard_pipe(&guarded)
     defer { unsafe ccurl_release_pipe(&guarded) }
@@ -60,10 +60,10 @@ internal import Darwin
     unsafe errorText.deallocate()
   }
 
-  /// Whether the last request opened a connection to an address that is not of the public internet.
+  /// Whether the last request connected to a non-public address.
   var metPrivateAddress: Bool { unsafe filter.pointee.met_private != 0 }
 
-  /// Sends a request and takes the response in. Blocks until it is complete or has failed.
+  /// Sends a request and receives the response. Blocks until it is complete or has failed.
   func perform(_ request: WebRequest, _ exchange: Exchange) -> TransferEnd {
     var guarded = ccurl_pipe_guard()
     unsafe ccurl_guard_pipe(&guarded)
@@ -71,7 +71,7 @@ internal import Darwin
     var fields: UnsafeMutablePointer<curl_slist>?
     defer { unsafe curl_slist_free_all(fields) }
     func add(_ line: String) { unsafe fields = curl_slist_append(fields, line) }
-    // Ranges are of the file, not of some compressed form of it.
+    // Ranges refer to the file, not to a compressed form of it.
     add("Accept-Encoding: identity")
     add("User-Agent: step3-toolkit/\(toolkitVersion)")
     if let range = request.range { add("Range: bytes=\(range.lowerBound)-\(range.upperBound)") }
@@ -99,7 +99,7 @@ internal import Darwin
         ccurl_set_filter(easy, filter),
         ccurl_set_text(easy, CURLOPT_ERRORBUFFER, errorText),
       ].allSatisfy { $0 == CURLE_OK }
-    // Refused by some versions while they still hold the buffer of a transfer that failed: it has this size already.
+    // Some versions refuse this while they hold the buffer of a failed transfer, which already has this size.
     _ = unsafe ccurl_set_number(easy, CURLOPT_BUFFERSIZE, 256 << 10)
     if let file = options.environment.certificateFile {
       _ = unsafe ccurl_set_text(easy, CURLOPT_CAINFO, file)
@@ -108,7 +108,7 @@ internal import Darwin
     guard unsafe curl_multi_add_handle(multi, easy) == CURLM_OK else {
       return .failed(CURLE_FAILED_INIT, "libcurl refuses the request")
     }
-    // Also ends a transfer that is under way, with its connection.
+    // Also ends a transfer in progress, with its connection.
     defer { unsafe _ = curl_multi_remove_handle(multi, easy) }
     return withExtendedLifetime(exchange) { wait(for: exchange) }
   }
@@ -155,7 +155,7 @@ private func receiveBody(
     ? size * count : 0
 }
 
-/// A bounded number of connections. Who wants one while all are busy waits, with its thread.
+/// A bounded pool of connections. Callers block while all are busy.
 final class ConnectionPool: Sendable {
   private let idle = Mutex<[Connection]>([])
   private let slots: DispatchSemaphore
@@ -166,7 +166,7 @@ final class ConnectionPool: Sendable {
     slots = DispatchSemaphore(value: max(1, options.connections))
   }
 
-  /// Lends a connection: the one that was used last, whose sockets are the likeliest to be open still.
+  /// Lends the most recently used connection, whose sockets are most likely still open.
   func with<Result>(_ body: (Connection) -> Result) -> Result {
     slots.wait()
     defer { slots.signal() }

@@ -6,48 +6,48 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// What is asked of a server, once.
+/// A single request to a server.
 struct WebRequest: Sendable {
   enum Method: Sendable { case get, head }
 
   var method = Method.get
   var address: WebAddress
-  /// The bytes that are wanted; `nil` for all.
+  /// The bytes requested; `nil` for all.
   var range: ClosedRange<Int>?
-  /// A secret that goes to this address.
+  /// A secret to send to this address.
   var token: String?
-  /// Whether the address may be one that is not of the public internet.
+  /// Whether a non-public address is allowed.
   var allowsPrivateAddress: Bool
 }
 
-/// The response to one request as it comes in, and where its body goes.
+/// The response to one request as it arrives, and the destination of its body.
 ///
-/// Bytes are copied once, from libcurl's buffer to their place.
+/// Bytes are copied once, from libcurl's buffer to their destination.
 @safe final class Exchange {
-  /// What becomes of a body.
+  /// What to do with a body.
   enum Disposition {
-    /// Its first bytes are passed over, so many of the rest go to the target, and there are no more.
+    /// Skip its first bytes, copy `count` bytes to the target, and expect no more.
     case fill(skipping: Int, count: Int)
-    /// It is kept, up to so many bytes.
+    /// Collect it, up to the given number of bytes.
     case collect(most: Int)
-    /// It is not wanted.
+    /// Discard it.
     case ignore
   }
 
-  /// Where bytes of the file go. Outlives the exchange: the caller's `withUnsafeMutableBytes` surrounds it.
+  /// The destination of file bytes. Outlives the exchange, which runs inside the caller's `withUnsafeMutableBytes`.
   private let target: UnsafeMutableRawBufferPointer
   private let decide: (ResponseHead) -> Disposition
 
   private(set) var head: ResponseHead?
-  /// How many bytes of the target are filled.
+  /// The number of bytes of the target that are filled.
   private(set) var filled = 0
-  /// What is kept of the body.
+  /// The collected body.
   private(set) var collected: [UInt8] = []
-  /// Whether the body had more bytes than there is room for.
+  /// Whether the body had more bytes than there is space for.
   private(set) var overflowed = false
   /// Whether the head was too large.
   private(set) var headIsTooLarge = false
-  /// When something came last.
+  /// The time of the last progress.
   private(set) var lastProgress = ContinuousClock.now
 
   private var current: ResponseHead?
@@ -55,22 +55,22 @@ struct WebRequest: Sendable {
   private var disposition: Disposition?
   private var skipped = 0
 
-  /// - Parameter decide: What becomes of the body that follows a head. Called once.
+  /// - Parameter decide: Decides what to do with the body that follows a head. Called once.
   init(filling target: UnsafeMutableRawBufferPointer, _ decide: @escaping (ResponseHead) -> Disposition) {
     unsafe self.target = target
     self.decide = decide
   }
 
-  /// For bodies that are collected or ignored.
+  /// Creates an exchange for bodies that are collected or ignored.
   convenience init(_ decide: @escaping (ResponseHead) -> Disposition) {
     unsafe self.init(filling: UnsafeMutableRawBufferPointer(start: nil, count: 0), decide)
   }
 
   func touch() { lastProgress = .now }
 
-  /// Takes a line of a head.
+  /// Receives a header line.
   ///
-  /// - Returns: Whether to go on.
+  /// - Returns: Whether to continue.
   func receiveHead(_ bytes: UnsafeRawBufferPointer) -> Bool {
     touch()
     headBytes += bytes.count
@@ -83,7 +83,7 @@ struct WebRequest: Sendable {
       let words = line.split(separator: " ")
       current = ResponseHead(status: words.count > 1 ? Int(words[1]) ?? 0 : 0)
     } else if !line.isEmpty {
-      // Trailers come after the body and change nothing.
+      // Trailers come after the body and are ignored.
       if disposition == nil { current?.add(line: String(line)) }
     } else if let current, current.status >= 200, head == nil {
       head = current
@@ -92,9 +92,9 @@ struct WebRequest: Sendable {
     return true
   }
 
-  /// Takes a piece of the body.
+  /// Receives a piece of the body.
   ///
-  /// - Returns: Whether to go on.
+  /// - Returns: Whether to continue.
   func receiveBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
     touch()
     switch disposition {
@@ -128,14 +128,14 @@ struct WebRequest: Sendable {
 enum TransferEnd: Sendable {
   /// The response is complete.
   case complete
-  /// We had enough, or refused to take more.
+  /// The client ended it.
   case stopped
-  /// Nothing came for too long.
+  /// No data arrived for too long.
   case stalled
-  /// The task that waits was cancelled.
+  /// The waiting task was cancelled.
   case cancelled
-  /// The address is private, and that is not allowed here.
+  /// The address is private, which is not allowed here.
   case refusedPrivate
-  /// Anything else, in libcurl's words.
+  /// Anything else, with libcurl's message.
   case failed(CURLcode, String)
 }

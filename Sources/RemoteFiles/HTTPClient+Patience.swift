@@ -7,7 +7,7 @@ internal import Darwin
 #endif
 
 extension HTTPClient {
-  /// Counts failures in a row and waits between attempts.
+  /// Counts consecutive failures and waits between attempts.
   struct Patience {
     let client: HTTPClient
     let path: String
@@ -18,12 +18,12 @@ extension HTTPClient {
       self.path = path
     }
 
-    /// Got further: what failed before counts no more.
+    /// Progress was made: earlier failures no longer count.
     mutating func reset() { failures = 0 }
 
     /// Waits before the next attempt.
     ///
-    /// - Throws: The failure, if it is final or there were too many.
+    /// - Throws: The failure, if it is permanent or there were too many.
     mutating func wait(after failure: RequestFailure) throws(CheckpointError) {
       failures += 1
       let options = client.options
@@ -31,7 +31,7 @@ extension HTTPClient {
       var most = options.attempts
       switch failure {
       case .final(let error): throw error
-      // A new signature costs a round trip and needs no pause, unless it does not help.
+      // A new signature costs a round trip and needs no pause, unless it did not help.
       case .expired: if failures == 1 { pause = .zero }
       case .passing(_, let wait, let attempts):
         if let wait { pause = wait }

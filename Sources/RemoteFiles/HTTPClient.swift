@@ -8,14 +8,14 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Why a request brought nothing, or not all, and what can be done about it.
+/// Why a request failed or was incomplete, and what can be done about it.
 enum RequestFailure: Error {
-  /// It may succeed later: at once, after a pause that grows, or after what the server asks for. `attempts` bounds how
-  /// often it is tried, where that is fewer times than usual.
+  /// May succeed on retry: after a growing pause, or the one that the server asks for. `attempts` limits the number of
+  /// attempts if it is lower than usual.
   case passing(CheckpointError, wait: Duration? = nil, attempts: Int? = nil)
-  /// A signed address works no longer; a new one may.
+  /// A signed address has expired; a new one may work.
   case expired(CheckpointError)
-  /// It will not succeed.
+  /// Retrying will not help.
   case final(CheckpointError)
 
   var error: CheckpointError {
@@ -25,31 +25,31 @@ enum RequestFailure: Error {
   }
 }
 
-/// Sends requests for the files of one directory: lends connections, follows redirections, keeps secrets where they
-/// belong, and says of a failure whether it may pass.
+/// Sends requests for the files of one directory: manages connections, follows redirections, confines secrets, and
+/// decides whether a failure is temporary.
 final class HTTPClient: Sendable {
   let options: RemoteOptions
-  /// Who was named by the user, and alone gets the token.
+  /// The server named by the user, the only one that gets the token.
   let origin: WebAddress.Origin
   private let token: String?
-  /// Whether there is a token that is not sent.
+  /// Whether there is a token that must not be sent.
   private let isWithheld: Bool
   private let pool: ConnectionPool
-  /// What was read lately, of all files.
+  /// The read-ahead cache of all files.
   let readAhead: ReadAhead
   private let state: Mutex<State>
 
   private struct State {
-    /// Whether the server that the user named is on this host or in a private network.
+    /// Whether the server named by the user is on this host or in a private network.
     var originIsPrivate: Bool
     var hasSucceeded = false
-    /// When servers that asked for a pause may be asked again.
+    /// When servers that asked for a pause may be contacted again.
     var pauses: [WebAddress.Origin: ContinuousClock.Instant] = [:]
   }
 
   /// - Parameters:
-  ///   - start: An address of the server that the user named.
-  ///   - token: What it gets as authorisation. Over unencrypted `http` only this host gets it.
+  ///   - start: An address of the server named by the user.
+  ///   - token: The bearer token for it. Over unencrypted `http`, it is only sent to this host.
   init(_ start: WebAddress, token: String?, _ options: RemoteOptions) {
     self.options = options
     origin = start.origin
@@ -60,7 +60,7 @@ final class HTTPClient: Sendable {
     state = Mutex(State(originIsPrivate: start.hasPrivateHost && !options.takesEveryOriginForPublic))
   }
 
-  /// Sends one request and follows no redirection.
+  /// Sends one request without following redirections.
   func send(
     _ method: WebRequest.Method, _ address: WebAddress, _ range: ClosedRange<Int>? = nil,
     _ exchange: Exchange,
@@ -71,7 +71,7 @@ final class HTTPClient: Sendable {
       isOrigin || options.allowsPrivateRedirections || state.withLock { $0.originIsPrivate }
     let refusal = CheckpointError(
       .inputOutput, "the server redirects to \(address.printable), which is an address of a private network",
-      path: path, remedy: "allow redirections to private addresses if this is meant")
+      path: path, remedy: "allow redirections to private addresses if this is intended")
     guard allowsPrivate || !address.hasPrivateHost else { throw .final(refusal) }
     if let until = state.withLock({ $0.pauses[address.origin] }) { try pause(until - .now, path) }
     let request = WebRequest(
@@ -91,21 +91,22 @@ final class HTTPClient: Sendable {
       guard exchange.headIsTooLarge else { return }
       throw .final(
         CheckpointError(
-          .inputOutput, "\(address.printable) answers with a head that is too large", path: path))
+          .inputOutput, "\(address.printable) sent response headers that are too large", path: path))
     case .cancelled: throw .final(Self.cancelled(path))
     case .refusedPrivate: throw .final(refusal)
-    case .stalled: fault = "nothing came for \(options.stallLimit)"
+    case .stalled: fault = "no data arrived for \(options.stallLimit)"
     case .failed(let code, let text):
       fault = self.redacted(text)
       mayBeMistyped = isFirst && (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT)
       if Self.isHopeless(code) {
         throw .final(
-          CheckpointError(.inputOutput, "\(address.printable) cannot be asked: \(fault)", path: path))
+          CheckpointError(.inputOutput, "\(address.printable) cannot be reached: \(fault)", path: path))
       }
     }
-    // A name that was mistyped will not become right by waiting.
+    // Waiting does not fix a mistyped name.
     throw .passing(
-      CheckpointError(.inputOutput, "\(address.printable) did not answer in full: \(fault)", path: path),
+      CheckpointError(
+        .inputOutput, "\(address.printable) did not send a complete response: \(fault)", path: path),
       attempts: mayBeMistyped ? 2 : nil)
   }
 
@@ -118,10 +119,10 @@ final class HTTPClient: Sendable {
     ].contains(code)
   }
 
-  /// Sends a request and follows redirections, each as carefully as the first.
+  /// Sends a request and follows redirections, with the same checks for each.
   ///
-  /// - Parameter exchange: Makes what takes the next response in.
-  /// - Returns: The exchange with the response that is no redirection, and who gave it.
+  /// - Parameter exchange: Creates the exchange for the next response.
+  /// - Returns: The exchange with the final response, and the address that sent it.
   func follow(
     _ method: WebRequest.Method, _ start: WebAddress, _ range: ClosedRange<Int>? = nil, path: String,
     _ makeExchange: () -> Exchange
@@ -139,7 +140,7 @@ final class HTTPClient: Sendable {
       CheckpointError(.inputOutput, "more than \(options.redirections) redirections", path: path))
   }
 
-  /// Where a response redirects to; `nil` if it does not.
+  /// The target of a redirection; `nil` if the response is not one.
   func redirection(
     _ exchange: Exchange, from address: WebAddress, path: String
   ) throws(RequestFailure) -> WebAddress? {
@@ -158,14 +159,14 @@ final class HTTPClient: Sendable {
 
   // MARK: Statuses
 
-  /// Why a status is not what was wanted.
+  /// The failure for an unexpected status.
   ///
-  /// - Parameter isSigned: Whether the address was one that a server handed out for a while.
+  /// - Parameter isSigned: Whether the address was a temporary signed one.
   func failure(
     _ exchange: Exchange, from address: WebAddress, isSigned: Bool, path: String
   ) -> RequestFailure {
     guard let head = exchange.head else {
-      return .passing(CheckpointError(.inputOutput, "\(address.printable) gave no answer", path: path))
+      return .passing(CheckpointError(.inputOutput, "\(address.printable) did not respond", path: path))
     }
     let words = ServerWords.text(head, exchange.collected).map { ": \(redacted($0))" } ?? ""
     func error(_ code: CheckpointError.Code, _ text: String, _ remedy: String? = nil) -> CheckpointError {
@@ -174,31 +175,33 @@ final class HTTPClient: Sendable {
     }
     switch head.status {
     case 400, 401, 403, 404, 410:
-      if isSigned { return .expired(error(.inputOutput, "takes the signed address no longer")) }
+      if isSigned { return .expired(error(.inputOutput, "no longer accepts the signed address")) }
       if address.isSigned {
         return .final(
-          error(.notFound, "refuses the signed address", "it may have expired: ask for a new one"))
+          error(.notFound, "rejects the signed address", "it may have expired: request a new one"))
       }
       if head.status == 404 || head.status == 410 { return .final(error(.notFound, "has no such file")) }
-      if head.status == 400 { return .final(error(.inputOutput, "does not understand the request")) }
+      if head.status == 400 { return .final(error(.inputOutput, "rejects the request as malformed")) }
       let remedy =
         isWithheld
-        ? "the token is not sent over http: name the server by https"
+        ? "the token is not sent over http: use an https address"
         : token == nil
           ? "set HF_TOKEN or run `hf auth login` if this needs an account"
-          : "look whether the token in use has access to this"
+          : "check whether the token in use has access to this"
       return .final(error(.notFound, "refuses access", remedy))
     case 408, 429, 500, 502, 503, 504:
       let seconds =
         head["retry-after"].flatMap(Self.seconds)
         ?? (head.status == 429 ? head.rateLimitReset : nil)
-      // One that asks for none is given the usual one all the same.
-      guard let seconds, seconds > 0 else { return .passing(error(.inputOutput, "cannot answer now")) }
+      // Without a usable value, the usual pause applies.
+      guard let seconds, seconds > 0 else {
+        return .passing(error(.inputOutput, "is temporarily unavailable"))
+      }
       let wait = Duration.seconds(seconds)
       guard wait <= options.longestWait else {
         return .final(
           error(
-            .inputOutput, "asks for a pause of \(seconds) s, longer than the \(options.longestWait) allowed",
+            .inputOutput, "asks for a pause of \(seconds) s, more than the \(options.longestWait) allowed",
             "try again later"))
       }
       state.withLock { state in
@@ -207,7 +210,7 @@ final class HTTPClient: Sendable {
       }
       return .passing(error(.inputOutput, "asks for a pause"), wait: wait)
     default:
-      return .final(error(.inputOutput, "answers with what was not asked for"))
+      return .final(error(.inputOutput, "sent an unexpected response"))
     }
   }
 
@@ -221,7 +224,7 @@ final class HTTPClient: Sendable {
 
   // MARK: Secrets
 
-  /// A text of a server or of libcurl, without what must not be seen.
+  /// A message of a server or of libcurl, without secrets.
   func redacted(_ text: String) -> String {
     let words = text.split(whereSeparator: \.isWhitespace).map { word -> String in
       if let token, word.contains(token) { return "…" }
@@ -233,7 +236,7 @@ final class HTTPClient: Sendable {
 }
 
 extension WebAddress {
-  /// Whether the host is written as one of the names or addresses of this host.
+  /// Whether the host is one of the names or addresses of the local host.
   var isThisHost: Bool {
     let host = origin.host
     return host == "localhost" || host.hasSuffix(".localhost") || host == "[::1]"
@@ -244,12 +247,13 @@ extension WebAddress {
 // MARK: - Documents
 
 extension HTTPClient {
-  /// A small file as a whole.
+  /// Fetches a small file completely.
   ///
   /// - Parameters:
-  ///   - most: The most bytes that it may have.
-  ///   - path: What messages call it.
-  /// - Throws: `.notFound` if there is none, `.unsupported` if it is longer, `.inputOutput` if it cannot be fetched.
+  ///   - most: The maximum size in bytes.
+  ///   - path: Its name in messages.
+  /// - Throws: `.notFound` if there is no such file, `.unsupported` if it is larger, `.inputOutput` if it cannot be
+  ///   fetched.
   func document(
     _ address: WebAddress, most: Int, path: String
   ) throws(CheckpointError) -> (bytes: [UInt8], head: ResponseHead, address: WebAddress) {
@@ -265,7 +269,8 @@ extension HTTPClient {
         guard head.isIdentity else { throw .final(Self.compressed(path)) }
         guard !exchange.overflowed else {
           throw .final(
-            CheckpointError(.unsupported, "has more than the \(most) bytes that are read", path: path))
+            CheckpointError(
+              .unsupported, "has more than \(most) bytes, the limit for such a file", path: path))
         }
         return (exchange.collected, head, from)
       } catch {
@@ -277,7 +282,7 @@ extension HTTPClient {
   static func compressed(_ path: String) -> CheckpointError {
     CheckpointError(
       .unsupported,
-      "the server sends this compressed although it was asked not to, so that no range of it can be had",
+      "the server sends this compressed although it was asked not to, so that ranges cannot be read",
       path: path, remedy: "download it")
   }
 }

@@ -1,11 +1,11 @@
 internal import Synchronization
 internal import TensorFormats
 
-/// Whether an answer fits the question and what was said before.
+/// Checks whether a response matches the request and earlier responses.
 extension HTTPSource {
-  /// Whether an answer is one to the question.
+  /// The verdict on a response to a range request.
   enum RangeVerdict {
-    /// So many bytes of the body are taken, after others that are passed over.
+    /// Take the given number of bytes of the body, after skipping others.
     case takes(Int, skipping: Int)
     case refused(CheckpointError)
   }
@@ -18,7 +18,7 @@ extension HTTPSource {
       .refused(CheckpointError(code, text, path: path, offset: asked.lowerBound, remedy: remedy))
     }
     func changed(_ text: String) -> RangeVerdict {
-      refuse(.sourceChanged, "the file is not what it was when it was opened: \(text)", "begin again")
+      refuse(.sourceChanged, "the file has changed since it was opened: \(text)", "start over")
     }
     if let fault = change(head, from: address, known) { return changed(fault) }
     if head.status == 416 {
@@ -47,26 +47,26 @@ extension HTTPSource {
     if let total = answer.total, total != byteCount {
       return changed("it has \(total) bytes instead of \(byteCount)")
     }
-    // Fewer than asked for are allowed; the rest is asked for again.
+    // Fewer bytes than requested are allowed; the rest is requested again.
     guard range.lowerBound == asked.lowerBound, range.upperBound <= asked.upperBound else {
       return refuse(.inputOutput, "\(host) sends bytes \(range.shown) instead of \(asked.shown)")
     }
     if let length = head.contentLength, length != range.count {
       return refuse(
-        .inputOutput, "\(host) announces \(length) bytes and calls them bytes \(range.shown)")
+        .inputOutput, "\(host) announces \(length) bytes but labels them bytes \(range.shown)")
     }
     return .takes(range.count, skipping: 0)
   }
 
-  /// The error for a page that a server gives in the place of a file; `nil` for anything else.
+  /// The error for an HTML page sent instead of a file; `nil` for anything else.
   static func page(_ head: ResponseHead, from address: WebAddress, _ path: String) -> CheckpointError? {
     guard head.status < 300, head.contentType == "text/html", !path.hasSuffix(".html") else { return nil }
     return CheckpointError(
-      .malformed, "\(address.origin.host) answers with an HTML page, and not with the file", path: path,
-      remedy: "look at the address in a browser; access may need an account")
+      .malformed, "\(address.origin.host) sends an HTML page instead of the file", path: path,
+      remedy: "open the address in a browser; access may need an account")
   }
 
-  /// What differs from what the same server said of the file before.
+  /// What differs from the same server's earlier responses about the file.
   private func change(_ head: ResponseHead, from address: WebAddress, _ known: State) -> String? {
     guard known.witness == address.origin else {
       if known.witness == nil, !reference.isHub { remember(head, address.origin) }
@@ -76,7 +76,7 @@ extension HTTPSource {
       return before == now ? nil : "its entity tag was \(before.printable) and is \(now.printable)"
     }
     if let before = known.lastModified, let now = head["last-modified"], before != now {
-      return "it was changed last on \(before.printable), and now on \(now.printable)"
+      return "it was last modified on \(before.printable), and now on \(now.printable)"
     }
     return nil
   }

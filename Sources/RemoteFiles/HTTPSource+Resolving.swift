@@ -2,9 +2,9 @@ internal import ByteStreams
 internal import Synchronization
 internal import TensorFormats
 
-/// Where the bytes are, and how many.
+/// Resolving a file's address and size.
 extension HTTPSource {
-  /// The address that ranges are asked of. One thread finds it out while others wait.
+  /// The address for range requests. One thread resolves it while others wait.
   func resolve() throws(RequestFailure) -> (WebAddress, generation: Int) {
     try resolving.withLock { (_) throws(RequestFailure) -> (WebAddress, generation: Int) in
       var known = state.withLock { $0 }
@@ -17,8 +17,8 @@ extension HTTPSource {
         throw .final(
           CheckpointError(
             .sourceChanged,
-            "the file is not what it was when it was opened: it has \(size) bytes instead of \(byteCount)",
-            path: path, remedy: "begin again"))
+            "the file has changed since it was opened: it has \(size) bytes instead of \(byteCount)",
+            path: path, remedy: "start over"))
       }
       known.generation += 1
       state.withLock { $0 = known }
@@ -26,15 +26,15 @@ extension HTTPSource {
     }
   }
 
-  /// Forgets a target that works no longer, unless another thread has found a new one already.
+  /// Forgets an expired target, unless another thread has already resolved a new one.
   func expire(_ generation: Int) {
     state.withLock { if $0.generation == generation { $0.target = nil } }
   }
 
-  /// Asks a hub where a file is: a HEAD whose redirection to another host is not followed, because its address is
-  /// what is wanted. Redirections within the hub are followed: that is how it treats repositories that were renamed.
+  /// Asks a hub for a file's location: a HEAD whose redirection to another host is not followed, because only its
+  /// address is needed. Redirections within the hub are followed: renamed repositories use them.
   ///
-  /// - Returns: The size that the hub names; `nil` if it names none.
+  /// - Returns: The size reported by the hub; `nil` if it reports none.
   private static func askHub(
     _ reference: Reference, _ client: HTTPClient, _ path: String, _ known: inout State
   ) throws(RequestFailure) -> Int? {
@@ -48,7 +48,7 @@ extension HTTPSource {
         continue
       }
       if let status = exchange.head?.status, status == 405 || status == 501 {
-        // A mirror without HEAD: the first range will tell.
+        // A mirror without HEAD support: the first range request will tell.
         known.target = address
         return nil
       }
@@ -58,8 +58,8 @@ extension HTTPSource {
       func changed(_ text: String) -> RequestFailure {
         .final(
           CheckpointError(
-            .sourceChanged, "the file is not what it was when it was opened: \(text)", path: path,
-            remedy: "begin again"))
+            .sourceChanged, "the file has changed since it was opened: \(text)", path: path,
+            remedy: "start over"))
       }
       if let commit = reference.commit, let named = head["x-repo-commit"], named != commit {
         throw changed("the hub names commit \(named.printable) instead of \(commit)")
@@ -69,7 +69,7 @@ extension HTTPSource {
         throw changed("its tag was \(before.printable) and is \(linked.printable)")
       }
       known.linkedTag = linked ?? known.linkedTag
-      // The tag of a file in Git LFS or Xet is its SHA-256; that of another one is of Git's.
+      // The tag of a file in Git LFS or Xet is its SHA-256; otherwise it is a Git object ID.
       if let linked, let digest = Digest(hexadecimal: linked), digest.bytes.count == 32 {
         if let published = known.publishedSHA256, published != digest {
           throw changed("its SHA-256 was published as \(published) and is \(digest)")
@@ -78,14 +78,14 @@ extension HTTPSource {
       }
       known.target = next ?? address
       if next == nil, known.witness == nil { note(head, address, &known) }
-      // What a redirection says of its own length is of no interest.
+      // The content length of a redirection is irrelevant.
       return head.linkedSize ?? (next == nil ? head.contentLength : nil)
     }
     throw .final(
       CheckpointError(.inputOutput, "more than \(client.options.redirections) redirections", path: path))
   }
 
-  /// Finds out how large a file is.
+  /// Determines the size of a file.
   static func identify(
     _ reference: Reference, _ client: HTTPClient, _ path: String, _ known: inout State
   ) throws(CheckpointError) -> Int {
@@ -96,7 +96,7 @@ extension HTTPSource {
           if let size = try askHub(reference, client, path, &known) { return size }
           return try askForOneByte(known.target ?? reference.address, reference, client, path, &known)
         }
-        // A signature is for one method, and that is GET.
+        // A signature is valid for one method, GET.
         if !reference.address.isSigned {
           let (exchange, from) = try client.follow(.head, reference.address, path: path) {
             Exchange { _ in .collect(most: ResponseHead.largest) }
@@ -124,7 +124,7 @@ extension HTTPSource {
     }
   }
 
-  /// Asks for the first byte, because the answer to that has the size where the answer to HEAD has not.
+  /// Requests the first byte, whose response has the size where that to HEAD has not.
   private static func askForOneByte(
     _ address: WebAddress, _ reference: Reference, _ client: HTTPClient, _ path: String, _ known: inout State
   ) throws(RequestFailure) -> Int {
@@ -146,7 +146,7 @@ extension HTTPSource {
     guard let size else {
       throw .final(
         CheckpointError(
-          .unsupported, "\(from.origin.host) does not say how large the file is", path: path,
+          .unsupported, "\(from.origin.host) does not report the file's size", path: path,
           remedy: "download the file, or use a server that supports ranges"))
     }
     note(head, from, &known)

@@ -4,37 +4,36 @@ public import TensorFormats
 
 /// A file on a server, read in ranges.
 ///
-/// Each read is one request that streams into the caller's buffer, on a connection of its own; several reads at once use
-/// several connections, as many as ``RemoteOptions/connections``. A read that is cut off goes on at the byte where it was
-/// cut. What a server says is compared with what was asked for and with what it said before: a read gives the right bytes
-/// or throws.
+/// Each read is one request that streams into the caller's buffer, on its own connection; concurrent reads use several
+/// connections, as many as ``RemoteOptions/connections``. An interrupted read resumes where it stopped. Responses are
+/// checked against the request and earlier responses: a read gives the right bytes or throws.
 ///
-/// Small reads at the start of a file, which is how headers are read, are served from one larger one that is kept, and
-/// small reads elsewhere from a window that is read ahead.
+/// Small reads at the start of a file, as for headers, are served from one larger cached read, and small reads
+/// elsewhere from a window that is read ahead.
 public final class HTTPSource: ByteSource {
   public let path: String
   public let byteCount: Int
-  /// What the hub says the file's SHA-256 is. Comparing it is up to whoever reads the whole file.
+  /// The file's SHA-256 published by the hub. Callers that read the whole file should compare it.
   public var publishedSHA256: Digest? { state.withLock { $0.publishedSHA256 } }
 
-  /// Where a file is, and what is known about it.
+  /// The location of a file, and what is known about it.
   struct Reference: Sendable {
-    /// The address that does not change.
+    /// The permanent address.
     var address: WebAddress
-    /// Whether a hub answers there, which redirects to signed addresses and says of which commit and size the file is.
+    /// Whether it is a hub, which redirects to signed addresses and reports the file's commit and size.
     var isHub = false
-    /// Which commit the hub has to name.
+    /// The commit that the hub must report.
     var commit: String?
     var byteCount: Int?
     var sha256: Digest?
   }
 
   struct State {
-    /// The address that ranges are asked of; `nil` if it has to be found out.
+    /// The address for range requests; `nil` if it has to be resolved.
     var target: WebAddress?
-    /// How often it was found out.
+    /// How often it was resolved.
     var generation = 0
-    /// Who named the tag and the date, which are compared with those of the same server only.
+    /// The server that sent the tag and the date, which are only compared with those of the same server.
     var witness: WebAddress.Origin?
     var tag: String?
     var lastModified: String?
@@ -45,16 +44,16 @@ public final class HTTPSource: ByteSource {
   let client: HTTPClient
   let reference: Reference
   let state: Mutex<State>
-  /// Held while the target is found out, so that one thread does it and the others wait.
+  /// Held while the target is resolved, so that one thread does it and the others wait.
   let resolving = Mutex<Void>(())
-  /// The number by which its bytes are kept for a while.
+  /// Its file number in the read-ahead cache.
   private let number: Int
-  /// The first bytes, once they have been asked for.
+  /// The first bytes, once they have been requested.
   private let start = Mutex<[UInt8]>([])
 
-  /// Makes a source. Asks the server only if the size is not known.
+  /// Creates a source. Contacts the server only if the size is not known.
   ///
-  /// - Throws: `.notFound`, `.inputOutput`, `.unsupported` for a server that says no size.
+  /// - Throws: `.notFound`, `.inputOutput`, `.unsupported` for a server that reports no size.
   init(_ reference: Reference, client: HTTPClient, path: String) throws(CheckpointError) {
     self.client = client
     number = client.readAhead.register()
@@ -77,7 +76,7 @@ public final class HTTPSource: ByteSource {
     let count = buffer.byteCount
     guard offset >= 0, count <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(count) bytes are wanted, \(max(0, byteCount - offset)) are left", path: path,
+        .truncated, "\(count) bytes were requested, \(max(0, byteCount - offset)) are left", path: path,
         offset: offset)
     }
     var failure: CheckpointError?
@@ -99,9 +98,9 @@ public final class HTTPSource: ByteSource {
     if let failure { throw failure }
   }
 
-  /// Serves what the kept start of the file has, fetching it first if the read is small and begins there.
+  /// Serves bytes from the cached start of the file, fetching it first if the read is small and begins there.
   ///
-  /// - Returns: How many bytes that was.
+  /// - Returns: The number of bytes served.
   private func readStart(
     into target: UnsafeMutableRawBufferPointer, at offset: Int
   ) throws(CheckpointError) -> Int {
@@ -128,7 +127,7 @@ public final class HTTPSource: ByteSource {
     }
   }
 
-  /// What stands in the place of weights, where a reader would have nothing useful to say about it.
+  /// Detects foreign content in place of weights, for a better error than a parser could give.
   private func foreignContent(_ start: [UInt8]) -> CheckpointError? {
     let kinds: [(String, ForeignContent.Expected)] = [(".safetensors", .safetensors), (".gguf", .gguf)]
     guard let expected = kinds.first(where: { path.hasSuffix($0.0) })?.1,
@@ -139,24 +138,23 @@ public final class HTTPSource: ByteSource {
     switch content {
     case .gitLFSPointer, .gitAnnexPointer:
       remedy =
-        "the server keeps pointers here and the files elsewhere: name the hub's own address of the model"
+        "the server has only Git LFS pointers: use the hub's own address of the model"
     case .webPage, .xml, .serverMessage:
-      remedy = "the server answers with a message for people: look at the address in a browser"
+      remedy = "the server answers with a message in HTML: open the address in a browser"
     default: return nil
     }
     return CheckpointError(
       .malformed, content.description(insteadOf: expected), path: path, remedy: remedy)
   }
 
-  /// Forgets the kept start once what follows it is not needed again either.
+  /// Forgets the cached start once the bytes after it are not needed either.
   public func discardCached(_ range: Range<Int>) {
     start.withLock { if range.upperBound >= $0.count { $0 = [] } }
   }
 
-  /// Fetches the start of the file that ``RemoteOptions/headByteCount`` says, so that a header can be read without
-  /// waiting.
+  /// Fetches the first ``RemoteOptions/headByteCount`` bytes, so that a header can be read without waiting.
   ///
-  /// - Throws: As reading does.
+  /// - Throws: The errors of reading.
   public func fetchStart() throws(CheckpointError) {
     guard byteCount > 0 else { return }
     _ = try readBytes(0..<1)
@@ -190,9 +188,9 @@ public final class HTTPSource: ByteSource {
     }
   }
 
-  /// Asks for a range once.
+  /// Requests a range once.
   ///
-  /// - Parameter filled: Receives how many bytes came, also if this throws.
+  /// - Parameter filled: Set to the number of bytes received, even if this throws.
   private func request(
     _ address: WebAddress, into target: UnsafeMutableRawBufferPointer, at offset: Int, _ filled: inout Int
   ) throws(RequestFailure) {
@@ -202,20 +200,20 @@ public final class HTTPSource: ByteSource {
     let (exchange, from) = unsafe try attempt(address, asked, target, known, &verdict, &filled)
     switch verdict {
     case .takes(let count, _)?:
-      // A server that says how much it sends and sends less was cut off; libcurl notices most of that itself.
+      // A response shorter than announced was cut off; libcurl notices most such cases itself.
       guard filled == count else {
         throw .passing(
           CheckpointError(
             .inputOutput, "\(from.origin.host) sent \(filled) of \(count) bytes", path: path,
             offset: offset + filled))
       }
-      // A redirection that was followed is taken at once next time.
+      // A followed redirection is used directly next time.
       if from != address { state.withLock { $0.target = from } }
-      // Some send at most so many bytes at a time. One that sends next to none would never come to an end.
+      // Some servers limit the bytes per response. One that sends almost none would never finish.
       guard count == asked.count || count >= RemoteOptions.progressByteCount else {
         throw .passing(
           CheckpointError(
-            .inputOutput, "\(from.origin.host) sent \(count) bytes where \(asked.count) were asked for",
+            .inputOutput, "\(from.origin.host) sent \(count) bytes, \(asked.count) were requested",
             path: path, offset: offset + filled))
       }
     case .refused(let error)?: throw .final(error)
@@ -256,7 +254,7 @@ public final class HTTPSource: ByteSource {
         {
           throw .final(
             CheckpointError(
-              .inputOutput, "\(current.origin.host) sends more than the bytes that it announces", path: path,
+              .inputOutput, "\(current.origin.host) sends more bytes than it announces", path: path,
               offset: asked.lowerBound))
         }
         return (exchange, current)

@@ -8,20 +8,20 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// A cache in Hugging Face's form that files are put into while they are read.
+/// A cache in the Hugging Face layout that files are stored in while they are read.
 final class HubKeeper: Sendable {
   let cache: HubCache
   private let commit: String
   private let directory: [String]
-  /// Held open and locked for as long as this lives.
+  /// Held open and locked for the lifetime of this object.
   private let lock: HeldDirectory?
-  /// By the names of their blobs.
+  /// The sources, by blob name.
   private let sources = Mutex<[String: KeptSource]>([:])
 
-  /// Makes the directories.
+  /// Creates the directories.
   ///
-  /// - Parameter revision: What the commit was asked for as; a branch is noted in `refs`.
-  /// - Throws: `.cannotCreate` if that is not possible, or another process writes there.
+  /// - Parameter revision: The revision as requested; a branch is recorded in `refs`.
+  /// - Throws: `.cannotCreate` if that is not possible, or another process is writing there.
   init(
     in path: String, repository: String, revision: String, commit: String, directory: [String]
   ) throws(CheckpointError) {
@@ -50,9 +50,9 @@ final class HubKeeper: Sendable {
     unsafe try FileSystem.writeAtomically(text.span.bytes, to: "\(place)/\(parts.last ?? "main")")
   }
 
-  /// A file that is kept while it is read. The same one for each call, and for names of the same content.
+  /// A file that is kept while it is read. The same object for each call, and for names with the same content.
   ///
-  /// - Parameter open: Where its bytes come from.
+  /// - Parameter open: Opens the source of its bytes.
   func source(
     _ file: RemoteFile, _ open: () throws(CheckpointError) -> any ByteSource
   ) throws(CheckpointError) -> any ByteSource {
@@ -74,13 +74,13 @@ final class HubKeeper: Sendable {
     guard FileSystem.linkDestination(of: link) != destination else { return }
     try FileSystem.removeFile(link)
     guard unsafe symlink(destination, link) == 0 else {
-      throw CheckpointError(.cannotCreate, "the link to \(destination) cannot be made", path: link)
+      throw CheckpointError(.cannotCreate, "cannot create the link to \(destination)", path: link)
     }
   }
 }
 
 extension RemoteFile {
-  /// What a cache calls the file: its SHA-256, or Git's identifier; `nil` where neither is listed.
+  /// The file's blob name in a cache: its SHA-256 or Git object ID; `nil` if neither is listed.
   var blobName: String? {
     if let sha256 { return sha256.description }
     return gitIdentifier.flatMap { HuggingFaceListing.isCommit($0) ? $0 : nil }

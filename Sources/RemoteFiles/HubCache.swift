@@ -1,8 +1,7 @@
 internal import ByteStreams
 internal import TensorFormats
 
-/// The cache that Hugging Face's client keeps of one repository: `models--OWNER--NAME` with `blobs`, `snapshots` and
-/// `refs`.
+/// The Hugging Face client's cache of one repository: `models--OWNER--NAME` with `blobs`, `snapshots` and `refs`.
 ///
 /// Source: the documentation of `huggingface_hub`, "Understand caching".
 struct HubCache: Sendable {
@@ -18,7 +17,7 @@ struct HubCache: Sendable {
     root = "\(directory)/models--" + repository.split(separator: "/").joined(separator: "--")
   }
 
-  /// The commit that a revision stood at when the client saw it last; a commit stands for itself.
+  /// The commit of a revision when the client last saw it; a commit is returned unchanged.
   func commit(of revision: String) -> String? {
     if HuggingFaceListing.isCommit(revision) { return revision }
     guard !revision.split(separator: "/").contains(".."),
@@ -33,8 +32,8 @@ struct HubCache: Sendable {
     (["\(root)/snapshots/\(commit)"] + directory).joined(separator: "/")
   }
 
-  /// A file of a commit, if it is there as the hub describes it: of the right size, and a link to a blob whose name is
-  /// the identifier that the hub gives. Anything else is left alone and fetched.
+  /// A file of a commit, if it matches the hub's listing: with the right size, and a link to a blob named by the hub's
+  /// identifier. Anything else is left alone and fetched.
   func file(_ file: RemoteFile, _ commit: String, _ directory: [String]) -> InputFile? {
     let path = "\(snapshot(commit, directory))/\(file.name)"
     guard let byteCount = file.byteCount, let source = try? InputFile(path), source.byteCount == byteCount

@@ -7,30 +7,30 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// What the environment says about hubs: the variables of Hugging Face's own client, with its defaults.
+/// The hub settings of the environment: the variables of the Hugging Face client, with its defaults.
 ///
 /// Sources: `constants.py` of `huggingface_hub` 2.4.0, `config.py` of `modelscope_hub` 0.5.1.
 public struct HubEnvironment: Sendable {
-  /// `HF_ENDPOINT`: where the hub is, without a slash at the end. May be a mirror, or a path on a proxy of a company.
+  /// `HF_ENDPOINT`: the hub's address, without a trailing slash. May be a mirror, or a path on a company proxy.
   public var endpoint: String
-  /// `HF_TOKEN`, or what stands in the file that `hf auth login` writes. Never printed.
+  /// `HF_TOKEN`, or the content of the file written by `hf auth login`. Never printed.
   public var token: String?
-  /// `HF_HUB_CACHE`: where Hugging Face's client keeps what it downloaded; `nil` if there is no home directory.
+  /// `HF_HUB_CACHE`: where the Hugging Face client keeps its downloads; `nil` if there is no home directory.
   public var cacheDirectory: String?
   /// `HF_HUB_OFFLINE`: nothing is fetched, only the cache is used.
   public var isOffline: Bool
-  /// `HF_HUB_DOWNLOAD_TIMEOUT`: how many seconds a server may send nothing.
+  /// `HF_HUB_DOWNLOAD_TIMEOUT`: the number of seconds that a server may send nothing.
   public var downloadTimeout: Int?
   /// `MODELSCOPE_ENDPOINT`.
   public var modelScopeEndpoint: String
   /// `CURL_CA_BUNDLE` or `SSL_CERT_FILE`: certificates to trust instead of the system's.
   public var certificateFile: String?
-  /// The values of `http_proxy`, `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY`, which libcurl uses by itself.
+  /// The values of `http_proxy`, `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY`, which libcurl reads itself.
   var proxies: [String]
 
   /// Reads the variables.
   ///
-  /// - Parameter variable: The value of a variable; `nil` or empty where it is not set.
+  /// - Parameter variable: Returns the value of a variable; `nil` or empty if it is not set.
   public init(_ variable: (String) -> String?) {
     func value(_ names: String...) -> String? {
       names.lazy.compactMap(variable).first { !$0.isEmpty }
@@ -80,8 +80,8 @@ public struct HubEnvironment: Sendable {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// A token without the white space around it. One with anything else than visible ASCII in it is none: it would break
-  /// the head of a request.
+  /// A token without surrounding whitespace. One with anything other than visible ASCII is ignored: it would break the
+  /// request headers.
   private static func cleaned(_ token: String?) -> String? {
     guard let token = token?.split(whereSeparator: \.isWhitespace), token.count == 1, let only = token.first,
       only.utf8.allSatisfy({ (0x21...0x7E).contains($0) })

@@ -2,20 +2,20 @@ internal import ByteStreams
 internal import JSON
 internal import TensorFormats
 
-/// The files of a directory of Hugging Face's hub at one commit.
+/// The files of a directory on the Hugging Face hub at one commit.
 ///
 /// Source: the hub's API as `huggingface_hub` 2.4.0 uses it: `/api/models/NAME/revision/REVISION` and
-/// `/api/models/NAME/tree/COMMIT/DIRECTORY`, the latter in pages that `Link` leads through.
+/// `/api/models/NAME/tree/COMMIT/DIRECTORY`, the latter paginated by `Link`.
 struct HuggingFaceListing {
   let commit: String
   let files: [RemoteFile]
 
-  /// The most entries that are listed. Real repositories have some thousand.
+  /// The maximum number of entries listed. Real repositories have a few thousand.
   private static let mostEntries = 100_000
   private static let mostPages = 1000
   private static let largestPage = 64 << 20
 
-  /// - Parameter path: What messages call the directory.
+  /// - Parameter path: The directory's name in messages.
   init(_ repository: RemoteAddress.Repository, _ client: HTTPClient, path: String) throws(CheckpointError) {
     let revision = repository.revision ?? "main"
     let information = try client.document(
@@ -24,13 +24,13 @@ struct HuggingFaceListing {
     let document = try Self.parse(information.bytes, path)
     guard let commit = document["sha"]?.text, Self.isCommit(commit) else {
       throw CheckpointError(
-        .malformed, "the hub does not say at which commit '\(revision.printable)' stands", path: path)
+        .malformed, "the hub does not report the commit of '\(revision.printable)'", path: path)
     }
     self.commit = commit
     do throws(CheckpointError) {
       files = try Self.tree(repository, commit, client, path)
     } catch {
-      // Some mirrors have no list with sizes; the one without is in the answer that we have.
+      // Some mirrors have no list with sizes; the one without is already in this response.
       guard error.code == .notFound, let siblings = document["siblings"]?.items else { throw error }
       let prefix = repository.directory.map { "\($0)/" }.joined()
       let names = siblings.compactMap { $0["rfilename"]?.text }.filter { $0.hasPrefix(prefix) }
@@ -75,7 +75,7 @@ struct HuggingFaceListing {
         let next = try page.address.resolving(location)
         guard next.origin == start.origin else {
           throw CheckpointError(
-            .malformed, "the hub's list of files goes on at another server, \(next.printable)", path: path)
+            .malformed, "the hub's list of files continues on another server, \(next.printable)", path: path)
         }
         return next
       }
@@ -83,7 +83,7 @@ struct HuggingFaceListing {
     return files
   }
 
-  /// A SHA-256, which is sometimes written with its kind in front.
+  /// A SHA-256, which sometimes has a type prefix.
   private static func digest(_ text: String) -> Digest? {
     let text = text.hasPrefix("sha256:") ? String(text.dropFirst(7)) : text
     return Digest(hexadecimal: text).flatMap { $0.bytes.count == 32 ? $0 : nil }

@@ -2,11 +2,11 @@ internal import ByteStreams
 internal import Synchronization
 internal import TensorFormats
 
-/// A file that is put into a cache while it is read: each byte is fetched once, and a second read of it comes from disk.
+/// A file that is cached while it is read: each byte is fetched once, and later reads come from disk.
 ///
-/// What has arrived survives the process, up to the last ``recordInterval`` bytes: beside the unfinished file lies a list
-/// of the ranges that were written and synced. The file gets its name only when it is complete and has the SHA-256 that
-/// the hub publishes.
+/// Fetched bytes survive the process, except for up to the last ``recordInterval`` bytes: a list next to the unfinished
+/// file records the ranges written and synced. The file gets its final name only when it is complete and has the
+/// SHA-256 published by the hub.
 final class KeptSource: ByteSource {
   let path: String
   let byteCount: Int
@@ -16,16 +16,16 @@ final class KeptSource: ByteSource {
   private let state: Mutex<State>
 
   private struct State {
-    /// `nil` once the file is in its place.
+    /// `nil` once the file is complete.
     var file: OutputFile?
-    /// The file in its place.
+    /// The complete file.
     var finished: InputFile?
     var ranges: ByteRanges
-    /// How many bytes were there when the list was written.
+    /// The number of bytes present when the list was written.
     var recorded = 0
   }
 
-  /// How many further bytes are synced and recorded at a time.
+  /// The number of new bytes after which they are synced and recorded.
   private static let recordInterval = 256 << 20
   private static let pieceByteCount = 8 << 20
 
@@ -33,9 +33,9 @@ final class KeptSource: ByteSource {
   private var list: String { place + ".step3-ranges" }
 
   /// - Parameters:
-  ///   - source: Where the bytes come from.
-  ///   - place: The name that the file gets when it is complete.
-  ///   - sha256: What it then has to have, if that is known.
+  ///   - source: The source of the bytes.
+  ///   - place: The final path of the complete file.
+  ///   - sha256: The expected digest, if known.
   init(_ source: any ByteSource, place: String, sha256: Digest?) throws(CheckpointError) {
     self.source = source
     self.place = place
@@ -46,7 +46,7 @@ final class KeptSource: ByteSource {
     let partial = place + ".step3-partial"
     let list = place + ".step3-ranges"
     if try FileSystem.size(of: place) == source.byteCount, let finished = try? InputFile(place) {
-      // Another name of the same file is complete already.
+      // The same file is already complete under another name.
       state.finished = finished
     } else if try FileSystem.size(of: partial) == source.byteCount, let text = Self.text(list),
       let ranges = ByteRanges(text, of: source.byteCount),
@@ -74,7 +74,7 @@ final class KeptSource: ByteSource {
     let count = buffer.byteCount
     guard offset >= 0, count <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(count) bytes are wanted, \(max(0, byteCount - offset)) are left", path: path,
+        .truncated, "\(count) bytes were requested, \(max(0, byteCount - offset)) are left", path: path,
         offset: offset)
     }
     guard count > 0 else { return }
@@ -102,10 +102,10 @@ final class KeptSource: ByteSource {
 
   func discardCached(_ range: Range<Int>) { source.discardCached(range) }
 
-  /// Fetches what nobody has read, checks the whole, and gives the file its name.
+  /// Fetches the bytes not read yet, verifies the file, and gives it its final name.
   ///
-  /// - Throws: What reading and writing throw; `.sourceChanged` if the SHA-256 is another one, after what was kept is
-  ///   thrown away.
+  /// - Throws: What reading and writing throw; `.sourceChanged` if the SHA-256 differs, after discarding the kept
+  ///   bytes.
   func complete() throws(CheckpointError) {
     while let gap = state.withLock({ $0.finished == nil ? $0.ranges.gaps(in: byteCount).first : nil }) {
       _ = try readBytes(gap.lowerBound..<min(gap.upperBound, gap.lowerBound + Self.pieceByteCount))
@@ -114,7 +114,7 @@ final class KeptSource: ByteSource {
       guard state.finished == nil else { return }
       guard let file = state.file else {
         throw CheckpointError(
-          .sourceChanged, "was not what the hub publishes", path: path, remedy: "fetch it again")
+          .sourceChanged, "does not match what the hub publishes", path: path, remedy: "fetch it again")
       }
       if let sha256 {
         var digester = SHA256Digester()
@@ -128,7 +128,7 @@ final class KeptSource: ByteSource {
           try FileSystem.removeFile(partial)
           state.file = nil
           throw CheckpointError(
-            .sourceChanged, "has the SHA-256 \(found) instead of \(sha256), which the hub publishes",
+            .sourceChanged, "has SHA-256 \(found) instead of the published \(sha256)",
             path: path,
             remedy: "fetch it again")
         }
@@ -141,7 +141,7 @@ final class KeptSource: ByteSource {
     }
   }
 
-  /// Writes down what is there, after making sure that it is.
+  /// Records the present ranges, after syncing them.
   private func record(_ state: inout State) throws(CheckpointError) {
     try state.file?.synchronize()
     let text = Array(state.ranges.text(of: byteCount).utf8)
@@ -151,7 +151,7 @@ final class KeptSource: ByteSource {
 
   deinit {
     state.withLock { state in
-      // What cannot be recorded is fetched again.
+      // Bytes that cannot be recorded are fetched again.
       if state.file != nil, state.ranges.count > state.recorded { try? record(&state) }
     }
   }

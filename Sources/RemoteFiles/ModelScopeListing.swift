@@ -4,9 +4,9 @@ internal import TensorFormats
 
 /// The files of a directory of ModelScope.
 ///
-/// Source: the API as `modelscope` 1.40.2 and `modelscope_hub` 0.5.1 use it, which say as well that a list ends at 3000
-/// entries without a word. ModelScope does not say at which commit a branch stands, so that a file is held to the size and
-/// the SHA-256 of this list only.
+/// Source: the API as `modelscope` 1.40.2 and `modelscope_hub` 0.5.1 use it, which also mention that a list is silently
+/// truncated at 3000 entries. ModelScope does not report the commit of a branch, so a file is only checked against the
+/// size and SHA-256 in this list.
 struct ModelScopeListing {
   let files: [RemoteFile]
 
@@ -40,7 +40,7 @@ struct ModelScopeListing {
     }
   }
 
-  /// Where a file is.
+  /// The address of a file.
   static func address(
     of name: String, in repository: RemoteAddress.Repository
   ) throws(CheckpointError) -> WebAddress {

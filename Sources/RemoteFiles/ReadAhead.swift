@@ -1,12 +1,13 @@
 internal import Synchronization
 internal import TensorFormats
 
-/// Makes few requests of many small reads: what is asked for is fetched with what follows it, and kept for a while.
+/// Combines many small reads into few requests: the bytes requested are fetched together with those after them, and
+/// cached.
 ///
-/// How much follows depends on what was read before, as in a file system: little at first, twice as much each time that
-/// reading has come to the end of what was fetched. All files of a directory share the memory.
+/// The amount depends on earlier reads, as in a file system: small at first, doubled each time that reading reaches the
+/// end of the fetched bytes. All files of a directory share the memory.
 final class ReadAhead: Sendable {
-  /// Reads of at least so many bytes are a request of their own.
+  /// Reads of at least this many bytes are separate requests.
   static let largeByteCount = 1 << 20
 
   private static let firstByteCount = 128 << 10
@@ -29,18 +30,18 @@ final class ReadAhead: Sendable {
   private let most: Int
   private let state = Mutex(State())
   private let numbers = Atomic<Int>(0)
-  /// Whoever wants what somebody fetches already waits for that.
+  /// A read of bytes that are already being fetched waits for them.
   private let lanes = (0..<16).map { _ in Lane() }
 
   private final class Lane: Sendable { let lock = Mutex(()) }
 
-  /// - Parameter most: How many bytes are kept in all.
+  /// - Parameter most: The maximum number of cached bytes.
   init(keeping most: Int) { self.most = most }
 
-  /// A number for a file, by which its bytes are kept.
+  /// Assigns a file number, which identifies the file's cached bytes.
   func register() -> Int { numbers.add(1, ordering: .relaxed).newValue }
 
-  /// Fills `target` with what a file holds from `offset` on.
+  /// Fills `target` with a file's bytes from `offset` on.
   ///
   /// - Parameters:
   ///   - file: Its number.
@@ -68,9 +69,9 @@ final class ReadAhead: Sendable {
     }
   }
 
-  /// Copies what is kept.
+  /// Copies cached bytes.
   ///
-  /// - Returns: How many bytes.
+  /// - Returns: The number of bytes.
   private func copy(_ file: Int, into target: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
     state.withLock { state in
       guard

@@ -1,31 +1,31 @@
 internal import TensorFormats
 
-/// What the user may name in the place of a path: a model on a hub, a file or a directory on a server.
+/// A remote source that can be given instead of a path: a model on a hub, a file or a directory on a server.
 enum RemoteAddress: Hashable, Sendable {
-  /// A directory of a repository of Hugging Face's hub, or of a mirror.
+  /// A directory of a repository on the Hugging Face hub or a mirror.
   case huggingFace(Repository)
-  /// A directory of a repository of ModelScope.
+  /// A directory of a repository on ModelScope.
   case modelScope(Repository)
   /// A file on any server.
   case file(WebAddress)
-  /// A directory on a server without a list of its files.
+  /// A directory on a server that does not list its files.
   case directory(WebAddress)
 
   /// A model on a hub.
   struct Repository: Hashable, Sendable {
-    /// Without a slash at the end.
+    /// Without a trailing slash.
     var endpoint: String
-    /// `owner/name`, or `name` alone for some old models.
+    /// `owner/name`, or just `name` for some old models.
     var name: String
     /// A branch, a tag or a commit; `nil` for the main branch.
     var revision: String?
-    /// The directories on the way down.
+    /// The path components of the directory.
     var directory: [String] = []
-    /// The one file that was named.
+    /// The file named, if any.
     var file: String?
   }
 
-  /// Whether a text is meant as one of these, and not as a path. `https:/x` is: some tools fold the slashes of paths.
+  /// Whether a text is an address rather than a path. `https:/x` is: some tools collapse the slashes of paths.
   static func isRemote(_ text: String) -> Bool {
     let scheme = text.prefix { $0 != ":" }
     guard scheme.endIndex < text.endIndex, text[scheme.endIndex...].hasPrefix("://") else { return false }
@@ -33,7 +33,7 @@ enum RemoteAddress: Hashable, Sendable {
       && scheme.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) }
   }
 
-  /// - Throws: `.invalidRequest`, saying what is understood.
+  /// - Throws: `.invalidRequest`, listing the supported forms.
   init(_ text: String, _ environment: HubEnvironment) throws(CheckpointError) {
     let scheme = text.prefix { $0 != ":" }.lowercased()
     switch scheme {
@@ -51,8 +51,8 @@ enum RemoteAddress: Hashable, Sendable {
       }
     default:
       throw CheckpointError(
-        .invalidRequest, "the scheme '\(scheme.printable)' is not known", path: WebAddress.redacted(text),
-        remedy: "hf://OWNER/NAME, ms://OWNER/NAME, https:// and http:// are")
+        .invalidRequest, "the scheme '\(scheme.printable)' is not supported", path: WebAddress.redacted(text),
+        remedy: "use hf://OWNER/NAME, ms://OWNER/NAME, https:// or http://")
     }
   }
 }
@@ -71,26 +71,26 @@ extension RemoteAddress {
           "write \(text.prefix { $0 != ":" })://OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION/DIRECTORY"
       )
     }
-    guard let scheme = text.range(of: "://") else { throw fault("this is no address of a model") }
+    guard let scheme = text.range(of: "://") else { throw fault("this is not an address of a model") }
     var parts: [String] = []
     for part in text[scheme.upperBound...].split(separator: "/") {
       guard let decoded = decodedComponent(part, among: parts) else {
-        throw fault("this is no address of a model")
+        throw fault("this is not an address of a model")
       }
       parts.append(decoded)
     }
-    guard let first = parts.first else { throw fault("this is no address of a model") }
+    guard let first = parts.first else { throw fault("this is not an address of a model") }
     guard !["datasets", "spaces", "buckets"].contains(first) else {
-      throw fault("only models are read, and this is under '\(first)'")
+      throw fault("only models are supported, and this is under '\(first)'")
     }
     var repository = Repository(endpoint: endpoint, name: first)
     var rest = parts.dropFirst()
-    // `name@revision` may be the whole for models without an owner.
+    // `name@revision` may be the whole address for models without an owner.
     if !first.contains("@"), let second = rest.popFirst() { repository.name += "/\(second)" }
     if let at = repository.name.firstIndex(of: "@") {
       var revision = String(repository.name[repository.name.index(after: at)...])
       repository.name = String(repository.name[..<at])
-      // `refs/pr/4` and `refs/convert/gguf` have slashes, and no name has.
+      // `refs/pr/4` and `refs/convert/gguf` contain slashes, which names cannot.
       if revision == "refs", rest.count >= 2 {
         revision += rest.prefix(2).map { "/\($0)" }.joined()
         rest = rest.dropFirst(2)
@@ -98,12 +98,14 @@ extension RemoteAddress {
       guard !revision.isEmpty else { throw fault("a revision is missing after the '@'") }
       repository.revision = revision
     }
-    guard isName(repository.name) else { throw fault("'\(repository.name.printable)' is no name of a model") }
+    guard isName(repository.name) else {
+      throw fault("'\(repository.name.printable)' is not a valid model name")
+    }
     repository.take(Array(rest))
     return repository
   }
 
-  /// An address of a hub's pages, as it is copied from a browser.
+  /// The address of a hub's web page, as copied from a browser.
   private static func pasted(
     _ address: WebAddress, _ environment: HubEnvironment
   ) throws(CheckpointError) -> RemoteAddress? {
@@ -113,7 +115,7 @@ extension RemoteAddress {
       parts.append(decoded)
     }
     let host = address.origin.host
-    /// What follows the path of an endpoint that the environment names.
+    /// The path components below an endpoint from the environment.
     func below(_ endpoint: String) -> [String]? {
       guard let own = try? WebAddress(endpoint), own.origin == address.origin else { return nil }
       let prefix = own.path.split(separator: "/").map(String.init)
@@ -156,7 +158,7 @@ extension RemoteAddress {
     return isModelScope ? .modelScope(repository) : .huggingFace(repository)
   }
 
-  /// A component of a path, decoded; `nil` for one that leads elsewhere. A revision may have encoded slashes.
+  /// A decoded path component; `nil` for one that leads elsewhere. A revision may have encoded slashes.
   private static func decodedComponent(_ text: Substring, among before: [String]) -> String? {
     guard let decoded = WebAddress.decoded(text), !decoded.isEmpty, decoded != ".", decoded != "..",
       !decoded.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F || $0 == "\\" })
@@ -184,7 +186,7 @@ extension RemoteAddress {
 }
 
 extension RemoteAddress.Repository {
-  /// Takes the rest of a path: directories, and a file if its name says that it is weights or an index.
+  /// Sets the rest of the path: directories, and a file if its name is that of weights or an index.
   fileprivate mutating func take(_ parts: [String], isFile: Bool? = nil) {
     directory = parts
     guard let last = parts.last else { return }
@@ -195,6 +197,6 @@ extension RemoteAddress.Repository {
     }
   }
 
-  /// The address of something below the endpoint.
+  /// An address below the endpoint.
   func address(_ text: String) throws(CheckpointError) -> WebAddress { try WebAddress("\(endpoint)/\(text)") }
 }

@@ -1,24 +1,24 @@
 public import ByteStreams
 public import TensorFormats
 
-/// A directory of files on a hub or another server, pinned to what it was when it was opened.
+/// A directory of files on a hub or another server, pinned to its state when it was opened.
 ///
-///     hf://OWNER/NAME[@REVISION][/DIRECTORY]      Hugging Face's hub, or what HF_ENDPOINT names
+///     hf://OWNER/NAME[@REVISION][/DIRECTORY]      the Hugging Face hub, or HF_ENDPOINT
 ///     ms://OWNER/NAME[@REVISION][/DIRECTORY]      ModelScope
 ///     https://huggingface.co/OWNER/NAME/tree/...  the same, as copied from a browser
-///     https://HOST/.../FILE                       one file, also by a signed address
-///     https://HOST/.../                           a directory of a server without lists: its index says what there is
+///     https://HOST/.../FILE                       one file, possibly by a signed address
+///     https://HOST/.../                           a directory of a server without listings: its index lists the files
 ///
-/// A branch is resolved to a commit once, and every file is read at that commit. Where the hub's own cache on this
-/// machine has a file of that commit, it is read from there.
+/// A branch is resolved to a commit once, and every file is read at that commit. If the hub's local cache has a
+/// file of that commit, it is read from there.
 public struct RemoteDirectory: ByteStore {
-  /// What messages call it: the address without secrets, with the commit where there is one.
+  /// Its name in messages: the address without secrets, with the commit if there is one.
   public let path: String
   /// The files whose names are known, sorted.
   public let files: [RemoteFile]
-  /// The one file that the address names; `nil` if it names a directory.
+  /// The file that the address names; `nil` if it names a directory.
   public let file: String?
-  /// The commit that everything is read at; `nil` where the server has none.
+  /// The commit that everything is read at; `nil` if the server has none.
   public let commit: String?
 
   private let filesByName: [String: RemoteFile]
@@ -32,21 +32,21 @@ public struct RemoteDirectory: ByteStore {
     case modelScope(RemoteAddress.Repository)
     /// Files below an address.
     case below(WebAddress)
-    /// One file, whose address leads to no other one.
+    /// One file, whose address does not lead to any other.
     case single(WebAddress)
-    /// The hub's cache on this machine.
+    /// The hub's local cache.
     case offline(String)
   }
 
-  /// Whether a text is meant as an address, and not as a path.
+  /// Whether a text is an address rather than a path.
   public static func isRemote(_ text: String) -> Bool { RemoteAddress.isRemote(text) }
 
-  /// Opens the directory that an address names, or the one around the file that it names.
+  /// Opens the directory that an address names, or the parent of the file that it names.
   ///
-  /// - Throws: `.invalidRequest` for what is no such address, `.notFound` if there is nothing or access is refused,
-  ///   `.inputOutput` if the server cannot be asked, `.malformed` for answers that make no sense.
-  /// - Complexity: Two requests for a hub, and one for each further thousand files; for other servers one for each file
-  ///   that may lie beside weights.
+  /// - Throws: `.invalidRequest` for an invalid address, `.notFound` if there is nothing or access is refused,
+  ///   `.inputOutput` if the server cannot be reached, `.malformed` for invalid responses.
+  /// - Complexity: Two requests for a hub, and one for each further thousand files; for other servers one for each
+  ///   possible companion file.
   public init(_ address: String, options: RemoteOptions = RemoteOptions()) throws(CheckpointError) {
     switch try RemoteAddress(address, options.environment) {
     case .huggingFace(let repository):
@@ -63,11 +63,11 @@ public struct RemoteDirectory: ByteStore {
       try Self.refuseOffline(options, address.printable)
       let name = WebAddress.decoded(address.path.split(separator: "/").last ?? "") ?? ""
       guard RemoteFile.isPlain(name) else {
-        throw CheckpointError(.invalidRequest, "this names no file", path: address.printable)
+        throw CheckpointError(.invalidRequest, "this does not name a file", path: address.printable)
       }
       let folder = String(address.text.prefix { $0 != "?" }.reversed().drop { $0 != "/" }.reversed())
       let base = try WebAddress(folder)
-      // What an address with a query leads to cannot be told from it for another name.
+      // The address of another file cannot be derived from an address with a query.
       self.init(
         path: Self.withoutSlash(base.printable), files: [RemoteFile(name)], file: name, commit: nil,
         address.query == nil ? .below(base) : .single(address), HTTPClient(base, token: nil, options), nil)
@@ -145,7 +145,7 @@ public struct RemoteDirectory: ByteStore {
   private static func refuseOffline(_ options: RemoteOptions, _ path: String) throws(CheckpointError) {
     guard options.environment.isOffline else { return }
     throw CheckpointError(
-      .notFound, "HF_HUB_OFFLINE is set, and only Hugging Face's hub has a cache", path: path,
+      .notFound, "HF_HUB_OFFLINE is set, and only the Hugging Face hub has a cache", path: path,
       remedy: "unset it")
   }
 }
@@ -153,12 +153,12 @@ public struct RemoteDirectory: ByteStore {
 // MARK: - Reading
 
 extension RemoteDirectory {
-  /// The snapshot in the hub's cache that stands for it where the hub is not to be asked.
+  /// The snapshot in the hub's cache that is used when offline.
   public var directory: String? { if case .offline(let snapshot) = place { snapshot } else { nil } }
 
   public func path(of name: String) -> String { name.isEmpty ? path : "\(path)/\(name)" }
 
-  /// The names of the files, sorted. A server without lists may have more than these; what lies in folders of a hub is not
+  /// The names of the files, sorted. A server without listings may have more than these; folders on a hub are not
   /// listed.
   public func names(in folder: String) throws(CheckpointError) -> [String] {
     guard folder.isEmpty else {
@@ -179,9 +179,8 @@ extension RemoteDirectory {
 
   /// Opens a file.
   ///
-  /// - Throws: `.notFound` if there is none of that name, and what asking for its size throws where the list does not
-  ///   say it.
-  /// - Complexity: No request if the size is listed, otherwise one or two.
+  /// - Throws: `.notFound` if there is no such file, and the errors of requesting its size if it is not listed.
+  /// - Complexity: No requests if the size is listed, otherwise one or two.
   public func open(_ name: String) throws(CheckpointError) -> any ByteSource {
     guard let keeper, let commit, let file = filesByName[name] else {
       return try fetch(name)
@@ -214,7 +213,7 @@ extension RemoteDirectory {
     case .single(let address):
       guard name == self.file else {
         throw CheckpointError(
-          .notFound, "the address has a query, and leads to no other file", path: path,
+          .notFound, "the address has a query, so other files cannot be derived from it", path: path,
           remedy: "name a directory, or a file by an address without a query")
       }
       reference = HTTPSource.Reference(address: address)
@@ -231,15 +230,15 @@ extension RemoteDirectory {
     return file
   }
 
-  /// Opens several files side by side and fetches the start of each, so that their headers can be read without
-  /// waiting: for many shards, a few round trips in all.
+  /// Opens several files in parallel and fetches the start of each, so that their headers can be read without
+  /// waiting: for many shards, this takes only a few round trips.
   ///
   /// - Returns: The sources, in the order of the names.
   /// - Throws: As ``open(_:)`` and reading.
   public func openAll(_ names: [String]) throws(CheckpointError) -> [any ByteSource] {
     return try Threads.map(names, width: client.options.connections) { (name) throws(CheckpointError) in
       let source = try open(name)
-      // One byte brings the whole start.
+      // Reading one byte fetches the whole start.
       if !(source is InputFile), source.byteCount > 0 { _ = try source.readBytes(0..<1) }
       return source
     }
@@ -249,23 +248,23 @@ extension RemoteDirectory {
 // MARK: - Keeping
 
 extension RemoteDirectory {
-  /// The same directory, whose files are put into a cache in Hugging Face's form while they are read.
+  /// The same directory, whose files are stored in a cache in the Hugging Face layout while they are read.
   ///
-  /// What is there of an interrupted run is used. Nothing is complete before ``completeKept()``, or for one file
-  /// ``completeKept(_:)``: bytes that nobody reads would be missing.
+  /// The data of an interrupted run is reused. Nothing is complete before ``completeKept()``, or for one file
+  /// ``completeKept(_:)``: bytes that were never read would be missing.
   ///
-  /// - Parameter path: The cache: what `HF_HUB_CACHE` would name.
-  /// - Throws: `.invalidRequest` for what is not on Hugging Face's hub, `.cannotCreate` if the cache cannot be written or
-  ///   another process writes there.
+  /// - Parameter path: The cache directory, as in `HF_HUB_CACHE`.
+  /// - Throws: `.invalidRequest` for sources that are not on the Hugging Face hub, `.cannotCreate` if the cache cannot
+  ///   be written or another process is writing there.
   public func keeping(in path: String) throws(CheckpointError) -> RemoteDirectory {
     guard case .huggingFace(let repository) = place, let commit else {
       throw CheckpointError(
-        .invalidRequest, "only what comes from Hugging Face's hub can be kept in such a cache",
+        .invalidRequest, "only files from the Hugging Face hub can be kept in such a cache",
         path: self.path)
     }
     guard files.allSatisfy({ $0.blobName != nil && $0.byteCount != nil }) else {
       throw CheckpointError(
-        .unsupported, "this hub does not list the identifiers that a cache names files by", path: self.path)
+        .unsupported, "this hub does not list the identifiers that name files in a cache", path: self.path)
     }
     var copy = self
     copy.keeper = try HubKeeper(
@@ -283,7 +282,7 @@ extension RemoteDirectory {
     try keeper.complete(file)
   }
 
-  /// Completes all files of the directory, also those that were not opened.
+  /// Completes all files of the directory, including those that were not opened.
   ///
   /// - Throws: As ``completeKept(_:)``.
   public func completeKept() throws(CheckpointError) {

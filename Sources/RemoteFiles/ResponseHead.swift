@@ -1,22 +1,22 @@
-/// The status and the fields of a response.
+/// The status and header fields of a response.
 struct ResponseHead: Sendable {
   var status: Int
-  /// By their names in lower case; of one that is there several times, the values in their order.
+  /// By lowercase name; for repeated fields, the values in order.
   private var fields: [String: [String]] = [:]
 
   init(status: Int) { self.status = status }
 
-  /// The most bytes that the head of a response may have. Signed addresses take some kilobytes.
+  /// The maximum size of a response's headers. Signed addresses take a few kilobytes.
   static let largest = 64 << 10
 
-  /// Takes a line: `Name: value`.
+  /// Adds a line: `Name: value`.
   mutating func add(line: String) {
     guard let colon = line.firstIndex(of: ":") else { return }
     let value = line[line.index(after: colon)...].trimmed
     fields[line[..<colon].lowercased(), default: []].append(String(value))
   }
 
-  /// The first value of a field; `nil` where it is absent or empty.
+  /// The first value of a field; `nil` if it is absent or empty.
   subscript(name: String) -> String? {
     guard let value = fields[name]?.first, !value.isEmpty else { return nil }
     return value
@@ -24,7 +24,7 @@ struct ResponseHead: Sendable {
 
   var isRedirection: Bool { [301, 302, 303, 307, 308].contains(status) && self["location"] != nil }
 
-  /// `Content-Length`. `nil` where it is absent, contradicts itself or is no number.
+  /// `Content-Length`. `nil` if it is absent, contradictory or not a number.
   var contentLength: Int? {
     let values = Set(fields["content-length"] ?? [])
     return values.count == 1 ? values.first.flatMap(Self.count) : nil
@@ -33,7 +33,7 @@ struct ResponseHead: Sendable {
   /// `X-Linked-Size`: the size of the file that a hub redirects to.
   var linkedSize: Int? { self["x-linked-size"].flatMap(Self.count) }
 
-  /// An entity tag by its text: without the marks of a weak one, and without quotes.
+  /// The text of an entity tag: without the weak prefix and quotes.
   static func tag(_ text: String?) -> String? {
     guard var text = text?[...] else { return nil }
     if text.hasPrefix("W/") { text = text.dropFirst(2) }
@@ -46,10 +46,10 @@ struct ResponseHead: Sendable {
 
   var contentType: String? { self["content-type"]?.prefix { $0 != ";" }.trimmed.lowercased() }
 
-  /// Whether the body is the file itself, not compressed.
+  /// Whether the body is the uncompressed file.
   var isIdentity: Bool { self["content-encoding"].map { $0.lowercased() == "identity" } ?? true }
 
-  /// `Link: <address>; rel="next"`: where a list goes on. Addresses may have commas in them.
+  /// `Link: <address>; rel="next"`: the next page of a list. Addresses may contain commas.
   var nextPage: String? {
     for value in fields["link"] ?? [] {
       var rest = value[...]
@@ -63,13 +63,13 @@ struct ResponseHead: Sendable {
     return nil
   }
 
-  /// In how many seconds a quota begins anew, of `ratelimit: "api";r=0;t=55`.
+  /// The number of seconds until a quota resets, from `ratelimit: "api";r=0;t=55`.
   var rateLimitReset: Int? {
     self["ratelimit"]?.split(separator: ";").lazy.map(\.trimmed).first { $0.hasPrefix("t=") }
       .flatMap { Self.count($0.dropFirst(2)) }
   }
 
-  /// Digits and nothing else.
+  /// A number consisting of digits only.
   static func count(_ text: some StringProtocol) -> Int? {
     !text.isEmpty && text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(text) : nil
   }
@@ -77,9 +77,9 @@ struct ResponseHead: Sendable {
 
 /// `bytes 0-99/1234`, `bytes 0-99/*` or `bytes */1234`.
 struct ContentRange: Hashable, Sendable {
-  /// Which bytes the body has; `nil` where the range that was asked for does not exist.
+  /// The range of the body; `nil` if the requested range does not exist.
   let range: ClosedRange<Int>?
-  /// The size of the whole file, where the server knows it.
+  /// The size of the whole file, if the server knows it.
   let total: Int?
 
   init?(_ text: String) {
@@ -106,7 +106,7 @@ struct ContentRange: Hashable, Sendable {
 }
 
 extension StringProtocol {
-  /// The text without white space at its ends.
+  /// The text without surrounding whitespace.
   var trimmed: SubSequence {
     var text = self[...]
     while text.first?.isWhitespace == true { text = text.dropFirst() }

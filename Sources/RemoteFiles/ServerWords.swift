@@ -1,9 +1,9 @@
 internal import JSON
 internal import TensorFormats
 
-/// What a server says about why it does not give what it was asked for.
+/// A server's explanation of a failure.
 enum ServerWords {
-  /// One sentence; `nil` where there is none that would help.
+  /// One sentence; `nil` if there is none that helps.
   static func text(_ head: ResponseHead, _ body: [UInt8]) -> String? {
     if let message = head["x-error-message"] { return shortened(message) }
     guard !body.isEmpty, let text = String(validating: body.prefix(4096), as: UTF8.self)?.trimmed else {
@@ -13,7 +13,7 @@ enum ServerWords {
       let members = [value["error"], value["Message"], value["message"], value["detail"]]
       return (members.lazy.compactMap { $0?.text ?? $0?["message"]?.text }.first).map(shortened)
     }
-    // Object stores answer in XML; what else stands there repeats the request, with its signature.
+    // Object stores answer in XML; the rest of it repeats the request, including its signature.
     let parts = ["Code", "Message"].compactMap { element($0, in: String(text)) }
     if !parts.isEmpty { return shortened(parts.joined(separator: ": ")) }
     if text.hasPrefix("<") { return head.contentType == "text/html" ? "an HTML page" : nil }

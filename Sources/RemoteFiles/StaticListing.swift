@@ -2,11 +2,11 @@ internal import ByteStreams
 internal import JSON
 internal import TensorFormats
 
-/// The files of a directory of a server that lists nothing: those whose names are known by convention or from an index.
+/// The files of a directory on a server without listings: those with conventional names or listed in an index.
 struct StaticListing {
   let names: [String]
 
-  /// What may lie beside weights. Each is asked for.
+  /// Possible companion files of weights. Each is requested.
   private static let companions = [
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
     "tokenizer.json",
@@ -32,7 +32,8 @@ struct StaticListing {
       guard error.code == .notFound else { throw error }
       guard try Self.exists(Self.single, base, client, path) else {
         throw CheckpointError(
-          .notFound, "there is neither \(Self.index) nor \(Self.single), and a plain server lists no files",
+          .notFound,
+          "there is neither \(Self.index) nor \(Self.single), and a plain server does not list files",
           path: path, remedy: "name one file, such as \(path)/NAME.gguf")
       }
       names = [Self.single]

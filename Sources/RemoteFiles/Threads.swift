@@ -2,12 +2,12 @@ internal import Dispatch
 internal import Synchronization
 internal import TensorFormats
 
-/// Blocking calls side by side.
+/// Parallel blocking calls.
 enum Threads {
-  /// The results of `body` for each value, in their order; up to `width` calls at a time, on threads of their own: a
-  /// call may wait for a server without keeping anything else from running.
+  /// The results of `body` for each value, in order; up to `width` calls at a time, on dedicated threads, so that a
+  /// call may wait for a server without blocking anything else.
   ///
-  /// - Throws: The error of the first value whose call fails. Calls that have not begun by then are left out.
+  /// - Throws: The error of the first value whose call fails. Calls not started by then are skipped.
   static func map<Value: Sendable, Output: Sendable>(
     _ values: [Value], width: Int, _ body: @Sendable @escaping (Value) throws(CheckpointError) -> Output
   ) throws(CheckpointError) -> [Output] {
@@ -33,7 +33,7 @@ enum Threads {
     let all = results.withLock { $0 }
     for case .failure(let error)? in all { throw error }
     return try all.map { (result) throws(CheckpointError) in
-      guard let result else { throw CheckpointError(.inputOutput, "was not asked for") }
+      guard let result else { throw CheckpointError(.inputOutput, "was not requested") }
       return try result.get()
     }
   }

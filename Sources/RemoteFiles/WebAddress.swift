@@ -1,36 +1,35 @@
 internal import CCurl
 internal import TensorFormats
 
-/// An address of `http` or `https`, taken apart by libcurl, so that what is checked and what is connected to cannot be
-/// two things.
+/// An address of `http` or `https`, parsed by libcurl, so that the address checked is the one connected to.
 struct WebAddress: Hashable, Sendable {
-  /// A scheme, a host and a port: what one server is told from another by.
+  /// A scheme, a host and a port, which identify a server.
   struct Origin: Hashable, Sendable {
     let scheme: String
     let host: String
     let port: String
   }
 
-  /// The whole address, without a fragment. May hold a signature: never printed.
+  /// The complete address, without a fragment. May contain a signature: never printed.
   let text: String
   let origin: Origin
-  /// Encoded with percent signs, as it is sent.
+  /// Percent-encoded, as sent.
   let path: String
   let query: String?
 
-  /// - Throws: `.invalidRequest` for what is no such address, or has a password in it.
+  /// - Throws: `.invalidRequest` for an invalid address or one that contains a password.
   init(_ text: String) throws(CheckpointError) { try self.init(text, from: nil) }
 
-  /// Where a redirection from here leads.
+  /// The target of a redirection from this address.
   ///
-  /// - Parameter location: An address, or one relative to this.
-  /// - Throws: `.inputOutput` for what is no address of `http` or `https`.
+  /// - Parameter location: An absolute address, or one relative to this.
+  /// - Throws: `.inputOutput` if it is not an `http` or `https` address.
   func resolving(_ location: String) throws(CheckpointError) -> WebAddress {
     do throws(CheckpointError) {
       return try WebAddress(location, from: self)
     } catch {
       throw CheckpointError(
-        .inputOutput, "the server redirects to what is not followed: \(error.message)", path: printable)
+        .inputOutput, "the server redirects to an unsupported address: \(error.message)", path: printable)
     }
   }
 
@@ -51,14 +50,14 @@ struct WebAddress: Hashable, Sendable {
     let flags = CUnsignedInt(CURLU_DISALLOW_USER | CURLU_URLENCODE)
     for one in [base?.text, text].compactMap(\.self) {
       guard one.utf8.count <= 16 << 10, !one.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else {
-        throw fault("this is no address: it is too long or has control characters")
+        throw fault("this is not an address: it is too long or has control characters")
       }
       switch unsafe curl_url_set(handle, CURLUPART_URL, one, flags) {
       case CURLUE_OK: break
       case CURLUE_USER_NOT_ALLOWED:
-        throw fault("passwords in addresses are not taken")
+        throw fault("passwords in addresses are not supported")
       case CURLUE_UNSUPPORTED_SCHEME: throw fault("the scheme is not http or https")
-      default: throw fault("this is no address that can be read")
+      default: throw fault("this is not a valid address")
       }
     }
     guard let scheme = part(CURLUPART_SCHEME), scheme == "http" || scheme == "https" else {
@@ -68,17 +67,17 @@ struct WebAddress: Hashable, Sendable {
     guard let host = part(CURLUPART_HOST), !host.isEmpty,
       let port = part(CURLUPART_PORT, CUnsignedInt(CURLU_DEFAULT_PORT)),
       let whole = part(CURLUPART_URL), let path = part(CURLUPART_PATH)
-    else { throw fault("this is no address that can be read") }
+    else { throw fault("this is not a valid address") }
     self.text = whole
     self.path = path
     query = part(CURLUPART_QUERY)
     origin = Origin(scheme: scheme, host: host.lowercased(), port: port)
   }
 
-  /// The address without what follows a question mark, which may be a secret.
+  /// The address without its query, which may be secret.
   var printable: String { Self.redacted(text) }
 
-  /// A text that begins as an address, made safe to print: without query, user and password.
+  /// Makes a text that starts as an address safe to print: without query, user and password.
   static func redacted(_ text: String) -> String {
     let end = text.firstIndex { $0 == "?" || $0 == "#" } ?? text.endIndex
     var shown = String(text[..<end])
@@ -89,14 +88,14 @@ struct WebAddress: Hashable, Sendable {
     return (shown + (end == text.endIndex || text[end] == "#" ? "" : "?…")).printable
   }
 
-  /// Whether the host is written as an address that is not of the public internet, or as this host's name.
+  /// Whether the host is a non-public address or the local host's name.
   var hasPrivateHost: Bool {
     let host = origin.host.drop { $0 == "[" }.prefix { $0 != "]" && $0 != "%" }
     if host == "localhost" || host.hasSuffix(".localhost") || host == "localhost." { return true }
     return unsafe ccurl_text_is_private(String(host)) == 1
   }
 
-  /// Whether the query has a signature that makes the address work for a while and for one method.
+  /// Whether the query has a signature, which makes the address valid for a limited time and one method.
   var isSigned: Bool {
     let names = (query ?? "").split(separator: "&").map { $0.prefix { $0 != "=" }.lowercased() }
     return names.contains { name in
@@ -105,7 +104,7 @@ struct WebAddress: Hashable, Sendable {
     }
   }
 
-  /// The same server and folder, with a path put behind this one. The query goes.
+  /// This address with path components appended. The query is dropped.
   ///
   /// - Parameter components: File and directory names, not encoded.
   func appending(_ components: [String]) throws(CheckpointError) -> WebAddress {
@@ -117,7 +116,7 @@ struct WebAddress: Hashable, Sendable {
     return try WebAddress(text)
   }
 
-  /// A component of a path, or a value of a query, with everything but unreserved characters encoded.
+  /// A path component or query value, with everything but unreserved characters percent-encoded.
   static func encoded(_ text: String) -> String {
     let digits = Array("0123456789ABCDEF")
     var result = ""
@@ -133,7 +132,7 @@ struct WebAddress: Hashable, Sendable {
     return result
   }
 
-  /// A component of a path as it was before it was encoded; `nil` for a broken encoding or bytes that are not UTF-8.
+  /// A decoded path component; `nil` for an invalid encoding or bytes that are not UTF-8.
   static func decoded(_ text: some StringProtocol) -> String? {
     var bytes: [UInt8] = []
     var rest = text.utf8[...]
@@ -152,7 +151,7 @@ struct WebAddress: Hashable, Sendable {
 }
 
 extension StringProtocol {
-  /// Where a text occurs first.
+  /// The first occurrence of a text.
   func range(of text: String) -> Range<Index>? {
     var start = startIndex
     while start < endIndex {

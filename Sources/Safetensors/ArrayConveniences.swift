@@ -1,6 +1,6 @@
 public import TensorFormats
 
-// The same for bytes in an array, which is what small things are kept in.
+// The same for bytes in an array, for small data.
 
 extension SafetensorsHeader {
   /// Checks the header of a file that was read whole, or of which the beginning was; see

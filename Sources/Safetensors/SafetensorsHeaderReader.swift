@@ -8,7 +8,7 @@ struct SafetensorsHeaderReader: ~Escapable {
     let name: String
     let elementType: ElementType
     let shape: TensorShape
-    /// From the start of the data section; not negative, not reversed, and as long as the shape demands.
+    /// From the start of the data section; not negative, not reversed, and as long as the shape requires.
     let begin: Int
     let end: Int
     /// Where in the file the name is. Headers are far shorter than 4 GiB.
@@ -37,7 +37,7 @@ extension SafetensorsHeaderReader {
     var members = try scanner.openObject("the header")
     while let name = try scanner.nextKey(&members) {
       if name == SafetensorsHeader.metadataKey {
-        guard !hasMetadata else { throw scanner.errorAtToken("'__metadata__' is there twice") }
+        guard !hasMetadata else { throw scanner.errorAtToken("'__metadata__' appears twice") }
         hasMetadata = true
         try readMetadata()
       } else {
@@ -68,7 +68,7 @@ extension SafetensorsHeaderReader {
     while let field = try scanner.nextKey(&members) {
       switch field {
       case "dtype":
-        guard elementType == nil else { throw scanner.errorAtToken("'dtype' is there twice") }
+        guard elementType == nil else { throw scanner.errorAtToken("'dtype' appears twice") }
         let typeName = try scanner.scanString("'dtype'")
         guard let type = ElementType(safetensorsName: typeName) else {
           throw scanner.errorAtToken(
@@ -77,10 +77,10 @@ extension SafetensorsHeaderReader {
         }
         elementType = type
       case "shape":
-        guard shape == nil else { throw scanner.errorAtToken("'shape' is there twice") }
+        guard shape == nil else { throw scanner.errorAtToken("'shape' appears twice") }
         shape = try readShape()
       case "data_offsets":
-        guard range == nil else { throw scanner.errorAtToken("'data_offsets' is there twice") }
+        guard range == nil else { throw scanner.errorAtToken("'data_offsets' appears twice") }
         range = try readRange()
       default: try scanner.skipValue()
       }
@@ -136,7 +136,7 @@ extension SafetensorsHeaderReader {
     return (values.begin, values.end, offset)
   }
 
-  /// Checks that a tensor has the bytes that its type and shape demand.
+  /// Checks that a tensor has as many bytes as its type and shape require.
   private func check(
     range: (begin: Int, end: Int, offset: Int), elementType: ElementType,
     shape: (value: TensorShape, offset: Int)
@@ -161,7 +161,7 @@ extension SafetensorsHeaderReader {
     }
   }
 
-  /// Dimensions for a message, cut where a hostile file has thousands.
+  /// Dimensions for a message, truncated in case a hostile file has thousands.
   private func describe(_ dimensions: [Int]) -> String {
     let shown = dimensions.prefix(8).map(String.init)
     return "[" + (shown + (dimensions.count > shown.count ? ["…"] : [])).joined(separator: ", ") + "]"
@@ -209,7 +209,7 @@ extension SafetensorsHeaderReader {
           offset: Int(second.nameOffset), tensor: second.name, remedy: "rename one of the two")
       }
       throw CheckpointError(
-        .malformed, "the name is there twice, first at byte \(first.nameOffset)",
+        .malformed, "the name appears twice, first at byte \(first.nameOffset)",
         offset: Int(second.nameOffset), tensor: second.name)
     }
     return indices

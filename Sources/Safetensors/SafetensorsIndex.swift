@@ -90,8 +90,7 @@ extension SafetensorsIndex {
 
   /// Checks the text of an index.
   ///
-  /// Unknown keys are stepped over, beside `weight_map` as well as inside `metadata`. A key that counts must not be
-  /// there twice.
+  /// Unknown keys are skipped, beside `weight_map` as well as inside `metadata`. A known key must not appear twice.
   /// - Throws: `.malformed` for a broken rule, `.unsupported` for two tensor names that differ only in Unicode
   ///   normalisation. The error has the byte offset, and the tensor's name where one is concerned.
   /// - Complexity: O(*n* log *n*) for *n* bytes.
@@ -105,10 +104,10 @@ extension SafetensorsIndex {
     while let key = try scanner.nextKey(&members) {
       switch key {
       case "weight_map":
-        guard weightMap == nil else { throw scanner.errorAtToken("'weight_map' is there twice") }
+        guard weightMap == nil else { throw scanner.errorAtToken("'weight_map' appears twice") }
         weightMap = try parseWeightMap(&scanner)
       case "metadata":
-        guard !hasMetadata else { throw scanner.errorAtToken("'metadata' is there twice") }
+        guard !hasMetadata else { throw scanner.errorAtToken("'metadata' appears twice") }
         hasMetadata = true
         totalSize = try parseTotalSize(&scanner)
       default: try scanner.skipValue()
@@ -169,7 +168,7 @@ extension SafetensorsIndex {
         try scanner.skipValue()
         continue
       }
-      guard totalSize == nil else { throw scanner.errorAtToken("'total_size' is there twice") }
+      guard totalSize == nil else { throw scanner.errorAtToken("'total_size' appears twice") }
       totalSize = try scanner.scanWholeNumber("'total_size'")
     }
     return totalSize

@@ -1,7 +1,7 @@
 internal import JSON
 public import TensorFormats
 
-/// A safetensors file that is to be written: its header, and where each tensor's bytes go.
+/// A safetensors file to be written: its header, and where each tensor's bytes go.
 ///
 /// A pure function of its arguments, without any tensor data: whoever has the data writes it to the byte ranges of
 /// ``header``, in any order. With the reference order and alignment 8 the header is, byte for byte, what the
@@ -31,8 +31,8 @@ public struct SafetensorsLayout: Hashable, Sendable {
     /// ``TensorFormats/ElementType/safetensorsRank``), so that every tensor is aligned to its elements, then name,
     /// bytewise.
     case reference
-    /// As given. Whoever wants tensors on the boundaries that `alignment` sets for the first puts those first whose
-    /// sizes are multiples of it: the format allows no gaps.
+    /// As given. To align further tensors as `alignment` does the first, put those first whose sizes are multiples
+    /// of it: the format allows no gaps.
     case asGiven
   }
 
@@ -52,7 +52,7 @@ public struct SafetensorsLayout: Hashable, Sendable {
   ///   - order: How the tensors follow each other.
   ///   - alignment: The header is padded with spaces until the first tensor starts on a multiple of this: a power of
   ///     two from 8.
-  /// - Throws: `.invalidRequest` for a name that is there twice or is `__metadata__`, for a shape that ends inside a
+  /// - Throws: `.invalidRequest` for a name that appears twice or is `__metadata__`, for a shape that ends inside a
   ///   byte, for sizes that overflow, and for another alignment. `.unsupported` for an element type that safetensors
   ///   does not have, and for a header longer than the format allows.
   /// - Complexity: O(*n* log *n*) in the number of tensors.
@@ -94,7 +94,7 @@ public struct SafetensorsLayout: Hashable, Sendable {
           name: item.name, elementType: item.elementType, shape: item.shape, byteRange: begin..<end))
       begin = end
       guard indices.updateValue(index, forKey: item.name) == nil else {
-        throw CheckpointError(.invalidRequest, "the name is there twice", tensor: item.name)
+        throw CheckpointError(.invalidRequest, "the name appears twice", tensor: item.name)
       }
     }
     header = SafetensorsHeader(tensors: tensors, metadata: metadata, dataOffset: dataOffset, indices: indices)

@@ -43,7 +43,7 @@ public struct SafetensorsSharding: Hashable, Sendable {
       let fileName = Self.fileName(prefix: prefix, number: number + 1, count: groups.count)
       let layout = try SafetensorsLayout(group, metadata: metadata, order: order, alignment: alignment)
       for item in group where weightMap.updateValue(fileName, forKey: item.name) != nil {
-        throw CheckpointError(.invalidRequest, "the name is there twice", tensor: item.name)
+        throw CheckpointError(.invalidRequest, "the name appears twice", tensor: item.name)
       }
       let (sum, overflow) = totalSize.addingReportingOverflow(layout.header.dataByteCount)
       guard !overflow else {

@@ -3,8 +3,8 @@ public import TensorFormats
 
 /// Writes one safetensors file: the header at once, then the bytes of its tensors in any order and from any thread.
 ///
-/// Space for the whole file is reserved first. Which bytes were written is for the caller to know; the file is a
-/// checkpoint once all of them were.
+/// Space for the whole file is reserved first. The caller keeps track of which bytes were written; the file is
+/// complete once all of them were.
 ///
 /// `Sendable`: it has no state but an `OutputFile`, which is.
 public struct SafetensorsWriter: Sendable {

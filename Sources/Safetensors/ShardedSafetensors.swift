@@ -1,12 +1,12 @@
 public import TensorFormats
 
-/// Whether an index and the shards it names agree: a pure function over what was read of them.
+/// Whether an index and the shards it names agree: a pure function of their headers.
 public enum ShardedSafetensors {
   /// One disagreement.
   public struct Issue: Hashable, Sendable {
     /// How bad it is.
     public enum Severity: String, Hashable, Sendable {
-      /// Some tensor cannot be read, or it is not clear which bytes are its own.
+      /// Some tensor cannot be read, or it is ambiguous which bytes belong to it.
       case error
       /// All indexed tensors can be read; something else is odd.
       case warning
@@ -38,11 +38,11 @@ public enum ShardedSafetensors {
 
     /// What disagrees.
     public let code: Code
-    /// The shard concerned; `nil` where it is the checkpoint as a whole.
+    /// The shard concerned; `nil` for the checkpoint as a whole.
     public let shard: String?
-    /// The tensor concerned, where it is one.
+    /// The tensor concerned, if any.
     public let tensor: String?
-    /// One sentence without a full stop, which needs shard and tensor beside it.
+    /// One sentence without a full stop, to be shown with shard and tensor.
     public let message: String
 
     /// How bad it is.

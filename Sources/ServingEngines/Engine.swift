@@ -2,7 +2,7 @@
 public enum Engine: String, Hashable, Sendable, CaseIterable, Codable {
   case vllm, sglang
 
-  /// What people call it.
+  /// The name for users.
   public var name: String {
     switch self {
     case .vllm: "vLLM"
@@ -10,7 +10,7 @@ public enum Engine: String, Hashable, Sendable, CaseIterable, Codable {
     }
   }
 
-  /// The release whose loader the rules were read from and tried against.
+  /// The release whose loader the rules were taken from and tested with.
   public var version: String {
     switch self {
     case .vllm: "0.33"
@@ -18,14 +18,14 @@ public enum Engine: String, Hashable, Sendable, CaseIterable, Codable {
     }
   }
 
-  /// What it does with a parameter that no tensor fills: vLLM looks for such parameters, but only in a model that is
-  /// not quantised; SGLang never does.
+  /// What it does about a parameter that no tensor fills: vLLM checks for this, but only in an unquantised model;
+  /// SGLang never does.
   func unfilled(isQuantized: Bool) -> (severity: EngineFinding.Severity, consequence: String) {
     switch self {
     case .vllm where !isQuantized:
       (.error, "vLLM stops: ValueError, weights were not initialized from the checkpoint")
     case .vllm: (.silent, "vLLM serves with uninitialised memory: it skips its check for quantised models")
-    case .sglang: (.silent, "SGLang serves with uninitialised memory: it does not look for such parameters")
+    case .sglang: (.silent, "SGLang serves with uninitialised memory: it does not check for this")
     }
   }
 }

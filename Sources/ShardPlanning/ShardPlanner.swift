@@ -15,9 +15,9 @@ public enum ShardPlanner {
   ///   - recipe: Decides the format of each weight.
   ///   - importance: The importance matrix to encode with, if any.
   /// - Returns: The plan and the headers of its files. The same arguments always give the same plan.
-  /// - Throws: `.invalidRequest` for what does not fit together, `.unsupported` for what the target format cannot
-  ///   hold or needs knowledge of another model, `.malformed` for a broken configuration. What is wrong with the source
-  ///   names its file.
+  /// - Throws: `.invalidRequest` for a contradictory request, `.unsupported` for what the target format cannot hold or
+  ///   what needs knowledge of another model, `.malformed` for a broken configuration. Errors in the source name its
+  ///   file.
   /// - Complexity: O(*n* log *n*) in the number of output tensors; reads no weights.
   public static func plan(
     _ checkpoint: Checkpoint, request: ShardPlan.Request, recipe: Recipe, importance: ImportanceFile? = nil
@@ -25,7 +25,7 @@ public enum ShardPlanner {
     do throws(CheckpointError) {
       return try plan(PlannedSource(checkpoint, request, recipe), request, recipe, importance)
     } catch {
-      // Of a request alone no file is at fault.
+      // No file is at fault for a bad request.
       throw error.code == .invalidRequest && error.tensor == nil ? error : checkpoint.locating(error)
     }
   }
@@ -59,8 +59,8 @@ public enum ShardPlanner {
     if let importance, !decisions.isCovered {
       throw CheckpointError(
         .invalidRequest,
-        "the importance matrix \(importance.name.printable) has something about none of the tensors",
-        path: checkpoint.path, remedy: "give the one that was made of this model")
+        "the importance matrix \(importance.name.printable) covers none of the tensors",
+        path: checkpoint.path, remedy: "give the one measured on this model")
     }
     let obsolete = ObsoleteScales(&decisions.tensors)
     let outputs = try OutputTensors(
@@ -107,7 +107,8 @@ public enum ShardPlanner {
       try PlanCheck(plan).run()
     } catch {
       throw CheckpointError(
-        .unsupported, "cannot be written so that it is read again: \(error.message)", path: checkpoint.path,
+        .unsupported, "cannot be written so that it can be read back: \(error.message)",
+        path: checkpoint.path,
         tensor: error.tensor, remedy: "leave such tensors out with --exclude")
     }
   }

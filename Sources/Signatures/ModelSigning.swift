@@ -3,7 +3,7 @@ internal import Checkpoint
 internal import Conversion
 public import TensorFormats
 
-/// Signs a model: by the digests that its manifest has, so that no weight is read again, or by digests of what is there.
+/// Signs a model: using the digests in its manifest, so that no weights are read again, or by hashing the files.
 public struct ModelSigning: Sendable {
   private let model: SignedModel
   private let key: SigningKey
@@ -11,20 +11,20 @@ public struct ModelSigning: Sendable {
   private let provenanceFile: SignatureFile?
   private let options: Options
   private let manifest: Manifest?
-  /// What the signature says that it leaves out.
+  /// The paths recorded as left out of the signature.
   private let ignoredPaths: [String]
-  /// Its own name and that of the provenance statement, where they lie in the model.
+  /// The names of the signature and the provenance statement, if they are in the model.
   private let provenanceName: String?
-  /// What the manifest says of files that are there.
+  /// The manifest's digests of existing files.
   private let recorded: [(path: String, digest: Digest)]
-  /// What is read.
+  /// The pieces that are read.
   private let pieces: [FileHashing.Piece]
 
   /// How to sign.
   public struct Options: Sendable {
-    /// How many files are read at a time.
+    /// The number of files read at a time.
     public var threads: Int
-    /// Whether every file is read, and the manifest's digests, where there is one, are compared with what is found.
+    /// Whether every file is read and compared with the manifest's digests, where there is a manifest.
     public var hashesFiles: Bool
     /// Whether symbolic links to files are followed.
     public var followsLinks: Bool
@@ -37,20 +37,20 @@ public struct ModelSigning: Sendable {
     }
   }
 
-  /// How much of what the manifest does not list, a README for instance, is read without being asked for.
+  /// The maximum size of files missing from the manifest, such as a README, that are read without `hashesFiles`.
   private static let mostUnlisted = 256 << 20
 
-  /// Looks at what there is to sign: lists files, compares their sizes with the manifest's, reads none.
+  /// Finds the files to sign: lists them and compares their sizes with the manifest's, without reading any.
   ///
   /// - Parameters:
-  ///   - model: What to sign. It has to lie on this machine.
+  ///   - model: What to sign. It has to be local.
   ///   - key: What to sign with.
   ///   - file: Where the signature goes.
   ///   - provenance: Where the provenance statement goes; `nil` for none.
   ///   - options: How to sign.
-  /// - Throws: What is wrong with a manifest; `.notFound` if there is none and files are not to be hashed, or a file of it
-  ///   is not there; `.malformed` for one of another size; `.unsupported` for what the form of a signature cannot say;
-  ///   `.invalidRequest` for places that do not go together.
+  /// - Throws: Errors of the manifest; `.notFound` if there is none and files are not to be hashed, or one of its files
+  ///   is missing; `.malformed` for a file of another size; `.unsupported` for files that a signature cannot describe;
+  ///   `.invalidRequest` for conflicting paths.
   public init(
     _ model: SignedModel, key: SigningKey, to file: SignatureFile, provenance: SignatureFile? = nil,
     options: Options
@@ -68,8 +68,8 @@ public struct ModelSigning: Sendable {
       throw CheckpointError(
         .notFound,
         isArchive
-          ? "is an archive, and what is known are the digests of the files that it was made of"
-          : "there is no \(OutputMarkers.manifest) that has the digests of what is here", path: model.path,
+          ? "is an archive, and only the digests of the files it was made from are known"
+          : "there is no \(OutputMarkers.manifest) with the digests of these files", path: model.path,
         remedy: "give --hash to read every file and sign what is there")
     }
     let (own, provenanceName) = try Self.names(of: file, provenance, in: model, manifest)
@@ -78,7 +78,7 @@ public struct ModelSigning: Sendable {
     ignoredPaths = ignored
     var paths = [model.file].compactMap(\.self)
     if paths.isEmpty {
-      // What a run that was interrupted has left of them goes when they are written.
+      // Leftovers of an interrupted run are replaced when they are written.
       let written = [own, provenanceName].compactMap(\.self).flatMap { [$0, $0 + temporarySuffix] }
       paths = try SignedModel.files(in: model.store, followingLinks: options.followsLinks) { path in
         ModelStatement.ignores(path, ignored) || written.contains(path)
@@ -97,13 +97,13 @@ public struct ModelSigning: Sendable {
     var unlisted = 0
     for path in paths {
       guard let size = try model.store.size(of: path) else {
-        throw CheckpointError(.notFound, "is not there any more", path: model.store.path(of: path))
+        throw CheckpointError(.notFound, "no longer exists", path: model.store.path(of: path))
       }
       let record = records[Bytewise(text: path)]
       if let record, record.bytes != size {
         throw CheckpointError(
-          .malformed, "has \(size) bytes, and \(record.bytes) were written", path: model.store.path(of: path),
-          remedy: "see what has become of it with: step3-verify checksums")
+          .malformed, "has \(size) bytes, but \(record.bytes) were written", path: model.store.path(of: path),
+          remedy: "check it with: step3-verify checksums")
       }
       if let digest = record.flatMap({ Digest(hexadecimal: $0.sha256) }) { recorded.append((path, digest)) }
       if options.hashesFiles || record == nil { pieces.append(.init(path: path, range: 0..<size)) }
@@ -115,20 +115,20 @@ public struct ModelSigning: Sendable {
       let largest = pieces.max { $0.range.count < $1.range.count }
       throw CheckpointError(
         .unsupported,
-        "\(unlisted) bytes are not in the manifest, '\((largest?.path ?? "").printable)' the most of them",
+        "\(unlisted) bytes are not in the manifest, most of them in '\((largest?.path ?? "").printable)'",
         path: model.path,
         remedy:
           "move away what is not part of the model, or give --hash to read every file and sign what is there")
     }
   }
 
-  /// Bytes that ``run(progress:)`` reads.
+  /// The number of bytes that ``run(progress:)`` reads.
   public var byteCount: Int { pieces.reduce(0) { $0 + $1.range.count } }
 
-  /// Reads what has to be read, signs and writes.
+  /// Reads the files that need hashing, signs and writes.
   ///
   /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
-  /// - Throws: What reading and writing throw; `.malformed` if a file is not what the manifest says; `CancellationError`.
+  /// - Throws: What reading and writing throw; `.malformed` if a file does not match the manifest; `CancellationError`.
   public func run(
     progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
   ) async throws -> SigningSummary {
@@ -144,7 +144,7 @@ public struct ModelSigning: Sendable {
           .malformed,
           "is not what was written: its SHA-256 is \(digest), the manifest has \(expected ?? digest)",
           path: model.store.path(of: piece.path),
-          remedy: "see what has become of it with: step3-verify checksums")
+          remedy: "check it with: step3-verify checksums")
       }
     }
     if let provenanceFile, let manifest, let digest = digests[Bytewise(text: OutputMarkers.manifest)] {
@@ -165,23 +165,23 @@ public struct ModelSigning: Sendable {
   }
 }
 
-/// What signing came to.
+/// The outcome of signing.
 public struct SigningSummary: Codable, Hashable, Sendable {
   /// Where the signature is.
   public var signature: String
   /// Where the provenance statement is; `nil` if none was asked for.
   public var provenance: String?
-  /// The name that the signature has for the model.
+  /// The model's name in the signature.
   public var subject: String
   /// SHA-256 of the digests of all files.
   public var rootDigest: String
-  /// Files that are signed.
+  /// The number of signed files.
   public var files: Int
-  /// Those of them that were read; the digests of the others are the manifest's.
+  /// The number of them that were read; the digests of the others come from the manifest.
   public var filesRead: Int
-  /// Bytes of these.
+  /// The number of bytes read.
   public var bytesRead: Int
-  /// What it was signed with.
+  /// The key that it was signed with.
   public var key: KeySummary
 }
 
@@ -204,7 +204,7 @@ extension ModelSigning {
   /// Marks an archive.
   static let archiveManifest = "archive.json"
 
-  /// The manifest that has the digests; `nil` if there is none, or it is not of the file that is meant.
+  /// The manifest that has the digests; `nil` if there is none, or it does not cover the file named.
   private static func manifest(of model: SignedModel) throws(CheckpointError) -> Manifest? {
     do throws(CheckpointError) {
       let manifest = try Manifest.read(in: model.store)
@@ -216,7 +216,7 @@ extension ModelSigning {
     }
   }
 
-  /// The names of both bundles in the model; `nil` where they lie elsewhere.
+  /// The names of both bundles in the model; `nil` for those outside it.
   private static func names(
     of file: SignatureFile, _ provenance: SignatureFile?, in model: SignedModel, _ manifest: Manifest?
   ) throws(CheckpointError) -> (signature: String?, provenance: String?) {
@@ -224,12 +224,12 @@ extension ModelSigning {
     guard let provenance else { return names }
     guard manifest != nil, model.file == nil else {
       throw CheckpointError(
-        .notFound, "the provenance is that of a directory with a \(OutputMarkers.manifest)", path: model.path,
-        remedy: "sign what step3-convert wrote, or do without --provenance")
+        .notFound, "only a directory with a \(OutputMarkers.manifest) has a provenance", path: model.path,
+        remedy: "sign the output of step3-convert, or omit --provenance")
     }
     guard !file.isSame(as: provenance) else {
       throw CheckpointError(
-        .invalidRequest, "is the place of the signature as well", path: provenance.path,
+        .invalidRequest, "is also the path of the signature", path: provenance.path,
         remedy: "give the provenance statement another name")
     }
     for name in [names.signature, names.provenance].compactMap(\.self)
@@ -239,7 +239,7 @@ extension ModelSigning {
     return names
   }
 
-  /// - Throws: `.notFound` if a file of the manifest is not there.
+  /// - Throws: `.notFound` if a file of the manifest is missing.
   private static func check(
     _ manifest: Manifest, against paths: Set<Bytewise>, _ store: any ByteStore
   ) throws(CheckpointError) {
@@ -247,7 +247,8 @@ extension ModelSigning {
       return
     }
     throw CheckpointError(
-      .notFound, "was written, and is not there or would not be signed", path: store.path(of: missing.path),
-      remedy: "bring it back, or convert again")
+      .notFound, "is in the manifest, but is missing or would not be signed",
+      path: store.path(of: missing.path),
+      remedy: "restore it, or convert again")
   }
 }

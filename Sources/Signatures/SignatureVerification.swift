@@ -3,7 +3,7 @@ internal import Checkpoint
 internal import Conversion
 public import TensorFormats
 
-/// Holds a model against its signature: the envelope against the key, then every file against the digest that is signed.
+/// Checks a model against its signature: the envelope against the key, then every file against its signed digest.
 public struct SignatureVerification: Sendable {
   private let key: VerifyingKey
   private let options: Options
@@ -12,23 +12,23 @@ public struct SignatureVerification: Sendable {
   /// `nil` if the key did not make the signature.
   private let statement: ModelStatement?
   private let store: any ByteStore
-  /// The one file that is meant.
+  /// The file named.
   private let file: String?
-  /// What was found before any file is read.
+  /// Findings made before any file is read.
   private var findings: [SignatureReport.Finding] = []
   private var ignored: [String] = []
   private var filesByManifest = 0
-  /// What is read, and the digests that are signed.
+  /// The pieces that are read, and their signed digests.
   private var pieces: [(piece: FileHashing.Piece, digest: Digest)] = []
 
   /// How to check.
   public struct Options: Sendable {
-    /// How many files are read at a time.
+    /// The number of files read at a time.
     public var threads: Int
-    /// Whether what is signed is compared with the manifest's digests where it has them: then those files are not read,
-    /// and nothing is said about their bytes.
+    /// Whether signed digests are compared with the manifest's where it has them: those files are then not read, and
+    /// nothing is known about their bytes.
     public var trustsManifest: Bool
-    /// Whether files that are not signed are passed over.
+    /// Whether unsigned files are ignored.
     public var ignoresUnsignedFiles: Bool
     /// Whether symbolic links to files are followed.
     public var followsLinks: Bool
@@ -45,16 +45,17 @@ public struct SignatureVerification: Sendable {
     }
   }
 
-  /// Reads the signature and checks its envelope, then looks which files are there.
+  /// Reads the signature and checks its envelope, then lists the files.
   ///
   /// - Parameters:
-  ///   - model: What was signed, or says so.
-  ///   - signature: The signature's file; `nil` for the one that lies with the model.
+  ///   - model: The model whose signature is checked.
+  ///   - signature: The signature's file; `nil` for the default one next to the model.
   ///   - provenance: A provenance statement to check as well.
-  ///   - key: Whose signature it should be.
+  ///   - key: The key that should have made the signature.
   ///   - options: How to check.
   /// - Throws: `.notFound` without a signature or, where it is needed, a manifest; `.malformed` and `.unsupported` for
-  ///   bundles and statements that are none, or of another kind, and for what cannot have been signed; `.inputOutput`.
+  ///   invalid bundles and statements or those of another kind, and for files that cannot have been signed;
+  ///   `.inputOutput`.
   public init(
     _ model: SignedModel, signature: String? = nil, provenance: String? = nil, key: VerifyingKey,
     options: Options
@@ -71,7 +72,7 @@ public struct SignatureVerification: Sendable {
     }
     let statement = try self.signature.read(ModelStatement.init)
     self.statement = statement
-    // An archive's own files may be signed, or those that it was made of.
+    // Either an archive's own files or its original files may be signed.
     let isArchive = try model.store.kind(of: ModelSigning.archiveManifest) == .file
     store =
       isArchive && !statement.files.contains { $0.path == ModelSigning.archiveManifest }
@@ -88,15 +89,15 @@ public struct SignatureVerification: Sendable {
     try checkProvenance(statement)
   }
 
-  /// Bytes that ``run(progress:)`` reads.
+  /// The number of bytes that ``run(progress:)`` reads.
   public var byteCount: Int { pieces.reduce(0) { $0 + $1.piece.range.count } }
 
   /// Reads the files and compares them.
   ///
-  /// Memory: the signature, and four megabytes for each file under way.
+  /// Memory: the signature, and four megabytes for each file in progress.
   ///
   /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
-  /// - Throws: `CancellationError`. What is wrong with files is a finding, not an error.
+  /// - Throws: `CancellationError`. Problems with files are findings, not errors.
   public func run(
     progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
   ) async throws -> SignatureReport {
@@ -164,14 +165,14 @@ extension SignatureVerification {
       guard let path = there.removeValue(forKey: Bytewise(text: file.path)),
         let size = try store.size(of: path)
       else {
-        findings.append(.init(kind: .missing, file: file.path, message: "is signed, and not there"))
+        findings.append(.init(kind: .missing, file: file.path, message: "is signed, but missing"))
         continue
       }
       compare(file, at: path, size, records[Bytewise(text: path)])
     }
     guard !options.ignoresUnsignedFiles else { return }
     for path in there.values where try !isOwn(path) {
-      // In pieces, empty files have none.
+      // Empty files have no pieces.
       if statement.method != .files, try store.size(of: path) == 0 { continue }
       findings.append(.init(kind: .extra, file: path, message: "is not signed"))
     }
@@ -182,7 +183,7 @@ extension SignatureVerification {
   ) {
     if let count = file.byteCount, count != size {
       findings.append(
-        .init(kind: .changed, file: path, message: "has \(size) bytes, and \(count) are signed"))
+        .init(kind: .changed, file: path, message: "has \(size) bytes, but \(count) are signed"))
       return
     }
     guard let record, let piece = file.pieces.first else {
@@ -195,7 +196,7 @@ extension SignatureVerification {
     if record.bytes != size {
       findings.append(
         .init(
-          kind: .changed, file: path, message: "has \(size) bytes, and \(record.bytes) in the manifest"))
+          kind: .changed, file: path, message: "has \(size) bytes, but \(record.bytes) in the manifest"))
     } else if record.sha256 != "\(piece.sha256)" {
       findings.append(
         .init(
@@ -204,27 +205,27 @@ extension SignatureVerification {
     }
   }
 
-  /// What the manifest says of files, where that is enough; nothing where they are read.
+  /// The manifest's records where they suffice; empty where the files are read.
   private func recordedFiles(
     _ statement: ModelStatement
   ) throws(CheckpointError) -> [Bytewise: Manifest.FileRecord] {
     guard options.trustsManifest else { return [:] }
     guard statement.method == .files else {
       throw CheckpointError(
-        .unsupported, "has digests of pieces of files, and the manifest has those of whole ones",
-        path: signature.path, remedy: "do without --manifest-only")
+        .unsupported, "has digests of pieces of files, but the manifest has those of complete files",
+        path: signature.path, remedy: "omit --manifest-only")
     }
     let manifest = try Manifest.read(in: store)
     return Dictionary(
       manifest.files.map { (Bytewise(text: $0.path), $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Whether a path is another one, or lies below it.
+  /// Whether a path equals another one, or is below it.
   private static func lies(_ path: String, in folder: String) -> Bool {
     ModelStatement.ignores(path, [folder])
   }
 
-  /// Whether a file of the model is one of the bundles that are being checked.
+  /// Whether a file of the model is one of the bundles being checked.
   private func isOwn(_ path: String) throws(CheckpointError) -> Bool {
     if path == signature.name || path == provenance?.name { return true }
     guard let directory = store.directory,
@@ -268,16 +269,16 @@ extension SignatureVerification {
 
 // MARK: - Bundles in files
 
-/// A bundle, and where it was read.
+/// A bundle, and where it was read from.
 private struct BundleFile: Sendable {
   let path: String
-  /// Its name in the model, where it was looked for there.
+  /// Its name in the model, if it was looked for there.
   var name: String?
   /// `nil` on a server.
   var identity: FileIdentity?
   private let bundle: SigstoreBundle
 
-  /// Reads a bundle: the one at a path, or without one that which lies with the model.
+  /// Reads a bundle: the one at a path, or the default one next to the model.
   init(_ path: String?, of model: SignedModel) throws(CheckpointError) {
     let text: [UInt8]
     if let path {
@@ -290,7 +291,7 @@ private struct BundleFile: Sendable {
       self.path = model.store.path(of: name)
       guard try model.store.kind(of: name) == .file else {
         throw CheckpointError(
-          .notFound, "there is no signature of this name", path: self.path,
+          .notFound, "there is no signature with this name", path: self.path,
           remedy: "name the signature's file with --signature")
       }
       text = try model.store.read(name, limit: SigstoreBundle.largestFile, as: "a signature")
@@ -306,7 +307,7 @@ private struct BundleFile: Sendable {
     }
   }
 
-  /// What is wrong with the envelope; `nil` if the key made it.
+  /// The problem with the envelope; `nil` if the key made it.
   func fault(_ key: VerifyingKey) -> SignatureReport.Finding? {
     let fingerprint = "\(key.fingerprint)"
     guard let hint = bundle.keyHint, hint != fingerprint else {
@@ -314,14 +315,14 @@ private struct BundleFile: Sendable {
         ? nil
         : .init(
           kind: .signature, file: path,
-          message: "was not made with this key, or has been changed since: its signature does not hold")
+          message: "was not made with this key, or has been changed since: its signature is invalid")
     }
     return .init(
       kind: .signature, file: path,
       message: "says that it was made with another key: \(hint.printable), this one is \(fingerprint)")
   }
 
-  /// Reads what is signed. To be called only when there is no ``fault(_:)``.
+  /// Reads the signed statement. Call only if there is no ``fault(_:)``.
   func read<Content>(
     _ content: (Statement) throws(CheckpointError) -> Content
   ) throws(CheckpointError) -> Content {

@@ -1,7 +1,7 @@
 package import GGUF
 package import TensorFormats
 
-/// Typed look-ups in GGUF metadata; writers disagree about integer widths, so any is taken.
+/// Typed look-ups in GGUF metadata; writers disagree about integer widths, so any is accepted.
 package struct GGUFKeys {
   let metadata: GGUFMetadata
 
@@ -37,7 +37,7 @@ package struct GGUFKeys {
     return number
   }
 
-  /// A number above zero; the shortest decimal of a `Float`, so that 1e-5 comes back as 1e-5.
+  /// A number above zero; the shortest decimal of a `Float`, so that 1e-5 reads back as 1e-5.
   func optionalPositive(_ key: String) throws(CheckpointError) -> Double? {
     let number: Double?
     switch metadata[key] {
@@ -64,7 +64,7 @@ package struct GGUFKeys {
     }
   }
 
-  /// Checks a key that restates what the model fixes: it may be missing, but must not say something else.
+  /// Checks a key that restates what the model fixes: it may be missing, but must not differ.
   func expect(_ key: String, _ expected: Int) throws(CheckpointError) {
     guard metadata[key] != nil else { return }
     let found = try integer(key, in: 0...Int(UInt32.max))
@@ -80,7 +80,7 @@ package struct GGUFKeys {
     return number
   }
 
-  /// The keys of the tokens that end something, in the order in which they are filled: a text, a turn, a message.
+  /// The keys of end tokens, in the order in which they are filled: of a text, a turn, a message.
   package static let endTokens = [
     "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
   ]
@@ -94,13 +94,13 @@ package struct GGUFKeys {
     return ids
   }
 
-  /// The id of a token; `nil` where the key is missing or holds -1, which means none, however it was stored.
+  /// The id of a token; `nil` if the key is missing or holds -1, which means none, in any integer type.
   package func tokenID(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
     if let number = metadata.integer(key), number < 0 || number == Int(UInt32.max) { return nil }
     return try optionalInteger(key, in: range)
   }
 
-  /// A truth value; `nil` where the key is missing.
+  /// A truth value; `nil` if the key is missing.
   package func optionalFlag(_ key: String) throws(CheckpointError) -> Bool? {
     metadata[key] == nil ? nil : try flag(key)
   }

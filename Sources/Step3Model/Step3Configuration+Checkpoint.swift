@@ -5,17 +5,17 @@ internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// The configuration of a checkpoint of either format; `nil` if its model is none of the family, or says nothing of
-  /// itself.
+  /// The configuration of a checkpoint of either format; `nil` if its model is not in the family, or it does not
+  /// say.
   ///
-  /// - Throws: What is wrong with a configuration that cannot be read, or that says it is of the family. The error names
-  ///   the file.
+  /// - Throws: Errors in a configuration that cannot be read, or that claims to be of the family. The error names the
+  ///   file.
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
     if let metadata = checkpoint.ggufMetadata {
       guard let family = ModelFamily(of: checkpoint) else { return nil }
       let projector = checkpoint.ggufProjector
-      // The vision side describes itself in the file of its own.
+      // The vision side describes itself in its own file.
       let companion = checkpoint.visionCompanion
       var configuration: Step3Configuration
       do throws(CheckpointError) {
@@ -31,7 +31,7 @@ extension Step3Configuration {
         do throws(CheckpointError) {
           var vision = try Step3Configuration.Vision(ggufMetadata: own)
           if family != .step3 {
-            // No key says which token it is, but its text does.
+            // No key gives the token's id, but its text is known.
             let tokens = metadata.strings("tokenizer.ggml.tokens")
             vision.imageTokenID =
               tokens?.firstIndex(of: "<im_patch>")
@@ -57,8 +57,8 @@ extension Step3Configuration {
 }
 
 extension Step3Configuration {
-  /// Finds out how the rotary embedding is stretched. GGUF has only the factors, in a tensor, and rules that give other
-  /// ones are not guessed.
+  /// Finds the scaling of the rotary embedding. GGUF has only the factors, in a tensor, and unknown rules are not
+  /// guessed.
   private mutating func findScaling(in checkpoint: Checkpoint) throws(CheckpointError) {
     guard family.model[.rotaryFactors] != nil,
       let name = family.model.gguf(Step3TensorName(.rotaryFactors)), let tensor = checkpoint[name]
@@ -78,14 +78,14 @@ extension Step3Configuration {
     guard text.rotaryFactors?.map(\.bitPattern) == stored else {
       throw CheckpointError(
         .unsupported,
-        "its factors of the rotary embedding are not those of \(family.name), and which rule they follow is not known",
+        "its rotary embedding factors are not those of \(family.name), and the rule behind them is not known",
         tensor: name)
     }
   }
 }
 
 extension Checkpoint.File {
-  /// Whether it is the vision side's file of a GGUF model. Of a split one only the first file says so.
+  /// Whether it is the vision side's file of a GGUF model. If it is split, only the first file says so.
   package var isVisionCompanion: Bool {
     ggufMetadata?.string("general.architecture") == "clip"
       || ggufMetadata?.string("general.type") == "mmproj"
@@ -93,7 +93,7 @@ extension Checkpoint.File {
 }
 
 extension ModelFamily {
-  /// The family of a checkpoint of either format, by what it says of itself; `nil` for models that are none of it.
+  /// The family of a checkpoint of either format, by what it says about itself; `nil` for models outside it.
   package init?(of checkpoint: Checkpoint) {
     if let metadata = checkpoint.ggufMetadata {
       self.init(
@@ -109,6 +109,6 @@ extension Checkpoint {
   /// The file of the vision side.
   fileprivate var visionCompanion: File? { files.first(where: \.isVisionCompanion) }
 
-  /// What that says of its projector.
+  /// Its projector type.
   fileprivate var ggufProjector: String? { visionCompanion?.ggufMetadata?.string("clip.projector_type") }
 }

@@ -20,15 +20,17 @@ extension Step3Configuration {
     }
   }
 
-  /// Why no GGUF file is written of the model; `nil` where one is.
+  /// Why the model cannot be written as GGUF; `nil` if it can.
   public var ggufObstacle: String? {
-    if family != .step3, vision?.projectorBias == true { return "readers know no bias of the projector" }
+    if family != .step3, vision?.projectorBias == true {
+      return "GGUF readers do not support a projector bias"
+    }
     switch family {
     case .step3: return nil
-    case .step5: return "no reader of GGUF computes its sparse attention"
+    case .step5: return "no GGUF reader computes its sparse attention"
     case .step3p5, .step3p7: return step35Obstacle
     case .step3VL10B:
-      return text.ropeScaling == nil ? nil : "a stretched rotary embedding of it is not written"
+      return text.ropeScaling == nil ? nil : "its scaled rotary embedding cannot be written"
     }
   }
 
@@ -75,19 +77,19 @@ extension Step3Configuration {
     return result
   }
 
-  /// Reads the language model's configuration back from a GGUF file; the vision side is in the file of its own.
+  /// Reads the language model's configuration back from a GGUF file; the vision side is in a separate file.
   ///
   /// - Throws: `.unsupported` for another architecture, `.malformed` naming the key.
   public init(ggufMetadata metadata: GGUFMetadata) throws(CheckpointError) {
     try self.init(ggufMetadata: metadata, projector: nil, vocabularySize: nil, scaling: nil)
   }
 
-  /// The same with what only the tensors and the file beside it say.
+  /// The same, with what only the tensors and the companion file say.
   ///
   /// - Parameters:
   ///   - projector: As ``ModelFamily/init(ggufArchitecture:projector:)``.
   ///   - vocabularySize: The rows of the embedding.
-  ///   - scaling: How the rotary embedding is stretched, where a tensor has its factors.
+  ///   - scaling: The scaling of the rotary embedding, if a tensor has its factors.
   init(
     ggufMetadata metadata: GGUFMetadata, projector: String?, vocabularySize: Int?, scaling: RopeScaling?
   ) throws(CheckpointError) {
@@ -118,7 +120,7 @@ extension Step3Configuration {
     guard text.headDimension % 2 == 0 else {
       throw CheckpointError(
         .malformed,
-        "step3.attention.key_length: expected an even number (the rotary embedding turns pairs), found \(text.headDimension)"
+        "step3.attention.key_length: expected an even number (the rotary embedding rotates pairs), found \(text.headDimension)"
       )
     }
     try keys.expect("step3.attention.value_length", text.headDimension)
@@ -175,8 +177,8 @@ extension Step3Configuration {
 
   /// The metadata of the vision side's GGUF file, `nil` without one.
   ///
-  /// The keys are those of llama.cpp's `clip`; it has none for the strides and the picture's token, which are stated
-  /// under `clip.vision.projector.*`. Mean and deviation are those of OpenAI's CLIP.
+  /// The keys are those of llama.cpp's `clip`; it has none for the strides and the picture's token, which are under
+  /// `clip.vision.projector.*`. Mean and deviation are those of OpenAI's CLIP.
   public func visionGGUFMetadata(name: String, fileType: UInt32?, alignment: UInt32 = 32) -> GGUFMetadata? {
     guard let vision else { return nil }
     guard family == .step3 else { return perceptionMetadata(name: name, fileType: fileType) }

@@ -1,23 +1,21 @@
 internal import JSON
 internal import TensorFormats
 
-/// No dimension of a model that exists comes near; products of three such still fit an `Int`.
+/// No existing model comes near this; products of three such dimensions still fit an `Int`.
 private let dimensions = 1...1_048_576
 
 extension Step3Configuration.Text {
-  /// Reads the language model of a later member in either of its spellings: StepFun's, where lists have an entry for each
-  /// layer, and that of transformers, which sorts by kinds of layers.
+  /// Reads the language model of a later member in either of its spellings: StepFun's, where lists have an entry for
+  /// each layer, and that of transformers, which goes by kinds of layers.
   ///
-  /// | what | StepFun | transformers |
-  /// |---|---|---|
-  /// | kinds of layers | `layer_types`, layers of prediction behind the others | those in `mtp_layer_types` |
-  /// | base | `rope_theta`, a list | `rope_parameters`, by kind |
-  /// | share of a head that is turned | `partial_rotary_factors` | `partial_rotary_factor`, by kind |
-  /// | scaling | `rope_scaling` with `yarn_only_types` | beside the base of full layers |
-  /// | heads of sliding layers | `attention_other_setting` | `num_sliding_attention_heads` |
-  /// | layers with experts | `moe_layers_enum` | `mlp_layer_types` |
+  /// | what | StepFun | transformers | |---|---|---| | kinds of layers | `layer_types`, layers of prediction
+  /// behind the others | those in `mtp_layer_types` | | base | `rope_theta`, a list | `rope_parameters`, by
+  /// kind | | rotated share of a head | `partial_rotary_factors` | `partial_rotary_factor`, by kind | |
+  /// scaling | `rope_scaling` with `yarn_only_types` | beside the base of full layers | | heads of sliding
+  /// layers | `attention_other_setting` | `num_sliding_attention_heads` | | layers with experts |
+  /// `moe_layers_enum` | `mlp_layer_types` |
   ///
-  /// Where both are there they have to agree.
+  /// If both are present they have to agree.
   init(gated object: JSONObject) throws(CheckpointError) {
     self.init()
     hiddenSize = try object.integer("hidden_size", in: dimensions)
@@ -63,7 +61,7 @@ extension Step3Configuration.Text {
     guard dimension == headDimension else {
       throw CheckpointError(
         .unsupported,
-        "config.json: heads of sliding layers have \(dimension) elements and others \(headDimension); only one size is read"
+        "config.json: heads of sliding layers have \(dimension) elements and others \(headDimension); only one size is supported"
       )
     }
     sliding = .init(
@@ -72,7 +70,7 @@ extension Step3Configuration.Text {
       rotaryDimension: try turned(rotary.sliding.factor, object))
   }
 
-  /// How many elements of a head a share of it is; `nil` for all.
+  /// The number of elements in a share of a head; `nil` for all.
   private func turned(_ factor: Double, _ object: JSONObject) throws(CheckpointError) -> Int? {
     let count = Double(headDimension) * factor
     guard (0...1).contains(factor), abs(count - count.rounded()) < 1e-6, Int(count.rounded()) % 2 == 0,
@@ -120,7 +118,7 @@ extension Step3Configuration.Text {
       listed = layers
     }
     guard let listed else {
-      // The published loaders do not agree about what this would mean.
+      // The published loaders disagree about what this would mean.
       throw object.mismatch("moe_layers_enum", "the layers with experts", nil)
     }
     return listed
@@ -147,7 +145,7 @@ extension Step3Configuration.Text {
     headDimension = try object.integer("head_dim", in: 1...65_536)
     guard headDimension % 2 == 0 else {
       throw object.mismatch(
-        "head_dim", "an even number (the rotary embedding turns pairs)", .integer(headDimension))
+        "head_dim", "an even number (the rotary embedding rotates pairs)", .integer(headDimension))
     }
     sharedQueryDimension = 0
     vocabularySize = try object.integer("vocab_size", in: 1...16_777_216)
@@ -176,11 +174,11 @@ extension Step3Configuration.Indexer {
 extension Step3Configuration {
   /// Which layers see everything, and which only a window.
   struct LayerKinds {
-    /// The words of `layer_types`.
+    /// The values of `layer_types`.
     static let (full, window) = ("full_attention", "sliding_attention")
-    /// The sliding layers, rising; those of prediction behind the others.
+    /// The sliding layers, ascending; prediction layers after the others.
     let sliding: [Int]
-    /// A layer of each kind among those that are no layers of prediction, as far as there are.
+    /// A layer of each kind, if any, outside the prediction layers.
     let example: (full: Int?, sliding: Int?)
     let count: Int
 
@@ -192,7 +190,7 @@ extension Step3Configuration {
           "layer_types", "a kind for each of \(layers) layers", object.value("layer_types"))
       }
       if kinds.count == layers { kinds += try object.strings("mtp_layer_types") ?? [] }
-      // What is not said sees everything, in all published loaders.
+      // Unlisted layers see everything, in all published loaders.
       kinds += Array(repeating: Self.full, count: max(0, layers + prediction - kinds.count))
       kinds = Array(kinds.prefix(layers + prediction))
       for kind in kinds where kind != Self.full && kind != Self.window {
@@ -242,7 +240,7 @@ extension Step3Configuration {
         guard numbers.count >= kinds.count, numbers.allSatisfy({ $0 > 0 && Float($0).isFinite }) else {
           throw object.mismatch(key, "a number above 0 for each of \(kinds.count) layers", object.value(key))
         }
-        // Layers of one kind are alike; GGUF has no place for more.
+        // Layers of one kind must be alike; GGUF has no place for more.
         for layer in 0..<min(numbers.count, kinds.count) {
           let example = kinds.sliding.contains(layer) ? kinds.example.sliding : kinds.example.full
           guard numbers[layer] == numbers[example ?? layer] else {
@@ -265,10 +263,10 @@ extension Step3Configuration {
   }
 }
 
-// MARK: - Keys of two spellings
+// MARK: - Keys with two spellings
 
 extension JSONObject {
-  /// A whole number under the first of several names that is there; all that are have to agree.
+  /// A whole number under the first present of several names; all present ones have to agree.
   fileprivate func integer(_ keys: [String], in range: ClosedRange<Int>) throws(CheckpointError) -> Int {
     let stated = keys.filter { value($0) != nil }
     let number = try integer(stated.first ?? keys[0], in: range)
@@ -278,7 +276,7 @@ extension JSONObject {
     return number
   }
 
-  /// A whole number here or under another name in another object; where both say it they have to agree.
+  /// A whole number here or under another name in another object; if both are present they have to agree.
   fileprivate func agreeing(
     _ key: String, _ other: JSONObject?, _ otherKey: String, in range: ClosedRange<Int>, default fallback: Int
   ) throws(CheckpointError) -> Int {

@@ -3,13 +3,13 @@ package import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// Which member of the family a `config.json` describes, by `model_type` or `architectures`; `nil` for bytes that are no
+  /// Which member of the family a `config.json` describes, by `model_type` or `architectures`; `nil` for bytes that are not a
   /// JSON object or describe another model.
   public static func family(configJSON bytes: [UInt8]) -> ModelFamily? {
     (try? JSONValue.parse(bytes, name: "config.json")).flatMap(family)
   }
 
-  /// The same of a document that is parsed.
+  /// The same for a parsed document.
   package static func family(_ document: JSONValue) -> ModelFamily? {
     ModelFamily(
       modelType: document["model_type"]?.text, architectures: document["architectures"]?.strings ?? [])
@@ -22,7 +22,7 @@ extension Step3Configuration {
     try self.init(JSONValue.parse(bytes, name: "config.json"))
   }
 
-  /// Takes a document that is parsed.
+  /// Takes a parsed document.
   ///
   /// - Throws: As ``init(configJSON:)``.
   package init(_ document: JSONValue) throws(CheckpointError) {
@@ -65,7 +65,7 @@ extension Step3Configuration {
   }
 }
 
-/// No dimension of a model that exists comes near; products of three such still fit an `Int`.
+/// No existing model comes near this; products of three such dimensions still fit an `Int`.
 private let dimensions = 1...1_048_576
 
 extension Step3Configuration.Text {
@@ -78,12 +78,12 @@ extension Step3Configuration.Text {
     headDimension = try object.integer("head_dim", in: 1...65_536)
     guard headDimension % 2 == 0 else {
       throw object.mismatch(
-        "head_dim", "an even number (the rotary embedding turns pairs)", .integer(headDimension))
+        "head_dim", "an even number (the rotary embedding rotates pairs)", .integer(headDimension))
     }
     sharedQueryDimension = try object.integer("share_q_dim", in: dimensions)
     vocabularySize = try object.integer("vocab_size", in: 1...16_777_216)
     moeLayers = try Self.moeLayers(object, key: "moe_layers_enum", layerCount: layerCount)
-    // A model of dense layers alone need not say anything of experts.
+    // A model with only dense layers need not mention experts.
     let fallback: Int? = moeLayers.isEmpty ? 1 : nil
     expertCount = try object.integer("moe_num_experts", in: 1...65_536, default: fallback)
     expertsPerToken = try object.integer("moe_top_k", in: 1...expertCount, default: fallback)
@@ -98,7 +98,7 @@ extension Step3Configuration.Text {
     contextLength = try Self.contextLength(object)
   }
 
-  /// The layers with experts, rising; without the key all but the first.
+  /// The layers with experts, ascending; without the key, all but the first.
   static func moeLayers(_ object: JSONObject, key: String, layerCount: Int) throws(CheckpointError) -> [Int] {
     var layers: [Int] = []
     switch object.value(key) {
@@ -157,7 +157,7 @@ extension Step3Configuration.Vision {
 }
 
 extension Step3Configuration.Vision {
-  /// Reads the vision side of Step3-VL-10B and its successors, in StepFun's words or those of transformers.
+  /// Reads the vision side of Step3-VL-10B and its successors, with StepFun's keys or those of transformers.
   init(perception object: JSONObject, root: JSONObject, vocabularySize: Int) throws(CheckpointError) {
     func dimension(_ key: String, _ newer: String, most: Int = 1_048_576) throws(CheckpointError) -> Int {
       try object.integer(object.value(key) == nil ? newer : key, in: 1...most)
@@ -174,7 +174,7 @@ extension Step3Configuration.Vision {
     guard hiddenSize % headCount == 0 else {
       throw object.mismatch("heads", "a divisor of the width (\(hiddenSize))", .integer(headCount))
     }
-    // What the released models have; a stated ratio goes before a stated size.
+    // As in the released models; a stated ratio takes precedence over a stated size.
     if object.value("mlp_ratio") == nil, object.value("intermediate_size") != nil {
       intermediateSize = try object.integer("intermediate_size", in: dimensions)
     } else {
@@ -209,7 +209,7 @@ extension Step3Configuration.Vision {
 extension Step3Configuration.RopeScaling {
   init?(_ object: JSONObject) throws(CheckpointError) {
     let key = object.value("rope_type") == nil ? "type" : "rope_type"
-    // Nothing but a base stretches nothing.
+    // A base alone means no scaling.
     if object.value(key) == nil, object.value("factor") == nil { return nil }
     guard let name = try object.string(key) else { throw object.mismatch(key, "linear, yarn or llama3", nil) }
     if name == "default" { return nil }

@@ -16,7 +16,7 @@ extension Step3Configuration.Text {
     if let sliding, isSliding(layer: index) { sliding.keyValueHeadCount } else { keyValueHeadCount }
   }
 
-  /// Elements of a head that a layer's rotary embedding turns.
+  /// The elements of a head that a layer's rotary embedding rotates.
   public func rotaryDimension(layer index: Int) -> Int {
     if let sliding, isSliding(layer: index) { return sliding.rotaryDimension ?? headDimension }
     return rotaryDimension ?? headDimension
@@ -32,8 +32,8 @@ extension Step3Configuration.Text {
     limits.indices.contains(index) && limits[index] > 0 ? limits[index] : nil
   }
 
-  /// Into how many ranks tensor parallelism can at most cut the heads: every rank needs the same number of each kind that
-  /// is cut. Step-3's key and value head stays whole.
+  /// The largest number of ranks that tensor parallelism can divide the heads between: every rank needs the same number
+  /// of each kind that is cut. Step-3's key and value head stays whole.
   public func dividedHeads(of family: ModelFamily) -> Int {
     var counts = [headCount]
     if family != .step3 { counts.append(keyValueHeadCount) }
@@ -52,10 +52,10 @@ extension Step3Configuration {
     family.model.row(of: name).scope == .textLayer && (name.layer ?? 0) >= text.layerCount
   }
 
-  /// Whether serving engines make a layer of a weight that they load in a scheme.
+  /// Whether serving engines load a weight as a linear layer that a scheme may quantise.
   ///
-  /// Layers that predict further tokens are published in BF16 also where the others are quantised. Where a layer has an
-  /// indexer, vLLM multiplies queries, keys and values in one product with it, which it never quantises.
+  /// Layers that predict further tokens are published in BF16 even if the others are quantised. In a layer with an
+  /// indexer, vLLM fuses queries, keys and values with it into one product, which it never quantises.
   ///
   /// Sources: the published FP8 release of Step-3.7-Flash; vLLM 0.33, `models/step5/nvidia/model.py`.
   ///
@@ -69,7 +69,7 @@ extension Step3Configuration {
 }
 
 extension [Int] {
-  /// The first place from which on a condition holds that holds from there to the end. O(log n).
+  /// The first place from which a condition holds to the end. O(log n).
   fileprivate func firstPlace(where holds: (Int) -> Bool) -> Int {
     var (low, high) = (0, count)
     while low < high {

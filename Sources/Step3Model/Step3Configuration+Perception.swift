@@ -35,7 +35,7 @@ extension Step3Configuration {
 }
 
 extension Step3Configuration.Vision {
-  /// Reads such a file's metadata.
+  /// Reads the metadata of such a file.
   init(perception metadata: GGUFMetadata) throws(CheckpointError) {
     let keys = GGUFKeys(metadata)
     func integer(_ key: String, _ range: ClosedRange<Int>) throws(CheckpointError) -> Int {

@@ -20,7 +20,7 @@ extension Step3Configuration {
 }
 
 extension Step3Configuration.Text {
-  /// Step-3.5-Flash's and Step-3.7-Flash's: every fourth layer sees everything, beginning with the first.
+  /// Step-3.5-Flash's and Step-3.7-Flash's: every fourth layer sees everything, starting with the first.
   fileprivate static var flash: Self {
     var text = Self()
     text.hiddenSize = 4096
@@ -52,7 +52,7 @@ extension Step3Configuration.Text {
     return text
   }
 
-  /// Step-5-Preview's: every fourth layer sees everything, beginning with the fourth.
+  /// Step-5-Preview's: every fourth layer sees everything, starting with the fourth.
   fileprivate static var preview: Self {
     var text = Self()
     text.hiddenSize = 4096
@@ -103,7 +103,7 @@ extension Step3Configuration.Text {
     return text
   }
 
-  /// How all later members route.
+  /// The routing of all later members.
   private mutating func setRouting(scale: Double) {
     hasHeadGates = true
     routerActivation = .sigmoid
@@ -112,7 +112,7 @@ extension Step3Configuration.Text {
     normalizesExpertWeights = true
   }
 
-  /// No layer has experts.
+  /// Leaves no layer with experts.
   mutating func setDense() {
     moeLayers = []
     (expertCount, expertsPerToken, expertIntermediateSize, sharedExpertIntermediateSize) = (1, 1, 1, 1)

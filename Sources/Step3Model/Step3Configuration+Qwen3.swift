@@ -28,7 +28,7 @@ extension Step3Configuration {
     return result
   }
 
-  /// Reads such a file's metadata, of a model whose vision side says that it is a Step3-VL-10B.
+  /// Reads the metadata of such a file, for a model whose vision side identifies it as Step3-VL-10B.
   init(qwen3 metadata: GGUFMetadata, vocabularySize: Int?) throws(CheckpointError) {
     let keys = GGUFKeys(metadata)
     func integer(_ key: String, _ range: ClosedRange<Int> = 1...1_048_576) throws(CheckpointError) -> Int {

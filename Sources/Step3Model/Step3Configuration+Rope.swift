@@ -2,18 +2,17 @@ internal import JSON
 internal import TensorFormats
 
 extension Step3Configuration {
-  /// What `config.json` says of the rotary embedding, under either of its names.
+  /// The rotary embedding in `config.json`, under either of its names.
   ///
   /// Older files have `rope_theta` and `rope_scaling`; newer versions of transformers write `rope_parameters`, with
-  /// `rope_theta` in it, and one such object for each kind of layer where there are several. Where a file has both
-  /// objects, the older name counts, unless it is empty; a base inside the object that counts goes before one beside
-  /// it.
+  /// `rope_theta` in it, and one such object for each kind of layer if there are several. If a file has both, the
+  /// older name is used, unless it is empty; a base inside the object takes precedence over one beside it.
   struct RopeDescription {
     let base: Double
-    /// The base where the file states one.
+    /// The base, if the file states one.
     let statedBase: Double?
     let scaling: RopeScaling?
-    /// The object that counts.
+    /// The object that is used.
     let object: JSONObject?
 
     init(_ text: JSONObject) throws(CheckpointError) {
@@ -27,7 +26,7 @@ extension Step3Configuration {
       if let object { scaling = try RopeScaling(object) } else { scaling = nil }
     }
 
-    /// One of the two objects; `nil` where it says nothing.
+    /// One of the two objects; `nil` if absent or empty.
     private static func object(_ key: String, of text: JSONObject) throws(CheckpointError) -> JSONObject? {
       guard let object = try text.object(key) else { return nil }
       let members = object.values.keeping { object.values[$0] != .null }
@@ -43,7 +42,7 @@ extension Step3Configuration {
         .unsupported,
         "\(object.place.dropLast()): expected one description of the rotary embedding for all layers of a Step-3, "
           + "found several: \(members.keys.sorted().map(\.printable).joined(separator: ", "))",
-        remedy: "say rope_theta and rope_type once, or leave the kinds out that no layer is of")
+        remedy: "state rope_theta and rope_type once, or remove the kinds that no layer has")
     }
 
     /// The kind that `layer_types` gives to all layers.

@@ -11,8 +11,8 @@ extension Step3Configuration {
   /// The metadata of a GGUF file of llama.cpp's architecture `step35`: the keys that its converter writes, in its order
   /// and with its types. Arrays have an entry for each block.
   ///
-  /// No `rope.dimension_count`: readers halve the length of a head themselves. Source: llama.cpp, `conversion/step3.py`
-  /// and `src/models/step35.cpp`.
+  /// No `rope.dimension_count`: readers halve the head length themselves. Source: llama.cpp, `conversion/step3.py` and
+  /// `src/models/step35.cpp`.
   ///
   /// - Parameter withPrediction: Whether the blocks that predict further tokens are counted.
   func step35Metadata(name: String, fileType: UInt32?, withPrediction: Bool) -> GGUFMetadata {
@@ -62,28 +62,28 @@ extension Step3Configuration {
   var step35Obstacle: String? {
     guard let first = text.moeLayers.first else { return "it has no layers with experts" }
     guard text.moeLayers == Array(first..<text.layerCount) else {
-      return "GGUF says only how many dense layers come first, and other layers are dense as well"
+      return "GGUF only says how many dense layers come first, but other layers are dense as well"
     }
-    guard let sliding = text.sliding else { return "no layer is a sliding one" }
+    guard let sliding = text.sliding else { return "it has no sliding layers" }
     guard sliding.rotaryDimension == nil, text.rotaryDimension == text.headDimension / 2 else {
       return
-        "readers turn half of a head in full layers and all of it in sliding ones, and this model does not"
+        "readers rotate half of a head in full layers and all of it in sliding ones, but this model does not"
     }
     guard text.hasHeadGates, text.hasRouterBias else {
-      return "it has no gates of heads or no bias of the router"
+      return "it has no head gates or no router bias"
     }
     if let scaling = text.ropeScaling, scaling.kind != .llama3 {
       return
-        "readers stretch the rotary embedding by factors of llama3 only, and this is \(scaling.kind.rawValue)"
+        "readers scale the rotary embedding only by llama3 factors, but this is \(scaling.kind.rawValue)"
     }
     return nil
   }
 
-  /// Reads such a file's metadata.
+  /// Reads the metadata of such a file.
   ///
   /// - Parameters:
   ///   - vocabularySize: The rows of the embedding; `nil` for the number of the tokenizer's tokens.
-  ///   - scaling: How the rotary embedding is stretched, which no key says.
+  ///   - scaling: The scaling of the rotary embedding, which no key states.
   init(
     step35 metadata: GGUFMetadata, vocabularySize: Int?, scaling: RopeScaling?
   ) throws(CheckpointError) {
@@ -104,7 +104,7 @@ extension Step3Configuration {
     text.intermediateSize = try integer("feed_forward_length")
     text.headDimension = try integer("attention.key_length", 4...65_536)
     guard text.headDimension % 4 == 0 else {
-      throw wrong("attention.key_length", "a multiple of 4 (full layers turn pairs of its first half)")
+      throw wrong("attention.key_length", "a multiple of 4 (full layers rotate pairs in its first half)")
     }
     try keys.expect("step35.attention.value_length", text.headDimension)
     guard metadata["step35.rope.dimension_count"] == nil else {
@@ -166,7 +166,7 @@ extension Step3Configuration {
       family: .step3p5, text: text, vocabularySize: vocabularySize, vision: nil, metadata)
   }
 
-  /// Puts together what is read of a text model's file.
+  /// Combines what was read from a text model's file.
   init(
     family: ModelFamily, text: Text, vocabularySize: Int?, vision: Vision?, _ metadata: GGUFMetadata
   ) throws(CheckpointError) {
@@ -175,7 +175,7 @@ extension Step3Configuration {
       (1...16_777_216).contains(size)
     else {
       throw CheckpointError(
-        .malformed, "tokenizer.ggml.tokens: expected the tokens, because nothing else says how many there are"
+        .malformed, "tokenizer.ggml.tokens: expected the tokens, because nothing else gives their number"
       )
     }
     text.vocabularySize = size
@@ -191,11 +191,11 @@ extension Step3Configuration {
 // MARK: - Factors of the rotary embedding
 
 extension Step3Configuration.Text {
-  /// By how much each frequency of full layers is divided, padded with 1 to half of a head: the tensor that llama.cpp's
-  /// `step35` has them in; `nil` where nothing is stretched.
+  /// The divisors of the frequencies of full layers, padded with 1 to half of a head, as in the tensor of llama.cpp's
+  /// `step35`; `nil` without scaling.
   ///
-  /// Frequencies are rounded to F32 on the way, as the converter does. Source: llama.cpp, `conversion/step3.py`; the rule
-  /// is Llama 3's.
+  /// Frequencies are rounded to F32 in between, as the converter does. Source: llama.cpp, `conversion/step3.py`; the
+  /// rule is Llama 3's.
   package var rotaryFactors: [Float]? {
     guard let scaling = ropeScaling, scaling.kind == .llama3 else { return nil }
     let turned = rotaryDimension ?? headDimension

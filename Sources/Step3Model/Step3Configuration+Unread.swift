@@ -2,8 +2,8 @@ internal import JSON
 public import TensorFormats
 
 extension Step3Configuration {
-  /// Keys by which other models' configurations change the arithmetic, with the values that change nothing. A key that
-  /// is missing or null changes nothing either.
+  /// Keys that change the arithmetic in other models' configurations, with their neutral values. A missing or null key
+  /// is neutral too.
   private static let neutral: [(key: String, values: [JSONValue])] = [
     ("hidden_act", [.string("silu"), .string("swish")]), ("attention_bias", [.bool(false)]),
     ("qkv_bias", [.bool(false)]), ("mlp_bias", [.bool(false)]), ("use_bias", [.bool(false)]),
@@ -22,7 +22,7 @@ extension Step3Configuration {
     ("attention_sink", [.bool(false)]), ("use_alibi", [.bool(false)]), ("alibi", [.bool(false)]),
   ]
 
-  /// What later members' configurations may say of this: what is read of them, and what is as in all of them.
+  /// The values allowed in later members' configurations: those that are read, and those common to all of them.
   private static let gated: [(key: String, values: [JSONValue])] = [
     ("use_qk_norm", [.bool(true)]), ("zero_centered", [.bool(true)]), ("sink", [.bool(false)]),
     ("att_impl_type", [.string("GQA")]), ("moe_router_activation", [.string("sigmoid")]),
@@ -30,24 +30,24 @@ extension Step3Configuration {
     ("query_pre_attn_scalar", []), ("moe_every_n_layer", [.integer(1)]),
   ]
 
-  /// What of ``neutral`` is read of them.
+  /// The keys of ``neutral`` that are read for them.
   private static let readOfGated: Set<String> = [
     "sliding_window", "use_sliding_window", "partial_rotary_factor", "moe_router_scaling_factor",
     "use_moe_router_bias", "use_head_wise_attn_gate",
   ]
 
-  /// The members of a description of the rotary embedding that are read, beside ``RopeScaling/parameterNames``.
+  /// The members of a rotary embedding description that are read, besides ``RopeScaling/parameterNames``.
   private static let ropeKeys: Set<String> = [
     "rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings",
   ]
 
-  /// Further members of it, with the values that change nothing.
+  /// Further members of it, with their neutral values.
   private static let neutralRope: [(key: String, values: [JSONValue])] = [
     ("partial_rotary_factor", [.integer(1)]), ("truncate", [.bool(true)]),
     ("finetuned", [.bool(true), .bool(false)]),
   ]
 
-  /// What a language model's configuration says beyond what is computed.
+  /// Settings in a language model's configuration that are not implemented.
   static func unread(_ text: JSONObject, of family: ModelFamily) throws(CheckpointError) -> [String] {
     switch family {
     case .step3, .step3VL10B: try unread(uniform: text)
@@ -67,18 +67,18 @@ extension Step3Configuration {
   private static func unread(gated text: JSONObject) throws(CheckpointError) -> [String] {
     let own = Set(gated.map(\.key)).union(readOfGated)
     var rules = neutral.filter { !own.contains($0.key) } + gated
-    // The scale of scores is that of the heads.
+    // The scale of scores must be that of the heads.
     if let dimension = text.value("head_dim") {
       rules.removeAll { $0.key == "query_pre_attn_scalar" }
       rules.append(("query_pre_attn_scalar", [dimension]))
     }
     var found = settings(text, rules)
     if text.value("use_sliding_window") == .bool(false) { found.append("use_sliding_window is false") }
-    // Without this the published loaders do not agree which layers are stretched.
+    // Without this key the published loaders disagree about which layers are scaled.
     if text.value("rope_scaling") != nil, text.value("yarn_only_types") == nil,
       text.value("rope_theta") != nil
     {
-      found.append("rope_scaling is there without yarn_only_types")
+      found.append("rope_scaling is present without yarn_only_types")
     }
     if let layers = try text.object("per_layer_config") {
       let heads = try text.integer("num_sliding_attention_heads", in: 1...65_536, default: 1)
@@ -105,9 +105,9 @@ extension Step3Configuration {
     return found
   }
 
-  /// How the indexer works in all checkpoints that are known.
+  /// How the indexer works in all known checkpoints.
   ///
-  /// Source: the configuration of the BF16 copies of Step-5-Preview; vLLM 0.33 takes no other compression.
+  /// Source: the configuration of the BF16 copies of Step-5-Preview; vLLM 0.33 supports no other compression.
   private static let indexing: [(key: String, values: [JSONValue])] = [
     ("sparse_indexer_num_k_heads", [.integer(1)]), ("sparse_indexer_q_norm_type", [.string("rmsnorm")]),
     ("sparse_indexer_k_norm_type", [.string("layernorm")]),
@@ -118,10 +118,10 @@ extension Step3Configuration {
 
   private static func unread(uniform text: JSONObject) throws(CheckpointError) -> [String] {
     var found = settings(text, neutral)
-    // Some files give a length and say elsewhere that it is not used.
+    // Some files give a window and say elsewhere that it is not used.
     if text.value("use_sliding_window") == .bool(false) { found.removeAll { $0.contains("sliding_window") } }
     if let kinds = text.value("layer_types"), !isUniform(kinds) {
-      found.append("layer_types is \(kinds.kind) of other kinds than full_attention")
+      found.append("layer_types is \(kinds.kind) of kinds other than full_attention")
     }
     if let rope = try RopeDescription(text).object {
       found += settings(rope, neutralRope)
@@ -145,7 +145,7 @@ extension Step3Configuration {
     return neutral == value
   }
 
-  /// Makes it an error that the configuration says something which nothing here computes.
+  /// Throws if the configuration has settings that are not implemented.
   ///
   /// - Parameter path: The file, for the message.
   /// - Throws: `.unsupported` naming each such setting.
@@ -153,8 +153,8 @@ extension Step3Configuration {
     guard !unread.isEmpty else { return }
     throw CheckpointError(
       .unsupported,
-      "says of the model what no model of the family here does: " + unread.joined(separator: ", "),
+      "has settings that no supported model of the family has: " + unread.joined(separator: ", "),
       path: path,
-      remedy: "convert to safetensors, which carries the configuration as it is, or take the setting out")
+      remedy: "convert to safetensors, which keeps the configuration as it is, or remove the setting")
   }
 }

@@ -43,7 +43,7 @@ extension Step3Configuration {
 extension Step3Configuration {
   private typealias Name = (type: String, architecture: String)
 
-  /// What the published configurations call a family's models, and their language side.
+  /// The names of a family's models, and of their language side, in the published configurations.
   private static func names(of family: ModelFamily) -> (whole: Name, text: Name) {
     let flash: Name = ("step3p5", "Step3p5ForCausalLM")
     return switch family {
@@ -111,7 +111,7 @@ extension Step3Configuration.Quantization {
 }
 
 extension JSONValue {
-  /// A number as configurations have it: whole ones without a decimal point.
+  /// A number in the style of configurations: whole ones without a decimal point.
   static func shortest(_ value: Double) -> JSONValue {
     let number = JSONNumber(value)
     return number.text.hasSuffix(".0") ? JSONValue(number: String(number.text.dropLast(2))) : .number(number)

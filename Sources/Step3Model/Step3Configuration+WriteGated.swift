@@ -1,7 +1,7 @@
 internal import JSON
 
 extension Step3Configuration.Text {
-  /// A later member's language model, in StepFun's words: lists have an entry for each layer.
+  /// A later member's language model, with StepFun's keys: lists have an entry for each layer.
   var gatedJSON: JSONMembers {
     let layers = 0..<layerCount + predictionLayerCount
     func share(_ layer: Int) -> Double { Double(rotaryDimension(layer: layer)) / Double(headDimension) }
@@ -61,7 +61,7 @@ extension Step3Configuration.Text {
     return object
   }
 
-  /// Step3-VL-10B's language model, in the words of transformers.
+  /// Step3-VL-10B's language model, with the keys of transformers.
   var qwenJSON: JSONMembers {
     [
       "hidden_size": .integer(hiddenSize), "intermediate_size": .integer(intermediateSize),
@@ -76,7 +76,7 @@ extension Step3Configuration.Text {
 }
 
 extension Step3Configuration.Vision {
-  /// The vision side of Step3-VL-10B and its successors, in StepFun's words.
+  /// The vision side of Step3-VL-10B and its successors, with StepFun's keys.
   var perceptionJSON: JSONValue {
     .object([
       "model_type": .string("perception_encoder"), "image_size": .integer(imageSize),

@@ -1,11 +1,11 @@
-/// The dimensions of a checkpoint, as its configuration states them. What they are the dimensions of says the
+/// The dimensions of a checkpoint, as stated by its configuration. The modules they apply to are in the
 /// ``ModelDescription`` of its ``family``.
 public struct Step3Configuration: Hashable, Sendable {
   /// Which member of the family it is.
   public var family: ModelFamily
   /// The language model.
   public var text: Text
-  /// The vision side; `nil` for a checkpoint of the language model alone.
+  /// The vision side; `nil` for a checkpoint with only the language model.
   public var vision: Vision?
   /// How the linear layers are stored; `nil` for plain BF16.
   public var quantization: Quantization?
@@ -15,7 +15,7 @@ public struct Step3Configuration: Hashable, Sendable {
   public var eosTokenIDs: [Int]
   /// The token that fills a batch.
   public var padTokenID: Int?
-  /// What `config.json` says that changes the arithmetic and that nothing here computes, each with its key and value.
+  /// Settings in `config.json` that change the arithmetic but are not implemented, each with its key and value.
   public var unread: [String] = []
 
   /// The language model's dimensions.
@@ -36,7 +36,7 @@ public struct Step3Configuration: Hashable, Sendable {
     public var sharedQueryDimension = 2048
     /// Rows of the embedding.
     public var vocabularySize = 128_815
-    /// The layers with routed experts, rising.
+    /// The layers with routed experts, ascending.
     public var moeLayers = Array(4...59)
     /// Routed experts per layer.
     public var expertCount = 48
@@ -52,30 +52,30 @@ public struct Step3Configuration: Hashable, Sendable {
     public var rmsNormEpsilon = 1e-5
     /// Base of the rotary embedding.
     public var ropeTheta = 500_000.0
-    /// How the rotary embedding is stretched; `nil` where it is not.
+    /// The scaling of the rotary embedding; `nil` for none.
     public var ropeScaling: RopeScaling?
     /// Longest context, in tokens.
     public var contextLength = 65_536
-    /// Layers behind the others that predict further tokens.
+    /// Layers after the others that predict further tokens.
     public var predictionLayerCount = 0
-    /// What is different in layers that see only a window; `nil` where all layers see everything.
+    /// What differs in layers that see only a window; `nil` if all layers see everything.
     public var sliding: Sliding?
-    /// Elements of a head that the rotary embedding turns, in layers that see everything; `nil` for all.
+    /// The elements of a head that the rotary embedding rotates, in layers that see everything; `nil` for all.
     public var rotaryDimension: Int?
-    /// Whether each head's result is multiplied with a gate of its own.
+    /// Whether each head's result is multiplied by its own gate.
     public var hasHeadGates = false
-    /// What makes probabilities of the router's logits.
+    /// The function that turns the router's logits into probabilities.
     public var routerActivation = RouterActivation.softmax
     /// Whether a bias is added to them for the choice of experts.
     public var hasRouterBias = false
-    /// What the weights of chosen experts are multiplied with.
+    /// The factor for the weights of chosen experts.
     public var routerScale = 1.0
-    /// The largest activation in each layer's routed experts, those of prediction included; 0 for no limit, empty for none
-    /// anywhere.
+    /// The largest activation in each layer's routed experts, including prediction layers; 0 for no limit, empty for
+    /// none anywhere.
     public var expertLimits: [Double] = []
     /// The same for the shared expert and dense layers.
     public var sharedExpertLimits: [Double] = []
-    /// What chooses the regions that full layers see; `nil` where they see everything.
+    /// The indexer that chooses the regions that full layers see; `nil` if they see everything.
     public var indexer: Indexer?
 
     /// The released model's values.
@@ -95,7 +95,7 @@ public struct Step3Configuration: Hashable, Sendable {
 
   /// Layers that see only the last positions.
   public struct Sliding: Hashable, Sendable {
-    /// Which layers, rising; those of prediction included.
+    /// The layers, ascending, including prediction layers.
     public var layers: [Int]
     /// How many positions they see, their own included.
     public var window: Int
@@ -103,9 +103,9 @@ public struct Step3Configuration: Hashable, Sendable {
     public var headCount: Int
     /// Key and value heads.
     public var keyValueHeadCount: Int
-    /// Base of the rotary embedding, which nothing stretches there.
+    /// Base of the rotary embedding, which is never scaled there.
     public var ropeTheta: Double
-    /// Elements of a head that it turns; `nil` for all.
+    /// The elements of a head that it rotates; `nil` for all.
     public var rotaryDimension: Int?
 
     /// Describes them.
@@ -122,12 +122,12 @@ public struct Step3Configuration: Hashable, Sendable {
     }
   }
 
-  /// What makes probabilities of a router's logits.
+  /// The function that turns a router's logits into probabilities.
   public enum RouterActivation: String, Hashable, Sendable {
     case softmax, sigmoid
   }
 
-  /// What chooses the regions of the context that a layer sees.
+  /// The indexer that chooses the regions of the context that a layer sees.
   public struct Indexer: Hashable, Sendable {
     /// Heads of its queries.
     public var headCount: Int
@@ -171,9 +171,9 @@ public struct Step3Configuration: Hashable, Sendable {
     public var projectorBias = false
     /// The token whose embeddings the picture replaces.
     public var imageTokenID = 128_001
-    /// Whether a token of the class comes before the patches.
+    /// Whether a class token comes before the patches.
     public var hasClassToken = true
-    /// As the file has it; Step-3's published code computes with ``computedLayerNormEpsilon`` regardless.
+    /// As in the file; Step-3's published code uses ``computedLayerNormEpsilon`` regardless.
     public var layerNormEpsilon = 1e-5
 
     /// The epsilon the published forward pass uses whatever the configuration says.
@@ -188,17 +188,17 @@ public struct Step3Configuration: Hashable, Sendable {
     }
   }
 
-  /// Stretching of the rotary embedding for contexts longer than those trained on.
+  /// Scaling of the rotary embedding for contexts longer than those trained on.
   public struct RopeScaling: Hashable, Sendable {
-    /// The published ways.
+    /// The published methods.
     public enum Kind: String, Hashable, Sendable {
       case linear, yarn, llama3
     }
-    /// Which way.
+    /// The method.
     public var kind: Kind
     /// How many times longer the context becomes.
     public var factor: Double
-    /// Context length before stretching, in tokens.
+    /// Context length before scaling, in tokens.
     public var originalContextLength: Int?
     /// Further numbers under their names in `config.json` (`beta_fast`, `low_freq_factor`, ...).
     public var parameters: [String: Double]
@@ -235,7 +235,7 @@ public struct Step3Configuration: Hashable, Sendable {
       self.blockSize = blockSize
     }
 
-    /// The released FP8 twin's: one scale per 128 x 128 tile.
+    /// That of the released FP8 version: one scale per 128 x 128 tile.
     public static let blockFP8 = Quantization(
       method: "fp8", format: "e4m3", activationScheme: "dynamic", blockSize: [128, 128])
   }

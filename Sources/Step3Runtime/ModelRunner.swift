@@ -9,24 +9,24 @@ public struct ModelRunner: Sendable {
   public let model: TextModel
   /// The limits.
   public let options: RuntimeOptions
-  /// The weights of the vision side, which may be a part of its own.
+  /// The weights of the vision side, which may be a separate part.
   public let visionWeights: ModelWeights
 
-  /// Prepares a model to be run.
+  /// Prepares to run a model.
   ///
   /// - Parameters:
   ///   - model: The text side.
   ///   - options: Threads and memory.
-  ///   - visionWeights: Where the vision side is, if not with the model's own weights.
+  ///   - visionWeights: The vision side, if not in the model's own weights.
   public init(_ model: TextModel, options: RuntimeOptions, visionWeights: ModelWeights? = nil) {
     self.model = model
     self.options = options
     self.visionWeights = visionWeights ?? model.weights
   }
 
-  /// Prepares the model of a checkpoint to be run here, all of it.
+  /// Prepares to run the whole model of a checkpoint in this process.
   ///
-  /// - Throws: `.unsupported` if the checkpoint is no Step-3.
+  /// - Throws: `.unsupported` if the checkpoint is not a Step-3.
   public init(
     _ weights: ModelWeights, options: RuntimeOptions, observer: (any ForwardObserver)? = nil
   ) throws(CheckpointError) {
@@ -35,16 +35,16 @@ public struct ModelRunner: Sendable {
       options: options)
   }
 
-  /// The same model, looked at by an observer.
+  /// The same model, with an observer.
   ///
-  /// - Throws: Nothing that preparing the model has not thrown already.
+  /// - Throws: Nothing that preparing the model would not have thrown.
   public func observed(by observer: any ForwardObserver) throws(CheckpointError) -> ModelRunner {
     ModelRunner(try model.observed(by: observer), options: options, visionWeights: visionWeights)
   }
 
-  /// How far a run has come.
+  /// The progress of a run.
   public enum Progress: Sendable {
-    /// A layer is done; so many of the estimated bytes are behind it.
+    /// A layer is done, along with this many of the estimated bytes.
     case layer(Int, of: Int, bytes: Int)
     /// Some logits are done.
     case logits(bytes: Int)
@@ -54,7 +54,7 @@ public struct ModelRunner: Sendable {
   ///
   /// - Parameters:
   ///   - batch: The tokens.
-  ///   - embedded: What to begin with where it is not just the tokens' embeddings: image features merged in.
+  ///   - embedded: The embeddings to start with, if not just those of the tokens: with image features merged in.
   ///   - cache: For generation.
   ///   - progress: Called after each layer.
   /// - Returns: `[tokens, hidden]`, what ``TextModel/logits(_:)`` takes.
@@ -76,7 +76,7 @@ public struct ModelRunner: Sendable {
     return try model.finalNorm(hidden)
   }
 
-  /// Says whether a batch fits the budget together with copies of the residual stream that the caller keeps.
+  /// Checks that a batch fits the budget, along with copies of the residual stream that the caller keeps.
   ///
   /// - Throws: `.invalidRequest` with what would fit.
   public func checkMemory(_ batch: TokenBatch, extraStreams: Int) throws(CheckpointError) {
@@ -91,9 +91,9 @@ public struct ModelRunner: Sendable {
   ///
   /// - Parameters:
   ///   - normalised: What ``run(_:embedded:cache:progress:)`` gave.
-  ///   - batch: The tokens that it was run with.
-  ///   - progress: Called after each portion of tokens.
-  ///   - body: Receives the numbers of some tokens and their logits, `[tokens, vocabulary]`, in order.
+  ///   - batch: The tokens.
+  ///   - progress: Called after each layer.
+  ///   - body: Receives the indices of some tokens and their logits, `[tokens, vocabulary]`, in order.
   public func logits(
     _ normalised: Activations, of batch: TokenBatch, progress: (Progress) -> Void = { _ in },
     _ body: (_ tokens: Range<Int>, _ logits: Activations) throws -> Void
@@ -104,7 +104,7 @@ public struct ModelRunner: Sendable {
     }
   }
 
-  /// The ranges of tokens whose logits fit the budget, on so many sides at a time.
+  /// The ranges of tokens whose logits fit the budget, with `sides` of them at a time.
   public func logitChunks(_ batch: TokenBatch, sides: Int) -> [Range<Int>] {
     let rows = MemoryNeed(model.text, threads: options.threads).logitRows(
       batch, budget: options.memory, sides: sides)
@@ -117,7 +117,7 @@ public struct ModelRunner: Sendable {
 // MARK: - Generating
 
 extension ModelRunner {
-  /// Continues each prompt greedily: always with the top-1 token, the lower one of equal ones.
+  /// Continues each prompt greedily: always with the top-1 token, the lowest id on ties.
   ///
   /// - Parameters:
   ///   - prompts: The token ids of each prompt.
@@ -134,7 +134,7 @@ extension ModelRunner {
     var continuations = [[Int]](repeating: [], count: prompts.count)
     var batch = TokenBatch(prompts)
     var start = embedded
-    // Prompts that have ended take part with no tokens.
+    // Prompts that have ended contribute no tokens.
     var running = Array(prompts.indices).filter { !prompts[$0].isEmpty }
     for _ in 0..<count where !running.isEmpty {
       let normalised = try run(batch, embedded: start, cache: cache)
@@ -156,7 +156,7 @@ extension ModelRunner {
     return continuations
   }
 
-  /// The number of the largest element; of equal ones the first.
+  /// The index of the largest element, the first on ties.
   static func largest(_ row: Span<Float>) -> Int {
     var best = 0
     for index in row.indices where row[index] > row[best] { best = index }
@@ -164,10 +164,11 @@ extension ModelRunner {
   }
 }
 
-// MARK: - What will be read
+// MARK: - Estimates
 
 extension ModelRunner {
-  /// The bytes of weights that a run over so many tokens reads, about: which experts are chosen is not known before.
+  /// The approximate bytes of weights that a run over `tokens` tokens reads: which experts are chosen is not known
+  /// beforehand.
   public func estimatedBytes(tokens: Int, logitChunks: Int) -> Int {
     (0..<model.text.layerCount).reduce(0) { $0 + estimatedBytes(layer: $1, tokens: tokens) }
       + logitChunks * outputBytes
@@ -178,7 +179,7 @@ extension ModelRunner {
       ?? 0
   }
 
-  /// The bytes that a layer reads, about.
+  /// The approximate bytes that a layer reads.
   public func estimatedBytes(layer: Int, tokens: Int) -> Int {
     let text = model.text
     var bytes = 0
@@ -188,7 +189,7 @@ extension ModelRunner {
         bytes += weight.byteCount
         continue
       }
-      // Each token misses an expert with the same chance, if experts are used alike.
+      // Each token misses an expert with the same probability, assuming uniform routing.
       let missed = 1 - Double(text.expertsPerToken) / Double(max(1, text.expertCount))
       var share = 1.0
       for _ in 0..<min(tokens, 4096) { share *= missed }

@@ -2,12 +2,12 @@ internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
-/// What a run may use.
+/// The resources of a run.
 public struct RuntimeOptions: Hashable, Sendable {
-  /// Cores.
+  /// The number of threads.
   public var threads: Int
-  /// Bytes of memory for activations, tiles of weights and logits. The system's cache of file contents is not counted:
-  /// it gives way.
+  /// Bytes of memory for activations, tiles of weights and logits. The page cache is not counted: the system reclaims
+  /// it.
   public var memory: Int
 
   /// Sets limits.
@@ -17,11 +17,11 @@ public struct RuntimeOptions: Hashable, Sendable {
   }
 }
 
-/// What a forward pass needs beside the weights, which pass through.
+/// The memory of a forward pass besides the weights, which are streamed.
 struct MemoryNeed {
   private let text: Step3Configuration.Text
   private let threads: Int
-  /// How many copies of the residual stream are kept beyond what one pass needs.
+  /// Copies of the residual stream kept beyond those of one pass.
   private let extraStreams: Int
 
   init(_ text: Step3Configuration.Text, threads: Int, extraStreams: Int = 0) {
@@ -30,7 +30,7 @@ struct MemoryNeed {
     self.extraStreams = extraStreams
   }
 
-  /// The query heads of the layers that have most.
+  /// The largest number of query heads of any layer.
   private var mostHeads: Int { max(text.headCount, text.sliding?.headCount ?? 0) }
 
   /// Bytes per token of the batch.
@@ -43,7 +43,7 @@ struct MemoryNeed {
     return 4 * ((3 + extraStreams) * text.hiddenSize + max(attention, feedForward))
   }
 
-  /// Bytes whatever the number of tokens: a decoded tile, and the bytes it comes from, for each thread; scores.
+  /// Bytes independent of the number of tokens: for each thread a decoded tile and its stored bytes; scores.
   func fixed(longestSequence: Int) -> Int {
     let widest = max(text.hiddenSize, text.intermediateSize, mostHeads * text.headDimension)
     let tile = max(Products.largestTile, 16 * widest) * 6
@@ -57,13 +57,13 @@ struct MemoryNeed {
     guard need <= budget else {
       throw CheckpointError(
         .invalidRequest,
-        "\(batch.tokens.count) tokens need \(NumberText.binarySize(need)) of memory, and "
+        "\(batch.tokens.count) tokens need \(NumberText.binarySize(need)) of memory, but only "
           + "\(NumberText.binarySize(budget)) are allowed",
         remedy: "give --memory \((need + (1 << 20) - 1) >> 20)MiB, or fewer tokens")
     }
   }
 
-  /// How many tokens' logits fit beside everything else.
+  /// How many tokens' logits fit in the remaining memory.
   func logitRows(_ batch: TokenBatch, budget: Int, sides: Int) -> Int {
     let longest = batch.ranges.map(\.count).max() ?? 0
     let left = budget - fixed(longestSequence: longest) - batch.tokens.count * perToken

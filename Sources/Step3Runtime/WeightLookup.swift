@@ -4,27 +4,27 @@ internal import Step3Model
 internal import TensorFormats
 
 extension ModelWeights {
-  /// A weight that the forward pass needs, of the shape that the configuration gives it.
+  /// A weight that the forward pass needs, with the shape given by the configuration.
   ///
   /// - Throws: `.notFound` if it is missing, `.malformed` if it has another shape.
   func weight(_ name: Step3TensorName, _ shape: [Int]) throws(CheckpointError) -> Weight {
     guard let weight = self[name] else {
       throw CheckpointError(
-        .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
+        .notFound, "is missing, but the forward pass needs it", path: checkpoint.path,
         tensor: spelled(name))
     }
     try check(weight, shape)
     return weight
   }
 
-  /// A matrix, all of it.
+  /// A whole matrix.
   func matrix(_ name: Step3TensorName, _ shape: [Int], at index: Int = 0) throws(CheckpointError)
     -> MatrixReader
   {
     try MatrixReader(self, weight(name, shape), matrix: index)
   }
 
-  /// What is held of a matrix: all of it, or the box that a part of a partition set has.
+  /// The available part of a matrix: all of it, or the box that a part of a partition set has.
   ///
   /// - Returns: `nil` if nothing of it is here.
   func heldMatrix(
@@ -33,7 +33,7 @@ extension ModelWeights {
     guard let weight = self[name] else {
       guard isPart else {
         throw CheckpointError(
-          .notFound, "is missing, and the forward pass needs it", path: checkpoint.path,
+          .notFound, "is missing, but the forward pass needs it", path: checkpoint.path,
           tensor: spelled(name))
       }
       return nil
@@ -50,7 +50,7 @@ extension ModelWeights {
     return try values(of: weight)
   }
 
-  /// What a norm multiplies with, whether it is stored as that or around zero.
+  /// A norm's factors, whether stored as such or around zero.
   func norm(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
     let stored = try vector(name, count)
     let offset = offset(of: spelled(name))
@@ -58,7 +58,7 @@ extension ModelWeights {
     return stored.map { $0 + offset }
   }
 
-  /// A vector that is stored as one row: `[1, count]`, or `[count]` where a format leaves out axes of length 1.
+  /// A vector stored as one row: `[1, count]`, or `[count]` if the format drops axes of length 1.
   func row(_ name: Step3TensorName, _ count: Int) throws(CheckpointError) -> [Float] {
     guard let weight = self[name], weight.shape.dimensions == [count] else {
       return try values(of: weight(name, [1, count]))
@@ -66,7 +66,7 @@ extension ModelWeights {
     return try values(of: weight)
   }
 
-  /// A convolution's weight as a matrix with a row for each channel that comes out.
+  /// A convolution's weight as a matrix with a row for each output channel.
   func convolution(_ name: Step3TensorName, _ shape: [Int]) throws(CheckpointError) -> MatrixReader {
     try MatrixReader(convolution: weight(name, shape), of: self)
   }

@@ -4,7 +4,7 @@ internal import TensorFormats
 
 /// Modules whose codes are elements of eight bits.
 extension CodeRecognition.Module {
-  /// How scales lie over a weight.
+  /// How scales apply to a weight.
   private enum ScaleGrid {
     /// One for each matrix.
     case matrix
@@ -12,7 +12,7 @@ extension CodeRecognition.Module {
     case row
     /// One for each tile.
     case tile(rows: Int, columns: Int)
-    /// One for so many neighbours in a row.
+    /// One for this many neighbours in a row.
     case group(Int)
   }
 
@@ -23,12 +23,13 @@ extension CodeRecognition.Module {
     return found.first
   }
 
-  /// Which scale is whose, by the shapes alone: where several readings fit, what the configuration says decides, and
-  /// where it says nothing, the weight is not read.
+  /// Which elements each scale applies to, judged by shapes: if several readings fit, the configuration decides, and
+  /// if it says nothing, the weight is refused.
   private func grid(of scales: Checkpoint.Tensor) throws(CheckpointError) -> ScaleGrid {
     let shape = codes.shape
     guard (2...3).contains(shape.rank) else {
-      throw unread("it has scales and \(shape.rank) dimensions; matrices and stacks of them are read")
+      throw unread(
+        "it has scales and \(shape.rank) dimensions; only matrices and stacks of them are supported")
     }
     let (outer, rows, columns) = (
       Array(shape.dimensions.dropLast(2)), shape.dimensions[shape.rank - 2], shape.columns
@@ -52,7 +53,7 @@ extension CodeRecognition.Module {
     if dimensions == outer + [rows, 1] || dimensions == outer + [rows] {
       guard settings.allowsGroups(of: columns, columns: columns) else {
         throw unread(
-          "its scales are one for each row, and the configuration says groups of "
+          "it has one scale for each row, but the configuration says groups of "
             + settings.groupLengths.sorted().map(String.init).joined(separator: " or "))
       }
       return .row
@@ -62,7 +63,7 @@ extension CodeRecognition.Module {
       let groups = dimensions.last, groups > 0, columns % groups == 0
     {
       let length = columns / groups
-      // MXFP8 needs no word for its 32.
+      // MXFP8's 32 need not be stated.
       if settings.groupLengths.contains(length) || (length == 32 && Self.isExponent(scales)) {
         return .group(length)
       }
@@ -74,12 +75,12 @@ extension CodeRecognition.Module {
     throw error
   }
 
-  /// What the configuration says of codes must be true of codes of eight bits.
+  /// The configuration's statements about codes must hold for eight-bit codes.
   private func checkEightBits() throws(CheckpointError) {
     guard settings.bits.isEmpty || settings.bits.contains(8), !["awq", "gptq"].contains(settings.method)
     else {
       throw unread(
-        "its codes are \(codes.elementType), and the configuration says "
+        "its codes are \(codes.elementType), but the configuration says "
           + (settings.bits.isEmpty
             ? "" : settings.bits.sorted().map(String.init).joined(separator: " or ") + " bits, ")
           + settings.description)
@@ -102,7 +103,7 @@ extension CodeRecognition.Module {
     }
     let method: StoredScheme.Method =
       scales.name.hasSuffix("_inv") || settings.method == "fp8" ? .fp8 : .compressedTensors
-    // Exponents that are called U8 are codes themselves, and only the decoder knows.
+    // Exponents stored as U8 are codes themselves, which only the decoder knows.
     guard codes.elementType == .f8E4M3, scales.elementType != .u8 else {
       return .decoded(decoded(scales, grid, name: "\(codes.elementType)"))
     }
@@ -127,7 +128,7 @@ extension CodeRecognition.Module {
     let grid = try grid(of: scales)
     let zeros = companion("weight_zero_point")
     if zeros == nil, settings.isSymmetric == false {
-      throw unread("the configuration says that it has zero points, and there are none")
+      throw unread("the configuration says that it has zero points, but there are none")
     }
     if zeros == nil, case .row = grid {
       let method: StoredScheme.Method = settings.method == "w8a8_int8" ? .w8a8Int8 : .compressedTensors
@@ -135,7 +136,7 @@ extension CodeRecognition.Module {
     }
     if let zeros {
       guard settings.isSymmetric != true else {
-        throw unread("it has zero points, and the configuration says that it has none")
+        throw unread("it has zero points, but the configuration says that it has none")
       }
       guard [.i8, .i32].contains(zeros.elementType), zeros.shape.elementCount == scales.shape.elementCount
       else { throw misfit(zeros, "\(scales.shape) of I8") }
@@ -161,8 +162,8 @@ extension CodeRecognition.Module {
       scaleHeight: height, groupLength: width, groups: (columns + width - 1) / width)
   }
 
-  /// A weight in a scheme that is written too. Scales may have come in other dimensions than they are written in, but
-  /// not in another order.
+  /// A weight in a scheme that can be written too. Its scales may have other dimensions than we write, but not
+  /// another order.
   private func stored(_ scheme: StoredScheme, _ scales: Checkpoint.Tensor) -> Found {
     let usual = scheme.scheme.scales(of: codes.shape)?.shape ?? scales.shape
     return .stored(StoredWeight(scheme, codes, codes.shape, scales: scales.viewed(as: usual)))

@@ -27,19 +27,19 @@ extension CodeRecognition {
       return .stored(StoredWeight(nil, codes, codes.shape, scales: nil, matrixScales: factors))
     }
 
-    /// What the codes of a safetensors file are; `nil` if nothing makes codes of them.
+    /// How the codes of a safetensors file are stored; `nil` if nothing marks them as codes.
     func scaled() throws(CheckpointError) -> Found? {
       if codes.name.hasSuffix(".qweight") { return try transposedIntegers() }
       if codes.name.hasSuffix(".weight_packed") {
         guard [nil, "compressed-tensors"].contains(settings.method) else {
           throw unread(
-            "codes under this name are compressed-tensors', and the configuration says \(settings.description)"
+            "codes under this name are compressed-tensors', but the configuration says \(settings.description)"
           )
         }
         switch codes.elementType {
         case .i32: return try packedIntegers()
         case .u8: return try packedFloats()
-        default: throw unread("packed codes are I32 or U8, and these are \(codes.elementType)")
+        default: throw unread("packed codes are I32 or U8, but these are \(codes.elementType)")
         }
       }
       switch codes.elementType {
@@ -63,7 +63,7 @@ extension CodeRecognition {
     func misfit(_ scales: Checkpoint.Tensor, _ expected: String?) -> CheckpointError {
       CheckpointError(
         .malformed,
-        "has the shape \(scales.shape), which does not fit a weight stored as \(codes.elementType) \(codes.shape)"
+        "has the shape \(scales.shape), which does not match a weight stored as \(codes.elementType) \(codes.shape)"
           + (expected.map { "; expected \($0)" } ?? ""),
         path: checkpoint.path(of: scales), tensor: scales.name)
     }

@@ -8,7 +8,7 @@ extension CodeRecognition.Module {
   /// Integers as compressed-tensors packs them.
   func packedIntegers() throws(CheckpointError) -> Found {
     guard let scales = companion("weight_scale") else {
-      throw unread("its scales, weight_scale, are not there")
+      throw unread("its scales, weight_scale, are missing")
     }
     guard [.bf16, .f16, .f32].contains(scales.elementType) else {
       throw unread("its scales are \(scales.elementType), which packed integers do not have")
@@ -21,18 +21,18 @@ extension CodeRecognition.Module {
     let length = shape.columns / groups
     guard settings.allowsGroups(of: length, columns: shape.columns) else {
       throw unread(
-        "its scales are one for \(length) elements, and the configuration says "
+        "it has one scale for \(length) elements, but the configuration says "
           + settings.groupLengths.sorted().map(String.init).joined(separator: " or "))
     }
     let zeros = companion("weight_zero_point")
     if zeros == nil, settings.isSymmetric == false {
-      throw unread("the configuration says that it has zero points, and there is no weight_zero_point")
+      throw unread("the configuration says that it has zero points, but there is no weight_zero_point")
     }
     guard zeros == nil || settings.isSymmetric != true else {
-      throw unread("it has zero points, and the configuration says that it has none")
+      throw unread("it has zero points, but the configuration says that it has none")
     }
     guard settings.isFloat != true else {
-      throw unread("its codes are integers, and the configuration says otherwise")
+      throw unread("its codes are integers, but the configuration says otherwise")
     }
     let index = try groupIndex(companion("weight_g_idx"), columns: shape.columns)
     let isPlain = bits == 4 && zeros == nil && index == nil && shape.columns % 8 == 0
@@ -65,14 +65,14 @@ extension CodeRecognition.Module {
     let stated = settings.bits.filter { (2...8).contains($0) }
     func shape(_ columns: Int) throws(CheckpointError) -> TensorShape {
       guard let shape = TensorShape(checking: codes.shape.dimensions.dropLast() + [columns]) else {
-        throw unread("it has more elements than can be counted")
+        throw unread("it has too many elements")
       }
       return shape
     }
     guard let companion = companion("weight_shape"), companion.elementType == .i64 else {
       guard stated.count == 1, let bits = stated.first, 32 % bits == 0 else {
         throw unread(
-          "how many codes its words hold is not said: there is no weight_shape, and no single num_bits in "
+          "the number of codes per word is not stated: there is no weight_shape, and no single num_bits in "
             + "quantization_config that divides 32")
       }
       return (WordPacking(bits: bits, isDense: false), try shape(words * (32 / bits)))
@@ -81,10 +81,10 @@ extension CodeRecognition.Module {
     guard let columns = numbers.last, numbers.count >= 2, columns > 0,
       numbers[numbers.count - 2] == codes.shape.dimensions[codes.shape.rank - 2]
     else {
-      throw unread("weight_shape says \(numbers.suffix(2)), and the codes are \(codes.shape)")
+      throw unread("weight_shape says \(numbers.suffix(2)), but the codes are \(codes.shape)")
     }
     let fitting = (2...8).flatMap { WordPacking.fitting(bits: $0, codes: columns, words: words) }
-    // Widths that few use are believed only if somebody states them.
+    // Rarely used widths are accepted only if stated.
     let candidates = fitting.filter { stated.isEmpty ? [4, 8].contains($0.bits) : stated.contains($0.bits) }
     guard candidates.count == 1, let packing = candidates.first else {
       let bits = Set(fitting.map(\.bits)).sorted().map(String.init).joined(separator: " or ")
@@ -104,7 +104,7 @@ extension CodeRecognition.Module {
     guard let tensor else {
       guard !settings.isOrdered else {
         throw unread(
-          "the configuration says that its columns are in an order of their own, and no index says which")
+          "the configuration says that its columns are reordered, but there is no index of columns")
       }
       return nil
     }
@@ -117,14 +117,14 @@ extension CodeRecognition.Module {
 
   func packedFloats() throws(CheckpointError) -> Found {
     guard let scales = companion("weight_scale") else {
-      throw unread("its scales, weight_scale, are not there")
+      throw unread("its scales, weight_scale, are missing")
     }
     guard settings.isFloat != false, settings.bits.isEmpty || settings.bits.contains(4) else {
-      throw unread("its codes are floating-point numbers of 4 bits, and the configuration says otherwise")
+      throw unread("its codes are 4-bit floating-point numbers, but the configuration says otherwise")
     }
     guard
       let shape = TensorShape(checking: codes.shape.dimensions.dropLast() + [codes.shape.columns * 2])
-    else { throw unread("it has more elements than can be counted") }
+    else { throw unread("it has too many elements") }
     guard scales.elementType == .f8E4M3 else {
       let method: StoredScheme.Method = codes.name.hasSuffix("_packed") ? .compressedTensors : .mxfp4
       guard Self.isExponent(scales) else { throw unread("its scales are \(scales.elementType)") }
@@ -134,7 +134,7 @@ extension CodeRecognition.Module {
     let stored = StoredScheme(.nvfp4, method)
     guard let suffix = stored.matrixScaleSuffix, let matrixScales = companion(suffix) else {
       throw CheckpointError(
-        .malformed, "has scales of eight bits but none for the whole matrix",
+        .malformed, "has eight-bit scales but none for the whole matrix",
         path: checkpoint.path(of: codes),
         tensor: codes.name)
     }
@@ -166,8 +166,8 @@ extension CodeRecognition.Module {
 }
 
 extension CodeRecognition {
-  /// The shape before packing that lies beside codes which are not read: how many values they are can be told all the
-  /// same. `nil` if none is stated, or it does not fit the words.
+  /// The stated shape before packing of unsupported codes, which still gives their number of values. `nil` if none is
+  /// stated, or it does not match the words.
   func statedShape(ofCodes codes: Checkpoint.Tensor, _ stem: String) -> TensorShape? {
     guard codes.elementType == .i32, let stated = checkpoint["\(stem).weight_shape"],
       stated.elementType == .i64,

@@ -6,7 +6,7 @@ extension CodeRecognition.Module {
   /// Integers that are stored as the weight's transpose.
   func transposedIntegers() throws(CheckpointError) -> Found {
     guard let scales = companion("scales"), let zeros = companion("qzeros") else {
-      throw unread("scales and qzeros, which codes under this name need, are not both there")
+      throw unread("codes under this name need scales and qzeros, and at least one is missing")
     }
     guard codes.elementType == .i32, zeros.elementType == .i32, (2...3).contains(codes.shape.rank),
       [.f16, .bf16, .f32].contains(scales.elementType), scales.shape.rank == codes.shape.rank,
@@ -20,7 +20,7 @@ extension CodeRecognition.Module {
     case "awq": return try awq(scales, zeros, groups: groups, rows: rows)
     case "gptq": return try gptq(scales, zeros, groups: groups, rows: rows)
     default:
-      throw unread("codes under this name are AWQ's or GPTQ's, and quantization_config does not say which")
+      throw unread("codes under this name are AWQ's or GPTQ's, but quantization_config does not say which")
     }
   }
 
@@ -28,7 +28,7 @@ extension CodeRecognition.Module {
     _ scales: Checkpoint.Tensor, _ zeros: Checkpoint.Tensor, groups: Int, rows: Int
   ) throws(CheckpointError) -> Found {
     guard settings.bits == [4] else {
-      throw unread("AWQ codes of 4 bits are read, and the configuration says otherwise")
+      throw unread("only 4-bit AWQ codes are supported, but the configuration says otherwise")
     }
     let columns = codes.shape.dimensions[codes.shape.rank - 2]
     let outer = codes.shape.dimensions.dropLast(2)
@@ -44,7 +44,8 @@ extension CodeRecognition.Module {
     _ scales: Checkpoint.Tensor, _ zeros: Checkpoint.Tensor, groups: Int, rows: Int
   ) throws(CheckpointError) -> Found {
     guard settings.bits.count == 1, let bits = settings.bits.first, [2, 3, 4, 8].contains(bits) else {
-      throw unread("GPTQ codes of 2, 3, 4 and 8 bits are read, and the configuration says none of these")
+      throw unread(
+        "only 2, 3, 4 and 8-bit GPTQ codes are supported, but the configuration says none of these")
     }
     let words = codes.shape.dimensions[codes.shape.rank - 2]
     let outer = codes.shape.dimensions.dropLast(2)
@@ -53,7 +54,7 @@ extension CodeRecognition.Module {
     else { throw misfit(scales, nil) }
     let columns = words * 32 / bits
     let index = try groupIndex(companion("g_idx"), columns: columns)
-    // The first version stores zero points less one.
+    // The first version stores zero points minus one.
     let zero = ScaledCodes.Zeros.transposed(zeros, bits: bits, added: settings.storesZerosLessOne ? 1 : 0)
     return .decoded(
       try transposed(
@@ -75,11 +76,11 @@ extension CodeRecognition.Module {
       length = columns / groups
     } else {
       throw unread(
-        "\(groups) groups of scales do not fit rows of \(columns)"
+        "\(groups) groups of scales do not match rows of \(columns)"
           + (stated.map { " and the group_size \($0) of the configuration" } ?? ""))
     }
     guard let shape = TensorShape(checking: codes.shape.dimensions.dropLast(2) + [rows, columns]) else {
-      throw unread("it has more elements than can be counted")
+      throw unread("it has too many elements")
     }
     return ScaledCodes(
       name: name, codes: codes, packing: packing, scales: scales, zeros: zeros, groupIndex: index,

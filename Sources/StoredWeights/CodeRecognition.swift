@@ -3,26 +3,25 @@ internal import Checkpoint
 internal import Quantization
 internal import TensorFormats
 
-/// Finds out how the modules of one checkpoint are stored, by the names, types and shapes of their tensors and what
-/// the configuration says of them.
+/// Finds out how the modules of one checkpoint are stored, by the names, types and shapes of their tensors and the
+/// configuration.
 ///
-/// It fails closed: codes that are not understood are an error that names them and what lies beside them, never taken
-/// for values.
+/// It fails closed: unknown codes are an error that names them and their companions, and are never taken for values.
 struct CodeRecognition {
   let checkpoint: Checkpoint
   let settings: QuantizationSettings
-  /// The last components of the names of each module's tensors.
+  /// The last name components of each module's tensors.
   private let suffixes: [Substring: [Substring]]
-  /// Names that a first component stands before: `scales.X` for `X`.
+  /// Names with a leading component in front: `scales.X` for `X`.
   private let behindFirst: [Substring: [String]]
 
   /// How a module's weight is stored.
   enum Found {
     /// As one tensor of values.
     case values(Checkpoint.Tensor)
-    /// In a scheme that is written too, or in blocks with a scale beside them.
+    /// In a scheme that can be written too, or in blocks with a separate scale.
     case stored(StoredWeight)
-    /// In a way that is only read.
+    /// In a form that can only be read.
     case decoded(ScaledCodes)
   }
 
@@ -43,10 +42,10 @@ struct CodeRecognition {
     self.behindFirst = behindFirst
   }
 
-  /// The ends of the names of codes, and of plain weights.
+  /// The name suffixes of codes and of plain weights.
   static let codesSuffixes = ["weight_packed", "qweight", "weight"]
 
-  /// The module whose weight, or whose codes, a tensor is; `nil` for all others.
+  /// The module whose weight or codes a tensor holds; `nil` for all others.
   static func module(ofCodes name: String) -> String? {
     guard let dot = name.lastIndex(of: "."), codesSuffixes.contains(String(name[name.index(after: dot)...]))
     else { return nil }
@@ -57,7 +56,7 @@ struct CodeRecognition {
   ///
   /// - Parameter stem: The module's name: `model.layers.4.moe.gate_proj`.
   /// - Returns: `nil` if the module has no weight.
-  /// - Throws: `.malformed` if scales do not fit their codes, `.unsupported` for what is not read.
+  /// - Throws: `.malformed` if scales do not match their codes, `.unsupported` for unsupported forms.
   func weight(of stem: String) throws(CheckpointError) -> Found? {
     let present = Self.codesSuffixes.filter { checkpoint["\(stem).\($0)"] != nil }
     guard let suffix = present.first, let codes = checkpoint["\(stem).\(suffix)"] else { return nil }
@@ -70,25 +69,25 @@ struct CodeRecognition {
       try check(plain: codes)
       return .values(codes)
     }
-    // What decides how codes are read must all be known.
+    // Everything that affects how codes are read must be known.
     var consumed = Set(found.components.map(\.name))
-    // The shape before packing was held against that of the codes.
+    // The shape before packing was checked against that of the codes.
     if suffix == "weight_packed" { consumed.insert("\(stem).weight_shape") }
     let strange = siblings(of: codes).filter { name in
       !consumed.contains(name) && !Self.isAboutActivations(name)
     }
     guard strange.isEmpty else {
-      throw module.unread("beside it lies \(strange[0].printable), whose meaning is not known here")
+      throw module.unread("it has a companion \(strange[0].printable), whose meaning is unknown")
     }
     if let refusal = settings.refusal { throw module.unread(refusal) }
     return found
   }
 
-  // MARK: - What is no weight of a module
+  // MARK: - What is not a weight of a module
 
   /// Checks that a tensor which is read as values holds values.
   ///
-  /// - Throws: `.unsupported` for codes that were not understood.
+  /// - Throws: `.unsupported` for unknown codes.
   func check(plain tensor: Checkpoint.Tensor) throws(CheckpointError) {
     guard checkpoint.format == .safetensors else { return }
     let siblings = siblings(of: tensor).filter { !Self.isAboutActivations($0) }
@@ -100,37 +99,38 @@ struct CodeRecognition {
       let scale = siblings.first(where: { $0.contains("scale") })
     {
       throw unread(
-        "is \(tensor.elementType), and how \(scale.printable) beside it makes values of it is not known")
+        "is \(tensor.elementType), and how its companion \(scale.printable) turns it into values is not known"
+      )
     }
     guard tensor.elementType.isCode else {
-      // Values with a scale beside them: somebody thinks that they are codes.
+      // Values with a scale beside them are probably codes.
       if settings.isStated, let scale = siblings.first(where: { $0.contains("scale") }) {
         throw unread(
           "is \(tensor.elementType) and has \(scale.printable) beside it, and the model says that it is quantised "
-            + "(\(settings.description)): what the scale is for is not known")
+            + "(\(settings.description)): the purpose of the scale is not known")
       }
       return
     }
     if siblings.isEmpty, !settings.isStated, tensor.elementType.isInteger, tensor.shape.rank >= 2,
       tensor.name.hasSuffix(".weight")
     {
-      throw unread("is a weight of \(tensor.elementType), and nothing says how to make real numbers of it")
+      throw unread("is a weight of \(tensor.elementType), and nothing says how to turn it into real numbers")
     }
     if let first = siblings.first {
       throw unread(
-        "is codes of \(tensor.elementType), and how \(first.printable) beside it makes values of them is not known"
+        "holds codes of \(tensor.elementType), and how its companion \(first.printable) turns them into values is not known"
           + (settings.isStated ? " (\(settings.description))" : ""))
     }
     if settings.isStated, tensor.shape.rank >= 2 {
       throw unread(
         settings.refusal
-          ?? "is codes of \(tensor.elementType) without scales, and the model says that it is quantised "
+          ?? "holds codes of \(tensor.elementType) without scales, and the model says that it is quantised "
           + "(\(settings.description))")
     }
   }
 
-  /// The tensors beside one that may say how to read it: its module's, if it is that module's weight, otherwise those
-  /// whose names begin with its own. Positions and masks say nothing, unless their names do.
+  /// The companions of a tensor that may say how to read it: its module's, if it is that module's weight, otherwise
+  /// those whose names begin with its own. Positions and masks do not count, unless their names say so.
   private func siblings(of tensor: Checkpoint.Tensor) -> [String] {
     let name = tensor.name
     var found = (suffixes[name[...]] ?? []).map { "\(name).\($0)" }
@@ -171,8 +171,7 @@ struct CodeRecognition {
   ]
   private static let codeEndings = ["_blocks", "_packed", "_qweight", "_codes", "_quantized"]
 
-  /// Whether a tensor is about what a module is given or gives, or about the KV cache: the weight is the same with and
-  /// without it.
+  /// Whether a tensor concerns a module's inputs or outputs, or the KV cache, and so does not affect the weight.
   static func isAboutActivations(_ name: String) -> Bool {
     guard let dot = name.lastIndex(of: ".") else { return false }
     return activationSuffixes.contains(String(name[name.index(after: dot)...]))
@@ -184,13 +183,13 @@ struct CodeRecognition {
     "q_zero_point", "k_zero_point", "v_zero_point", "prob_output_scale",
   ]
 
-  /// What one can do about codes that are not read.
+  /// The remedy for unsupported codes.
   static let wayOut =
-    "--quantize keep copies them as they are, within one format; otherwise decode them to BF16 with what wrote them"
+    "--quantize keep copies them as they are, within one format; otherwise decode them to BF16 with the tool that wrote them"
 }
 
 extension CodeRecognition.Found {
-  /// Every tensor that it is made of.
+  /// Every tensor that it consists of.
   var components: [Checkpoint.Tensor] {
     switch self {
     case .values(let tensor): [tensor]
@@ -201,8 +200,8 @@ extension CodeRecognition.Found {
 }
 
 extension ElementType {
-  /// Whether elements of the type are as likely codes as values: small floats and integers that a model of floats has
-  /// for no other reason. (I64 and BOOL are positions and masks.)
+  /// Whether elements of the type may well be codes: small floats and integers, which a float model has no other use
+  /// for. (I64 and BOOL are positions and masks.)
   fileprivate var isCode: Bool {
     switch self {
     case .f8E4M3, .f8E5M2, .f8E4M3FNUZ, .f8E5M2FNUZ, .f8E8M0, .f4, .f6E2M3, .f6E3M2: true

@@ -1,11 +1,11 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// Weights that are stored in a way that is only read, as tensors of F32 that are decoded when they are read.
+/// Weights in forms that can only be read, as F32 tensors that are decoded when read.
 enum DecodedForm {
-  /// The checkpoint with such weights in place of their codes; the same one if it has none.
+  /// The checkpoint with such weights in place of their codes; unchanged if it has none.
   ///
-  /// - Parameter isTolerant: Whether modules that are not understood are left as they are.
+  /// - Parameter isTolerant: Whether unknown modules are left as they are.
   /// - Throws: As ``CodeRecognition/weight(of:)``, unless tolerant.
   static func of(
     _ checkpoint: Checkpoint, isTolerant: Bool

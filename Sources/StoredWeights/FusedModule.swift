@@ -1,7 +1,7 @@
 internal import Step3Model
 internal import TensorFormats
 
-/// A module whose rows are several published weights: engines fuse them, and some schemes are stored that way.
+/// A module whose rows are several published weights: engines fuse them, and some schemes store them so.
 struct FusedModule {
   /// One of the weights.
   struct Member {
@@ -14,7 +14,7 @@ struct FusedModule {
   let members: [Member]
 
   /// - Parameter stem: The module's published name.
-  /// - Returns: `nil` for the name of no fused module, and for other rows than the configuration gives its members.
+  /// - Returns: `nil` if the name is not a fused module's, or the number of rows differs from the configuration's.
   init?(_ stem: String, _ shape: TensorShape, _ configuration: Step3Configuration?) {
     guard let configuration, shape.rank == 2 else { return nil }
     let model = configuration.family.model

@@ -3,11 +3,11 @@ package import Checkpoint
 internal import Step3Model
 package import TensorFormats
 
-/// What GGUF holds otherwise than published checkpoints: norms that are stored around zero there and around one here, and
-/// the factors of the rotary embedding, which a configuration has as a rule.
+/// What GGUF stores differently from published checkpoints: norms that those store around zero and GGUF around one, and
+/// the factors of the rotary embedding, which a configuration states as a rule.
 package enum GGUFValues {
-  /// The model as an output of the other format holds it: each such norm is a tensor of F32 that is computed when it is
-  /// read, and the factors are a tensor in GGUF and none elsewhere.
+  /// The model as stored in the given output format: each such norm is an F32 tensor computed when read, and the
+  /// factors are a tensor only in GGUF.
   ///
   /// - Returns: `nil` if nothing is different.
   /// - Throws: What reading headers throws.
@@ -44,7 +44,7 @@ package enum GGUFValues {
             source: MemorySource(littleEndian(values), path: checkpoint.path), origins: [],
             operation: "computed from config.json"))
       } else if format == .safetensors, let tensor = weights[name]?.pieces.first?.stored.codes {
-        // The configuration that is written has the rule, and was found by these very factors.
+        // The written configuration has the rule, which was found from these very factors.
         precondition(factors.scope == .global)
         hidden.insert(tensor.name)
       }
@@ -54,13 +54,13 @@ package enum GGUFValues {
 
   private static let (raised, lowered) = ("raised", "lowered")
 
-  /// Whether that is done with a tensor which is derived: ``Checkpoint/Checkpoint/Derived/operation``.
+  /// Whether a derived tensor is such a norm: ``Checkpoint/Checkpoint/Derived/operation``.
   package static func isShifted(_ operation: String) -> Bool {
     operation.hasPrefix(raised) || operation.hasPrefix(lowered)
   }
 
-  /// How many elements of each such norm an addition rounds, so that subtracting does not give them back; norms without any
-  /// are left out. Of a GGUF file it is how many are so small that they may have been rounded when it was written.
+  /// How many elements of each such norm the addition rounds, so that subtracting does not restore them; norms without
+  /// any are left out. For a GGUF file, how many are so small that they may have been rounded when it was written.
   ///
   /// - Throws: What reading them throws.
   package static func rounded(
@@ -109,11 +109,11 @@ private struct ShiftedSource: ByteSource {
   func read(into buffer: inout MutableRawSpan, at position: Int) throws(CheckpointError) {
     guard position >= 0, buffer.byteCount <= byteCount - position else {
       throw CheckpointError(
-        .truncated, "\(buffer.byteCount) bytes are wanted, \(max(0, byteCount - position)) are left",
+        .truncated, "\(buffer.byteCount) bytes were requested, \(max(0, byteCount - position)) are left",
         path: path,
         offset: position, tensor: weight.name)
     }
-    // Norms are short: reading one whole costs less than saying which part.
+    // Norms are short: reading a whole one is cheaper than selecting a part.
     let bytes = GGUFValues.littleEndian(try weights.values(of: weight).map { $0 + offset })
     for index in 0..<buffer.byteCount {
       buffer.storeBytes(of: bytes[position + index], toByteOffset: index, as: UInt8.self)

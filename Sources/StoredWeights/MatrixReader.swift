@@ -6,9 +6,8 @@ public import TensorFormats
 
 /// One matrix of a weight, ready to be read in any band of rows as F32.
 ///
-/// Scales of tiles and of the whole matrix are read when it is made, a few kilobytes; everything else when it is asked
-/// for. A vector counts as a matrix of one row. Use one from as many threads as you like, each with a scratch of its
-/// own.
+/// Scales of tiles and of the whole matrix are read on creation, a few kilobytes; everything else on demand. A vector
+/// counts as a matrix of one row. Use it from any number of threads, each with its own scratch.
 public struct MatrixReader: Sendable {
   /// The weight's published name.
   public let name: String
@@ -18,7 +17,7 @@ public struct MatrixReader: Sendable {
   public let columns: Int
   private let blocks: [Block]
 
-  /// What one thread needs to read rows. Grows to the largest band and is used again.
+  /// The buffers that one thread needs to read rows. Grows to the largest band and is reused.
   public struct Scratch: Sendable {
     var stored = StoredRows()
     var values: [Float] = []
@@ -27,7 +26,7 @@ public struct MatrixReader: Sendable {
     public init() {}
   }
 
-  /// A box of the matrix that is stored in one place.
+  /// A box of the matrix stored in one place.
   private struct Block: Sendable {
     /// Rows and columns of the matrix that it covers.
     let rows: Range<Int>
@@ -40,9 +39,9 @@ public struct MatrixReader: Sendable {
   /// - Parameters:
   ///   - weights: What the weight is part of.
   ///   - weight: The weight.
-  ///   - matrix: Its number in the stack; 0 for a weight that is no stack.
-  /// - Throws: `.malformed` if elements of it are nowhere, `.unsupported` for element types that hold no real numbers,
-  ///   and what reading scales throws.
+  ///   - matrix: Its number in the stack; 0 for a weight that is not a stack.
+  /// - Throws: `.malformed` if elements are missing, `.unsupported` for element types that hold no real numbers, and
+  ///   what reading scales throws.
   public init(_ weights: ModelWeights, _ weight: ModelWeights.Weight, matrix: Int = 0) throws(CheckpointError)
   {
     let blocks = try Self.blocks(weights, weight, matrix: matrix)
@@ -55,11 +54,11 @@ public struct MatrixReader: Sendable {
     self.init(name: weight.name, rows: weight.rows, columns: weight.columns, blocks: blocks)
   }
 
-  /// Prepares what is held of a matrix: all of it, or the box that a part of a partition set has, whose rows and
-  /// columns are then counted from its own.
+  /// Prepares the available part of a matrix: all of it, or the box that a part of a partition set has, with
+  /// rows and columns counted from the box's origin.
   ///
   /// - Returns: `nil` if nothing of the matrix is held.
-  /// - Throws: As ``init(_:_:matrix:)``, but for elements that are elsewhere.
+  /// - Throws: As ``init(_:_:matrix:)``, except for missing elements.
   public init?(
     held weight: ModelWeights.Weight, matrix: Int, of weights: ModelWeights
   ) throws(CheckpointError) {
@@ -69,7 +68,7 @@ public struct MatrixReader: Sendable {
     else { return nil }
     guard Self.count(blocks) == (bottom - top) * (right - left) else {
       throw CheckpointError(
-        .malformed, "what the parts hold of it is no rectangle", path: weights.checkpoint.path,
+        .malformed, "the parts do not hold a rectangle of it", path: weights.checkpoint.path,
         tensor: weight.name)
     }
     self.init(
@@ -92,7 +91,7 @@ public struct MatrixReader: Sendable {
       piece.stored.scheme == nil, let rows = weight.shape.dimensions.first, weight.shape.rank > 1
     else {
       throw CheckpointError(
-        .unsupported, "a convolution's weight that has scales or is cut into parts is not read",
+        .unsupported, "a convolution's weight with scales or cut into parts is not supported",
         path: weights.checkpoint.path, tensor: weight.name)
     }
     let matrix = try StoredMatrix(
@@ -136,13 +135,13 @@ public struct MatrixReader: Sendable {
     blocks.reduce(0) { $0 + $1.rows.count * $1.columns.count }
   }
 
-  /// Prepares a matrix of one piece of a weight, whose rows and columns are counted from where the piece begins.
+  /// Prepares a matrix of one piece of a weight, with rows and columns counted from the piece's origin.
   ///
   /// - Parameters:
   ///   - weights: What the weight is part of.
   ///   - weight: The weight.
   ///   - piece: One of its pieces.
-  ///   - matrix: Its number in the piece; 0 for a piece that is no stack.
+  ///   - matrix: Its number in the piece; 0 for a piece that is not a stack.
   /// - Throws: As ``init(_:_:matrix:)``.
   public init(
     _ weights: ModelWeights, _ weight: ModelWeights.Weight, piece: ModelWeights.Piece, matrix: Int = 0
@@ -160,7 +159,7 @@ public struct MatrixReader: Sendable {
     ]
   }
 
-  /// Where a matrix of the stack is in a box; `nil` if it is not there.
+  /// The index of a stack's matrix within a box; `nil` if it is not in the box.
   private static func position(of matrix: Int, outer: [Int], in box: TensorBox) -> Int? {
     var rest = matrix
     var coordinates = [Int](repeating: 0, count: outer.count)
@@ -181,7 +180,7 @@ public struct MatrixReader: Sendable {
   /// The bytes that reading a row takes, scales left out.
   public var bytesPerRow: Int { blocks.reduce(0) { $0 + $1.stored.rowBytes } / max(1, stacked) }
 
-  /// How many blocks lie above each other.
+  /// The number of vertically stacked blocks.
   private var stacked: Int { Set(blocks.map(\.rows.lowerBound)).count }
 
   /// Reads and decodes rows.
@@ -206,7 +205,7 @@ public struct MatrixReader: Sendable {
         try block.stored.read(local, into: &target, &scratch.stored)
         continue
       }
-      // Taken out for as long as it is lent, so that the scratch is borrowed once.
+      // Taken out while in use, so that the scratch is borrowed only once.
       let width = block.columns.count
       var narrow = scratch.values
       scratch.values = []
@@ -236,7 +235,7 @@ public struct MatrixReader: Sendable {
     return values
   }
 
-  /// Says that rows will be read soon.
+  /// Hints that rows will be read soon.
   public func prefetch(_ wanted: Range<Int>) {
     for block in blocks {
       let band = block.rows.clamped(to: wanted)

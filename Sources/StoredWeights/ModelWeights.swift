@@ -4,45 +4,43 @@ internal import GGUF
 public import Step3Model
 public import TensorFormats
 
-/// A model's weights under their published names, whatever holds them: safetensors or GGUF, plain or quantised in any
-/// scheme that is read, one checkpoint, a partition set or a part of one.
+/// A model's weights under their published names, however stored: safetensors or GGUF, plain or quantised in any
+/// supported scheme, one checkpoint, a partition set or a part of one.
 ///
-/// Who reads weights through this type does not know how they are stored. Opening reads headers and `config.json`,
-/// and no weights.
+/// Callers need not know how weights are stored. Opening reads headers and `config.json`, but no weights.
 public struct ModelWeights: Sendable {
-  /// The files. Weights that are not on disk as they are read are in a file of their own behind the others; see
+  /// The files. Derived weights are in a file of their own after the others; see
   /// `Checkpoint.File.derivations`.
   public let checkpoint: Checkpoint
-  /// The same before anything was decoded: codes, scales and all, under published names, experts stacked. For those who
-  /// read them a second time.
+  /// The same before decoding: with codes and scales, under published names, experts stacked. For independent checks.
   public let encoded: Checkpoint
   /// The configuration, if the model is a Step-3.
   public let configuration: Step3Configuration?
-  /// Whether this is one part of a partition set, which has boxes of some weights and nothing of others.
+  /// Whether this is one part of a partition set, which has only boxes of some weights, and nothing of others.
   public let isPart: Bool
   /// The names of all weights, in the order of the files.
   public let names: [String]
   private let weights: [String: Weight]
 
-  /// What becomes of what cannot be read as a weight.
+  /// What to do with tensors that cannot be read as weights.
   public enum Unread: Sendable {
-    /// Codes that are not understood are an error.
+    /// Unknown codes are an error.
     case refused
-    /// Codes that are not understood are weights of their own, under their own names and with what is stored as their
-    /// values; a configuration that cannot be read says nothing. For those who look at files of any origin.
+    /// Unknown codes are weights of their own, under their own names and with the stored elements as values; an
+    /// unreadable configuration is ignored. For inspecting arbitrary files.
     case asStored
   }
 
   /// Finds out how each weight is stored.
   ///
-  /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
-  ///   `.unsupported` for schemes that are not read, unless they are to be held as stored.
+  /// - Throws: `.malformed` if scales do not match their codes or a part states a box outside its tensor;
+  ///   `.unsupported` for unsupported schemes, unless `unread` is `.asStored`.
   /// - Complexity: O(number of tensors).
   public init(_ checkpoint: Checkpoint, unread: Unread = .refused) throws(CheckpointError) {
     try self.init(checkpoint, unread: unread, configuration: Self.configuration(of: checkpoint, unread))
   }
 
-  /// The same of a checkpoint that was made of another one, whose configuration it has.
+  /// The same for a checkpoint derived from another one, whose configuration it keeps.
   ///
   /// - Throws: As ``init(_:unread:)``.
   package init(
@@ -71,8 +69,8 @@ public struct ModelWeights: Sendable {
     self.weights = weights
   }
 
-  /// The checkpoint under published names, experts that were saved one by one stacked. What `step3-convert` writes has
-  /// no other names, so parts of its partition sets stay as they are.
+  /// The checkpoint under published names, with separately saved experts stacked. Outputs of `step3-convert` already
+  /// have these names, so parts of partition sets stay as they are.
   private static func published(
     _ checkpoint: Checkpoint, _ configuration: Step3Configuration?, isPart: Bool, _ unread: Unread
   ) throws(CheckpointError) -> Checkpoint {
@@ -85,8 +83,8 @@ public struct ModelWeights: Sendable {
     }
   }
 
-  /// Whether a tensor, by its name, is about what a module is given or gives, not about its weight: `input_scale` and
-  /// its kind.
+  /// Whether a tensor, by its name, concerns a module's inputs or outputs rather than its weight: `input_scale` and
+  /// the like.
   public static func isAboutActivations(_ name: String) -> Bool {
     CodeRecognition.isAboutActivations(name)
   }
@@ -107,11 +105,11 @@ public struct ModelWeights: Sendable {
   /// - Complexity: O(1).
   public subscript(name: String) -> Weight? { weights[name] }
 
-  /// The modules of its model; `nil` if that is not known.
+  /// The modules of its model; `nil` if unknown.
   public var model: ModelDescription? { configuration?.family.model }
 
   /// What has to be added to the stored values of a weight to get those that the forward pass multiplies with: the
-  /// offset of its module, where the files do not hold the sums already, as GGUF does.
+  /// offset of its module, unless the files already hold the sums, as GGUF does.
   ///
   /// - Complexity: O(1).
   public func offset(of name: String) -> Float {
@@ -137,10 +135,9 @@ extension ModelWeights {
     public let name: String
     /// Row-major, of the whole weight.
     public let shape: TensorShape
-    /// Where its elements are: all in one place, except in a partition set. Copies of what is there already are left
-    /// out.
+    /// Where its elements are: all in one place, except in a partition set. Further copies are left out.
     public private(set) var pieces: [Piece] = []
-    /// What several parts of a partition set hold, but for the first of each.
+    /// Replicas in several parts of a partition set, except the first of each.
     public private(set) var copies: [Piece] = []
 
     init(name: String, shape: TensorShape) {
@@ -157,9 +154,9 @@ extension ModelWeights {
     /// The bytes of all of it, scales included.
     public var byteCount: Int { pieces.reduce(0) { $0 + $1.stored.byteCount } }
 
-    /// Whether every element is somewhere.
+    /// Whether no element is missing.
     public var isComplete: Bool {
-      // Boxes never overlap: they are cells of a grid or the same.
+      // Boxes never overlap: they are cells of a grid, or identical.
       pieces.reduce(0) { $0 + $1.box.elementCount } == shape.elementCount
     }
 
@@ -190,19 +187,19 @@ extension ModelWeights {
   public struct Piece: Sendable {
     /// Which elements of the weight.
     public let box: TensorBox
-    /// Where they are; files are counted in ``ModelWeights/checkpoint``.
+    /// Where they are stored; file indices refer to ``ModelWeights/checkpoint``.
     public let stored: StoredWeight
-    /// The row of each stored matrix with which the box begins: not 0 where several weights are stored as one.
+    /// The first row of the box in each stored matrix: not 0 if several weights are stored as one.
     public let firstRow: Int
   }
 }
 
 // MARK: - Finding weights
 
-/// A checkpoint, or a part of a partition set, whose tensors are being looked through.
+/// A checkpoint, or a part of a partition set, being searched for weights.
 private struct Holder {
   let checkpoint: Checkpoint
-  /// The number of its first file among the files of the set.
+  /// The index of its first file among the files of the set.
   let firstFile: Int
 
   struct Found {
@@ -228,7 +225,7 @@ private struct Holder {
     let recognition = try CodeRecognition(checkpoint)
     let slices = try PartitionRecord(of: checkpoint)?.boxes ?? [:]
     var stored: [String: StoredWeight] = [:]
-    // What only says how to read another tensor.
+    // Tensors that only say how to read others.
     var companions: Set<String> = []
     for tensor in checkpoint.tensors {
       guard let stem = CodeRecognition.module(ofCodes: tensor.name),
@@ -236,7 +233,7 @@ private struct Holder {
       else { continue }
       stored[tensor.name] = weight
       companions.formUnion(weight.components.dropFirst().map(\.name))
-      // The shape before packing was held against that of the codes.
+      // The shape before packing was checked against that of the codes.
       companions.insert("\(stem).weight_shape")
     }
     var found: [Found] = []
@@ -252,7 +249,8 @@ private struct Holder {
       if let fused = FusedModule(stem, weight.shape, configuration) {
         guard slices[tensor.name] == nil else {
           throw CheckpointError(
-            .unsupported, "parts of fused modules are not read", path: checkpoint.path, tensor: tensor.name)
+            .unsupported, "parts of fused modules are not supported", path: checkpoint.path,
+            tensor: tensor.name)
         }
         for member in fused.members {
           found.append(
@@ -268,7 +266,7 @@ private struct Holder {
     return found
   }
 
-  /// A module's weight, if it has scales in tensors of their own.
+  /// A module's weight, if it has separate scale tensors.
   private func scaled(
     _ stem: String, _ recognition: CodeRecognition, _ unread: ModelWeights.Unread
   ) throws(CheckpointError) -> StoredWeight? {
@@ -278,7 +276,7 @@ private struct Holder {
       case .stored(let weight)?: return weight
       case .decoded(let codes)?:
         throw CheckpointError(
-          .unsupported, "\(codes.name) is not read in a part of a partition set",
+          .unsupported, "\(codes.name) is not supported in a part of a partition set",
           path: checkpoint.path(of: codes.codes), tensor: codes.codes.name)
       }
     } catch {
@@ -293,7 +291,7 @@ private struct Holder {
     if let box, box.extent != stored.shape.dimensions {
       throw CheckpointError(
         .malformed,
-        "\(ConfigurationDocument.partitionKey).slices does not fit the tensor's shape \(stored.shape)",
+        "\(ConfigurationDocument.partitionKey).slices does not match the tensor's shape \(stored.shape)",
         path: checkpoint.store.path(of: ConfigurationDocument.name), tensor: tensor.name)
     }
     return Found(
@@ -305,7 +303,7 @@ private struct Holder {
   }
 
   private func canonical(_ name: String, _ configuration: Step3Configuration?) -> String {
-    // GGUF calls the modules of unknown models by the same words.
+    // GGUF uses the same module names for unknown models.
     let model = (configuration?.family ?? .step3).model
     guard checkpoint.format == .gguf, let known = model.tensor(gguf: name) else { return name }
     return model.published(known)

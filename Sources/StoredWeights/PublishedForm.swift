@@ -4,12 +4,12 @@ internal import OrderedCollections
 internal import Step3Model
 internal import TensorFormats
 
-/// A Step-3's tensors under their published names, whatever wrapped them: prefixes are taken off, and experts that were
-/// saved one by one are stacked.
+/// A Step-3's tensors under their published names, whatever wrapped them: prefixes are removed, and separately saved
+/// experts are stacked.
 enum PublishedForm {
-  /// The checkpoint as it was published; the same one if its names are published ones.
+  /// The checkpoint under its published names; unchanged if it already has them.
   ///
-  /// - Throws: `.malformed` if two tensors come to one name, or the experts of a stack are not all there and alike.
+  /// - Throws: `.malformed` if two tensors map to one name, or the experts of a stack are incomplete or not alike.
   /// - Complexity: O(number of tensors); reads nothing.
   static func of(
     _ checkpoint: Checkpoint, _ configuration: Step3Configuration
@@ -29,7 +29,7 @@ enum PublishedForm {
       }
     }
     guard !names.isEmpty || !stacks.isEmpty else { return checkpoint }
-    // What lies beside them in the same wrapper is unwrapped with them.
+    // Other tensors in the same wrapper are unwrapped too.
     for tensor in checkpoint.tensors
     where names[tensor.name] == nil && published(tensor.name, in: model) == nil {
       names[tensor.name] = Step3NameVariant.unwrappedStranger(tensor.name)
@@ -50,8 +50,7 @@ enum PublishedForm {
     return checkpoint.replacing(hidden, with: derived).renaming(names)
   }
 
-  /// The published name of a tensor that has another one, and its expert. What lies beside a weight, whatever it is, goes
-  /// where the weight goes.
+  /// The published name of a tensor that has another one, and its expert. Companions of a weight are renamed with it.
   private static func published(_ name: String, in model: ModelDescription) -> (name: String, expert: Int?)? {
     if let variant = Step3NameVariant(name, in: model) {
       return (model.published(variant.published), variant.expert)
@@ -61,7 +60,7 @@ enum PublishedForm {
     if let variant = Step3NameVariant("\(stem).weight", in: model) {
       return ("\(model.published(variant.published).dropLast("weight".count))\(last)", variant.expert)
     }
-    // `experts.7.up_proj_scale` lies beside `experts.7.up_proj.weight`.
+    // `experts.7.up_proj_scale` is a companion of `experts.7.up_proj.weight`.
     for row in model.modules where row.expertAxis != nil {
       let module = row.ownName
       guard last.hasPrefix("\(module)_"),
@@ -81,7 +80,7 @@ enum PublishedForm {
       path: checkpoint.path(of: a), tensor: a.name, remedy: "leave one of them out with --exclude")
   }
 
-  /// One tensor of all experts', the first dimension counting them. A scale that is a single number becomes a vector.
+  /// One tensor of all experts, stacked along the first dimension. A scale that is a single number becomes a vector.
   private static func stack(
     _ name: String, _ experts: [Int: Checkpoint.Tensor], count: Int, _ checkpoint: Checkpoint
   ) throws(CheckpointError) -> Checkpoint.Derived {
@@ -95,14 +94,14 @@ enum PublishedForm {
       throw CheckpointError(
         .malformed,
         missing.isEmpty
-          ? "there are \(experts.count) experts, and the configuration says \(count)"
+          ? "there are \(experts.count) experts, but the configuration says \(count)"
           : "\(missing.count) of its \(count) experts are missing: \(named)\(missing.count > 4 ? ", ..." : "")",
         path: checkpoint.path, tensor: name, remedy: "the download may be incomplete")
     }
     if let odd = tensors.first(where: { $0.shape != first.shape || $0.elementType != first.elementType }) {
       throw CheckpointError(
         .malformed,
-        "is \(odd.elementType) \(odd.shape), and \(first.name.printable) is \(first.elementType) "
+        "is \(odd.elementType) \(odd.shape), but \(first.name.printable) is \(first.elementType) "
           + "\(first.shape): they cannot be stacked", path: checkpoint.path(of: odd), tensor: odd.name)
     }
     let bytes = first.byteRange.count
@@ -117,7 +116,7 @@ enum PublishedForm {
         path: checkpoint.path, matrices: count, rows: 1, rowBytes: bytes, pieces: pieces)
     else {
       throw CheckpointError(
-        .malformed, "all of its experts together have more elements than can be counted",
+        .malformed, "all of its experts together have too many elements",
         path: checkpoint.path, tensor: name)
     }
     return Checkpoint.Derived(

@@ -5,53 +5,53 @@ internal import TensorFormats
 
 /// What a checkpoint's configuration says about how its weights are stored.
 ///
-/// Names, types and shapes of tensors tell most of it; this tells the rest, and above all whether somebody says that
-/// weights are quantised at all. Sources: `quantization_config` (at the top of `config.json` or in `text_config`),
-/// `compression_config`, MLX's `quantization`, and ModelOpt's `hf_quant_config.json`.
+/// Names, types and shapes of tensors tell most of it; this tells the rest, and above all whether weights are
+/// declared to be quantised at all. Sources: `quantization_config` (at the top of `config.json` or in
+/// `text_config`), `compression_config`, MLX's `quantization`, and ModelOpt's `hf_quant_config.json`.
 struct QuantizationSettings {
-  /// Where it stands, for messages; `nil` where nothing says anything.
+  /// Where the settings were found, for messages; `nil` if there are none.
   var place: String?
-  /// `quant_method`, in small letters.
+  /// `quant_method`, in lower case.
   var method: String?
   /// Rows and columns of an FP8 tile.
   var tile = (rows: 128, columns: 128)
-  /// The bits of a weight's code; several where groups of modules differ.
+  /// The bits of a weight's code; several if groups of modules differ.
   var bits: Set<Int> = []
-  /// The elements of a row that share a scale, as far as stated: -1 for a whole row.
+  /// The elements of a row that share a scale, if stated: -1 for a whole row.
   var groupLengths: Set<Int> = []
-  /// Whether codes have zero points, as far as stated and the same everywhere.
+  /// Whether codes have zero points, if stated consistently.
   var isSymmetric: Bool?
-  /// Whether GPTQ's zero points are stored less one: in all but its second version.
+  /// Whether GPTQ's zero points are stored minus one, as in all but its second version.
   var storesZerosLessOne = true
-  /// Whether codes are floating-point numbers, as far as stated and the same everywhere.
+  /// Whether codes are floating-point numbers, if stated consistently.
   var isFloat: Bool?
-  /// Whether columns are in an order that only an index tells.
+  /// Whether columns are in an order given by an index.
   var isOrdered = false
-  /// Why these weights are not read, whatever their tensors look like; `nil` if they may be.
+  /// Why these weights are not supported, whatever their tensors look like; `nil` if they may be.
   var refusal: String?
 
-  /// Nothing said.
+  /// No settings.
   init() {}
 
   /// Whether the configuration says that weights are quantised.
   var isStated: Bool { place != nil }
 
-  /// The methods whose tensors are read: under each, what names, types and shapes say is what they mean.
+  /// The supported methods: for each, names, types and shapes can be taken at face value.
   private static let readMethods: Set<String> = [
     "fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "modelopt_fp4", "modelopt_fp8", "modelopt_mxfp8",
     "mxfp4", "mxfp8", "w8a8_int8", "w8a8_fp8", "awq", "gptq", "quark",
   ]
 
-  /// What messages call the scheme: `quant_method gptq`.
+  /// The scheme's name in messages: `quant_method gptq`.
   var description: String { method.map { "quant_method \($0.printable)" } ?? "no quant_method" }
 
-  /// - Throws: `.inputOutput`; `.malformed` for a tile that is no pair of positive numbers. A configuration that is missing or broken
-  ///   in other ways says nothing: it is no reason not to look at the weights.
+  /// - Throws: `.inputOutput`; `.malformed` for a tile that is not a pair of positive numbers. A configuration that is
+  ///   missing or broken in other ways is ignored: weights can still be inspected.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     guard checkpoint.format == .safetensors, let (value, place) = try Self.find(checkpoint) else { return }
     self.place = place
     guard let settings = value?.members else {
-      refusal = "\(place) cannot be read, so how it is quantised is not known"
+      refusal = "\(place) cannot be read, so it is not known how it is quantised"
       return
     }
     if case .string(let method)? = settings["quant_method"] {
@@ -68,7 +68,7 @@ struct QuantizationSettings {
     refusal = refusal(settings)
   }
 
-  /// What says something first, and where; `nil` in place of its value if it cannot be read.
+  /// The first settings found, and where; `nil` in place of the value if they cannot be read.
   ///
   /// - Throws: `.inputOutput`.
   private static func find(
@@ -118,12 +118,12 @@ extension QuantizationSettings {
     tile = (rows, columns)
   }
 
-  /// Where compressed-tensors states the size of a tile.
+  /// compressed-tensors' statement of the tile size.
   private static func blockStructure(_ settings: JSONMembers) -> JSONValue? {
     weights(settings).lazy.compactMap { $0["block_structure"] }.first { $0 != .null }
   }
 
-  /// What compressed-tensors says of weights, for each group of modules, by the groups' names.
+  /// compressed-tensors' settings for weights, for each group of modules, sorted by group name.
   private static func weights(_ settings: JSONMembers) -> [JSONMembers] {
     guard let groups = settings["config_groups"]?.members else { return [] }
     return groups.keys.sorted().compactMap { groups[$0]?.members?["weights"]?.members }
@@ -149,7 +149,7 @@ extension QuantizationSettings {
     isSymmetric = symmetries.count == 1 ? symmetries.first : nil
     let types = Set(Self.weights(settings).compactMap { $0["type"] })
     isFloat = types.count == 1 ? types.first.map { $0 == .string("float") } : nil
-    // ModelOpt names what it made.
+    // ModelOpt names its algorithm.
     if case .string(let algorithm)? = settings["quant_algo"], bits.isEmpty {
       bits = algorithm.uppercased().contains("FP4") ? [4] : algorithm.uppercased().contains("FP8") ? [8] : []
     }
@@ -164,25 +164,25 @@ extension QuantizationSettings {
     }
   }
 
-  /// Whether scales for so many neighbours, of rows of so many, are what is stated, if anything is.
+  /// Whether groups of `length` in rows of `columns` agree with the stated group lengths, if any.
   func allowsGroups(of length: Int, columns: Int) -> Bool {
     groupLengths.isEmpty || groupLengths.contains(length) || (length == columns && groupLengths.contains(-1))
   }
 
-  /// Why weights of this method are not read, if they are not.
+  /// Why weights of this method are not supported, if so.
   private func refusal(_ settings: JSONMembers) -> String? {
     guard let method, Self.readMethods.contains(method) else {
-      return "it is quantised (\(description)) in a way that is not read"
+      return "it is quantised (\(description)) in an unsupported way"
     }
     func text(_ key: String) -> String? {
       if case .string(let value)? = settings[key] { value.lowercased() } else { nil }
     }
     switch method {
     case "awq":
-      // Other versions order codes otherwise.
+      // Other versions order codes differently.
       for key in ["version", "format"] {
         if let version = text(key), version != "gemm" {
-          return "its AWQ codes are of version \(version.printable), and only gemm is read"
+          return "its AWQ codes are of version \(version.printable); only gemm is supported"
         }
       }
       return nil
@@ -191,24 +191,24 @@ extension QuantizationSettings {
       // Newer tools say `format`, older ones `checkpoint_format`.
       let formats = Set(["checkpoint_format", "format"].compactMap(text))
       if let format = formats.sorted().first(where: { !["gptq", "gptq_v2"].contains($0) }) {
-        return "its GPTQ codes are of the format \(format.printable), which is not read"
+        return "its GPTQ codes are of the format \(format.printable), which is not supported"
       }
       if formats.count > 1 { return "its format and its checkpoint_format contradict each other" }
       if let rules = settings["dynamic"]?.members, !rules.isEmpty {
-        return "its GPTQ configuration has rules for single modules (dynamic), which are not read"
+        return "its GPTQ configuration has rules for single modules (dynamic), which are not supported"
       }
       return nil
     case "quark":
       let weight = settings["global_quant_config"]?.members?["weight"]?.members
       if case .string(let type)? = weight?["dtype"], !["int8", "fp8_e4m3"].contains(type.lowercased()) {
-        return "its codes are Quark's \(type.printable), which is not read"
+        return "its codes are Quark's \(type.printable), which is not supported"
       }
       return nil
     case _ where method.hasPrefix("modelopt"):
       guard let algorithm = text("quant_algo"), algorithm != "w4a16_nvfp4",
         ["int4", "w4a8", "w4a16", "awq", "mixed"].contains(where: algorithm.contains)
       else { return nil }
-      return "its quant_algo is \(algorithm.uppercased().printable), which is not read"
+      return "its quant_algo is \(algorithm.uppercased().printable), which is not supported"
     default: return nil
     }
   }

@@ -5,18 +5,18 @@ public import Quantization
 public import TensorFormats
 
 /// How rows of a stored weight become values: which bytes they need, and what these mean. The only decoder of stored
-/// weights; it reads nothing itself.
+/// weights; it does no reading itself.
 ///
-/// A weight counts as a stack of matrices of equal size; a single matrix is a stack of one, a vector a matrix of one
-/// row. Rows are counted within their matrix.
+/// A weight is treated as a stack of matrices of equal size; a single matrix is a stack of one, a vector a matrix of
+/// one row. Rows are counted within their matrix.
 ///
 /// The value is immutable; any number of threads may share it.
 public struct RowDecoder: Sendable {
   /// How bytes become values.
   private enum Form: Sendable {
-    /// The bytes hold values; all are multiplied with the matrix's scale, which is nearly always 1.
+    /// The bytes hold values; all are multiplied by the matrix's scale, which is nearly always 1.
     case values(BlockCodec)
-    /// The bytes are codes; their scales come with them.
+    /// The bytes are codes with scales.
     case codes(SchemeDecoder)
   }
 
@@ -49,7 +49,7 @@ public struct RowDecoder: Sendable {
   private let codes: Place
   private let scales: Place?
   private let matrixScales: Place?
-  /// Whether one scale is for all matrices.
+  /// Whether one scale applies to all matrices.
   private let sharesMatrixScale: Bool
   private let form: Form
 
@@ -58,14 +58,14 @@ public struct RowDecoder: Sendable {
   /// - Parameters:
   ///   - stored: The tensor, and the scales that belong to it.
   ///   - checkpoint: Where they are.
-  ///   - rowAxes: How many of the last axes make a row: more than one flattens small matrices of a stack, such as the
+  ///   - rowAxes: How many trailing axes make up a row: more than one flattens small matrices of a stack, such as the
   ///     kernels of a convolution.
-  /// - Throws: `.unsupported` for types that hold no real numbers and for scales that are not read.
+  /// - Throws: `.unsupported` for types that hold no real numbers and for unsupported scales.
   public init(
     _ stored: StoredWeight, in checkpoint: Checkpoint, rowAxes: Int = 1
   ) throws(CheckpointError) {
     let shape = stored.shape
-    // Elements of a tensor that exists, so that no product overflows.
+    // Dimensions of an existing tensor, so that no product overflows.
     columns = shape.dimensions.suffix(rowAxes).reduce(1, *)
     matrixRows = shape.rank <= rowAxes ? 1 : shape.dimensions[shape.rank - rowAxes - 1]
     let path = checkpoint.files[stored.codes.file].source.path
@@ -107,7 +107,7 @@ public struct RowDecoder: Sendable {
 // MARK: - What has to be read
 
 extension RowDecoder {
-  /// The bytes that decoding some rows takes.
+  /// The bytes needed to decode some rows.
   public struct Reads: Hashable, Sendable {
     /// The values or codes.
     public let codes: FileRange
@@ -117,7 +117,7 @@ extension RowDecoder {
     public let matrixScale: FileRange?
   }
 
-  /// What decoding some rows of a matrix takes.
+  /// The bytes needed to decode some rows of a matrix.
   public func reads(_ rows: Range<Int>, ofMatrix matrix: Int) -> Reads {
     Reads(
       codes: codes.range((matrix * matrixRows + rows.lowerBound) * rowBytes, count: rows.count * rowBytes),
@@ -132,17 +132,17 @@ extension RowDecoder {
       count: needed.count * decoder.scaleRowBytes)
   }
 
-  /// The scale of a matrix. A single one is for all of them.
+  /// The scale of a matrix. A single one applies to all of them.
   public func matrixScaleRead(ofMatrix matrix: Int) -> FileRange? {
     matrixScales?.range(sharesMatrixScale ? 0 : matrix * 4, count: 4)
   }
 
-  /// Turns values or codes around that come from a big-endian file.
+  /// Swaps the bytes of values or codes from a big-endian file.
   public func makeLittleEndian(_ bytes: inout MutableRawSpan) {
     if codes.order == .big { GGUFByteOrder.swapPayload(codes.elementType, &bytes) }
   }
 
-  /// The scale of a matrix from the four bytes that ``matrixScaleRead(ofMatrix:)`` names.
+  /// The scale of a matrix, from the four bytes given by ``matrixScaleRead(ofMatrix:)``.
   public func matrixScale(_ bytes: RawSpan) -> Float {
     precondition(bytes.byteCount == 4)
     let bits = unsafe bytes.unsafeLoadUnaligned(as: UInt32.self)
@@ -151,17 +151,16 @@ extension RowDecoder {
   }
 }
 
-// MARK: - What it means
+// MARK: - Decoding
 
 extension RowDecoder {
-  /// How many of the rows that share the first row of scales lie above a row.
+  /// A row's offset within the rows that share its row of scales.
   func phase(ofRow row: Int) -> Int {
     guard case .codes(let decoder) = form else { return 0 }
     return row % decoder.stored.scheme.geometry.scaleHeight
   }
 
-  /// The scales that ``reads(_:ofMatrix:)`` named, as a box of rows and columns of scales; `nil` for a weight without
-  /// scales of its own.
+  /// The layout of the scales given by ``reads(_:ofMatrix:)``; `nil` for a weight without them.
   public var scaleLayout: SchemeDecoder? {
     guard case .codes(let decoder) = form else { return nil }
     return decoder
@@ -173,9 +172,9 @@ extension RowDecoder {
   ///   - codes: The values or codes, little-endian.
   ///   - scales: The rows of scales; empty for a weight without.
   ///   - matrixScale: The scale of the matrix as it is stored; 1 for a weight without.
-  ///   - rows: Which rows of their matrix these are.
-  ///   - values: Receives just them, row-major.
-  /// - Throws: `.malformed` for blocks that no encoder writes, and sizes that do not fit each other.
+  ///   - rows: The rows, counted in their matrix.
+  ///   - values: Receives only those, row-major.
+  /// - Throws: `.malformed` for blocks that no encoder writes, and sizes that do not match.
   /// - Complexity: O(elements).
   public func decode(
     _ codes: RawSpan, scales: RawSpan, matrixScale: Float, rows: Range<Int>,

@@ -8,8 +8,8 @@ extension ScaledCodes {
   ///
   /// - Parameter values: Receives `rows.count` × ``columns`` values, row-major.
   /// - Throws: What reading throws; `.malformed` for an index of columns that names no group, and for a scale that is
-  ///   no number.
-  /// - Complexity: O(elements); a transposed weight is read in as many pieces as it has columns' words.
+  ///   not a number.
+  /// - Complexity: O(elements); a transposed weight is read in as many pieces as it has words per column.
   func decode(
     _ rows: Range<Int>, matrix: Int, in checkpoint: Checkpoint, into values: inout MutableSpan<Float>
   ) throws(CheckpointError) {
@@ -40,7 +40,7 @@ private struct ComponentReader {
 
   private func source(_ tensor: Checkpoint.Tensor) -> any ByteSource { checkpoint.files[tensor.file].source }
 
-  /// The bytes of a stretch of one matrix of a tensor.
+  /// The bytes of a range of one matrix of a tensor.
   private func bytes(
     _ tensor: Checkpoint.Tensor, _ range: Range<Int>
   ) throws(CheckpointError) -> [UInt8] {
@@ -131,7 +131,7 @@ private struct ComponentReader {
 
   // MARK: Zero points
 
-  /// The zero points that some rows need, laid out as their scales; none where all are 0.
+  /// The zero points that some rows need, laid out like their scales; empty if all are 0.
   func zeros(of rows: Range<Int>) throws(CheckpointError) -> [Float] {
     let groups = codes.groups
     switch codes.zeros {
@@ -204,7 +204,7 @@ private struct ComponentReader {
     if groups.allSatisfy({ $0 == -1 }) { return (0..<codes.columns).map { $0 / codes.groupLength } }
     for (column, group) in groups.enumerated() where !(0..<codes.groups).contains(group) {
       throw CheckpointError(
-        .malformed, "column \(column) is in group \(group), and there are \(codes.groups)",
+        .malformed, "column \(column) is in group \(group), but there are only \(codes.groups)",
         path: checkpoint.path(of: tensor), tensor: tensor.name)
     }
     return groups
@@ -240,7 +240,7 @@ private struct ComponentReader {
 
 // MARK: - Codes of some rows
 
-/// Codes as they are stored, of which one row at a time is made into numbers.
+/// Stored codes, decoded one row at a time.
 private struct CodeRows {
   enum Content {
     case elements([UInt8], ElementType)
@@ -248,12 +248,12 @@ private struct CodeRows {
     case words([UInt32], width: Int, WordPacking)
     /// A column of words for each row.
     case transposed([UInt32], width: Int, bits: Int)
-    /// A row of words for each column; the first row is that number in its word.
+    /// A row of words for each column; `first` is the first row's position in its word.
     case awq([UInt32], width: Int, first: Int)
   }
 
   private let content: Content
-  /// The row that was decoded last.
+  /// The last decoded row.
   private(set) var row: [Float]
 
   init(columns: Int, content: Content) {
@@ -261,7 +261,7 @@ private struct CodeRows {
     row = [Float](repeating: 0, count: columns)
   }
 
-  /// - Parameter index: Counted from the first row that is held.
+  /// - Parameter index: Counted from the first row held.
   mutating func decodeRow(_ index: Int) throws(CheckpointError) {
     let columns = row.count
     switch content {
@@ -272,7 +272,7 @@ private struct CodeRows {
       case .u8: for column in 0..<columns { row[column] = Float(bytes[start + column]) }
       default:
         guard let codec = BlockCodec.codec(for: type) else {
-          throw CheckpointError(.unsupported, "\(type) holds no codes that are read")
+          throw CheckpointError(.unsupported, "\(type) does not hold supported codes")
         }
         let stored = unsafe bytes.span.bytes.extracting(start..<start + columns * type.block.bytes)
         var span = row.mutableSpan
@@ -314,9 +314,9 @@ private enum DenseCodes {
   }
 }
 
-/// Where AutoAWQ's packing puts eight neighbours in a word.
+/// The order in which AutoAWQ packs eight neighbours into a word.
 private enum AWQOrder {
-  /// The number of four bits in the word that the neighbour of each number has.
+  /// The nibble of the word that holds each neighbour.
   private static let places: [UInt32] = [0, 4, 1, 5, 2, 6, 3, 7]
 
   static func code(_ word: UInt32, _ neighbour: Int) -> Int { Int(word >> (places[neighbour] * 4) & 15) }
@@ -324,7 +324,7 @@ private enum AWQOrder {
 
 // MARK: - As bytes
 
-/// The values of a weight of ``ScaledCodes`` as a tensor of F32, decoded whenever it is read.
+/// The values of a weight of ``ScaledCodes`` as an F32 tensor, decoded when read.
 struct DecodedSource: ByteSource {
   let codes: ScaledCodes
   let checkpoint: Checkpoint
@@ -338,7 +338,7 @@ struct DecodedSource: ByteSource {
   func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
     guard offset >= 0, buffer.byteCount <= byteCount - offset else {
       throw CheckpointError(
-        .truncated, "\(buffer.byteCount) bytes are wanted, \(max(0, byteCount - offset)) are left",
+        .truncated, "\(buffer.byteCount) bytes were requested, \(max(0, byteCount - offset)) are left",
         path: path, offset: offset, tensor: codes.codes.name)
     }
     let rowBytes = codes.columns * 4
@@ -347,7 +347,7 @@ struct DecodedSource: ByteSource {
       let position = offset + done
       let row = position / rowBytes
       let (matrix, first) = row.quotientAndRemainder(dividingBy: codes.rows)
-      // Up to the end of what is wanted, of the matrix, or of what is decoded at a time.
+      // Up to the end of the request, of the matrix, or of what is decoded at a time.
       let end = min(
         codes.rows, first + max(1, Self.stretch / rowBytes),
         first + (position - row * rowBytes + buffer.byteCount - done + rowBytes - 1) / rowBytes)

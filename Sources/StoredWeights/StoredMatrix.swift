@@ -4,7 +4,7 @@ public import TensorFormats
 
 /// One matrix of a stored weight, whose rows can be read and decoded.
 ///
-/// The value is immutable; any number of threads may share it, each with ``StoredRows`` of its own.
+/// The value is immutable; any number of threads may share it, each with its own ``StoredRows``.
 public struct StoredMatrix: Sendable {
   private let decoder: RowDecoder
   private let checkpoint: Checkpoint
@@ -18,9 +18,9 @@ public struct StoredMatrix: Sendable {
   /// - Parameters:
   ///   - stored: The tensor, and the scales that belong to it.
   ///   - checkpoint: Where they are.
-  ///   - matrix: The number of the stored matrix in its stack.
+  ///   - matrix: The index of the stored matrix in its stack.
   ///   - firstRow: The stored row that is row 0 here.
-  ///   - rowAxes: How many of the last axes make a row.
+  ///   - rowAxes: How many trailing axes make up a row.
   /// - Throws: As ``RowDecoder``, and what reading throws.
   public init(
     _ stored: StoredWeight, in checkpoint: Checkpoint, matrix: Int, firstRow: Int, rowAxes: Int = 1
@@ -49,7 +49,7 @@ public struct StoredMatrix: Sendable {
     checkpoint.files[codes.file].source.prefetch(codes.bytes)
   }
 
-  /// Reads and decodes rows into `values`, which holds just them.
+  /// Reads and decodes rows into `values`, which has exactly their size.
   func read(
     _ rows: Range<Int>, into values: inout MutableSpan<Float>, _ stored: inout StoredRows
   ) throws(CheckpointError) {
@@ -84,8 +84,8 @@ public struct StoredMatrix: Sendable {
   /// Decodes rows that ``read(_:into:)`` of this matrix read.
   ///
   /// - Parameters:
-  ///   - stored: What was read.
-  ///   - values: Receives just them, row-major.
+  ///   - stored: The tensor, and the scales that belong to it.
+  ///   - values: Receives only those, row-major.
   /// - Throws: `.malformed` for blocks that no encoder writes.
   public func decode(
     _ stored: StoredRows, into values: inout MutableSpan<Float>

@@ -1,6 +1,6 @@
-/// Rows of one matrix as they lie in the files: their codes and the scales that belong to them.
+/// Rows of one matrix as stored in the files: their codes and the scales that belong to them.
 ///
-/// Grows to the largest band that is read into it and is used again.
+/// Grows to the largest band read into it and is reused.
 public struct StoredRows: Sendable {
   /// The rows, counted in the stored matrix.
   var rows = 0..<0
@@ -10,13 +10,13 @@ public struct StoredRows: Sendable {
   var scales: [UInt8] = []
   /// The scale of the whole matrix as it is stored.
   var matrixScale: Float = 1
-  /// How many rows of the first row of scales lie above the first row.
+  /// The first row's offset within the rows that share its row of scales.
   var phase = 0
 
   /// Makes an empty one.
   public init() {}
 
-  /// Whether the bytes of both are the same, and mean the same if both are stored in one way.
+  /// Whether the bytes of both are the same, and so the values, if both are stored in the same way.
   public func hasSameBytes(as other: StoredRows) -> Bool {
     guard codeCount == other.codeCount, phase == other.phase, scales == other.scales,
       matrixScale.bitPattern == other.matrixScale.bitPattern

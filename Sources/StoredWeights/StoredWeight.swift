@@ -2,10 +2,10 @@ public import Checkpoint
 public import Quantization
 public import TensorFormats
 
-/// How one weight, or a box of it, lies in a checkpoint's files: as one tensor of values, or as codes with scales in
-/// tensors of their own.
+/// How one weight, or a box of it, is stored in a checkpoint's files: as one tensor of values, or as codes with
+/// separate scale tensors.
 public struct StoredWeight: Hashable, Sendable {
-  /// How codes and scales make values; `nil` for a tensor that holds the values itself. (GGUF's NVFP4 is one that can
+  /// How codes and scales make values; `nil` for a tensor that holds the values itself. (Of these, GGUF's NVFP4 can
   /// have ``matrixScales`` beside it, which are multiplied in.)
   public let scheme: StoredScheme?
   /// The values or codes.
@@ -17,7 +17,7 @@ public struct StoredWeight: Hashable, Sendable {
   /// The shape of the values, row-major.
   public let shape: TensorShape
 
-  /// Every tensor it is made of.
+  /// Every tensor that it consists of.
   public var components: [Checkpoint.Tensor] { [codes] + [scales, matrixScales].compactMap { $0 } }
 
   /// The bytes of all of it.
@@ -32,7 +32,7 @@ public struct StoredWeight: Hashable, Sendable {
     shape = tensor.shape
   }
 
-  /// Puts a weight's tensors together.
+  /// Combines a weight's tensors.
   package init(
     _ scheme: StoredScheme?, _ codes: Checkpoint.Tensor, _ shape: TensorShape, scales: Checkpoint.Tensor?,
     matrixScales: Checkpoint.Tensor? = nil
@@ -44,7 +44,7 @@ public struct StoredWeight: Hashable, Sendable {
     self.shape = shape
   }
 
-  /// The same weight in a checkpoint that has so many files before its own.
+  /// The same weight with file indices shifted by `count`.
   func shiftingFiles(by count: Int) -> StoredWeight {
     StoredWeight(
       scheme, codes.shiftingFile(by: count), shape, scales: scales?.shiftingFile(by: count),

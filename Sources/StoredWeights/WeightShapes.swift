@@ -6,10 +6,9 @@ public import TensorFormats
 public struct WeightShapes: Sendable {
   private let shapes: [String: TensorShape]
 
-  /// Looks through a checkpoint, or a part of a partition set, for packed codes. What does not add up is taken as it
-  /// is stored.
+  /// Searches a checkpoint, or a part of a partition set, for packed codes. Inconsistent ones are taken as stored.
   ///
-  /// - Complexity: O(number of tensors); reads nothing but the shapes before packing where they are stated.
+  /// - Complexity: O(number of tensors); reads nothing but stated shapes before packing.
   public init(_ checkpoint: Checkpoint) {
     var shapes: [String: TensorShape] = [:]
     if let recognition = try? CodeRecognition(checkpoint) {

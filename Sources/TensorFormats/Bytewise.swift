@@ -1,5 +1,5 @@
-/// Text compared byte by byte. Swift takes canonically equivalent spellings for equal, and a vocabulary has both
-/// composed and decomposed ones as tokens of their own.
+/// Text compared byte by byte. Swift treats canonically equivalent spellings as equal, but a vocabulary may have
+/// composed and decomposed forms as separate tokens.
 package struct Bytewise: Hashable, Sendable {
   package let text: String
 

@@ -1,36 +1,36 @@
-/// What went wrong with a file, said so that a stranger can act on it.
+/// What went wrong with a file, in a form that users can act on.
 ///
 /// One type for everything below the commands: the parsers, the byte layer and the codecs throw it typed. It names
-/// the file, the tensor or key, the byte, and the way out, each where it is known.
+/// the file, the tensor or key, the byte and the remedy, as far as they are known.
 public struct CheckpointError: Error, Hashable, Sendable {
   /// A stable category to switch on. A new kind of failure is a new static member, so that no client breaks.
   public struct Code: RawRepresentable, Hashable, Sendable {
     /// The category's name, as it appears in JSON output.
     public let rawValue: String
-    /// Makes a category of its name.
+    /// Makes a category from its name.
     public init(rawValue: String) { self.rawValue = rawValue }
 
-    /// The bytes end before what they announce.
+    /// The bytes end too early.
     public static let truncated = Code(rawValue: "truncated")
     /// The bytes break a rule of their format.
     public static let malformed = Code(rawValue: "malformed")
     /// The bytes are legal, but this toolkit (or the format asked for) cannot represent them.
     public static let unsupported = Code(rawValue: "unsupported")
-    /// A file, a tensor or a directory that should be there is not, or may not be read.
+    /// A required file, tensor or directory does not exist, or may not be read.
     public static let notFound = Code(rawValue: "notFound")
-    /// The output exists already, or cannot be created.
+    /// The output already exists, or cannot be created.
     public static let cannotCreate = Code(rawValue: "cannotCreate")
     /// Another process is writing the output.
     public static let busy = Code(rawValue: "busy")
     /// Reading or writing failed after it had begun: a full disk, a bad sector, a lost mount.
     public static let inputOutput = Code(rawValue: "inputOutput")
-    /// The directory is the remains of an interrupted conversion.
+    /// The directory is left over from an interrupted conversion.
     public static let unfinished = Code(rawValue: "unfinished")
-    /// What was asked for does not fit together.
+    /// The request is contradictory or impossible.
     public static let invalidRequest = Code(rawValue: "invalidRequest")
     /// A weight is NaN or infinite where the target format or the options do not allow it.
     public static let nonFinite = Code(rawValue: "nonFinite")
-    /// A file is not what it was when the work with it was planned or begun.
+    /// A file has changed since the work on it was planned or begun.
     public static let sourceChanged = Code(rawValue: "sourceChanged")
   }
 
@@ -38,7 +38,7 @@ public struct CheckpointError: Error, Hashable, Sendable {
   public var code: Code
   /// Expected, found, and which tensor or key: one sentence without a full stop.
   public var message: String
-  /// The file, as the user named it or as it was reached from there.
+  /// The file: the path that the user gave, or one reached from it.
   public var path: String?
   /// Bytes from the start of the file.
   public var offset: Int?
@@ -47,7 +47,7 @@ public struct CheckpointError: Error, Hashable, Sendable {
   /// What the user can do about it.
   public var remedy: String?
 
-  /// Makes an error; everything that is not known stays `nil` and can be filled in further up.
+  /// Makes an error; everything unknown stays `nil` and can be filled in by callers.
   public init(
     _ code: Code, _ message: String, path: String? = nil, offset: Int? = nil, tensor: String? = nil,
     remedy: String? = nil

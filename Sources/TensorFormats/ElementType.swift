@@ -1,8 +1,8 @@
 /// How the elements of a tensor are stored: every element type of safetensors 0.8 and every live GGML type.
 ///
 /// The raw value is the spelling of the formats themselves (`BF16`, `F8_E4M3`, `Q4_K`). Where both formats have a
-/// type (`F32`, `I8`, ...), it is one case here. Which format can hold a type is for the `Safetensors` and `GGUF`
-/// modules to say.
+/// type (`F32`, `I8`, ...), it is one case here. Which format can hold a type is known to the `Safetensors` and
+/// `GGUF` modules.
 public enum ElementType: String, Hashable, Sendable, CaseIterable {
   // Scalars. Safetensors has all of them; GGUF has F32, F16, BF16, F64 and the signed integers.
   case bool = "BOOL"
@@ -137,5 +137,5 @@ public struct BlockLayout: Hashable, Sendable {
   }
 }
 
-/// Coded as the formats' own spelling.
+/// Encoded as the formats' own spelling.
 extension ElementType: Codable {}

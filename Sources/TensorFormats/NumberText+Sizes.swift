@@ -19,7 +19,7 @@ extension NumberText {
   {
     var value = Double(bytes)
     var unit = 0
-    // 999.5 would be printed as 1000: the next unit says it better.
+    // 999.5 would be printed as 1000: use the next unit.
     while unit + 1 < units.count, value >= (unit == 0 ? base : min(base, 999.5)) {
       value /= base
       unit += 1

@@ -1,7 +1,7 @@
-/// Numbers as people read them: the same everywhere, without a library that knows the user's language.
+/// Numbers formatted for people, independent of locale.
 public enum NumberText {
-  /// A number with so many decimals: `0.0713`. What is no finite number, or too large for decimals to matter, is as
-  /// Swift spells it.
+  /// A number with `places` decimals: `0.0713`. Non-finite numbers, and those too large for decimals to matter, are
+  /// printed as Swift does.
   public static func decimals(_ value: Double, _ places: Int) -> String {
     var scale = 1.0
     for _ in 0..<places { scale *= 10 }
@@ -13,7 +13,7 @@ public enum NumberText {
     return sign + padded.dropLast(places) + (places > 0 ? "." + padded.suffix(places) : "")
   }
 
-  /// A number with up to so many decimals, without zeros at its end: `0.07`.
+  /// A number with up to `places` decimals, without trailing zeros: `0.07`.
   public static func trimmed(_ value: Double, _ places: Int) -> String {
     var text = decimals(value, places)
     guard value.isFinite, text.contains("."), !text.contains("e") else { return text }
@@ -21,7 +21,7 @@ public enum NumberText {
     return text.hasSuffix(".") ? String(text.dropLast()) : text
   }
 
-  /// A number with three digits that count, or all before the point: `0.00213`, `1.5e-7`.
+  /// A number with three significant digits, or all before the point: `0.00213`, `1.5e-7`.
   public static func significant(_ value: Double) -> String {
     guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
     var (exponent, scaled) = (0, value.magnitude)
@@ -43,7 +43,7 @@ public enum NumberText {
     return trimmed(value, places)
   }
 
-  /// A share as a percentage, with up to three digits that count: `14.2 %`.
+  /// A share as a percentage, with up to three significant digits: `14.2 %`.
   public static func percent(_ share: Double) -> String {
     let value = share * 100
     var scale = 1.0

@@ -1,13 +1,11 @@
-/// Which names were probably meant by one that is none of them.
+/// Which names were probably meant by an unknown one.
 package enum Suggestion {
-  /// The names nearest to `name`, if they are near enough to be a slip of the keyboard: letter case and the signs
-  /// between words do not count, and then one slip in three letters may be, two in six. A name that goes on where this
-  /// one ends is near as well.
+  /// The names nearest to `name`, if near enough to be typos: letter case and separators are ignored, and then one
+  /// typo in three letters is allowed, two in six. A name that continues this one is near too.
   ///
-  /// A slip is a letter too many, one too few, one instead of another, or two in each other's place (the distance of
-  /// Damerau and Levenshtein in its restricted form).
+  /// A typo is an inserted, missing, wrong or transposed letter (the restricted Damerau-Levenshtein distance).
   /// - Returns: At most three, in the order of `names`; none rather than a wrong one.
-  /// - Complexity: The product of the lengths, for each name; what is longer than 64 letters is near nothing.
+  /// - Complexity: The product of the lengths, for each name; names longer than 64 letters match nothing.
   package static func nearest(to name: String, among names: [String]) -> [String] {
     let wanted = letters(of: name)
     guard (1...64).contains(wanted.count) else { return [] }

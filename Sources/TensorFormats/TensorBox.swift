@@ -1,4 +1,4 @@
-/// Which elements of a tensor something holds: a range along every dimension.
+/// A box of elements of a tensor: a range along every dimension.
 public struct TensorBox: Hashable, Sendable {
   /// The dimensions of the whole tensor.
   public let shape: TensorShape
@@ -14,7 +14,7 @@ public struct TensorBox: Hashable, Sendable {
     extent = shape.dimensions
   }
 
-  /// A box; `nil` unless it lies in the tensor.
+  /// A box; `nil` unless it lies within the tensor.
   public init?(_ shape: TensorShape, origin: [Int], extent: [Int]) {
     guard origin.count == shape.rank, extent.count == shape.rank else { return nil }
     for (axis, dimension) in shape.dimensions.enumerated() {
@@ -43,12 +43,12 @@ public struct TensorBox: Hashable, Sendable {
     return box
   }
 
-  /// Whether boxes are all of a tensor, and hold no element twice.
+  /// Whether boxes tile a tensor: cover all of it, and no element twice.
   ///
-  /// Dimensions that every box has whole say nothing. Along the others only a box's corners count, one kind plus and the
-  /// other kind minus as in a difference taken along each dimension: the sums over all boxes are those of the whole tensor
-  /// if and only if the boxes add up to it. Where corners are more than pairs of boxes, the boxes are compared with each
-  /// other: files have dimensions without bound.
+  /// Dimensions that no box cuts do not matter. Along the others only a box's corners count, with alternating signs as
+  /// in a difference taken along each dimension: the sums over all boxes equal those of the whole tensor if and only if
+  /// the boxes tile it. If there are more corners than pairs of boxes, the boxes are compared in pairs instead: the
+  /// number of dimensions in a file is unbounded.
   ///
   /// - Complexity: O(*n* · min(2^*c*, *n* · *c*)) for *n* boxes, *c* dimensions being cut.
   public static func tile(_ boxes: [TensorBox], _ shape: TensorShape) -> Bool {
@@ -96,7 +96,7 @@ public struct TensorBox: Hashable, Sendable {
     return TensorBox(shape, origin: start, extent: zip(end, start).map { $0 - $1 })
   }
 
-  /// Where the element with row-major number `index` in this box is in `outer`, row-major too.
+  /// The row-major index in `outer` of the element with row-major index `index` in this box.
   ///
   /// - Precondition: `outer` contains this box.
   public func position(of index: Int, in outer: TensorBox) -> Int {
@@ -112,8 +112,8 @@ public struct TensorBox: Hashable, Sendable {
     return position
   }
 
-  /// How many elements of this box follow each other without a gap in each of `outers`: the box falls into runs of
-  /// that length.
+  /// How many elements of this box follow each other without a gap in each of `outers`: the box consists of runs
+  /// of that length.
   ///
   /// - Precondition: All of `outers` contain this box.
   public func runLength(in outers: [TensorBox]) -> Int {

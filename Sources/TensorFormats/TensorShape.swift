@@ -8,7 +8,7 @@ public struct TensorShape: Hashable, Sendable {
   /// The product of the dimensions; 1 for a scalar, 0 if any dimension is 0.
   public let elementCount: Int
 
-  /// Makes a shape of dimensions that are known to be sane.
+  /// Makes a shape from dimensions known to be valid.
   ///
   /// - Precondition: No dimension is negative, and their product does not overflow. Use ``init(checking:)`` for
   ///   dimensions that come from a file.

@@ -4,9 +4,9 @@ internal import GGUF
 public import TensorFormats
 
 extension Tokenizer {
-  /// The tokenizer of a checkpoint: the file beside the weights, or what a GGUF file says.
+  /// The tokenizer of a checkpoint: the file next to the weights, or a GGUF file's metadata.
   ///
-  /// - Throws: `.notFound` if there is none, and as ``init(in:)``.
+  /// - Throws: `.notFound` if there is no tokenizer, and as ``init(in:)``.
   public init(of checkpoint: Checkpoint) throws(CheckpointError) {
     if let metadata = checkpoint.ggufMetadata {
       do throws(CheckpointError) {
@@ -18,7 +18,7 @@ extension Tokenizer {
         throw error.at(path: checkpoint.mainFilePath)
       }
     }
-    // In a partition set it lies with the attention part.
+    // In a partition set it is in the attention part.
     let stores = [checkpoint.store] + checkpoint.parts.map(\.checkpoint.store)
     var failure: CheckpointError?
     for store in stores {

@@ -3,11 +3,11 @@ public import TensorFormats
 extension Tokenizer {
   /// The token ids of a text.
   ///
-  /// Added tokens that are written out in the text, such as `<think>`, become their ids.
+  /// Added tokens that appear in the text, such as `<think>`, become their ids.
   ///
   /// - Parameters:
   ///   - text: Any text, the empty one too.
-  ///   - addSpecialTokens: Whether the tokens that the post-processor puts around a text are added.
+  ///   - addSpecialTokens: Whether the post-processor's tokens are added around the text.
   /// - Throws: `.unsupported` if the pre-tokenizer's regular expression takes far more than linear time for the text.
   /// - Complexity: O(n log n) in the text's bytes at most, nearly linear for text with words.
   public func encode(_ text: String, addSpecialTokens: Bool) throws(CheckpointError) -> [Int] {
@@ -44,7 +44,7 @@ extension Tokenizer {
 
   /// The text of token ids.
   ///
-  /// Bytes that are no UTF-8, such as half a character's, become U+FFFD; ids without a token become nothing.
+  /// Bytes that are not UTF-8, such as half a character's, become U+FFFD; ids without a token are skipped.
   ///
   /// - Parameters:
   ///   - ids: The token ids.

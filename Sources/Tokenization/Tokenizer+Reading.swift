@@ -5,7 +5,7 @@ internal import Step3Model
 public import TensorFormats
 
 extension Tokenizer {
-  /// Reads the tokenizer beside a checkpoint's weights: `tokenizer.json`, and `tokenizer_config.json` if it is there.
+  /// Reads the tokenizer next to a checkpoint's weights: `tokenizer.json`, and `tokenizer_config.json` if it exists.
   ///
   /// - Throws: As ``init(tokenizerJSON:tokenizerConfigJSON:)``; `.notFound` without a `tokenizer.json`.
   public init(in store: any ByteStore) throws(CheckpointError) {
@@ -24,11 +24,11 @@ extension Tokenizer {
   /// - Parameters:
   ///   - tokenizerJSON: The bytes of `tokenizer.json`.
   ///   - tokenizerConfigJSON: The bytes of `tokenizer_config.json`. Of its contents only `add_bos_token` and
-  ///     `add_eos_token` count, and only for the classes that look at them (Llama's), where they take the place of the
+  ///     `add_eos_token` count, and only for the classes that use them (Llama's), where they replace the
   ///     post-processor.
-  /// - Throws: `.malformed` for a document that breaks the format's rules: an id or a text that is there twice, a merge
-  ///   of something that is no token, an added token with another id than the `tokenizers` library gives it.
-  ///   `.unsupported`, with its name, for a part of the pipeline or of a regular expression that is not known here.
+  /// - Throws: `.malformed` for a document that violates the format: an id or a text that appears twice, a merge of
+  ///   something that is not a token, an added token with another id than the `tokenizers` library assigns.
+  ///   `.unsupported`, with its name, for a part of the pipeline or of a regular expression that is not supported.
   /// - Complexity: O(n) in the length of the documents.
   public init(tokenizerJSON: [UInt8], tokenizerConfigJSON: [UInt8]? = nil) throws(CheckpointError) {
     var definition = try TokenizerDocument(tokenizerJSON).definition
@@ -42,9 +42,9 @@ extension Tokenizer {
     }
   }
 
-  /// Takes the tokenizer that a GGUF file states.
+  /// Creates the tokenizer described by a GGUF file.
   ///
-  /// - Throws: `.unsupported` for a pre-tokenizer that is not known here; `.malformed` as
+  /// - Throws: `.unsupported` for a pre-tokenizer that is not supported; `.malformed` as
   ///   ``init(tokenizerJSON:tokenizerConfigJSON:)``.
   public init(_ tokenizer: Step3Tokenizer) throws(CheckpointError) {
     try self.init(TokenizerDefinition(tokenizer))
@@ -64,7 +64,7 @@ extension Tokenizer {
 extension TokenizerDefinition {
   /// Applies a `tokenizer_config.json`.
   ///
-  /// Source: `LlamaTokenizerFast.update_post_processor` of `transformers`, which builds the post-processor anew.
+  /// Source: `LlamaTokenizerFast.update_post_processor` of `transformers`, which rebuilds the post-processor.
   fileprivate mutating func apply(_ bytes: [UInt8]) throws(CheckpointError) {
     let name = "tokenizer_config.json"
     let object = try JSONObject(JSONValue.parse(bytes, name: name), place: "\(name): ")
@@ -82,7 +82,7 @@ extension TokenizerDefinition {
     let wanted = Bytewise(text: content)
     if let token = addedTokens.first(where: { Bytewise(text: $0.content) == wanted }) { return token.id }
     guard let token = vocabulary.first(where: { Bytewise(text: $0.text) == wanted }) else {
-      throw CheckpointError(.malformed, "\(object.place)\(key): '\(content.printable)' is no token")
+      throw CheckpointError(.malformed, "\(object.place)\(key): '\(content.printable)' is not a token")
     }
     return token.id
   }

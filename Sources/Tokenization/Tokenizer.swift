@@ -2,8 +2,8 @@ internal import TensorFormats
 
 /// A checkpoint's own tokenizer: text to token ids and back, by byte-level byte-pair encoding.
 ///
-/// Gives the ids that the `tokenizers` library (0.23) gives for the same `tokenizer.json`. What cannot be done exactly
-/// is refused when the tokenizer is read. A value can be used from several tasks at a time.
+/// Gives the same ids as the `tokenizers` library (0.23) for the same `tokenizer.json`. Anything that cannot be
+/// reproduced exactly is refused when the tokenizer is read. Values can be used concurrently.
 public struct Tokenizer: Sendable {
   /// The text of each token, by id; `nil` for ids that no token has.
   let texts: [String?]
@@ -16,16 +16,16 @@ public struct Tokenizer: Sendable {
   let normalizer: Normalizer
   let preTokenizer: PreTokenizer
   let model: BytePairModel
-  /// Tokens that are found in text as it comes, and in normalised text.
+  /// Tokens that are matched in the original text, and in normalised text.
   let addedTokens: AddedTokenFinder
   let normalizedAddedTokens: AddedTokenFinder
-  /// The tokens around a text, if special tokens are asked for.
+  /// The tokens added around a text, if special tokens are requested.
   let prefix: [Int]
   let suffix: [Int]
   /// Whether tokens are decoded as bytes; otherwise they are joined by spaces.
   let decodesBytes: Bool
 
-  /// How many tokens there are, added ones included.
+  /// The number of tokens, including added ones.
   public let tokenCount: Int
 
   /// The lowest number above all ids. Greater than ``tokenCount`` if there are ids without a token.
@@ -45,7 +45,7 @@ public struct Tokenizer: Sendable {
 }
 
 extension Tokenizer {
-  /// Puts a definition together and checks what its parts say of each other.
+  /// Builds a tokenizer from a definition and checks that its parts are consistent.
   init(_ definition: TokenizerDefinition) throws(CheckpointError) {
     var ids: [Bytewise: Int32] = [:]
     ids.reserveCapacity(definition.vocabulary.count)
@@ -86,7 +86,7 @@ extension Tokenizer {
       throw CheckpointError(.malformed, "post_processor: expected the id of a token, found \(id)")
     }
 
-    // An added token decodes to its normalised text, and is left out by that text too.
+    // An added token decodes to its normalised text, and is skipped by that text too.
     var shown = texts
     var special = Set<Bytewise>()
     for token in added {
@@ -114,9 +114,10 @@ extension Tokenizer {
 }
 
 extension BytePairModel {
-  /// Looks up what the definition names.
+  /// Resolves the texts in the definition.
   ///
-  /// - Throws: `.malformed` for a merge of, or into, something that is no token, and for an unknown token that is none.
+  /// - Throws: `.malformed` for a merge of or into something that is not a token, and for an unknown token that is
+  ///   not in the vocabulary.
   init(_ definition: TokenizerDefinition, _ ids: [Bytewise: Int32]) throws(CheckpointError) {
     func id(_ text: String, of merge: Int) throws(CheckpointError) -> Int32 {
       guard let id = ids[Bytewise(text: text)] else {
@@ -129,7 +130,7 @@ extension BytePairModel {
     merges.reserveCapacity(definition.merges.count)
     for (rank, merge) in definition.merges.enumerated() {
       let (left, right) = (try id(merge.left, of: rank), try id(merge.right, of: rank))
-      // A pair that is there twice has its last place, as in the reference.
+      // A pair that appears twice gets its last rank, as in the reference.
       merges[Self.pair(left, right)] = Merge(
         rank: UInt32(truncatingIfNeeded: rank), id: try id(merge.left + merge.right, of: rank))
     }

@@ -19,18 +19,18 @@ struct CheckedFile: Sendable {
   }
 
   let record: Manifest.FileRecord
-  /// All of the file, from its first byte to its last, without a gap.
+  /// The whole file, from start to end, without gaps.
   let sections: [Section]
 
   /// Read at a time.
   private static let chunk = 4 << 20
 
-  /// Reads the file once, from its first byte to its last, and compares it.
+  /// Reads the file once, from start to end, and compares it.
   ///
   /// - Parameters:
   ///   - withSHA256: Whether to compare that digest as well.
   ///   - progress: Called with the size of each piece read.
-  /// - Returns: What is wrong. Of a file that is too short every section is named that is not all there.
+  /// - Returns: What is wrong. For a file that is too short, every incomplete section is named.
   /// - Throws: `CancellationError`.
   func check(
     in store: any ByteStore, withSHA256: Bool, progress: (Int) -> Void
@@ -41,7 +41,7 @@ struct CheckedFile: Sendable {
     } catch {
       let isTaken = try store.isTaken(record.path)
       let isMissing = error.code == .notFound && !isTaken
-      return [isMissing ? finding(.missing, "the file is not there") : finding(.unreadable, error.message)]
+      return [isMissing ? finding(.missing, "the file is missing") : finding(.unreadable, error.message)]
     }
     var pass = Pass(self, available: min(source.byteCount, record.bytes), withSHA256: withSHA256)
     if source.byteCount != record.bytes { pass.findings.append(wrongSize(source.byteCount)) }
@@ -54,7 +54,7 @@ struct CheckedFile: Sendable {
       do throws(CheckpointError) {
         try read(count, from: source, buffer, &pass)
       } catch {
-        // What comes behind it is not looked at: a failing device, or server, would be asked for hours.
+        // The rest is not read: retrying a failing device or server could take hours.
         return pass.findings + [finding(.unreadable, error.message, pass.position..<record.bytes)]
       }
       progress(count)
@@ -62,7 +62,7 @@ struct CheckedFile: Sendable {
     return pass.finish(isWhole: source.byteCount == record.bytes)
   }
 
-  /// Reads some bytes into the pass. What an archive cannot give back costs the sections that it is of, and no other one.
+  /// Reads some bytes into the pass. Data that an archive cannot restore only fails the sections it belongs to.
   ///
   /// - Throws: `.inputOutput`.
   private func read(
@@ -114,7 +114,7 @@ extension CheckedFile {
     private var index = 0
     private var xxh3 = XXH3Digester()
     private var sha256: SHA256Digester?
-    /// That of the section that is under way.
+    /// The digest of the current section.
     private var section = XXH3Digester()
     private var isZero = true
     /// Why some of that section could not be read.
@@ -147,10 +147,10 @@ extension CheckedFile {
       }
     }
 
-    /// Where the section ends that is under way.
+    /// The end of the current section.
     var sectionEnd: Int { index < file.sections.count ? file.sections[index].range.upperBound : available }
 
-    /// Passes over bytes that cannot be read.
+    /// Skips bytes that cannot be read.
     mutating func lose(_ count: Int, _ reason: String) {
       let end = position + count
       while position < end, index < file.sections.count {
@@ -173,7 +173,7 @@ extension CheckedFile {
         if found != expected {
           findings.append(
             file.finding(
-              .changed, "XXH3-128 is \(found), \(expected) was written", current.range,
+              .changed, "XXH3-128 is \(found), but \(expected) was written", current.range,
               tensor: current.tensor))
         }
       }
@@ -184,12 +184,12 @@ extension CheckedFile {
       skipEmpty()
     }
 
-    /// Tensors without elements have a digest all the same.
+    /// Tensors without elements have a digest too.
     private mutating func skipEmpty() {
       if index < file.sections.count, file.sections[index].range.isEmpty { finishSection() }
     }
 
-    /// What is wrong with the file on the whole: named only where no part of it is, because that says the same.
+    /// Findings about the file as a whole: only if no section has one, because that would say the same.
     consuming func finish(isWhole: Bool) -> [ChecksumReport.Finding] {
       for missing in file.sections.dropFirst(index) {
         findings.append(
@@ -200,10 +200,10 @@ extension CheckedFile {
       guard isWhole, findings.isEmpty else { return findings }
       let (record, found) = (file.record, "\(xxh3.finalize())")
       if found != record.xxh3 {
-        findings.append(file.finding(.changed, "XXH3-128 is \(found), \(record.xxh3) was written"))
+        findings.append(file.finding(.changed, "XXH3-128 is \(found), but \(record.xxh3) was written"))
       }
       if let found = sha256?.finalize(), "\(found)" != record.sha256 {
-        findings.append(file.finding(.changed, "SHA-256 is \(found), \(record.sha256) was written"))
+        findings.append(file.finding(.changed, "SHA-256 is \(found), but \(record.sha256) was written"))
       }
       return findings
     }

@@ -8,23 +8,23 @@ public import TensorFormats
 
 /// Compares every byte of an output directory with its manifest.
 ///
-/// Each file is read once. Its header, each tensor and the padding between them are compared by themselves, so that a
-/// difference has a name, and the whole of it by both digests. Several files are read side by side.
+/// Each file is read once. Its header, each tensor and the padding between them are compared separately, so that
+/// differences can be located, and the whole file by both digests. Several files are read concurrently.
 public struct ChecksumVerification: Sendable {
   private let store: any ByteStore
   private let options: Options
-  /// `nil` where there is none.
+  /// `nil` if there is none.
   private let manifest: Manifest?
 
   /// How to compare.
   public struct Options: Sendable {
-    /// How many files are under way at a time.
+    /// How many files to read at the same time.
     public var threads: Int
-    /// Whether SHA-256 is computed. XXH3 alone finds accidents, and costs an eighth.
+    /// Whether to compute SHA-256. XXH3 alone detects accidents, at an eighth of the cost.
     public var withSHA256: Bool
     /// The root digest that the manifest must have; `nil` for any.
     public var pin: Digest?
-    /// Whether an output without a manifest fails the check; a part of a partition and a partition set always do.
+    /// Whether an output without a manifest fails the check; for a partition set or a part of one it always does.
     public var requiresManifest: Bool
 
     /// Describes a check.
@@ -40,7 +40,7 @@ public struct ChecksumVerification: Sendable {
 
   /// Prepares a check of an output: reads its manifest.
   ///
-  /// - Throws: `.unfinished` for the remains of an interrupted conversion, what is wrong with a manifest, `.inputOutput`.
+  /// - Throws: `.unfinished` for an interrupted conversion, errors in the manifest, `.inputOutput`.
   public init(_ store: any ByteStore, _ options: Options) throws(CheckpointError) {
     self.store = store
     self.options = options
@@ -57,11 +57,11 @@ public struct ChecksumVerification: Sendable {
 
   /// Runs the check.
   ///
-  /// Memory: the manifest, and four megabytes for each file under way.
+  /// Memory: the manifest, and four megabytes for each open file.
   ///
   /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
   /// - Throws: What a broken checkpoint without a manifest throws, `.inputOutput` if the directory cannot be listed;
-  ///   `CancellationError`. Differences, and files that cannot be read, are findings, not errors.
+  ///   `CancellationError`. Differences and unreadable files are findings, not errors.
   public func run(
     progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void = { _, _ in }
   ) async throws -> ChecksumReport {
@@ -72,7 +72,7 @@ public struct ChecksumVerification: Sendable {
     }
     let withSHA256 = options.withSHA256
     let progressed = Mutex(0)
-    // The largest first, so that none is left over at the end that one core has to read alone.
+    // Largest first, so that no large file is left for a single core at the end.
     let files = checkedFiles(manifest).sorted { $0.record.bytes > $1.record.bytes }
     try await ParallelWork(threads: options.threads).run(files, delivering: .asFinished) { file in
       try file.check(in: store, withSHA256: withSHA256) { bytes in
@@ -91,10 +91,10 @@ public struct ChecksumVerification: Sendable {
       bytes: progressed.withLock { $0 }, findings: findings)
   }
 
-  /// Without a manifest there is nothing to compare with; what can be said is whether the files are well-formed.
+  /// Without a manifest there is nothing to compare with; only the structure of the files can be checked.
   private func structureOnly() throws(CheckpointError) -> ChecksumReport {
     let checkpoint = try Checkpoint.open(in: store)
-    // Nothing but step3-convert cuts models like that, and it never leaves a part without a manifest.
+    // Only step3-convert partitions models like this, and it never leaves a part without a manifest.
     let record = try PartitionRecord(of: checkpoint)
     let isPart = record != nil || !checkpoint.parts.isEmpty
     var findings: [ChecksumReport.Finding] = []
@@ -103,8 +103,8 @@ public struct ChecksumVerification: Sendable {
         ChecksumReport.Finding(
           kind: .missing, file: OutputMarkers.manifest,
           message: isPart && !options.requiresManifest
-            ? "there is none, and step3-convert writes one for every part of a model"
-            : "there is none, so that nothing could be compared", fatal: true))
+            ? "there is none, but step3-convert writes one for every part of a model"
+            : "there is none, so nothing could be compared", fatal: true))
     }
     return ChecksumReport(
       ok: findings.isEmpty, manifest: false, sha256: false, rootDigest: nil, files: checkpoint.files.count,
@@ -117,7 +117,7 @@ public struct ChecksumVerification: Sendable {
       ChecksumReport.Finding(
         kind: .changed, file: OutputMarkers.manifest,
         message:
-          "the root digest is \(manifest.digest), and \(pin) is expected: this is another output, or was "
+          "the root digest is \(manifest.digest), expected \(pin): this is another output, or was "
           + "rewritten", fatal: true)
     ]
   }
@@ -131,7 +131,7 @@ extension ChecksumVerification {
     let tensor: String
   }
 
-  /// Every file, in the sections that the manifest has digests of. It has been checked that plan and records agree.
+  /// Every file, in the sections for which the manifest has digests. Plan and records have been checked to agree.
   private func checkedFiles(_ manifest: Manifest) -> [CheckedFile] {
     let planned = Dictionary(
       manifest.plan.files.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
@@ -163,7 +163,7 @@ extension ChecksumVerification {
     }
   }
 
-  /// Parts have manifests of their own, which say what the whole one says of them.
+  /// Parts have their own manifests, which must match the main one.
   private func finding(manifestOf part: ShardPlan.Part, _ whole: Manifest) -> ChecksumReport.Finding? {
     let file = joinPath(part.directory, OutputMarkers.manifest)
     func finding(_ kind: ChecksumReport.Finding.Kind, _ message: String) -> ChecksumReport.Finding {
@@ -172,23 +172,23 @@ extension ChecksumVerification {
     do throws(CheckpointError) {
       let own = try Manifest.read(in: store.folder(part.directory))
       return own.saysTheSame(as: whole.restricted(to: part))
-        ? nil : finding(.changed, "does not say what the manifest of the whole output says of this part")
+        ? nil : finding(.changed, "does not match the main manifest's record of this part")
     } catch {
       switch error.code {
-      case .notFound: return finding(.missing, "the file is not there")
+      case .notFound: return finding(.missing, "the file is missing")
       case .inputOutput: return finding(.unreadable, error.message)
       default: return finding(.changed, error.message)
       }
     }
   }
 
-  /// What an interrupted replacement leaves beside an output that is complete.
+  /// Leftovers of an interrupted replacement beside a complete output.
   private static let explanation = [
-    OutputReplacement.newName: "is a conversion that was to replace this output and was interrupted",
-    OutputReplacement.oldName: "is what is left of an output that this one has replaced",
+    OutputReplacement.newName: "is an interrupted conversion that would have replaced this output",
+    OutputReplacement.oldName: "is left over from an output that this one replaced",
   ]
 
-  /// Files that the manifest does not know. What an engine would load is an error, wherever it came from.
+  /// Files that are not in the manifest. Those that an engine would load are errors, whatever their origin.
   private func extras(_ manifest: Manifest) throws(CheckpointError) -> [ChecksumReport.Finding] {
     var known = Set(manifest.files.map(\.path))
     var parts = manifest.plan.parts.map(\.directory)
@@ -218,8 +218,8 @@ extension ChecksumVerification {
     return findings
   }
 
-  /// Whether engines and libraries load a file because it is there: weights, configurations, tokenizers, templates, code.
-  /// Of `.bin`, which may be anything, the names that they look for.
+  /// Whether engines and libraries load a file if it exists: weights, configurations, tokenizers, templates, code. For
+  /// `.bin`, which may be anything, only the names that they look for.
   private static func isLoaded(_ name: String) -> Bool {
     let name = name.lowercased()
     let endings = [

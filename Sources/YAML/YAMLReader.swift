@@ -2,17 +2,17 @@ package import ByteStreams
 package import TensorFormats
 internal import Yams
 
-/// Reads a YAML document strictly: every value has the kind that is expected of it, every key is known, and whatever
-/// is not as it should be is an error with line and column.
+/// Reads a YAML document strictly: every value must have the expected kind and every key must be known; anything
+/// else is an error with line and column.
 package struct YAMLReader {
   private let node: Node
-  /// The key the value stands under, for messages.
+  /// The key of the value, for messages.
   private let label: String
 
   /// Parses a text that holds exactly one document.
   ///
-  /// - Throws: `.malformed` with line and column. Aliases are refused before anything is made of them: a few hundred bytes
-  ///   of them stand for more than any memory holds.
+  /// - Throws: `.malformed` with line and column. Aliases are refused before anything is constructed: a few hundred
+  ///   bytes of them can expand beyond any memory.
   package init(text: String) throws(CheckpointError) {
     try Self.refuseAliases(text)
     do {
@@ -32,7 +32,7 @@ package struct YAMLReader {
   /// The largest file that is read. Real ones have a few kilobytes.
   private static let largestFile = 1 << 20
 
-  /// The text of a file that a user wrote.
+  /// The text of a user's file.
   ///
   /// - Parameter kind: What it is, for messages: `a recipe`.
   /// - Throws: `.malformed` if it is larger than 1 MiB or not UTF-8, and what reading it throws.
@@ -52,8 +52,8 @@ package struct YAMLReader {
     self.label = label
   }
 
-  /// Finds an alias, `*name`, of an anchor, `&name`, wherever they stand: in quotes or comments both together mean nothing
-  /// in a recipe either.
+  /// Finds an alias, `*name`, of an anchor, `&name`, anywhere: inside quotes or comments the pair has no use in a
+  /// recipe either.
   private static func refuseAliases(_ text: String) throws(CheckpointError) {
     let bytes = Array(text.utf8)
     func name(after index: Int) -> ArraySlice<UInt8> {
@@ -79,7 +79,7 @@ package struct YAMLReader {
     throw CheckpointError(
       .malformed,
       "line \(line), column \(column): the alias *\(String(decoding: alias.name, as: UTF8.self)) is not supported",
-      remedy: "write out what it stands for")
+      remedy: "write out its value")
   }
 
   private static func translate(_ error: YamlError) -> CheckpointError {
@@ -90,7 +90,7 @@ package struct YAMLReader {
     case .duplicatedKeysInMapping(let duplicates, let context):
       let keys = duplicates.map(\.printable).sorted().joined(separator: ", ")
       return CheckpointError(
-        .malformed, "line \(context.mark.line), column \(context.mark.column): the key \(keys) is there twice"
+        .malformed, "line \(context.mark.line), column \(context.mark.column): the key \(keys) appears twice"
       )
     case .reader(let problem, _, _, _):
       return CheckpointError(.malformed, "cannot be read as YAML: \(problem)")
@@ -104,7 +104,7 @@ package struct YAMLReader {
     return CheckpointError(.malformed, place + message, remedy: remedy)
   }
 
-  /// Lets `body` read this value, and says where it is if that fails.
+  /// Lets `body` read this value, and adds its location to errors.
   package func located<T>(_ body: () throws(CheckpointError) -> T) throws(CheckpointError) -> T {
     do throws(CheckpointError) {
       return try body()
@@ -150,24 +150,24 @@ extension YAMLReader {
     return values
   }
 
-  /// A text that is not empty. A number or `true` counts as its text only in quotes.
+  /// A non-empty string. A number or `true` counts as a string only in quotes.
   package func text() throws(CheckpointError) -> String {
     guard case .scalar(let scalar) = node, !scalar.string.isEmpty, node.tag == Tag(.str) else {
-      throw problem("\(label) must be a text, not \(kind)")
+      throw problem("\(label) must be a string, not \(kind)")
     }
     return scalar.string
   }
 
-  /// A text, or a whole number as its text: `60` is a layer as well as `"0-3"`.
+  /// A string, or a whole number as a string: `60` is a layer as well as `"0-3"`.
   package func textOrNumber() throws(CheckpointError) -> String {
     if case .scalar(let scalar) = node, node.tag == Tag(.int) { return scalar.string }
     return try text()
   }
 
-  /// A single value as it is written, whatever its kind: `400 Gb/s`, `0.05`, `32K`.
+  /// A scalar exactly as written, whatever its kind: `400 Gb/s`, `0.05`, `32K`.
   package func scalarText() throws(CheckpointError) -> String {
     guard case .scalar(let scalar) = node, !scalar.string.isEmpty, node.tag != Tag(.null) else {
-      throw problem("\(label) must be a number or a text, not \(kind)")
+      throw problem("\(label) must be a number or a string, not \(kind)")
     }
     return scalar.string
   }
@@ -189,7 +189,7 @@ extension YAMLReader {
   /// Whether it is a mapping.
   package var isMapping: Bool { if case .mapping = node { true } else { false } }
 
-  /// Whether it is a single value.
+  /// Whether it is a scalar.
   package var isScalar: Bool { if case .scalar = node { true } else { false } }
 
   private var kind: String {

@@ -5,10 +5,10 @@ import CommandSupport
 import ParallelWork
 import TensorFormats
 
-/// `step3-convert archive`: a directory made smaller without loss.
+/// `step3-convert archive`: compress a directory without loss.
 struct Archive: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make a checkpoint directory smaller without losing a bit.",
+    abstract: "Compress a checkpoint directory without loss.",
     discussion: """
       Each .safetensors and .gguf file becomes NAME.zst, about two thirds of its size for BF16; every other file is \
       kept as it is. archive.json, written last, has the SHA-256 of every original, by which step3-convert restore \
@@ -50,13 +50,14 @@ struct Archive: ToolCommand {
   }
 }
 
-/// `step3-convert restore`: the directory that an archive was made of.
+/// `step3-convert restore`: restores the directory from an archive.
 struct Restore: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Bring back the directory that an archive was made of.",
+    abstract: "Restore the directory that an archive was made from.",
     discussion: """
-      Every file is compared with the SHA-256 of its original before it gets its name. With --check nothing is \
-      written: every file is decompressed and compared, and the exit code is 1 if one could not be restored.
+      Every file is compared with the SHA-256 of the original before it is renamed into place. With --check \
+      nothing is written: every file is decompressed and compared, and the exit code is 1 if any could not be \
+      restored.
 
       Examples:
         step3-convert restore step3-archive step3
@@ -70,7 +71,7 @@ struct Restore: ToolCommand {
     help: "The directory to write. It must not exist, unless --resume is given.", completion: .directory)
   var output: String?
 
-  @Flag(name: .long, help: "Write nothing: prove that everything can be restored.")
+  @Flag(name: .long, help: "Write nothing, but check that everything can be restored.")
   var check = false
 
   @OptionGroup var archiving: ArchivingArguments
@@ -109,12 +110,12 @@ struct Restore: ToolCommand {
   }
 }
 
-/// What a run of either may use.
+/// The resources that a run of either may use.
 struct ArchivingArguments: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("The memory for buffers.", valueName: "size"))
   var memory = ByteSize(bytes: 1 << 30)
 
-  @Flag(name: .long, help: "Go on with an interrupted run; start it if there is none.")
+  @Flag(name: .long, help: "Resume an interrupted run, or start one.")
   var resume = false
 
   func validate() throws {
@@ -129,7 +130,7 @@ struct ArchivingArguments: ParsableArguments {
     ArchivingOptions(threads: common.threadCount, memory: memory.bytes, resume: resume)
   }
 
-  /// Runs `body` with its progress shown, until it is done or the user interrupts it.
+  /// Runs `body`, showing its progress, until it is done or the user interrupts it.
   func running<Result: Sendable>(
     _ activity: String, total: Int, _ common: CommonOptions,
     _ body: @escaping @Sendable (WorkMonitor) async throws -> Result

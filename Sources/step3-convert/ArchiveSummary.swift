@@ -2,7 +2,7 @@ import Archives
 import CommandSupport
 import TensorFormats
 
-/// What archiving came to.
+/// The outcome of archiving.
 struct ArchiveSummary: Encodable {
   let output: String
   let files: Int
@@ -17,7 +17,7 @@ struct ArchiveSummary: Encodable {
   let seconds: Double
   let peakMemoryBytes: Int
 
-  /// The uses of methods in all files together.
+  /// The uses of methods, summed over all files.
   static func methods(_ manifest: ArchiveManifest) -> [ArchiveManifest.MethodUse] {
     struct Key: Hashable {
       let elementType: String?
@@ -37,7 +37,7 @@ struct ArchiveSummary: Encodable {
 
   var text: String {
     var text = "\(output): \(files) \(files == 1 ? "file" : "files")\n"
-    if wasComplete { text += "  was complete already: there was nothing to do\n" }
+    if wasComplete { text += "  was already complete: nothing to do\n" }
     text +=
       "  \(ByteSize(bytes: bytes).decimal) -> \(ByteSize(bytes: storedBytes).decimal)\(share(storedBytes, of: bytes))\n"
     if !wasComplete {
@@ -52,7 +52,7 @@ struct ArchiveSummary: Encodable {
   }
 }
 
-/// What restoring or checking came to.
+/// The outcome of restoring or checking.
 struct RestoreSummary: Encodable {
   /// `nil` if it was only checked.
   let output: String?

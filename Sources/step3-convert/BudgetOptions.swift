@@ -8,44 +8,44 @@ import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 
-/// A bound on the output instead of a format.
+/// A limit on the output instead of a format.
 struct BudgetOptions: ParsableArguments {
   @Option(
     name: .customLong("target-size"),
     help: ArgumentHelp(
-      "Choose a format for each tensor so that all weight files together take no more than this, and lose least.",
+      "Choose a format for each tensor, for the least loss with all weight files together no larger than this.",
       valueName: "size"))
   var size: ByteSize?
 
   @Option(
     name: .customLong("target-bpw"),
-    help: ArgumentHelp("The same with a bound on the bits per weight.", valueName: "bits"))
+    help: ArgumentHelp("The same, with a limit on the bits per weight.", valueName: "bits"))
   var bitsPerWeight: Double?
 
   @Option(
     name: .customLong("max-kl"),
     help: ArgumentHelp(
-      "The same the other way round: the smallest output whose estimated mean KL divergence is no more than this.",
+      "The other way round: the smallest output whose estimated mean KL divergence is at most this.",
       valueName: "nats"))
   var klDivergence: Double?
 
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The formats to choose among, with commas between (default: what llama.cpp loads, from IQ1_S to Q8_0).",
+      "The formats to choose from, separated by commas (default: what llama.cpp loads, from IQ1_S to Q8_0).",
       valueName: "types"))
   var candidates: String?
 
   @Option(
     name: .customLong("write-recipe"),
     help: ArgumentHelp(
-      "Write the choice to this file, for --quantize. It must not exist.", valueName: "file"),
+      "Write the chosen recipe to this file, for --quantize. It must not exist.", valueName: "file"),
     completion: .file())
   var recipeFile: String?
 
   func validate() throws {
     guard [size != nil, bitsPerWeight != nil, klDivergence != nil].count(where: { $0 }) < 2 else {
-      throw ValidationError("--target-size, --target-bpw and --max-kl exclude each other.")
+      throw ValidationError("--target-size, --target-bpw and --max-kl are mutually exclusive.")
     }
     if let size, size.bytes < 1 { throw ValidationError("--target-size must be more than 0.") }
     for (option, value) in [("--target-bpw", bitsPerWeight), ("--max-kl", klDivergence)] {
@@ -59,7 +59,7 @@ struct BudgetOptions: ParsableArguments {
     }
   }
 
-  /// What is bounded; `nil` if nothing is.
+  /// The limit; `nil` if there is none.
   var target: ShardPlan.Budget.Target? {
     if let size { return .bytes(size.bytes) }
     if let bitsPerWeight { return .bitsPerWeight(bitsPerWeight) }
@@ -73,18 +73,18 @@ struct BudgetOptions: ParsableArguments {
     return "budget-kl-\(klDivergence ?? 0)"
   }
 
-  /// Chooses, and plans the conversion; nothing is measured where an output that goes on says what was chosen for it.
+  /// Chooses formats and plans the conversion; nothing is measured if a resumed output records what was chosen for it.
   ///
   /// - Parameters:
-  ///   - base: With `pins` rules of the command line in front.
-  ///   - output: The output that goes on; `nil` if none does.
+  ///   - base: Its first `pins` rules are those of the command line.
+  ///   - output: The output to resume; `nil` if there is none.
   func plan(
     _ checkpoint: Checkpoint, _ target: ShardPlan.Budget.Target, _ request: ShardPlan.Request, base: Recipe,
     pins: Int, importance: ImportanceFile?, resuming output: String?, _ common: CommonOptions
   ) throws -> PlannedConversion {
     guard request.format == .gguf else {
       throw CheckpointError(
-        .invalidRequest, "a size budget chooses among GGML's formats", remedy: "give --to gguf")
+        .invalidRequest, "a size budget chooses from GGML's formats", remedy: "give --to gguf")
     }
     if let recipeFile { try Self.checkFree(recipeFile) }
     var request = request
@@ -103,7 +103,7 @@ struct BudgetOptions: ParsableArguments {
     if let recipeFile, let budget = planned.plan.request.budget {
       try Self.checkFree(recipeFile)
       try FileSystem.writeAtomically(Array(budget.recipe.utf8), to: recipeFile)
-      common.note("step3-convert", "the choice is in \(recipeFile)")
+      common.note("step3-convert", "the chosen recipe is in \(recipeFile)")
     }
     return planned
   }
@@ -111,7 +111,7 @@ struct BudgetOptions: ParsableArguments {
   private static func checkFree(_ path: String) throws(CheckpointError) {
     guard try !FileSystem.isTaken(path) else {
       throw CheckpointError(
-        .cannotCreate, "exists already", path: path, remedy: "choose another name, or remove it")
+        .cannotCreate, "already exists", path: path, remedy: "choose another name, or remove it")
     }
   }
 }

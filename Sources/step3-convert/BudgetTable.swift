@@ -2,7 +2,7 @@ import CommandSupport
 import ShardPlanning
 import TensorFormats
 
-/// What was chosen for a size budget, and why: for people.
+/// What was chosen for a size budget, and why, as text.
 struct BudgetTable {
   let plan: ShardPlan
   let budget: ShardPlan.Budget
@@ -19,13 +19,13 @@ struct BudgetTable {
     text += "\n  estimated KL divergence \(NumberText.significant(budget.estimatedKL)) "
     text += "(an estimate; step3-verify logits measures it)\n"
     text +=
-      "  one multiplier for all: a further byte lowers it by \(NumberText.significant(budget.multiplier))\n"
-    text += "  the candidates reach from \(size(budget.reachable.lowerBound)) "
+      "  one multiplier for all: one more byte lowers it by \(NumberText.significant(budget.multiplier))\n"
+    text += "  the candidates range from \(size(budget.reachable.lowerBound)) "
     text += "to \(size(budget.reachable.upperBound))\n"
     text += "  measured on \(budget.sampledRows) rows, "
     text += "\(ByteSize(bytes: budget.sampledBytes).decimal) of the source\n"
     text += choices(width: width)
-    if !budget.fixed.isEmpty { text += "Built-in recipes of about that size:\n" + fixed(width: width) }
+    if !budget.fixed.isEmpty { text += "Built-in recipes of about the same size:\n" + fixed(width: width) }
     return text
   }
 
@@ -80,7 +80,7 @@ struct BudgetTable {
       rows[place].estimate += choice.estimatedKL
     }
     var table = TextTable([
-      TextTable.Column("tensors of the kind", shrinks: true), TextTable.Column("type"),
+      TextTable.Column("tensors", shrinks: true), TextTable.Column("type"),
       TextTable.Column("tensors", .right), TextTable.Column("bytes", .right),
       TextTable.Column("relative error", .right), TextTable.Column("estimated KL", .right),
     ])

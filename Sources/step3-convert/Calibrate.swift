@@ -10,11 +10,11 @@ import TensorFormats
 /// `step3-convert calibrate`: an importance matrix, measured on a text.
 struct Calibrate: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Run a text through a model and measure what matters to its quantisation.",
+    abstract: "Run a text through a model and measure an importance matrix for quantisation.",
     discussion: """
       Writes an importance matrix in llama.cpp's GGUF form, for --imatrix here and in llama-quantize. All tokens go \
-      through one layer after the other, so that each weight is needed once; routed experts see the tokens that chose \
-      them. What flows between layers is kept in STATS.calibrating until STATS is complete.
+      through one layer at a time, so that each weight is read once; routed experts see the tokens routed to them. \
+      Activations between layers are kept in STATS.calibrating until STATS is complete.
 
       Examples:
         step3-convert calibrate step3 step3.imatrix.gguf --text calibration.txt
@@ -34,20 +34,20 @@ struct Calibrate: ToolCommand {
   @Option(
     name: .customLong("memory"),
     help: ArgumentHelp(
-      "The memory for activations and tiles of weights; the weights themselves pass through.",
+      "The memory for activations and tiles of weights; the weights themselves are streamed.",
       valueName: "size"))
   var memory = ByteSize(bytes: 2 << 30)
 
-  @Flag(name: .long, help: "Go on with an interrupted calibration; start it if there is none.")
+  @Flag(name: .long, help: "Resume an interrupted calibration, or start one.")
   var resume = false
 
-  @Flag(name: .long, help: "Replace the file, and drop what an interrupted calibration has left.")
+  @Flag(name: .long, help: "Replace the file, and discard what an interrupted calibration left behind.")
   var overwrite = false
 
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    if resume, overwrite { throw ValidationError("--resume and --overwrite exclude each other.") }
+    if resume, overwrite { throw ValidationError("--resume and --overwrite are mutually exclusive.") }
     guard memory.bytes >= 1 << 26 else {
       throw ValidationError("--memory must be at least 64.0 MiB; got \(memory.binary).")
     }
@@ -92,7 +92,7 @@ struct CalibrationTextOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Running text in UTF-8, through the checkpoint's own tokenizer, cut into sequences. May be given more than once.",
+      "UTF-8 text, encoded with the checkpoint's own tokenizer and cut into sequences. May be given more than once.",
       valueName: "file"), completion: .file())
   var text: [String] = []
 
@@ -101,12 +101,12 @@ struct CalibrationTextOptions: ParsableArguments {
   @Option(
     name: .customLong("min-expert-tokens"),
     help: ArgumentHelp(
-      "Experts that fewer tokens chose are filled up with the layer's average, and listed.", valueName: "n"))
+      "Experts that saw fewer tokens are filled in with the layer's average, and listed.", valueName: "n"))
   var minimumExpertTokens = 128
 
   func validate() throws {
     if tokensFile.isEmpty, text.isEmpty {
-      throw ValidationError("Give a text to calibrate with: --tokens-file or --text.")
+      throw ValidationError("Give a text to calibrate with, by --tokens-file or --text.")
     }
     try Self.check(minimumExpertTokens: minimumExpertTokens)
   }
@@ -129,11 +129,11 @@ struct CalibrationSummary: Encodable {
   let output: String
   let tokens: Int
   let sequences: Int
-  /// Weights that the file has something about.
+  /// The weights that the file covers.
   let entries: Int
   let bytes: Int
   let fewestExpertTokens: Int?
-  /// Experts that were filled up.
+  /// Experts filled in with the layer's average.
   let filledExperts: [ExpertCoverage]
   let layersResumed: Int
   let seconds: Double
@@ -158,9 +158,9 @@ struct CalibrationSummary: Encodable {
     var text =
       "\(output.printable): \(entries) weights measured on \(tokens) tokens in \(sequences) sequences, "
     text += "\(ByteSize(bytes: bytes).decimal)\n"
-    if let fewestExpertTokens { text += "  the least chosen expert saw \(fewestExpertTokens) tokens\n" }
+    if let fewestExpertTokens { text += "  the least used expert saw \(fewestExpertTokens) tokens\n" }
     if !filledExperts.isEmpty {
-      text += "  \(filledExperts.count) experts saw too few and were filled up with their layer's average:\n"
+      text += "  \(filledExperts.count) experts saw too few and were filled in with their layer's average:\n"
       for expert in filledExperts {
         text += "    layer \(expert.layer), expert \(expert.expert): \(expert.tokens)\n"
       }

@@ -7,7 +7,7 @@ import StoredWeights
 import TensorFormats
 import Tokenization
 
-/// Where the tokens of a calibration come from, whatever the options are called.
+/// Where the tokens of a calibration come from, independent of the options' names.
 struct CalibrationText {
   /// Files of token ids.
   var tokens: [String]
@@ -18,7 +18,7 @@ struct CalibrationText {
 
   var isEmpty: Bool { tokens.isEmpty && text.isEmpty }
 
-  /// The tokens, as the model's own tokenizer and configuration have them.
+  /// The tokens, by the model's own tokenizer and configuration.
   func input(for checkpoint: Checkpoint) throws -> CalibrationInput {
     var sequences: [[Int]] = []
     for path in tokens { sequences += try TokenFile.read(path) }

@@ -6,15 +6,15 @@ import Conversion
 import ShardPlanning
 import TensorFormats
 
-/// What a conversion came to, printed at its end.
+/// The outcome of a conversion, printed at its end.
 struct ConversionSummary: Encodable {
-  /// `nil` if it was thrown away.
+  /// `nil` if it was discarded.
   let output: String?
   /// The manifest's root digest; `nil` if there is none.
   let rootDigest: String?
   let sourceBytes: Int
   let outputBytes: Int
-  /// The size of all files of the output, and what they take as an archive; `nil` if it is none.
+  /// The size of all output files, and of the archive of them; `nil` if the output is not an archive.
   let archivedBytes: Int?
   let storedBytes: Int?
   let bitsPerWeight: Double
@@ -27,24 +27,23 @@ struct ConversionSummary: Encodable {
   let wasComplete: Bool
   let seconds: Double
   let peakMemoryBytes: Int
-  /// The tensors that lost most.
+  /// The tensors with the largest errors.
   let worst: [LargestErrors.Tensor]
-  /// The norms that are stored around zero in one format and around one in the other, as far as that rounds some of their
-  /// elements.
+  /// The norms stored around zero in one format and around one in the other, if that rounds some of their elements.
   let rounded: [Rounded]
-  /// What is stored otherwise than asked, and what is not in the output.
+  /// What is not stored as requested, and what is not in the output.
   let notes: PlanNotes
-  /// What vLLM and SGLang would make of it; `nil` for outputs that no engine is meant to load.
+  /// The verdicts of vLLM and SGLang; `nil` for outputs that no engine is meant to load.
   let engines: PlannedEngines?
-  /// What was rounded to nearest though a calibration was asked for; `nil` where none was made.
+  /// What was rounded to nearest although calibration was requested; `nil` without calibration.
   let roundedToNearest: [CalibrationFallback]?
-  /// What making the codes took, in seconds; `nil` where none were made.
+  /// The time for choosing the codes, in seconds; `nil` without calibration.
   let calibrationSeconds: GPTQTimes?
-  /// What to run next; `nil` if the output was thrown away.
+  /// What to run next; `nil` if the output was discarded.
   let next: NextSteps?
-  /// The size budget that the formats were chosen for; `nil` where they were given.
+  /// The size budget that the formats were chosen for; `nil` if they were given.
   let budget: Budget?
-  /// How the codes were chosen, where that was by a text.
+  /// How the codes were chosen, if by calibration.
   let calibration: ShardPlan.Calibration?
 
   struct Budget: Encodable {
@@ -56,7 +55,7 @@ struct ConversionSummary: Encodable {
   struct Rounded: Encodable {
     let tensor: String
     let elements: Int
-    /// Whether this conversion rounds them; otherwise what wrote the source may have.
+    /// Whether this conversion rounds them; otherwise whatever wrote the source may have.
     let isCertain: Bool
   }
 
@@ -111,7 +110,7 @@ struct ConversionSummary: Encodable {
   private var text: String {
     var text =
       "\(output ?? "discarded"): \(tensors) \(tensors == 1 ? "tensor" : "tensors") in \(files) \(files == 1 ? "file" : "files")\n"
-    if wasComplete { text += "  was complete already, and is whole: there was nothing to do\n" }
+    if wasComplete { text += "  was already complete and intact: nothing to do\n" }
     text += "  \(ByteSize(bytes: sourceBytes).decimal) -> \(ByteSize(bytes: outputBytes).decimal), "
     text += "\(NumberText.decimals(bitsPerWeight, 2)) bits per weight\n"
     if let storedBytes, let archivedBytes {
@@ -134,7 +133,7 @@ struct ConversionSummary: Encodable {
       if let roundedToNearest {
         let others = roundedToNearest.count { $0.reason == .format }
         text += "; \(roundedToNearest.count - others) matrices rounded to nearest"
-        if others > 0 { text += ", \(others) tensors encoded as without" }
+        if others > 0 { text += ", \(others) tensors encoded without it" }
       }
       text += "\n"
     }
@@ -146,7 +145,7 @@ struct ConversionSummary: Encodable {
       let elements = rounded.reduce(0) { $0 + $1.elements }
       let what =
         first.isCertain
-        ? "elements so close to 0 that one more rounds them: converting back does not give them exactly"
+        ? "elements so close to 0 that adding one rounds them: converting back does not restore them exactly"
         : "elements so close to 0 that they may have been rounded when the GGUF was written"
       text += "  \(elements) \(what)\n    in \(rounded.count) norms: \(first.tensor.printable)"
       text += rounded.count > 1 ? ", ...\n" : "\n"

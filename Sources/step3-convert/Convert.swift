@@ -40,11 +40,11 @@ struct Convert: ToolCommand {
     try planning.requireFormat()
     try running.validate(archiving: planning.to == .archive)
     guard method.method != nil else { return }
-    // GGML has formats whose codes no method chooses, and which need a matrix.
+    // GGML has formats whose codes no method chooses, and which need an importance matrix.
     if planning.imatrix != nil, planning.to != .gguf {
-      throw ValidationError("--method measures what --imatrix would say; give one of them.")
+      throw ValidationError("--method measures what --imatrix would supply; give only one of them.")
     }
-    if running.discardOutput { throw ValidationError("--method does not go with --discard-output.") }
+    if running.discardOutput { throw ValidationError("--method cannot be combined with --discard-output.") }
   }
 
   func run() async throws {
@@ -57,7 +57,7 @@ struct Convert: ToolCommand {
     let planned = try planning.plan(
       checkpoint, calibration: method.described(input), resuming: running.resume ? output : nil, common)
     try planning.require(planned.plan)
-    // The loaders' rules need the plan only, so they are asked before hours of work.
+    // The loaders' rules need only the plan, so they are checked before hours of work.
     if let forEngine { try PlannedEngines.require(forEngine, of: planned.plan) }
     var run = PlannedRun(
       planned: planned, checkpoint: checkpoint, output: output, running: running, common: common)

@@ -5,15 +5,15 @@ import Deployment
 import Step3Model
 import TensorFormats
 
-/// What `plan --deployment` answers.
+/// The result of `plan --deployment`.
 struct DeploymentAnswer: Encodable {
   let plan: DeploymentPlan
-  /// The same of other models, where that is asked.
+  /// The same for other models, if requested.
   let comparison: [DeploymentPlan]?
-  /// What the report says where headlines say otherwise.
+  /// What the Step-3 report says where its headlines say something else.
   let findings: [String]
 
-  /// - Throws: What is wrong with the file; `.unsupported` for a model of which nothing is known but its tensors.
+  /// - Throws: What is wrong with the file; `.unsupported` for a model of which only the tensors are known.
   init(_ checkpoint: Checkpoint, _ file: String, _ serving: ServingOptions) throws {
     let configuration = try Step3Configuration.forServing(checkpoint)
     var request = try DeploymentRequest(file: InputFile(file))
@@ -101,14 +101,14 @@ extension DeploymentAnswer {
   private var machines: String {
     guard let instances = plan.instances else {
       return
-        "no number of machines is enough: attention's weights do not fit on a card, or a stage is too short\n"
+        "no number of machines is enough: the attention weights do not fit on a card, or a stage is too short\n"
     }
     let (attention, network) = (instances.attention, instances.feedForward)
     var text = "Machines for \(instances.batch) sequences, micro batches of \(instances.microBatch), "
     text += "at \(NumberText.percent(plan.efficiency)) of the peaks:\n"
     for (title, side) in [("attention", attention), ("FFN", network)] {
       text += "  \(title): \(side.machines) with \(side.cards) cards of \(side.accelerator), "
-      text += "\(NumberText.decimals(side.stageSeconds * 1e3, 2)) ms a stage, "
+      text += "\(NumberText.decimals(side.stageSeconds * 1e3, 2)) ms per stage, "
       text += "\(size(side.bytesPerCard)) a card\n"
     }
     text += "  network: \(NumberText.decimals(instances.networkSeconds * 1e3, 2)) ms a stage"
@@ -125,7 +125,7 @@ extension DeploymentAnswer {
       TextTable.Column("FFN", .right), TextTable.Column("on"), TextTable.Column("both", .right),
       TextTable.Column("of \(plan.model)'s", .right),
     ])
-    // Everybody on the cheapest cards.
+    // Every model on its cheapest cards.
     let own = DisaggregatedCost(cheapestOf: plan.costs)?.cost ?? plan.disaggregated.cost
     for (model, costs) in [(plan.model, plan.costs)] + others.map({ ($0.model, $0.costs) }) {
       guard let pair = DisaggregatedCost(cheapestOf: costs) else { continue }

@@ -5,7 +5,7 @@ import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 
-/// The tensors of an output that lost most, each beside what is usual for its format.
+/// The tensors of an output with the largest errors, each beside what is usual for its format.
 struct LargestErrors {
   /// One of them.
   struct Tensor: Encodable {
@@ -13,18 +13,17 @@ struct LargestErrors {
     let file: String
     let relativeRMSE: Double
     let maximumAbsoluteError: Double
-    /// How it is stored, as recipes spell it.
+    /// Its storage format, as recipes spell it.
     let format: String
     /// The median of all tensors of this output in that format.
     let medianRelativeRMSE: Double
-    /// What the format usually makes of weights; `nil` where no such figure is known, and for codes that were chosen by what
-    /// enters the layer.
+    /// The usual error of the format; `nil` if unknown, and for codes chosen by calibration.
     let usual: ErrorBound.Expected?
 
-    /// `8.745 %  token_embd.weight  (Q4_K: usually 7.14 to 9.23 %, here half of them up to 7.52 %)`
+    /// `8.745 %  token_embd.weight  (Q4_K: usually 7.14 to 9.23 %, here median 7.52 %)`
     var text: String {
       func digits(_ share: Double, _ places: Int) -> String { NumberText.decimals(share * 100, places) }
-      var kin = "here half of them up to \(digits(medianRelativeRMSE, 2)) %"
+      var kin = "here median \(digits(medianRelativeRMSE, 2)) %"
       if let usual {
         let (low, high) = (min(usual.gaussian, usual.heavyTailed), max(usual.gaussian, usual.heavyTailed))
         kin = "usually \(digits(low, 2)) to \(digits(high, 2)) %, " + kin

@@ -2,7 +2,7 @@ import CommandSupport
 import ParallelWork
 
 extension CommonOptions {
-  /// Runs `body` with a reporter that begins when the work knows how much it is.
+  /// Runs `body` with a reporter that starts once the amount of work is known.
   func reporting<Result>(
     _ activity: String, _ body: ((Int) -> WorkMonitor) throws -> Result
   ) throws -> Result {
@@ -17,7 +17,7 @@ extension CommonOptions {
 }
 
 extension Interruption {
-  /// Runs work that can go on later, and says so if the user ends it.
+  /// Runs work that can be resumed, and says so if the user interrupts it.
   static func keepingWhatIsDone<Result: Sendable>(
     _ common: CommonOptions, _ work: @escaping @Sendable () throws -> Result
   ) async throws -> Result {

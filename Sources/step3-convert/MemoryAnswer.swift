@@ -5,13 +5,13 @@ import ShardPlanning
 import Step3Model
 import TensorFormats
 
-/// What `plan --gpu-memory` answers.
+/// The result of `plan --gpu-memory`.
 struct MemoryAnswer {
   let memory: MemoryPlan
   private let request: MemoryRequest
   private let hasExperts: Bool
 
-  /// - Throws: `.unsupported` for a model of which nothing is known but its tensors, whose cache cannot be told.
+  /// - Throws: `.unsupported` for a model of which only the tensors are known: its cache cannot be computed.
   init(
     _ checkpoint: Checkpoint, _ plan: ShardPlan, _ planning: PlanningOptions, _ serving: ServingOptions
   ) throws {
@@ -28,7 +28,7 @@ struct MemoryAnswer {
     }
     guard request.tensorParallel == nil else {
       throw CheckpointError(
-        .invalidRequest, "--tp is for a model that is not cut",
+        .invalidRequest, "--tp is for an unpartitioned model",
         remedy: "give --attention-tp and --ffn-tp for a partition")
     }
     memory = try MemoryPlan(partitioned: plan, configuration, request) { cut throws(CheckpointError) in
@@ -52,20 +52,20 @@ struct MemoryAnswer {
 extension Step3Configuration {
   /// The configuration of a model that is to be served.
   ///
-  /// - Throws: `.unsupported` for a model that is none of the family.
+  /// - Throws: `.unsupported` for a model outside the family.
   static func forServing(_ checkpoint: Checkpoint) throws(CheckpointError) -> Step3Configuration {
     guard let configuration = try Step3Configuration(of: checkpoint) else {
       throw CheckpointError(
-        .unsupported, "what a token takes of this model is not known: it is none of the Step family",
+        .unsupported, "the memory per token of this model is not known: it is not in the Step family",
         path: checkpoint.path, remedy: "its config.json must name a model of Manuals/models.md")
     }
     return configuration
   }
 
-  /// What is odd about a context.
+  /// Warnings about a context length.
   func warnings(context: Int) -> [String] {
     guard context > text.contextLength else { return [] }
-    return ["a context of \(context) tokens, and \(family.name) is for \(text.contextLength)"]
+    return ["a context of \(context) tokens, but \(family.name) supports \(text.contextLength)"]
   }
 }
 
@@ -78,7 +78,7 @@ extension MemoryAnswer {
     var text = "\(memory.model), \(sequences) of \(counted(memory.context, "token")), KV cache in "
     text += "\(memory.cacheType.rawValue.uppercased()): \(cache) each\n"
     text += "cards of \(ByteSize(bytes: memory.cardBytes).decimal), "
-    text += "\(size(memory.usableBytes)) of them for the model\n\n"
+    text += "\(size(memory.usableBytes)) of them usable for the model\n\n"
     text += verdict + "\n"
     if let obstacle = memory.obstacle {
       text += PlanNotes.wrapped(obstacle, width: StandardStream.output.columns ?? 80)
@@ -102,7 +102,7 @@ extension MemoryAnswer {
     if memory.fits, let spread = memory.asked ?? memory.smallest {
       return "fits on \(counted(spread.cards, "card")) (\(counted(spread.machines, "machine")))"
     }
-    return "does NOT fit" + (fewest.map { "; \($0) with another cut" } ?? "")
+    return "does NOT fit" + (fewest.map { "; \($0) with another partition" } ?? "")
   }
 
   private func describe(_ spread: MemoryPlan.Spread, title: String) -> String {
@@ -131,9 +131,9 @@ extension MemoryAnswer {
       guard let layout = side.layout else { return side.side.rawValue }
       var text = "tensor parallel \(layout.tensorParallel), data parallel \(layout.dataParallel)"
       if layout.cards > 1, hasExperts {
-        text += layout.expertParallel ? ", expert parallel" : ", experts cut"
+        text += layout.expertParallel ? ", expert parallel" : ", experts split"
       }
-      return text + ", \(sequences) a group"
+      return text + ", \(sequences) per group"
     case .attention:
       return "attention: \(counted(side.replicas, "instance")) of \(counted(side.ranks, "card")) "
         + "(\(counted(side.machines, "machine"))), \(sequences) each"

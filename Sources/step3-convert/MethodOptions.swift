@@ -10,11 +10,11 @@ import TensorFormats
 
 extension ShardPlan.Calibration.Method: ExpressibleByArgument {}
 
-/// How codes are chosen by what a text does to the model.
+/// How codes are chosen by calibration on a text.
 struct MethodOptions: ParsableArguments {
   @Option(
     name: .long,
-    help: "Choose codes by what enters each layer when a text goes through the model.")
+    help: "Choose codes by the activations that enter each layer when a text runs through the model.")
   var method: ShardPlan.Calibration.Method?
 
   @Option(
@@ -27,7 +27,7 @@ struct MethodOptions: ParsableArguments {
   @Option(
     name: .customLong("calibration-text"),
     help: ArgumentHelp(
-      "The text in UTF-8, through the checkpoint's own tokenizer. May be given more than once.",
+      "The text in UTF-8, encoded with the checkpoint's own tokenizer. May be given more than once.",
       valueName: "file"), completion: .file())
   var text: [String] = []
 
@@ -36,12 +36,12 @@ struct MethodOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What is added to the diagonal of the second moments, in units of its mean.", valueName: "x"))
+      "What is added to the diagonal of the second moments, relative to its mean.", valueName: "x"))
   var damping = 0.01
 
   @Option(
     name: .customLong("min-expert-tokens"),
-    help: ArgumentHelp("Experts that fewer tokens chose are rounded to nearest, and listed.", valueName: "n"))
+    help: ArgumentHelp("Experts that saw fewer tokens are rounded to nearest, and listed.", valueName: "n"))
   var minimumExpertTokens = 128
 
   func validate() throws {
@@ -68,7 +68,7 @@ struct MethodOptions: ParsableArguments {
     ).input(for: checkpoint)
   }
 
-  /// What the plan says of it.
+  /// What the plan records about it.
   func described(_ input: CalibrationInput?) -> ShardPlan.Calibration? {
     guard let method, let input else { return nil }
     return ShardPlan.Calibration(
@@ -77,7 +77,7 @@ struct MethodOptions: ParsableArguments {
   }
 }
 
-/// Makes the codes that a plan asks to be calibrated, shows how far it is, and lets the user interrupt it.
+/// Calibrates the codes of a plan, showing progress, until it is done or the user interrupts it.
 struct CalibratedRun {
   let calibration: GPTQCalibration
   let output: String
@@ -96,15 +96,15 @@ struct CalibratedRun {
       let which = fallback.expert.map { ", expert \($0)" } ?? ""
       let what =
         switch fallback.reason {
-        case .fewTokens: "rounded to nearest, because only \(fallback.tokens ?? 0) tokens chose it"
+        case .fewTokens: "rounded to nearest, because only \(fallback.tokens ?? 0) tokens were routed to it"
         case .notPositiveDefinite: "rounded to nearest, because its second moments are not positive definite"
-        case .format: "encoded as without a method, because GPTQ does not choose the codes of its format"
+        case .format: "encoded without GPTQ, which does not support its format"
         }
       CommonOptions.warn("step3-convert", ["\(fallback.tensor)\(which): \(what)"])
     }
     common.note(
       "step3-convert",
-      "\(outcome.matrices) matrices by GPTQ, \(outcome.layersResumed) layers were done before; forward pass "
+      "\(outcome.matrices) matrices by GPTQ, \(outcome.layersResumed) layers had been done before; forward pass "
         + "\(NumberText.decimals(outcome.times.forwardPass, 1)) s, GPTQ "
         + "\(NumberText.decimals(outcome.times.total - outcome.times.forwardPass, 1)) s")
     return outcome

@@ -3,7 +3,7 @@ import ShardPlanning
 import Step3Model
 import TensorFormats
 
-/// What to run after a conversion, in the order of what it costs, with the paths of this one: `Manuals/trust.md` says what each
+/// Commands to run after a conversion, cheapest first, with its paths filled in: `Manuals/trust.md` says what each
 /// proves.
 struct NextSteps: Encodable {
   /// One command.
@@ -16,7 +16,7 @@ struct NextSteps: Encodable {
 
   /// - Parameters:
   ///   - source: As the user named it.
-  ///   - isArchive: Whether engines cannot read it as it is.
+  ///   - isArchive: Whether the output is an archive, which engines cannot read.
   init(output: String, source: String, plan: ShardPlan, engines: PlannedEngines?, isArchive: Bool) {
     let (output, source) = (Self.quoted(output), Self.quoted(source))
     let name = plan.source.architecture
@@ -35,13 +35,13 @@ struct NextSteps: Encodable {
         Step(
           command: "step3-verify logits \(output) --reference \(source) --prompt \"...\""
             + (partition ? " --afd" : ""),
-          purpose: "the model says what it said"))
+          purpose: "the model still gives the same answers"))
     }
     if isArchive {
       steps.append(Step(command: "step3-convert restore \(output) DIRECTORY", purpose: "for engines"))
     } else {
       for verdict in engines?.verdicts ?? [] where verdict.ok {
-        // More cards than one machine has need more than a line.
+        // More cards than one machine has need more than a one-line command.
         guard let ranks = verdict.largestTP.map({ min($0, 8) }), ranks > 0 else { continue }
         steps += Self.serving(output, engine: verdict.engine, ranks: ranks)
       }
@@ -49,7 +49,7 @@ struct NextSteps: Encodable {
     self.steps = steps
   }
 
-  /// The engine's own command; what else StepFun's guide gives it is in `Manuals/serving.md`.
+  /// The engine's own command; further options from StepFun's guide are in `Manuals/serving.md`.
   private static func serving(_ output: String, engine: String, ranks: Int) -> [Step] {
     switch engine {
     case Engine.vllm.name:
@@ -68,10 +68,10 @@ struct NextSteps: Encodable {
     }
   }
 
-  /// A command on a line, what it is for before it.
+  /// Each command on a line, followed by its purpose.
   var text: String { "  next:\n" + steps.map { "    \($0.command)\n        # \($0.purpose)\n" }.joined() }
 
-  /// A path as a shell takes it for one word, and a tool for no option.
+  /// A path quoted for the shell, and never mistaken for an option.
   static func quoted(_ path: String) -> String {
     let path = path.hasPrefix("-") ? "./" + path : path
     let plain = path.utf8.allSatisfy { byte in

@@ -10,14 +10,15 @@ import Locations
 /// `step3-convert plan`: what a conversion would do.
 struct Plan: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Print what a conversion would write, or store it to be run.",
+    abstract: "Print what a conversion would write, or save the plan to run it later.",
     discussion: """
       Reads headers and config.json only; for a size budget (--target-size, --target-bpw, --max-kl) some rows of each \
-      tensor too. With --json the plan itself is printed. With --output it is written to a file, \
-      with the headers of the output's files in a second one beside it: step3-convert run converts by them.
+      tensor too. With --json the plan itself is printed. With --output it is written to a file, with the headers of \
+      the output files in a second file beside it: step3-convert run executes it.
 
-      With --gpu-memory it says instead whether the planned weights, the KV cache and activations fit on cards, and how \
-      many it takes (exit code 1 if they do not fit); with --deployment what decoding costs on the hardware of a file.
+      With --gpu-memory it says instead whether the planned weights, the KV cache and activations fit on cards, and \
+      how many it takes (exit code 1 if they do not fit); with --deployment what decoding costs on the hardware that a \
+      file describes.
 
       Examples:
         step3-convert plan step3 --to safetensors --quantize FP8_BLOCK
@@ -43,7 +44,7 @@ struct Plan: ToolCommand {
     completion: .file())
   var output: String?
 
-  @Flag(name: .long, help: "Replace a plan that was written there.")
+  @Flag(name: .long, help: "Replace an existing plan.")
   var overwrite = false
 
   @OptionGroup(title: "Serving") var serving: ServingOptions
@@ -59,7 +60,8 @@ struct Plan: ToolCommand {
         ("--for-engine", forEngine != nil),
       ] where isThere {
         throw ValidationError(
-          "\(option) does not go with --deployment, which plans no conversion: its file has the precisions.")
+          "\(option) cannot be combined with --deployment, which plans no conversion: precisions come from its file."
+        )
       }
     }
     if overwrite, output == nil { throw ValidationError("--overwrite needs --output.") }
@@ -87,7 +89,7 @@ struct Plan: ToolCommand {
         try StandardStream.output.write(sentences: "\n\(engines.text)\n")
       }
     }
-    // The plan is there to be looked at; what convert would refuse it refuses too.
+    // The plan has been printed; refuse what convert would refuse.
     try planning.require(plan)
     guard let output else { return }
     try StoredPlan.write(

@@ -2,16 +2,17 @@ import CommandSupport
 import ShardPlanning
 import TensorFormats
 
-/// Where an output differs from what was asked for, or lacks something: what nobody should learn from an engine.
+/// Where an output differs from what was requested, or lacks something: users should not have to learn it from an
+/// engine.
 struct PlanNotes: Encodable {
   let fallbacks: [ShardPlan.Fallback]
   let absorbed: [ShardPlan.Absorption]
   let excluded: [ShardPlan.Exclusion]
   let omissions: [ShardPlan.Omission]
-  /// Tensors that could have been encoded with weights that the importance matrix does not have.
+  /// Tensors that could have been weighted, but are not in the importance matrix.
   let unweighted: [String]
   let warnings: [String]
-  /// Tensors that are not on disk as they were converted: renamed, stacked, merged or decoded ones.
+  /// Tensors that were not read from disk as they are: renamed, stacked, merged or decoded ones.
   let derived: [ShardPlan.DerivedTensor]
   private let importance: ShardPlan.Importance?
 
@@ -30,22 +31,23 @@ struct PlanNotes: Encodable {
     importance = plan.importance
   }
 
-  /// Refuses a plan with anything to say that was not asked for.
+  /// Refuses a plan that has any unrequested notes.
   ///
   /// - Throws: `.invalidRequest` with the first of it.
   func requireNone() throws(CheckpointError) {
     let first =
       fallbacks.first.map { "\($0.tensor.printable) would be \($0.stored), not \($0.wanted): \($0.reason)" }
       ?? omissions.first.map { "the output would lack \($0.what.printable): \($0.reason)" }
-      ?? unweighted.first.map { "\($0.printable) would be encoded without weights" } ?? warnings.first
+      ?? unweighted.first.map { "\($0.printable) would be encoded without importance weights" }
+      ?? warnings.first
     guard let first else { return }
     throw CheckpointError(
-      .invalidRequest, "--strict: \(first)", remedy: "step3-convert plan lists all of it")
+      .invalidRequest, "--strict: \(first)", remedy: "step3-convert plan lists everything")
   }
 
   // MARK: - For people
 
-  /// Names that one thing is to be said about.
+  /// Names that share one note.
   struct Group {
     let reason: String?
     var names: [String]
@@ -72,16 +74,16 @@ struct PlanNotes: Encodable {
     groups.isEmpty ? "" : "\n\(title):\n" + groups.map { wrapped($0.text, width: width) }.joined()
   }
 
-  /// All of it in sections.
+  /// All notes in sections.
   func text(width: Int) -> String {
     var text = Self.section(
-      "Stored otherwise than the recipe asked",
+      "Not stored as the recipe asked",
       Group.grouping(fallbacks) { ("\($0.wanted) -> \($0.stored): \($0.reason)", $0.tensor) }, width: width)
     text += Self.section(
-      "Made of other tensors on the way", Group.grouping(derived) { ($0.operation, $0.tensor) },
+      "Made from other tensors during the conversion", Group.grouping(derived) { ($0.operation, $0.tensor) },
       width: width)
     text += Self.section(
-      "Not stored by themselves", Group.grouping(absorbed) { ($0.reason, $0.tensor) }, width: width)
+      "Not stored on their own", Group.grouping(absorbed) { ($0.reason, $0.tensor) }, width: width)
     text += Self.section(
       "Left out", Group.grouping(excluded) { ("--exclude \($0.pattern.printable)", $0.tensor) }, width: width)
     text += Self.section(
@@ -96,7 +98,7 @@ struct PlanNotes: Encodable {
     return text
   }
 
-  /// A sentence as indented lines.
+  /// Wrapped and indented lines; a word longer than a line is not broken.
   static func wrapped(_ sentence: String, width: Int) -> String {
     "  \(sentence)".wrapped(to: width) + "\n"
   }

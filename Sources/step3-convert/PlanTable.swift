@@ -4,13 +4,13 @@ import Quantization
 import ShardPlanning
 import TensorFormats
 
-/// A plan for people: a table of each kind of part, what was decided on the way, memory per side and rank, totals.
+/// A plan as text: a table for each kind of part, notes, memory per side and rank, totals.
 struct PlanTable {
   let plan: ShardPlan
 
   init(_ plan: ShardPlan) { self.plan = plan }
 
-  /// The columns of text that are used where no terminal says how many there are.
+  /// The width to use without a terminal.
   private static let usualWidth = 80
 
   func rendered(width: Int?) -> String {
@@ -34,7 +34,7 @@ struct PlanTable {
 // MARK: - Parts
 
 extension PlanTable {
-  /// Parts that hold the same: the ranks of one side nearly always do.
+  /// Parts with the same contents, as the ranks of one side nearly always have.
   private struct Group {
     let rows: [[String]]
     var parts: [ShardPlan.Part]
@@ -99,7 +99,7 @@ extension PlanTable {
     return title + table.rendered(width: width)
   }
 
-  /// What each side's accelerators have to hold.
+  /// The memory that each side's accelerators need.
   private func sides(width: Int?) -> String {
     var table = TextTable([
       TextTable.Column("side"), TextTable.Column("ranks", .right), TextTable.Column("parameters", .right),
@@ -124,7 +124,7 @@ extension PlanTable {
 // MARK: - Notes
 
 extension PlanTable {
-  /// What a reader should know before starting: stored twice, stored otherwise than asked, not stored.
+  /// What a user should know before starting: what is replicated, not stored as requested, or not stored at all.
   private func notes(width: Int) -> String {
     var text = PlanNotes(plan).text(width: width)
     let replicated = PlanNotes.Group.grouping(plan.replicated) {
@@ -134,19 +134,19 @@ extension PlanTable {
     let repacked = plan.repacked
     if !repacked.isEmpty {
       text += PlanNotes.section(
-        "Codes of four bits that stay what they are, in another order",
+        "Four-bit codes that are repacked unchanged",
         [PlanNotes.Group(reason: nil, names: repacked)], width: width)
     }
     let amendments = plan.amendments.map {
       PlanNotes.Group(reason: "\($0.key) \($0.reason)", names: [])
     }
-    text += PlanNotes.section("Put right in config.json", amendments, width: width)
+    text += PlanNotes.section("Corrected in config.json", amendments, width: width)
     return text
   }
 }
 
 extension ShardPlan.Tensor {
-  /// The element type, with the scheme that it belongs to: `U8 (NVFP4)`.
+  /// The element type, with its scheme: `U8 (NVFP4)`.
   fileprivate var typeInWords: String {
     operation.scheme.map { "\(elementType) (\($0.scheme))" } ?? "\(elementType)"
   }
@@ -165,6 +165,6 @@ extension ShardPlan {
 }
 
 extension ShardPlan.Part {
-  /// The bytes of its tensors: what a rank has to hold, without the files' headers.
+  /// The bytes of its tensors, without file headers: the memory that a rank needs.
   fileprivate var tensorBytes: Int { files.reduce(0) { $0 + $1.tensors.reduce(0) { $0 + $1.bytes } } }
 }

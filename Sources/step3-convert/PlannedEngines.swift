@@ -8,20 +8,20 @@ import TensorFormats
 
 extension Engine: ExpressibleByArgument {}
 
-/// What vLLM and SGLang would make of an output, by their loaders' rules on the plan alone: before a byte is written.
+/// Whether vLLM and SGLang would load an output, by their loaders' rules on the plan alone, before a byte is written.
 struct PlannedEngines: Encodable {
   /// One engine's answer.
   struct Verdict: Encodable {
     let engine: String
     let version: String
-    /// Whether it would load the output, and load it right.
+    /// Whether it would load the output correctly.
     let ok: Bool
-    /// The largest tensor-parallel degree; `nil` where none fits.
+    /// The largest tensor-parallel degree; `nil` if none works.
     let largestTP: Int?
-    /// The worst that it would stumble over, and how to mend it.
+    /// The worst problem that it would run into, and how to fix it.
     let problem: String?
     let remedy: String?
-    /// Whether it would take the output and compute something else.
+    /// Whether it would accept the output and compute wrong results.
     let loadsWrongly: Bool
   }
 
@@ -29,7 +29,7 @@ struct PlannedEngines: Encodable {
 
   func encode(to encoder: any Encoder) throws { try verdicts.encode(to: encoder) }
 
-  /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models that are none of the family.
+  /// - Returns: `nil` for outputs that no engine is meant to load: GGUF, parts, models outside the family.
   init?(_ plan: ShardPlan) {
     // Other models have names that begin the same way, and rules of their own.
     guard plan.request.format == .safetensors, plan.request.partition == .none, let part = plan.parts.first,
@@ -55,7 +55,7 @@ struct PlannedEngines: Encodable {
     verdicts = Engine.allCases.map { Self.verdict(of: $0, on: subject) }
   }
 
-  /// What cannot be read is the engine's verdict too: a copy of it needs no understanding and goes on.
+  /// A configuration that cannot be read is reported as the engine's verdict too: a plain copy of it can still go on.
   private static func verdict(of engine: Engine, on subject: EngineSubject) -> Verdict {
     do {
       let report = try EngineReport(subject, engine: engine)
@@ -90,7 +90,7 @@ struct PlannedEngines: Encodable {
     }.joined(separator: "\n")
   }
 
-  /// What deserves a word before hours of work: that one engine would load it wrongly, or that neither would load it.
+  /// Warnings worth printing before hours of work: that an engine would load it wrongly, or that neither would load it.
   var warnings: [String] {
     guard verdicts.contains(where: \.loadsWrongly) || !verdicts.contains(where: \.ok) else { return [] }
     return verdicts.filter { !$0.ok }.map { verdict in
@@ -99,9 +99,9 @@ struct PlannedEngines: Encodable {
     }
   }
 
-  /// Refuses an output that an engine was asked for and would not serve.
+  /// Refuses an output that the requested engine would not serve.
   ///
-  /// - Throws: `.invalidRequest` with what it would stumble over.
+  /// - Throws: `.invalidRequest` with the problem that the engine would run into.
   static func require(_ engine: Engine, of plan: ShardPlan) throws(CheckpointError) {
     guard let engines = PlannedEngines(plan) else {
       let part = plan.parts.first
@@ -109,11 +109,11 @@ struct PlannedEngines: Encodable {
       else {
         throw CheckpointError(
           .invalidRequest,
-          "what \(engine.name) makes of \(plan.source.architecture?.printable ?? "a model without a name") is not known: "
-            + "its rules are known for the Step family only", remedy: "leave --for-engine out")
+          "whether \(engine.name) would load \(plan.source.architecture?.printable ?? "a model without a name") is not known: "
+            + "its rules are known only for the Step family", remedy: "leave --for-engine out")
       }
       throw CheckpointError(
-        .invalidRequest, "\(engine.name) loads whole models in safetensors only",
+        .invalidRequest, "\(engine.name) loads only whole models in safetensors",
         remedy: "give --to safetensors without --partition, or leave --for-engine out")
     }
     try engines.require(engine)

@@ -6,7 +6,7 @@ public import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 
-/// What is written, as the command line says it.
+/// The output form, as spelled on the command line.
 enum OutputForm: String, CaseIterable, ExpressibleByArgument {
   case safetensors, gguf
   /// The source's own format, archived.
@@ -26,16 +26,16 @@ extension RouterSide: ExpressibleByArgument {}
 extension SchemeRecipe.Scope: ExpressibleByArgument {}
 extension ScaleSearch: ExpressibleByArgument {}
 
-/// How a model may be cut, as the command line says it.
+/// The ways to partition a model, as spelled on the command line.
 enum PartitionKind: String, CaseIterable, ExpressibleByArgument {
   case none, afd
 }
 
-/// What shapes the output: the options that `convert` and `plan` share.
+/// The options that shape the output, shared by `convert` and `plan`.
 struct PlanningOptions: ParsableArguments {
   @Option(
     name: .long,
-    help: "The format to write; archive is that of the source, compressed without loss (as --archive does).")
+    help: "The format to write; archive keeps the source's format, compressed without loss (like --archive).")
   var to: OutputForm?
 
   @Option(
@@ -56,13 +56,14 @@ struct PlanningOptions: ParsableArguments {
 
   @Option(
     name: .long,
-    help: "The linear layers that a scheme such as W4A16 is for (default: experts; linear for FP8_BLOCK).")
+    help: "The linear layers that a scheme such as W4A16 applies to (default: experts; linear for FP8_BLOCK)."
+  )
   var scope: SchemeRecipe.Scope?
 
   @Option(
     name: .customLong("group-size"),
     help: ArgumentHelp(
-      "The weights that share a scale in W4A16: 128, 64 or 32 (default: 128).", valueName: "n"))
+      "The number of weights that share a scale in W4A16: 128, 64 or 32 (default: 128).", valueName: "n"))
   var groupSize: Int?
 
   @Option(
@@ -73,27 +74,29 @@ struct PlanningOptions: ParsableArguments {
   )
   var scaleSearch: ScaleSearch?
 
-  @Option(name: .long, help: "Cut the model for attention-FFN disaggregated serving.")
+  @Option(name: .long, help: "Partition the model for attention-FFN disaggregated serving.")
   var partition: PartitionKind = .none
 
   @Option(
     name: .customLong("ffn-ep"),
-    help: ArgumentHelp("FFN instances that divide the experts, whole experts each.", valueName: "n"))
+    help: ArgumentHelp(
+      "FFN instances that the experts are divided between, whole experts each.", valueName: "n"))
   var ffnEP = 1
 
   @Option(
     name: .customLong("ffn-tp"),
     help: ArgumentHelp(
-      "Ranks that divide the intermediate dimension of every expert of an FFN instance.", valueName: "n"))
+      "Ranks that the intermediate dimension of every expert of an FFN instance is divided between.",
+      valueName: "n"))
   var ffnTP = 1
 
   @Option(
     name: .customLong("attention-tp"),
     help: ArgumentHelp(
-      "Ranks that divide the attention heads: wq by rows, o_proj by columns.", valueName: "n"))
+      "Ranks that the attention heads are divided between: wq by rows, o_proj by columns.", valueName: "n"))
   var attentionTP = 1
 
-  @Option(name: .long, help: "The side that the router's weights live on.")
+  @Option(name: .long, help: "The side that holds the router's weights.")
   var router: RouterSide = .attention
 
   @Option(
@@ -105,7 +108,7 @@ struct PlanningOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The importance matrix (llama-imatrix, GGUF or legacy) to weight quantisation errors with.",
+      "The importance matrix (from llama-imatrix, GGUF or legacy) that weights quantisation errors.",
       valueName: "file"),
     completion: .file())
   var imatrix: String?
@@ -124,33 +127,35 @@ struct PlanningOptions: ParsableArguments {
 
   @Flag(
     name: .customLong("mtp"),
-    help: "Convert the layers that predict further tokens alone, with embedding, last norm and head.")
+    help: "Convert only the layers that predict further tokens, with embedding, final norm and head.")
   var onlyPrediction = false
 
   @Flag(
     name: .customLong("published-names"),
-    help: "With --quantize keep: store a wrapped Step-3, or one of single experts, under its published names."
+    help:
+      "With --quantize keep: store a wrapped Step-3, or one with separate experts, under the published names."
   )
   var publishedNames = false
 
   @Flag(
     name: .customLong("allow-fallback"),
-    help: "Go on where more than 5 % of the parameters would be stored otherwise than the recipe says.")
+    help: "Go on even if more than 5 % of the parameters would not be stored as the recipe says.")
   var allowFallback = false
 
   @Flag(
-    name: .long, help: "Refuse to store anything otherwise than asked, and to leave anything out unasked.")
+    name: .long,
+    help: "Refuse any deviation from what was requested: other formats, missing tensors or files.")
   var strict = false
 
   @Flag(
     name: .customLong("allow-nonfinite"),
-    help: "Pass NaN and infinity on where the target type can hold them.")
+    help: "Keep NaN and infinity where the target type can hold them.")
   var allowNonFinite = false
 
   @Option(
     name: .customLong("tokenizer-pre"),
     help: ArgumentHelp(
-      "What readers of GGUF call the pre-tokenizer (default: recognised by what tokenizer.json does to texts).",
+      "The pre-tokenizer's name in GGUF (default: recognised by how tokenizer.json splits text).",
       valueName: "name"))
   var tokenizerPre: String?
 
@@ -164,20 +169,24 @@ struct PlanningOptions: ParsableArguments {
     }
     guard ffnEP * ffnTP <= PartIdentity.mostRanks else {
       throw ValidationError(
-        "--ffn-ep times --ffn-tp must be \(PartIdentity.mostRanks) at most; got \(ffnEP * ffnTP).")
+        "--ffn-ep times --ffn-tp must be at most \(PartIdentity.mostRanks); got \(ffnEP * ffnTP).")
     }
     if budget.target != nil, partition != .none {
-      throw ValidationError("A size budget is for one model: it does not go with --partition afd.")
+      throw ValidationError("A size budget is for one model: it cannot be combined with --partition afd.")
     }
-    if strict, allowFallback { throw ValidationError("--strict and --allow-fallback exclude each other.") }
-    if withoutPrediction, onlyPrediction { throw ValidationError("--no-mtp and --mtp exclude each other.") }
+    if strict, allowFallback {
+      throw ValidationError("--strict and --allow-fallback are mutually exclusive.")
+    }
+    if withoutPrediction, onlyPrediction {
+      throw ValidationError("--no-mtp and --mtp are mutually exclusive.")
+    }
     if partition == .none, router != .attention { throw ValidationError("--router needs --partition afd.") }
     guard maximumShardSize.bytes >= 1 << 10 else {
       throw ValidationError("--max-shard-size must be at least 1 KiB; got \(maximumShardSize.binary).")
     }
   }
 
-  /// Checks that a format is named: what only asks what a model takes may leave it out, for the source's own.
+  /// Checks that a format is given: requests that only ask about memory may leave it out, for the source's own.
   func requireFormat() throws {
     if to == nil {
       let forms = OutputForm.allCases.map(\.rawValue).joined(separator: ", ")
@@ -185,9 +194,9 @@ struct PlanningOptions: ParsableArguments {
     }
   }
 
-  /// Plans the conversion of a checkpoint, choosing formats first if that is asked for.
+  /// Plans the conversion of a checkpoint, choosing formats first if requested.
   ///
-  /// - Parameter output: The output that goes on; `nil` if none does.
+  /// - Parameter output: The output to resume; `nil` if there is none.
   func plan(
     _ checkpoint: Checkpoint, calibration: ShardPlan.Calibration? = nil, resuming output: String? = nil,
     _ common: CommonOptions
@@ -218,7 +227,7 @@ struct PlanningOptions: ParsableArguments {
     }
     var overrides: [TensorTypeOverride] = []
     for argument in tensorType { overrides.append(try TensorTypeOverride(argument: argument)) }
-    // What a budget chooses for is what this puts into blocks.
+    // A budget chooses formats for whatever this recipe would quantise.
     let quantize = budget.target != nil && quantize == "keep" ? "Q4_K" : quantize
     let recipe = try Recipe.named(
       quantize, for: to == .gguf ? .gguf : .safetensors, scope: scope, groupSize: groupSize
@@ -238,7 +247,7 @@ struct PlanningOptions: ParsableArguments {
     return (request, recipe, importance)
   }
 
-  /// Checks that a plan is what was asked for, as far as the user insists.
+  /// Checks that a plan does what was requested, as strictly as the options say.
   func require(_ plan: ShardPlan) throws(CheckpointError) {
     if !allowFallback { try plan.requireRecipe() }
     if strict { try PlanNotes(plan).requireNone() }

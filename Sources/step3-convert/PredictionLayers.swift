@@ -2,12 +2,12 @@ internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
-/// Which layers of a model predict further tokens, and by which names they and the others are left out.
+/// Which layers of a model predict further tokens, and the name patterns to leave them or the others out.
 struct PredictionLayers {
   private let first: Int
   private let count: Int
 
-  /// - Throws: `.invalidRequest` for a model without such layers, and what is wrong with a configuration.
+  /// - Throws: `.invalidRequest` for a model without such layers, and errors in the configuration.
   init(of checkpoint: Checkpoint) throws(CheckpointError) {
     let text = try Step3Configuration(of: checkpoint)?.text
     guard let text, text.predictionLayerCount > 0 else {
@@ -19,7 +19,7 @@ struct PredictionLayers {
     (first, count) = (text.layerCount, text.predictionLayerCount)
   }
 
-  /// A regular expression for the names of what is left out, in either format and in any wrapper: these layers, or all
+  /// A regular expression for the tensor names to leave out, in either format and in any wrapper: these layers, or all
   /// other layers and the vision side.
   func pattern(keepingThem isKept: Bool) -> String {
     let layers = isKept ? Array(0..<first) : Array(first..<first + count)

@@ -5,7 +5,7 @@ import QuantizationRecipes
 import ShardPlanning
 import TensorFormats
 
-/// `step3-convert recipes`: what `--quantize` knows.
+/// `step3-convert recipes`: lists the built-in recipes.
 struct Recipes: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "List the built-in recipes with their bits per weight for the full Step-3.")

@@ -6,17 +6,17 @@ import ShardPlanning
 import Locations
 import TensorFormats
 
-/// `step3-convert run`: a stored plan, run without planning again.
+/// `step3-convert run`: executes a stored plan.
 struct Run: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run a plan that step3-convert plan --output wrote.",
     discussion: """
       Opens the source, checks that it is the one that was planned for, and converts it: the output and its manifest \
-      are those of the direct conversion, byte for byte. Nothing is decided again.
+      are the same as from a direct conversion, byte for byte. No decision is made again.
 
-      With --share K/N a run does one of N shares: whole source files, balanced by size. The shares may run at a time, in \
-      any order, on several machines with one file system. When all are done, a run with --seal reads back what they \
-      wrote and completes the output; with both options, the share that is done last seals it.
+      With --share K/N a run does one of N shares: whole source files, balanced by size. Shares may run at the same \
+      time, in any order, on several machines that share a file system. When all are done, a run with --seal reads \
+      back what they wrote and completes the output; with both options, the last share to finish seals it.
       """)
 
   @Argument(help: "The plan. The headers that were written with it must lie beside it.", completion: .file())
@@ -30,7 +30,7 @@ struct Run: ToolCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Where the source is now (default: where it was when it was planned for).", valueName: "path"),
+      "Where the source is now (default: where it was when planned).", valueName: "path"),
     completion: .file())
   var source: String?
 
@@ -48,7 +48,7 @@ struct Run: ToolCommand {
     transform: { text in
       guard let share = ConversionShare(text) else {
         throw ValidationError(
-          "is no share: write K/N with K from 1 to N, and N at most \(ConversionShare.most)")
+          "is not a share: write K/N with K from 1 to N, and N at most \(ConversionShare.most)")
       }
       return share
     })
@@ -56,7 +56,7 @@ struct Run: ToolCommand {
 
   @Flag(
     name: .long,
-    help: "Complete an output all of whose shares are done; with --share, if it was the last one.")
+    help: "Complete an output once all its shares are done; with --share, only if this was the last one.")
   var seal = false
 
   @OptionGroup var running: RunningOptions
@@ -68,11 +68,11 @@ struct Run: ToolCommand {
     let option = share != nil ? "--share" : "--seal"
     if running.overwrite {
       throw ValidationError(
-        "\(option) does not go with --overwrite: remove the output first, or choose another.")
+        "\(option) cannot be combined with --overwrite: remove the output first, or choose another.")
     }
-    if running.keepSource != nil { throw ValidationError("\(option) does not go with --keep-source.") }
-    if running.discardOutput { throw ValidationError("\(option) does not go with --discard-output.") }
-    if seal, running.dryRun { throw ValidationError("--seal does not go with --dry-run.") }
+    if running.keepSource != nil { throw ValidationError("\(option) cannot be combined with --keep-source.") }
+    if running.discardOutput { throw ValidationError("\(option) cannot be combined with --discard-output.") }
+    if seal, running.dryRun { throw ValidationError("--seal cannot be combined with --dry-run.") }
   }
 
   func run() async throws {
@@ -96,7 +96,7 @@ struct Run: ToolCommand {
       if share == nil, !running.dryRun { try location.completeKept() }
     } catch var error as CheckpointError where error.code == .nonFinite {
       if error.remedy?.contains("--allow-nonfinite") == true {
-        error.remedy = "plan with --allow-nonfinite to pass such values on where the format can hold them"
+        error.remedy = "plan with --allow-nonfinite to keep such values where the format can hold them"
       }
       throw error
     }
@@ -108,7 +108,7 @@ struct Run: ToolCommand {
     } catch {
       guard error.code == .notFound, source == nil else { throw error }
       var error = error
-      error.remedy = "name the place where the source is now with --source"
+      error.remedy = "say where the source is now with --source"
       throw error
     }
   }

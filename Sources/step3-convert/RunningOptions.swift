@@ -8,53 +8,53 @@ import Step3Runtime
 import StoredWeights
 import TensorFormats
 
-/// What a run may use and what becomes of OUTPUT: the options of everything that converts.
+/// Resources and the treatment of OUTPUT: the options of every command that converts.
 struct RunningOptions: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("The memory for buffers.", valueName: "size"))
   var memory = ByteSize(bytes: 1 << 30)
 
-  @Flag(name: .long, help: "Go on with an interrupted conversion; start it if there is none.")
+  @Flag(name: .long, help: "Resume an interrupted conversion, or start one.")
   var resume = false
 
   @Option(
     name: .customLong("sync-every"),
     help: ArgumentHelp(
-      "Have this much output on the device before it counts as done: what a crash costs at most.",
+      "Sync after this much output: the most that a crash can cost.",
       valueName: "size"))
   var syncEvery = ByteSize(bytes: 1 << 30)
 
   @Flag(
     name: .long,
-    help: "Compress the weight files without loss as they are written: the output is an archive.")
+    help: "Compress the weight files without loss as they are written, making the output an archive.")
   var archive = false
 
   @Option(
     name: .customLong("expect-sha256"),
     help: ArgumentHelp(
-      "A list as sha256sum writes it: fail if a weight file of the source is not what it says.",
+      "A list in sha256sum's format: fail if a weight file of the source does not match it.",
       valueName: "file"), completion: .file())
   var expectSHA256: String?
 
   @Option(
     name: .customLong("keep-source"),
     help: ArgumentHelp(
-      "Keep what is fetched from a hub in this directory, in the form of Hugging Face's cache.",
+      "Keep what is fetched from a hub in this directory, laid out like Hugging Face's cache.",
       valueName: "directory"), completion: .directory)
   var keepSource: String?
 
-  @Flag(name: .long, help: "Replace what an earlier conversion wrote there.")
+  @Flag(name: .long, help: "Replace the output of an earlier conversion.")
   var overwrite = false
 
-  @Flag(name: .customLong("dry-run"), help: "Plan and check everything, write nothing.")
+  @Flag(name: .customLong("dry-run"), help: "Plan and check everything, but write nothing.")
   var dryRun = false
 
   @Flag(
     name: .customLong("discard-output"),
-    help: ArgumentHelp("Do all the work and throw the output away.", visibility: .hidden))
+    help: ArgumentHelp("Do all the work and discard the output.", visibility: .hidden))
   var discardOutput = false
 
   func validate() throws {
-    if resume, overwrite { throw ValidationError("--resume and --overwrite exclude each other.") }
+    if resume, overwrite { throw ValidationError("--resume and --overwrite are mutually exclusive.") }
     guard memory.bytes >= ConversionOptions.minimumMemory else {
       throw ValidationError(
         "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumMemory).binary); got \(memory.binary)."
@@ -63,10 +63,10 @@ struct RunningOptions: ParsableArguments {
     try validate(archiving: archive)
   }
 
-  /// Checks what only matters where an archive is made.
+  /// Checks what only matters when making an archive.
   func validate(archiving: Bool) throws {
     guard archiving else { return }
-    if discardOutput { throw ValidationError("An archive cannot be made of an output that is discarded.") }
+    if discardOutput { throw ValidationError("A discarded output cannot be archived.") }
     guard memory.bytes >= ConversionOptions.minimumArchivingMemory else {
       throw ValidationError(
         "--memory must be at least \(ByteSize(bytes: ConversionOptions.minimumArchivingMemory).binary) for an archive; got \(memory.binary)."
@@ -75,17 +75,17 @@ struct RunningOptions: ParsableArguments {
   }
 }
 
-/// Runs a plan and says how it went.
+/// Runs a plan and reports the outcome.
 struct PlannedRun {
   let planned: PlannedConversion
-  /// The source, as it was opened.
+  /// The opened source.
   let checkpoint: Checkpoint
   let output: String
   let running: RunningOptions
   let common: CommonOptions
-  /// Codes that were made before.
+  /// Codes chosen by calibration beforehand.
   private var prepared: (any PreparedCodes)?
-  /// What making them took.
+  /// How long that took.
   private var calibrationTimes: GPTQTimes?
 
   init(
@@ -99,7 +99,7 @@ struct PlannedRun {
     self.common = common
   }
 
-  /// Makes the codes that the plan asks to be calibrated, and runs it.
+  /// Calibrates the codes of the plan, then runs it.
   ///
   /// - Throws: What the calibration throws, and as ``run()``.
   mutating func run(calibratedWith input: CalibrationInput) async throws {
@@ -156,7 +156,7 @@ struct PlannedRun {
     do {
       try await seal()
     } catch let error as CheckpointError where error.code == .busy {
-      // Two shares were done at the same time, and the other one is at it.
+      // Two shares finished at the same time, and the other one is sealing.
       try ShareSummary(outcome, output: output, seconds: seconds).print(json: common.json)
     }
   }
@@ -187,7 +187,7 @@ struct PlannedRun {
       prepared: prepared)
   }
 
-  /// Does something with the conversion, shows how far it is, and lets the user interrupt it.
+  /// Runs an operation on the conversion, showing progress, until it is done or the user interrupts it.
   private func watching<Outcome: Sendable>(
     _ title: String, total: Int,
     _ work:
@@ -211,7 +211,7 @@ struct PlannedRun {
       progress.finish()
       return (outcome, (ContinuousClock.now - start) / .seconds(1))
     } catch let error as CheckpointError {
-      // What is found in the weights on the way is about the source.
+      // Errors found in the weights are about the source.
       throw checkpoint.locating(error)
     } catch let error as CancellationError {
       progress.finish()

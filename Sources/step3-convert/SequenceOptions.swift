@@ -4,10 +4,10 @@ import ArgumentParser
 struct SequenceOptions: ParsableArguments {
   @Option(
     name: .customLong("sequence-length"),
-    help: ArgumentHelp("Tokens of each sequence that a text is cut into.", valueName: "n"))
+    help: ArgumentHelp("The tokens per sequence that a text is cut into.", valueName: "n"))
   var sequenceLength = 512
 
-  @Flag(name: .customLong("no-bos"), help: "Do not begin each sequence of a text with the model's BOS token.")
+  @Flag(name: .customLong("no-bos"), help: "Do not start each sequence of a text with the model's BOS token.")
   var noBOS = false
 
   func validate() throws {

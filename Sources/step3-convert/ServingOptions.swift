@@ -9,12 +9,12 @@ extension TokenCount: ExpressibleByArgument {
 
 extension Precision: ExpressibleByArgument {}
 
-/// What a model is to be served on: the options that make `plan` answer that instead.
+/// The hardware that a model is to be served on: options that make `plan` answer that question instead.
 struct ServingOptions: ParsableArguments {
   @Option(
     name: .customLong("gpu-memory"),
     help: ArgumentHelp(
-      "Say whether it fits on cards of this memory, and how many it takes (GB is 10^9 bytes, GiB 2^30).",
+      "Say whether it fits on cards with this much memory, and how many it takes (GB is 10^9 bytes, GiB 2^30).",
       valueName: "size"))
   var gpuMemory: ByteSize?
 
@@ -23,16 +23,16 @@ struct ServingOptions: ParsableArguments {
     help: ArgumentHelp("The tokens of each sequence; 32K is 32768.", valueName: "tokens"))
   var context: TokenCount?
 
-  @Option(name: .long, help: ArgumentHelp("The sequences at the same time.", valueName: "n"))
+  @Option(name: .long, help: ArgumentHelp("The number of concurrent sequences.", valueName: "n"))
   var batch: Int?
 
   @Option(
-    name: .long, help: ArgumentHelp("The cards there are (default: as many as it takes).", valueName: "n"))
+    name: .long, help: ArgumentHelp("The cards available (default: as many as it takes).", valueName: "n"))
   var gpus: Int?
 
   @Option(
     name: .customLong("gpus-per-machine"),
-    help: ArgumentHelp("The cards of a machine (default: 8).", valueName: "n"))
+    help: ArgumentHelp("The cards per machine (default: 8).", valueName: "n"))
   var gpusPerMachine: Int?
 
   @Option(name: .customLong("kv-cache"), help: "How the KV cache is stored (default: bf16).")
@@ -41,7 +41,8 @@ struct ServingOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Tensor-parallel ranks of an uncut model (default: what fits best within a machine).", valueName: "n"))
+      "Tensor-parallel ranks of an unpartitioned model (default: what fits best within a machine).",
+      valueName: "n"))
   var tp: Int?
 
   @Option(
@@ -52,7 +53,7 @@ struct ServingOptions: ParsableArguments {
   @Option(
     name: .customLong("prefill-tokens"),
     help: ArgumentHelp(
-      "Tokens of prompts that the engine computes at once (default: 8192).", valueName: "n"))
+      "Prompt tokens that the engine processes at once (default: 8192).", valueName: "n"))
   var prefillTokens: Int?
 
   @Option(
@@ -62,15 +63,16 @@ struct ServingOptions: ParsableArguments {
       valueName: "file"), completion: .file())
   var deployment: String?
 
-  @Flag(name: .long, help: "With --deployment: beside the models that the Step-3 report compares.")
+  @Flag(name: .long, help: "With --deployment: compare with the models of the Step-3 report.")
   var compare = false
 
-  /// Whether something is asked that needs no format.
+  /// Whether one of these questions is asked, which need no format.
   var isGiven: Bool { gpuMemory != nil || deployment != nil }
 
   func validate() throws {
     if gpuMemory != nil, deployment != nil {
-      throw ValidationError("--gpu-memory and --deployment ask different things; give one of them.")
+      throw ValidationError(
+        "--gpu-memory and --deployment answer different questions; give only one of them.")
     }
     if compare, deployment == nil { throw ValidationError("--compare needs --deployment.") }
     guard gpuMemory != nil else {
@@ -92,7 +94,7 @@ struct ServingOptions: ParsableArguments {
       throw ValidationError("--gpu-memory needs --context, the tokens of a sequence.")
     }
     guard batch != nil else {
-      throw ValidationError("--gpu-memory needs --batch, the sequences at the same time.")
+      throw ValidationError("--gpu-memory needs --batch, the number of concurrent sequences.")
     }
     if gpuMemory?.bytes == 0 { throw ValidationError("--gpu-memory must be more than 0.") }
     try check("--batch", batch, in: 1...1 << 30)

@@ -3,7 +3,7 @@ import Conversion
 import ShardPlanning
 import TensorFormats
 
-/// What a share came to, or would do.
+/// The outcome of a share, or what it would do.
 struct ShareSummary: Encodable {
   let share: String
   /// `nil` if nothing was done.
@@ -11,13 +11,13 @@ struct ShareSummary: Encodable {
   /// The source files that it reads.
   let files: [String]
   let sourceBytes: Int
-  /// The steps of the share, and how many of them an earlier run had finished; `nil` if nothing was done.
+  /// The units of the share, and how many of them an earlier run had finished; `nil` if nothing was done.
   let units: Int?
   let resumedUnits: Int?
   let wasComplete: Bool?
   let seconds: Double?
   let peakMemoryBytes: Int?
-  /// The numbers of the shares that are not done yet.
+  /// The numbers of the unfinished shares.
   let sharesLeft: [Int]?
   /// Whether the whole output is complete.
   let isSealed: Bool?
@@ -59,12 +59,12 @@ struct ShareSummary: Encodable {
     }
     var lines = [what]
     if isSealed == true {
-      lines.append("\(output.printable) is complete already")
+      lines.append("\(output.printable) is already complete")
     } else if wasComplete == true {
-      lines.append("was done already")
+      lines.append("was already done")
     } else {
       lines.append(
-        "\(units) steps in \(NumberText.decimals(seconds, 1)) s, \(resumedUnits) of them found done")
+        "\(units) steps in \(NumberText.decimals(seconds, 1)) s, \(resumedUnits) of them already done")
     }
     if isSealed != true {
       lines.append(

@@ -5,14 +5,14 @@ import Locations
 import Signatures
 import TensorFormats
 
-/// `step3-convert sign`: a signature of a model, in the form of the package `model_signing`.
+/// `step3-convert sign`: signs a model, in the format of the `model_signing` package.
 struct Sign: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Sign an output with a private key, without reading its weights again.",
     discussion: """
-      The SHA-256 of every file comes from manifest.json; only files that it does not list (the manifest itself, a README) \
-      are read. With --hash every file is read: to sign a checkpoint that has no manifest, or an archive, or to make sure \
-      before signing that the files are what was written.
+      The SHA-256 of every file comes from manifest.json; only files that it does not list (the manifest itself, a \
+      README) are read. With --hash every file is read: to sign a checkpoint without a manifest, or an archive, or to \
+      make sure before signing that the files are what was written.
 
       The signature is a Sigstore bundle as the Python package model_signing writes it, and model_signing verify key \
       checks it. The key is an unencrypted PEM file with a key of P-256, P-384 or P-521. What belongs to git (.git, \
@@ -43,17 +43,17 @@ struct Sign: ToolCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Also write a signed statement of where the output came from (SLSA provenance): sources, request, plan, version.",
+      "Also write a signed provenance statement (SLSA): sources, request, plan, version.",
       valueName: "file"), completion: .file())
   var provenance: String?
 
-  @Flag(name: .customLong("hash"), help: "Read every file instead of believing the manifest.")
+  @Flag(name: .customLong("hash"), help: "Read every file instead of trusting the manifest.")
   var hashes = false
 
-  @Flag(name: .customLong("allow-symlinks"), help: "Sign the files that symbolic links lead to.")
+  @Flag(name: .customLong("allow-symlinks"), help: "Sign the files that symbolic links point to.")
   var allowsSymbolicLinks = false
 
-  @Flag(name: .long, help: "Replace signatures that were written there.")
+  @Flag(name: .long, help: "Replace existing signatures.")
   var overwrite = false
 
   @OptionGroup var common: CommonOptions
@@ -78,11 +78,11 @@ struct Sign: ToolCommand {
     let read = "\(summary.filesRead) of them read (\(ByteSize(bytes: summary.bytesRead).decimal))"
     var text =
       "\(summary.signature.printable): signs \(summary.subject.printable), \(summary.files) files, \(read)"
-    text += summary.filesRead < summary.files ? ", the others by the manifest's digests\n" : "\n"
+    text += summary.filesRead < summary.files ? ", the others by their digests in the manifest\n" : "\n"
     text += "  root digest: \(summary.rootDigest)\n"
     text += "  key: \(summary.key.curve.rawValue), SHA-256 of its public half \(summary.key.sha256)\n"
     if let provenance = summary.provenance {
-      text += "\(provenance.printable): signs where it came from\n"
+      text += "\(provenance.printable): signs its provenance\n"
     }
     return text
   }

@@ -9,9 +9,9 @@ struct Step3Convert: AsyncParsableCommand {
     commandName: "step3-convert",
     abstract: "Convert, quantise and partition very large checkpoints.",
     discussion: """
-      Reads a checkpoint once, from the first byte to the last, and writes it in another format, element type or \
-      partition, within a memory budget. The output is complete when its manifest.json is there; until then every \
-      tool recognises it as unfinished.
+      Reads a checkpoint once, from start to end, and writes it in another format, element type or partition, \
+      within a memory budget. The output is complete once its manifest.json exists; until then every tool \
+      recognises it as unfinished.
 
       Examples:
         step3-convert step3 step3-q4 --to gguf --quantize Q4_K_M

@@ -12,9 +12,9 @@ struct DiffCommand: ToolCommand {
     abstract: "Compare two checkpoints: names, shapes, types, bytes, and values where they differ.",
     discussion: """
       Formats and types may differ: Step-3's GGUF names are matched with the published ones, values are compared after \
-      decoding, and codes are multiplied with their scales, whatever the scheme. The slices and copies in the parts of a \
-      partition set are compared with what they are slices of. Ends with 0 if every tensor has its counterpart with \
-      the same shape and values, and with 1 otherwise. The relative error is ||A - B|| / ||A|| over the elements that are \
+      decoding, and codes are multiplied by their scales, whatever the scheme. Slices and copies in the parts of a \
+      partition set are compared with the tensors they were taken from. Exit code 0 if every tensor has a counterpart \
+      with the same shape and values, 1 otherwise. The relative error is ||A - B|| / ||A|| over the elements that are \
       finite in both.
       """)
 
@@ -24,15 +24,15 @@ struct DiffCommand: ToolCommand {
   @Argument(help: "The second checkpoint.", completion: .file())
   var b: String
 
-  @Flag(name: .long, help: "Tensors with equal values but other types or bytes count as different too.")
+  @Flag(name: .long, help: "Also count tensors with equal values but different types or bytes as different.")
   var exact = false
 
-  @Flag(name: .long, help: "Compare names, types and shapes alone; read no weights.")
+  @Flag(name: .long, help: "Compare only names, types and shapes; read no weights.")
   var headersOnly = false
 
   @OptionGroup var names: NameFilter
 
-  @Option(name: .long, help: "The order of the tensors: the largest relative error first, or that of A.")
+  @Option(name: .long, help: "The order of the tensors: largest relative error first, or the order in A.")
   var sort: DifferenceReport.Order = .worst
 
   @OptionGroup var style: ReportStyle
@@ -84,8 +84,8 @@ struct DiffCommand: ToolCommand {
     let parts: [(Int, String)] = [
       (summary.identical, "identical"), (summary.sameHeader, "with the same header"),
       (summary.sameValues, "with the same values in another form"),
-      (summary.different, "different"), (summary.shape, "of another shape"),
-      (summary.notCompared, "not comparable"), (summary.otherType, "of another type"),
+      (summary.different, "different"), (summary.shape, "of different shape"),
+      (summary.notCompared, "not comparable"), (summary.otherType, "of different type"),
       (report.onlyInA.count, "only in A"),
       (report.onlyInB.count, "only in B"), (report.incomplete.count, "incomplete"),
     ]

@@ -2,7 +2,7 @@ internal import CommandSupport
 internal import Inspection
 internal import TensorFormats
 
-/// How the values of a tensor are distributed, drawn.
+/// A chart of the distribution of a tensor's values.
 struct DistributionText {
   let text: String
 

@@ -10,10 +10,10 @@ struct ListCommand: ToolCommand {
     commandName: "list",
     abstract: "List the tensors with their shapes, types, sizes and roles (the default).",
     discussion: """
-      Sums and the totals per role are those of the listed tensors. Parameters are counted without scale tensors; a \
+      Sums and the totals per role cover the listed tensors. Parameters are counted without scale tensors; a \
       block-quantised tensor counts its elements. Shapes are row-major, outermost first, for GGUF too. Sizes are in \
-      units of 1000. Where one of several paths cannot be read, the others are listed all the same, and the exit status is \
-      that of the first that failed.
+      units of 1000. If one of several paths cannot be read, the others are still listed, and the exit status is \
+      that of the first failure.
       """)
 
   @OptionGroup var input: CheckpointArguments
@@ -25,12 +25,12 @@ struct ListCommand: ToolCommand {
   @Option(name: .long, help: "The order of the tensors.")
   var sort: TensorSelection.Order = .file
 
-  @Flag(name: .long, help: "Only the sums, not the tensors.")
+  @Flag(name: .long, help: "Print only the sums, not the tensors.")
   var summary = false
 
   @Flag(
     name: .long,
-    help: "One row for tensors whose names differ in numbers alone, such as those of layers and experts.")
+    help: "One row for tensors whose names differ only in numbers, such as layers and experts.")
   var fold = false
 
   @OptionGroup var style: ReportStyle
@@ -58,7 +58,7 @@ struct ListCommand: ToolCommand {
   private func text(_ listing: TensorListing, _ table: TextTable) -> String {
     var text = overview(listing)
     if !summary, !listing.tensors.isEmpty { text += "\n" + style.table(table, common) }
-    if listing.tensors.isEmpty { text += "\nno tensor is listed\n" }
+    if listing.tensors.isEmpty { text += "\nno tensors listed\n" }
     return text + "\n" + style.table(roleTable(listing), common)
   }
 
@@ -76,7 +76,7 @@ struct ListCommand: ToolCommand {
   }
 
   private func tensorTable(_ listing: TensorListing) -> TextTable {
-    // The files of a partition set lie in the directories of its parts, whose tensors have the same names.
+    // The files of a partition set are in its parts' directories, and tensor names repeat across parts.
     let showsParts = listing.files.contains { $0.path.contains("/") }
     var table = TextTable(
       [

@@ -8,7 +8,7 @@ struct MetadataCommand: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "metadata",
     abstract: "Show config.json, the metadata of safetensors files and the key-values of GGUF.",
-    discussion: "Long arrays and texts are cut for people; --json has all of them.")
+    discussion: "Long arrays and texts are shortened; --json prints them in full.")
 
   @OptionGroup var input: CheckpointArgument
   @OptionGroup var common: CommonOptions
@@ -26,7 +26,7 @@ struct MetadataCommand: ToolCommand {
       for (path, value) in configuration.flattened() { table.append([path, value.summary]) }
       sections.append(table.rendered(width: width, heading: common.heading))
     }
-    // Shards usually repeat each other: files that say the same are one section.
+    // Shards usually repeat each other: files with the same metadata share a section.
     var remaining = metadata.files[...]
     while let first = remaining.first {
       let alike = remaining.prefix { $0.entries == first.entries }

@@ -11,7 +11,7 @@ import TensorFormats
 extension TensorRole: ExpressibleByArgument {}
 extension TensorSelection.Order: ExpressibleByArgument {}
 
-/// The checkpoint that is looked at.
+/// The checkpoint to inspect.
 struct CheckpointArgument: ParsableArguments {
   @Argument(
     help: "A checkpoint directory, a .safetensors or .gguf file, or what step3-convert wrote.",
@@ -20,13 +20,13 @@ struct CheckpointArgument: ParsableArguments {
 
   /// Opens it and prints its warnings.
   ///
-  /// - Parameter showsConfiguration: Whether the configuration is what is looked at, and has to be readable.
+  /// - Parameter showsConfiguration: Whether the configuration itself is shown, and so has to be readable.
   func open(_ common: CommonOptions, showsConfiguration: Bool = false) throws -> Checkpoint {
     try openCheckpoint(path, common, showsConfiguration: showsConfiguration)
   }
 }
 
-/// The checkpoints that are looked at, one after the other.
+/// The checkpoints to inspect, one after the other.
 struct CheckpointArguments: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
@@ -35,13 +35,13 @@ struct CheckpointArguments: ParsableArguments {
     completion: .file())
   var paths: [String]
 
-  /// Reports on each of them, as JSON or in words.
+  /// Reports on each of them, as JSON or as text.
   ///
-  /// One path is reported on by itself. Several, or a pattern, have headings; in JSON they are an array. What is wrong with
-  /// one of several is said on standard error, and the others are reported on all the same; the command then ends with
-  /// the code for the first that failed.
+  /// One path is reported on by itself. Several, or a pattern, have headings; in JSON they are an array. An error in
+  /// one of several is printed to standard error, and the others are still reported on; the command then exits with the
+  /// code of the first failure.
   ///
-  /// - Throws: What is wrong with the only one; the code for the first that failed; `CancellationError`.
+  /// - Throws: The error of a single path; the exit code of the first failure among several; `CancellationError`.
   func report<Report: Encodable>(
     as kind: DocumentKind, _ common: CommonOptions, style: ReportStyle,
     _ make: (Checkpoint) async throws -> Report,
@@ -105,22 +105,23 @@ func openCheckpoint(
   common.note(
     Step3Inspect.name,
     "\(path): \(counted(checkpoint.tensors.count, "tensor")) in \(counted(checkpoint.files.count, "file"))")
-  // What the model is need not be known to look at its tensors.
+  // Inspecting tensors does not require knowing the model.
   let fault = checkpoint.configurationDocument?.fault.map(\.description)
   CommonOptions.warn(Step3Inspect.name, checkpoint.warnings + [fault].compactMap(\.self))
   return checkpoint
 }
 
-/// Which tensors are wanted by name.
+/// Which tensors are selected by name.
 struct NameFilter: ParsableArguments {
   @Option(
     name: .long,
-    help: ArgumentHelp("Only tensors whose name has a match of this regular expression.", valueName: "regex"))
+    help: ArgumentHelp(
+      "Only tensors whose name contains a match of this regular expression.", valueName: "regex"))
   var filter: String?
 
   func validate() throws { _ = try matcher() }
 
-  /// A test of names; `nil` if every name is wanted.
+  /// A test of names; `nil` if every name is selected.
   ///
   /// - Throws: `ValidationError`, so that the process ends with the code for wrong usage.
   func matcher() throws -> (@Sendable (String) throws(CheckpointError) -> Bool)? {
@@ -149,7 +150,7 @@ extension CommonOptions {
     return result
   }
 
-  /// Prints a report: as JSON, or in words.
+  /// Prints a report, as JSON or as text.
   func printReport(_ report: some Encodable, as kind: DocumentKind, words: () -> String) throws {
     if json {
       try StandardStream.output.write(json: report, as: kind)
@@ -159,12 +160,12 @@ extension CommonOptions {
     notePeakMemory()
   }
 
-  /// Says how much memory it took, if the user wants to know.
+  /// Reports peak memory with `--verbose`.
   func notePeakMemory() {
     let memory = ProcessUsage.peakMemoryBytes
     note(Step3Inspect.name, "peak memory: \(ByteSize(bytes: memory).binary) (\(memory) bytes)")
   }
 
-  /// How headings are written on standard output.
+  /// Formats headings for standard output.
   var heading: (String) -> String { usesColor(on: .output) ? { "\u{1B}[1m\($0)\u{1B}[0m" } : { $0 } }
 }

@@ -7,18 +7,18 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Patterns of paths that no shell has expanded: in quotes, or from a program.
+/// Path patterns that no shell has expanded: quoted, or passed by a program.
 enum PathPattern {
-  /// Whether an argument is a pattern: it has a character of one, and nothing stands at the path as it is written.
-  /// Addresses are none.
+  /// Whether an argument is a pattern: it has a wildcard character, and no file exists at the literal path.
+  /// Addresses are never patterns.
   ///
-  /// - Throws: What asking for the path throws.
+  /// - Throws: What checking the path throws.
   static func isPattern(_ argument: String) throws(CheckpointError) -> Bool {
     guard argument.contains(where: { "*?[".contains($0) }), !argument.contains("://") else { return false }
     return try FileSystem.kind(of: argument) == nil
   }
 
-  /// The paths that match, in the order of their bytes.
+  /// The matching paths, in byte order.
   ///
   /// - Throws: `.notFound` if none does, `.inputOutput` if a directory cannot be read.
   static func paths(matching pattern: String) throws(CheckpointError) -> [String] {
@@ -29,8 +29,8 @@ enum PathPattern {
     case 0: break
     case GLOB_NOMATCH:
       throw CheckpointError(
-        .notFound, "nothing has a name that matches", path: pattern,
-        remedy: "* stands for any part of a name but /; patterns do not go into directories by themselves")
+        .notFound, "nothing matches this pattern", path: pattern,
+        remedy: "* * matches any part of a name except /; patterns do not descend into directories")
     default:
       throw CheckpointError(.inputOutput, "a directory cannot be read", path: pattern)
     }

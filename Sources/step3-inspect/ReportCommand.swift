@@ -14,9 +14,10 @@ struct ReportCommand: ToolCommand {
     commandName: "report",
     abstract: "Write one HTML file that shows a checkpoint: where its bytes are, its values, its errors.",
     discussion: """
-      Treemap and list of the tensors, histograms and percentiles of their values, the cut into attention and experts; \
-      with --against or --manifest the error of every weight by layer and by expert, with --logits what step3-verify \
-      found. The file holds all that it shows and loads nothing, so it can be sent and kept. Open it in any browser.
+      Treemap and list of the tensors, histograms and percentiles of their values, the split into attention and \
+      experts; with --against or --manifest the error of every weight by layer and by expert, with --logits what \
+      step3-verify found. The file is self-contained and loads nothing, so it can be sent and archived. Open it in \
+      any browser.
 
       Weights are read once, and once more with --against; with --headers-only they are not read.
 
@@ -43,7 +44,7 @@ struct ReportCommand: ToolCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What step3-verify logits --json printed, or step3-verify all --json: show it too.", valueName: "file"),
+      "Also show this output of step3-verify logits --json or step3-verify all --json.", valueName: "file"),
     completion: .file())
   var logits: String?
 
@@ -62,12 +63,12 @@ struct ReportCommand: ToolCommand {
   func validate() throws {
     if against != nil, manifest {
       throw ValidationError(
-        "--against measures the errors, --manifest shows recorded ones: give one of them.")
+        "--against measures errors, --manifest shows recorded ones: give only one of them.")
     }
   }
 
   func run() async throws {
-    // What would be refused at the end is refused before an hour of reading.
+    // Refuse now what would otherwise be refused after an hour of reading.
     try requireRoom()
     let checkpoint = try input.open(common)
     let verification = try against.map {
@@ -89,21 +90,21 @@ struct ReportCommand: ToolCommand {
     try common.printReport(outcome, as: .report) { text(outcome) }
   }
 
-  /// Refuses to write where something is that no report may replace: weights have taken longer to make.
+  /// Refuses to replace anything but a report: weights took longer to make.
   private func requireRoom() throws(CheckpointError) {
     guard try FileSystem.isTaken(output) else { return }
     guard overwrite else {
       throw CheckpointError(
-        .cannotCreate, "is there already", path: output, remedy: "give another --output, or --overwrite")
+        .cannotCreate, "already exists", path: output, remedy: "give another --output, or --overwrite")
     }
     guard try FileSystem.kind(of: output) == .file, try ReportPage.isReport(InputFile(output)) else {
       throw CheckpointError(
-        .cannotCreate, "is no report, and --overwrite replaces nothing else", path: output,
+        .cannotCreate, "is not a report, and --overwrite replaces only reports", path: output,
         remedy: "give another --output, or move it away yourself")
     }
   }
 
-  /// A document of logits that is larger than any text can make it is none.
+  /// Larger than the logits document of any plausible text.
   private static let logitsLimit = 1 << 30
 
   private static func figures(of path: String) throws(CheckpointError) -> LogitsFigures {
@@ -132,16 +133,16 @@ struct ReportCommand: ToolCommand {
     }
   }
 
-  /// What `--json` prints: what was written, not what it shows.
+  /// The document of `--json`: what was written, not what it shows.
   private struct Outcome: Encodable {
     let output: String
     let bytes: Int
     let path: String
     let tensors: Int
     let valuesRead: Bool
-    /// Weights that were compared, or whose errors are recorded; `nil` without errors.
+    /// The number of weights compared, or with recorded errors; `nil` without errors.
     let compared: Int?
-    /// Whether the comparison found nothing wrong; `nil` where nothing was compared.
+    /// Whether the comparison found nothing wrong; `nil` if nothing was compared.
     let ok: Bool?
   }
 
@@ -150,7 +151,8 @@ struct ReportCommand: ToolCommand {
     if let compared = outcome.compared { text += ", \(counted(compared, "weight")) with their errors" }
     text += "; open it in a browser\n"
     if outcome.ok == false {
-      text += "FAILED: not every weight is as its format makes it: see the report, or step3-verify tensors\n"
+      text +=
+        "FAILED: some weights have larger errors than their format explains: see the report, or step3-verify tensors\n"
     }
     return text
   }

@@ -10,11 +10,11 @@ struct StatsCommand: ToolCommand {
     commandName: "stats",
     abstract: "Read all weights: range, mean, RMS, zeros, NaNs, infinities and a digest per tensor.",
     discussion: """
-      Minimum, maximum, mean and RMS are those of the finite values, after decoding; block scales in tensors of their \
-      own are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads. \
+      Minimum, maximum, mean and RMS cover the finite values, after decoding; block scales stored in separate tensors \
+      are not applied. The digest is XXH3-128 of the stored bytes. Results are the same for any number of threads. \
       Percentiles are exact for BF16, FP8, FP4 and integers up to 256, and within 0.4 % of the value for other types. \
-      Where one of several paths cannot be read, the others are reported on all the same, and the exit status is that \
-      of the first that failed.
+      If one of several paths cannot be read, the others are still reported on, and the exit status is that of the \
+      first failure.
       """)
 
   @OptionGroup var input: CheckpointArguments
@@ -24,11 +24,11 @@ struct StatsCommand: ToolCommand {
   var role: TensorRole?
 
   @Flag(
-    name: .long, help: "Show percentiles: of the values, and of the values without their signs (|p99.9|).")
+    name: .long, help: "Show percentiles of the values and of their magnitudes (|p99.9|).")
   var percentiles = false
 
   @Flag(
-    name: .long, help: "Draw how the values of each tensor are distributed from the smallest to the largest.")
+    name: .long, help: "Draw a histogram of each tensor's values, from the smallest to the largest.")
   var histogram = false
 
   @OptionGroup var style: ReportStyle
@@ -36,7 +36,7 @@ struct StatsCommand: ToolCommand {
 
   func validate() throws { try style.check(common) }
 
-  /// A number that halves often, so that a chart fits narrow terminals too.
+  /// A power of two, so that bins can be merged for narrow terminals.
   private static let histogramBins = 64
 
   func run() async throws {
@@ -64,7 +64,7 @@ struct StatsCommand: ToolCommand {
   }
 
   private func table(_ report: StatisticsReport) -> TextTable {
-    // A digest is 32 columns wide, which no terminal of 80 has to spare.
+    // A digest is 32 columns wide: too much for an 80-column terminal.
     let showsDigest = (StandardStream.output.columns ?? .max) >= 132
     // Six digits of four figures take 52 columns.
     let digits = (StandardStream.output.columns ?? .max) >= 100 ? 6 : 4
@@ -97,7 +97,7 @@ struct StatsCommand: ToolCommand {
     let digits = (StandardStream.output.columns ?? .max) >= 110 ? 6 : 3
     let showsParts = report.tensors.contains { $0.file.contains("/") }
     let percents = ValueDistribution.valuePercents.map { ValueDistribution.name(ofPercent: $0) }
-    // The one by which scales are clipped.
+    // The percentile at which scales are clipped.
     let clipping = ValueDistribution.magnitudePercents.firstIndex(of: 99.9)
     var table = TextTable(
       [.init("tensor", wraps: true), .init("type"), .init("min", .right, isOptional: true)]

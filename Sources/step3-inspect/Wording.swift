@@ -12,7 +12,7 @@ func counted(_ number: Int, _ noun: String) -> String {
 /// `642 GB`
 func size(_ bytes: Int) -> String { ByteSize(bytes: bytes).decimal }
 
-/// The directory of a partition set's part, of the path of one of its files.
+/// The part's directory in a partition set, from the path of one of its files.
 func part(of file: String) -> String { String(file.prefix { $0 != "/" }) }
 
 /// `92.3%`
@@ -25,7 +25,7 @@ func shapeText(_ shape: TensorShape) -> String {
   shape.dimensions.isEmpty ? "scalar" : shape.dimensions.map(String.init).joined(separator: "×")
 }
 
-/// A number with up to six significant digits, or as many as are asked for.
+/// A number with up to six significant digits, or `digits`.
 func significant(_ value: Double, digits: Int = 6) -> String {
   guard value.isFinite, value != 0 else { return value == 0 ? "0" : "\(value)" }
   let magnitude = abs(value)
@@ -33,7 +33,7 @@ func significant(_ value: Double, digits: Int = 6) -> String {
   if magnitude >= 1e6 || magnitude < 1e-4 {
     var exponent = 0
     var mantissa = magnitude
-    // What would be printed as 10 is 1 of the next power.
+    // A mantissa that would print as 10 becomes 1 of the next power.
     var slack = 5.0
     for _ in 0..<digits { slack /= 10 }
     while mantissa >= 10 - slack { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
@@ -48,7 +48,7 @@ func significant(_ value: Double, digits: Int = 6) -> String {
   return (value < 0 ? "-" : "") + NumberText.trimmed(magnitude, max(0, places))
 }
 
-/// Lines of `key  value`, the values in one column.
+/// Lines of `key  value`, with the values aligned.
 func keyValueText(_ rows: [(String, String)]) -> String {
   let width = rows.map(\.0.count).max() ?? 0
   return rows.map { key, value in

@@ -7,24 +7,24 @@ import Step3Model
 import TensorFormats
 import Verification
 
-/// `step3-verify all`: every check that applies, in the order of what it costs, and one verdict.
+/// `step3-verify all`: every check that applies, cheapest first, and one verdict.
 struct All: ToolCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run every check that applies to an output, and give one verdict.",
     discussion: """
-      In the order of what they cost: engine (headers, safetensors of the Step family only), checksums (the output once), \
-      signature (with --public-key; nothing that checksums has read), tensors (output and source once), logits (both \
-      again, layer by layer; models that can be run only). A check that fails does not keep the next ones from running. \
-      What does not apply is named with its reason, and so is what was measured without a limit: logits have one only \
-      where --max-mean-kl or --max-abs is given, because what rounding costs depends on the model.
+      Cheapest first: engine (headers, safetensors of the Step family only), checksums (the output once), signature \
+      (with --public-key; does not reread what checksums has read), tensors (output and source once), logits (both \
+      again, layer by layer; models that can be run only). A failed check does not stop the next ones. Checks that do \
+      not apply are listed with the reason, and so are measurements without a limit: logits have one only if \
+      --max-mean-kl or --max-abs is given, because the cost of rounding depends on the model.
 
-      Exit code 0 if all that ran holds, 1 if anything does not, 65 to 74 if a check could not be done.
+      Exit code 0 if all checks that ran pass, 1 if any fails, 65 to 74 if a check could not be run.
 
       Example:
         step3-verify all step3-q4 --source step3 --tokens-file prompts.json --max-mean-kl 0.1
       """)
 
-  @Argument(help: "The checkpoint to check: what step3-convert wrote.", completion: .directory)
+  @Argument(help: "The checkpoint to check, as written by step3-convert.", completion: .directory)
   var output: String
 
   @Option(
@@ -32,7 +32,7 @@ struct All: ToolCommand {
     completion: .file())
   var source: String
 
-  @Option(help: "The engine that is to serve it.")
+  @Option(help: "The engine that will serve it.")
   var engine: EngineChoice = .both
 
   @Option(
@@ -47,7 +47,8 @@ struct All: ToolCommand {
 
   @Option(
     name: .customLong("public-key"),
-    help: ArgumentHelp("The key whose signature the output should have: a PEM file.", valueName: "file"),
+    help: ArgumentHelp(
+      "The public key that the output should be signed with: a PEM file.", valueName: "file"),
     completion: .file())
   var publicKey: String?
 
@@ -55,11 +56,12 @@ struct All: ToolCommand {
 
   @Option(
     name: .customLong("max-mean-kl"),
-    help: ArgumentHelp("Mean KL divergence of the logits, at most.", valueName: "x"))
+    help: ArgumentHelp("The largest allowed mean KL divergence of the logits.", valueName: "x"))
   var maxMeanKL: Double?
 
   @Option(
-    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x")
+    name: .customLong("max-abs"),
+    help: ArgumentHelp("The largest allowed difference between two logits.", valueName: "x")
   )
   var maxAbs: Double?
 
@@ -67,7 +69,7 @@ struct All: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    // The checks' own rules, before anything is read.
+    // The checks' own validation, before anything is read.
     try engineCheck().validate()
     try logits().validate()
   }
@@ -106,7 +108,7 @@ struct All: ToolCommand {
     if verdict.status != .success { throw CommandLineTool.end(verdict.status) }
   }
 
-  /// The checks in their order; those that do not apply with the reason.
+  /// The checks in order; those that do not apply with the reason.
   private func planned() throws -> [(name: String, check: (any CheckCommand)?, reason: String)] {
     let location = try common.location(output)
     let checkpoint = try location.open()
@@ -117,7 +119,7 @@ struct All: ToolCommand {
     return [
       (
         "engine", servable ? try engineCheck() : nil,
-        "engines load whole models of the Step family in safetensors; this is something else"
+        "engines load only whole models of the Step family in safetensors"
       ),
       ("checksums", try checksums(), ""),
     ] + (signed.map { [("signature", $0, "")] } ?? []) + [
@@ -125,13 +127,13 @@ struct All: ToolCommand {
       (
         "logits", isRun && prompts.hasTokens ? try logits(afd: isSet) : nil,
         isRun
-          ? "there is no text: give --prompt, --tokens or --tokens-file"
-          : "models of the Step family alone can be run; this is none"
+          ? "no text was given: use --prompt, --tokens or --tokens-file"
+          : "only models of the Step family can be run; this is not one"
       ),
     ]
   }
 
-  /// What was measured and not judged.
+  /// A note on what was measured but not judged.
   private func note(on check: String) -> String? {
     check == "logits" && maxMeanKL == nil && maxAbs == nil
       ? "measured without a limit: give --max-mean-kl or --max-abs" : nil
@@ -144,7 +146,8 @@ struct All: ToolCommand {
     return check
   }
 
-  /// Where checksums hold every byte against the manifest, the manifest is what is left to hold against the signature.
+  /// Once checksums has checked every byte against the manifest, only the manifest remains to be checked against the
+  /// signature.
   private func signature(_ publicKey: String, store: any ByteStore) throws -> SignatureCommand {
     var check = try SignatureCommand.parse([Self.path(output), "--public-key", Self.path(publicKey)])
     check.manifestOnly = try store.kind(of: OutputMarkers.manifest) == .file
@@ -177,11 +180,11 @@ struct All: ToolCommand {
     return check
   }
 
-  /// A path that no parser takes for an option.
+  /// A path that cannot be mistaken for an option.
   private static func path(_ path: String) -> String { path.hasPrefix("-") ? "./" + path : path }
 }
 
-/// What one of the checks came to.
+/// The outcome of one of the checks.
 private struct CheckResult: Encodable {
   let name: String
   /// `nil` if it did not run.
@@ -189,7 +192,7 @@ private struct CheckResult: Encodable {
   var seconds: Double?
   /// Why it did not run.
   var skipped: String?
-  /// Why it was not done to the end.
+  /// Why it could not be completed.
   var error: String?
   /// What its verdict does not cover.
   var note: String?
@@ -235,7 +238,7 @@ private struct CheckResult: Encodable {
   }
 }
 
-/// All of it in one word, and the document of `--json`.
+/// The overall verdict, and the document of `--json`.
 private struct Verdict: Encodable {
   let ok: Bool
   let output: String
@@ -249,7 +252,7 @@ private struct Verdict: Encodable {
     ok = results.allSatisfy { $0.ok != false }
   }
 
-  /// A check that did not hold says more than one that could not be done.
+  /// A failed check takes precedence over one that could not be run.
   var status: ExitStatus {
     if ok { return .success }
     let failed = checks.filter { $0.ok == false }
@@ -261,7 +264,7 @@ private struct Verdict: Encodable {
     for check in checks {
       let outcome =
         check.skipped != nil
-        ? "not run" : check.ok != true ? "FAILED" : check.note == nil ? "holds" : "measured"
+        ? "not run" : check.ok != true ? "FAILED" : check.note == nil ? "passed" : "measured"
       text += "  " + check.name + String(repeating: " ", count: max(1, 12 - check.name.count)) + outcome
       if let seconds = check.seconds { text += " (\(NumberText.decimals(seconds, 1)) s)" }
       if let reason = check.skipped ?? check.note { text += ": \(reason)" }
@@ -270,7 +273,7 @@ private struct Verdict: Encodable {
     let ran = checks.filter { $0.ok != nil }.count
     text +=
       ok
-      ? "\(output.printable): \(ran == 1 ? "the check that ran holds" : "all \(ran) checks that ran hold")\n"
+      ? "\(output.printable): \(ran == 1 ? "the check that ran passed" : "all \(ran) checks that ran passed")\n"
       : "\(output.printable): FAILED: \(checks.filter { $0.ok == false }.map(\.name).joined(separator: ", "))\n"
     return text
   }

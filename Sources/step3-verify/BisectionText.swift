@@ -2,7 +2,7 @@ import CommandSupport
 import TensorFormats
 import Verification
 
-/// What the search for the first fault found, for people.
+/// The result of the search for the first fault, as text.
 struct BisectionText {
   private let report: BisectionReport
 
@@ -14,7 +14,7 @@ struct BisectionText {
     if let layer = report.firstLayer {
       text += "first layer with a fault: \(layer)\n"
     } else if report.ok {
-      text += "no fault: settings are the same, and all weights are what their formats make them\n"
+      text += "no fault: settings are the same, and all weights have the errors that their formats explain\n"
     }
     for finding in report.tensors {
       let part = finding.part.map { " in \($0)" } ?? ""
@@ -23,7 +23,7 @@ struct BisectionText {
     return text
   }
 
-  /// What each stage makes of the same input: all of them where there are few, otherwise those that stand out.
+  /// The error of each stage on the same input: all stages if there are few, otherwise those that stand out.
   private func stages(width: Int?) -> String {
     var rows: [(String, StageFigures)] = []
     if let figures = report.embedding { rows.append(("embedding", figures)) }

@@ -2,14 +2,14 @@ import ArgumentParser
 import CommandSupport
 import TensorFormats
 
-/// What one check came to, for a command that prints it and for one that runs several.
+/// The outcome of one check, for a command that prints it and for one that runs several.
 struct CheckOutcome {
-  /// What is printed with `--json`.
+  /// The document of `--json`.
   let kind: DocumentKind
   let document: any Encodable
-  /// The same for people.
+  /// The same as text.
   let text: String
-  /// `.success`, `.checkFailed`, or why it could not be done to the end.
+  /// `.success`, `.checkFailed`, or why it could not be completed.
   let status: ExitStatus
 
   /// Prints it and ends the command with its exit code.

@@ -5,24 +5,24 @@ import Locations
 import TensorFormats
 import Verification
 
-/// `step3-verify checksums`: every byte against the manifest, and the manifest against a pin.
+/// `step3-verify checksums`: checks every byte against the manifest, and the manifest against a pinned digest.
 struct Checksums: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compare every byte of an output with its manifest.",
     discussion: """
-      Names what is missing, extra, truncated or changed: the file, the tensor, the byte range. Each file is read once, \
-      and compared by SHA-256 and XXH3, each tensor by XXH3. Exit code 0 if all is as it was written, 1 if not, 74 if \
-      something could not be read. A checkpoint without a manifest has nothing to be compared with: then only the \
-      structure of its files is checked, and the result says so.
+      Reports what is missing, extra, truncated or changed: the file, the tensor, the byte range. Each file is read \
+      once, and compared by SHA-256 and XXH3, each tensor by XXH3. Exit code 0 if everything is as it was written, 1 \
+      if not, 74 if something could not be read. A checkpoint without a manifest has nothing to compare with: only \
+      the structure of its files is checked, and the result says so.
 
-      Who rewrites files can rewrite the manifest with them. Keep the root digest that step3-convert prints elsewhere, \
+      Whoever rewrites files can rewrite the manifest too. Keep the root digest that step3-convert prints elsewhere, \
       and give it with --pin.
       """)
 
   @Argument(help: "A directory that step3-convert wrote, or one part of it.", completion: .directory)
   var output: String
 
-  @Flag(name: .long, help: "Compare XXH3 alone, which finds accidents and no intent.")
+  @Flag(name: .long, help: "Compare only XXH3, which finds accidents but not tampering.")
   var fast = false
 
   @Option(
@@ -39,7 +39,7 @@ struct Checksums: CheckCommand {
   /// Reads a root digest.
   static func digest(_ text: String) throws -> Digest {
     guard let digest = Digest(hexadecimal: text), digest.bytes.count == 32 else {
-      throw ValidationError("is no SHA-256: 64 hexadecimal digits are wanted")
+      throw ValidationError("is not a SHA-256: expected 64 hexadecimal digits")
     }
     return digest
   }
@@ -75,7 +75,7 @@ struct Checksums: CheckCommand {
       text +=
         "\(output): \(amount), \(ByteSize(bytes: report.bytes).decimal): every byte is as it was written\n"
       if !report.sha256 {
-        text += "  compared by XXH3 alone: no accident has changed it, which says nothing about intent\n"
+        text += "  compared by XXH3 only, which rules out accidents but not tampering\n"
       }
     } else {
       let count = report.findings.filter(\.fatal).count

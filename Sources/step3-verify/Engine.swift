@@ -18,7 +18,7 @@ enum EngineChoice: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-/// `step3-verify engine`: whether serving engines would load a checkpoint, and load it right.
+/// `step3-verify engine`: whether serving engines would load a checkpoint correctly.
 struct EngineCommand: CheckCommand {
   static let configuration = CommandConfiguration(
     commandName: "engine",
@@ -26,11 +26,11 @@ struct EngineCommand: CheckCommand {
     discussion: """
       Reads headers, config.json and scales per matrix, and follows the engines' rules: names, shapes, types, which \
       modules the configuration quantises under the engines' own names, and how many ranks the blocks allow. Says what \
-      the engine would do with each fault, above all where it would load something else without a word. Exit code 0 \
-      if it would load and serve what is there, 1 if not.
+      the engine would do about each fault, above all if it would silently load something else. Exit code 0 if it \
+      would load and serve the checkpoint correctly, 1 if not.
       """)
 
-  @Argument(help: "A checkpoint: what is to be served.", completion: .directory)
+  @Argument(help: "The checkpoint to be served.", completion: .directory)
   var path: String
 
   @Option(help: "The engine.")
@@ -83,7 +83,7 @@ private struct EngineReports: Encodable {
 // MARK: - Text
 
 extension EngineCommand {
-  /// One engine's block: the verdict, the schemes, what was found.
+  /// One engine's block: the verdict, the schemes, the findings.
   fileprivate static func text(_ report: EngineReport) -> String {
     var text = "\(report.engine.name) \(report.version): \(verdict(report))\n"
     for scheme in report.schemes {

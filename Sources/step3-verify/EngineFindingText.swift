@@ -1,16 +1,16 @@
 import ServingEngines
 import TensorFormats
 
-/// Findings for people: what has one cause and one remedy is said once, however many modules it is found in.
+/// Findings as text: those with the same cause and fix are printed once, however many modules they affect.
 struct EngineFindingText {
-  /// Findings of which an engine makes the same.
+  /// Findings with the same consequence and fix.
   private struct Group {
     let first: EngineFinding
     /// What is wrong, each with where it was found.
     var problems: [(message: String, places: Places)]
   }
 
-  /// The modules, tensors or files that something was found in.
+  /// The modules, tensors or files of a finding.
   private struct Places {
     var first: String?
     var count = 0
@@ -49,7 +49,7 @@ struct EngineFindingText {
     groups[index].problems[place].places.add(finding)
   }
 
-  /// How many different things are wrong, of one severity.
+  /// The number of distinct problems of one severity.
   func count(of severity: EngineFinding.Severity) -> Int {
     groups.reduce(0) { $0 + ($1.first.severity == severity ? $1.problems.count : 0) }
   }

@@ -3,8 +3,8 @@ internal import CommandSupport
 internal import Step3Runtime
 internal import TensorFormats
 
-/// `step3-verify ffn-worker`: one process of a model that runs disaggregated. Its standard input is the connection to the
-/// attention side, which tells the user what goes wrong here.
+/// `step3-verify ffn-worker`: one process of a disaggregated run. Its standard input is the connection to the attention
+/// side, which reports this side's errors to the user.
 struct FFNWorkerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: FFNWorker.subcommand, abstract: "Serve one FFN part to the process that started this one.",

@@ -1,7 +1,7 @@
 internal import TensorFormats
 internal import Verification
 
-/// A figure with four digits that count.
+/// A figure with four significant digits.
 func number(_ value: Double) -> String {
   guard value.isFinite else { return "\(value)" }
   if value == 0 { return "0" }

@@ -16,7 +16,7 @@ struct ForwardSetup {
   let options: RuntimeOptions
   var afd = AFDRunOptions()
 
-  /// Opens a checkpoint to be run here.
+  /// Opens a checkpoint to run in this process.
   func runner(_ path: String) throws -> ModelRunner {
     let checkpoint = try common.location(path).open()
     CommonOptions.warn(Step3Verify.name, checkpoint.warnings)
@@ -27,7 +27,7 @@ struct ForwardSetup {
     }
   }
 
-  /// A model, and what has to live as long as it runs.
+  /// A model, with whatever has to outlive its run.
   struct Opened: Sendable {
     let runner: ModelRunner
     /// The processes of a disaggregated run; `nil` for a run in this process.
@@ -37,7 +37,7 @@ struct ForwardSetup {
     func close() { session?.close() }
   }
 
-  /// Opens a checkpoint to be run as the options say: here, or disaggregated.
+  /// Opens a checkpoint to run as the options say: in this process, or disaggregated.
   func open(_ path: String) throws -> Opened {
     guard afd.afd else { return Opened(runner: try runner(path), session: nil) }
     var settings = AFDOptions(threads: options.threads)
@@ -50,9 +50,9 @@ struct ForwardSetup {
       session: session)
   }
 
-  /// The prompts and pictures, as the model's own tokenizer and configuration have them.
+  /// The prompts and pictures, by the model's own tokenizer and configuration.
   ///
-  /// - Parameter fallback: The tokens to take where none were given.
+  /// - Parameter fallback: The tokens to use if none were given.
   func input(for runner: ModelRunner, fallback: [Int]? = nil) throws -> ForwardInput {
     let (pixels, images) = try pictures(for: runner)
     var all: [[Int]] = []
@@ -84,7 +84,7 @@ struct ForwardSetup {
     guard !prompts.image.isEmpty else { return (nil, []) }
     guard let vision = runner.visionWeights.configuration?.vision else {
       throw CheckpointError(
-        .unsupported, "is the language model alone; it cannot see pictures",
+        .unsupported, "is only the language model; it cannot see pictures",
         path: runner.model.weights.checkpoint.path)
     }
     let processor = try Step3ImageProcessor(

@@ -6,20 +6,20 @@ import Step3Runtime
 import TensorFormats
 import Verification
 
-/// `step3-verify logits`: the candidate's logits against the reference's.
+/// `step3-verify logits`: compares the candidate's logits with the reference's.
 struct Logits: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run a candidate and its reference, and compare their logits.",
     discussion: """
       The reference is another checkpoint, of any format, or a file of logits (.safetensors with input_ids and logits, \
-      or .npy). Limits turn figures into checks: the exit code is 1 if one does not hold. Then, or with --bisect, the \
-      first layer and in it the first tensor are named at which the candidate leaves the error that its formats have; \
-      with --bisect such a fault alone makes the exit code 1.
+      or .npy). Limits turn figures into checks: the exit code is 1 if one is exceeded. Then, or with --bisect, the \
+      first layer and tensor are named whose error is larger than its format explains; with --bisect such a fault \
+      alone sets the exit code to 1.
 
-      Figures come with their standard errors, as far as the text has several sequences. --compare tells two candidates \
-      apart honestly: by what each makes of the same tokens.
+      Figures come with standard errors if the text has several sequences. --compare compares two candidates fairly, \
+      on the same tokens.
 
-      Weights are read once per model and pass through; memory is what --memory says.
+      Weights are read once per model and streamed; memory is bounded by --memory.
 
       Examples:
         step3-verify logits step3-q4 --reference step3 --prompt "The lighthouse keeper" --max-mean-kl 0.05
@@ -39,7 +39,7 @@ struct Logits: CheckCommand {
   @Option(
     name: .customLong("compare"),
     help: ArgumentHelp(
-      "A second candidate: the same figures of it, and how it differs from the first, position by position.",
+      "A second candidate: the same figures, and how it differs from the first, position by position.",
       valueName: "other"),
     completion: .file())
   var other: String?
@@ -47,29 +47,32 @@ struct Logits: CheckCommand {
   @OptionGroup(title: "Prompts") var prompts: PromptOptions
 
   @Option(
-    name: .customLong("max-kl"), help: ArgumentHelp("KL divergence of any token, at most.", valueName: "x"))
+    name: .customLong("max-kl"),
+    help: ArgumentHelp("The largest allowed KL divergence of any token.", valueName: "x"))
   var maxKL: Double?
   @Option(
-    name: .customLong("max-mean-kl"), help: ArgumentHelp("Mean KL divergence, at most.", valueName: "x"))
+    name: .customLong("max-mean-kl"),
+    help: ArgumentHelp("The largest allowed mean KL divergence.", valueName: "x"))
   var maxMeanKL: Double?
   @Option(
     name: .customLong("min-top1"),
-    help: ArgumentHelp("Share of tokens with the same top-1 token, at least.", valueName: "x"))
+    help: ArgumentHelp("The smallest allowed share of positions with the same top-1 token.", valueName: "x"))
   var minTop1: Double?
   @Option(
     name: .customLong("min-top5"),
-    help: ArgumentHelp("Overlap of the top-5 tokens, at least.", valueName: "x"))
+    help: ArgumentHelp("The smallest allowed overlap of the top-5 tokens.", valueName: "x"))
   var minTop5: Double?
   @Option(
-    name: .customLong("max-abs"), help: ArgumentHelp("Difference of any two logits, at most.", valueName: "x")
+    name: .customLong("max-abs"),
+    help: ArgumentHelp("The largest allowed difference between two logits.", valueName: "x")
   )
   var maxAbs: Double?
   @Option(
     name: .customLong("min-expert-agreement"),
-    help: ArgumentHelp("Share of the same experts in any layer, at least.", valueName: "x"))
+    help: ArgumentHelp("The smallest allowed share of identical experts in any layer.", valueName: "x"))
   var minExpertAgreement: Double?
 
-  @Flag(name: .long, help: "Look for the first layer and tensor out of line even if all checks hold.")
+  @Flag(name: .long, help: "Look for the first faulty layer and tensor even if all checks pass.")
   var bisect = false
 
   @Option(
@@ -78,7 +81,7 @@ struct Logits: CheckCommand {
     completion: .file())
   var dump: String?
 
-  @Flag(name: .long, help: "Give the KL divergence of each token in --json: step3-inspect report draws them.")
+  @Flag(name: .long, help: "Include the KL divergence of each token in --json, for step3-inspect report.")
   var perToken = false
 
   @OptionGroup(title: "Disaggregation") var afd: AFDRunOptions
@@ -86,7 +89,7 @@ struct Logits: CheckCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    if perToken, !common.json { throw ValidationError("--per-token adds to what --json prints; give both.") }
+    if perToken, !common.json { throw ValidationError("--per-token needs --json, whose output it extends.") }
     if afd.afd, bisect {
       throw ValidationError("--bisect compares weights in one process; give it without --afd.")
     }
@@ -113,7 +116,7 @@ struct Logits: CheckCommand {
     defer { opened.close() }
     let runner = opened.runner
     let second = try other.map { try setup.runner($0) }
-    // What a file's logits are of need not be said again.
+    // A file of logits holds its own tokens.
     let fallback: [Int]? = if case .file(let file) = source { file.tokens } else { nil }
     let input = try setup.input(for: runner, fallback: fallback)
     let start = ContinuousClock.now
@@ -170,7 +173,7 @@ struct Logits: CheckCommand {
       }
       try file?.finish()
     } catch let error as CheckpointError where Bisection.canExplain(error) {
-      // A candidate that cannot be run has failed, and where is the question. The search throws if it is the reference.
+      // A candidate that cannot be run has failed; the search finds out where. It throws if the reference is at fault.
       guard case .model = source, !afd.afd else { throw error }
       outcome.failure = "\(error)"
     }

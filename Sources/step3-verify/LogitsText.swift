@@ -2,11 +2,11 @@ import CommandSupport
 import TensorFormats
 import Verification
 
-/// What `logits --json` prints: the measures, and what the search for a fault found.
+/// The document of `logits --json`: the measures, and the result of the search for a fault.
 struct LogitsDocument: Encodable {
-  /// Whether all limits hold and, where one was looked for, there is no fault.
+  /// Whether all limits hold and, if a fault was searched for, none was found.
   let ok: Bool
-  /// The measures; `nil` where the candidate gave none.
+  /// The measures; `nil` if the candidate produced no logits.
   let report: LogitsReport?
   /// Why there are none.
   let failure: String?
@@ -20,7 +20,7 @@ struct LogitsDocument: Encodable {
   }
 
   func encode(to encoder: any Encoder) throws {
-    // The measures' own members come first, at the top, as the tools' contract has them.
+    // The measures' members come first, at the top level, as documented.
     if var report {
       report.ok = ok
       try report.encode(to: encoder)
@@ -35,7 +35,7 @@ struct LogitsDocument: Encodable {
   }
 }
 
-/// The same for people.
+/// The same as text.
 struct LogitsText {
   private let document: LogitsDocument
   private let candidate: String
@@ -62,7 +62,7 @@ struct LogitsText {
   }
 
   private var verdict: String {
-    guard let report = document.report else { return "the candidate makes no logits" }
+    guard let report = document.report else { return "the candidate produces no logits" }
     let limits =
       report.checks.isEmpty
       ? "no limit was given, so nothing was checked"
@@ -119,7 +119,7 @@ struct LogitsText {
     return text
   }
 
-  /// Which of two candidates is nearer to the reference, if that can be told: beyond two standard errors.
+  /// Which of two candidates is closer to the reference, if the difference exceeds two standard errors.
   private func preference(_ difference: Estimate) -> String {
     guard let error = difference.standardError else {
       return "the text is too short to tell the two candidates apart"
@@ -131,6 +131,6 @@ struct LogitsText {
       difference.value < 0 ? (other ?? "", "second") : (candidate, "first")
     let errors =
       error > 0 ? ", by \(NumberText.decimals(difference.value.magnitude / error, 1)) standard errors" : ""
-    return "the \(which) candidate (\(nearer.printable)) is nearer to the reference\(errors)"
+    return "the \(which) candidate (\(nearer.printable)) is closer to the reference\(errors)"
   }
 }

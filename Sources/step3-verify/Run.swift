@@ -7,10 +7,10 @@ import TensorFormats
 import Tokenization
 import Verification
 
-/// `step3-verify run`: just the forward pass.
+/// `step3-verify run`: only the forward pass.
 struct Run: ToolCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Run prompts through a checkpoint and show what it says.",
+    abstract: "Run prompts through a checkpoint and show its output.",
     discussion: """
       Prints the top tokens after each prompt; --generate continues it greedily. --dump writes the logits of all \
       tokens, and with --hidden-states the residual stream after each layer, for other programs to compare with. \
@@ -70,7 +70,7 @@ struct Run: ToolCommand {
     outcome.bytesRead = runner.model.products.bytesRead
     outcome.ranks = opened.session.map { $0.traffic.map(RunOutcome.Rank.init) }
     outcome.seconds = (ContinuousClock.now - start) / .seconds(1)
-    // A checkpoint without a tokenizer runs as well; its tokens are shown as numbers.
+    // A checkpoint without a tokenizer can run too; its tokens are shown as numbers.
     let tokenizer = try? Tokenizer(of: runner.model.weights.checkpoint)
     outcome.name(with: tokenizer)
     if common.json {

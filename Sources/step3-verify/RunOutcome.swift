@@ -4,7 +4,7 @@ import Step3Runtime
 import TensorFormats
 import Tokenization
 
-/// What a forward pass said, for people and as JSON.
+/// The result of a forward pass, as text and as JSON.
 struct RunOutcome: Encodable, Sendable {
   let path: String
   let tokens: Int
@@ -54,7 +54,7 @@ struct RunOutcome: Encodable, Sendable {
     let probability: Double
   }
 
-  /// Adds texts to token numbers.
+  /// Adds texts to token ids.
   mutating func name(with tokenizer: Tokenizer?) {
     peakMemoryBytes = ProcessUsage.peakMemoryBytes
     guard let tokenizer else { return }
@@ -115,7 +115,7 @@ extension RunOutcome {
     return table.rendered(width: width) + "\n"
   }
 
-  /// Takes in the logits of one token after the other.
+  /// Accumulates the logits, token by token.
   struct Summary {
     private(set) var prompts: [Prompt] = []
     private let batch: TokenBatch
@@ -149,7 +149,7 @@ extension RunOutcome {
       loss = 0
     }
 
-    /// The numbers of the largest logits, the largest first.
+    /// The token ids of the largest logits, largest first.
     private static func best(_ logits: Span<Float>) -> [Int] {
       var best: [Int] = []
       for index in logits.indices {

@@ -5,7 +5,7 @@ public import Step3Runtime
 import TensorFormats
 import Verification
 
-/// How pictures are resized at last.
+/// The final resampling filter for pictures.
 enum ImageFilter: String, CaseIterable, ExpressibleByArgument {
   case bilinear, bicubic
 
@@ -17,7 +17,7 @@ struct PromptOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Token ids, separated by commas. May be given more than once: all prompts go through together.",
+      "Token ids, separated by commas. May be given more than once: all prompts run together.",
       valueName: "ids"))
   var tokens: [String] = []
 
@@ -31,42 +31,43 @@ struct PromptOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Text, through the checkpoint's own tokenizer; the chat template is left to you.", valueName: "text"))
+      "Text, encoded with the checkpoint's own tokenizer; no chat template is applied.", valueName: "text"))
   var prompt: [String] = []
 
   @Flag(
     name: .customLong("no-special-tokens"),
-    help: "Leave out the tokens that the tokenizer puts around a text by itself.")
+    help: "Leave out the special tokens that the tokenizer adds around a text.")
   var noSpecialTokens = false
 
   @Option(
     name: .long,
     help: ArgumentHelp(
       """
-      A picture (PNG or JPEG), prepared as published. Each <im_patch> in a --prompt stands for one and is replaced by \
-      its tokens; --tokens must name them all. May be given more than once. Step-3 only.
+      A picture (PNG or JPEG), preprocessed as published. Each <im_patch> in a --prompt stands for one and is \
+      replaced by its tokens; --tokens must spell them all out. May be given more than once. Step-3 only.
       """, valueName: "file"), completion: .file())
   var image: [String] = []
 
   @Option(
     name: .customLong("image-filter"),
-    help: "How pictures are resized at last: the published processor asks for bilinear.")
+    help: "The final resampling filter for pictures: the published processor uses bilinear.")
   var imageFilter: ImageFilter = .bilinear
 
   @Option(
-    name: .customLong("crop-size"), help: ArgumentHelp("The side of a crop, in pixels.", valueName: "pixels"))
+    name: .customLong("crop-size"),
+    help: ArgumentHelp("The side length of a crop, in pixels.", valueName: "pixels"))
   var cropSize = 504
 
   @Option(
     name: .customLong("pixel-values"),
     help: ArgumentHelp(
-      "Exact pixels instead of pictures: .safetensors with pixel_values, patch_pixel_values and num_patches.",
+      "Exact pixel values instead of pictures: .safetensors with pixel_values, patch_pixel_values and num_patches.",
       valueName: "file"), completion: .file())
   var pixelValues: String?
 
   func validate() throws {
     if !image.isEmpty, pixelValues != nil {
-      throw ValidationError("--image and --pixel-values exclude each other.")
+      throw ValidationError("--image and --pixel-values are mutually exclusive.")
     }
     for list in tokens { _ = try Self.ids(list) }
   }
@@ -79,7 +80,7 @@ struct PromptOptions: ParsableArguments {
     try list.split(separator: ",", omittingEmptySubsequences: false).map { part in
       guard let id = Int(part.filter { $0 != " " }), id >= 0 else {
         throw ValidationError(
-          "--tokens '\(list)': '\(part)' is no token id; expected numbers separated by commas.")
+          "--tokens '\(list)': '\(part)' is not a token id; expected numbers separated by commas.")
       }
       return id
     }
@@ -100,17 +101,18 @@ struct AFDRunOptions: ParsableArguments {
   var afd = false
 
   @Option(
-    name: .customLong("afd-tokens"), help: "How tokens travel to the FFN ranks; the Step-3 report sends fp8.")
+    name: .customLong("afd-tokens"), help: "How tokens are sent to the FFN ranks; the Step-3 report uses fp8."
+  )
   var tokens: TokenWireFormat = .f32
 
   @Option(
-    name: .customLong("afd-results"), help: "How partial sums travel back; the Step-3 report sends bf16.")
+    name: .customLong("afd-results"), help: "How partial sums are sent back; the Step-3 report uses bf16.")
   var results: ResultWireFormat = .f32
 
   @Option(
     name: .customLong("afd-timeout"),
     help: ArgumentHelp(
-      "How long an FFN rank may say nothing while something is expected of it.", valueName: "seconds"))
+      "How long an FFN rank may be silent while a reply is due.", valueName: "seconds"))
   var timeout = 600
 
   func validate() throws {
@@ -123,12 +125,12 @@ struct AFDRunOptions: ParsableArguments {
   }
 }
 
-/// What a run may use.
+/// The resources of a run.
 struct MemoryOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The memory for activations, tiles of weights and logits; the weights themselves pass through.",
+      "The memory for activations, tiles of weights and logits; the weights themselves are streamed.",
       valueName: "size"))
   var memory = ByteSize(bytes: 2 << 30)
 

@@ -5,18 +5,18 @@ import Locations
 import Signatures
 import TensorFormats
 
-/// `step3-verify signature`: a model against its signature, and that against a public key.
+/// `step3-verify signature`: checks a model against its signature, and the signature against a public key.
 struct SignatureCommand: CheckCommand {
   static let configuration = CommandConfiguration(
     commandName: "signature",
     abstract: "Check a model's signature, and every file against it.",
     discussion: """
-      First the signature against the public key, then the root digest, then every file: which one has other bytes, which \
-      is missing, which is there and not signed. Signatures are Sigstore bundles made with a key (P-256, P-384, P-521) by \
-      step3-convert sign or by the Python package model_signing; those made with a certificate or a Sigstore identity are \
-      refused. An archive is checked as the files that it was made of, if those were signed.
+      First the signature is checked against the public key, then the root digest, then every file: which have \
+      changed, which are missing, which are not signed. Signatures are Sigstore bundles made with a key (P-256, P-384, \
+      P-521) by step3-convert sign or by the Python package model_signing; those made with a certificate or a Sigstore \
+      identity are refused. An archive is checked as the files it was made from, if those were signed.
 
-      Exit code 0 if all is as it was signed, 1 if not, 65 for what is no signature that can be checked, 74 if something \
+      Exit code 0 if everything is as it was signed, 1 if not, 65 if the signature cannot be checked, 74 if something \
       could not be read.
 
       Examples:
@@ -30,7 +30,7 @@ struct SignatureCommand: CheckCommand {
 
   @Option(
     name: .customLong("public-key"),
-    help: ArgumentHelp("Whose signature it should be: a PEM file.", valueName: "file"),
+    help: ArgumentHelp("The public key to check with: a PEM file.", valueName: "file"),
     completion: .file())
   var publicKey: String
 
@@ -44,7 +44,7 @@ struct SignatureCommand: CheckCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Also check this statement of where the output came from, and compare it with the manifest.",
+      "Also check this provenance statement, and compare it with the manifest.",
       valueName: "file"),
     completion: .file())
   var provenance: String?
@@ -52,12 +52,12 @@ struct SignatureCommand: CheckCommand {
   @Flag(
     name: .customLong("manifest-only"),
     help: """
-      Compare what is signed with the digests in manifest.json and read no file that it lists. That says nothing about \
-      the files' bytes: step3-verify checksums does.
+      Compare the signature with the digests in manifest.json without reading the files that it lists. That says \
+      nothing about the files' bytes: step3-verify checksums does.
       """)
   var manifestOnly = false
 
-  @Flag(name: .customLong("ignore-unsigned-files"), help: "Pass over files that are not signed.")
+  @Flag(name: .customLong("ignore-unsigned-files"), help: "Ignore files that are not signed.")
   var ignoresUnsignedFiles = false
 
   @Flag(name: .customLong("allow-symlinks"), help: "Follow symbolic links to files.")
@@ -92,19 +92,19 @@ struct SignatureCommand: CheckCommand {
       text += "\(ByteSize(bytes: report.bytes).decimal), every byte is as it was signed\n"
       if report.filesByManifest > 0 {
         text +=
-          "  \(report.filesByManifest) files were not read: the manifest has the digests that are signed, "
+          "  \(report.filesByManifest) files were not read: the manifest has the signed digests,  "
           + "which says nothing about their bytes\n"
       }
     } else {
       let count = report.findings.count
       text +=
-        "\(output.printable): \(count) \(count == 1 ? "difference" : "differences") from what is signed\n"
+        "\(output.printable): \(count) \(count == 1 ? "difference" : "differences") from what was signed\n"
       if report.findings.contains(where: { $0.kind == .extra }) {
-        text += "  files that need no signature are passed over with --ignore-unsigned-files\n"
+        text += "  to ignore files that need no signature, give --ignore-unsigned-files\n"
       }
     }
     if let provenance = report.provenance, report.ok {
-      text += "  \(provenance.printable) is signed, and says of it what the manifest says\n"
+      text += "  \(provenance.printable) is signed, and agrees with the manifest\n"
     }
     if !report.ignored.isEmpty {
       text += "  left out by the signature: \(report.ignored.map(\.printable).joined(separator: ", "))\n"

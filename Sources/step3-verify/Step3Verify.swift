@@ -2,7 +2,7 @@ import ArgumentParser
 import CommandSupport
 import TensorFormats
 
-/// The tool: holds a conversion against its manifest and its source.
+/// The tool: checks a conversion against its manifest and its source.
 @main
 struct Step3Verify: AsyncParsableCommand {
   /// What messages call it.

@@ -3,7 +3,7 @@ internal import Comparison
 internal import TensorFormats
 internal import Verification
 
-/// A comparison of tensors in words.
+/// A comparison of tensors as text.
 struct TensorReportText {
   private let report: TensorReport
   private let all: Bool
@@ -52,26 +52,26 @@ struct TensorReportText {
         + (report.leftOut.count > 1 ? ", ...\n" : "\n")
     }
     if report.partial {
-      text += "this is one part of a partition set; tensors of other parts were not looked for\n"
+      text += "this is one part of a partition set; tensors of other parts were not expected\n"
     }
     return text
   }
 
-  /// How many weights were decoded a second way, and which could not be.
+  /// How many weights were decoded independently, and which could not be.
   private var crossCheck: String {
     var text = ""
     if let unread = report.unread {
-      text += "compared as it is stored, because something is not read: \(unread.printable)\n"
+      text += "compared as stored, because part of it is not supported: \(unread.printable)\n"
     }
     let check = report.crossCheck
     if check.checked > 0 {
       text +=
-        "\(check.checked) \(check.checked == 1 ? "weight" : "weights") with scales decoded a second way, by "
+        "\(check.checked) \(check.checked == 1 ? "weight" : "weights") with scales decoded independently, by "
         + "configuration and definition: \(check.elements) elements\n"
     }
     let unchecked = check.modules.filter { $0.outcome == .notChecked }
     for module in all ? unchecked[...] : unchecked.prefix(Self.worstCount) {
-      text += "not decoded a second way: \(module.name.printable) in the \(module.side.rawValue)"
+      text += "not decoded independently: \(module.name.printable) in the \(module.side.rawValue)"
       text += (module.reason.map { ": \($0)" } ?? "") + "\n"
     }
     if !all, unchecked.count > Self.worstCount {
@@ -80,7 +80,7 @@ struct TensorReportText {
     return text.isEmpty ? "" : text + "\n"
   }
 
-  /// The share of the limit that the error is; more than 1 for what is out of line.
+  /// The error as a fraction of its limit; more than 1 is out of line.
   private func severity(_ figures: TensorFigures) -> Double {
     if !figures.ok { return .infinity }
     return figures.rmse == 0 ? 0 : figures.relativeRMSE / figures.limit
@@ -130,7 +130,7 @@ struct TensorReportText {
     tensor.cosine.isFinite ? NumberText.decimals(tensor.cosine, 6) : "-"
   }
 
-  /// Three digits that count: `0.0713`, `1.2e-7`.
+  /// Three significant digits: `0.0713`, `1.2e-7`.
   private func digits(_ value: Double) -> String {
     guard value.isFinite else { return value.isNaN ? "-" : "infinite" }
     if value == 0 { return "0" }

@@ -7,22 +7,22 @@ internal import Locations
 import TensorFormats
 internal import Verification
 
-/// `step3-verify tensors`: every value against the source.
+/// `step3-verify tensors`: compares every value with the source.
 struct Tensors: CheckCommand {
   static let configuration = CommandConfiguration(
     abstract: "Decode every tensor of an output and compare it with its source.",
     discussion: """
       Output and source may be of any two formats: GGUF or safetensors, plain, block-FP8 or quantised, a partition set \
       or one part of it. For each tensor: the root mean square error, that error relative to the source, the largest \
-      absolute error and where it is, the cosine and the signal-to-noise ratio. A tensor is out of line if it is further \
-      away than its format makes it: on the whole, or in a single block, so that two swapped rows or one wrong scale are \
-      found in any tensor. Types that hold all values of the source must hold them exactly. Some thousand elements of \
-      every weight with scales are decoded a second way, by what quantization_config says and the definition of the \
-      format, and have to come out the same. Exit code 0 if nothing is missing, out of line or read otherwise than it \
-      is declared, 1 if not.
+      absolute error and where it is, the cosine and the signal-to-noise ratio. A tensor is out of line if its error \
+      is larger than its format explains, overall or in a single block, so that two swapped rows or one wrong scale \
+      are found in any tensor. Types that hold all values of the source must hold them exactly. A few thousand \
+      elements of every weight with scales are decoded independently, from quantization_config and the definition of \
+      the format, and have to agree. Exit code 0 if nothing is missing, out of line or read otherwise than it is \
+      declared, 1 if not.
       """)
 
-  @Argument(help: "The checkpoint to check: what step3-convert wrote, or any other.", completion: .file())
+  @Argument(help: "The checkpoint to check, written by step3-convert or not.", completion: .file())
   var output: String
 
   @Option(
@@ -33,7 +33,7 @@ struct Tensors: CheckCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Only tensors whose published name has a match of this regular expression.", valueName: "regex"))
+      "Only tensors whose published name contains a match of this regular expression.", valueName: "regex"))
   var filter: String?
 
   @Flag(name: .long, help: "List all tensors, not only the worst twenty.")

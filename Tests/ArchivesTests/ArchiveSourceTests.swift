@@ -9,7 +9,7 @@ import Testing
 
 /// Archives are read like the files that they stand for.
 @Suite struct ArchiveSourceTests {
-  /// A file with a header, tensors of several types, gaps and an end that is no tensor.
+  /// A file with a header, tensors of several types, gaps and an end that is not a tensor.
   static func mixed() throws -> (original: [UInt8], archive: [UInt8]) {
     var original = Array(String(repeating: "{\"header\": 1}", count: 50).utf8)
     var tensors: [(range: Range<Int>, elementType: ElementType)] = []

@@ -56,17 +56,18 @@ import Testing
   }
 
   @Test func oneLargeFrameIsRefusedWithAWayOut() throws {
-    refused(SmallArchive.frame(Self.content, stated: nil), .unsupported, "does not say how many bytes")
+    refused(
+      SmallArchive.frame(Self.content, stated: nil), .unsupported, "does not state its decompressed size")
     let large = [UInt8](repeating: 1, count: 200_000)
     // 1.6 GB of repeated bytes.
     var bomb = SmallArchive.frame([], stated: 12_500 << 17)
     bomb.removeLast(3)
     bomb += (0..<12_500).flatMap { [UInt8]([$0 == 12_499 ? 3 : 2, 0, 16, 7]) }
-    refused(bomb, .unsupported, "would have to be decoded whole")
+    refused(bomb, .unsupported, "would have to be decoded completely")
     let error = #expect(throws: CheckpointError.self) { try open(bomb) }
     #expect(
       error?.remedy?.contains("zstd -d") == true && error?.remedy?.contains("step3-convert archive") == true)
-    refused(SmallArchive.frame(large, stated: 1 << 60), .unsupported, "would have to be decoded whole")
+    refused(SmallArchive.frame(large, stated: 1 << 60), .unsupported, "would have to be decoded completely")
   }
 
   @Test func hostileTables() {
@@ -74,19 +75,20 @@ import Testing
     refused(frame + Self.table([(frame.count, 1000), (5, 5)]), .malformed, "lie before it")
     refused(frame + Self.table([(frame.count - 1, 1000)]), .malformed, "lie before it")
     refused(frame + frame + Self.table([(frame.count, 1000)]), .malformed, "lie before it")
-    refused(frame + Self.table([(frame.count, 999)]), .malformed, "states 1000 bytes where the table has 999")
-    refused(frame + Self.table([(frame.count, 4_000_000_000)]), .malformed, "cannot stand for 4000000000")
-    refused(frame + Self.table([(0, 1000), (frame.count, 0)]), .malformed, "cannot stand for")
+    refused(frame + Self.table([(frame.count, 999)]), .malformed, "states 1000 bytes, the table has 999")
+    refused(frame + Self.table([(frame.count, 4_000_000_000)]), .malformed, "cannot decompress to 4000000000")
+    refused(frame + Self.table([(0, 1000), (frame.count, 0)]), .malformed, "cannot decompress to")
     refused(
-      frame + Self.table([(frame.count, 1000)], count: 300_000_000), .malformed, "the file is too short")
+      frame + Self.table([(frame.count, 1000)], count: 300_000_000), .malformed,
+      "more than the file has room for")
     refused(frame + Self.table([(frame.count, 1000)], descriptor: 0x40), .unsupported, "reserved bits")
     // Two frames as one, and one as two.
     let half = SmallArchive.frame(Array(Self.content[..<500]), stated: 500)
-    refused(half + half + Self.table([(2 * half.count, 1000)]), .malformed, "where the table has 1000")
+    refused(half + half + Self.table([(2 * half.count, 1000)]), .malformed, "the table has 1000")
     let nameless = SmallArchive.frame(Array(Self.content[..<500]), stated: nil)
     refused(
       nameless + nameless + Self.table([(2 * nameless.count, 1000)]), .malformed,
-      "bytes that the table gives it")
+      "bytes stated in the table")
     refused(frame + Self.table([(10, 500), (frame.count - 10, 500)]), .malformed, "")
     // Much air around little.
     let air = [UInt8](repeating: 0, count: 70_000)
@@ -116,13 +118,13 @@ import Testing
 
   @Test func walksAreChecked() {
     let frame = SmallArchive.frame(Array(Self.content[..<1000]), stated: 1000)
-    refused(Array(frame.dropLast(10)), .truncated, "not whole")
-    refused(frame + [1, 2, 3], .truncated, "inside of a frame")
-    refused(frame + Array("no frame of zstd at all".utf8), .malformed, "no frame of zstd")
-    refused(Self.little(0x184D_2A50) + Self.little(0xFFFF_FFF0), .truncated, "not whole")
+    refused(Array(frame.dropLast(10)), .truncated, "is incomplete")
+    refused(frame + [1, 2, 3], .truncated, "inside a frame")
+    refused(frame + Array("no frame of zstd at all".utf8), .malformed, "no zstd frame")
+    refused(Self.little(0x184D_2A50) + Self.little(0xFFFF_FFF0), .truncated, "is incomplete")
     var wrongBlock = frame
     wrongBlock[14] |= 6
-    refused(wrongBlock, .malformed, "no block of zstd")
+    refused(wrongBlock, .malformed, "no zstd block")
     refused(SmallArchive.frame(Array(Self.content[..<1000]), stated: 2000), .malformed, "")
   }
 }
@@ -190,8 +192,8 @@ import Testing
     let long = ForeignArchiveTests.content
     refused(SmallArchive.frame(long, stated: UInt64(long.count), windowLog: 31), .unsupported, "window")
     refused(Array(SmallArchive.frame(content, stated: nil).dropLast(7)), .truncated, "")
-    refused(SmallArchive.frame(content, stated: 1 << 62), .malformed, "cannot stand for")
-    refused(Array("just some text".utf8), .malformed, "no frame of zstd")
+    refused(SmallArchive.frame(content, stated: 1 << 62), .malformed, "cannot decompress to")
+    refused(Array("just some text".utf8), .malformed, "no zstd frame")
     refused(try ArchiveSourceTests.mixed().archive, .unsupported, "another order")
   }
 }

@@ -92,17 +92,19 @@ import Testing
 
   @Test func nothingIsWrittenOver() async throws {
     _ = try await archive("archive")
-    await refused(.cannotCreate, "exists already") { _ = try await archive("archive") }
+    await refused(.cannotCreate, "already exists") { _ = try await archive("archive") }
     #expect(try await archive("archive", resume: true).wasComplete)
     try Data("more".utf8).write(to: URL(filePath: source + "/more.txt"))
     await refused(.cannotCreate, "another directory") { _ = try await archive("archive", resume: true) }
-    await refused(.cannotCreate, "lies in it") { _ = try await archive("source/inside") }
-    await refused(.cannotCreate, "holds the source") { _ = try await archive("", resume: true) }
-    await refused(.cannotCreate, "exists already") { try await restore("archive", into: "source") }
-    await refused(.invalidRequest, "is an archive already") {
+    await refused(.cannotCreate, "is inside it") { _ = try await archive("source/inside") }
+    await refused(.cannotCreate, "contains the source") { _ = try await archive("", resume: true) }
+    await refused(.cannotCreate, "already exists") { try await restore("archive", into: "source") }
+    await refused(.invalidRequest, "is already an archive") {
       _ = try Archiver(directory.path("archive"), options: ArchivingOptions(threads: 1))
     }
-    await refused(.notFound, "no archive") { _ = try Restorer(source, options: ArchivingOptions(threads: 1)) }
+    await refused(.notFound, "is not an archive") {
+      _ = try Restorer(source, options: ArchivingOptions(threads: 1))
+    }
   }
 
   @Test(arguments: ["model.safetensors.zst", "x.unfinished", "dangling"]) func unfitSources(name: String)

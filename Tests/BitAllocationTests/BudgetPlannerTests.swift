@@ -156,7 +156,7 @@ struct BudgetPlannerTests {
   @Test func otherImpossibleRequests() throws {
     for target in [ShardPlan.Budget.Target.bitsPerWeight(0.5), .klDivergence(1e-12), .klDivergence(100)] {
       let error = #expect(throws: CheckpointError.self) { try Self.plan(target, of: "trained") }
-      #expect(error?.code == .invalidRequest && error?.remedy?.contains("reach from") == true)
+      #expect(error?.code == .invalidRequest && error?.remedy?.contains("range from") == true)
     }
     let error = #expect(throws: CheckpointError.self) {
       try Self.plan(.bytes(9_000_000), of: "trained", base: "BF16")

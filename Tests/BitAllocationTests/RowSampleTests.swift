@@ -4,7 +4,7 @@ import BitAllocation
 
 @Suite struct RowSampleTests {
   @Test(
-    "every matrix has its share, no row is there twice, and all rows are where there are few",
+    "every matrix has its share, no row appears twice, and all rows are where there are few",
     arguments: [
       (1, 7, 64), (1, 1000, 64), (48, 5120, 74), (48, 5120, 20), (8, 3, 500), (3, 1, 2), (512, 1536, 96),
     ])

@@ -100,7 +100,7 @@ import Testing
   private func change(_ body: () throws -> Void) throws -> SourceChange? {
     let file = try InputFile(path)
     try #expect(file.change == nil)
-    // Reading is no change.
+    // Reading is not change.
     _ = try file.readBytes(0..<100)
     try #expect(file.change == nil)
     try body()

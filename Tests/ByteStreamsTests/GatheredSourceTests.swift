@@ -42,7 +42,7 @@ import Testing
     }
   }
 
-  @Test("what leaves something out, overlaps or lies outside is no tensor") func refusals() {
+  @Test("what leaves something out, overlaps or lies outside is not a tensor") func refusals() {
     #expect(gathered([piece(0..<1, 0..<6, 0..<10)]) == nil)
     #expect(gathered([piece(0..<2, 0..<6, 0..<6), piece(0..<2, 0..<6, 5..<9)]) == nil)
     #expect(gathered([piece(0..<2, 0..<5, 0..<10), piece(0..<2, 4..<5, 0..<10)]) == nil)

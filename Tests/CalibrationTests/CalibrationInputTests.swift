@@ -21,7 +21,7 @@ struct CalibrationInputTests {
     #expect(try CalibrationInput(cutting: [7, 8], length: 5, first: 0, datasets: []).sequences == [[0, 8]])
   }
 
-  @Test("no tokens are no text")
+  @Test("no tokens are not text")
   func empty() {
     #expect(throws: CheckpointError.self) {
       try CalibrationInput(cutting: [], length: 5, first: 0, datasets: [])

@@ -117,7 +117,7 @@ struct GPTQEncoderTests {
     }
   }
 
-  @Test("moments that are no numbers, and none at all, make no order")
+  @Test("moments that are not numbers, and none at all, make no order")
   func refuses() throws {
     let moments = SecondMoments(columns: 32)
     #expect(try ColumnOrder(moments, damping: 0.01, threads: 1) == nil)

@@ -30,7 +30,7 @@ import Testing
     for frame in frames { #expect(max(frame.width / frame.height, frame.height / frame.width) < 2) }
   }
 
-  @Test("nothing to draw is no fault")
+  @Test("nothing to draw is not a fault")
   func empty() {
     let frame = Frame(x: 0, y: 0, width: 10, height: 10)
     #expect(Treemap.layout([], in: frame).isEmpty)

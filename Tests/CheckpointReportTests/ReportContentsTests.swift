@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test(
-    "what is no document of logits is refused with its path",
+    "what is not a document of logits is refused with its path",
     arguments: [
       "", "[]", "{}", "{\"checks\": []}", "{\"checks\": 3}",
       "{\"checks\": [{\"name\": \"logits\", \"skipped\": \"no text\"}]}",

@@ -3,7 +3,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-@Suite("What a part of a partition set says of itself")
+@Suite("What a part of a partition set says about itself")
 struct PartitionRecordTests {
   private static let record = PartitionRecord(
     PartIdentity(

@@ -132,7 +132,7 @@ import Testing
       // E4M3 has three bits behind the point: without the scales errors would be hundreds of times the values.
       let rms = try #require(ranges[name]?["rms"] as? Double)
       #expect((errors["rmse"] as? Double ?? .infinity) < rms * 0.05, "\(name)")
-      #expect(pair["note"] as? String == "compared after multiplication with the block scales")
+      #expect(pair["note"] as? String == "compared after multiplication by block scales")
     }
   }
 

@@ -38,7 +38,7 @@ import Testing
   @Test func patternsAreExpanded() throws {
     let found = try array(try runTool("step3-inspect", ["list", directory.path("?.safetensors"), "--json"]))
     #expect(found.map { $0["path"] as? String } == ["a", "b"].map { directory.path("\($0).safetensors") })
-    // A file of that name is no pattern.
+    // A file of that name is not a pattern.
     let literal = try runTool("step3-inspect", ["list", directory.path("c[1].safetensors"), "--json"])
     #expect(try literal.json()["path"] as? String == directory.path("c[1].safetensors"))
     let none = try runTool("step3-inspect", ["list", directory.path("*.gguf")])

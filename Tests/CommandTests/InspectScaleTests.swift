@@ -5,7 +5,7 @@ import Testing
 
 /// `step3-inspect` on what is as large as the real thing: files of holes behind true headers.
 @Suite("step3-inspect at full scale", .serialized) struct InspectScaleTests {
-  /// The most memory that the tool had, by what it says of itself.
+  /// The most memory that the tool had, by what it says about itself.
   private func peakMemory(_ arguments: [String]) throws -> Int {
     let result = try runTool("step3-inspect", arguments + ["--verbose"])
     #expect(result.status == 0)

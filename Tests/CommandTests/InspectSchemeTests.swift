@@ -24,7 +24,7 @@ import Testing
   static let schemes = [
     Scheme(
       recipe: "FP8_BLOCK", codes: "F8_E4M3", error: 0.01...0.04,
-      note: "compared after multiplication with the block scales"),
+      note: "compared after multiplication by block scales"),
     Scheme(
       recipe: "FP8_DYNAMIC", codes: "F8_E4M3", error: 0.01...0.04, note: "compared after decoding FP8 by rows"
     ),

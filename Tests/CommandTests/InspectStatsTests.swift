@@ -17,7 +17,7 @@ import Testing
   @Test func realNumbersOfAnyAmount() throws {
     var file = WeightFile()
     var generator = SeededGenerator(seed: 11)
-    // More than one unit of work, a length that is no multiple of any group, and BF16 beside it.
+    // More than one unit of work, a length that is not a multiple of any group, and BF16 beside it.
     let values = (0..<700_001).map { _ in Float.random(in: -3...5, using: &generator) }
     let halves = values.prefix(99_999).map { Float(bitPattern: $0.bitPattern & 0xFFFF_0000) }
     file.add("f32", "F32", values)
@@ -38,7 +38,7 @@ import Testing
     }
   }
 
-  @Test("values that are no numbers are counted and left out", arguments: [0, 7, 8, 500, 1023, 4095, 4099])
+  @Test("values that are not numbers are counted and left out", arguments: [0, 7, 8, 500, 1023, 4095, 4099])
   func nonFinite(position: Int) throws {
     var values = [Float](repeating: 2, count: 4100)
     values[position] = .nan

@@ -143,7 +143,7 @@ import Testing
     let json = try logits(output, tiny, ["--tokens", "1,2,3", "--json"]).json()
     #expect(json["ok"] as? Bool == false && json["failure"] is String)
     #expect((json["bisection"] as? [String: Any])?["firstLayer"] as? Int == 1)
-    // It is no failure of the candidate's where the reference makes none.
+    // It is not a failure of the candidate's where the reference makes none.
     #expect(try logits(tiny, output, ["--tokens", "1,2,3"]).status == 65)
   }
 
@@ -215,8 +215,8 @@ import Testing
     let without = try logits(tiny, file, [])
     #expect(without.status == 64 && without.error.contains("there are no tokens to run"))
     let few = try logits(tiny, file, ["--tokens", "1,2"])
-    #expect(few.status == 64 && few.error.contains("has logits of 64 tokens"))
-    #expect(few.error.contains("give the tokens that were fed"))
+    #expect(few.status == 64 && few.error.contains("has logits for 64 tokens"))
+    #expect(few.error.contains("give the tokens that the logits were computed for"))
     try data.dropLast().write(to: URL(filePath: file))
     #expect(try logits(tiny, file, ["--tokens", ids]).status == 65)
   }
@@ -226,7 +226,7 @@ import Testing
     #expect(tokens.status == 64 && tokens.error.contains("leave the tokens out"))
     let same = try logits(
       tiny, text, ["--tokens", [String](repeating: "3", count: 64).joined(separator: ",")])
-    #expect(same.status == 64 && same.error.contains("they are not the 64 given"))
+    #expect(same.status == 64 && same.error.contains("which are not the 64 given"))
     let vocabulary = try logits(tiny, Fixtures.path("logits/f4-v1.npy"), ["--tokens", "1,2,3"])
     #expect(
       vocabulary.status == 64

@@ -44,7 +44,7 @@ import Testing
     // 64 buffers of 128 MiB.
     let refused = try run(kilobytes: 4_000_000, threads: 64)
     #expect(refused.status == 74)
-    #expect(refused.error.contains("no room for the buffers of matrix products"), "\(refused.error)")
+    #expect(refused.error.contains("no memory for the buffers of matrix products"), "\(refused.error)")
     #expect(refused.error.contains("--threads"))
     #expect(try run(kilobytes: 4_000_000, threads: 2).status == 0)
   }

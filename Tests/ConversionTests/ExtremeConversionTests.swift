@@ -102,7 +102,7 @@ import Verification
     }
   }
 
-  @Test("figures that are no numbers are null in the manifest, and it stays readable")
+  @Test("figures that are not numbers are null in the manifest, and it stays readable")
   func infiniteFigures() async throws {
     try write([("a_proj.weight", [64, 256], (0..<16_384).map { Float($0 % 251) * 1e-4 })])
     var manifest = try await convert("W4A16", search: .mse)
@@ -120,7 +120,7 @@ import Verification
   // MARK: Journals
 
   @Test(
-    "sums that no comparison can have given are no journal",
+    "sums that no comparison can have given are not a journal",
     arguments: [
       // Which of the eight numbers of the first lossy record, and what it becomes.
       (0, -1.0), (0, .infinity), (0, .nan), (1, .nan), (2, -1), (3, .infinity), (4, .nan), (4, -1),

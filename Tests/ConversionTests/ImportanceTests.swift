@@ -142,7 +142,7 @@ import Testing
     #expect(types["blk.1.ffn_up_exps.weight"] == .iq2XXS)
     #expect(types["token_embd.weight"] == .iq4NL)
     let fallback = try #require(plan.fallbacks.first { $0.tensor == "model.embed_tokens.weight" })
-    #expect(fallback.reason.contains("nothing about this tensor"))
+    #expect(fallback.reason.contains("does not cover this tensor"))
     let wrong = #expect(throws: CheckpointError.self) {
       try self.plan("Q4_K", write([("blk.1.ffn_up_exps.weight", 8, 128)], as: "wrong.gguf"))
     }

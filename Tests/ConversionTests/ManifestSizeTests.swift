@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test(
-    "the bound holds, and is no multiple of what is written",
+    "the bound holds, and is not a multiple of what is written",
     arguments: [
       ConversionHarness.Request(recipe: "keep"), .init(format: .gguf, recipe: "Q4_K"),
       .init(recipe: "NVFP4A16", partition: .afd(.init(ffnEP: 2, attentionTP: 2))),

@@ -67,7 +67,7 @@ import Testing
       "plan", source, "--to", "safetensors", "--for-engine", "vllm",
     ]).finish()
     #expect(refused.status == 64)
-    #expect(refused.error.contains("known for the Step family only") && refused.error.contains(name))
+    #expect(refused.error.contains("known only for the Step family") && refused.error.contains(name))
   }
 
   // MARK: Recipes

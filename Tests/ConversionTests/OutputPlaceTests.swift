@@ -11,7 +11,7 @@ import Testing
   init() throws { scratch = try TemporaryDirectory() }
 
   /// Shares of a conversion that start together find OUTPUT made between two looks at it.
-  @Test("a directory that others make and remove meanwhile is no obstacle") func racing() throws {
+  @Test("a directory that others make and remove meanwhile is not an obstacle") func racing() throws {
     let path = scratch.path("output")
     let flag = Flag()
     let hasStopped = DispatchSemaphore(value: 0)
@@ -29,14 +29,15 @@ import Testing
     for _ in 0..<20_000 { _ = try OutputPlace(path) }
   }
 
-  @Test("what is no directory, or leads nowhere, is") func obstacles() throws {
+  @Test("what is not a directory, or is a dangling symbolic link, is") func obstacles() throws {
     try Data([1]).write(to: URL(fileURLWithPath: scratch.path("file")))
     try FileManager.default.createSymbolicLink(
       atPath: scratch.path("nowhere"), withDestinationPath: scratch.path("missing"))
     try FileManager.default.createSymbolicLink(
       atPath: scratch.path("link"), withDestinationPath: scratch.path("file"))
     for (name, words) in [
-      ("file", "is no directory"), ("link", "is no directory"), ("nowhere", "leads nowhere"),
+      ("file", "is not a directory"), ("link", "is not a directory"),
+      ("nowhere", "is a dangling symbolic link"),
       ("missing/output", "no directory to create it in"),
     ] {
       let error = #expect(throws: CheckpointError.self) { try OutputPlace(scratch.path(name)) }

@@ -129,7 +129,7 @@ import Verification
     #expect(error?.code == .cannotCreate && error?.path?.hasSuffix("output/config.json") == true)
     #expect(try contents(of: path("output")) == before)
     try files.removeItem(atPath: path("output/config.json"))
-    // A listed name that has become a link is no file of ours any more.
+    // A listed name that has become a link is not a file of ours any more.
     let listed = "attention/config.json"
     try files.moveItem(atPath: path("output/\(listed)"), toPath: path("elsewhere"))
     try files.createSymbolicLink(atPath: path("output/\(listed)"), withDestinationPath: path("elsewhere"))

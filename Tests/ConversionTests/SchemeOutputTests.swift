@@ -154,7 +154,7 @@ import Testing
     #expect(differ > 8)
   }
 
-  @Test("rows that are no whole groups become BF16, and the plan says so") func misfits() throws {
+  @Test("rows that are not whole groups become BF16, and the plan says so") func misfits() throws {
     let recipe = try Recipe.named("W4A16", for: .safetensors)
     let plan = try ShardPlanner.plan(
       Checkpoint.open(Fixtures.path("checkpoints/odd")),

@@ -57,7 +57,7 @@ import Testing
     #expect(try fingerprints(of: output) == fingerprints(of: harness.directory.path("whole")))
   }
 
-  @Test("values that are no numbers are refused, wherever their matrix is first needed") func nonFinite()
+  @Test("values that are not numbers are refused, wherever their matrix is first needed") func nonFinite()
     async throws
   {
     let source = harness.directory.path("noise")

@@ -183,7 +183,7 @@ import Testing
     await refused("there is no output") {
       _ = try await conversion(request).seal(harness.directory.path("none"))
     }
-    // A whole run that is unfinished is no place for shares.
+    // A whole run that is unfinished is not a place for shares.
     let task = Task {
       try await conversion(request).run(into: harness.directory.path("whole")) { _ in
         withUnsafeCurrentTask { $0?.cancel() }

@@ -372,11 +372,11 @@ import Testing
     #expect(try plan(["vision_model|vit_"], .gguf).files.map(\.path) == ["model.gguf"])
     let idle = #expect(throws: CheckpointError.self) { try plan(["nothing"]) }
     #expect(idle?.code == .invalidRequest)
-    // Codes without their scales are no weights, with or without a configuration that says so.
+    // Codes without their scales are not weights, with or without a configuration that says so.
     #expect(throws: CheckpointError.self) { try plan(["up_proj.weight_scale_inv"]) }
   }
 
-  @Test("a recipe that most parameters cannot follow is no recipe") func fallbacks() throws {
+  @Test("a recipe that most parameters cannot follow is not a recipe") func fallbacks() throws {
     let cut = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnTP: 4))
     let plan = try harness.plan(tiny, .init(recipe: "FP8_BLOCK", partition: cut)).plan
     #expect(plan.fallbackShare > 0.5)

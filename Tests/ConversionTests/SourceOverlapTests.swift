@@ -36,7 +36,7 @@ import Testing
       #expect(error?.code == .cannotCreate, sourceLocation: sourceLocation)
       if options.overwrite {
         #expect(
-          error?.message.contains("nothing is written where the source is read") == true,
+          error?.message.contains("the output must not overlap the source") == true,
           "\(error?.description ?? "")", sourceLocation: sourceLocation)
         #expect(
           error?.description.contains(path(source)) == true && error?.description.contains(output) == true,

@@ -230,7 +230,7 @@ import Testing
     try #expect(FileSystem.kind(of: "\(copy)/plan.json") == nil)
   }
 
-  @Test("what is no stored plan is said to be none") func strangers() async throws {
+  @Test("what is not a stored plan is said to be none") func strangers() async throws {
     try await harness.convert(tiny, .init())
     for (name, text) in [
       ("empty", ""), ("null", "null"), ("list", "[1]"), ("object", "{}"),
@@ -313,7 +313,7 @@ import Testing
     try expect("no scale group", operation("\(module).weight_packed", "scaleGroup", nil))
     try expect("scale group", operation("\(module).weight_packed", "scaleGroup", 3))
     try expect("not", operation("\(module).weight_packed", "part", "scales"))
-    try expect("not one scale for each") { root in
+    try expect("does not have one scale for each") { root in
       Self.edit(&root, "\(module).weight_scale") {
         $0["operation"] = ["kind": "carry", "part": "matrixScales"]
       }
@@ -336,7 +336,7 @@ import Testing
       }
     }
     // The very bytes of another weight of the same shape.
-    try expect("otherwise than the plan says", tensor: norm) { root in
+    try expect("does not store it as the plan says", tensor: norm) { root in
       Self.edit(&root, norm) { tensor in
         var sources = tensor["sources"] as? [[String: Any]] ?? []
         sources[0]["offset"] = (sources[0]["offset"] as? Int ?? 0) - 512
@@ -352,7 +352,7 @@ import Testing
     }
     try expect("drops it", tensor: norm, plan { $0["absorbed"] = [["tensor": norm, "reason": "why not"]] })
     try expect(
-      "leaves out other tensors", tensor: norm,
+      "leaves out different tensors", tensor: norm,
       plan { $0["excluded"] = [["tensor": norm, "pattern": "norm"]] })
     let tool = try outcome(changed(plan { $0["tool"] = "0.0.1" }), source)
     #expect(tool?.code == .unsupported && tool?.message.contains("0.0.1") == true)

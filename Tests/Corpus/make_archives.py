@@ -122,30 +122,30 @@ def broken():
     yield "runs-of-too-many", changed(runs=[[1, 1], [9, 2], [1, 0]]), "malformed", "3 frames"
     yield "runs-of-too-few", changed(runs=[[1, 1], [1, 2]]), "malformed", "3 frames"
     yield "run-of-none", changed(runs=[[1, 1], [0, 0], [1, 2], [1, 0]]), "malformed", "run"
-    yield "size-of-another", changed(size=1 << 40), "malformed", "frames stand for"
+    yield "size-of-another", changed(size=1 << 40), "malformed", "frames hold"
     yield "count-2-to-32", changed(count=0xFFFFFFFF), "malformed", "too short"
     yield "count-0", changed(count=0), "malformed", "does not begin where"
     yield "reserved-bits", changed(descriptor=0xFC), "unsupported", "reserved bits"
     yield "frame-of-4-gib", entry(0, 0, 0xFFFFFFFF), "malformed", "takes 4294967295"
-    yield "content-of-4-gib", entry(1, 1, 0xFFFFFFFF), "malformed", "cannot stand for"
-    yield "content-of-one-more", entry(1, 1, 801), "malformed", "frames stand for"
+    yield "content-of-4-gib", entry(1, 1, 0xFFFFFFFF), "malformed", "cannot decompress to"
+    yield "content-of-one-more", entry(1, 1, 801), "malformed", "frames hold"
     yield "checksum", entry(0, 2, 1), "malformed", "checksum"
     flipped = bytearray(whole)
     flipped[first // 2] ^= 4
     yield "flipped", bytes(flipped), "malformed", "damaged"
-    yield "cut-in-a-frame", whole[: first // 2], "truncated", "not whole"
+    yield "cut-in-a-frame", whole[: first // 2], "truncated", "is incomplete"
     bomb = archive()
     bomb.frames[2] = frame(bytes(1 << 24))
     bomb.entries[2][0] = len(bomb.frames[2])
-    yield "bomb", bomb.bytes(), "malformed", "where the table has 3"
+    yield "bomb", bomb.bytes(), "malformed", "the table has 3"
     other = archive()
     other.frames[0], other.frames[2] = other.frames[2], other.frames[0]
-    yield "frames-exchanged", other.bytes(), "malformed", "where the table has"
+    yield "frames-exchanged", other.bytes(), "malformed", "the table has"
     alike = Archive([(bf16(600, 5), 1), (bf16(600, 5)[::-1], 0), (bf16(600, 8)[::-1], 0)])
     alike.frames = [frame(planes(bf16(600, 5), 2)), *(frame(bf16(600, seed)[::-1], 1) for seed in (8, 5))]
     for entry, packed in zip(alike.entries, alike.frames):
         entry[0] = len(packed)
-    yield "frames-of-one-length-exchanged", alike.bytes(), "malformed", "another checksum"
+    yield "frames-of-one-length-exchanged", alike.bytes(), "malformed", "checksum is not the one in the table"
 
 
 def main():

@@ -126,7 +126,7 @@ def metadata():
     case("key-65536-bytes.gguf", one().entry("k" * 65536, U8, 1), "malformed", "65536 bytes", "key")
     case("key-not-utf-8.gguf", one().entry(b"general.\xff\xfe", U32, 1), "malformed", "not valid UTF-8", 32)
     case("key-twice.gguf", Builder().head(0, 2).entry("a", U32, 1).entry("a", U32, 1), "malformed",
-         "'a' is there twice", "key")
+         "'a' appears twice", "key")
     case("value-type-13.gguf", one().mark("key").text("a").mark("type").pack("II", 13, 0), "malformed",
          "unknown value type 13", "type")
     case("value-type-negative.gguf", one().text("a").mark("type").pack("iI", -1, 0), "malformed",

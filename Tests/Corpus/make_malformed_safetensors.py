@@ -103,9 +103,9 @@ def safetensors_cases(corpus):
     case("control-character", pack(b'{"a\nb":{}}'), "malformed", "control character", offset=11)
     case("escape-unknown", pack(r'{"a\x":{}}'), "malformed", "escape is unknown", offset=11)
     case("escape-short", pack(r'{"\u12":{}}'), "malformed", "four hexadecimal digits", offset=10)
-    case("escape-high-surrogate", pack(r'{"\ud83c":{}}'), "malformed", "surrogate stands alone", offset=10)
-    case("escape-low-surrogate", pack(r'{"\udf9b":{}}'), "malformed", "surrogate stands alone", offset=10)
-    case("escape-two-high-surrogates", pack(r'{"\ud83c\ud83c":{}}'), "malformed", "surrogate stands alone", offset=10)
+    case("escape-high-surrogate", pack(r'{"\ud83c":{}}'), "malformed", "surrogate is unpaired", offset=10)
+    case("escape-low-surrogate", pack(r'{"\udf9b":{}}'), "malformed", "surrogate is unpaired", offset=10)
+    case("escape-two-high-surrogates", pack(r'{"\ud83c\ud83c":{}}'), "malformed", "surrogate is unpaired", offset=10)
     deep = '{"a":{"x":' + "[" * 10_000 + "]" * 10_000 + "}}"
     case("deep-nesting", pack(deep), "malformed", "nested more than 127 deep", offset=143, tensor="a")
     case("deep-nesting-unclosed", pack('{"a":{"x":' + '{"y":' * 5_000), "malformed", "nested more than 127 deep", tensor="a")
@@ -117,9 +117,9 @@ def safetensors_cases(corpus):
     case("metadata-object", pack('{"__metadata__":{"a":{}}}'), "malformed", "a metadata value: a string, found an object")
     case("metadata-null-value", pack('{"__metadata__":{"a":null}}'), "malformed", "a metadata value: a string, found 'n'")
     case("metadata-array", pack('{"__metadata__":[]}'), "malformed", "'__metadata__': an object, found an array")
-    case("metadata-twice", pack('{"__metadata__":{},"__metadata__":{}}'), "malformed", "'__metadata__' is there twice", offset=27)
+    case("metadata-twice", pack('{"__metadata__":{},"__metadata__":{}}'), "malformed", "'__metadata__' appears twice", offset=27)
     case("metadata-twice-escaped", pack(r'{"__metadata__":null,"\u005f_metadata__":{}}'), "malformed",
-         "'__metadata__' is there twice", offset=29)
+         "'__metadata__' appears twice", offset=29)
 
     # One tensor's description.
     def one(name, description, code, message, at=None, data=b"", found="a"):
@@ -132,12 +132,12 @@ def safetensors_cases(corpus):
     one("dtype-missing", '{"shape":[],"data_offsets":[0,4]}', "malformed", "'dtype' is missing", b'"a"')
     one("shape-missing", '{"dtype":"F32","data_offsets":[0,4]}', "malformed", "'shape' is missing", b'"a"')
     one("offsets-missing", '{"dtype":"F32","shape":[]}', "malformed", "'data_offsets' is missing", b'"a"')
-    one("dtype-twice", '{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}', "malformed", "'dtype' is there twice",
+    one("dtype-twice", '{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}', "malformed", "'dtype' appears twice",
         b'"dtype"', bytes(4))
-    one("shape-twice", '{"dtype":"F32","shape":[],"shape":[],"data_offsets":[0,4]}', "malformed", "'shape' is there twice",
+    one("shape-twice", '{"dtype":"F32","shape":[],"shape":[],"data_offsets":[0,4]}', "malformed", "'shape' appears twice",
         b'"shape"', bytes(4))
     one("offsets-twice", '{"dtype":"F32","shape":[],"data_offsets":[0,4],"data_offsets":[0,4]}', "malformed",
-        "'data_offsets' is there twice", b'"data_offsets"', bytes(4))
+        "'data_offsets' appears twice", b'"data_offsets"', bytes(4))
     for spelling in ["f32", "C128", "I4", "U4", "F8_E3M4", "Q4_K", ""]:
         one("dtype-" + (spelling or "empty").lower().replace("_", "-"), tensor(spelling), "unsupported",
             "is not one of the 22 element types", ('"%s"' % spelling).encode(), bytes(8))
@@ -181,10 +181,10 @@ def safetensors_cases(corpus):
     several("one-inside-another", [("a", u8(0, 8)), ("b", u8(2, 4))], bytes(8), "malformed", "they overlap", b"[2,4]", "b")
     several("stray-empty-tensor", [("a", u8(0, 4)), ("b", u8(2, 2))], bytes(4), "malformed", "they overlap", b"[2,2]", "b")
     several("empty-tensor-after-end", [("a", u8(0, 4)), ("b", u8(9, 9))], bytes(4), "malformed", "a hole of 5 bytes", b"[9,9]", "b")
-    several("name-twice", [("a", u8(0, 4)), ("a", u8(4, 8))], bytes(8), "malformed", "the name is there twice, first at byte 9",
+    several("name-twice", [("a", u8(0, 4)), ("a", u8(4, 8))], bytes(8), "malformed", "the name appears twice, first at byte 9",
             b'"a"', "a")
-    several("name-twice-same-range", [("a", u8(0, 4)), ("a", u8(0, 4))], bytes(4), "malformed", "the name is there twice", b'"a"', "a")
-    several("name-twice-escaped", [("a", u8(0, 4)), ("\\u0061", u8(4, 8))], bytes(8), "malformed", "the name is there twice",
+    several("name-twice-same-range", [("a", u8(0, 4)), ("a", u8(0, 4))], bytes(4), "malformed", "the name appears twice", b'"a"', "a")
+    several("name-twice-escaped", [("a", u8(0, 4)), ("\\u0061", u8(4, 8))], bytes(8), "malformed", "the name appears twice",
             b'"\\u0061"', "a")
     several("names-normalise-alike", [("\u00e9", u8(0, 4)), ("e\u0301", u8(4, 8))], bytes(8), "unsupported",
             "Unicode normalisation", "\"e\u0301\"".encode())
@@ -221,8 +221,8 @@ def index_cases(corpus):
     case("index-not-utf8", b'{"weight_map":{"\xff":"x"}}', "malformed", "not UTF-8", shards={}, offset=16)
     case("weight-map-missing", '{"metadata":{"total_size":0}}', "malformed", "'weight_map' is missing", shards={}, offset=0)
     case("weight-map-array", '{"weight_map":[]}', "malformed", "'weight_map': an object", shards={}, offset=14)
-    case("weight-map-twice", '{"weight_map":{},"weight_map":{}}', "malformed", "'weight_map' is there twice", shards={}, offset=17)
-    case("metadata-twice", '{"metadata":{},"metadata":{},"weight_map":{}}', "malformed", "'metadata' is there twice", shards={},
+    case("weight-map-twice", '{"weight_map":{},"weight_map":{}}', "malformed", "'weight_map' appears twice", shards={}, offset=17)
+    case("metadata-twice", '{"metadata":{},"metadata":{},"weight_map":{}}', "malformed", "'metadata' appears twice", shards={},
          offset=15)
     case("metadata-string", '{"metadata":"x","weight_map":{}}', "malformed", "'metadata': an object", shards={}, offset=12)
     case("shard-number", '{"weight_map":{"a":1}}', "malformed", "a shard name: a string", shards={}, offset=19, tensor="a")
@@ -234,7 +234,7 @@ def index_cases(corpus):
     case("total-size-fraction", text(both, 1.5), "malformed", "not a whole number", shards={}, at=b"1.5")
     case("total-size-string", text(both, "16"), "malformed", "'total_size': a number, found a string", shards={}, at=b'"16"')
     case("total-size-huge", text(both, 2**64), "malformed", "not a whole number", shards={}, at=b"18446744073709551616")
-    case("total-size-twice", '{"metadata":{"total_size":0,"total_size":0},"weight_map":{}}', "malformed", "'total_size' is there twice",
+    case("total-size-twice", '{"metadata":{"total_size":0,"total_size":0},"weight_map":{}}', "malformed", "'total_size' appears twice",
          shards={}, offset=28)
     # Shard names that are not plain file names. None of them is looked for.
     for folder, shard, fault in [

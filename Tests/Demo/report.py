@@ -57,7 +57,7 @@ def describe_verification(record):
         f"  {'every byte as it was written' if result['ok'] else 'NOT as it was written'}: "
         f"{files(result)}, {size(result['bytes'])}"
     )
-    # A verification that compared nothing is none.
+    # A verification that compared nothing proves nothing.
     return result["ok"] and result["manifest"] and result["tensors"] > 0 and not result["findings"]
 
 

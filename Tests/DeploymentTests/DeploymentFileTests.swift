@@ -50,7 +50,7 @@ import Testing
   @Test(arguments: [
     ("context: 8K", "line 1, column 1: 'accelerators' is missing", "at least one card"),
     ("accelerators: []\ncontext: 8K", "line 1, column 15: 'accelerators' is an empty list", ""),
-    ("accelerators: [CARD]", "line 1, column 1: 'context' is missing", "how many tokens"),
+    ("accelerators: [CARD]", "line 1, column 1: 'context' is missing", "the number of tokens"),
     (
       "accelerators: [CARD]\ncontex: 8K", "line 2, column 1: unknown key 'contex'",
       "did you mean context? there are accelerators"
@@ -59,16 +59,18 @@ import Testing
       "accelerators: [CARD]\ncontext: 8K\nfoo: 1", "line 3, column 1: unknown key 'foo'",
       "there are accelerators"
     ),
-    ("accelerators: [CARD, CARD]\ncontext: 1", "line 1, column 105: 'X' is there twice", ""),
-    ("accelerators: [CARD]\ncontext: 8 K", "line 2, column 10: '8 K' is no number of tokens", "1K is 1024"),
-    ("accelerators: [CARD]\ncontext: 0", "line 2, column 10: '0' is no number of tokens", ""),
-    ("accelerators: [CARD]\ncontext: -1K", "line 2, column 10: '-1K' is no number of tokens", ""),
+    ("accelerators: [CARD, CARD]\ncontext: 1", "line 1, column 105: 'X' appears twice", ""),
+    (
+      "accelerators: [CARD]\ncontext: 8 K", "line 2, column 10: '8 K' is not a number of tokens", "1K is 1024"
+    ),
+    ("accelerators: [CARD]\ncontext: 0", "line 2, column 10: '0' is not a number of tokens", ""),
+    ("accelerators: [CARD]\ncontext: -1K", "line 2, column 10: '-1K' is not a number of tokens", ""),
     (
       "accelerators: [CARD]\ncontext: 9999999999999999999", "line 2, column 10: '9999999999999999999' is no",
       ""
     ),
     (
-      "accelerators: [CARD]\ncontext: 8K\nffn: Y", "line 3, column 6: 'Y' is none of the accelerators",
+      "accelerators: [CARD]\ncontext: 8K\nffn: Y", "line 3, column 6: 'Y' is not one of the accelerators",
       "there are X"
     ),
     ("accelerators: [CARD]\ncontext: 8K\nbatch: 0", "line 3, column 8: 0 is not from 1 to", ""),
@@ -76,36 +78,41 @@ import Testing
       "accelerators: [CARD]\ncontext: 8K\nbatch: many", "line 3, column 8: 'batch' must be a whole number", ""
     ),
     ("accelerators: [CARD]\ncontext: 8K\nstages: 65", "line 3, column 9: 65 is not from 1 to 64", ""),
-    ("accelerators: [CARD]\ncontext: 8K\nefficiency: 2", "line 3, column 13: 2.0 is no share", ""),
+    ("accelerators: [CARD]\ncontext: 8K\nefficiency: 2", "line 3, column 13: 2.0 is not a share", ""),
     (
-      "accelerators: [CARD]\ncontext: 8K\nefficiency: nan", "line 3, column 13: 'nan' is no number above 0",
+      "accelerators: [CARD]\ncontext: 8K\nefficiency: nan",
+      "line 3, column 13: 'nan' is not a number above 0",
       ""
     ),
     (
-      "accelerators: [CARD]\ncontext: 8K\ntime_per_token: 50 MB", "line 3, column 17: '50 MB' is no quantity",
+      "accelerators: [CARD]\ncontext: 8K\ntime_per_token: 50 MB",
+      "line 3, column 17: '50 MB' is not a quantity",
       "50 ms"
     ),
     (
       "accelerators: [CARD]\ncontext: 8K\nprecision: {compute: fp4}",
-      "line 3, column 22: 'fp4' is no precision", "bf16, fp8"
+      "line 3, column 22: 'fp4' is not a precision", "bf16, fp8"
     ),
     (
       "accelerators: [CARD]\ncontext: 8K\nprecision: fp8", "line 3, column 12: 'precision' must be a mapping",
       ""
     ),
     ("accelerators: [{name: X}]\ncontext: 8K", "line 1, column 16: 'price' is missing", "US dollars"),
-    ("accelerators: [{name: X, price: -1}]\ncontext: 8K", "line 1, column 33: '-1' is no number above 0", ""),
+    (
+      "accelerators: [{name: X, price: -1}]\ncontext: 8K", "line 1, column 33: '-1' is not a number above 0",
+      ""
+    ),
     (
       "accelerators: [{name: X, price: 1, bf16: 5 TB/s}]\ncontext: 8K",
-      "line 1, column 42: '5 TB/s' is no quantity", "TFLOP/s"
+      "line 1, column 42: '5 TB/s' is not a quantity", "TFLOP/s"
     ),
     (
       "accelerators: [{name: X, price: 1, bf16: 1e999}]\ncontext: 8K",
-      "line 1, column 42: '1e999' is no quantity", ""
+      "line 1, column 42: '1e999' is not a quantity", ""
     ),
     (
       "accelerators: [{name: ~}]\ncontext: 8K",
-      "line 1, column 23: 'name' must be a number or a text, not '~'", ""
+      "line 1, column 23: 'name' must be a number or a string, not '~'", ""
     ),
     ("a: &a [1]\nb: *a", "line 2, column 4: the alias *a is not supported", "write out"),
   ])

@@ -116,7 +116,7 @@ import Testing
       #expect(error?.message.contains("cannot be divided") == true)
       let odd = #expect(throws: CheckpointError.self) { try MemoryPlan(plan, configuration, request(3)) }
       #expect(odd?.message.hasPrefix("--tp 3: ") == true)
-      #expect(odd?.remedy == "--tp 1, 2, 4, 8 would go")
+      #expect(odd?.remedy == "--tp 1, 2, 4, 8 would work")
     }
   }
 
@@ -173,7 +173,7 @@ import Testing
       let request = MemoryRequest(cardBytes: 24_000_000_000, context: 1 << 20, batch: 1)
       let memory = try MemoryPlan(try Self.plan(source), configuration, request)
       #expect(!memory.fits && memory.smallest == nil && memory.asked == nil)
-      #expect(memory.obstacle?.contains("no rank gets small enough") == true)
+      #expect(memory.obstacle?.contains("no rank becomes small enough") == true)
     }
   }
 

@@ -92,7 +92,7 @@ import Testing
     #expect((value * 1e21).rounded(.down) == 280)
   }
 
-  /// A check that rounds anything to anything is none.
+  /// A check that rounds anything to anything is worthless.
   @Test func roundingIsStrict() {
     #expect(Cell(printed: "2.88e8").isRounded(2.8849e8) && !Cell(printed: "2.88e8").isRounded(2.8851e8))
     #expect(Cell(printed: "0.048").isRounded(0.04849) && !Cell(printed: "0.048").isRounded(0.0474))

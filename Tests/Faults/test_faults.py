@@ -94,7 +94,7 @@ def test_resuming_what_is_complete_looks_whether_it_is(tools, reference, tmp_pat
     output = tmp_path / "output"
     tools.convert(TINY, output, *CONVERSION)
     again = ["step3-convert", TINY, output, *CONVERSION, "--resume"]
-    assert "is whole" in tools.run(*again).stdout
+    assert "already complete and intact" in tools.run(*again).stdout
     weights = max(output.glob("*.gguf"), key=lambda path: path.stat().st_size)
     whole = weights.read_bytes()
     for spoilt in [None, whole[:-1], whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)]:

@@ -17,7 +17,7 @@ import scenarios
 from injection import Fault, contents, finished
 
 ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR]
-# A signal may come while one of these waits, which is no fault: it is called again.
+# A signal may come while one of these waits, which is not a fault: it is called again.
 WAITING = {"open", "create", "read", "pread", "write", "pwrite", "fallocate", "ftruncate", "flock"}
 # The bytes or names that these were to bring or keep are lost: no run that had one of them fail may end well.
 VITAL = {"create", "pwrite", "fsync", "fallocate", "mkdir", "rename", "pread"}

@@ -103,7 +103,7 @@ import Testing
     }
   }
 
-  @Test("what is no picture is named as such")
+  @Test("what is not a picture is named as such")
   func strangers() throws {
     #expect(failure([])?.code == .truncated)
     #expect(failure(Array("GIF89a".utf8))?.code == .unsupported)

@@ -46,7 +46,7 @@ func largestDifference(_ first: [Float], _ second: [Float]) -> Float {
   guard first.count == second.count else { return .infinity }
   return zip(first, second).reduce(0) { worst, pair in
     let difference = abs(pair.0 - pair.1)
-    // A NaN is no agreement.
+    // A NaN is not agreement.
     return difference <= worst ? worst : (difference.isNaN ? .infinity : difference)
   }
 }

@@ -330,7 +330,7 @@ class Module:
     def turned(self):
         codes, points, scales = self.take("qweight"), self.take("qzeros"), self.take("scales")
         if codes[0] != "I32" or points[0] != "I32" or scales[0] not in ("F16", "BF16", "F32"):
-            raise ValueError("these are no types of GPTQ or AWQ")
+            raise ValueError("these are not types of GPTQ or AWQ")
         factor = real(scales)
         *_, groups, rows = factor.shape
         settings = self.settings
@@ -448,7 +448,7 @@ def refuse_codes_without_a_module(stem, parts):
         same = [other for other in parts if other != suffix and re.sub(ends, "", other) == base]
         if base in ("weight", *ACTIVATIONS) or not same or stored[0] in REAL - FLOAT8:
             continue
-        raise Unclear([f"{stem}.{name}" for name in (suffix, *same)], "codes that are no module's weight")
+        raise Unclear([f"{stem}.{name}" for name in (suffix, *same)], "codes that are not a module's weight")
 
 
 def read_config(directory):

@@ -5,7 +5,7 @@ Run as a program in a process of its own, because it ends the process where it f
     python llama_cpp_runtime.py MODEL TOKENS FIRST VOCABULARY
 
 prints a JSON array with an entry for each beginning of TOKENS of at least FIRST tokens: the logarithms of the probabilities of
-all tokens that may follow, or null where the most probable one is no whole character, about which its server says nothing.
+all tokens that may follow, or null where the most probable one is not a whole character, about which its server says nothing.
 
     python llama_cpp_runtime.py --open MODEL[+MMPROJ] ...
 

@@ -18,7 +18,7 @@ class OpenedTools(Tools):
 
     def convert(self, source, output, *arguments):
         summary = super().convert(source, output, *arguments)
-        # Layers that predict further tokens are no model by themselves; test_family.py has them loaded beside one.
+        # Layers that predict further tokens are not a model by themselves; test_family.py has them loaded beside one.
         if self.directory is not None and "--mtp" not in arguments:
             self.keep(pathlib.Path(output))
         return summary

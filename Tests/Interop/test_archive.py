@@ -158,7 +158,7 @@ def test_changed_source(tools, weights, tmp_path):
     child.wait()
     (source / "config.json").write_text("{ }")
     result = tools.run("step3-convert", "archive", source, tmp_path / "output", "--resume")
-    assert result.returncode == 64 and "something else was begun" in result.stderr
+    assert result.returncode == 64 and "a different job was started" in result.stderr
 
 
 def test_check(tools, weights, tmp_path):

@@ -121,7 +121,7 @@ def test_going_on_chooses_nothing_again(tools, tmp_path):
     assert "sampling" not in result.stderr and "converting" in result.stderr
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     again = tools.run("step3-convert", *command[1:], "--resume")
-    assert again.returncode == 0 and "sampling" not in again.stderr and "was complete already" in again.stdout
+    assert again.returncode == 0 and "sampling" not in again.stderr and "was already complete" in again.stdout
 
 
 def test_what_cannot_be_done_is_refused(tools, tmp_path):
@@ -129,20 +129,20 @@ def test_what_cannot_be_done_is_refused(tools, tmp_path):
     taken.write_text("x")
     plan = ("step3-convert", "plan", TRAINED)
     for arguments, code, says in [
-        (("--to", "gguf", "--target-size", "1MB"), 64, r"reach from \d+ bytes to \d+ bytes"),
-        (("--to", "gguf", "--target-size", "1TB"), 64, r"reach from \d+ bytes to \d+ bytes"),
-        (("--to", "gguf", "--target-bpw", "1.5"), 64, "reach from"),
-        (("--to", "gguf", "--max-kl", "1e-9"), 64, "reach from"),
+        (("--to", "gguf", "--target-size", "1MB"), 64, r"range from \d+ bytes to \d+ bytes"),
+        (("--to", "gguf", "--target-size", "1TB"), 64, r"range from \d+ bytes to \d+ bytes"),
+        (("--to", "gguf", "--target-bpw", "1.5"), 64, "range from"),
+        (("--to", "gguf", "--max-kl", "1e-9"), 64, "range from"),
         (("--to", "gguf", "--target-bpw=-1"), 64, "more than 0"),
         (("--to", "gguf", "--target-bpw", "nan"), 64, "more than 0"),
-        (("--to", "gguf", "--target-size", "5MB", "--target-bpw", "4"), 64, "exclude each other"),
+        (("--to", "gguf", "--target-size", "5MB", "--target-bpw", "4"), 64, "are mutually exclusive"),
         (("--to", "safetensors", "--target-bpw", "4"), 64, "--to gguf"),
         (("--to", "gguf", "--target-bpw", "4", "--partition", "afd"), 64, "partition"),
         (("--to", "gguf", "--candidates", "Q4_K"), 64, "--target-size"),
         (("--to", "gguf", "--target-bpw", "4", "--candidates", "Q4_K,W4A16"), 64, "W4A16"),
         (("--to", "gguf", "--target-bpw", "4", "--candidates", "IQ2_XXS"), 64, "nothing to choose"),
         (("--to", "gguf", "--target-bpw", "4", "--quantize", "BF16"), 64, "nothing to choose"),
-        (("--to", "gguf", "--target-bpw", "4", "--write-recipe", taken), 73, "exists already"),
+        (("--to", "gguf", "--target-bpw", "4", "--write-recipe", taken), 73, "already exists"),
         (("--to", "gguf", "--target-bpw", "4", "--tensor-type", "nothing=Q8_0"), 64, "decide no tensor"),
     ]:
         result = tools.run(*plan, *arguments)

@@ -146,14 +146,14 @@ def test_text_fits_80_columns(tools, full, name):
     (["--context", "8K", "--to", "gguf"], 64, "--context needs --gpu-memory or --deployment"),
     (["--gpus", "8", "--to", "gguf"], 64, "--gpus needs --gpu-memory"),
     (["--compare", "--to", "gguf"], 64, "--compare needs --deployment"),
-    (["--gpu-memory", "80GB", "--context", "8K", "--batch", "1", "--deployment", "x"], 64, "give one of them"),
+    (["--gpu-memory", "80GB", "--context", "8K", "--batch", "1", "--deployment", "x"], 64, "give only one of them"),
     (["--gpu-memory", "1GB", "--context", "8K", "--batch", "1", "--tp", "3"], 64, "--tp 3: 4 heads cannot be divided"),
     (["--gpu-memory", "1GB", "--context", "8K", "--batch", "1", "--tp", "2", "--gpus", "3"], 64, "groups of 2"),
     (["--gpu-memory", "1GB", "--context", "8K", "--batch", "1", "--tp", "2", "--to", "safetensors", "--partition",
-      "afd"], 64, "--tp is for a model that is not cut"),
+      "afd"], 64, "--tp is for an unpartitioned model"),
     (["--deployment", "nowhere.yaml"], 66, "nowhere.yaml"),
-    (["--deployment", "x", "--quantize", "FP8_BLOCK"], 64, "--quantize does not go with --deployment"),
-    (["--deployment", "x", "--to", "gguf"], 64, "--to does not go with --deployment"),
+    (["--deployment", "x", "--quantize", "FP8_BLOCK"], 64, "--quantize cannot be combined with --deployment"),
+    (["--deployment", "x", "--to", "gguf"], 64, "--to cannot be combined with --deployment"),
     (["--deployment", "x", "--kv-cache", "fp8"], 64, "--kv-cache needs --gpu-memory"),
     (["--deployment", "x", "--tp", "2"], 64, "--tp needs --gpu-memory"),
     (["--to", "gguf", "--memory-share", "0.5"], 64, "--memory-share needs --gpu-memory"),
@@ -169,7 +169,7 @@ def test_blocks_that_cannot_be_cut(tools, full):
     arguments = ["plan", full, "--to", "gguf", "--quantize", "Q4_K_M", "--gpu-memory", "80GB", "--context", "32K",
                  "--batch", "64"]
     result = tools.run("step3-convert", *arguments, "--tp", "8")
-    assert result.returncode == 64 and "whole blocks of 256" in result.stderr and "--tp 1, 2, 4 would go" in result.stderr
+    assert result.returncode == 64 and "whole blocks of 256" in result.stderr and "--tp 1, 2, 4 would work" in result.stderr
     answer = tools.json("step3-convert", *arguments)
     assert answer["smallest"]["sides"][0]["layout"]["expertParallel"]
 
@@ -184,7 +184,7 @@ def test_engine_says_a_thing_once(tools, full):
     for reason, more in [("64 heads", 182), ("5120 rows", 111), ("5120 columns", 55)]:
         lines = [line for line in text.stdout.splitlines() if reason in line]
         assert len(lines) == 1 and f"and {more} more like it" in lines[0]
-    assert "--tp 1, 2, 4, 8, 16 would go" in text.stdout
+    assert "--tp 1, 2, 4, 8, 16 would work" in text.stdout
     findings = json.loads(document.stdout)["engines"][0]["findings"]
     assert len(findings) == 7 and {finding["code"] for finding in findings} == {"tensor-parallel"}
 
@@ -207,4 +207,4 @@ def test_an_unknown_model(tools, tmp_path):
     for arguments in (["--deployment", EXAMPLES / "report.yaml"],
                       ["--to", "safetensors", "--gpu-memory", "80GB", "--context", "8K", "--batch", "1"]):
         result = tools.run("step3-convert", "plan", source, *arguments)
-        assert result.returncode == 65 and "none of the Step family" in result.stderr, result.stderr
+        assert result.returncode == 65 and "not in the Step family" in result.stderr, result.stderr

@@ -235,7 +235,7 @@ def test_only_codes_and_scales_are_other(tools, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["W4A16", "W4A16_G32", "FP8_DYNAMIC", "W8A8_INT8"])
 def test_tensors_are_verified_by_what_calibration_makes(tools, tmp_path, recipe):
-    """Codes some steps from the nearest are no fault where the manifest says why, and a fault is one all the same."""
+    """Codes some steps from the nearest are not a fault where the manifest says why, and a fault is one all the same."""
     out = tmp_path / "out"
     tools.convert(
         TRAINED, out, "--to", "safetensors", "--quantize", recipe, "--scope", "linear", "--method", "gptq",

@@ -153,7 +153,7 @@ def test_two_candidates_are_told_apart_or_not(tools, tmp_path):
     assert both["compared"]["kl"] == alone["kl"] and both["compared"]["perplexity"] == alone["perplexity"]
     assert both["compared"]["klDifference"]["value"] < -3 * both["compared"]["klDifference"]["standardError"]
     text = tools.run("step3-verify", "logits", tmp_path / "Q4_0", "--compare", tmp_path / "Q5_0", *arguments).stdout
-    assert "the second candidate" in text and "is nearer" in text
+    assert "the second candidate" in text and "is closer" in text
     same = tools.run("step3-verify", "logits", tmp_path / "Q5_0", "--compare", tmp_path / "Q5_0", *arguments).stdout
     assert "cannot be told apart" in same
 

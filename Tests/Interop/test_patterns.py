@@ -66,7 +66,7 @@ def ask(questions):
 
 
 def expected(pattern):
-    """What `re.match` gives for every name; `None` for what is no pattern."""
+    """What `re.match` gives for every name; `None` for what is not a pattern."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -224,7 +224,7 @@ TOKENIZERS = Grammar(
 
 
 def pieces(pattern, behaviour, text):
-    """What `tokenizers` divides a text into, in characters; `None` for what is no pattern."""
+    """What `tokenizers` divides a text into, in characters; `None` for what is not a pattern."""
     try:
         split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behaviour)
     except Exception:

@@ -208,7 +208,7 @@ def test_what_is_refused(converted, tmp_path):
     kept = weights.read_bytes()
     for taken in [weights, tmp_path]:
         done = run("step3-inspect", "report", converted, "--output", taken, "--overwrite")
-        assert done.returncode == 73 and "no report" in done.stderr and weights.read_bytes() == kept
+        assert done.returncode == 73 and "is not a report" in done.stderr and weights.read_bytes() == kept
     other = tmp_path / "other.html"
     bad = tmp_path / "bad.json"
     bad.write_text("{}")

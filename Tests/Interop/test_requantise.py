@@ -1,4 +1,4 @@
-"""Our decoders on every block type that the gguf package can decode, bit for bit, in models that are no Step-3."""
+"""Our decoders on every block type that the gguf package can decode, bit for bit, in models that are not Step-3."""
 
 import gguf
 import numpy

@@ -32,7 +32,7 @@ GROUPS = {recipe: group for recipe, (_, group) in COMPRESSED.items()} | {"NVFP4A
 LAYERS, EXPERTS = {"tiny": 4, "odd": 3}, {"tiny": 8, "odd": 5}
 FUSES = ["W4A16", "W4A16_G64", "W4A16_G32", "NVFP4A16", "NVFP4A16_MODELOPT"]
 SCOPES = ["experts", "linear"]
-# Rows of odd are no multiples of 64; those of its o_proj are none of 32 either, so that it stays as it is.
+# Rows of odd are not multiples of 64; those of its o_proj are none of 32 either, so that it stays as it is.
 CASES = [
     (checkpoint, recipe, scope)
     for checkpoint in LAYERS

@@ -66,7 +66,7 @@ def test_tables_fit(command):
     """No line is wider than the terminal, but for names that have a line of their own."""
     status, narrow = in_terminal(80, *command)
     assert status in (0, 1), narrow
-    # What is no name does not go beyond the edge.
+    # What is not a name does not go beyond the edge.
     wide = [line for line in lines(narrow) if len(line) > 80 and " " in line.strip()]
     assert not wide
     status, broad = in_terminal(200, *command)

@@ -25,7 +25,7 @@ import Testing
   func twice(text: String) throws {
     let error = #expect(throws: CheckpointError.self) { try check(text) }
     #expect(
-      error?.code == .malformed && error?.message.contains("is there twice") == true && error?.offset != nil)
+      error?.code == .malformed && error?.message.contains("appears twice") == true && error?.offset != nil)
   }
 
   @Test func limits() throws {

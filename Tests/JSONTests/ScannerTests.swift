@@ -62,7 +62,7 @@ import Testing
       let error = #expect(throws: CheckpointError.self) { try parse(nested(128 / levels)) }
       #expect(error?.message.contains("127 deep") == true)
     }
-    // Siblings are no nesting, and no length of text exhausts the stack.
+    // Siblings are not nesting, and no length of text exhausts the stack.
     #expect(try parse("[" + String(repeating: "[],", count: 10_000) + "[]]").items?.count == 10_001)
     #expect(throws: CheckpointError.self) { try parse(String(repeating: "[", count: 1_000_000)) }
   }

@@ -58,7 +58,7 @@ enum JSONTestTexts {
   }
 
   @Test(
-    "what is no string",
+    "what is not a string",
     arguments: [
       #""\x""#, #""\u12""#, #""\u12g4""#, #""\ud83c""#, #""\ud83cx""#, #""\ud83c\u0041""#, #""\udf9b""#,
       #""\ud83c\ud83c""#, "\"a\nb\"", "\"\u{0}\"", "\"\u{1F}\"", "\"a", "\"\\", "\"\\\"", "'a'", #""\U0041""#,

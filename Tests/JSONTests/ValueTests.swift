@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test(
-    "a key that is there twice, at its second byte",
+    "a key that appears twice, at its second byte",
     arguments: [
       (#"{"a": 1, "a": 1}"#, 9), (#"{"a": 1, "\u0061": 2}"#, 9), (#"[{"x": {"k": 1, "j": 2, "k": 3}}]"#, 24),
       (#"{"": 1, "": 2}"#, 8), (#"{"é": 1, "\u00e9": 2}"#, 10),
@@ -70,7 +70,7 @@ import Testing
   func duplicateKeys(text: String, offset: Int) {
     let error = #expect(throws: CheckpointError.self) { try parse(text) }
     #expect(
-      error?.message.contains("is there twice") == true && error?.offset == offset,
+      error?.message.contains("appears twice") == true && error?.offset == offset,
       "\(error.map { "\($0)" } ?? "")")
   }
 

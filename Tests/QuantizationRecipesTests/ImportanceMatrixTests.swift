@@ -132,7 +132,7 @@ import Testing
       case .badUTF8: "a tensor's name is not UTF-8"
       case .negativeCalls: "the number of calls is -1"
       case .noValues: "the number of values is 0"
-      case .hugeValues: "2147483647 values are announced, 4 bytes are left"
+      case .hugeValues: "2147483647 values are claimed, 4 bytes are left"
       case .twice: "is in the importance matrix twice"
       case .notANumber: "has the value nan"
       case .infinite: "has the value inf"

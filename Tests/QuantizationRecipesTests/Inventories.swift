@@ -53,7 +53,7 @@ extension Inventory {
     return inventory
   }()
 
-  /// The language model of the `odd` fixture, whose rows are no multiples of 256, and some not of 32.
+  /// The language model of the `odd` fixture, whose rows are not multiples of 256, and some not of 32.
   static let odd = language(
     Widths(
       hidden: 192, query: 96, heads: 240, keyValue: 48, dense: 416, expert: 160, shared: 224, experts: 5,

@@ -238,7 +238,7 @@ import Testing
       error?.message == "cannot be stored as Q4_K: rows of 48 elements are not whole blocks of 256 (Q4_K)")
   }
 
-  @Test("an obstacle of the caller's counts like a misfit, and later formats are no reasons of their own")
+  @Test("an obstacle of the caller's counts like a misfit, and later formats are not reasons of their own")
   func obstacles() throws {
     let rule = RecipeRule(
       format: .element(.iq2XXS), fallback: .chain([.element(.q4K), .element(.q8_0), .element(.f32)]))

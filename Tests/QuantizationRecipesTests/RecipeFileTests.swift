@@ -91,7 +91,7 @@ import Testing
   /// Each bad file with the start of its message; every one of them has a place.
   @Test(arguments: [
     ("rules: [", "line 2, column 1: "),
-    ("a: 1\na: 2", "line 1, column 1: the key a is there twice"),
+    ("a: 1\na: 2", "line 1, column 1: the key a appears twice"),
     ("- 1", "line 1, column 1: the document must be a mapping (key: value), not a list"),
     ("text", "line 1, column 1: the document must be a mapping (key: value), not 'text'"),
     ("name: x", "line 1, column 1: 'rules' is missing"),
@@ -103,23 +103,23 @@ import Testing
     ("rules:\n- {format: Q4_K, formt: Q4_K}", "line 2, column 18: unknown key 'formt'"),
     ("rules:\n- {? [1] : 2}", "line 2, column 6: unknown key of another kind"),
     ("rules:\n- {role: norm}", "line 2, column 3: the rule has no 'format'"),
-    ("rules:\n- {format: Q4}", "line 2, column 12: 'Q4' is no storage format"),
-    ("rules:\n- {format: 8}", "line 2, column 12: 'format' must be a text, not '8'"),
-    ("rules:\n- {format: [Q4_K]}", "line 2, column 12: 'format' must be a text, not a list"),
-    ("rules:\n- {format: ''}", "line 2, column 12: 'format' must be a text, not empty"),
-    ("rules:\n- format:\n  role: norm", "line 2, column 10: 'format' must be a text, not empty"),
-    ("rules:\n- {format: ~}", "line 2, column 12: 'format' must be a text, not '~'"),
-    ("rules:\n- {format: Q4_K, role: experts}", "line 2, column 24: 'experts' is no role"),
+    ("rules:\n- {format: Q4}", "line 2, column 12: 'Q4' is not a storage format"),
+    ("rules:\n- {format: 8}", "line 2, column 12: 'format' must be a string, not '8'"),
+    ("rules:\n- {format: [Q4_K]}", "line 2, column 12: 'format' must be a string, not a list"),
+    ("rules:\n- {format: ''}", "line 2, column 12: 'format' must be a string, not empty"),
+    ("rules:\n- format:\n  role: norm", "line 2, column 10: 'format' must be a string, not empty"),
+    ("rules:\n- {format: ~}", "line 2, column 12: 'format' must be a string, not '~'"),
+    ("rules:\n- {format: Q4_K, role: experts}", "line 2, column 24: 'experts' is not a role"),
     ("rules:\n- {format: Q4_K, role: []}", "line 2, column 24: 'role' is an empty list"),
     (
       "rules:\n- {format: Q4_K, role: [[norm]]}",
-      "line 2, column 25: an entry of 'role' must be a text, not a list"
+      "line 2, column 25: an entry of 'role' must be a string, not a list"
     ),
     ("rules:\n- {format: Q4_K, layers: 3-1}", "line 2, column 26: the layer range '3-1' runs backwards"),
     ("rules:\n- {format: Q4_K, layers: -1}", "line 2, column 26: '-1' selects no layers"),
     ("rules:\n- {format: Q4_K, layers: all}", "line 2, column 26: 'all' selects no layers"),
-    ("rules:\n- {format: Q4_K, layers: 1.5}", "line 2, column 26: 'layers' must be a text, not '1.5'"),
-    ("rules:\n- {format: Q4_K, layers: {}}", "line 2, column 26: 'layers' must be a text, not a mapping"),
+    ("rules:\n- {format: Q4_K, layers: 1.5}", "line 2, column 26: 'layers' must be a string, not '1.5'"),
+    ("rules:\n- {format: Q4_K, layers: {}}", "line 2, column 26: 'layers' must be a string, not a mapping"),
     (
       "rules:\n- {format: Q4_K, regex: 'a('}",
       "line 2, column 25: 'a(' is not a regular expression: missing closing parenthesis, at character 3"
@@ -137,12 +137,12 @@ import Testing
     ("rules:\n- {format: Q4_K, expert_stack: 1}", "line 2, column 32: 'expert_stack' must be true or false"),
     ("rules:\n- {format: Q4_K, experts: eight}", "line 2, column 27: 'experts' must be a whole number"),
     ("rules:\n- {format: Q4_K, experts: -8}", "line 2, column 27: 'experts' must be a whole number"),
-    ("rules:\n- {format: Q4_K, fallback: none}", "line 2, column 28: 'none' is no storage format"),
+    ("rules:\n- {format: Q4_K, fallback: none}", "line 2, column 28: 'none' is not a storage format"),
     ("rules:\n- {format: Q4_K, fallback: []}", "line 2, column 28: 'fallback' is an empty list"),
-    ("base: Q4\nrules: []", "line 1, column 7: 'Q4' is no built-in recipe"),
+    ("base: Q4\nrules: []", "line 1, column 7: 'Q4' is not a built-in recipe"),
     ("precise: Q8_0\nrules: [{format: keep}]", "line 1, column 10: Q8_0 is not precise"),
     ("precise: {onnx: F32}\nrules: [{format: keep}]", "line 1, column 11: unknown key 'onnx'"),
-    ("on_misfit: maybe\nrules: [{format: keep}]", "line 1, column 12: 'maybe' is no storage format"),
+    ("on_misfit: maybe\nrules: [{format: keep}]", "line 1, column 12: 'maybe' is not a storage format"),
     ("rules: [{format: keep}]\n---\nrules: []", "line 2, column 1: "),
   ])
   func badFiles(yaml: String, message: String) {

@@ -19,7 +19,7 @@ import Testing
   func unknownSpellingsAreRefused(text: String) {
     let error = #expect(throws: CheckpointError.self) { try StorageFormat(spelling: text) }
     #expect(error?.code == .invalidRequest)
-    #expect(error?.message == "'\(text)' is no storage format")
+    #expect(error?.message == "'\(text)' is not a storage format")
     #expect(error?.remedy?.contains("FP8_BLOCK") == true)
   }
 

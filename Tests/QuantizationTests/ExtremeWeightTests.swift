@@ -144,7 +144,7 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     }
   }
 
-  /// The largest number of a format is none too many, at least where one element fills the scale.
+  /// The largest number of a format is not too many, at least where one element fills the scale.
   @Test(arguments: [ElementType.q4_0, .q5_0, .q8_0, .tq2_0, .nvfp4, .mxfp4, .f8E5M2])
   func theLargestNumberIsHeld(type: ElementType) throws {
     let largest = try #require(type.largestMagnitude)

@@ -159,7 +159,7 @@ import Testing
       #expect(throws: CheckpointError.self) {
         try scheme.decode(Array(found.codes.dropLast()), found.scales, columns: 64, form)
       }
-      // No rows at all are no mistake.
+      // No rows at all are not a mistake.
       #expect(try scheme.encode([], columns: 64, form).codes == [])
       #expect(try scheme.encode([], columns: 64, search: .mse, form).errors == SearchErrors())
     }

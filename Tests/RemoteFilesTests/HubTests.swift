@@ -284,7 +284,7 @@ struct HubTests {
     let directory = try RemoteDirectory("hf://owner/model", options: passing.options())
     #expect(try directory.read("weights.gguf", limit: 64 << 20) == server.files["weights.gguf"])
     for (fault, words) in [
-      ("page", "HTML"), ("status:500", "cannot answer"), ("quota:4000", "pause of 4000 s"),
+      ("page", "HTML"), ("status:500", "is temporarily unavailable"), ("quota:4000", "pause of 4000 s"),
     ] {
       let session = server.session("hub=" + Array(repeating: fault, count: 9).joined(separator: ","))
       let error = #expect(throws: CheckpointError.self) {

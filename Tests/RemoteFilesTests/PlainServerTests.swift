@@ -52,7 +52,7 @@ struct PlainServerTests {
     ("faults=ok,wrongRange", "instead of"), ("faults=ok,wrongLabel", "instead of"),
     ("faults=ok,noLabel", "Content-Range"), ("faults=ok,longer", "more than"), ("faults=ok,page", "HTML"),
     ("faults=page", "HTML"), ("faults=ok,gzip", "compressed"), ("faults=ok,status:404", "no such file"),
-    ("faults=ok,status:403", "refuses"), ("faults=ok,status:418", "not asked for"),
+    ("faults=ok,status:403", "refuses"), ("faults=ok,status:418", "unexpected response"),
     ("faults=loop", "redirections"),
     ("faults=ok,loop", "redirections"), ("faults=ok,toFile", "http"), ("faults=ok,toFTP", "http"),
     ("faults=ok,longHead", "too large"), ("faults=ok,later:10000", "pause"),

@@ -91,7 +91,7 @@ import Testing
       return failure { () throws(CheckpointError) in _ = try SafetensorsLayout(items) }
     }
     #expect(refusal(("a", .u8, [1]), ("b", .u8, [1])) == nil)
-    #expect(refusal(("a", .u8, [1]), ("a", .f32, [1]))?.message == "the name is there twice")
+    #expect(refusal(("a", .u8, [1]), ("a", .f32, [1]))?.message == "the name appears twice")
     #expect(refusal(("__metadata__", .u8, [1]))?.message.contains("reserved") == true)
     #expect(refusal(("a", .q8_0, [32]))?.code == .unsupported)
     #expect(refusal(("a", .f4, [3]))?.code == .invalidRequest)

@@ -48,7 +48,7 @@ import Testing
       }
     }
     #expect(refusal(items(1)) == nil)
-    #expect(refusal(items(4, 4) + items(4))?.message == "the name is there twice")
+    #expect(refusal(items(4, 4) + items(4))?.message == "the name appears twice")
     #expect(refusal(items(1), 0)?.code == .invalidRequest)
     #expect(refusal(items(1), prefix: "../model")?.code == .invalidRequest)
     #expect(refusal(items(.max / 2, .max / 2, .max / 2))?.code == .invalidRequest)

@@ -164,7 +164,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).ok)
   }
 
-  @Test("pattern-unreadable: a pattern that is none")
+  @Test("pattern-unreadable: an invalid pattern")
   func unreadablePattern() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)
     checkpoint.config.set(["quantization_config", "ignore"], to: list("re:(", "lm_head"))

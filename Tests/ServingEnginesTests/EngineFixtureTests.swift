@@ -30,7 +30,7 @@ struct EngineFixtureTests {
     #expect(try report("tiny-fp8", .sglang).findings.map(\.severity) == [.error])
   }
 
-  @Test("The odd FP8 fixture's widths are no whole blocks", arguments: Engine.allCases)
+  @Test("The odd FP8 fixture's widths are not whole blocks", arguments: Engine.allCases)
   func oddFP8(engine: Engine) throws {
     let report = try report("odd-fp8", engine)
     #expect(report.faults == [.blockMisaligned])

@@ -34,7 +34,7 @@ import Testing
   private func expectMistake(_ plan: ShardPlan, about tensor: String) {
     let error = #expect(throws: CheckpointError.self) { try plan.checkCoverage(of: source) }
     #expect(error?.tensor == tensor)
-    #expect(error?.remedy?.contains("mistake in the planner") == true)
+    #expect(error?.remedy?.contains("bug in the planner") == true)
   }
 
   private let stack = "model.layers.1.moe.up_proj.weight"
@@ -62,7 +62,7 @@ import Testing
     expectMistake(wrong, about: stack)
   }
 
-  @Test("boxes that are no grid") func irregularBoxes() throws {
+  @Test("boxes that are not a grid") func irregularBoxes() throws {
     // One box of 256 x 256 cut into an L: 0..128 x 0..256, 128..256 x 0..128, and a third that overlaps both or fits.
     let name = "model.layers.0.mlp.up_proj.weight"
     var wrong = try changed(name, in: "ffn-ep0") {

@@ -102,7 +102,7 @@ import Testing
     #expect(error?.code == .unsupported && error?.message.contains("certificate") == true)
   }
 
-  @Test("what is no JSON is named for what it is")
+  @Test("what is not JSON is named for what it is")
   func notJSON() {
     for text in [
       "", "[]", "{", "null", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",

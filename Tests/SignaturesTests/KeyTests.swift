@@ -56,8 +56,8 @@ import Testing
   }
 
   private static let refused: [(text: String, code: CheckpointError.Code, word: String)] = [
-    ("", .malformed, "no PEM file"),
-    ("not a key", .malformed, "no PEM file"),
+    ("", .malformed, "is not a PEM file"),
+    ("not a key", .malformed, "is not a PEM file"),
     ("-----BEGIN PRIVATE KEY-----\nAAAA\n", .malformed, "does not end"),
     ("-----BEGIN PRIVATE KEY-----\nAA*A\n-----END PRIVATE KEY-----\n", .malformed, "damaged"),
     ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", .malformed, "damaged"),
@@ -74,14 +74,14 @@ import Testing
     ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", .unsupported, "CERTIFICATE"),
   ]
 
-  @Test("what is no private key is refused", arguments: refused.indices)
+  @Test("what is not a private key is refused", arguments: refused.indices)
   func refusedPrivate(index: Int) {
     let (text, code, word) = Self.refused[index]
     let error = #expect(throws: CheckpointError.self) { try SigningKey(pem: Array(text.utf8)) }
     #expect(error?.code == code && error?.message.contains(word) == true, "\(String(describing: error))")
   }
 
-  @Test("what is no public key is refused, a private one with the way out")
+  @Test("what is not a public key is refused, a private one with the way out")
   func refusedPublic() {
     let error = #expect(throws: CheckpointError.self) { try VerifyingKey(pem: Array(Self.pairs[0].pem.utf8)) }
     #expect(error?.code == .unsupported && error?.remedy?.contains("-pubout") == true)
@@ -103,7 +103,7 @@ import Testing
     #expect(error?.code == .unsupported)
   }
 
-  @Test("a number of the right length is no key of a curve that it does not name")
+  @Test("a number of the right length is not a key of a curve that it does not name")
   func otherCurves() throws {
     // secp256k1 (1.3.132.0.10) has numbers of 32 bytes, as P-256 has.
     let p256: [UInt8] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]

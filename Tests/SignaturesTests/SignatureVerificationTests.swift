@@ -138,7 +138,7 @@ import Testing
     #expect(!report.ok && report.findings.map(\.kind) == [.root])
   }
 
-  @Test("a file that cannot be read is no difference, but nothing is known about it")
+  @Test("a file that cannot be read is not a difference, but nothing is known about it")
   func unreadable() async throws {
     let store = FailingStore(base: DirectoryStore(model.path), name: "a.safetensors", failsAt: 3)
     let broken = SignedModel(path: model.path, store: store, unpacked: store)

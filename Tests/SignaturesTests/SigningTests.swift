@@ -227,7 +227,7 @@ import Testing
       #expect(report.findings.contains { $0.kind == .provenance && $0.message.contains(word) }, "\(word)")
       #expect(report.findings.allSatisfy { $0.kind == .provenance })
     }
-    // Neither statement is taken for the other, and another key's is none.
+    // Neither statement is taken for the other, and another key's is not valid.
     await #expect(throws: CheckpointError.self) { try await verify(signature: path) }
     await #expect(throws: CheckpointError.self) { try await verify(provenance: "\(output)/model.sig") }
     let stranger = try SigningKey(pem: Array(P256.Signing.PrivateKey().pemRepresentation.utf8))
@@ -236,7 +236,7 @@ import Testing
     #expect(try await verify(provenance: forged).findings.map(\.kind) == [.signature])
   }
 
-  @Test("a signature of the source is none of what is made of it")
+  @Test("a signature of the source is not one of what is made from it")
   func notCopied() async throws {
     let source = directory.path("source")
     try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: source)

@@ -375,7 +375,7 @@ import Testing
       tensors: [(".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 2])],
       configuration:
         #"{"quantization_config": {"config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 32, "actorder": "group"}}}}}"#,
-      names: "no index says which"),
+      names: "there is no index of columns"),
     Refusal(
       testDescription: "zero points that are denied",
       tensors: [
@@ -434,7 +434,7 @@ import Testing
     Refusal(
       testDescription: "codes of no known width",
       tensors: [(".weight_packed", "I32", [64, 16]), (".weight_scale", "BF16", [64, 1])],
-      names: "how many codes"),
+      names: "the number of codes per word"),
     Refusal(
       testDescription: "zero points that are declared and not there",
       tensors: [(".weight_packed", "I32", [64, 8]), (".weight_scale", "BF16", [64, 1])],
@@ -456,7 +456,7 @@ import Testing
     Refusal(
       testDescription: "values with a scale in a quantised model",
       tensors: [(".weight", "BF16", [64, 64]), (".weight_scale", "F32", [64, 1])],
-      configuration: #"{"quantization_config": {"quant_method": "fp8"}}"#, names: "what the scale is for"),
+      configuration: #"{"quantization_config": {"quant_method": "fp8"}}"#, names: "the purpose of the scale"),
   ]
 
   @Test("codes that are not understood are refused, with what lies beside them", arguments: refusals)

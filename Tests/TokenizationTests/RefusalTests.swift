@@ -23,7 +23,7 @@ internal import Tokenization
     expectFailure(.malformed, "negative", model(#"{"vocab":{"a":-1},"merges":[]}"#))
     expectFailure(.malformed, "whole number", model(#"{"vocab":{"a":1.5},"merges":[]}"#))
     expectFailure(.malformed, "expected vocab and merges", model(#"{"vocab":{"a":0}}"#))
-    expectFailure(.malformed, "'vocab' is there twice", model(#"{"vocab":{},"merges":[],"vocab":{}}"#))
+    expectFailure(.malformed, "'vocab' appears twice", model(#"{"vocab":{},"merges":[],"vocab":{}}"#))
   }
 
   @Test func mergesOfUnknownTokens() {
@@ -57,7 +57,7 @@ internal import Tokenization
     }
     expectFailure(.malformed, "expected id 256", tokens(added(300, "<s>")))
     expectFailure(.malformed, "expected id 97", tokens(added(256, "a")))
-    expectFailure(.malformed, "there twice", tokens(added(256, "<s>"), added(256, "<s>", special: true)))
+    expectFailure(.malformed, "appears twice", tokens(added(256, "<s>"), added(256, "<s>", special: true)))
     expectFailure(.malformed, "expected id 257", tokens(added(256, "<s>"), added(256, "<t>")))
     expectFailure(
       .malformed, "expected 'lstrip'",

@@ -215,7 +215,7 @@ internal import Tokenization
       all.notes.map(\.what) == [
         "chat template of tokenizer_config.json", "chat template of chat_template.json",
       ])
-    // The same template twice is no loss.
+    // The same template twice is not a loss.
     let same = try read(companion: #"{"chat_template": "X"}"#) { $0.chatTemplate = Array("X".utf8) }
     #expect(same.chatTemplate == "X" && same.notes.isEmpty)
     #expect(

@@ -133,7 +133,7 @@ internal import Tokenization
       try ids(#"{"tokenizer_class":"PreTrainedTokenizerFast","add_bos_token":true,"bos_token":"<s>"}"#) == [a]
     )
     expectFailure(
-      .malformed, "is no token", bytes,
+      .malformed, "is not a token", bytes,
       configuration: Array(#"{"tokenizer_class":"LlamaTokenizer","bos_token":"<t>"}"#.utf8))
   }
 

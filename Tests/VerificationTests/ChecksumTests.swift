@@ -90,7 +90,7 @@ import Verification
     // A digit of a digest, a size, a tensor's name.
     for text in [#""xxh3" : ""#, #""bytes" : "#, #""name" : "model."#] {
       try await flip("manifest.json", at: place("manifest.json", of: text), bit: 0) {
-        // What contradicts itself is no manifest.
+        // What contradicts itself is not a manifest.
         let report = try? await check()
         #expect(report?.ok != true, "\(text)")
       }

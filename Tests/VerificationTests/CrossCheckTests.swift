@@ -134,7 +134,7 @@ import Verification
     #expect(report.crossCheck.checked == 0)
   }
 
-  @Test("a broken order of groups is no crash") func malformed() throws {
+  @Test("a broken order of groups is not crash") func malformed() throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("golden/definitions/forms.safetensors"))
     let settings =
       #"{"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": {"num_bits": 4}}}}"#

@@ -62,7 +62,7 @@ float cbk_amax_bf16(cbk_tier tier, const uint8_t *elements, size_t count);
 
 // Four-bit floats between GGML's blocks and safetensors: `count` blocks of 32 (MXFP4) or 64 (NVFP4) elements.
 
-/// Return the first group whose scale is no number there though it is one here, or -1.
+/// Return the first group whose scale is not a number there though it is one here, or -1.
 ptrdiff_t cbk_unpack_mxfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales);
 ptrdiff_t cbk_unpack_nvfp4(cbk_tier tier, const uint8_t *blocks, size_t count, uint8_t *codes, uint8_t *scales);
 void cbk_pack_mxfp4(cbk_tier tier, const uint8_t *codes, const uint8_t *scales, size_t count, uint8_t *blocks);

@@ -6,17 +6,17 @@
 
 #include <stdint.h>
 
-/// Reserves `bytes` bytes for the file from its start and makes it that long, so that a full disk shows before the
-/// work and not in the middle of it. Falls back to setting the length where the file system cannot reserve.
-/// Returns 0 or an errno value.
+/// Reserves `bytes` bytes for the file from its start and makes it that long, so that a full disk is detected
+/// before the work and not in the middle of it. Falls back to setting the length where the file system cannot
+/// reserve. Returns 0 or an errno value.
 int cfs_reserve(int descriptor, int64_t bytes);
 
-/// Gives a file another length. Returns 0 or an errno value.
+/// Changes a file's length. Returns 0 or an errno value.
 int cfs_set_length(int descriptor, int64_t bytes);
 
-/// Opens a file that is held open once more, for writes past the page cache. `*memory` and `*offset` receive what
-/// addresses, and offsets and lengths, must be multiples of. Returns the descriptor, or a negative errno value:
-/// EOPNOTSUPP where the file system does not say that it can do this, EMFILE where descriptors are running short.
+/// Reopens an open file for writes that bypass the page cache. `*memory` and `*offset` receive the required
+/// alignments of addresses, and of offsets and lengths. Returns the descriptor, or a negative errno value:
+/// EOPNOTSUPP if the file system does not report support for this, EMFILE if descriptors are running short.
 int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset);
 
 /// Renames between two open directories without replacing anything. Returns 0 or an errno value (EEXIST if `to` is
@@ -24,14 +24,14 @@ int cfs_open_direct(int descriptor, uint32_t *memory, uint32_t *offset);
 int cfs_rename_exclusive(int from_directory, const char *from, int to_directory, const char *to);
 
 /// Opens a name in an open directory; a symbolic link of that name is an error (ELOOP, or ENOTDIR with O_DIRECTORY).
-/// Programs that are started later do not inherit the descriptor. Returns it, or a negative errno value.
+/// Programs started later do not inherit the descriptor. Returns it, or a negative errno value.
 int cfs_open_at(int directory, const char *name, int flags, unsigned mode);
 
-/// Tells the kernel that a range will be read soon, so that it starts fetching. A hint: failure means nothing.
+/// Tells the kernel that a range will be read soon, so that it starts fetching. A hint: failures are ignored.
 void cfs_prefetch(int descriptor, int64_t offset, int64_t bytes);
 
 /// Tells the kernel that a range will not be needed again, so that a large copy does not push everything else out
-/// of the page cache. A hint: failure means nothing.
+/// of the page cache. A hint: failures are ignored.
 void cfs_drop_cache(int descriptor, int64_t offset, int64_t bytes);
 
 /// Flushes a file's data to the device: F_FULLFSYNC on macOS, fsync elsewhere. Returns 0 or an errno value.
@@ -41,10 +41,10 @@ int cfs_synchronize(int descriptor);
 /// EWOULDBLOCK if another process holds it.
 int cfs_lock(int descriptor);
 
-/// Gives such a lock back.
+/// Releases such a lock.
 void cfs_unlock(int descriptor);
 
-/// Raises the limit of open files to what the system allows this process without asking.
+/// Raises the limit of open files to the hard limit.
 void cfs_raise_open_file_limit(void);
 
 #endif

@@ -5,24 +5,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/// Makes a pair of connected stream sockets that no program started later inherits, and whose writers are told about a
-/// closed peer instead of being killed. Returns 0 or an errno value.
+/// Creates a pair of connected stream sockets that programs started later do not inherit, and whose writers get an
+/// error for a closed peer instead of being killed. Returns 0 or an errno value.
 int cfs_socket_pair(int *first, int *second);
 
-/// Has `handler` called when a signal comes, unless whoever started the program wants that signal ignored (nohup).
-/// Returns 0 or an errno value.
+/// Calls `handler` on a signal, unless the parent process ignores that signal (nohup). Returns 0 or an errno
+/// value.
 int cfs_catch_signal(int number, void (*handler)(int));
 
-/// Ends the process with that exit code when so many milliseconds have passed, whatever its threads are at then. May be
-/// called by a signal handler.
-/// What `cfs_set_last_words` was given is written to standard error before that.
+/// Ends the process with that exit code after the given number of milliseconds, whatever its threads are doing. May be
+/// called by a signal handler. What `cfs_set_last_words` was given is written to standard error before that.
 void cfs_set_deadline(int milliseconds, int exit_code);
 
-/// Keeps a copy of what is to be said to the user when a signal ends the process wherever it is; NULL for nothing. To be
-/// called a few times at most.
+/// Keeps a copy of the message for the user if a signal ends the process; NULL for none. Call only a few times.
 void cfs_set_last_words(const char *text);
 
-/// Says it. May be called by a signal handler.
+/// Prints it. May be called by a signal handler.
 void cfs_say_last_words(void);
 
 /// How many bytes of address space this process may still map (`ulimit -v`); INT64_MAX without a limit.
@@ -30,13 +28,13 @@ int64_t cfs_address_space_left(void);
 
 /// Starts the program at `path` with `arguments` (ended by NULL) and this process's environment. Its standard input is
 /// `input`, its standard output goes nowhere, its standard error is ours; it inherits no other descriptor that closes
-/// on exec. Signals are handled as by default, but for those to end that are ignored here. On Linux it is killed when this
-/// process ends, however that comes about and also where it is stopped; elsewhere the program has to watch its input.
+/// on exec. Signals have their default actions, except for termination signals that are ignored here. On Linux it is
+/// killed when this process ends, however that happens, even while stopped; elsewhere the program must watch its input.
 /// Returns 0 or an errno value.
 int cfs_spawn(const char *path, char *const *arguments, int input, int *process);
 
-/// Waits until `descriptor` can be read from (or written to), its peer is gone, or so many milliseconds have passed;
-/// forever if negative. Returns 1 if there is something to do, 0 after the time, or a negative errno value.
+/// Waits until `descriptor` can be read from (or written to), its peer is gone, or the given number of milliseconds
+/// has passed; forever if negative. Returns 1 if there is something to do, 0 on timeout, or a negative errno value.
 int cfs_wait_readable(int descriptor, int milliseconds);
 int cfs_wait_writable(int descriptor, int milliseconds);
 
@@ -52,11 +50,11 @@ int cfs_wait_hangup(int descriptor);
 int64_t cfs_receive(int descriptor, void *bytes, size_t count);
 int64_t cfs_send(int descriptor, const void *bytes, size_t count);
 
-/// Waits for a child process, or looks whether it has ended. Returns its id, 0 if it still runs, or a negative errno
-/// value. Of a process that has ended, `exit_code` (or -1) and `signal` (or 0) are set.
+/// Waits for a child process, or checks whether it has ended. Returns its id, 0 if it still runs, or a negative
+/// errno value. Of a process that has ended, `exit_code` (or -1) and `signal` (or 0) are set.
 int cfs_reap(int process, int wait, int *exit_code, int *signal);
 
-/// The path of the program that runs. Returns 0 or an errno value.
+/// The path of the running program. Returns 0 or an errno value.
 int cfs_executable_path(char *buffer, size_t capacity);
 
 #endif

@@ -2,18 +2,18 @@ internal import Quantization
 internal import QuantizationRecipes
 internal import TensorFormats
 
-/// How the codes of a weight and their scales lie, row by row, as the working directory keeps them.
+/// The layout of a weight's codes and scales, row by row, as kept in the working directory.
 struct CodeLayout: Sendable {
   /// The bytes of a row's codes, or of its blocks.
   let codeBytes: Int
-  /// The bytes of the scales that a row has, or that some rows share; 0 where they are in the blocks.
+  /// The bytes of the scales of a row, or of a group of rows that share them; 0 if they are in the blocks.
   let scaleBytes: Int
   /// How many rows share scales.
   let scaleHeight: Int
-  /// Whether each matrix has a scale besides.
+  /// Whether each matrix also has a scale.
   let hasMatrixScale: Bool
 
-  /// - Throws: `.malformed` if rows are no whole groups or blocks, `.unsupported` for formats that are not encoded.
+  /// - Throws: `.malformed` if rows are not whole groups or blocks, `.unsupported` for formats that are not encoded.
   init(_ format: StorageFormat, columns: Int) throws(CheckpointError) {
     switch format {
     case .scheme(let stored) where stored.scheme == .fp8Tiles:
@@ -30,16 +30,16 @@ struct CodeLayout: Sendable {
     case .element(let type):
       guard let bytes = type.block.byteCount(ofElements: columns) else {
         throw CheckpointError(
-          .malformed, "rows of \(columns) elements are no whole number of \(type) blocks")
+          .malformed, "rows of \(columns) elements are not a whole number of \(type) blocks")
       }
       codeBytes = bytes
       scaleBytes = 0
       scaleHeight = 1
       hasMatrixScale = false
-    case .keep: throw CheckpointError(.unsupported, "what is kept has no new codes")
+    case .keep: throw CheckpointError(.unsupported, "tensors that are kept have no new codes")
     }
   }
 
-  /// The rows of scales that so many rows have.
+  /// The number of scale rows for `rows` rows.
   func scaleRows(of rows: Int) -> Int { (rows + scaleHeight - 1) / scaleHeight }
 }

@@ -12,7 +12,7 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// The codes of one layer, while they are made: a file in the working directory with `TENSOR.codes` and, where they are not
+/// The codes of one layer, while being made: a file in the working directory with `TENSOR.codes` and, if they are not
 /// in blocks, `TENSOR.scales`, [matrices, rows, bytes] U8, and the scales of whole matrices, `TENSOR.matrixScales`,
 /// [matrices] F32.
 struct LayerCodes {
@@ -21,14 +21,14 @@ struct LayerCodes {
   static func name(_ layer: Int) -> String { "layer-\(layer).codes" }
   static func notes(_ layer: Int) -> String { "layer-\(layer).notes" }
 
-  /// What is noted of a layer when its codes are complete.
+  /// What is recorded for a layer when its codes are complete.
   struct Notes: Codable {
     /// XXH3-128 of its file.
     var xxh3: String
     var fallbacks: [CalibrationFallback]
   }
 
-  /// Creates the file of a layer, instead of what an interrupted run has left of it.
+  /// Creates the file of a layer, replacing what an interrupted run left of it.
   init(_ jobs: [GPTQJob], layer: Int, in directory: WorkingDirectory) throws(CheckpointError) {
     var items: [SafetensorsLayout.Item] = []
     for job in jobs {
@@ -73,7 +73,7 @@ struct LayerCodes {
     try unsafe writer.write(tensor: job.tensor + ".matrixScales", at: 4 * matrix, bytes: bits.span.bytes)
   }
 
-  /// Completes the file and notes what it holds.
+  /// Completes the file and records its contents.
   func finish(
     layer: Int, _ fallbacks: [CalibrationFallback], in directory: WorkingDirectory
   ) throws(CheckpointError) {
@@ -90,7 +90,7 @@ struct LayerCodes {
   }
 }
 
-/// The codes of all layers, when they are made, as the conversion takes them.
+/// The finished codes of all layers, for the conversion.
 struct CodeStore: PreparedCodes {
   private struct Place {
     var file: InputFile
@@ -102,12 +102,12 @@ struct CodeStore: PreparedCodes {
   }
 
   private var places: [String: Place] = [:]
-  /// What was not made as asked.
+  /// Matrices that were not made as requested.
   private(set) var fallbacks: [CalibrationFallback] = []
 
   /// Opens the files of all layers and checks that they hold what was written.
   ///
-  /// - Parameter others: What was not made at all.
+  /// - Parameter others: Weights that were not made at all.
   /// - Throws: `.digestMismatch` if one does not, `.notFound` if a weight is in none.
   init(
     _ jobs: [GPTQJob], layers: [Int], others: [CalibrationFallback], in directory: WorkingDirectory
@@ -176,7 +176,7 @@ struct CodeStore: PreparedCodes {
     let height = place.scaleHeight
     guard rows.lowerBound % height == 0 else {
       throw CheckpointError(
-        .malformed, "rows \(rows) begin between those that share scales", path: place.file.path,
+        .malformed, "rows \(rows) do not start on a group that shares scales", path: place.file.path,
         tensor: tensor)
     }
     try read(

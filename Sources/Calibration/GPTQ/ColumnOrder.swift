@@ -1,29 +1,30 @@
 internal import ParallelWork
 
-/// In which order GPTQ goes through the columns of a weight, and how the error of each spreads over those that follow: the
-/// upper Cholesky factor U of the inverse of the second moments H, as H⁻¹ = Uᵀ U.
+/// The order in which GPTQ goes through the columns of a weight, and how the error of each spreads over the following
+/// ones: the upper Cholesky factor U of the inverse of the second moments H, as H⁻¹ = Uᵀ U.
 ///
-/// Columns are numbered from the last to the first here. In that numbering H = L Lᵀ has U as the rows and columns of L⁻¹
-/// from the end: one factor and one triangular inverse are all that it takes.
+/// Columns are numbered from the last to the first here. In that numbering H = L Lᵀ has U as the rows and columns of
+/// L⁻¹ from the end: one factor and one triangular inverse suffice.
 ///
-/// Memory: while it is made, 8 · columns² bytes beside the second moments, whose memory the factor takes over.
+/// Memory: during construction, 8 · columns² bytes in addition to the second moments, whose memory the factor takes
+/// over.
 package struct ColumnOrder: Sendable {
   let columns: Int
-  /// The columns, the last one first: by rising mean square, of equal ones the higher number first.
+  /// The columns, last one first: by ascending mean square, the higher index first on ties.
   package let reversed: [Int]
   /// L⁻¹: `[columns, columns]`, row-major, the lower triangle.
   let factor: SharedBuffer<Float>
 
   /// - Parameters:
   ///   - moments: Used up: their memory is the factor's.
-  ///   - damping: What is added to the diagonal, in units of its mean.
-  ///   - byActivation: Whether the columns of the largest mean squares come first; otherwise they come as they are.
+  ///   - damping: What is added to the diagonal, relative to its mean.
+  ///   - byActivation: Whether the columns with the largest mean squares come first; otherwise they keep their order.
   /// - Returns: `nil` if the damped moments are not positive definite in F64.
   package init?(_ moments: SecondMoments, damping: Double, byActivation: Bool = true, threads: Int) throws {
     let columns = moments.columns
     guard moments.count > 0 else { return nil }
     var diagonal = (0..<columns).map { moments.mean($0, $0) }
-    // What never enters anything spreads no error.
+    // Columns without any input spread no error.
     for column in diagonal.indices where diagonal[column] == 0 { diagonal[column] = 1 }
     let added = damping * diagonal.reduce(0, +) / Double(columns)
     guard added.isFinite else { return nil }

@@ -11,12 +11,11 @@ internal import StoredWeights
 public import TensorFormats
 
 /// Makes the codes of a planned conversion by GPTQ: runs the text through the model once, layer by layer, and encodes
-/// each weight with the second moments of what entered it.
+/// each weight with the second moments of its inputs.
 ///
-/// The plan stays what it is without. Codes and scales are kept beside the output, and the conversion takes them from
-/// there.
+/// The plan is the same as without. Codes and scales are kept beside the output, where the conversion reads them.
 public struct GPTQCalibration: Sendable {
-  /// What the conversion takes, and what was not made as asked.
+  /// The codes for the conversion, and what was not made as requested.
   public struct Outcome: Sendable {
     /// The codes.
     public let codes: any PreparedCodes
@@ -26,11 +25,11 @@ public struct GPTQCalibration: Sendable {
     public var fallbacks: [CalibrationFallback] { codes.fallbacks }
     /// Layers that an earlier run had done.
     public let layersResumed: Int
-    /// What the others took.
+    /// The time that the others took.
     public let times: GPTQTimes
     fileprivate let directory: WorkingDirectory
 
-    /// Removes what was kept beside the output, once that is complete.
+    /// Removes what was kept beside the output, once the output is complete.
     ///
     /// - Throws: `.inputOutput`.
     public func remove() throws(CheckpointError) { try directory.remove() }
@@ -42,13 +41,13 @@ public struct GPTQCalibration: Sendable {
   private let settings: ShardPlan.Calibration
   private let options: RuntimeOptions
   private let jobs: [GPTQJob]
-  /// What the conversion encodes as it does without.
+  /// Weights that the conversion encodes as without calibration.
   private let others: [CalibrationFallback]
 
   /// Prepares the calibration that a plan's request asks for.
   ///
-  /// - Throws: `.invalidRequest` if the plan asks for none, or encodes nothing that GPTQ could; `.unsupported` for a model
-  ///   that is no Step-3, for formats of which GPTQ makes none of the codes, and for weights that it cannot tell apart.
+  /// - Throws: `.invalidRequest` if the plan asks for none, or encodes nothing that GPTQ could; `.unsupported` for a
+  ///   model that is not a Step-3, for formats that GPTQ cannot encode, and for weights that it cannot tell apart.
   public init(
     _ planned: PlannedConversion, _ input: CalibrationInput, options: RuntimeOptions
   ) throws(CheckpointError) {
@@ -69,9 +68,9 @@ public struct GPTQCalibration: Sendable {
   ///
   /// - Parameters:
   ///   - output: The conversion's output, beside which the codes are kept.
-  ///   - resume: Whether to go on with what an interrupted run has left.
-  ///   - overwrite: Whether to drop it.
-  ///   - begin: Called once with the bytes that the monitor will be told of.
+  ///   - resume: Whether to resume what an interrupted run left.
+  ///   - overwrite: Whether to discard it.
+  ///   - begin: Called once with the total bytes that the monitor will be told about.
   /// - Throws: As ``ImportanceCalibration/run(to:resume:overwrite:begin:)``.
   public func run(
     for output: String, resume: Bool, overwrite: Bool, begin: (Int) -> WorkMonitor
@@ -103,12 +102,11 @@ public struct GPTQCalibration: Sendable {
       codes: codes, matrices: made, layersResumed: directory.layersDone, times: times, directory: directory)
   }
 
-  /// What the second moments that are there at the same time take, and the largest factor.
+  /// Checks the memory for the second moments held at the same time, and for the largest factor.
   private func checkMemory() throws(CheckpointError) {
     var most = 0
     for part in Dictionary(grouping: jobs, by: { part(of: $0) }).values {
-      // Weights that get the same rows have the same number of columns, and the others are counted once too often at the
-      // most.
+      // Weights with the same input have the same number of columns; others are overcounted by one at most.
       let widths = Set(part.map(\.weight.columns))
       most = max(most, widths.reduce(0) { $0 + 4 * $1 * $1 } + 8 * (widths.max() ?? 0) * (widths.max() ?? 0))
     }
@@ -116,7 +114,7 @@ public struct GPTQCalibration: Sendable {
       let need = ((most >> 20) + 512 + 1023) / 1024
       throw CheckpointError(
         .invalidRequest,
-        "GPTQ needs \(most >> 20) MiB for the second moments of the widest layers, and \(options.memory >> 20) MiB are "
+        "GPTQ needs \(most >> 20) MiB for the second moments of the widest layers, but only \(options.memory >> 20) MiB are "
           + "allowed", remedy: "give --memory \(need)GiB")
     }
   }

@@ -8,12 +8,12 @@ internal import StoredWeights
 internal import Synchronization
 internal import TensorFormats
 
-/// Adds up the second moments of what enters each weight that GPTQ is to encode, and encodes it as soon as nothing more can
-/// come: a layer's attention, its dense network or shared expert, then one routed expert after the other.
+/// Accumulates the second moments of the input of each weight to be encoded by GPTQ, and encodes it as soon as no more
+/// input can come: a layer's attention, its dense network or shared expert, then one routed expert after the other.
 ///
-/// An expert that fewer than ``minimum`` tokens chose is rounded to nearest. So that its scales are not searched for on
-/// too little, gate and up projections weight columns as if it had that many, the others being of the layer's average; in
-/// down projections, where no average over experts makes sense, the others have equal squares.
+/// An expert that saw fewer than ``minimum`` tokens is rounded to nearest. So that its scale search does not rely on
+/// too little data, gate and up projections weight columns as if it had that many, with the missing ones at the layer's
+/// average; in down projections, where no average over experts makes sense, the missing ones have equal squares.
 final class GPTQCollector: LayerVisitor {
   private let weights: ModelWeights
   /// By layer.
@@ -40,7 +40,7 @@ final class GPTQCollector: LayerVisitor {
     var fallbacks: [CalibrationFallback] = []
     /// How many matrices of each weight are encoded.
     var encoded: [Step3TensorName: Int] = [:]
-    /// Of what enters all experts of the layer, the mean square of each column.
+    /// The mean square of each column over the inputs of all experts of the layer.
     var common: ColumnSquares?
     /// The largest magnitudes of matrices that share a scale.
     var largest: [Sharing: Float] = [:]
@@ -80,7 +80,7 @@ final class GPTQCollector: LayerVisitor {
     guard let own = jobs[layer] else { return }
     try state.withLock { state in
       var done: Set<Step3TensorName> = []
-      // In one order, so that fallbacks are listed in it.
+      // In a fixed order, so that fallbacks are listed in it.
       for key in state.moments.keys.sorted(by: { "\($0.weights)" < "\($1.weights)" }) {
         guard let moments = state.moments.removeValue(forKey: key) else { continue }
         let members = own.filter { key.weights.contains($0.name) }
@@ -88,7 +88,7 @@ final class GPTQCollector: LayerVisitor {
         try encode(members, matrix: key.matrix, moments, &state)
       }
       guard case .expert(let expert) = part else { return }
-      // Nobody chose it.
+      // No token was routed to it.
       for job in own where job.weight.shape.rank > 2 && !done.contains(job.name) {
         try encode([job], matrix: expert, SecondMoments(columns: job.weight.columns), &state)
       }
@@ -98,10 +98,10 @@ final class GPTQCollector: LayerVisitor {
   func finished(layer: Int) throws {
     guard let own = jobs[layer] else { return }
     try state.withLock { state in
-      // What was not encoded would be zeros in the file.
+      // Anything not encoded would be zero in the file.
       for job in own where state.encoded[job.name] != job.weight.matrixCount {
         throw CheckpointError(
-          .unsupported, "the forward pass does not show what enters it, so GPTQ cannot make its codes",
+          .unsupported, "the forward pass does not expose its input, so GPTQ cannot make its codes",
           tensor: job.tensor, remedy: "leave out --method, or keep it as it is with --tensor-type")
       }
       try codes(of: layer, &state).finish(layer: layer, state.fallbacks, in: directory)
@@ -111,7 +111,7 @@ final class GPTQCollector: LayerVisitor {
     }
   }
 
-  /// What was spent here.
+  /// The time spent here.
   var times: GPTQTimes { state.withLock { $0.times } }
 
   private func codes(of layer: Int, _ state: inout State) throws -> LayerCodes {
@@ -179,7 +179,7 @@ final class GPTQCollector: LayerVisitor {
     }
   }
 
-  /// Reads a matrix in bands of rows, some of them side by side.
+  /// Reads a matrix in bands of rows, several concurrently.
   private func forEachBand(
     of reader: MatrixReader, _ height: Int,
     _ body: @Sendable (_ rows: Range<Int>, _ values: [Float]) throws -> Void
@@ -198,7 +198,7 @@ final class GPTQCollector: LayerVisitor {
     }
   }
 
-  /// The scale of a matrix as it is stored, from the largest magnitude of all that share it; `nil` where there is none.
+  /// The scale of a matrix as it is stored, from the largest magnitude of all that share it; `nil` if there is none.
   private func matrixScale(_ job: GPTQJob, matrix: Int, _ state: inout State) throws -> Float? {
     guard case .scheme(let stored) = job.format, !job.sharing.isEmpty else { return nil }
     let key = Sharing(weights: job.sharing.map(\.name), matrix: matrix)
@@ -224,7 +224,7 @@ final class GPTQCollector: LayerVisitor {
     return try RowScheme(stored).matrixScale(amax: largest)
   }
 
-  /// The mean squares with as many typical tokens as are missing.
+  /// The mean squares, filled up with typical tokens.
   private func filled(
     _ squares: [Float], tokens: Int, _ members: [GPTQJob], _ common: ColumnSquares?
   ) -> [Float] {

@@ -3,18 +3,18 @@ package import QuantizationRecipes
 internal import Step3Runtime
 package import TensorFormats
 
-/// Encodes rows of a weight as GPTQ does: scales first, from the weights as they are, then one column after the other in
-/// the order of the mean squares of what enters them, the error of each made good in those that follow. Groups stay
-/// where they are ("static groups"), so that what is stored needs no order.
+/// Encodes rows of a weight as GPTQ does: scales first, from the weights as they are, then one column after another in
+/// the order of their inputs' mean squares, compensating the error of each in the following ones. Groups stay where
+/// they are ("static groups"), so no order needs to be stored.
 ///
 /// Source of the arithmetic: llm-compressor 0.14 (`gptq_quantize.py`), which follows Frantar et al., "GPTQ: Accurate
-/// Post-Training Quantization for Generative Pre-trained Transformers", arXiv:2210.17323. Where this differs: a column
-/// that nothing enters keeps its weights, rounded to nearest, instead of becoming 0; and the factor is computed in F64.
+/// Post-Training Quantization for Generative Pre-trained Transformers", arXiv:2210.17323. Differences: a column without
+/// any input keeps its weights, rounded to nearest, instead of becoming 0; and the factor is computed in F64.
 package struct GPTQEncoder: Sendable {
-  /// Columns whose errors are spread over all others together.
+  /// The number of columns whose errors are spread over all others together.
   static let block = 128
 
-  /// How scales are chosen, and what can be stored under them.
+  /// How scales are chosen, and the values that can be stored under them.
   private enum Form {
     case rows(RowScheme, SchemeGrid)
     case tiles
@@ -26,15 +26,15 @@ package struct GPTQEncoder: Sendable {
   let columns: Int
   let search: ScaleSearch
   let matrixScale: Float
-  /// What the squares of the scale's search are weighted with.
+  /// The weights of squares in the scale search.
   let importance: [Float]?
 
   /// - Parameters:
-  ///   - format: A scheme, or a type of blocks.
-  ///   - search: How a scheme's scales are chosen; those of blocks are always searched for, those of tiles never.
-  ///   - importance: The mean square of what enters each column.
+  ///   - format: A scheme, or a block type.
+  ///   - search: How a scheme's scales are chosen; those of blocks are always searched, those of tiles never.
+  ///   - importance: The mean square of each column's input.
   ///   - matrixScale: As it is stored; 1 where the format has none.
-  /// - Throws: `.unsupported` for a format whose codes are not chosen one by one, `.malformed` if rows are no whole groups.
+  /// - Throws: `.unsupported` for a format whose codes are not chosen one by one, `.malformed` if rows are not whole groups.
   package init(
     _ format: StorageFormat, columns: Int, search: ScaleSearch, importance: [Float]?, matrixScale: Float = 1
   ) throws(CheckpointError) {
@@ -64,7 +64,7 @@ package struct GPTQEncoder: Sendable {
     CheckpointError(.unsupported, "GPTQ does not choose the codes of \(format.spelling)")
   }
 
-  /// Blocks lose what is weighted with 0, and a column that nothing has entered yet is a weight all the same.
+  /// Block encoders drop what is weighted with 0, but a column without input so far is still a weight.
   private static func withoutZeros(_ importance: [Float]) -> [Float] {
     let least = importance.reduce(0, +) / Float(max(1, importance.count)) * 1e-6
     return importance.map { max($0, least) }
@@ -72,7 +72,7 @@ package struct GPTQEncoder: Sendable {
 
   package var codeBytes: Int { layout.codeBytes }
   package var scaleBytes: Int { layout.scaleBytes }
-  /// Rows that go together, in the last band fewer: the same for one result on any machine.
+  /// The rows per band, fewer in the last: fixed, so that results are the same on any machine.
   package var band: Int { max(64, layout.scaleHeight) }
 
   /// Encodes rows.
@@ -138,7 +138,7 @@ package struct GPTQEncoder: Sendable {
     }
   }
 
-  /// What the codes are multiplied with: `[rows, groups]`.
+  /// The factors for the codes: `[rows, groups]`.
   private func multipliers(_ grid: SchemeGrid, rows: Int, _ scales: [UInt8]) -> [Float] {
     let groups = columns / (grid.groupLength ?? columns)
     let bytes = unsafe scales.span.bytes
@@ -161,14 +161,14 @@ package struct GPTQEncoder: Sendable {
 
   /// Goes through the columns.
   ///
-  /// - Parameter nearest: The code whose value is nearest to one, and that value, given the row and the column.
+  /// - Parameter nearest: Given a value, row and column, returns the nearest code and its value.
   /// - Returns: The code of each element.
   private func spread(
     _ values: [Float], _ order: ColumnOrder,
     nearest: (_ value: Float, _ row: Int, _ column: Int) -> (code: UInt8, value: Float)
   ) -> [UInt8] {
     let (rows, columns) = (values.count / columns, columns)
-    // What is left of the weights, columns in the order of the factor.
+    // The remaining weights, with columns in the order of the factor.
     let rest = SharedBuffer<Float>(count: rows * columns)
     for row in 0..<rows {
       for (place, column) in order.reversed.enumerated() {

@@ -9,9 +9,9 @@ struct GPTQJob: Sendable {
   /// The source tensor's name in the plan.
   let tensor: String
   let weight: ModelWeights.Weight
-  /// A scheme, or a type of blocks that has a ``BlockGrid``.
+  /// A scheme, or a block type with a ``BlockGrid``.
   let format: StorageFormat
   let search: ScaleSearch
-  /// The weights whose matrices share a scale with those of this one, itself among them; empty where there is none.
+  /// The weights whose matrices share a scale with this one's, including itself; empty if there is none.
   let sharing: [ModelWeights.Weight]
 }

@@ -7,17 +7,17 @@ internal import Step3Model
 internal import StoredWeights
 internal import TensorFormats
 
-/// The linear layers whose codes a plan makes anew, and those of them that GPTQ cannot choose the codes of.
+/// The linear layers that a plan encodes, and those among them that GPTQ cannot encode.
 struct GPTQJobs {
   private(set) var all: [GPTQJob] = []
-  /// Weights that the conversion encodes as it does without a calibration, by name.
+  /// Weights that the conversion encodes as without calibration, by name.
   private(set) var fallbacks: [CalibrationFallback] = []
 
   private let plan: ShardPlan
   private let weights: ModelWeights
   private let model: ModelDescription
 
-  /// - Throws: `.invalidRequest` if GPTQ has nothing to do; `.unsupported` for a model that is no Step-3, and for weights
+  /// - Throws: `.invalidRequest` if GPTQ has nothing to do; `.unsupported` for a model that is not a Step-3, and for weights
   ///   that cannot be told from their neighbours in a tensor, or are stored in two formats.
   init(_ plan: ShardPlan, _ weights: ModelWeights) throws(CheckpointError) {
     guard let model = weights.model else {
@@ -51,12 +51,12 @@ struct GPTQJobs {
     guard !jobs.isEmpty else {
       guard let type = refused.values.map({ "\($0)" }).min() else {
         throw CheckpointError(
-          .invalidRequest, "nothing is encoded that GPTQ could make the codes of",
+          .invalidRequest, "nothing is encoded that GPTQ supports",
           remedy: "choose a format such as --quantize W4A16 or Q4_K_M, or leave out --method")
       }
       throw CheckpointError(
         .unsupported,
-        "GPTQ chooses a code for each element, and \(type) has none, or no search for its scales",
+        "GPTQ chooses a code for each element, but \(type) has none, or no search for its scales",
         remedy:
           "choose a format such as Q4_K_M, or give an importance matrix instead: step3-convert calibrate")
     }
@@ -66,7 +66,7 @@ struct GPTQJobs {
     }
   }
 
-  /// What a tensor is encoded in; `nil` for scalars, and for what is not encoded.
+  /// The format that a tensor is encoded in; `nil` for scalars, and for tensors that are not encoded.
   private static func format(
     of tensor: ShardPlan.Tensor
   ) -> (format: StorageFormat, encoding: ShardPlan.Encoding?)? {
@@ -77,7 +77,7 @@ struct GPTQJobs {
     }
   }
 
-  /// The weight that a slice is of; `nil` if that is no linear layer of a block of the language model.
+  /// The weight that a slice belongs to; `nil` if it is not a linear layer of the language model's blocks.
   private func weight(
     _ slice: ShardPlan.Slice
   ) throws(CheckpointError) -> (name: Step3TensorName, weight: ModelWeights.Weight)? {
@@ -112,7 +112,7 @@ struct GPTQJobs {
   private static func check(_ isOne: Bool, _ tensor: String) throws(CheckpointError) {
     guard isOne else {
       throw CheckpointError(
-        .unsupported, "is stored in one format here and in another there, and GPTQ makes its codes once",
+        .unsupported, "is stored in different formats in different parts, but GPTQ makes its codes only once",
         tensor: tensor, remedy: "choose parts that can all be stored in one format, or leave out --method")
     }
   }

@@ -1,8 +1,8 @@
-/// What the steps of a calibration took, in seconds; of layers that were done before, nothing.
+/// The time that the steps of a calibration took, in seconds, without layers done by earlier runs.
 public struct GPTQTimes: Codable, Hashable, Sendable {
-  /// Taking the text through the layers: all that is not in the others.
+  /// Running the text through the layers: everything not in the others.
   public var forwardPass = 0.0
-  /// Adding up the second moments of what enters the layers.
+  /// Accumulating the second moments of the layers' inputs.
   public var moments = 0.0
   /// Factoring them.
   public var factors = 0.0
@@ -12,7 +12,7 @@ public struct GPTQTimes: Codable, Hashable, Sendable {
   /// All of them.
   public var total: Double { forwardPass + moments + factors + codes }
 
-  /// Runs a step and adds what it takes.
+  /// Runs a step and adds the time it takes.
   static func timing<Result>(
     _ step: WritableKeyPath<GPTQTimes, Double>, _ times: inout GPTQTimes, _ body: () throws -> Result
   ) rethrows -> Result {

@@ -1,17 +1,17 @@
 internal import ParallelWork
 package import Step3Runtime
 
-/// The second moments of what enters a linear layer: Σ x xᵀ over the rows that came, in F32, the lower triangle.
+/// The second moments of a linear layer's input: Σ x xᵀ over all rows so far, in F32, the lower triangle.
 ///
-/// Memory: 4 · columns² bytes. `@unchecked Sendable`: one thread at a time calls it.
+/// Memory: 4 · columns² bytes. `@unchecked Sendable`: only one thread at a time calls it.
 package final class SecondMoments: @unchecked Sendable {
   let columns: Int
-  /// `[columns, columns]`, of which what is above the diagonal's tiles stays 0.
+  /// `[columns, columns]`, with zeros above the tiles on the diagonal.
   let sums: SharedBuffer<Float>
-  /// Rows that came.
+  /// The number of rows so far.
   package private(set) var count = 0
 
-  /// Rows and columns of a tile of the sums; results do not depend on who adds up which.
+  /// Rows and columns of a tile of the sums; results do not depend on which thread sums which.
   private static let tile = 256
 
   package init(columns: Int) {
@@ -19,7 +19,7 @@ package final class SecondMoments: @unchecked Sendable {
     sums = SharedBuffer(count: columns * columns)
   }
 
-  /// Adds rows: 1 multiplication for each of them and each element of the triangle.
+  /// Adds rows: one multiplication per row and element of the triangle.
   package func add(_ rows: Activations, threads: Int) throws {
     precondition(rows.columns == columns)
     guard rows.rows > 0 else { return }
@@ -27,7 +27,7 @@ package final class SecondMoments: @unchecked Sendable {
     count += rows.rows
     let (columns, sums, tiles) = (columns, sums, (columns + Self.tile - 1) / Self.tile)
     try ParallelWork.forEach(below: tiles, threads: threads) { number in
-      // The longest first.
+      // Longest first.
       let first = (tiles - 1 - number) * Self.tile
       let end = min(first + Self.tile, columns)
       unsafe BLAS.multiply(

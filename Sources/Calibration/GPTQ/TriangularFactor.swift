@@ -1,10 +1,10 @@
 internal import ParallelWork
 internal import Step3Runtime
 
-/// A symmetric matrix of F64 on its way to the inverse of its Cholesky factor, in place and in tiles that threads share:
-/// the products are the BLAS's, one thread each, so that the result is the same for any number of them.
+/// Computes the inverse of the Cholesky factor of a symmetric F64 matrix, in place and in tiles shared between threads:
+/// each product is a single-threaded BLAS call, so that the result is the same for any number of threads.
 ///
-/// Row-major; what is above the diagonal is not read.
+/// Row-major; elements above the diagonal are not read.
 package struct TriangularFactor {
   private static let tile = 128
 
@@ -47,7 +47,7 @@ package struct TriangularFactor {
           values.base + row * size + first, size)
       }
       try ParallelWork.forEach(below: tiles, threads: threads) { number in
-        // The longest first.
+        // Longest first.
         let row = end + (tiles - 1 - number) * Self.tile
         let height = min(Self.tile, size - row)
         unsafe BLAS.multiply(
@@ -75,7 +75,7 @@ package struct TriangularFactor {
       ) { number, product in
         let row = end + (tiles - 1 - number) * Self.tile
         let height = min(Self.tile, size - row)
-        // What is right of it is inverted already.
+        // The part to the right is already inverted.
         unsafe BLAS.multiply(
           BLAS.Shape(m: height, n: width, k: row + height - end), values.base + row * size + end, size,
           panel.base, width, product.base, width)

@@ -1,12 +1,12 @@
 internal import ParallelWork
 internal import Step3Runtime
 
-/// For each column the sum of squares over the rows that came: Σ x², in F64, added in the order of the rows.
+/// For each column the sum of squares over all rows so far: Σ x², in F64, added in the order of the rows.
 ///
-/// `@unchecked Sendable`: one thread at a time calls it.
+/// `@unchecked Sendable`: only one thread at a time calls it.
 final class ColumnSquares: @unchecked Sendable {
   private let sums: SharedBuffer<Double>
-  /// Rows that came.
+  /// The number of rows so far.
   private(set) var count = 0
 
   init(columns: Int) { sums = SharedBuffer(count: columns) }
@@ -16,7 +16,7 @@ final class ColumnSquares: @unchecked Sendable {
   /// The sums, by column.
   var values: [Double] { sums.array }
 
-  /// Adds rows. Columns are divided between threads, rows never are.
+  /// Adds rows. Columns are divided between threads, rows never.
   func add(_ rows: Activations, threads: Int) throws {
     precondition(rows.columns == columns)
     count += rows.rows

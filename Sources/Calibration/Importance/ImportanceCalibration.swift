@@ -10,28 +10,28 @@ internal import TensorFormats
 /// Measures how much each column of each weight matters on a text, and writes it as an importance matrix in the GGUF form
 /// of llama.cpp's `llama-imatrix`.
 ///
-/// For every linear layer of every block the sum of squares of what enters it, column by column, and the number of
-/// rows: for routed experts one sum for each, over the tokens that chose it, not weighted by the router; for down
-/// projections of what comes after SwiGLU.
+/// For every linear layer of every block: the sum of squares of its input, column by column, and the number of
+/// rows; for routed experts one sum each, over the tokens routed to it, not weighted by the router; for down
+/// projections over the output of SwiGLU.
 ///
-/// Source of the form and of what is summed up: llama.cpp, `tools/imatrix/imatrix.cpp`.
+/// Source of the format and of the sums: llama.cpp, `tools/imatrix/imatrix.cpp`.
 public struct ImportanceCalibration: Sendable {
-  /// What shapes the result.
+  /// The settings that affect the result.
   public struct Settings: Hashable, Sendable {
-    /// Experts that fewer tokens chose are filled up to that many.
+    /// Experts that saw fewer tokens are filled up to that many.
     public var minimumExpertTokens: Int
 
-    /// Chooses.
+    /// Makes settings.
     public init(minimumExpertTokens: Int = 128) { self.minimumExpertTokens = minimumExpertTokens }
   }
 
-  /// What was measured.
+  /// The result.
   public struct Outcome: Sendable {
-    /// The matrices, one for each weight of the file.
+    /// The number of weights in the file.
     public let entries: Int
     /// The experts that were filled up.
     public let scarce: [ExpertCoverage]
-    /// The fewest tokens that chose any expert; `nil` for a model without experts.
+    /// The fewest tokens routed to any expert; `nil` for a model without experts.
     public let fewestExpertTokens: Int?
     /// The size of the file.
     public let bytes: Int
@@ -58,20 +58,20 @@ public struct ImportanceCalibration: Sendable {
   /// Runs the text through the model and writes the file.
   ///
   /// - Parameters:
-  ///   - path: The file. What is needed to go on after an interruption is in a directory beside it until it is complete.
-  ///   - resume: Whether to go on with what an interrupted run has left.
-  ///   - overwrite: Whether a file there may be replaced, and what an interrupted run has left be dropped.
-  ///   - begin: Called once with the bytes that the monitor will be told of.
-  /// - Throws: `.cannotCreate` if something is in the way, `.unsupported` for what is no Step-3, `.invalidRequest` for
+  ///   - path: The file. What is needed to resume is in a directory beside it until it is complete.
+  ///   - resume: Whether to resume what an interrupted run left.
+  ///   - overwrite: Whether to replace an existing file, and discard what an interrupted run left.
+  ///   - begin: Called once with the total bytes that the monitor will be told about.
+  /// - Throws: `.cannotCreate` if something is in the way, `.unsupported` if it is not a Step-3, `.invalidRequest` for
   ///   tokens that the model does not have or too little memory, `.nonFinite`, and what reading throws;
-  ///   `CancellationError`, after which what is done is kept.
+  ///   `CancellationError`, after which finished work is kept.
   public func run(
     to path: String, resume: Bool = false, overwrite: Bool = false, begin: (Int) -> WorkMonitor
   ) throws -> Outcome {
     let isTaken = try FileSystem.isTaken(path)
     guard overwrite || !isTaken else {
       throw CheckpointError(
-        .cannotCreate, "exists already", path: path, remedy: "choose another name, or give --overwrite")
+        .cannotCreate, "already exists", path: path, remedy: "choose another name, or give --overwrite")
     }
     guard let configuration = weights.configuration, let model = weights.model else {
       throw CheckpointError(
@@ -104,7 +104,7 @@ public struct ImportanceCalibration: Sendable {
       layersResumed: directory.layersDone)
   }
 
-  /// Writes the file under another name and gives it its own when it is complete.
+  /// Writes the file under a temporary name and renames it when complete.
   private func write(
     _ layers: [ImportanceLayer], to path: String, overwrite: Bool
   ) throws(CheckpointError) -> Int {
@@ -117,7 +117,7 @@ public struct ImportanceCalibration: Sendable {
     ])
     let scarce = layers.flatMap(\.scarce)
     if !scarce.isEmpty {
-      // So that whoever reads the counts can tell what they were before.
+      // So that readers can tell what the counts originally were.
       metadata.set(
         "step3_toolkit.filled_experts",
         .array(.string(scarce.map { "layer \($0.layer), expert \($0.expert): \($0.tokens) tokens" })))
@@ -145,7 +145,7 @@ public struct ImportanceCalibration: Sendable {
     try writer.finish()
     let isTaken = try FileSystem.isTaken(path)
     guard overwrite || !isTaken else {
-      throw CheckpointError(.cannotCreate, "was made by somebody else meanwhile", path: path)
+      throw CheckpointError(.cannotCreate, "has meanwhile been created by another process", path: path)
     }
     try FileSystem.rename(unfinished, to: path)
     return layout.byteCount

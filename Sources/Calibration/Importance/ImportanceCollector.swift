@@ -5,12 +5,12 @@ internal import Step3Runtime
 internal import Synchronization
 internal import TensorFormats
 
-/// Collects what an importance matrix is made of, and leaves it in a file for each layer.
+/// Collects the data for an importance matrix, in a file for each layer.
 ///
-/// An expert that fewer than ``minimum`` tokens chose is filled up to that many. Its gate and up projections read the
+/// An expert that saw fewer than ``minimum`` tokens is filled up to that many. Its gate and up projections read the
 /// layer's common input, so they get rows of its mean square over all experts' tokens. Down projections of different
-/// experts have no column in common, so they get rows of one mean square in all columns, which leaves it to the weights'
-/// magnitudes what matters.
+/// experts have no column in common, so they get rows with the same mean square in all columns, which leaves only
+/// the weights' magnitudes to matter.
 final class ImportanceCollector: LayerVisitor {
   private let description: ModelDescription
   private let directory: WorkingDirectory
@@ -24,7 +24,7 @@ final class ImportanceCollector: LayerVisitor {
     let isStack: Bool
   }
 
-  /// What came in the layer under way, by the weights that it enters.
+  /// The sums of the current layer, by the weights that share the input.
   private let layer = Mutex<[[Step3TensorName]: Sums]>([:])
 
   init(
@@ -81,7 +81,7 @@ final class ImportanceCollector: LayerVisitor {
       to: directory.path(of: ImportanceLayer.name(number)))
   }
 
-  /// Fills experts up whose tokens are too few.
+  /// Fills up experts with too few tokens.
   private func fill(_ sums: Sums, _ weights: [Step3TensorName], layer: Int) -> [ExpertCoverage] {
     let few = sums.squares.indices.filter { sums.squares[$0].count < minimum }
     guard !few.isEmpty else { return [] }

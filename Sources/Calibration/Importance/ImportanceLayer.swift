@@ -8,7 +8,7 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// What an importance matrix has about one weight.
+/// An importance matrix's entry for one weight.
 struct ImportanceEntry {
   /// The weight's name in GGUF.
   var name: String
@@ -21,7 +21,7 @@ struct ImportanceEntry {
   var counts: [Float]
 }
 
-/// What one layer adds to an importance matrix, as a safetensors file in the working directory.
+/// One layer's entries of an importance matrix, as a safetensors file in the working directory.
 struct ImportanceLayer {
   /// By name.
   var entries: [ImportanceEntry]

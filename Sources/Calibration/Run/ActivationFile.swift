@@ -2,22 +2,21 @@ internal import ByteStreams
 internal import Step3Runtime
 internal import TensorFormats
 
-/// One row of F32 for each token, on disk: what does not fit into memory for all tokens of a calibration text.
+/// One row of F32 for each token, on disk, because all tokens of a calibration text do not fit into memory.
 ///
-/// The system's cache keeps what there is room for. Rows are written and read in the machine's own byte order; nobody
-/// else reads the file.
+/// The page cache keeps as much as fits. Rows are in native byte order; nobody else reads the file.
 struct ActivationFile: Sendable {
   let rows: Int
   let columns: Int
   private let file: OutputFile
 
-  /// Creates the file, or goes on with one of that size.
+  /// Creates the file, or reopens one of that size.
   ///
-  /// - Throws: `.cannotCreate`, `.inputOutput` if there is no room.
+  /// - Throws: `.cannotCreate`, `.inputOutput` if there is no space.
   init(_ path: String, rows: Int, columns: Int) throws(CheckpointError) {
     self.rows = rows
     self.columns = columns
-    // Small rows are changed in place, which the cache is for: never past it.
+    // Small rows are updated in place, so this must not bypass the cache.
     file = try OutputFile(
       path, byteCount: rows * columns * 4, reopening: try FileSystem.isTaken(path), largeFrom: .max)
   }
@@ -32,7 +31,7 @@ struct ActivationFile: Sendable {
     return values
   }
 
-  /// The rows with these numbers, in that order.
+  /// The rows with these indices, in that order.
   func read(_ numbers: [Int]) throws(CheckpointError) -> Activations {
     let values = Activations(rows: numbers.count, columns: columns)
     for (row, number) in numbers.enumerated() {
@@ -50,7 +49,7 @@ struct ActivationFile: Sendable {
     try unsafe file.write(values.values.bytes, at: first * columns * 4)
   }
 
-  /// Adds each of the rows, times its weight, to the row with its number.
+  /// Adds each row, times its weight, to the row with the given index.
   func add(_ values: Activations, weights: [Float], to numbers: [Int]) throws(CheckpointError) {
     let sums = try read(numbers)
     for (row, number) in numbers.enumerated() {

@@ -5,16 +5,16 @@ public import TensorFormats
 public struct CalibrationInput: Sendable {
   /// The token ids of each sequence.
   public let sequences: [[Int]]
-  /// What the text is called in what is written: file names.
+  /// The names of the texts, for the output: file names.
   public let datasets: [String]
-  /// How many tokens the sequences have at the most.
+  /// The length of the longest sequence.
   public let longest: Int
   /// All tokens.
   public let tokenCount: Int
   /// XXH3-128 of the ids and where sequences end.
   public let digest: String
 
-  /// Takes sequences as they are.
+  /// Takes sequences unchanged.
   ///
   /// - Throws: `.invalidRequest` if there are no tokens.
   public init(_ sequences: [[Int]], datasets: [String]) throws(CheckpointError) {
@@ -34,13 +34,13 @@ public struct CalibrationInput: Sendable {
     digest = "\(digester.finalize())"
   }
 
-  /// Cuts running text into sequences of one length, as `llama-imatrix` does: the first token of each makes room for the
-  /// one that texts begin with, and what is left at the end is dropped, unless it is all there is.
+  /// Cuts running text into sequences of one length, as `llama-imatrix` does: the first token of each is replaced by
+  /// the one that texts begin with, and the rest at the end is dropped, unless there is nothing else.
   ///
   /// - Parameters:
   ///   - tokens: The text, without special tokens.
   ///   - length: Tokens of a sequence, at least 2.
-  ///   - first: The token that texts begin with; `nil` where they begin with nothing.
+  ///   - first: The token that texts begin with; `nil` if there is none.
   ///   - datasets: Names of the texts, as the importance matrix records them.
   /// - Throws: `.invalidRequest` if there are no tokens.
   public init(

@@ -1,9 +1,9 @@
-/// How many tokens chose an expert of a layer, where that is fewer than a calibration asks for.
+/// The number of tokens routed to an expert, if fewer than a calibration requires.
 public struct ExpertCoverage: Codable, Hashable, Sendable {
   /// The layer.
   public let layer: Int
-  /// The expert's number.
+  /// The expert's index.
   public let expert: Int
-  /// The tokens that chose it.
+  /// The tokens routed to it.
   public let tokens: Int
 }

@@ -1,18 +1,18 @@
 internal import Step3Runtime
 
-/// Collects what enters linear layers while a calibration text goes through a model, and does something with it when no
-/// more can come.
+/// Collects the inputs of linear layers while a calibration text runs through a model, and processes them when no more
+/// can come.
 ///
-/// Rows come through ``ForwardObserver/note(entering:matrix:_:)``, in the order of the tokens and in portions that
-/// follow from the text and the model alone, so that sums do not depend on threads or memory.
+/// Rows come through ``ForwardObserver/note(entering:matrix:_:)``, in token order and in portions that depend only
+/// on the text and the model, so that sums do not depend on threads or memory.
 protocol LayerVisitor: ForwardObserver {
-  /// All rows that enter some weights of a layer have come.
+  /// All input rows of some weights of a layer have been seen.
   func finished(_ part: LayerPart, layer: Int) throws
-  /// All of a layer is over.
+  /// The whole layer is done.
   func finished(layer: Int) throws
 }
 
-/// What of a layer's weights rows enter together.
+/// The groups of a layer's weights that are complete at the same time.
 enum LayerPart: Hashable, Sendable {
   /// Attention, and the router.
   case attention

@@ -5,11 +5,11 @@ internal import Step3Runtime
 internal import StoredWeights
 internal import TensorFormats
 
-/// Takes a whole text through a model one layer after the other, so that each weight is needed once: attention for some
-/// sequences at a time, the feed-forward network for some tokens at a time, and each routed expert for the tokens that
-/// chose it. What flows between layers is on disk.
+/// Runs a whole text through a model one layer at a time, so that each weight is read once: attention for some
+/// sequences at a time, the feed-forward network for some tokens at a time, and each routed expert for its tokens.
+/// Activations between layers are on disk.
 ///
-/// Portions follow from the text and the model alone: a matrix product rounds otherwise where it has other rows beside it.
+/// Portions depend only on the text and the model: a matrix product rounds differently if batched with other rows.
 struct LayerwiseRun {
   /// The tokens of a portion, unless a single sequence has more.
   static let portion = 2048
@@ -20,9 +20,9 @@ struct LayerwiseRun {
   private let visitor: any LayerVisitor
   private let input: CalibrationInput
   private var monitor: WorkMonitor
-  /// Sequences that go through attention together, and the number of their first token.
+  /// Sequences that go through attention together, and the index of their first token.
   private let batches: [(batch: TokenBatch, first: Int)]
-  /// The residual stream before a layer and after it, in turns.
+  /// The residual stream before and after a layer, alternating.
   private let streams: [ActivationFile]
   /// The normalised input of the feed-forward network.
   private let normalised: ActivationFile
@@ -32,7 +32,7 @@ struct LayerwiseRun {
   /// - Parameters:
   ///   - extraMemory: What the visitor needs, in bytes.
   ///   - directory: Where the files are.
-  /// - Throws: `.unsupported` for what is no whole Step-3, `.invalidRequest` if the memory does not suffice.
+  /// - Throws: `.unsupported` if it is not a whole Step-3, `.invalidRequest` if the memory is insufficient.
   init(
     _ weights: ModelWeights, _ input: CalibrationInput, visitor: any LayerVisitor, options: RuntimeOptions,
     directory: WorkingDirectory
@@ -41,7 +41,7 @@ struct LayerwiseRun {
     model = runner.model
     guard !weights.isPart, let network = model.feedForward as? LocalFeedForward else {
       throw CheckpointError(
-        .unsupported, "is a part of a partition set, and calibration needs the whole model",
+        .unsupported, "is a part of a partition set, but calibration needs the whole model",
         path: weights.checkpoint.path, remedy: "name the directory of the whole set")
     }
     self.network = network
@@ -73,12 +73,12 @@ struct LayerwiseRun {
       directory.path(of: "normalised"), rows: input.tokenCount, columns: hidden)
   }
 
-  /// Runs all layers that are not done.
+  /// Runs the remaining layers.
   ///
   /// - Parameters:
-  ///   - done: How many are.
-  ///   - end: The first that need not be run; all are if `nil`.
-  ///   - note: Called after each with how many are done now, when everything is on the disk.
+  ///   - done: The number of layers already done.
+  ///   - end: The first layer not to run; `nil` to run all.
+  ///   - note: Called after each layer with the number done, once everything is on disk.
   func run(after done: Int, upTo end: Int? = nil, note: (Int) throws -> Void) throws {
     for layer in 0..<done { monitor.advance(bytes(layer: layer).total) }
     if done == 0 {
@@ -93,14 +93,14 @@ struct LayerwiseRun {
     }
   }
 
-  /// The same run with somebody who is told how far it is.
+  /// The same run with a progress monitor.
   func monitored(by monitor: WorkMonitor) -> LayerwiseRun {
     var copy = self
     copy.monitor = monitor
     return copy
   }
 
-  /// The bytes of weights that pass through, each as often as it is used for a token of average choice.
+  /// The total bytes of weights, assuming average routing.
   var byteCount: Int { (0..<model.text.layerCount).reduce(0) { $0 + bytes(layer: $1).total } }
 
   private func run(layer: Int) throws {
@@ -175,7 +175,7 @@ struct LayerwiseRun {
     var common = 0
     /// Of one expert.
     var expert = 0
-    /// With as many experts as a token goes through.
+    /// With as many experts as a token is routed to.
     var total = 0
   }
 

@@ -1,4 +1,4 @@
-/// Numbers that threads fill side by side, each a range of its own.
+/// Numbers that threads fill concurrently, each its own range.
 ///
 /// `@unchecked Sendable`: nobody reads a number until the threads that write it are done; `ParallelWork` keeps that order.
 @safe

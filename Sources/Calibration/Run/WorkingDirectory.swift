@@ -8,18 +8,17 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// Where a calibration keeps what it needs to go on after an interruption: beside its output, and removed with the last
-/// step.
+/// Where a calibration keeps what it needs to resume: beside its output, and removed at the end.
 final class WorkingDirectory: Sendable {
-  /// What the directory of an output is called.
+  /// The suffix of the directory's name, after the output's.
   static let suffix = ".calibrating"
   private static let stateName = "state.json"
 
-  /// What is calibrated with what. Nothing in the directory means anything to a run of other things.
+  /// The inputs of a calibration. The directory's contents are meaningless to a run with different ones.
   struct Identity: Codable, Equatable {
     /// The toolkit's version.
     var tool = toolkitVersion
-    /// What is made, and every option that changes it.
+    /// What is made, and every option that affects it.
     var purpose: String
     /// The source's files.
     var source: [SourceFile]
@@ -58,26 +57,26 @@ final class WorkingDirectory: Sendable {
   /// How many layers an earlier run has done.
   let layersDone: Int
 
-  /// Opens the directory of an output, or makes it.
+  /// Opens the directory of an output, or creates it.
   ///
   /// - Parameters:
-  ///   - resume: Whether to go on with what is there.
-  ///   - overwrite: Whether to drop it.
-  /// - Throws: `.cannotCreate` if something is there that may not be used, or somebody else is at it; `.invalidRequest`
-  ///   or `.sourceChanged` if it is of another calibration.
+  ///   - resume: Whether to resume existing work.
+  ///   - overwrite: Whether to discard it.
+  /// - Throws: `.cannotCreate` if something is there that may not be used, or another process is using it;
+  ///   `.invalidRequest` or `.sourceChanged` if it belongs to another calibration.
   init(
     for output: String, _ identity: Identity, resume: Bool, overwrite: Bool
   ) throws(CheckpointError) {
     let path = output + Self.suffix
     if try !FileSystem.isTaken(path) { try FileSystem.createDirectory(path) }
     guard let directory = try HeldDirectory.open(path) else {
-      throw CheckpointError(.cannotCreate, "is no directory", path: path)
+      throw CheckpointError(.cannotCreate, "is not a directory", path: path)
     }
     try directory.lock()
     var done = 0
     let state = try Self.read(directory)
     if state == nil, try !directory.names().isEmpty {
-      // Cut down before the first note: nothing but what is begun again. Names of others stay, and are in the way.
+      // Interrupted before the first record: everything is redone. Foreign files are kept, and are in the way.
       try Self.clear(directory, path)
     } else if let state {
       // Before the first layer is done there is nothing to lose, whatever it was to become.
@@ -86,7 +85,7 @@ final class WorkingDirectory: Sendable {
       } else if !resume {
         throw CheckpointError(
           .cannotCreate, "holds a calibration that was begun (\(state.layersDone) layers done)", path: path,
-          remedy: "give --resume to go on with it, or --overwrite to start afresh")
+          remedy: "give --resume to continue it, or --overwrite to start afresh")
       } else {
         try Self.check(state.identity, identity, path)
         done = state.layersDone
@@ -106,7 +105,7 @@ final class WorkingDirectory: Sendable {
       return try JSONDecoder().decode(State.self, from: Data(bytes))
     } catch {
       throw CheckpointError(
-        .malformed, "does not say what is calibrated", path: directory.path(of: stateName),
+        .malformed, "does not describe the calibration", path: directory.path(of: stateName),
         remedy: "remove the directory and start afresh")
     }
   }
@@ -119,16 +118,16 @@ final class WorkingDirectory: Sendable {
         : was.tokens != now.tokens ? "another text" : "other options"
       throw CheckpointError(
         .invalidRequest, "was begun with \(what)", path: path,
-        remedy: "go on with that, or give --overwrite to start afresh")
+        remedy: "continue with that, or give --overwrite to start afresh")
     }
     guard was.source == now.source else {
       throw CheckpointError(
-        .sourceChanged, "was begun of other weights", path: path,
-        remedy: "bring the source back, or give --overwrite to start afresh")
+        .sourceChanged, "was begun with other weights", path: path,
+        remedy: "restore the source, or give --overwrite to start afresh")
     }
   }
 
-  /// Notes that layers are done, once everything that they left is on the disk.
+  /// Records that layers are done, once all their output is on disk.
   func note(layersDone: Int) throws(CheckpointError) {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -152,13 +151,13 @@ final class WorkingDirectory: Sendable {
     FileSystem.removeDirectoryIfEmpty(directory.path)
   }
 
-  /// Removes the files that calibrations make, and nothing else.
+  /// Removes only the files that calibrations create.
   private static func clear(_ directory: HeldDirectory, _ path: String) throws(CheckpointError) {
     for name in try directory.names() {
       let stem = name.prefix { $0 != "." && $0 != "-" }
       guard ["state", "stream", "normalised", "layer"].contains(stem) else {
         throw CheckpointError(
-          .cannotCreate, "holds '\(name.printable)', which no calibration leaves", path: path,
+          .cannotCreate, "holds '\(name.printable)', which no calibration creates", path: path,
           remedy: "remove the directory yourself")
       }
       try directory.removeFile(name)

@@ -1,10 +1,10 @@
 public import GGUF
 
-/// What a GGUF file says of the part that it is: what `step3_partition` says in `config.json`.
+/// What a GGUF file says about its part: the counterpart of `step3_partition` in `config.json`.
 extension GGUFMetadata {
   private static let partition = "step3.partition."
 
-  /// Says which part the file is.
+  /// Records which part the file is.
   public mutating func set(_ part: PartIdentity) {
     set(Self.partition + "role", .string(part.role.rawValue))
     setPosition("", part.position)
@@ -17,7 +17,7 @@ extension GGUFMetadata {
     set("\(Self.partition)\(prefix)ranks", .uint32(UInt32(position.ranks)))
   }
 
-  /// Takes away what says that the file is a part: the whole model is none.
+  /// Removes what marks the file as a part: the whole model is not one.
   public mutating func removePart() {
     for entry in entries where entry.key.hasPrefix(Self.partition) { remove(entry.key) }
   }

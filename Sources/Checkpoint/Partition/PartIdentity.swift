@@ -17,22 +17,22 @@ public struct PartIdentity: Codable, Hashable, Sendable {
     public static let only = Position(rank: 0, ranks: 1)
   }
 
-  /// The most ranks that one side has: what is planned, written and served. No deployment has more, and lists of ranks in
-  /// files of unknown origin have to end.
+  /// The most ranks that one side has: what is planned, written and served. No deployment has more, and lists of ranks
+  /// in untrusted files need a bound.
   public static let mostRanks = 1024
 
-  /// What the part serves as.
+  /// The part's role.
   public let role: PartRole
   /// Among the parts of its role, tensor-parallel ranks counted first.
   public let position: Position
   /// Which share of the experts it holds.
   public let expertParallel: Position
-  /// Which slice of what tensor parallelism cuts it holds.
+  /// Which slice of the tensors cut by tensor parallelism it holds.
   public let tensorParallel: Position
   /// Whether the FFN side chooses the experts.
   public let routesInFFN: Bool
 
-  /// The part of a role that has those places among expert-parallel and tensor-parallel ranks.
+  /// The part of a role at these expert-parallel and tensor-parallel ranks.
   public init(_ role: PartRole, expertParallel: Position, tensorParallel: Position, routesInFFN: Bool) {
     self.role = role
     self.expertParallel = expertParallel

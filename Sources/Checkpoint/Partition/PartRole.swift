@@ -1,7 +1,7 @@
-/// What the weights of a directory serve as when attention and FFN run on different accelerators (attention-FFN
+/// The role of a directory's weights when attention and FFN run on different accelerators (attention-FFN
 /// disaggregation).
 public enum PartRole: String, Codable, Hashable, Sendable {
-  /// All of the model: it is not cut.
+  /// The whole model, not partitioned.
   case model
   /// Attention, the residual stream, embedding and output.
   case attention
@@ -14,7 +14,7 @@ public enum PartRole: String, Codable, Hashable, Sendable {
   public static let parts: [PartRole] = [.attention, .ffn, .vision]
 }
 
-/// Where the router lives: Step-3's report says attention, a public engine branch has it on the FFN side.
+/// Which side holds the router: Step-3's report says attention, a public engine branch has it on the FFN side.
 public enum RouterSide: String, Hashable, Sendable, CaseIterable, Codable {
   case attention, ffn
 }

@@ -1,13 +1,14 @@
 internal import JSON
 public import TensorFormats
 
-/// What a part of a partition set says of itself: `step3_partition` in its `config.json`. Written and read here alone.
+/// What a part of a partition set says about itself: `step3_partition` in its `config.json`. Written and read only
+/// here.
 public struct PartitionRecord: Hashable, Sendable {
-  /// A tensor of which the part holds a box.
+  /// A tensor of which the part holds only a box.
   public struct Slice: Hashable, Sendable {
     /// The name in the part's files.
     public let tensor: String
-    /// The elements of the model's tensor that it is. Codes are counted in the values that they stand for.
+    /// The box of the model's tensor that it holds. For codes, indices count the values that they represent.
     public let box: TensorBox
 
     /// Describes a tensor.
@@ -19,7 +20,7 @@ public struct PartitionRecord: Hashable, Sendable {
 
   /// Which part it is.
   public let identity: PartIdentity
-  /// The tensors that it does not hold all of, each once.
+  /// The tensors that it holds only partly, each once.
   public let slices: [Slice]
 
   /// Describes a part.
@@ -28,7 +29,7 @@ public struct PartitionRecord: Hashable, Sendable {
     self.slices = slices
   }
 
-  /// The box of each tensor that is not whole.
+  /// The box of each partial tensor.
   public var boxes: [String: TensorBox] {
     Dictionary(slices.map { ($0.tensor, $0.box) }, uniquingKeysWith: { first, _ in first })
   }
@@ -61,9 +62,9 @@ extension PartitionRecord {
 // MARK: - Reading
 
 extension PartitionRecord {
-  /// Reads what a checkpoint says of itself.
+  /// Reads what a checkpoint says about itself.
   ///
-  /// - Returns: `nil` for what is no part, and for a partition set, whose parts say it.
+  /// - Returns: `nil` for anything but a part, and for a partition set, whose parts have their own records.
   /// - Throws: As ``init(_:)``.
   public init?(of checkpoint: Checkpoint) throws(CheckpointError) {
     guard checkpoint.parts.isEmpty, let document = checkpoint.configurationDocument, document.fault == nil
@@ -73,9 +74,9 @@ extension PartitionRecord {
 
   /// Reads what a `config.json` says.
   ///
-  /// - Returns: `nil` for what is no part.
-  /// - Throws: `.malformed` with the file and the key for something that cannot be, and what makes the document
-  ///   unreadable.
+  /// - Returns: `nil` for what is not a part.
+  /// - Throws: `.malformed` with the file and the key for an impossible value, and the document's fault if it
+  ///   is unreadable.
   public init?(_ document: ConfigurationDocument) throws(CheckpointError) {
     if let fault = document.fault { throw fault }
     let key = ConfigurationDocument.partitionKey
@@ -85,9 +86,9 @@ extension PartitionRecord {
         remedy: "restore the config.json that step3-convert wrote")
     }
     guard let value = document.members?[key] else { return nil }
-    guard let partition = value.members else { throw malformed("\(key) is no object") }
+    guard let partition = value.members else { throw malformed("\(key) is not an object") }
     guard let role = partition["role"]?.text.flatMap(PartRole.init(rawValue:)), role != .model else {
-      throw malformed("\(key).role is none of attention, ffn and vision")
+      throw malformed("\(key).role is not attention, ffn or vision")
     }
     guard let position = Self.position(value) else {
       throw malformed("\(key).rank and ranks do not fit; at most \(PartIdentity.mostRanks) ranks are read")
@@ -103,7 +104,7 @@ extension PartitionRecord {
     guard let router = partition["router"]?.text.flatMap(RouterSide.init(rawValue:)) else {
       throw malformed("\(key).router is on neither side")
     }
-    guard let boxes = partition["slices"]?.members else { throw malformed("\(key).slices is no object") }
+    guard let boxes = partition["slices"]?.members else { throw malformed("\(key).slices is not an object") }
     var read: [Slice] = []
     for (name, value) in boxes {
       guard let box = Self.box(value) else {

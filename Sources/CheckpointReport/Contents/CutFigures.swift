@@ -2,9 +2,9 @@ package import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
-/// How a model is divided between the machines of attention, of experts and of vision.
+/// How a model is divided between the attention, FFN and vision sides.
 package struct CutFigures: Sendable {
-  /// One machine's share, or all ranks' of one role.
+  /// One machine's share, or that of all ranks with one role.
   package struct Share: Sendable {
     package let name: String
     package let side: PartRole
@@ -14,17 +14,17 @@ package struct CutFigures: Sendable {
     package fileprivate(set) var roles: [(role: TensorRole, bytes: Int)] = []
   }
 
-  /// Whether the checkpoint is cut like that; if not, it is what a cut would be.
+  /// Whether the checkpoint is partitioned like this; if not, this is what a partition would be.
   package let isMade: Bool
   package let shares: [Share]
-  /// The bytes of tensors that no description places.
+  /// The bytes of tensors that no description assigns to a side.
   package let unplaced: Int
 }
 
 extension CutFigures {
-  /// The cut of a partition set, or the one that the model's description gives.
+  /// The partition of a partition set, or the one from the model's description.
   ///
-  /// - Returns: `nil` for models that no description cuts.
+  /// - Returns: `nil` for models whose description has no partition.
   init?(_ checkpoint: Checkpoint, _ entries: [TensorEntry]) throws(CheckpointError) {
     guard !checkpoint.parts.isEmpty else {
       self.init(planned: entries, of: checkpoint)

@@ -4,9 +4,9 @@ internal import Checkpoint
 internal import Step3Model
 internal import TensorFormats
 
-/// How far the weights of an output are from those they were made of.
+/// The errors of an output's weights relative to its source.
 package struct ErrorFigures: Sendable {
-  /// Where the figures are from.
+  /// The origin of the figures.
   package enum Origin: Sendable {
     /// Both checkpoints were read and compared, value by value.
     case comparison(source: String)
@@ -17,28 +17,28 @@ package struct ErrorFigures: Sendable {
   /// One weight.
   package struct Weight: Sendable {
     package let name: String
-    /// How it is stored, as far as that is known.
+    /// How it is stored, if known.
     package let from: String?
     package let to: String?
     /// The root of the squared error over the squared source.
     package let relativeRMSE: Double
-    /// The same of each matrix of a stack, by its number.
+    /// The same for each matrix of a stack, by its index.
     package let matrices: [(matrix: Int, relativeRMSE: Double)]
-    /// Whether it is in line; `nil` where nothing was checked.
+    /// Whether it is in line; `nil` if nothing was checked.
     package let ok: Bool?
   }
 
   package let origin: Origin
-  /// Those whose values changed, in the order of the files.
+  /// The weights whose values changed, in file order.
   package let weights: [Weight]
-  /// Those that were compared, or recorded, and did not change.
+  /// The number of weights compared, or recorded, that did not change.
   package let exact: Int
-  /// What is wrong; `nil` where nothing was checked.
+  /// The findings; `nil` if nothing was checked.
   package let report: TensorReport?
 }
 
 extension ErrorFigures {
-  /// What a comparison found.
+  /// The figures of a comparison.
   package init(_ report: TensorReport) {
     let changed = report.tensors.filter { $0.relativeRMSE > 0 }
     origin = .comparison(source: report.source)
@@ -51,7 +51,7 @@ extension ErrorFigures {
     self.report = report
   }
 
-  /// What a conversion recorded.
+  /// The figures recorded by a conversion.
   package init(_ manifest: Manifest) {
     let changed = manifest.tensors.filter { $0.error != nil }
     origin = .manifest(digest: manifest.digest)
@@ -106,7 +106,7 @@ extension ErrorFigures {
     }
   }
 
-  /// Weights of a vision encoder or outside the layers, which no grid shows.
+  /// Weights of a vision encoder or outside the layers, which are not in the grids.
   var others: [Weight] {
     weights.filter {
       let description = TensorDescription(name: $0.name)

@@ -1,15 +1,15 @@
 /// Figures by row and column, for a heat map.
 package struct FigureGrid: Sendable {
-  /// What the figures are of.
+  /// What the figures show.
   package let title: String
   package let rows: [String]
   package let columns: [String]
-  /// By row, then by column; `nil` where there is none.
+  /// By row, then by column; `nil` if there is none.
   package private(set) var values: [[Double?]]
 }
 
 extension FigureGrid {
-  /// Arranges figures: the largest of those that share a place.
+  /// Arranges figures, keeping the largest of those that share a cell.
   ///
   /// - Parameter figures: A row's name, its order among the rows, the column and the figure of each.
   /// - Returns: `nil` without figures.

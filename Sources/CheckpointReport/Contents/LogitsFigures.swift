@@ -1,7 +1,7 @@
 internal import JSON
 package import TensorFormats
 
-/// What `step3-verify logits --json` said, as far as a report shows it.
+/// The output of `step3-verify logits --json`, as far as a report shows it.
 package struct LogitsFigures: Sendable {
   package let ok: Bool
   package let tokens: Int
@@ -11,22 +11,22 @@ package struct LogitsFigures: Sendable {
   package let top1Agreement: Double
   package let referencePerplexity: Double?
   package let candidatePerplexity: Double?
-  /// The divergence of each token, in the order of the text; empty where the document does not have them.
+  /// The divergence of each token, in the order of the text; empty if the document does not have them.
   package let divergences: [Double]
-  /// Each layer's relative error, its limit, and whether it keeps that.
+  /// Each layer's relative error, its limit, and whether it holds.
   package let layers: [(layer: Int, error: Double, limit: Double, ok: Bool)]
-  /// By layer, the share of experts that both choose.
+  /// By layer, the share of experts chosen by both.
   package let experts: [(layer: Int, agreement: Double)]
 }
 
 extension LogitsFigures {
-  /// Tokens of a text, and layers, at the most.
+  /// The most tokens of a text, and layers.
   private static let most = 1 << 24
 
-  /// Reads a document of `step3-verify logits --json`, or the one inside of what `step3-verify all --json` printed.
+  /// Reads a document of `step3-verify logits --json`, or the one inside the output of `step3-verify all --json`.
   ///
   /// - Parameter path: For messages.
-  /// - Throws: `.malformed` for what is none, or lacks what it must have.
+  /// - Throws: `.malformed` if it is not one, or lacks something required.
   package init(_ text: [UInt8], path: String) throws(CheckpointError) {
     do throws(CheckpointError) {
       let document = try JSONObject(JSONValue(parsing: text), place: "")
@@ -34,28 +34,28 @@ extension LogitsFigures {
     } catch {
       var error = error.at(path: path)
       error.remedy =
-        error.remedy ?? "give what step3-verify logits --json, or step3-verify all --json, printed"
+        error.remedy ?? "give the output of step3-verify logits --json or step3-verify all --json"
       throw error
     }
   }
 
-  /// The document itself, or the one among all checks'.
+  /// The document itself, or the one among all checks.
   private static func logits(in document: JSONObject) throws(CheckpointError) -> JSONObject {
     guard let checks = document.value("checks"), document.value("kl") == nil else { return document }
     for check in checks.items ?? [] {
       let check = try JSONObject(check, place: "checks.")
       guard try check.string("name") == "logits" else { continue }
       guard let report = try check.object("report") else {
-        throw CheckpointError(.malformed, "its check of logits has not been run")
+        throw CheckpointError(.malformed, "its logits check was not run")
       }
       return report
     }
-    throw CheckpointError(.malformed, "it has no check of logits")
+    throw CheckpointError(.malformed, "it has no logits check")
   }
 
   private init(_ document: JSONObject) throws(CheckpointError) {
     guard let kl = try document.object("kl") else {
-      throw CheckpointError(.malformed, "there is no \"kl\" in it: it is no comparison of logits")
+      throw CheckpointError(.malformed, "it has no \"kl\": it is not a comparison of logits")
     }
     ok = try document.bool("ok", default: false)
     tokens = try document.integer("tokens", in: 0...Self.most)
@@ -88,7 +88,7 @@ extension LogitsFigures {
 
   // MARK: Members
 
-  /// A number; what is not finite was written as `null`.
+  /// A number; non-finite ones were written as `null`.
   private static func number(_ key: String, of object: JSONObject) throws(CheckpointError) -> Double {
     guard let value = object.values[key] else { throw object.mismatch(key, "a number", nil) }
     if value == .null { return .infinity }

@@ -5,29 +5,29 @@ package import TensorFormats
 
 /// Everything that a report shows.
 package struct ReportContents: Sendable {
-  /// The last component of what the user named.
+  /// The last component of the user's path.
   package let title: String
   package let listing: TensorListing
   package let entries: [TensorEntry]
   /// Whether values were read.
   package let hasValues: Bool
   package let cut: CutFigures?
-  /// The length of the residual stream; `nil` for models that no description knows.
+  /// The length of the residual stream; `nil` for unknown models.
   package let hiddenSize: Int?
   package let errors: ErrorFigures?
   package let logits: LogitsFigures?
   /// The version of the tool that made the report.
   package let tool: String
 
-  /// In how many bars the values of a tensor are drawn.
+  /// The number of bars in a tensor's histogram.
   package static let histogramBins = 48
 
-  /// Puts together what was found.
+  /// Assembles the contents.
   ///
   /// - Parameters:
   ///   - statistics: Of the listing's tensors in its order; `nil` if none were read.
   ///   - tool: The version to name.
-  /// - Throws: `.malformed` if a part of a partition set says something impossible of itself.
+  /// - Throws: `.malformed` if a part of a partition set says something impossible about itself.
   package init(
     _ checkpoint: Checkpoint, _ listing: TensorListing, statistics: StatisticsReport?,
     errors: ErrorFigures? = nil, logits: LogitsFigures? = nil, tool: String
@@ -35,7 +35,7 @@ package struct ReportContents: Sendable {
     entries = [TensorEntry](listing, statistics)
     cut = try CutFigures(checkpoint, entries)
     hasValues = statistics != nil
-    // A report of weights can be made without knowing what the model computes.
+    // A report on weights does not require knowing the model.
     hiddenSize = (try? Step3Configuration(of: checkpoint))?.text.hiddenSize
     let components = listing.path.split(separator: "/")
     title = components.last.map(String.init) ?? listing.path

@@ -5,7 +5,7 @@ package import TensorFormats
 
 /// One tensor of a report, or those of all experts of a layer together.
 package struct TensorEntry: Sendable {
-  /// The tensor's name; where it stands for several, with `*` for what differs.
+  /// The tensor's name, with `*` for the varying part if it stands for several.
   package let name: String
   /// The name of the weight that it is, or belongs to.
   package let weight: String
@@ -21,7 +21,7 @@ package struct TensorEntry: Sendable {
   package let role: TensorRole
   package let layer: Int?
   package private(set) var values: ValueStatistics?
-  /// `nil` where no values were read, and for several tensors together.
+  /// `nil` if no values were read, and for several tensors together.
   package private(set) var distribution: ValueDistribution?
 
   /// Describes one tensor.
@@ -41,7 +41,7 @@ package struct TensorEntry: Sendable {
     self.distribution = distribution
   }
 
-  /// Takes in another one of the same kind.
+  /// Adds another one of the same kind.
   fileprivate mutating func add(_ other: TensorEntry) {
     count += other.count
     bytes += other.bytes
@@ -53,10 +53,10 @@ package struct TensorEntry: Sendable {
 }
 
 extension [TensorEntry] {
-  /// From so many tensors on, those of the experts of a layer are one entry.
+  /// With more tensors than this, those of the experts of a layer become one entry.
   static let mostByThemselves = 4096
 
-  /// The tensors of a listing, with what was read of them.
+  /// The tensors of a listing, with their statistics.
   ///
   /// - Parameter statistics: Of the same tensors in the same order; `nil` if none were read.
   init(_ listing: TensorListing, _ statistics: StatisticsReport?) {
@@ -81,13 +81,13 @@ extension [TensorEntry] {
   }
 }
 
-/// What the dots of a tensor's name tell: the weight, the kind of module, the layer and the expert.
+/// The parts of a tensor's name: the weight, the kind of module, the layer and the expert.
 package struct WeightName {
   private let parts: [Substring]
 
   package init(_ name: String) { parts = name.split(separator: ".", omittingEmptySubsequences: false) }
 
-  /// The weight that a tensor is, or belongs to: scales and codes have the name of their weight here.
+  /// The weight that a tensor is, or belongs to: scales and codes use the name of their weight here.
   package var text: String {
     guard let last = parts.last, let suffix = Step3TensorName.Suffix(rawValue: String(last)),
       ![.none, .weight, .bias].contains(suffix)
@@ -103,7 +103,7 @@ package struct WeightName {
     }
   }
 
-  /// The number behind the layer's: the expert's, in checkpoints that store each by itself.
+  /// The number after the layer's: the expert's, in checkpoints that store each separately.
   package var expert: Int? { numbers.dropFirst().first?.number }
 
   /// The name without layer and expert: `self_attn.q_proj`, `moe.up_proj`, `attn_q`.

@@ -6,7 +6,7 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Figures in a row, as points or bars over a logarithmic axis: errors and divergences go over orders of magnitude.
+/// Figures in a row, as points or bars over a logarithmic axis: errors and divergences span orders of magnitude.
 struct Chart {
   enum Kind {
     case points
@@ -14,19 +14,19 @@ struct Chart {
   }
 
   let kind: Kind
-  /// What is drawn, for those who do not see it.
+  /// A description for screen readers.
   let title: String
-  /// What the axis counts.
+  /// The label of the axis.
   let axis: String
   let values: [Double]
-  /// What stands under bars; empty for none.
+  /// Labels under bars; empty for none.
   var labels: [String] = []
   /// A limit beside each value, drawn as a line; empty if there is none.
   var limits: [Double] = []
-  /// Which values are drawn in the colour of faults.
+  /// Which values are drawn in the fault colour.
   var faults: Set<Int> = []
 
-  /// The number of points up to which each is drawn; of more, the largest and the mean of neighbours.
+  /// The most points drawn individually; beyond that, the maximum and mean of neighbours are drawn.
   private static let most = 800
   private static let height = 170.0
   private static let left = 60.0
@@ -70,7 +70,7 @@ struct Chart {
     let group = (values.count + Self.most - 1) / Self.most
     var path = ""
     for start in stride(from: 0, to: values.count, by: max(1, group)) {
-      // What sticks out has to be seen, however many tokens share a column.
+      // Outliers have to be visible, however many tokens share a column.
       let value = values[start..<min(values.count, start + max(1, group))].max() ?? 0
       let x = Self.left + (Double(start) + Double(group) / 2) / Double(max(1, values.count)) * Self.width
       path += "M\((x - 1).coordinate) \(y(value).coordinate)h2"

@@ -1,11 +1,11 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// The machines of a cut model with what each holds, and the way of a token between them.
+/// The machines of a partitioned model with their contents, and the path of a token between them.
 struct CutDrawing {
   private let cut: CutFigures
   private let hiddenSize: Int?
-  /// Cards side by side at the most; further ranks are one card.
+  /// The most cards in a row; further ranks share one card.
   private static let most = 8
 
   init(_ cut: CutFigures, hiddenSize: Int?) {
@@ -64,7 +64,7 @@ struct CutDrawing {
           "text", "class=\"label\" x=\"\((frame.x + 8).coordinate)\" y=\"\((y + 33).coordinate)\"",
           text: "\(share.tensors) tensors")
       }
-      // As long as its bytes are beside the largest share's.
+      // Proportional to its bytes, relative to the largest share.
       let length = (frame.width - 16) * (largest > 0 ? Double(share.bytes) / Double(largest) : 0)
       var x = frame.x + 8
       for (role, bytes) in share.roles {

@@ -8,13 +8,13 @@ internal import Darwin
 
 /// A grid of figures in colours, on a logarithmic scale.
 ///
-/// Cells of one colour are one path, so that thousands of them take some tens of kilobytes; what a cell says is found by its
-/// place, from the grid's figures in the page's data.
+/// Cells of one colour are one path, so that thousands of them take only tens of kilobytes; a cell's figure is looked
+/// up by position in the page's data.
 package struct HeatMap {
   let grid: FigureGrid
-  /// The number under which the page's data has the figures.
+  /// The index of the figures in the page's data.
   let number: Int
-  /// What the colours go from and to.
+  /// The range of the colours.
   private let range: ClosedRange<Double>
 
   /// Steps of the scale.
@@ -30,7 +30,7 @@ package struct HeatMap {
   private static func range(of grid: FigureGrid) -> ClosedRange<Double>? {
     let figures = grid.values.joined().compactMap(\.self).filter { $0 > 0 && $0.isFinite }
     guard let low = figures.min(), let high = figures.max() else { return nil }
-    // Figures that hardly differ do not get all colours.
+    // Figures that hardly differ do not use all colours.
     let middle = (low * high).squareRoot()
     return min(low, middle / 1.05)...max(high, middle * 1.05)
   }
@@ -88,7 +88,7 @@ package struct HeatMap {
     }
   }
 
-  /// What the colours mean.
+  /// The legend of the colours.
   var legend: Markup {
     var drawing = Markup()
     drawing.element(

@@ -1,15 +1,15 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// The bytes of each layer as bars, one on the other by role.
+/// The bytes of each layer as bars, stacked by role.
 struct LayerBars {
   private let layers: [(layer: Int, bytes: [TensorRole: Int])]
 
-  /// - Returns: `nil` where no tensor is in a layer.
+  /// - Returns: `nil` if no tensor is in a layer.
   init?(_ entries: [TensorEntry]) {
     var sums: [Int: [TensorRole: Int]] = [:]
     for entry in entries {
-      // The layers of a vision encoder are others.
+      // The layers of a vision encoder are separate.
       guard let layer = entry.layer, entry.role != .vision else { continue }
       sums[layer, default: [:]][entry.role, default: 0] += entry.bytes
     }

@@ -1,11 +1,11 @@
 internal import TensorFormats
 
-/// A piece of HTML or SVG that is being written. Text gets in through ``text(_:)`` and ``element(_:_:text:)``, which
-/// escape it, so that no name out of a file can become markup.
+/// A piece of HTML or SVG being written. Text is added through ``text(_:)`` and ``element(_:_:text:)``, which escape
+/// it, so that no name from a file can become markup.
 struct Markup {
   private(set) var source = ""
 
-  /// Appends what is markup already.
+  /// Appends existing markup.
   mutating func raw(_ markup: String) { source += markup }
 
   /// Appends the markup of another piece.
@@ -16,7 +16,7 @@ struct Markup {
 
   /// Appends an element that holds nothing but text.
   ///
-  /// - Parameter attributes: As they stand in the tag. Their values are this module's own.
+  /// - Parameter attributes: As written in the tag. Their values come from this module only.
   mutating func element(_ name: String, _ attributes: String = "", text: String) {
     source += attributes.isEmpty ? "<\(name)>" : "<\(name) \(attributes)>"
     self.text(text)
@@ -32,8 +32,8 @@ struct Markup {
 }
 
 extension String {
-  /// The text without what HTML takes for markup, between tags and in quoted attributes alike; what cannot be seen, and
-  /// what turns the direction of a line, is spelled out.
+  /// The text escaped for HTML, both between tags and in quoted attributes; invisible characters, and those that change
+  /// text direction, are spelled out.
   package var escapedForMarkup: String {
     var result = ""
     for character in printable {

@@ -11,7 +11,7 @@ package struct Frame: Equatable {
 
   package var area: Double { width * height }
 
-  /// Without a margin on every side; empty where there is no room.
+  /// The frame inset by a margin on every side; empty if there is no room.
   func inset(by margin: Double, top: Double = 0) -> Frame {
     Frame(
       x: x + margin, y: y + margin + top, width: max(0, width - 2 * margin),
@@ -24,8 +24,7 @@ package struct Frame: Equatable {
   }
 }
 
-/// Fills a frame with rectangles whose areas are in proportion to weights, none of them long and thin if that can be
-/// avoided.
+/// Fills a frame with rectangles whose areas are in proportion to weights, avoiding long and thin ones.
 ///
 /// Source: M. Bruls, K. Huizing, J. van Wijk, *Squarified treemaps* (2000).
 package enum Treemap {
@@ -43,7 +42,7 @@ package enum Treemap {
     var rest = frame
     var start = 0
     while start < weights.count {
-      // A row along the shorter side takes in weights as long as its worst rectangle gets no thinner.
+      // A row along the shorter side takes weights as long as its worst aspect ratio does not get worse.
       let side = min(rest.width, rest.height)
       var end = start + 1
       var sum = weights[start] * scale

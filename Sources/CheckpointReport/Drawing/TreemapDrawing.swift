@@ -1,14 +1,14 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// The bytes of a checkpoint by role, in a role by layer, in a layer by tensor.
+/// The bytes of a checkpoint by role, within a role by layer, within a layer by tensor.
 struct TreemapDrawing {
   private let entries: [TensorEntry]
   private static let frame = Frame(x: 0, y: 0, width: 1000, height: 460)
 
   init(_ entries: [TensorEntry]) { self.entries = entries }
 
-  /// Entries, by their numbers, that are drawn inside one rectangle.
+  /// Entries, by index, that are drawn inside one rectangle.
   private struct Group {
     var bytes = 0
     var members: [Int] = []
@@ -65,11 +65,11 @@ struct TreemapDrawing {
     write(label, x: frame.x + 4, y: frame.y + 11, width: frame.width - 6, "label", in: &svg)
   }
 
-  /// Text that is cut to what fits.
+  /// Text truncated to fit.
   private func write(
     _ text: String, x: Double, y: Double, width: Double, _ style: String, in svg: inout Markup
   ) {
-    // Letters of ten units are some six wide.
+    // Letters of ten units are about six wide.
     let room = Int(width / 6.2)
     guard room > 1, !text.isEmpty else { return }
     let cut = text.count <= room ? text : text.prefix(room - 1) + "…"

@@ -14,13 +14,13 @@ struct PageData {
   private let contents: ReportContents
   private let grids: [(row: String, grid: FigureGrid)]
 
-  /// - Parameter grids: Those of the page's heat maps by their numbers, with what a row is.
+  /// - Parameter grids: The grids of the page's heat maps by index, with the meaning of a row.
   init(_ contents: ReportContents, grids: [(row: String, grid: FigureGrid)]) {
     self.contents = contents
     self.grids = grids
   }
 
-  /// The document as it stands in a script element: without a character that could end it.
+  /// The document as text for a script element: without characters that could end it.
   var text: String {
     JSONText.compact(document).replacing("<", with: "\\u003c")
   }
@@ -86,7 +86,7 @@ struct PageData {
     guard value != 0 else { return 0 }
     let scale = pow(10, 3 - floor(log10(value.magnitude)))
     let scaled = (value * scale).rounded()
-    // At the ends of the range of doubles there is no such power of ten.
+    // At the ends of the range of doubles this power of ten does not exist.
     return scale.isNormal && scaled.isFinite ? scaled / scale : value
   }
 

@@ -1,6 +1,6 @@
-/// The page's script: what a pointer is over, the list of tensors with filter and order, and one tensor's figures.
+/// The page's script: tooltips, the list of tensors with filter and sorting, and one tensor's figures.
 ///
-/// It makes elements and sets their text, and never interprets any text as markup. Without it, all drawings are there.
+/// It creates elements and sets their text, and never interprets text as markup. All drawings work without it.
 enum PageScript {
   static let text = #"""
     "use strict";
@@ -87,7 +87,7 @@ enum PageScript {
           + data.roles[tensor[ROLE]] + ", in " + data.files[tensor[FILE]]);
         const values = tensor[VALUES];
         if (!values) {
-          make(details, "p", "Its values were not read, or have no order.");
+          make(details, "p", "Its values were not read, or are not ordered.");
         } else {
           if (values.counts) histogram(values);
           const table = make(make(details, "div", undefined, "scroll"), "table");

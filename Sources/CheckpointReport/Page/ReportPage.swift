@@ -9,11 +9,11 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// A report as one HTML file that needs nothing else: style, script, drawings and figures are in it, it asks no server for
-/// anything, and its security policy lets a browser run no script but its own.
+/// A report as one self-contained HTML file: style, script, drawings and figures are inside, it makes no network
+/// requests, and its security policy allows no script but its own.
 package struct ReportPage {
   private let contents: ReportContents
-  /// The heat maps, drawn in the order of their numbers in the page's data.
+  /// The heat maps, drawn in the order of the page's data.
   private let byLayer: FigureGrid?
   private let byExpert: [FigureGrid]
 
@@ -23,10 +23,10 @@ package struct ReportPage {
     byExpert = contents.errors?.byExpert ?? []
   }
 
-  /// By what a file says near its beginning that it is a report.
+  /// The mark near the beginning of a file by which reports are recognised.
   private static let mark = "<meta name=\"generator\" content=\"step3-inspect report\">\n"
 
-  /// Whether a file is a report of this tool, which another one may replace.
+  /// Whether a file is a report made by this tool, and so may be replaced.
   ///
   /// - Throws: `.inputOutput` if it cannot be read.
   package static func isReport(_ file: any ByteSource) throws(CheckpointError) -> Bool {
@@ -88,7 +88,7 @@ package struct ReportPage {
     main.element("footer") { footer in
       footer.text(
         "Made by step3-inspect report, step3-toolkit \(contents.tool). Sizes are in units of 1000; shapes are row-major, "
-          + "outermost first, for GGUF too. This file holds all that it shows, and loads nothing.")
+          + "outermost first, for GGUF too. This file is self-contained and loads nothing.")
     }
   }
 }

@@ -4,7 +4,7 @@ internal import Inspection
 internal import TensorFormats
 internal import Verification
 
-/// What it is, in a line of large figures.
+/// The overview, as a line of large figures.
 struct OverviewSection {
   private let contents: ReportContents
 
@@ -84,7 +84,7 @@ struct BytesSection {
   }
 }
 
-/// How the model is cut, or would be.
+/// How the model is partitioned, or would be.
 struct CutSection {
   private let cut: CutFigures
   private let hiddenSize: Int?
@@ -95,12 +95,12 @@ struct CutSection {
   }
 
   func write(to page: inout Markup) {
-    page.element("h2", text: "Attention and experts apart")
+    page.element("h2", text: "Attention and experts")
     page.element(
       "p",
       text: cut.isMade
         ? "The parts of this partition set, with what each holds."
-        : "The checkpoint is not cut. This is what step3-convert --partition afd would put on either side, the routers with "
+        : "The checkpoint is not partitioned. This is what step3-convert --partition afd would put on each side, with the routers on "
           + "attention.")
     page.raw(CutDrawing(cut, hiddenSize: hiddenSize).markup)
     if cut.unplaced > 0 {
@@ -113,7 +113,7 @@ struct CutSection {
   }
 }
 
-/// How far weights are from their source.
+/// The errors of weights relative to their source.
 struct ErrorsSection {
   private let errors: ErrorFigures
   private let byLayer: FigureGrid?
@@ -140,7 +140,7 @@ struct ErrorsSection {
       "p",
       text: maps.isEmpty
         ? "No weight of a layer has changed, so there is nothing to draw."
-        : "Colours are the root of the squared error over the squared source, on a logarithmic scale of each drawing's own."
+        : "Colours are the root of the squared error over the squared source, on a separate logarithmic scale for each drawing."
     )
     for map in maps {
       page.element("h3", text: map.grid.title)
@@ -157,22 +157,22 @@ struct ErrorsSection {
         + "\(NumberText.grouped(errors.exact)) exact."
     case .manifest(let digest):
       "As measured while it was written, from the manifest with the root digest \(digest): "
-        + "\(counted(errors.weights.count, "tensor")) changed, \(NumberText.grouped(errors.exact)) exact. Nothing was "
+        + "\(counted(errors.weights.count, "tensor")) changed, \(NumberText.grouped(errors.exact)) exact. No weights were "
         + "read for this: step3-verify checksums says whether the files are those of the manifest."
     }
   }
 
   private func verdict(of count: Int) -> String {
     count == 0
-      ? "Everything is there, and no error is larger than its format makes it."
-      : "\(counted(count, "finding")): not everything is as its format makes it."
+      ? "Everything is present, and no error is larger than its format explains."
+      : "\(counted(count, "finding")): not everything is within its format's error."
   }
 
   private func findings(_ findings: [TensorReport.Finding], in page: inout Markup) {
     guard !findings.isEmpty else { return }
     let most = 20
     Table(
-      ["weight", "part", "what is wrong"],
+      ["weight", "part", "finding"],
       findings.prefix(most).map { [$0.tensor, $0.part ?? "", $0.message] }, names: [0, 2]
     ).write(to: &page)
     guard findings.count > most else { return }
@@ -206,7 +206,7 @@ struct ErrorsSection {
   }
 }
 
-/// What the checks of logits found.
+/// The results of the logits checks.
 struct LogitsSection {
   private let logits: LogitsFigures
 
@@ -272,8 +272,8 @@ struct TensorsSection {
     page.element(
       "p",
       text: contents.hasValues
-        ? "Values are those that the stored bytes decode to; scales in tensors of their own are not applied."
-        : "Headers alone were read, so there are no figures of values.")
+        ? "Values are those that the stored bytes decode to; scales in separate tensors are not applied."
+        : "Only headers were read, so there are no figures of values.")
     page.raw(
       """
       <div class="tools scripted" hidden><input id="filter" type="search" placeholder="words of the name" \
@@ -296,7 +296,7 @@ struct TensorsSection {
     page.raw("<button id=\"more\" type=\"button\" hidden>show all</button>\n")
   }
 
-  /// The script's number of each column.
+  /// The script's index for each column.
   private var columns: [(Int, String, Bool)] {
     let always = [
       (0, "tensor", false), (1, "type", false), (2, "shape", false), (3, "size", true), (4, "role", false),

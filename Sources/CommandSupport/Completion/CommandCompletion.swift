@@ -1,15 +1,15 @@
 internal import TensorFormats
 
-/// What may stand at the end of a command line that is being typed.
+/// Completions for the end of a command line that is being typed.
 ///
-/// The shells' scripts ask the tool itself (`---complete SHELL WORD...`), so that what they offer is what it takes: options of
-/// the usual subcommand without its name, recipes, formats, and names of tensors out of the headers of the checkpoint that
-/// stands on the line.
+/// The shells' scripts ask the tool itself (`---complete SHELL WORD...`), so that they offer exactly what it accepts:
+/// options of the default subcommand without its name, recipes, formats, and tensor names from the headers of the
+/// checkpoint on the line.
 package struct CommandCompletion {
-  /// What besides `candidates` may stand there.
+  /// The kind of paths that are valid besides `candidates`.
   package enum Paths: String, Sendable { case none, files, directories }
 
-  /// One text and what it means.
+  /// One completion and its description.
   package struct Candidate: Hashable, Sendable {
     package let text: String
     package let meaning: String
@@ -25,7 +25,7 @@ package struct CommandCompletion {
   ///
   /// - Parameters:
   ///   - dump: The argument parser's description of the tool, as JSON.
-  ///   - words: What stands behind the tool's name up to the cursor.
+  ///   - words: The words after the tool's name, up to the cursor.
   ///   - tensorNames: The names of the tensors of a checkpoint; empty if there is none.
   package init(
     dump: String, words: [String], shell: CompletionShell, tensorNames: @escaping (String) -> [String]
@@ -36,7 +36,7 @@ package struct CommandCompletion {
     complete(shell == .bash ? Self.joined(words) : words, tool)
   }
 
-  /// For the scripts: what paths may stand there, then a line for each text with its meaning behind a tab.
+  /// For the scripts: the kind of paths, then a line for each candidate with its description after a tab.
   package var answer: String {
     ([paths.rawValue] + candidates.map { "\($0.text)\t\($0.meaning)".escapingControlCharacters(except: "\t") })
       .joined(separator: "\n") + "\n"
@@ -71,7 +71,7 @@ package struct CommandCompletion {
       offer(subcommandsOf: tool, current)
     }
     let arguments = (command.arguments ?? []).filter(\.shouldDisplay)
-    // What is given already, and where the words stand that are no options and no values.
+    // Options given already, and the positions of words that are neither options nor values.
     var positionals: [String] = []
     var used: Set<String> = []
     var awaiting: ToolDescription.Argument?
@@ -95,7 +95,7 @@ package struct CommandCompletion {
       guard let argument = arguments.first(where: { $0.spellings.contains(String(current[..<sign])) }) else {
         return
       }
-      // Bash replaces what is behind the sign, others the whole word.
+      // Bash replaces the text after the sign, others the whole word.
       let before = shell == .bash ? "" : String(current[...sign])
       let value = String(current[current.index(after: sign)...])
       return offer(valuesOf: argument, value, before: before, of: positionals.first)
@@ -117,7 +117,7 @@ package struct CommandCompletion {
   private mutating func offer(optionsOf arguments: [ToolDescription.Argument], _ current: String) {
     for argument in arguments {
       let names = argument.spellings.filter { $0.hasPrefix(current) }
-      // A letter where nothing longer fits.
+      // The short name if there is no long one.
       guard let name = names.first(where: { $0.hasPrefix("--") }) ?? names.first else { continue }
       candidates.append(Candidate(text: name, meaning: firstSentence(argument.abstract)))
     }
@@ -141,8 +141,8 @@ package struct CommandCompletion {
     }
   }
 
-  /// `moe.up_proj` of `model.layers.4.moe.up_proj.weight`: what tensors of many layers have in common, once each, in the order
-  /// of the checkpoint.
+  /// `moe.up_proj` of `model.layers.4.moe.up_proj.weight`: what tensor names of many layers have in common, once each,
+  /// in checkpoint order.
   private static func moduleNames(in names: [String]) -> [String] {
     var seen: Set<String> = []
     var result: [String] = []
@@ -157,7 +157,7 @@ package struct CommandCompletion {
     return result
   }
 
-  /// `pattern=TYPE`: the patterns, and behind the sign the types.
+  /// `pattern=TYPE`: the patterns, and after the sign the types.
   private static func assignments(of current: String, to names: [String]) -> [String] {
     guard let sign = current.lastIndex(of: "=") else { return names.map { $0 + "=" } }
     return ElementType.allCases.map { current[...sign] + $0.rawValue }

@@ -4,8 +4,8 @@ internal import Locations
 internal import RemoteFiles
 
 extension CommandLineTool {
-  /// What to print where the command line asks for completion: a shell's script (`--generate-completion-script`), or what may
-  /// stand at the end of a line (`---complete`, which the scripts ask); `nil` where it asks for something else.
+  /// The output for a command line that asks for completion: a shell's script (`--generate-completion-script`), or
+  /// candidates for the end of a line (`---complete`, which the scripts call); `nil` for any other command line.
   static func completion(_ arguments: [String], of root: any ParsableCommand.Type) -> String? {
     let tool = root.configuration.commandName ?? root._commandName
     if arguments.first == "---complete", arguments.count > 2 {
@@ -28,7 +28,7 @@ extension CommandLineTool {
     return name.flatMap(CompletionShell.init(rawValue:))?.script(for: tool)
   }
 
-  /// Headers of this machine only: nobody waits for a server between two keys.
+  /// Local headers only: a key press must not wait for a server.
   private static func tensorNames(_ path: String) -> [String] {
     guard !RemoteDirectory.isRemote(path), let checkpoint = try? Location(path).open() else { return [] }
     return checkpoint.tensors.map(\.name)

@@ -2,7 +2,7 @@
 package enum CompletionShell: String, CaseIterable, Sendable {
   case bash, zsh, fish
 
-  /// The script that makes the shell ask `tool` what may stand on its command line.
+  /// The script that makes the shell ask `tool` for completions.
   package func script(for tool: String) -> String {
     let function = "_" + tool.map { $0 == "-" ? "_" : String($0) }.joined()
     switch self {

@@ -1,7 +1,7 @@
 internal import Foundation
 
-/// A command and its options, as the argument parser's `--experimental-dump-help` describes them: what completion needs
-/// of it.
+/// A command and its options, as the argument parser's `--experimental-dump-help` describes them: the parts that
+/// completion needs.
 struct ToolDescription: Decodable {
   let commandName: String
   let abstract: String?
@@ -17,7 +17,7 @@ struct ToolDescription: Decodable {
       let kind: String
       let name: String
 
-      /// As it is typed.
+      /// As typed on the command line.
       var spelling: String { kind == "long" ? "--\(name)" : "-\(name)" }
     }
 
@@ -31,7 +31,7 @@ struct ToolDescription: Decodable {
     let abstract: String?
   }
 
-  /// What a value is. Kinds that are not read are nothing to complete.
+  /// The kind of value. Kinds that are not decoded here offer no completions.
   struct Completion: Decodable {
     struct Values: Decodable { let values: [String] }
     struct Empty: Decodable {}
@@ -41,18 +41,18 @@ struct ToolDescription: Decodable {
     let directory: Empty?
   }
 
-  /// Reads a dump; `nil` if it is of a form that is not known.
+  /// Reads a dump; `nil` if its form is unknown.
   init?(dump: String) {
     struct Document: Decodable { let command: ToolDescription }
     guard let document = try? JSONDecoder().decode(Document.self, from: Data(dump.utf8)) else { return nil }
     self = document.command
   }
 
-  /// The subcommands that a person is shown, without the library's own `help`.
+  /// The subcommands shown to users, without the library's own `help`.
   var shownSubcommands: [ToolDescription] {
     (subcommands ?? []).filter { $0.shouldDisplay && $0.commandName != "help" }
   }
 
-  /// The subcommand of a name.
+  /// The subcommand with this name.
   func subcommand(_ name: String) -> ToolDescription? { subcommands?.first { $0.commandName == name } }
 }

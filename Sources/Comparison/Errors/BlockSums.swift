@@ -1,13 +1,13 @@
-/// Sums over a stretch of a row: what a block is judged by.
+/// Sums over a part of a row, by which a block is judged.
 package struct BlockSums {
   /// Σ x².
   package var squares: Double
   /// Σ (x - y)².
   package var squaredErrors: Double
 
-  /// Sums in sixteen lanes of F32, or in F64 where squares would leave F32's range.
+  /// Sums in sixteen lanes of F32, or in F64 if squares would leave F32's range.
   ///
-  /// - Precondition: Both spans reach to `range`'s end.
+  /// - Precondition: `range` lies within both spans.
   package init(_ x: Span<Float>, _ y: Span<Float>, _ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= min(x.count, y.count))
     var lanes = SIMD16<Float>.zero
@@ -47,7 +47,7 @@ package struct BlockSums {
     }
   }
 
-  /// The largest magnitude of a stretch; 0 of none.
+  /// The largest magnitude in a range; 0 if empty.
   ///
   /// - Precondition: The values are finite.
   package static func largest(_ x: Span<Float>, _ range: Range<Int>) -> Float {

@@ -8,14 +8,15 @@ extension ErrorBound {
     return blocks[storage.elementType] ?? ErrorBound(block: 128)
   }
 
-  /// F16's step at its lower end, halved: what a scale in F16 is off at most when it is that small.
+  /// Half of F16's smallest step: the largest error of an F16 scale that small.
   private static let halfStep = 0x1p-25
 
   /// GGML's block formats.
   ///
-  /// `absolute` is what the smallest step of the F16 scale makes of the largest level. Formats whose sub-blocks have scales
-  /// of their own are judged by sub-blocks, and the block's largest magnitude bounds what rounding the sub-block's scale
-  /// costs. IQ1_S is judged by whole blocks: its steps are too coarse to tell a wrong sub-block from an unlucky one.
+  /// `absolute` is the smallest step of the F16 scale times the largest level. Formats whose sub-blocks have their own
+  /// scales are judged by sub-blocks, and the block's largest magnitude bounds what rounding the sub-block's scale
+  /// costs. IQ1_S is judged by whole blocks: its steps are too coarse to distinguish a wrong sub-block from an unlucky
+  /// one.
   private static let blocks: [ElementType: ErrorBound] = [
     .q4_0: ErrorBound(
       block: 32, relative: 0.55, absolute: 16 * halfStep, typical: 0.29, expected: (0.0862, 0.1273)),
@@ -70,7 +71,7 @@ extension ErrorBound {
     .q1_0: ErrorBound(block: 128, relative: 0.998, absolute: halfStep, expected: (0.6013, 0.7681)),
     .q2_0: ErrorBound(
       block: 64, relative: 0.995, absolute: halfStep, typical: 0.88, expected: (0.7186, 0.6783)),
-    // Under 2^-125 there is no scale: the reference's wraps round, and everything is zero.
+    // Below 2^-125 there is no scale: the reference's wraps around, and everything becomes zero.
     .mxfp4: fourBitFloats(absolute: 0x1p-125),
     // Without a scale for the tensor: scales below 2^-10 are zero, and with them up to six times as much.
     .nvfp4: ErrorBound(
@@ -82,26 +83,26 @@ extension ErrorBound {
     block: 32, relative: 0.0225, absolute: 127 * halfStep, typical: 0.70, expected: (0.0054, 0.0086))
   private static let oneBit = ErrorBound(
     block: 256, relative: 0.985, absolute: 17 * halfStep, typical: 0.85, expected: (0.5457, 0.6477))
-  /// Rounding to the nearest of three levels, zero among them, never misses by more than the value.
+  /// Rounding to the nearest of three levels, including zero, is never off by more than the value.
   private static let ternary = ErrorBound(
     block: 256, relative: 0.995, absolute: halfStep, typical: 0.95, expected: (0.8094, 0.8161))
   private static func fourBitFloats(absolute: Double) -> ErrorBound {
     ErrorBound(block: 32, relative: 0.31, absolute: absolute, typical: 0.60, expected: (0.1139, 0.1410))
   }
 
-  /// BF16's smallest step, halved: what a scale in BF16 is off at most when it is that small. Scales of rows are rounded
-  /// to BF16 as well.
+  /// Half of BF16's smallest step: the largest error of a BF16 scale that small. Scales of rows are rounded to BF16 as
+  /// well.
   private static let brainHalfStep = 0x1p-134
 
-  /// Codes with scales in tensors of their own.
+  /// Codes with separate scale tensors.
   ///
-  /// Steps of equal width err by half a step; the scale makes the largest magnitude the last one. A tenth more is for
-  /// scales that were rounded, and INT4 may have been searched with calibration data, which trades errors of some weights
-  /// for those of others.
+  /// Steps of equal width err by half a step; the scale makes the largest magnitude the last one. A tenth more allows
+  /// for rounded scales, and INT4 may have been searched with calibration data, which trades errors of some weights for
+  /// those of others.
   private static func ofScheme(_ scheme: WeightScheme) -> ErrorBound {
     switch scheme {
     case .fp8Block(let rows, let columns):
-      // Tiles too large to be looked at whole have their scale for a measure: see ErrorComparison.
+      // Tiles too large to be examined whole are judged by their scale: see ErrorComparison.
       let reach = rows <= largestTile && columns <= largestTile
       return ErrorBound(
         block: reach ? columns : 128, reach: reach ? .tile(rows: rows, columns: columns) : .row,
@@ -131,9 +132,9 @@ extension ErrorBound {
     }
   }
 
-  /// No scale of a tile is made for a smaller magnitude.
+  /// The smallest magnitude that a tile's scale is made for.
   private static let smallestTile = 1e-12
 
-  /// The side up to which tiles are looked at whole.
+  /// The largest side for which tiles are examined whole.
   static let largestTile = 1024
 }

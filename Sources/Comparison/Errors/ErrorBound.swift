@@ -1,31 +1,31 @@
 internal import Quantization
 internal import TensorFormats
 
-/// What error a format makes: the most that it can be in one block, and how much of that it is on the whole.
+/// The error of a format: the most possible in one block, and the typical share of that overall.
 ///
 /// *Block by block.* Values that share a scale are judged together. Of a block with the values x, restored as y,
 ///
 ///     ‖x - y‖  <=  relative · ‖x‖ + √n · (ofLargest · L + absolute)
 ///
 /// where n counts the block's elements and L is the largest magnitude within ``reach``, which is wider than the block
-/// where scales have scales of their own. For rounding this holds for any values; for formats that are searched
-/// it is measured. A block that is zero, has a doubled scale or belongs elsewhere misses by its own norm or more, so that
-/// it is found wherever the right side is less than ‖x‖, however small its part of the tensor.
+/// if scales have their own scales. For rounding this holds for any values; for searched formats it is measured. A
+/// block that is zero, has a doubled scale or belongs elsewhere is off by its own norm or more, so it is found wherever
+/// the right side is less than ‖x‖, however small a part of the tensor it is.
 ///
-/// *On the whole.* Errors are hardly ever the largest possible. Over many blocks the root of the mean squared error stays
-/// below ``typical`` times the root of the mean square of the right sides, whatever the distribution of the weights,
-/// because the right sides follow it. A mistake that makes every block somewhat worse is found here. What does not average
-/// out, blocks of one magnitude and what the smallest steps lose, is counted whole (``RowJudge``).
+/// *Overall.* Errors are rarely the largest possible. Over many blocks the root of the mean squared error stays below
+/// ``typical`` times the root of the mean square of the right sides, whatever the distribution of the weights, because
+/// the right sides follow it. A mistake that makes every block somewhat worse is found here. Errors that do not average
+/// out, from blocks of one magnitude and from the smallest steps, are counted in full (``RowJudge``).
 ///
 /// Source: the formats' encoders, run on twelve distributions of 524,288 BF16 values: normal, Student's t with three
-/// degrees of freedom, Laplace, Cauchy, uniform, shifted, nine tenths zeros, columns of outliers (8 and 60 times), rows and
-/// columns of log-normal size, and very small ones; those with a search also with an importance matrix. The figures in
-/// the table are the largest found plus 15 % (`typical`: 20 %). Q2_K, IQ1, IQ2 and IQ3 were not held to Cauchy and mostly
-/// zeros: their encoders fail on such weights, and saying so is right.
+/// degrees of freedom, Laplace, Cauchy, uniform, shifted, nine tenths zeros, columns of outliers (8 and 60 times), rows
+/// and columns of log-normal size, and very small ones; those with a search, also with an importance matrix. The
+/// figures in the table are the largest found plus 15 % (`typical`: 20 %). Q2_K, IQ1, IQ2 and IQ3 were not fitted to
+/// Cauchy and mostly-zero weights: their encoders fail on those, and should be reported.
 public struct ErrorBound: Hashable, Sendable {
-  /// Where the largest magnitude counts.
+  /// The range over which the largest magnitude is taken.
   public enum Reach: Hashable, Sendable {
-    /// In so many neighbours, a multiple of the block.
+    /// This many neighbours, a multiple of the block.
     case neighbours(Int)
     /// In the row.
     case row
@@ -35,24 +35,24 @@ public struct ErrorBound: Hashable, Sendable {
 
   /// How many neighbours in a row are judged together.
   public var block: Int
-  /// Where the largest magnitude counts.
+  /// The range over which the largest magnitude is taken.
   public var reach: Reach
   /// The part of the bound that grows with the block's norm.
   public var relative: Double
   /// The part that grows with the largest magnitude within reach: steps of equal width.
   public var ofLargest: Double
-  /// The part that is always there: steps at the lower end of a scale's or a type's range.
+  /// The constant part: steps at the lower end of a scale's or a type's range.
   public var absolute: Double
-  /// Whether a block may be off by more than rounding is, because its codes were chosen by what enters its layer.
+  /// Whether a block may be off by more than rounding, because its codes were calibrated.
   public private(set) var isCalibrated = false
-  /// The root mean square of the errors over that of the bounds, at most.
+  /// The largest ratio of the root mean square of the errors to that of the bounds.
   public var typical: Double
-  /// Where ``reach`` is wider than the block: the most that the error of all of it may be of its norm.
+  /// If ``reach`` is wider than the block: the largest error over all of it, relative to its norm.
   public var ceiling: Double
-  /// The relative RMSE on normal and on heavy-tailed weights, for people; `nil` where there is none.
+  /// The relative RMSE on normal and on heavy-tailed weights, for display; `nil` if there is none.
   public var expected: Expected?
 
-  /// What the relative RMSE usually is.
+  /// The usual relative RMSE.
   public struct Expected: Hashable, Sendable, Encodable {
     /// On normal weights.
     public let gaussian: Double
@@ -77,28 +77,28 @@ public struct ErrorBound: Hashable, Sendable {
     self.expected = expected.map { Expected(gaussian: $0.0, heavyTailed: $0.1) }
   }
 
-  /// The most that rounding makes the norm of a block's error.
+  /// The largest norm of a block's rounding error.
   func limit(norm: Double, largest: Float, count: Int) -> Double {
     relative * norm + Double(count).squareRoot() * (ofLargest * Double(largest) + absolute)
   }
 
-  /// The most that the norm of a block's error may be.
+  /// The largest allowed norm of a block's error.
   ///
   /// - Parameters:
-  ///   - limit: The most that rounding makes it.
-  ///   - fixed: What the smallest steps make of it.
+  ///   - limit: The largest from rounding.
+  ///   - fixed: The part from the smallest steps.
   func most(_ limit: Double, norm: Double, fixed: Double) -> Double {
     guard isCalibrated else { return limit }
-    // Where rounding alone may lose the block, nothing tells zeros from it.
+    // If rounding alone may lose the block, zeros cannot be distinguished from it.
     return limit < norm ? min(4 * limit, max(0.9 * norm + fixed, limit)) : 1.5 * limit
   }
 
-  /// The same for codes that were chosen by what enters the weight's layer (GPTQ), not for the weight's own sake: the error
-  /// of one column is made good in others, so that a code may be some steps away from its nearest.
+  /// The same for calibrated codes (GPTQ), which are not chosen for the weight alone: the error of one column is
+  /// compensated in others, so a code may be some steps away from the nearest.
   ///
-  /// A block may be off by four times as much, as long as it is not by nine tenths of its norm, which would hide zeros; where
-  /// rounding may lose all of it, by half as much again; the tensor by twice as much. On the trained model of the
-  /// tests it was by up to 1.7 and 1.6 times.
+  /// A block may be off by four times as much, but not by nine tenths of its norm, which would hide zeros; if rounding
+  /// may lose all of it, by one and a half times; the tensor by twice as much. On the trained model of the tests the
+  /// factors were up to 1.7 and 1.6.
   func calibrated() -> ErrorBound {
     var bound = self
     bound.isCalibrated = true
@@ -111,10 +111,10 @@ public struct ErrorBound: Hashable, Sendable {
 // MARK: - Of a pair
 
 extension ErrorBound {
-  /// What `candidate` may be away from `source`.
+  /// The allowed error of `candidate` relative to `source`.
   ///
-  /// Numbers that the candidate's type has must be exactly the same. Where both are stored in steps their errors add:
-  /// either may have been made from a third.
+  /// Numbers that the candidate's type can represent must be exactly the same. If both are quantised, their errors
+  /// add: both may have been made from a third.
   public init(_ candidate: TensorStorage, of source: TensorStorage) {
     if let grid = FloatGrid(candidate) {
       let rounding = grid.rounding(of: FloatGrid(source) ?? .single)
@@ -136,10 +136,10 @@ extension ErrorBound {
     }
   }
 
-  /// Above this share of the norm nothing is told from zeros.
+  /// Above this share of the norm, errors cannot be distinguished from zeros.
   static let zeros = 0.995
 
-  /// For sums in F32 and scales that were rounded after they were used.
+  /// Slack for sums in F32 and scales that were rounded after use.
   private static let slack = 1.03
 
   /// Relative RMSE of types without scales on weights that need rounding, standard deviation 0.02.

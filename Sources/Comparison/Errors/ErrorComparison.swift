@@ -4,15 +4,15 @@ internal import StoredWeights
 internal import Quantization
 package import TensorFormats
 
-/// Compares a pair by rows, with what the formats of its sides make of any weights.
+/// Compares a pair by rows, against the error bounds of its formats.
 ///
 /// The first side is the candidate, the second the source that it was made from.
 package struct ErrorComparison: PairComparing {
   /// How the two are compared.
   package enum Method: Sendable {
-    /// By their values, which may be so far apart.
+    /// By values, within this bound.
     case values(ErrorBound)
-    /// By their bytes: types that hold no real numbers, or codes of which nobody knows the values.
+    /// By bytes: types that hold no real numbers, or unsupported codes.
     case bytes
   }
 
@@ -20,10 +20,10 @@ package struct ErrorComparison: PairComparing {
   package let method: Method
 
   /// - Parameters:
-  ///   - isCalibrated: Whether the candidate's codes were chosen by what enters its layers.
-  ///   - areValues: Whether what is stored has values, and is not the codes of something that is not read.
-  /// - Returns: `nil` if there is no way to compare the two: without a decoder only whole tensors of one type can be laid
-  ///   beside each other.
+  ///   - isCalibrated: Whether the candidate's codes were calibrated.
+  ///   - areValues: Whether the stored data has values, and is not unsupported codes.
+  /// - Returns: `nil` if there is no way to compare the two: without a decoder only whole tensors of the same type can
+  ///   be compared.
   package init?(_ pair: WeightPair, isCalibrated: Bool = false, areValues: (TensorStorage) -> Bool) {
     self.pair = pair
     let mine = TensorStorage(pair.a.stored)
@@ -59,13 +59,13 @@ package struct ErrorComparison: PairComparing {
     return UnitCut(count: pair.matrixCount * matrix, stretch: matrix, unit: height * pair.columns)
   }
 
-  /// The bytes that comparing the pair reads, about.
+  /// The approximate bytes that comparing the pair reads.
   package var byteCount: Int {
     pair.a.byteCount(of: pair.box.elementCount) + pair.b.byteCount(of: pair.box.elementCount)
   }
 
   package func byteCount(of unit: Range<Int>) -> Int {
-    // Over all units the shares are the whole.
+    // Over all units, the shares add up to the whole.
     func upTo(_ element: Int) -> Int {
       Int(Double(byteCount) * (Double(element) / Double(max(1, cut.count))))
     }
@@ -74,7 +74,7 @@ package struct ErrorComparison: PairComparing {
 
   // MARK: Comparing
 
-  /// What one thread reads into, and the matrix that it reads.
+  /// One thread's buffers, and its current matrix.
   package struct Scratch {
     fileprivate var matrix: (pair: Int, number: Int, rows: MatrixPair)?
     fileprivate var candidate = MatrixRows.Scratch()
@@ -126,7 +126,7 @@ package struct ErrorComparison: PairComparing {
     return errors
   }
 
-  /// Counts elements that are no finite numbers, and makes zeros of them on both sides.
+  /// Counts non-finite elements, and replaces them by zeros on both sides.
   private func setAsideNonFinite(
     _ count: Int, at origin: TensorErrors.Place, _ scratch: inout Scratch, _ errors: inout TensorErrors
   ) {
@@ -164,12 +164,12 @@ package struct ErrorComparison: PairComparing {
 private struct MatrixPair: Sendable {
   let candidate: MatrixRows
   let source: MatrixRows
-  /// Its number in the whole weight.
+  /// Its index in the whole weight.
   let number: Int
   /// What its own scale cannot resolve.
   let floor: Double
 
-  /// - Parameter inner: The number of the matrix in the box.
+  /// - Parameter inner: The index of the matrix in the box.
   /// - Throws: What reading scales throws.
   init(_ pair: WeightPair, matrix inner: Int) throws(CheckpointError) {
     let stack = pair.box.stack
@@ -179,9 +179,10 @@ private struct MatrixPair: Sendable {
     floor = try Self.floor(pair.a.stored, matrix: inner, in: pair.a.weights.checkpoint)
   }
 
-  /// What the largest scale of a matrix leaves of the smallest values: half of the smallest step.
+  /// Half of the smallest step under the largest scale of a matrix.
   ///
-  /// Formats with one scale for the whole matrix lose small rows to a large one; only the scale tells how much.
+  /// In formats with one scale for the whole matrix, a large row costs small ones precision; only the scale tells how
+  /// much.
   private static func floor(
     _ stored: StoredWeight, matrix: Int, in checkpoint: Checkpoint
   ) throws(CheckpointError) -> Double {

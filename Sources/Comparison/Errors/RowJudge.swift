@@ -54,7 +54,7 @@ package struct RowJudge {
     }
     errors.sums.merge(sums)
     var (boundSquares, usualSquares) = (0.0, 0.0)
-    // A row without any error needs no bound, and the tensor's bound without it is only tighter.
+    // A row without error needs no bound; leaving it out only tightens the tensor's bound.
     if sums.maximumAbsoluteError > 0 {
       var bad = 0
       if bound.isExact, floor == 0 {
@@ -81,7 +81,7 @@ package struct RowJudge {
 
   /// Judges the blocks of a row.
   ///
-  /// - Returns: How many are beyond their bound, and the sums of the squares of the bounds and of what is usual.
+  /// - Returns: How many exceed their bound, and the sums of squares of the bounds and of typical errors.
   private func blocks(
     _ source: Span<Float>, _ candidate: Span<Float>, _ tiles: Tiles, _ place: TensorErrors.Place,
     _ errors: inout TensorErrors
@@ -93,7 +93,7 @@ package struct RowJudge {
     var reachEnd = 0
     var largest = whole
     var start = 0
-    // Of all blocks within reach: their sums, the first of them, and how many were bad before.
+    // Over all blocks within reach: their sums, the start, and how many were bad before.
     var within = (squares: 0.0, squaredErrors: 0.0, start: 0, bad: 0)
     while start < source.count {
       let end = min(start + bound.block, source.count)
@@ -116,7 +116,7 @@ package struct RowJudge {
       let most = bound.most(limit, norm: norm, fixed: fixed)
       boundSquares += most * most
       usualSquares += usual(sums, limit, most, fixed, source, start..<end)
-      // A millionth is for the sums themselves.
+      // A millionth allows for rounding of the sums.
       if sums.squaredErrors > most * most * 1.000_002 {
         bad += 1
       }
@@ -128,7 +128,7 @@ package struct RowJudge {
       within.squares += sums.squares
       within.squaredErrors += sums.squaredErrors
       if end == reachEnd, within.start < start, bad == within.bad {
-        // What is as far away as its own norm, to the last bit, is zero: no encoder makes that of weights.
+        // An error of exactly the block's norm means zeros, which no encoder produces.
         let isZero = within.squaredErrors == within.squares
         let count = end - within.start
         let limit =
@@ -149,11 +149,11 @@ package struct RowJudge {
     return (bad, boundSquares, usualSquares)
   }
 
-  /// The square of what the error of a block comes to at most, if it is one of many.
+  /// The square of a block's largest typical error, as one of many.
   ///
-  /// Errors of rounding average out: ``ErrorBound/typical`` times the bound. Two kinds do not. What the smallest step of
-  /// a scale loses (`fixed`) it loses of every value; and where all values of a block are one magnitude, or zeros beside
-  /// it, they all err by the same, which can be anything up to the bound.
+  /// Rounding errors average out, to ``ErrorBound/typical`` times the bound. Two kinds do not: the loss from the
+  /// smallest step of a scale (`fixed`) affects every value, and if all values of a block have one magnitude, or are
+  /// zero, they all have the same error, anything up to the bound.
   private func usual(
     _ sums: BlockSums, _ limit: Double, _ most: Double, _ fixed: Double, _ source: Span<Float>,
     _ range: Range<Int>

@@ -1,6 +1,6 @@
 package import Quantization
 
-/// What was found in some rows of a tensor, in a form that adds up in their order.
+/// The errors of some rows of a tensor, to be merged in order.
 package struct TensorErrors: PairFigures {
   /// Where an element is, in the whole tensor.
   package struct Place: Hashable, Sendable {
@@ -15,19 +15,19 @@ package struct TensorErrors: PairFigures {
     }
   }
 
-  /// A row or a block whose error is the largest share of what it may be.
+  /// The row or block whose error is largest relative to its bound.
   package struct Worst: Sendable {
-    /// The error over its bound; infinite where none is allowed.
+    /// The error over its bound; infinite if no error is allowed.
     package var share: Double
     /// Its first element.
     package var place: Place
     package var count: Int
     /// The norm of the error over that of the source.
     package var relative: Double
-    /// The largest that ``relative`` may be.
+    /// The limit for ``relative``.
     package var limit: Double
 
-    /// Keeps the worse of two, the first of equals.
+    /// Keeps the worse of two, the first on ties.
     package static func keep(_ mine: inout Worst?, _ other: Worst?) {
       guard let other else { return }
       if let old = mine, (old.share, old.relative) >= (other.share, other.relative) { return }
@@ -38,13 +38,13 @@ package struct TensorErrors: PairFigures {
   package var sums = ErrorSums()
   /// Σ of the squared bounds of all blocks of rows that differ at all.
   package var boundSquares = 0.0
-  /// The same of what errors come to on the whole.
+  /// The same for typical errors.
   package var usualSquares = 0.0
   /// Where the largest absolute error is; `nil` if there is none.
   package var largestErrorPlace: Place?
   package var worstRow: Worst?
   package var worstBlock: Worst?
-  /// Rows with a block, and blocks, beyond their bound.
+  /// Rows with blocks, and blocks, that exceed their bound.
   package var badRows = 0
   package var badBlocks = 0
   /// Elements that are NaN or infinite on one side, or differently on both.
@@ -52,7 +52,7 @@ package struct TensorErrors: PairFigures {
   package var firstNonFinite: Place?
   /// Elements that are NaN or infinite on both sides alike.
   package var sameNonFinite = 0
-  /// Bytes that differ, of tensors that are compared by their bytes.
+  /// Differing bytes, for tensors compared by bytes.
   package var differingBytes = 0
   /// The sums and bounds of single matrices of a stack.
   package var matrices: [Int: Matrix] = [:]
@@ -75,7 +75,7 @@ package struct TensorErrors: PairFigures {
   /// Nothing compared yet.
   package init() {}
 
-  /// Adds what was found in later rows.
+  /// Adds the errors of later rows.
   package mutating func merge(_ later: TensorErrors) {
     if later.sums.maximumAbsoluteError > sums.maximumAbsoluteError {
       largestErrorPlace = later.largestErrorPlace

@@ -3,7 +3,7 @@ public import StoredWeights
 public import Quantization
 public import TensorFormats
 
-/// How a tensor is stored, as far as it matters for how exactly it is stored.
+/// How a tensor is stored, as far as it matters for precision.
 public struct TensorStorage: Hashable, Sendable {
   /// How codes and scales make values; `nil` for a tensor that holds the values itself.
   public let scheme: WeightScheme?
@@ -16,7 +16,7 @@ public struct TensorStorage: Hashable, Sendable {
     self.elementType = elementType
   }
 
-  /// Codes and scales in tensors of their own.
+  /// Codes and separate scale tensors.
   public init(_ scheme: WeightScheme) {
     self.scheme = scheme
     elementType =
@@ -34,7 +34,7 @@ public struct TensorStorage: Hashable, Sendable {
     elementType = stored.codes.elementType
   }
 
-  /// What reports call it: `BF16`, `Q4_K`, `FP8_BLOCK`, `INT4_G128`.
+  /// The name in reports: `BF16`, `Q4_K`, `FP8_BLOCK`, `INT4_G128`.
   public var name: String {
     guard let scheme else { return elementType.rawValue }
     return switch scheme {
@@ -85,10 +85,10 @@ struct FloatGrid {
     self.lowest = lowest
   }
 
-  /// What everything is decoded to.
+  /// The type that everything is decoded to.
   static var single: FloatGrid { FloatGrid(24, -149) }
 
-  /// The bound of rounding numbers of `source` to this grid: no error where the grid has all of them.
+  /// The bound of rounding numbers of `source` to this grid: no error if the grid has all of them.
   func rounding(of source: FloatGrid) -> (relative: Double, absolute: Double) {
     (
       bits >= source.bits ? 0 : Double(sign: .plus, exponent: -bits, significand: 1),

@@ -6,13 +6,13 @@ internal import ShardPlanning
 internal import Synchronization
 internal import TensorFormats
 
-/// Writes down which units are finished, so that an interrupted conversion can go on from there.
+/// Records which units are finished, so that an interrupted conversion can be resumed.
 ///
-/// Records are collected and written in batches: first every file that a batch is about is synced, then the batch is
-/// appended, then the journal is synced. A unit that the journal calls finished is therefore on the device, also
-/// after a power cut. What a batch is worth (`batchBytes` of output, or ten seconds) is what a crash costs at most.
+/// Records are collected and written in batches: first every file in the batch is synced, then the batch is
+/// appended, then the journal is synced. A unit that the journal calls finished is therefore on the device, even
+/// after a power cut. A crash costs at most one batch (`batchBytes` of output, or ten seconds).
 final class Journal: Sendable {
-  /// What an earlier run finished.
+  /// The units that an earlier run finished.
   let finished: FinishedUnits
 
   private let file: AppendFile
@@ -20,12 +20,12 @@ final class Journal: Sendable {
   private let batchBytes: Int
   private let meter: Meter
   private let state = Mutex(State())
-  /// Syncing waits for the device: not on a thread that could recode meanwhile.
+  /// Syncing waits for the device, so it must not block a thread that could re-encode meanwhile.
   private let queue = DispatchQueue(label: "step3-convert.journal")
 
   private struct State {
     var records: [UInt8] = []
-    /// Frames that say what source files came to.
+    /// Frames with the outcome of source files.
     var sources: [UInt8] = []
     var unsynced: Set<Int> = []
     var bytes = 0
@@ -46,7 +46,7 @@ final class Journal: Sendable {
     self.meter = meter
   }
 
-  /// Notes that a unit has been written.
+  /// Records that a unit has been written.
   ///
   /// - Parameter files: The indices of the files it went to.
   func add(_ record: UnitRecord, of unit: Int, files: [Int], bytes: Int) {
@@ -57,12 +57,12 @@ final class Journal: Sendable {
     }
   }
 
-  /// Notes what a source file came to, all of whose units have been written.
+  /// Records the outcome of a source file, all of whose units have been written.
   func add(_ digests: FileDigests, ofSource file: Int) {
     state.withLock { $0.sources += JournalFormat.frame(ofSource: file, digests) }
   }
 
-  /// Notes that an output file has been put into an archive, which is synced, and all that was noted before.
+  /// Records that an output file has been archived and synced, after everything recorded before.
   ///
   /// - Throws: As ``flush()``.
   func add(_ description: ArchiveManifest.File, ofArchived output: Int) async throws {
@@ -73,7 +73,7 @@ final class Journal: Sendable {
     }
   }
 
-  /// Writes the last batch, and that nothing is left to do.
+  /// Writes the last batch, and records that nothing is left to do.
   ///
   /// - Throws: As ``flush()``.
   func finishShare() throws(CheckpointError) {
@@ -84,7 +84,7 @@ final class Journal: Sendable {
 
   /// Writes a batch now.
   ///
-  /// - Throws: `.inputOutput`; the batch is then lost, and its units count as not finished.
+  /// - Throws: `.inputOutput`; the batch is then lost, and its units count as unfinished.
   func flush() throws(CheckpointError) {
     let (records, sources, files) = state.withLock { state in
       defer { state = State() }
@@ -101,13 +101,13 @@ final class Journal: Sendable {
   private var isDue: Bool {
     state.withLock { state in
       guard !state.records.isEmpty else { return false }
-      // Half of the largest frame is never reached before the next look.
+      // Far below the largest frame, which cannot be reached before the next check.
       return state.bytes >= batchBytes || state.records.count > JournalFormat.largestPayload / 4
         || state.lastFlush.duration(to: .now) > .seconds(10)
     }
   }
 
-  /// Runs `work` and writes batches meanwhile; the last one when it ends, however it ends.
+  /// Runs `work` and writes batches meanwhile, and a last one when it ends, even by an error.
   ///
   /// - Throws: What `work` throws, or what ``flush()`` throws.
   func keeping<Result: Sendable>(_ work: @escaping @Sendable () async throws -> Result) async throws -> Result

@@ -4,32 +4,32 @@ internal import Checkpoint
 internal import JSON
 package import TensorFormats
 
-/// What an earlier run left in its journal.
+/// The contents of an earlier run's journal.
 package struct JournalContents: Sendable {
-  /// The identity as JSON; `nil` if the journal was only put there to mark the directory.
+  /// The identity as JSON; `nil` if the journal only marks the directory.
   package private(set) var identity: [UInt8]?
-  /// Whether weights that are no numbers were let through at some point.
+  /// Whether non-finite weights were allowed at some point.
   private(set) var letsNonFiniteThrough = false
-  /// Whether everything had been written, so that files may have their final names.
+  /// Whether everything was written, so that files may have their final names.
   private(set) var isFinishing = false
-  /// Whether all that this share has to do is done.
+  /// Whether this share is done.
   private(set) var isShareDone = false
-  /// Whether it holds what the journals of all shares said.
+  /// Whether the journals of all shares have been merged into it.
   private(set) var isMerged = false
-  /// The digests of source files, by their numbers.
+  /// The digests of source files, by their indices.
   private(set) var sources: [Int: FileDigests] = [:]
-  /// What output files were archived as, by their numbers.
+  /// The archived output files, by their indices.
   private(set) var archived: [Int: ArchiveManifest.File] = [:]
   /// The finished units.
   package private(set) var units = FinishedUnits()
-  /// What comes behind the identity begins here.
+  /// Where the records after the identity begin.
   package private(set) var recordsStart: Int
-  /// Everything from here on is torn.
+  /// Where the torn end begins.
   package private(set) var intactByteCount: Int
 
   /// Reads the journal in a directory.
   ///
-  /// - Throws: `.malformed` if this is no journal, or one whose intact frames make no sense; `.notFound`,
+  /// - Throws: `.malformed` if this is not a journal, or one whose intact frames make no sense; `.notFound`,
   ///   `.inputOutput` if it cannot be read.
   init(in directory: HeldDirectory, name: String = OutputMarkers.journal) throws(CheckpointError) {
     try self.init(Self.read(in: directory, name: name), path: directory.path(of: name))
@@ -43,8 +43,8 @@ package struct JournalContents: Sendable {
     return try file.readBytes(0..<file.byteCount)
   }
 
-  /// What the conversion of a journal writes, and which of these names are certainly its own; `nil` if the journal is
-  /// damaged where it says so. What comes behind may be damaged.
+  /// What the journal's conversion writes, and which of these names are certainly its own; `nil` if that part of the
+  /// journal is damaged. Later parts may be damaged.
   ///
   /// - Throws: `.inputOutput`.
   static func ours(in directory: HeldDirectory) throws(CheckpointError) -> (OutputListing, [String])? {
@@ -61,7 +61,7 @@ package struct JournalContents: Sendable {
       let listing = JournalIdentity.listing(reading: Array(bytes[(first.lowerBound + 1)..<first.upperBound]))
     else { return nil }
     let contents = try? JournalContents(bytes, path: "")
-    // Before that, a finished name is somebody else's.
+    // Before that, a finished name belongs to somebody else.
     let finished =
       contents?.isFinishing ?? false
       ? listing.finished : contents?.archived.values.map(\.stored).filter(listing.finished.contains) ?? []
@@ -74,11 +74,11 @@ package struct JournalContents: Sendable {
     ) -> CheckpointError {
       CheckpointError(.malformed, message, path: path, offset: offset, remedy: remedy)
     }
-    // What says which files are ours is damaged, so --overwrite would not know what to remove.
+    // The list of our files is damaged, so --overwrite would not know what to remove.
     let removal = "remove the directory yourself and start afresh"
     let title = JournalFormat.title
     guard bytes.starts(with: title) else {
-      throw malformed("is no journal of this version of step3-convert", at: 0, remedy: removal)
+      throw malformed("is not a journal of this version of step3-convert", at: 0, remedy: removal)
     }
     intactByteCount = title.count
     recordsStart = title.count
@@ -91,7 +91,7 @@ package struct JournalContents: Sendable {
         recordsStart = payload.upperBound
       case (.units, .some):
         guard units.add(bytes, body) else {
-          throw malformed("the records are not what the format says", at: payload.lowerBound)
+          throw malformed("the records are not in the journal's format", at: payload.lowerBound)
         }
       case (.nonFinite, .some) where body.isEmpty: letsNonFiniteThrough = true
       case (.finishing, .some) where body.isEmpty: isFinishing = true
@@ -99,12 +99,13 @@ package struct JournalContents: Sendable {
       case (.merged, .some) where body.isEmpty: isMerged = true
       case (.source, .some):
         guard let (file, digests) = Self.source(bytes, body) else {
-          throw malformed("the digests of a source file are not what the format says", at: payload.lowerBound)
+          throw malformed(
+            "the digests of a source file are not in the journal's format", at: payload.lowerBound)
         }
         sources[file] = digests
       case (.archived, .some):
         guard let (file, description) = Self.archived(bytes, body) else {
-          throw malformed("an archived file is not described as it should be", at: payload.lowerBound)
+          throw malformed("the description of an archived file is invalid", at: payload.lowerBound)
         }
         archived[file] = description
       default:
@@ -116,7 +117,7 @@ package struct JournalContents: Sendable {
     }
     guard identity != nil || bytes.count == title.count else {
       throw malformed(
-        "the journal is damaged where it says what is converted", at: title.count, remedy: removal)
+        "the journal is damaged where it describes the conversion", at: title.count, remedy: removal)
     }
   }
 
@@ -175,7 +176,7 @@ package struct FinishedUnits: Sendable {
     return true
   }
 
-  /// What unit `unit` came to; `nil` if it is not finished.
+  /// The outcome of unit `unit`; `nil` if it is not finished.
   subscript(unit: Int) -> UnitRecord? {
     guard let offset = offsets[unit] else { return nil }
     var cursor = JournalCursor(bytes, offset..<bytes.count)

@@ -4,11 +4,11 @@ internal import JSON
 internal import Quantization
 internal import TensorFormats
 
-/// The bytes of a journal: a line of text for people, then frames.
+/// The bytes of a journal: a line of readable text, then frames.
 ///
 ///     frame    u32 length of the payload, u64 checksum of the payload (the first half of its XXH3-128), payload
 ///     payload  u8 kind, then: 1 identity (JSON), first and once; 2 records of finished units; 3 from here on weights
-///              that are no numbers are let through (nothing follows); 4 from here on files may have their final names;
+///              that are not numbers are let through (nothing follows); 4 from here on files may have their final names;
 ///              5 u32 number of a source file, 16 bytes XXH3-128 and 32 bytes SHA-256 of all of it; 6 the share is done;
 ///              7 the journals of all shares are in this one; 8 u32 number of an output file that has been archived, and
 ///              what the archive's manifest says of it (JSON)
@@ -17,8 +17,8 @@ internal import TensorFormats
 ///              errors before and after a search for scales
 ///
 /// Sums that no comparison of finite values gives make a record unreadable: NaN, infinity (but for the error before a
-/// search: a scale may overflow that is not kept), negative sums of squares, sums that contradict each other. A unit whose
-/// sums are over another number of elements than it has is made anew.
+/// search: a scale may overflow that is not kept), negative sums of squares, sums that contradict each other. A unit
+/// whose sums cover a different number of elements is converted again.
 ///
 /// Numbers are little-endian. Frames are appended, so a crash can only tear the last one: reading ends before the
 /// first frame that is cut short or does not match its checksum.
@@ -26,7 +26,7 @@ package enum JournalFormat {
   package static let title = Array(
     "step3-convert journal 4: this directory is unfinished; the same command with --resume goes on.\n".utf8)
   static let frameHeaderBytes = 12
-  /// No frame is longer, written or read.
+  /// The largest frame that is written or read.
   static let largestPayload = 1 << 27
 
   package enum Kind: UInt8, CaseIterable {
@@ -54,14 +54,14 @@ package enum JournalFormat {
     Digest.xxh3(of: Array(payload)).bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
   }
 
-  /// The frame with the digests of a source file that has been read whole.
+  /// The frame with the digests of a source file that has been read completely.
   static func frame(ofSource file: Int, _ digests: FileDigests) -> [UInt8] {
     var body: [UInt8] = []
     body.append(littleEndian: UInt32(file))
     return frame(.source, body + digests.xxh3.bytes + digests.sha256.bytes)
   }
 
-  /// The frame that says that an output file has been put into an archive, and is synced.
+  /// The frame that records that an output file has been archived and synced.
   static func frame(ofArchived file: Int, _ description: ArchiveManifest.File) -> [UInt8] {
     var body: [UInt8] = []
     body.append(littleEndian: UInt32(file))
@@ -85,7 +85,7 @@ package enum JournalFormat {
   }
 }
 
-/// What a finished unit came to.
+/// The outcome of a finished unit.
 struct UnitRecord: Equatable, Sendable {
   /// XXH3-128 of the bytes that were read.
   let source: Digest
@@ -109,7 +109,7 @@ extension [UInt8] {
 
 // MARK: - Reading
 
-/// Reads numbers and digests from bytes that nobody vouches for; `nil` where they end.
+/// Reads numbers and digests from untrusted bytes; `nil` at the end.
 struct JournalCursor {
   let bytes: [UInt8]
   private(set) var position: Int
@@ -137,7 +137,7 @@ struct JournalCursor {
 
   mutating func digest(bytes: Int = 16) -> Digest? { take(bytes).map { Digest(bytes: Array($0)) } }
 
-  /// The next record, and the unit that it is about.
+  /// The next record, and its unit.
   mutating func record() -> (unit: Int, record: UnitRecord)? {
     guard let number = integer(UInt64.self), let unit = Int(exactly: number), let source = digest(),
       let count = integer(UInt32.self)
@@ -179,17 +179,17 @@ struct JournalCursor {
 }
 
 extension ErrorSums {
-  /// Whether a comparison of finite values can have given them.
+  /// Whether a comparison of finite values could have produced them.
   fileprivate var isPlausible: Bool {
     let squares = [squaredErrors, originalSquares, restoredSquares]
     guard squares.allSatisfy({ $0 >= 0 && $0.isFinite }), products.isFinite, maximumAbsoluteError >= 0,
       maximumAbsoluteError.isFinite
     else { return false }
-    // A millionth is for the rounding of the sums.
+    // Allow a millionth for the rounding of the sums.
     let slack = 1.000_001
     let largest = Double(maximumAbsoluteError) * Double(maximumAbsoluteError)
-    // And (x - y)² is x² - 2xy + y², which leaves no freedom to an invented sum; where values nearly agree, what is
-    // left of the difference is the sums' own rounding.
+    // And (x - y)² is x² - 2xy + y², which leaves no freedom for an invented sum; if values nearly agree, the
+    // remaining difference is the sums' own rounding.
     let expanded = originalSquares - 2 * products + restoredSquares
     return squaredErrors <= Double(count) * largest * slack && largest <= squaredErrors * slack
       && (expanded - squaredErrors).magnitude <= 1e-8 * (originalSquares + restoredSquares) + 1e-4

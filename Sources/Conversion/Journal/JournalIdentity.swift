@@ -9,11 +9,11 @@ internal import Foundation
 #endif
 
 extension CheckpointError.Code {
-  /// A file's digest is not the one that was published for it.
+  /// A file's digest differs from the published one.
   public static let digestMismatch = Self(rawValue: "digestMismatch")
 }
 
-/// What a journal's records are about. They mean nothing to a run that would write other bytes.
+/// The conversion that a journal belongs to. Its records are meaningless to a run that would write other bytes.
 struct JournalIdentity: Codable, Equatable {
   /// The toolkit's version.
   let tool: String
@@ -21,21 +21,20 @@ struct JournalIdentity: Codable, Equatable {
   let sources: [ShardPlan.SourceFile]
   /// What was asked for.
   private(set) var request: ShardPlan.Request
-  /// Every name that is written: what may be removed again.
+  /// Every name that is written, and so may be removed again.
   private(set) var listing: OutputListing
-  /// XXH3-128 of the plan as JSON with sorted keys: stands for all that the fields above do not name, such as the
-  /// rules of a recipe file. Whether weights that are no numbers are let through is no part of it, because that may
-  /// change on the way.
+  /// XXH3-128 of the plan as JSON with sorted keys: covers everything not in the fields above, such as the rules of a
+  /// recipe file. Whether non-finite weights are allowed is not part of it, because that may change when resuming.
   let plan: String
-  /// How many shares it is divided into; `nil` for one that is not.
+  /// The number of shares; `nil` if it is not divided.
   private(set) var shares: Int?
-  /// Which of them the journal is of; `nil` for that of all.
+  /// The share that the journal belongs to; `nil` for the main journal.
   private(set) var share: Int?
 
-  /// Whether weights that are no numbers were let through.
+  /// Whether non-finite weights were allowed.
   var allowsNonFinite: Bool { request.allowNonFinite }
 
-  /// - Throws: `.invalidRequest` for a plan of which there would be no manifest that can be read.
+  /// - Throws: `.invalidRequest` for a plan whose manifest would be too large to read.
   init(_ plan: ShardPlan, isArchive: Bool = false) throws(CheckpointError) {
     tool = plan.tool
     sources = plan.source.files
@@ -55,7 +54,7 @@ struct JournalIdentity: Codable, Equatable {
 
   /// Reads the identity that ``text`` wrote.
   ///
-  /// - Throws: `.unsupported` if another version of the toolkit wrote it, `.malformed` if it is none.
+  /// - Throws: `.unsupported` if another version of the toolkit wrote it, `.malformed` if it is not one.
   init(reading text: [UInt8], expecting tool: String, path: String) throws(CheckpointError) {
     struct Version: Decodable { let tool: String }
     do {
@@ -63,20 +62,21 @@ struct JournalIdentity: Codable, Equatable {
       guard written == tool else {
         throw CheckpointError(
           .unsupported,
-          "was begun by version \(written.printable) of step3-convert, this is version \(tool)", path: path,
-          remedy: "go on with that version, or start afresh with --overwrite")
+          "was begun by version \(written.printable) of step3-convert, but this is version \(tool)",
+          path: path,
+          remedy: "resume with that version, or start afresh with --overwrite")
       }
       self = try JSONDecoder().decode(JournalIdentity.self, from: Data(text))
     } catch let error as CheckpointError {
       throw error
     } catch {
       throw CheckpointError(
-        .malformed, "the journal does not say what is converted", path: path,
+        .malformed, "the journal does not describe the conversion", path: path,
         remedy: "remove the directory yourself and start afresh")
     }
   }
 
-  /// What the conversion of an identity writes, whatever version of the toolkit wrote it; `nil` if that cannot be told.
+  /// What an identity's conversion writes, for any version of the toolkit; `nil` if that cannot be determined.
   static func listing(reading text: [UInt8]) -> OutputListing? {
     struct Written: Decodable { let listing: OutputListing }
     let listing = try? JSONDecoder().decode(Written.self, from: Data(text)).listing
@@ -97,7 +97,7 @@ struct JournalIdentity: Codable, Equatable {
 // MARK: - Shares
 
 extension JournalContents {
-  /// How many shares the conversion is divided into; `nil` for one that is not, or of which that cannot be told.
+  /// The number of shares; `nil` if it is not divided, or that cannot be determined.
   var shares: Int? {
     struct Written: Decodable { let shares: Int? }
     guard let identity, let written = try? JSONDecoder().decode(Written.self, from: Data(identity)),
@@ -108,9 +108,9 @@ extension JournalContents {
 }
 
 extension JournalIdentity {
-  /// The same for a conversion that is divided into shares.
+  /// The same for a conversion divided into shares.
   ///
-  /// - Parameter share: The share whose journal it is; `nil` for the journal of all.
+  /// - Parameter share: The share that the journal belongs to; `nil` for the main journal.
   func divided(into count: Int, share: Int? = nil) -> JournalIdentity {
     var copy = self
     copy.shares = count
@@ -145,7 +145,7 @@ extension JournalIdentity {
     if request.exclude != current.request.exclude { options.append("--exclude") }
     if request.publishedNames != current.request.publishedNames { options.append("--published-names") }
     if listing.isArchive != current.listing.isArchive { options.append("--archive") }
-    // What was refused so far may be let through from here on, but not the other way round.
+    // Non-finite weights may be allowed from now on, but not the other way round.
     if allowsNonFinite, !current.allowsNonFinite, options.isEmpty { throw Self.lostPermission(path) }
     var others = request
     others.allowNonFinite = current.request.allowNonFinite
@@ -163,17 +163,17 @@ extension JournalIdentity {
     }
   }
 
-  /// The same, where weights that are no numbers are let through.
+  /// The same, allowing non-finite weights.
   var allowingNonFinite: JournalIdentity {
     var copy = self
     copy.request.allowNonFinite = true
     return copy
   }
 
-  /// The error for a conversion that let weights through, or may have, which it would refuse now.
+  /// The error for a conversion that allowed, or may have allowed, weights that it would now refuse.
   static func lostPermission(_ path: String) -> CheckpointError {
     CheckpointError(
-      .invalidRequest, "was written with --allow-nonfinite, which is not given now", path: path,
+      .invalidRequest, "was written with --allow-nonfinite, which is now missing", path: path,
       remedy: "give it again; to have such weights refused, remove this output or choose another one")
   }
 
@@ -181,27 +181,27 @@ extension JournalIdentity {
     func changed(_ message: String) -> CheckpointError {
       CheckpointError(
         .sourceChanged, "the source has changed since this was begun: \(message)", path: path,
-        remedy: "bring the source back, or start afresh with --overwrite")
+        remedy: "restore the source, or start afresh with --overwrite")
     }
     let before = Dictionary(sources.map { ($0.path, $0) }) { first, _ in first }
     for file in current.sources {
-      guard let old = before[file.path] else { throw changed("\(file.path.printable) was not there") }
+      guard let old = before[file.path] else { throw changed("\(file.path.printable) did not exist") }
       guard old.bytes == file.bytes else {
-        throw changed("\(file.path.printable) had \(old.bytes) bytes and has \(file.bytes)")
+        throw changed("\(file.path.printable) had \(old.bytes) bytes and now has \(file.bytes)")
       }
-      guard old == file else { throw changed("\(file.path.printable) has another header") }
+      guard old == file else { throw changed("the header of \(file.path.printable) has changed") }
     }
     let now = Set(current.sources.map(\.path))
     if let gone = sources.first(where: { !now.contains($0.path) }) {
-      throw changed("\(gone.path.printable) is gone")
+      throw changed("\(gone.path.printable) no longer exists")
     }
     guard sources == current.sources else { throw changed("its files are in another order") }
   }
 }
 
 extension ShardPlan {
-  /// Whether a complete output of this plan is one of another, too: where nothing had to be let through, it does not
-  /// matter that it may be.
+  /// Whether a complete output of this plan also answers another: allowing non-finite weights makes no difference if
+  /// there were none.
   func answers(_ wanted: ShardPlan) -> Bool {
     self == wanted || (wanted.request.allowNonFinite && self == wanted.allowingNonFinite(false))
   }
@@ -214,7 +214,7 @@ extension ShardPlan {
 }
 
 extension Digest {
-  /// XXH3-128 of bytes that are there in one piece.
+  /// XXH3-128 of bytes in one piece.
   static func xxh3(of bytes: RawSpan) -> Digest {
     var digester = XXH3Digester()
     digester.update(bytes)

@@ -20,8 +20,8 @@ extension Manifest {
   private static let digestBytes = 32
   private static var digestPlace: Range<Int> { opening.count..<opening.count + 2 * digestBytes }
 
-  /// The root digest that a manifest's text states, and the one that it has; `nil` if it does not begin with one, in the
-  /// form in which it is written.
+  /// The root digest stated in a manifest's text, and the actual one; `nil` if the text does not begin with one as
+  /// written by us.
   static func rootDigest(of text: [UInt8]) -> (stated: Digest, found: Digest)? {
     let end = digestPlace.upperBound + ending.count
     guard text.count > end, text.starts(with: opening),
@@ -34,7 +34,7 @@ extension Manifest {
     return (stated, digester.finalize())
   }
 
-  /// Whether both say the same of the same files, wherever they stand.
+  /// Whether both describe the same files with the same contents, wherever they are.
   package func saysTheSame(as other: Manifest) -> Bool {
     var (first, second) = (self, other)
     (first.digest, second.digest) = ("", "")

@@ -1,5 +1,5 @@
-// Figures of errors are real numbers, and JSON has no infinity and no NaN: what is not finite is written as null, and
-// read as infinity.
+// Error figures are real numbers, and JSON has no infinity or NaN: non-finite values are written as null and read as
+// infinity.
 
 extension Manifest.QuantizationError {
   private enum CodingKeys: String, CodingKey {
@@ -15,7 +15,7 @@ extension Manifest.QuantizationError {
       search: try values.decodeIfPresent(Manifest.SearchGain.self, forKey: .search))
   }
 
-  /// Writes the figures; what is not finite as `null`.
+  /// Writes the figures; non-finite ones as `null`.
   public func encode(to encoder: any Encoder) throws {
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(figure: rmse, .rmse)
@@ -35,7 +35,7 @@ extension Manifest.SearchGain {
     self.init(before: try values.figure(.before), after: try values.figure(.after))
   }
 
-  /// Writes the figures; what is not finite as `null`.
+  /// Writes the figures; non-finite ones as `null`.
   public func encode(to encoder: any Encoder) throws {
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(figure: before, .before)

@@ -5,16 +5,17 @@ public import TensorFormats
 extension Manifest {
   /// Reads the manifest of an output directory, and checks all of it that can be checked without the files.
   ///
-  /// Memory: what the manifest itself needs and a small multiple of the file; what does not begin like a manifest is
+  /// Memory: the manifest itself plus a small multiple of the file; anything that does not start like a manifest is
   /// refused by its first bytes.
   ///
-  /// - Throws: `.notFound` if there is none, `.unfinished` if the directory is not complete, `.malformed` if what has
-  ///   its name is no manifest or contradicts itself, `.unsupported` if another version of the toolkit wrote it.
+  /// - Throws: `.notFound` if there is none, `.unfinished` if the directory is not complete, `.malformed` if the file
+  ///   of its name is not a manifest or contradicts itself, `.unsupported` if another version of the toolkit wrote
+  ///   it.
   public static func read(from directory: String) throws(CheckpointError) -> Manifest {
     try read(in: DirectoryStore(directory))
   }
 
-  /// The same, wherever the output lies.
+  /// The same, in any store.
   ///
   /// - Throws: As ``read(from:)``.
   public static func read(in store: any ByteStore) throws(CheckpointError) -> Manifest {
@@ -31,12 +32,12 @@ extension Manifest {
     case .file: break
     case .directory: throw noManifest("is a directory", path)
     case .other: throw noManifest("is a pipe, a socket or a device", path)
-    case nil: throw noManifest("is a symbolic link that leads nowhere", path)
+    case nil: throw noManifest("is a dangling symbolic link", path)
     }
     return try parse(store.open(name))
   }
 
-  /// The same in a directory that is held open, without following any link.
+  /// The same in a directory held open, without following links.
   ///
   /// - Throws: As ``read(from:)``, and `.cannotCreate` for a symbolic link.
   static func read(in directory: HeldDirectory) throws(CheckpointError) -> Manifest {
@@ -45,7 +46,7 @@ extension Manifest {
 
   private static func noManifest(_ what: String, _ path: String) -> CheckpointError {
     CheckpointError(
-      .malformed, "\(what), where step3-convert writes the list of what is here", path: path,
+      .malformed, "\(what), where step3-convert would write the manifest", path: path,
       remedy: "move it away if this directory has no manifest, or restore the manifest")
   }
 

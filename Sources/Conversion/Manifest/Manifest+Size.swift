@@ -3,11 +3,11 @@ package import ShardPlanning
 package import TensorFormats
 
 extension Manifest {
-  /// Refuses a conversion whose manifest could be larger than what is read of one, before anything is written.
+  /// Refuses a conversion whose manifest could exceed the size limit for reading, before anything is written.
   ///
   /// - Parameters:
   ///   - encoded: The plan as JSON without indentation.
-  ///   - limit: How many bytes are read.
+  ///   - limit: The size limit for reading, in bytes.
   /// - Throws: `.invalidRequest`.
   package static func requireReadable(
     _ plan: ShardPlan, encoded: [UInt8], limit: Int = OutputMarkers.largestRecord
@@ -16,18 +16,18 @@ extension Manifest {
     guard most <= limit else {
       throw CheckpointError(
         .invalidRequest,
-        "its manifest could take \(most) bytes for \(plan.parts.count) parts, and no reader takes more than "
-          + "\(limit)", remedy: "cut the model into fewer parts")
+        "its manifest could take \(most) bytes for \(plan.parts.count) parts, more than the limit of "
+          + "\(limit)", remedy: "partition the model into fewer parts")
     }
   }
 
-  /// How large the manifest of a plan can be, whatever the conversion finds.
+  /// An upper bound on the size of a plan's manifest, whatever the conversion finds.
   ///
   /// - Parameter encoded: The plan as JSON without indentation.
   /// - Complexity: O(size of the plan).
   package static func largestByteCount(of plan: ShardPlan, encoded: [UInt8]) -> Int {
     // Every brace, bracket and comma begins a line of its own, at most fourteen levels deep in the manifest; a colon is
-    // between blanks. What stands in texts is counted as if it did too.
+    // between blanks. Braces and the like inside strings are counted too.
     var count = encoded.count
     for byte in encoded {
       switch byte {
@@ -37,7 +37,7 @@ extension Manifest {
       default: break
       }
     }
-    /// A text as it is escaped, which makes six bytes of one at most, in a line of its own.
+    /// A string with escapes, at most six bytes for one, on a line of its own.
     func text(_ text: String) -> Int { 6 * text.utf8.count + 16 }
     /// The keys of a record with its digests and indentation.
     let record = 256
@@ -56,7 +56,7 @@ extension Manifest {
             for name in [slice.tensor, slice.scaling?.scales?.tensor, slice.scaling?.matrixScales?.tensor] {
               for origin in name.map({ onDisk[$0] ?? [$0] }) ?? [] { count += text(origin) }
             }
-            // Each matrix can be one that was rounded to nearest.
+            // Each matrix may have been rounded to nearest.
             if plan.request.calibration != nil {
               count += slice.shape.dimensions.dropLast(2).reduce(1, *) * (record + text(slice.tensor))
             }
@@ -64,7 +64,7 @@ extension Manifest {
         }
       }
     }
-    // What comes once: the root digest, the version and the keys.
+    // Things that occur once: the root digest, the version and the keys.
     return count + 2 * record
   }
 }

@@ -4,8 +4,8 @@ internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Checks a manifest that came from a file as a value: its names stay below the output, its numbers are sizes that can
-/// be added up, and its lists say the same of the same files. Whoever reads one may rely on that.
+/// Checks a manifest from a file as a value: its names stay below the output, its sizes can be summed without
+/// overflow, and its lists agree about the same files. Readers may rely on that.
 struct ManifestCheck {
   private let manifest: Manifest
   private var plan: ShardPlan { manifest.plan }
@@ -13,7 +13,7 @@ struct ManifestCheck {
   init(_ manifest: Manifest) { self.manifest = manifest }
 
   /// - Parameter text: The bytes that it was read from.
-  /// - Throws: `.malformed` naming the first thing that cannot be; `.unsupported` for another version's plan.
+  /// - Throws: `.malformed` naming the first impossible value; `.unsupported` for another version's plan.
   func run(_ text: [UInt8]) throws(CheckpointError) {
     do throws(CheckpointError) {
       try PlanCheck(plan).run()
@@ -26,19 +26,19 @@ struct ManifestCheck {
     try checkRecords()
     try checkTensors()
     try checkFallbacks()
-    // Last: what contradicts itself is said more precisely.
+    // Last, because the checks above give more precise errors.
     guard let digest = Manifest.rootDigest(of: text) else {
       throw fault("it does not begin with its root digest, as it was written")
     }
     try check(
       digest.stated == digest.found,
-      "the root digest is \(digest.found), and \(digest.stated) was written: something in it has been changed"
+      "the root digest is \(digest.found), but the manifest states \(digest.stated): it has been changed"
     )
   }
 
   private func fault(_ message: String, tensor: String? = nil) -> CheckpointError {
     CheckpointError(
-      .malformed, "is no sound manifest: \(message)", tensor: tensor,
+      .malformed, "is not a sound manifest: \(message)", tensor: tensor,
       remedy: "restore the manifest, or convert again")
   }
 
@@ -61,7 +61,7 @@ struct ManifestCheck {
 
 extension ManifestCheck {
   private func checkSources() throws(CheckpointError) {
-    // What is made of other files on the way has no digest of its own.
+    // Derived files have no digests of their own.
     let onDisk = plan.source.files.filter { !$0.isDerived }
     try check(
       manifest.sources.map(\.path) == onDisk.map(\.path)
@@ -75,7 +75,7 @@ extension ManifestCheck {
   private func check(_ record: Manifest.FileRecord) throws(CheckpointError) {
     try check(
       record.bytes >= 0 && isDigest(record.xxh3, 16) && isDigest(record.sha256, 32),
-      "the size or a digest of \(record.path.printable) is none")
+      "the size or a digest of \(record.path.printable) is invalid")
   }
 
   private func isDigest(_ text: String, _ bytes: Int) -> Bool {
@@ -101,7 +101,7 @@ extension ManifestCheck {
       guard let size = sizes.removeValue(forKey: record.path) else {
         throw fault("the plan has no file \(path), or it is recorded twice")
       }
-      try check(size == record.bytes, "\(path) has \(record.bytes) bytes, and \(size) by the plan")
+      try check(size == record.bytes, "\(path) has \(record.bytes) bytes, but the plan says \(size)")
       try check(record)
       try add(record.bytes, to: &total, "the size of \(path)")
       if let text = texts[record.path] {
@@ -112,7 +112,7 @@ extension ManifestCheck {
       }
     }
     if let missing = sizes.keys.min() { throw fault("\(missing.printable) is planned, but not recorded") }
-    try check(manifest.files.map(\.path) == order, "the files are in another order than in the plan")
+    try check(manifest.files.map(\.path) == order, "the files are in a different order than in the plan")
   }
 
   private struct TensorKey: Hashable {
@@ -131,13 +131,13 @@ extension ManifestCheck {
         throw fault(
           "\(record.file.printable) has no such tensor, or it is recorded twice", tensor: record.name)
       }
-      try check(isDigest(record.xxh3, 16), "its digest is none", tensor: record.name)
+      try check(isDigest(record.xxh3, 16), "its digest is invalid", tensor: record.name)
       try check(
         record.sources == names.sources(of: tensor), "its sources are not those of the plan",
         tensor: record.name)
       try check(
         (record.error != nil) == !tensor.isLossless,
-        record.error == nil ? "its error is not recorded" : "it has an error, and loses nothing",
+        record.error == nil ? "its error is not recorded" : "it has an error although it is lossless",
         tensor: record.name)
       guard let error = record.error else { continue }
       try check(
@@ -147,7 +147,7 @@ extension ManifestCheck {
       let count = tensor.sources.reduce(0) { $0 + $1.extent.reduce(1, *) }
       guard error.isPossible(of: count) else {
         throw fault(
-          "its errors are none that \(count) values can have: \(error.text)", tensor: record.name)
+          "its errors are impossible for \(count) values: \(error.text)", tensor: record.name)
       }
     }
     if let missing = planned.keys.map(\.name).min() {
@@ -158,16 +158,16 @@ extension ManifestCheck {
     }
     try check(
       manifest.tensors.map { TensorKey(file: $0.file, name: $0.name) } == order,
-      "the tensors are in another order than in the plan")
+      "the tensors are in a different order than in the plan")
   }
 }
 
 extension ManifestCheck {
-  /// What is listed is a weight that the plan encodes, once.
+  /// Each listed weight must be encoded by the plan, and listed once.
   private func checkFallbacks() throws(CheckpointError) {
     try check(
       (manifest.roundedToNearest != nil) == (plan.request.calibration != nil),
-      "it lists what was rounded to nearest, or does not, unlike its plan")
+      "its list of weights rounded to nearest does not match the plan")
     guard let fallbacks = manifest.roundedToNearest else { return }
     var matrices: [String: Int] = [:]
     for slice in plan.files.flatMap(\.tensors).filter(\.operation.decodes).flatMap(\.sources) {
@@ -179,7 +179,7 @@ extension ManifestCheck {
         fallback.tokens ?? 0 >= 0, seen.insert(fallback).inserted
       else {
         throw fault(
-          "it lists as rounded to nearest what is not encoded, or lists it twice", tensor: fallback.tensor)
+          "it lists a weight as rounded to nearest that is not encoded, or twice", tensor: fallback.tensor)
       }
     }
   }
@@ -190,19 +190,19 @@ extension Manifest.QuantizationError {
     "rmse \(rmse), maximum \(maximumAbsoluteError), relative \(relativeRMSE), cosine \(cosineSimilarity)"
   }
 
-  /// Whether that many values can differ from others like that.
+  /// Whether such errors are possible for that many values.
   ///
-  /// With the values x and what is stored of them y, and t = ‖y‖ / ‖x‖: (‖x - y‖ / ‖x‖)² = 1 + t² - 2 t cos, which is
-  /// at least 1 - cos², whatever t is, and 1 where cos is negative.
+  /// With the values x, the stored values y, and t = ‖y‖ / ‖x‖: (‖x - y‖ / ‖x‖)² = 1 + t² - 2 t cos, which is at
+  /// least 1 - cos², whatever t is, and 1 where cos is negative.
   fileprivate func isPossible(of count: Int) -> Bool {
-    // For the rounding of sums.
+    // Slack for the rounding of sums.
     let slack = 1.000_01
     guard (0...Double(Float.greatestFiniteMagnitude)).contains(maximumAbsoluteError), rmse >= 0,
       rmse <= maximumAbsoluteError * slack,
       maximumAbsoluteError <= rmse * Double(count).squareRoot() * slack,
       (-1...1).contains(cosineSimilarity), relativeRMSE >= 0, rmse > 0 || relativeRMSE == 0
     else { return false }
-    // Nothing moves a value by a million times its size; what is infinite was made of zeros.
+    // No format changes a value by a million times its size; infinite means that the source was zero.
     guard relativeRMSE <= 1e6 || relativeRMSE == .infinity else { return false }
     let least = 1 - max(0, cosineSimilarity) * max(0, cosineSimilarity)
     return relativeRMSE * relativeRMSE >= least - 1e-5

@@ -4,14 +4,14 @@ public import ShardPlanning
 ///
 /// It holds nothing that differs between two runs of the same conversion: no time, no host, no absolute path.
 ///
-/// The first line of the file is `{`, the second states the root digest, which is the SHA-256 of every byte behind that
-/// line: `tail -n +3 manifest.json | sha256sum`. Whoever has noted it elsewhere notices a manifest that was rewritten
-/// together with the files that it describes.
+/// The first line of the file is `{`, the second states the root digest, which is the SHA-256 of every byte after that
+/// line: `tail -n +3 manifest.json | sha256sum`. Keeping it elsewhere reveals a manifest that was rewritten together
+/// with its files.
 public struct Manifest: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
   public static let currentVersion = 5
 
-  /// The root digest in hexadecimal; empty in a manifest that stands in no file.
+  /// The root digest in hexadecimal; empty in a manifest that is not in a file.
   public internal(set) var digest = ""
   /// ``currentVersion`` at the time of writing.
   public var version: Int
@@ -25,7 +25,7 @@ public struct Manifest: Codable, Hashable, Sendable {
   public var files: [FileRecord]
   /// Every tensor of the output.
   public var tensors: [TensorRecord]
-  /// What was rounded to nearest though the plan asks for a calibration; `nil` where it asks for none.
+  /// Weights rounded to nearest although the plan asks for calibration; `nil` if it asks for none.
   public var roundedToNearest: [CalibrationFallback]?
 
   /// One file.
@@ -56,7 +56,7 @@ public struct Manifest: Codable, Hashable, Sendable {
 
   /// The difference between a tensor's source values and what its stored bytes decode to.
   ///
-  /// A figure that is no finite number is infinity here and `null` in the file.
+  /// A figure that is not a finite number is infinity here and `null` in the file.
   public struct QuantizationError: Codable, Hashable, Sendable {
     /// Root of the mean squared difference.
     public var rmse: Double
@@ -70,7 +70,7 @@ public struct Manifest: Codable, Hashable, Sendable {
     public var search: SearchGain?
   }
 
-  /// The same error with the scales of the largest magnitudes, and with those that the search found better.
+  /// The error with scales from the largest magnitudes, and with those found by the search.
   ///
   /// Squared differences are weighted by the importance of their columns where the plan names a matrix, so these are
   /// not ``QuantizationError/rmse``.

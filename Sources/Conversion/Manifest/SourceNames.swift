@@ -1,9 +1,9 @@
 internal import OrderedCollections
 internal import ShardPlanning
 
-/// The names on disk of what a plan's tensors are made of, which manifests record.
+/// The on-disk names of the tensors that a plan's tensors are made from, as recorded in manifests.
 struct SourceNames {
-  /// What derived tensors are made of.
+  /// The origins of derived tensors.
   private let origins: [String: [String]]
 
   init(_ plan: ShardPlan) {
@@ -11,7 +11,7 @@ struct SourceNames {
       plan.source.derived.map { ($0.tensor, $0.origins) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// The tensors on disk that an output tensor is made of, their scales included, each once.
+  /// The tensors on disk that an output tensor is made from, including scales, each once.
   func sources(of tensor: ShardPlan.Tensor) -> [String] {
     Array(OrderedSet(tensor.sources.flatMap(\.tensors).flatMap { origins[$0] ?? [$0] }))
   }

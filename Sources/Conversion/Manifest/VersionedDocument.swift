@@ -9,12 +9,12 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// A JSON document that this toolkit wrote, with the version of its layout in it, read as if anyone had written it.
+/// A JSON document written by this toolkit, with the version of its layout, and read as untrusted input.
 ///
-/// Memory: what the document itself needs and a small multiple of the file; what does not begin like such a document is
+/// Memory: the document itself plus a small multiple of the file; anything that does not start like such a document is
 /// refused by its first bytes.
 struct VersionedDocument<Value: Codable> {
-  /// What messages call it: `manifest`.
+  /// The name in messages: `manifest`.
   let name: String
   /// The version that is read.
   let version: Int
@@ -23,7 +23,7 @@ struct VersionedDocument<Value: Codable> {
 
   /// Reads a document.
   ///
-  /// - Throws: `.malformed` for what is none, `.unsupported` for another version's; what reading throws. The error names
+  /// - Throws: `.malformed` if it is not one, `.unsupported` for another version; what reading throws. The error names
   ///   the file.
   func read(_ file: any ByteSource) throws(CheckpointError) -> Value { try readWithText(file).value }
 
@@ -53,7 +53,7 @@ struct VersionedDocument<Value: Codable> {
     do {
       return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
     } catch {
-      preconditionFailure("a \(name) has no number that JSON has not: \(error)")
+      preconditionFailure("a \(name) has a number that JSON cannot represent: \(error)")
     }
   }
 
@@ -63,7 +63,7 @@ struct VersionedDocument<Value: Codable> {
     guard bytes.count < 64 else { return }
     // All of it: even the shortest is longer.
     while try scanner.nextKey(&members) != nil { try scanner.skipValue() }
-    throw CheckpointError(.malformed, "is no \(name): \(bytes.count) bytes are too few")
+    throw CheckpointError(.malformed, "is not a \(name): \(bytes.count) bytes are too few")
   }
 
   private func decode(_ bytes: [UInt8]) throws(CheckpointError) -> Value {
@@ -82,17 +82,17 @@ struct VersionedDocument<Value: Codable> {
       if versionOf(value) == version { return value }
       failure = CheckpointError(.unsupported, "")
     } catch { failure = error }
-    // Another version's may have other fields, so its number is the better explanation.
+    // Another version may have other fields, so the version number is the better explanation.
     if let found = try? decode(DocumentVersion.self).version, found != version {
       throw CheckpointError(
-        .unsupported, "the \(name) has version \(found), this tool knows \(version)",
+        .unsupported, "the \(name) has version \(found), but this tool reads \(version)",
         remedy: "use the version of step3-toolkit that wrote it")
     }
-    throw CheckpointError(.malformed, "is no \(name): \("\(failure)".printable)")
+    throw CheckpointError(.malformed, "is not a \(name): \("\(failure)".printable)")
   }
 }
 
-/// What every version of such a document has.
+/// The part common to every version of such a document.
 private struct DocumentVersion: Decodable {
   let version: Int
 }

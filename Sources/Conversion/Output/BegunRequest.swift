@@ -4,13 +4,13 @@ public import ShardPlanning
 public import TensorFormats
 
 extension Conversion {
-  /// What an output was asked to be that is complete, or was begun: what was decided for it need not be decided again.
+  /// The request of an output that is complete or was begun: its decisions need not be made again.
   ///
-  /// - Returns: `nil` where there is none, or none that can go on; the conversion then says what is wrong with it.
+  /// - Returns: `nil` if there is none, or none that can be resumed; the conversion then reports what is wrong.
   /// - Throws: `.inputOutput`.
   public static func request(begunIn output: String) throws(CheckpointError) -> ShardPlan.Request? {
     guard let root = try HeldDirectory.open(output) else { return nil }
-    // What is to take the place of an output is what goes on.
+    // A pending replacement of an output is what gets resumed.
     for directory in [try OutputReplacement(output: root).begun(), root].compactMap({ $0 }) {
       do throws(CheckpointError) {
         let names = try directory.names()

@@ -4,13 +4,13 @@ internal import ParallelWork
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Reads the files of a finished output once more and compares them with its manifest, by sizes and XXH3: what a manifest
-/// lists may have been removed or overwritten since.
+/// Rereads the files of a finished output and compares them with its manifest, by size and XXH3: they may have been
+/// removed or overwritten since.
 struct FinishedFiles: Sendable {
   private let manifest: Manifest
   private let output: any ByteStore
 
-  /// - Parameter output: Where the files are, as they were before they were archived.
+  /// - Parameter output: The files as they were before archiving.
   init(_ manifest: Manifest, in output: any ByteStore) {
     self.manifest = manifest
     self.output = output
@@ -19,13 +19,13 @@ struct FinishedFiles: Sendable {
   /// Memory: four megabytes for each file under way.
   ///
   /// - Parameters:
-  ///   - threads: How many files are under way at a time.
+  ///   - threads: How many files to read at the same time.
   ///   - progress: Called from any thread.
-  /// - Throws: `.digestMismatch` naming a file that is not what was written, `.inputOutput`, `CancellationError`.
+  /// - Throws: `.digestMismatch` naming a file that has changed, `.inputOutput`, `CancellationError`.
   func check(threads: Int, _ progress: @escaping @Sendable (ConversionProgress) -> Void) async throws {
     for part in manifest.plan.parts where !part.directory.isEmpty {
       let name = joinPath(part.directory, OutputMarkers.manifest)
-      guard try output.kind(of: name) == .file else { throw damage("it lacks \(name.printable)") }
+      guard try output.kind(of: name) == .file else { throw damage("\(name.printable) is missing") }
     }
     try await ParallelWork(threads: threads).run(manifest.files, delivering: .asFinished) { record in
       try check(record) { progress(ConversionProgress(bytes: $0, tensor: record.path)) }
@@ -40,10 +40,10 @@ struct FinishedFiles: Sendable {
       file = try output.open(record.path)
     } catch {
       guard error.code == .notFound else { throw error }
-      throw damage("it lacks \(name)")
+      throw damage("\(name) is missing")
     }
     guard file.byteCount == record.bytes else {
-      throw damage("\(name) has \(file.byteCount) bytes, and had \(record.bytes)")
+      throw damage("\(name) has \(file.byteCount) bytes, but had \(record.bytes)")
     }
     let buffer = BufferPool(keep: 0).take(min(4 << 20, max(1, record.bytes)))
     var digester = XXH3Digester()
@@ -59,12 +59,12 @@ struct FinishedFiles: Sendable {
       position += count
       progress(count)
     }
-    guard "\(digester.finalize())" == record.xxh3 else { throw damage("\(name) has other bytes") }
+    guard "\(digester.finalize())" == record.xxh3 else { throw damage("the bytes of \(name) have changed") }
   }
 
   private func damage(_ message: String) -> CheckpointError {
     CheckpointError(
-      .digestMismatch, "this output was complete and is not whole any more: \(message)", path: output.path,
-      remedy: "step3-verify checksums names all that is wrong; --overwrite makes it again")
+      .digestMismatch, "this output was complete, but has been damaged since: \(message)", path: output.path,
+      remedy: "step3-verify checksums lists all damage; --overwrite converts again")
   }
 }

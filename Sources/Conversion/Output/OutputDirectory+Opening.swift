@@ -9,17 +9,17 @@ extension OutputDirectory {
   struct Opened {
     /// The journal, locked.
     let journal: AppendFile
-    /// What an earlier run finished.
+    /// The units that an earlier run finished.
     let finished: FinishedUnits
-    /// The digests of the source files that it read to their ends, by their numbers.
+    /// The digests of the source files that it read completely, by their indices.
     var sources: [Int: FileDigests] = [:]
-    /// What it put into an archive, by the numbers of the files.
+    /// The files that it archived, by their indices.
     var archived: [Int: ArchiveManifest.File] = [:]
     /// The files of the plan, with their headers.
     let outputs: [OutputFile]
   }
 
-  /// The room that is still needed: what is there already needs none.
+  /// The space still needed, besides what exists.
   ///
   /// - Throws: `.inputOutput`.
   func missingBytes() throws(CheckpointError) -> Int {
@@ -35,18 +35,18 @@ extension OutputDirectory {
     return sum
   }
 
-  /// The room that archiving files takes at least, one after the other: each is there as a whole until it is archived,
-  /// and nobody knows beforehand what will be left of it.
+  /// The least space for archiving files one after the other: each exists in full until it is archived, and its
+  /// compressed size is not known beforehand.
   static func archiveBytes(of files: [Int]) -> Int { max(files.max() ?? 0, files.reduce(0, +) / 2) }
 }
 
 // MARK: - Beginning
 
 extension OutputDirectory {
-  /// Makes the directories and the weight files, at their full size and with their headers. Nothing of these names
-  /// may be there.
+  /// Creates the directories and the weight files, at full size and with their headers. Nothing with these names
+  /// may exist.
   ///
-  /// - Parameter replacing: The journal that marks the directory already, held; `nil` if there must be none.
+  /// - Parameter replacing: The journal that already marks the directory, held; `nil` if there must be none.
   /// - Throws: `.cannotCreate` if something is in the way, `.inputOutput` if there is not enough room.
   func begin(
     _ identity: JournalIdentity, headers: [String: [UInt8]], replacing: AppendFile? = nil, meter: Meter
@@ -61,7 +61,7 @@ extension OutputDirectory {
       journal: journal, finished: FinishedUnits(), outputs: try openFiles(headers: headers, meter: meter))
   }
 
-  /// Has every part say that it is unfinished, whatever is in it.
+  /// Marks every part as unfinished, whatever it holds.
   func markParts() throws(CheckpointError) {
     for name in listing.parts {
       try root.createDirectory(name)
@@ -96,21 +96,21 @@ extension OutputDirectory {
     return outputs
   }
 
-  /// What a file was archived as; `nil` if that is not there.
+  /// A file in its archived form; `nil` if it does not exist.
   private func archivedFile(_ file: ShardPlan.File) throws(CheckpointError) -> (any ByteSource)? {
     let name = listing.stored(file.path)
     guard try root.holdsFile(name) else { return nil }
     let source = try ArchiveSource(InputFile(name, in: root))
     guard source.byteCount == file.bytes else {
       throw CheckpointError(
-        .malformed, "stands for \(source.byteCount) bytes, and \(file.bytes) were archived",
+        .malformed, "holds \(source.byteCount) bytes, but \(file.bytes) were archived",
         path: source.path,
         remedy: "remove this file, and run the same command with --resume")
     }
     return source
   }
 
-  /// Padding is the only part of a file that neither a header nor a unit writes: new files have zeros there.
+  /// Padding is the only part of a file that neither a header nor a unit writes: in new files it is zero.
   private func clearPadding(of file: ShardPlan.File, _ output: OutputFile) throws(CheckpointError) {
     var end = file.dataOffset
     for tensor in file.tensors {
@@ -121,18 +121,18 @@ extension OutputDirectory {
   }
 }
 
-// MARK: - Going on
+// MARK: - Resuming
 
 extension OutputDirectory {
-  /// Opens what an interrupted run left, wherever it was interrupted: while it made the files, while it filled them,
-  /// or while it gave them their names and wrote manifests.
+  /// Opens what an interrupted run left, wherever it was interrupted: while creating files, filling them, or
+  /// renaming them and writing manifests.
   ///
   /// - Parameters:
   ///   - journal: The journal, held.
   ///   - contents: What it says.
   ///   - source: Where copies come from.
-  /// - Throws: `.sourceChanged`, `.invalidRequest` or `.unsupported` if it is about another conversion;
-  ///   `.cannotCreate` if something is in the way that this conversion did not write.
+  /// - Throws: `.sourceChanged`, `.invalidRequest` or `.unsupported` if it belongs to another
+  ///   conversion; `.cannotCreate` if something is in the way that this conversion did not write.
   func reopen(
     _ journal: AppendFile, _ contents: JournalContents, _ identity: JournalIdentity,
     headers: [String: [UInt8]], source: any ByteStore, meter: Meter
@@ -141,7 +141,7 @@ extension OutputDirectory {
     try checkWay(contents, source: source)
     try goOn(journal, contents, begun, identity)
     try markParts()
-    // Files that had got their names already are unfinished again until everything has been checked.
+    // Files that already had their final names are unfinished again until everything has been checked.
     if !listing.isArchive {
       for file in plan.files where try root.holdsFile(file.path) {
         try root.give(file.path, unfinished(file))
@@ -154,7 +154,7 @@ extension OutputDirectory {
       outputs: try openFiles(headers: headers, archived: contents.archived, meter: meter))
   }
 
-  /// Has a journal go on behind its last intact frame.
+  /// Continues a journal after its last intact frame.
   ///
   /// - Throws: `.inputOutput`.
   func goOn(
@@ -167,7 +167,7 @@ extension OutputDirectory {
     try journal.synchronize()
   }
 
-  /// Checks that a journal is about the same conversion.
+  /// Checks that a journal belongs to the same conversion.
   ///
   /// - Throws: As ``reopen(_:_:_:headers:source:meter:)``.
   @discardableResult
@@ -183,7 +183,7 @@ extension OutputDirectory {
     return begun
   }
 
-  /// Checks that everything of a planned name is what this conversion can have left there.
+  /// Checks that everything with a planned name could have been left by this conversion.
   private func checkWay(_ contents: JournalContents, source: any ByteStore) throws(CheckpointError) {
     var ours = Set(listing.temporary)
     for (index, file) in plan.files.enumerated() {
@@ -196,7 +196,7 @@ extension OutputDirectory {
         throw CheckpointError(
           .cannotCreate,
           entry.names > 1
-            ? "has another name as well, and nothing is written through it"
+            ? "has a second hard link, which must not be overwritten"
             : "is longer than this conversion would make it, so something else wrote it",
           path: root.path(of: unfinished(file)), remedy: "remove it, or choose another output")
       }
@@ -207,7 +207,7 @@ extension OutputDirectory {
     {
       ours.insert(ArchiveManifest.fileName)
     }
-    // Documents are small: those that are there must be what would be written.
+    // Documents are small: existing ones must be exactly what would be written.
     for part in plan.parts {
       for document in part.documents where try holds(Array(document.text.utf8), document.path) {
         ours.insert(document.path)
@@ -230,7 +230,7 @@ extension OutputDirectory {
     return try file.readBytes(0..<bytes.count) == bytes
   }
 
-  /// Removes what a crash right after the last step left of the journals.
+  /// Removes journals left by a crash right after the last step.
   ///
   /// - Throws: `.inputOutput`.
   func tidyFinished() throws(CheckpointError) {

@@ -6,9 +6,9 @@ internal import TensorFormats
 
 /// The directory that a conversion writes, from the first reservation of space to the manifest.
 ///
-/// While it is being written, a journal lies in it (and a marker in each part), and weight files bear the suffix
+/// While it is being written, it holds a journal (and each part a marker), and weight files have the suffix
 /// `.unfinished`: neither this toolkit nor an engine takes it for a checkpoint. Finishing syncs and renames the files,
-/// then writes the manifests, the root's last. Nothing is written over that this conversion did not make.
+/// then writes the manifests, the root's last. Nothing is overwritten that this conversion did not create.
 struct OutputDirectory {
   /// OUTPUT itself, or the directory in it where its replacement grows.
   let root: HeldDirectory
@@ -28,8 +28,8 @@ struct OutputDirectory {
 // MARK: - Finishing
 
 extension OutputDirectory {
-  /// Makes weight files durable and gives them their names. The journal says before that they are given. Those of an
-  /// archive have been given theirs.
+  /// Syncs weight files and gives them their final names, after recording that in the journal. Files of an archive
+  /// already have theirs.
   ///
   /// - Throws: `.inputOutput`.
   func finish(_ outputs: [OutputFile], _ journal: AppendFile) throws(CheckpointError) {
@@ -40,7 +40,7 @@ extension OutputDirectory {
     for file in plan.files { try root.give(unfinished(file), file.path) }
   }
 
-  /// Writes the documents and copies of the plan, and says what is in them.
+  /// Writes the documents and copies of the plan, and returns their records.
   ///
   /// - Throws: `.inputOutput`; of a copy's source also `.notFound`.
   func writeDocuments(from source: any ByteStore) throws(CheckpointError) -> [Manifest.FileRecord] {
@@ -58,8 +58,8 @@ extension OutputDirectory {
     let file = try source.open(copy.from)
     guard file.byteCount == copy.bytes else {
       throw CheckpointError(
-        .sourceChanged, "has \(file.byteCount) bytes, and had \(copy.bytes) when the conversion was planned",
-        path: file.path, remedy: "bring it back and go on with --resume, or start afresh with --overwrite")
+        .sourceChanged, "has \(file.byteCount) bytes, but had \(copy.bytes) when the conversion was planned",
+        path: file.path, remedy: "restore it and continue with --resume, or start afresh with --overwrite")
     }
     return try file.readBytes(0..<copy.bytes)
   }
@@ -71,10 +71,10 @@ extension OutputDirectory {
       path: name, bytes: bytes.count, xxh3: "\(digests.xxh3)", sha256: "\(digests.sha256)")
   }
 
-  /// Writes the manifests, the root's last, and takes the journals away: the output is complete.
+  /// Writes the manifests, the root's last, and removes the journals: the output is then complete.
   ///
-  /// - Parameter archived: What the archive holds for the weight files; `nil` if the output is none.
-  /// - Returns: The root's as it was written, and the archive's, which is written before it.
+  /// - Parameter archived: What the archive holds for the weight files; `nil` if the output is not an archive.
+  /// - Returns: The root manifest as written, and the archive's, which is written before it.
   /// - Throws: `.inputOutput`.
   func complete(
     _ manifest: Manifest, archived: [ArchiveManifest.File]?
@@ -94,7 +94,7 @@ extension OutputDirectory {
     return (try seal(root, manifest), archive)
   }
 
-  /// Describes the output as an archive, as if it had been written plainly and archived then.
+  /// Describes the output as an archive, as if it had been archived after a plain conversion.
   private func archiveManifest(_ manifest: Manifest, _ archived: [ArchiveManifest.File]) -> ArchiveManifest {
     func kept(_ path: String, _ bytes: Int, _ sha256: String) -> ArchiveManifest.File {
       ArchiveManifest.File(

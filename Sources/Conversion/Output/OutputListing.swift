@@ -4,9 +4,9 @@ internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Every name that a conversion gives to what it writes, by path below its output. What is not listed is not ours.
+/// Every path below its output that a conversion writes. Anything else is not ours.
 struct OutputListing: Codable, Equatable, Sendable {
-  /// The directories: those of a partition's parts, and behind them the folders of side files.
+  /// The directories: those of a partition's parts, followed by the folders of side files.
   let parts: [String]
   /// Which of them hold side files only, and get no manifest.
   let folders: [String]
@@ -14,7 +14,7 @@ struct OutputListing: Codable, Equatable, Sendable {
   let weights: [String]
   /// Documents and copies.
   let texts: [String]
-  /// How many shares have journals of their own while they are at work; `nil` for none.
+  /// The number of shares with their own journals; `nil` for none.
   private(set) var shares: Int?
   /// Whether the weight files are archived; `nil` for no.
   private var archived: Bool?
@@ -38,21 +38,21 @@ struct OutputListing: Codable, Equatable, Sendable {
   /// Whether the output is an archive.
   var isArchive: Bool { archived ?? false }
 
-  /// What a weight file is called in the end.
+  /// The final name of a weight file.
   func stored(_ weights: String) -> String { isArchive ? weights + ArchiveManifest.suffix : weights }
 
-  /// What is written when all weight files are there; the manifest of an archive comes last.
+  /// What is written after all weight files; the manifest of an archive comes last.
   var documents: [String] { texts + (isArchive ? [ArchiveManifest.fileName] : []) }
 
   /// Weight files and documents.
   var contents: [String] { weights.map(stored) + documents }
 
-  /// The directory that a path says; `nil` for a name alone.
+  /// The directory part of a path; `nil` for a plain name.
   static func directory(of path: String) -> String? {
     path.lastIndex(of: "/").map { String(path[..<$0]) }
   }
 
-  /// The directories with a manifest or a journal of their own, the output itself last. (Folders of side files have a
+  /// The directories with their own manifest or journal, the output itself last. (Folders of side files have a
   /// journal while they are being written.)
   private var directories: [String] { parts.map { $0 + "/" } + [""] }
 
@@ -65,24 +65,24 @@ struct OutputListing: Codable, Equatable, Sendable {
   /// The journals of shares.
   var shareJournals: [String] { ConversionShare.all(of: shares ?? 0).map(OutputMarkers.journal(of:)) }
 
-  /// The same for a conversion that is divided into shares.
+  /// The same for a conversion divided into shares.
   func adding(shares count: Int) -> OutputListing {
     var copy = self
     copy.shares = count
     return copy
   }
 
-  /// What a complete output holds, its manifests last.
+  /// The files of a complete output, manifests last.
   var finished: [String] { contents + manifests }
 
-  /// What exists only while an output is being written, its journals last.
+  /// The files that exist only while an output is being written, journals last.
   var temporary: [String] {
     (weights + (isArchive ? weights.map(stored) : [])).map { $0 + OutputMarkers.unfinishedSuffix }
       + (documents + manifests + journals + shareJournals).map { $0 + temporarySuffix }
       + shareJournals + journals
   }
 
-  /// Whether no name leads out of the output, is there twice, or is one that marks directories.
+  /// Whether no name leads out of the output, appears twice, or is a reserved marker.
   var isSound: Bool {
     let names = weights + texts
     guard (0...ConversionShare.most).contains(shares ?? 0),
@@ -96,15 +96,15 @@ struct OutputListing: Codable, Equatable, Sendable {
         guard let directory = Self.directory(of: name) else { return true }
         return known.contains(directory)
       }
-      // A folder lies in the output or in a part of it.
+      // A folder is in the output or in one of its parts.
       && folders.allSatisfy { Self.directory(of: $0).map(known.contains) ?? true }
   }
 }
 
-/// Names that come from files.
+/// Untrusted names.
 enum OutputPath {
-  /// Whether a path is relative and leads down only, by at most so many steps, to nothing that marks or replaces
-  /// outputs.
+  /// Whether a path is relative, only descends, has at most `limit` components, and does not name a marker or
+  /// replacement of outputs.
   static func isPlain(_ path: String, components limit: Int) -> Bool {
     let components = path.split(separator: "/", omittingEmptySubsequences: false)
     return components.count <= limit
@@ -125,9 +125,9 @@ extension OutputMarkers {
 // MARK: - Comparing with a directory
 
 extension OutputListing {
-  /// What is in an output, and in its parts, that is not ours.
+  /// Entries of an output and its parts that are not ours.
   ///
-  /// - Parameter ours: The names that are; `nil` for all that are listed.
+  /// - Parameter ours: The names that are; `nil` for all listed ones.
   /// - Throws: `.inputOutput`.
   func strangers(in root: HeldDirectory, ours: [String]? = nil) throws(CheckpointError) -> [String] {
     let known = Set(
@@ -144,12 +144,12 @@ extension OutputListing {
     return strangers
   }
 
-  /// Checks that nothing but what is ours stands where this is going to be written.
+  /// Checks that only our own files are where this will be written.
   ///
   /// - Parameters:
   ///   - root: The output.
   ///   - names: The files that are ours.
-  ///   - directories: The directories that are.
+  ///   - directories: The directories that are ours.
   /// - Throws: `.cannotCreate` naming what is in the way.
   func checkWay(
     in root: HeldDirectory, over names: Set<String>, _ directories: Set<String>
@@ -171,10 +171,10 @@ extension OutputListing {
   ) -> CheckpointError {
     let what =
       switch entry.kind {
-      case .link: "is a symbolic link where this conversion would write, and nothing is written through one"
-      case .directory: "is a directory where this conversion would write, and none of step3-convert's"
-      case .file: "stands where this conversion would write, and was not written by step3-convert"
-      case .other: "is neither file nor directory, and stands where this conversion would write"
+      case .link: "is a symbolic link where this conversion would write"
+      case .directory: "is a directory where this conversion would write, not created by step3-convert"
+      case .file: "is where this conversion would write, and was not written by step3-convert"
+      case .other: "is neither file nor directory, and is where this conversion would write"
       }
     return CheckpointError(
       .cannotCreate, what, path: root.path(of: name),
@@ -183,9 +183,9 @@ extension OutputListing {
 }
 
 extension HeldDirectory {
-  /// What stands at a name, where nothing that lies behind a symbolic link counts.
+  /// The entry at a name; anything behind a symbolic link is ignored.
   ///
-  /// - Throws: `.inputOutput`: a device that fails does not say that nothing is there.
+  /// - Throws: `.inputOutput`: a failing device does not mean that nothing is there.
   func standing(at name: String) throws(CheckpointError) -> Entry? {
     do throws(CheckpointError) {
       return try entry(name)
@@ -195,12 +195,12 @@ extension HeldDirectory {
     }
   }
 
-  /// Whether a regular file has that name; nothing that lies behind a symbolic link counts.
+  /// Whether a regular file has that name; anything behind a symbolic link is ignored.
   ///
   /// - Throws: As ``standing(at:)``.
   func holdsFile(_ name: String) throws(CheckpointError) -> Bool { try standing(at: name)?.kind == .file }
 
-  /// Removes the files among those names, and nothing else of these names.
+  /// Removes the files among these names, but nothing of any other kind.
   ///
   /// - Throws: `.inputOutput`.
   func removeFiles(_ names: [String]) throws(CheckpointError) {
@@ -215,7 +215,7 @@ extension HeldDirectory {
     try synchronize()
   }
 
-  /// Has a directory say that it is unfinished.
+  /// Marks a directory as unfinished.
   ///
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   func mark() throws(CheckpointError) {

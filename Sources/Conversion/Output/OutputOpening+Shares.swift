@@ -3,11 +3,11 @@ internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Outputs that several processes write, each its share. OUTPUT has the journal of an unfinished output, which only says
-/// what is converted and into how many shares, and each share a journal of its own, held by its process.
+/// Outputs written by several processes, each its share. OUTPUT has the journal of an unfinished output, which only
+/// records the conversion and the number of shares, and each share has its own journal, held by its process.
 extension OutputOpening {
   enum Joined {
-    /// The whole output is there already.
+    /// The whole output already exists.
     case complete(Manifest)
     /// The share has been done before.
     case done
@@ -15,7 +15,7 @@ extension OutputOpening {
     case writing(OutputDirectory.Opened)
   }
 
-  /// What is read back before it is sealed.
+  /// The parts that are read back before sealing.
   struct Sealing {
     let directory: OutputDirectory
     let opened: OutputDirectory.Opened
@@ -23,14 +23,15 @@ extension OutputOpening {
     let sources: [Int: FileDigests]
   }
 
-  /// How long a process waits for another one that is setting the output up.
+  /// How long a process waits for another one that is setting up the output.
   private static let patience = Duration.seconds(60)
 
-  /// Opens the output for one share, and sets it up if no other one has.
+  /// Opens the output for one share, setting it up if no other share has.
   ///
-  /// - Throws: `.cannotCreate` if something is in the way, or the share is being run or was interrupted and is not to be
-  ///   resumed; `.inputOutput` if there is not enough room; `.malformed` for a damaged journal; `.sourceChanged`,
-  ///   `.invalidRequest` or `.unsupported` if the output is of another conversion or another number of shares.
+  /// - Throws: `.cannotCreate` if something is in the way, or the share is running, or was interrupted and resuming is
+  ///   not allowed; `.inputOutput` if there is not enough room; `.malformed` for a damaged journal; `.sourceChanged`,
+  ///   `.invalidRequest` or `.unsupported` if the output belongs to another conversion or has another number of
+  ///   shares.
   func join(_ path: String, as share: ConversionShare) throws(CheckpointError) -> Joined {
     let (place, overlap) = try checkedPlace(path)
     let output = try place.acquire(bytes: neededBytes, waiting: Self.patience)
@@ -52,9 +53,9 @@ extension OutputOpening {
       guard !contents.isMerged else {
         throw CheckpointError(
           .cannotCreate, "all shares are done, and the output is being sealed", path: output.path,
-          remedy: "go on with --seal")
+          remedy: "continue with --seal")
       }
-      // Whoever began may have been interrupted while it made the files.
+      // The first process may have been interrupted while creating the files.
       try directory.markParts()
       outputs = try directory.openFiles(headers: planned.headers, meter: meter)
     }
@@ -80,13 +81,13 @@ extension OutputOpening {
     guard options.resume else {
       throw CheckpointError(
         .cannotCreate, "share \(share) was begun and not finished", path: journal.path,
-        remedy: "give --resume to go on with it")
+        remedy: "give --resume to continue it")
     }
     try directory.goOn(journal, contents, begun, identity)
     return .writing(OutputDirectory.Opened(journal: journal, finished: contents.units, outputs: outputs))
   }
 
-  /// The shares that are not done yet when `own` is, by their numbers.
+  /// The numbers of the shares that are not done when `own` is.
   ///
   /// - Throws: `.inputOutput` where it is not clear whether they were sealed already.
   /// - Complexity: One small read for each share.
@@ -94,7 +95,7 @@ extension OutputOpening {
     besides own: ConversionShare, in path: String
   ) throws(CheckpointError) -> [Int] {
     let (store, mark) = (DirectoryStore(path), JournalFormat.frame(.shareDone))
-    // Its journal is taken away when all are done.
+    // Its journal is removed when all are done.
     guard try store.isTaken(OutputMarkers.journal(of: own)) else { return [] }
     return ConversionShare.all(of: own.count).filter { share in
       guard let file = try? store.open(OutputMarkers.journal(of: share)), file.byteCount >= mark.count,
@@ -108,9 +109,9 @@ extension OutputOpening {
 // MARK: - Sealing
 
 extension OutputOpening {
-  /// Opens an output all of whose shares are done, and puts their journals into one.
+  /// Opens an output all of whose shares are done, and merges their journals.
   ///
-  /// - Returns: The manifest of an output that is complete already, or what is left to be done.
+  /// - Returns: The manifest of an already complete output, or what is left to do.
   /// - Throws: As ``join(_:as:)``; `.notFound` if there is nothing, `.unfinished` naming the shares that are not done.
   func seal(_ path: String) throws(CheckpointError) -> (complete: Manifest?, sealing: Sealing?) {
     let (place, overlap) = try checkedPlace(path)
@@ -149,7 +150,7 @@ extension OutputOpening {
     for (file, description) in plan.source.files.enumerated()
     where !description.isDerived && contents.sources[file] == nil {
       throw CheckpointError(
-        .malformed, "no share says what \(description.path.printable) came to", path: journal.path,
+        .malformed, "no share recorded the outcome of \(description.path.printable)", path: journal.path,
         remedy: UnitMaker.remaking)
     }
     let opened = try directory.reopen(
@@ -157,7 +158,7 @@ extension OutputOpening {
     return (nil, Sealing(directory: directory, opened: opened, sources: contents.sources))
   }
 
-  /// Adds what the shares' journals say to that of all. Done twice, it says the same twice.
+  /// Appends the shares' journals to the main one. Doing so twice only repeats the records.
   private func merge(
     _ count: Int, into journal: AppendFile, _ directory: OutputDirectory
   ) throws(CheckpointError) {

@@ -4,7 +4,7 @@ internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Decides what becomes of OUTPUT, by what stands there and what is allowed. Everything that can be refused is
+/// Decides what to do with OUTPUT, by what it holds and what is allowed. Everything that can be refused is
 /// refused before anything is touched.
 struct OutputOpening {
   let checkpoint: Checkpoint
@@ -18,7 +18,7 @@ struct OutputOpening {
   var plan: ShardPlan { planned.plan }
   private var listing: OutputListing { OutputListing(planned.plan, isArchive: options.archive) }
 
-  /// The room that a new output needs at least.
+  /// The least space that a new output needs.
   var neededBytes: Int {
     options.archive ? OutputDirectory.archiveBytes(of: plan.files.map(\.bytes)) : plan.outputBytes
   }
@@ -27,7 +27,7 @@ struct OutputOpening {
     OutputDirectory(root, plan, isArchive: options.archive)
   }
 
-  /// Whether a complete output in a directory is what is asked for.
+  /// Whether a complete output in a directory is the requested one.
   ///
   /// - Throws: `.inputOutput`.
   func isAnswered(by manifest: Manifest, in directory: HeldDirectory) throws(CheckpointError) -> Bool {
@@ -38,7 +38,7 @@ struct OutputOpening {
   enum Result {
     /// To be written.
     case writing(Target)
-    /// The output is there already.
+    /// The output already exists.
     case complete(Manifest)
   }
 
@@ -49,31 +49,31 @@ struct OutputOpening {
     /// Where it is written: OUTPUT, or the replacement in it.
     let directory: OutputDirectory
     let opened: OutputDirectory.Opened
-    /// Whether it takes the place of an output that is still there.
+    /// Whether it replaces an output that still exists.
     let isReplacement: Bool
 
-    /// The error to report where going on would end in the same one for ever; `nil` elsewhere.
+    /// The error to report if resuming would always fail the same way; `nil` otherwise.
     ///
-    /// What was begun of another source is of no use to --overwrite, which would go on with it otherwise.
+    /// A replacement begun from another source is useless to --overwrite, which would otherwise resume it.
     func abandoned(_ error: CheckpointError, _ options: ConversionOptions) -> CheckpointError? {
       guard error.code == .sourceChanged, isReplacement, options.overwrite,
         (try? OutputReplacement(output: output).discard(holding: opened.journal)) != nil
       else { return nil }
       var error = error
-      error.remedy = "what was begun has been given up: the same command starts afresh"
+      error.remedy = "the unfinished output has been discarded: the same command starts afresh"
       return error
     }
   }
 
-  /// Whether a conversion has been begun in a directory, so that it can go on.
+  /// Whether a conversion has been begun in a directory, so that it can be resumed.
   static func isBegun(_ path: String) -> Bool {
     [OutputMarkers.journal, joinPath(OutputReplacement.newName, OutputMarkers.journal)]
       .contains { (try? DirectoryStore(path).isTaken($0)) ?? false }
   }
 
   /// - Throws: `.cannotCreate` if something is in the way, the source included, or another process is writing here;
-  ///   `.inputOutput` if there is not enough room; `.malformed` for a damaged journal; `.sourceChanged`,
-  ///   `.invalidRequest` or `.unsupported` if it is about another conversion.
+  ///   `.inputOutput` if there is not enough space; `.malformed` for a damaged journal; `.sourceChanged`,
+  ///   `.invalidRequest` or `.unsupported` if it belongs to another conversion.
   func open(_ path: String) throws(CheckpointError) -> Result {
     let (place, overlap) = try checkedPlace(path)
     if let there = place.directory, !options.resume, !options.overwrite { throw Self.exists(there) }
@@ -91,9 +91,9 @@ struct OutputOpening {
     }
   }
 
-  /// Looks at OUTPUT and says whether a complete one is there already.
+  /// Inspects OUTPUT and returns whether it is already complete.
   ///
-  /// - Throws: As ``open(_:)``, as far as that can be told without touching anything.
+  /// - Throws: As ``open(_:)``, as far as that can be determined without touching anything.
   func checkPlace(_ path: String) throws(CheckpointError) -> Bool {
     let (place, _) = try checkedPlace(path)
     guard let there = place.directory else { return false }
@@ -102,7 +102,7 @@ struct OutputOpening {
     return options.resume && isComplete
   }
 
-  /// Looks at OUTPUT and touches nothing.
+  /// Inspects OUTPUT without touching anything.
   ///
   /// - Throws: `.cannotCreate` if it cannot be written, or the source is read there.
   func checkedPlace(_ path: String) throws(CheckpointError) -> (OutputPlace, SourceOverlap) {
@@ -117,8 +117,8 @@ struct OutputOpening {
     return (place, overlap)
   }
 
-  /// Checks that the files which a manifest lists are those that it describes, as far as sizes, headers and documents
-  /// tell: a manifest that was copied somewhere else is no licence to remove what lies there.
+  /// Checks that the files listed in a manifest match its description, by sizes, headers and documents: a manifest
+  /// that was copied elsewhere must not justify removing the files there.
   ///
   /// - Throws: `.cannotCreate` naming the first that is not.
   private static func checkFiles(of manifest: Manifest, in output: HeldDirectory) throws(CheckpointError) {
@@ -153,7 +153,7 @@ struct OutputOpening {
       remedy: "move it away yourself, or choose another output")
   }
 
-  /// What an output says of the files that it holds in an archive, by their paths; nothing if it is none.
+  /// The archived files of an output, by path; empty if it is not an archive.
   private static func archivedFiles(
     in output: HeldDirectory
   ) throws(CheckpointError) -> [String: ArchiveManifest.File] {
@@ -172,9 +172,9 @@ struct OutputOpening {
     let names = (try? output.names()) ?? []
     let isUnfinished = names.contains(OutputMarkers.journal) && !names.contains(OutputMarkers.manifest)
     return CheckpointError(
-      .cannotCreate, isUnfinished ? "holds an unfinished conversion" : "exists already", path: output.path,
+      .cannotCreate, isUnfinished ? "holds an unfinished conversion" : "already exists", path: output.path,
       remedy: isUnfinished
-        ? "give --resume to go on with it, or --overwrite to replace it"
+        ? "give --resume to continue it, or --overwrite to replace it"
         : "choose another output, or give --overwrite to replace what step3-convert wrote there")
   }
 
@@ -189,7 +189,7 @@ struct OutputOpening {
     in root: HeldDirectory, _ journal: AppendFile, _ contents: JournalContents
   ) throws(CheckpointError) -> OutputDirectory.Opened {
     var identity = identity
-    // What shares have done and --seal has put together, one run may go on with.
+    // Work of shares that --seal has merged can be resumed by a single run.
     if contents.isMerged, let count = contents.shares {
       identity = identity.divided(into: count)
       try root.removeFiles(identity.listing.shareJournals)
@@ -232,7 +232,7 @@ extension OutputOpening {
     try checkPolicy(of: contents, path: output.path)
     guard let (old, ours) = try JournalContents.ours(in: output) else {
       throw CheckpointError(
-        .cannotCreate, "the journal is damaged where it says what was written here", path: journal.path,
+        .cannotCreate, "the journal is damaged where it lists what was written here", path: journal.path,
         remedy: "remove the directory yourself, or choose another output")
     }
     // Each share holds its own.
@@ -241,7 +241,7 @@ extension OutputOpening {
     let freed = output.bytes(of: ours)
     try checkRoom(for: neededBytes, in: output.freeSpace.map { $0 + freed }, path: output.path)
     tell(try old.strangers(in: output, ours: ours), output)
-    // The journal goes last, by being replaced: until then it says what remains to be removed.
+    // The journal is replaced last: until then it lists what remains to be removed.
     try output.removeFiles(ours.filter { $0 != OutputMarkers.journal })
     for part in old.parts.reversed() where try output.standing(at: part)?.kind == .directory {
       try output.removeDirectoryIfEmpty(part)
@@ -249,7 +249,7 @@ extension OutputOpening {
     return try writing(output, try begin(in: output, replacing: journal))
   }
 
-  /// What a journal says; `nil` if it makes no sense.
+  /// The contents of a journal; `nil` if it is invalid.
   ///
   /// - Throws: `.inputOutput`.
   private func journalContents(in directory: HeldDirectory) throws(CheckpointError) -> JournalContents? {
@@ -261,8 +261,8 @@ extension OutputOpening {
     }
   }
 
-  /// Checks, before anything is removed, that the same conversion did not need a permission before that is not given now:
-  /// what it was given for would stop this one as well.
+  /// Checks, before anything is removed, that the same conversion did not previously need a permission that is now
+  /// missing: without it, this run would fail too.
   ///
   /// - Throws: `.invalidRequest`.
   private func checkPolicy(of contents: JournalContents?, path: String) throws(CheckpointError) {
@@ -291,7 +291,7 @@ extension OutputOpening {
     _ output: HeldDirectory, _ manifest: Manifest, isReplaced: Bool = false
   ) throws(CheckpointError) -> Result {
     let replacement = OutputReplacement(output: output)
-    // What a crash right before the end of an earlier exchange left.
+    // Leftovers of a crash right before the end of an earlier exchange.
     try replacement.tidy(OutputListing(manifest.plan, in: output))
     let isWanted = try isAnswered(by: manifest, in: output)
     if isReplaced, isWanted { return .complete(manifest) }
@@ -305,7 +305,7 @@ extension OutputOpening {
         do throws(CheckpointError) {
           return try goOn(in: new, manifest, replacement)
         } catch  where isWanted && [.invalidRequest, .unsupported].contains(error.code) {
-          // Another conversion was to replace this one, which is what is asked for.
+          // Another conversion was going to replace this one, which is the requested one.
         }
       }
     }
@@ -340,7 +340,7 @@ extension OutputOpening {
     if let free, free < needed {
       try checkRoom(for: needed, in: free + output.bytes(of: outgoing.finished), path: output.path)
       warn(
-        "\(output.path): \(needed) bytes are needed and \(free) are free: there is no room for the new output "
+        "\(output.path): \(needed) bytes are needed but only \(free) are free: there is no space for the new output "
           + "beside the old one, which is removed first")
       if old.plan.request.allowNonFinite, !plan.request.allowNonFinite, old.plan.source == plan.source {
         throw JournalIdentity.lostPermission(output.path)
@@ -357,7 +357,7 @@ extension OutputOpening {
         isReplacement: true))
   }
 
-  /// Goes on with a replacement that was interrupted while it was written.
+  /// Resumes an interrupted replacement.
   private func goOn(
     in new: HeldDirectory, _ old: Manifest, _ replacement: OutputReplacement
   ) throws(CheckpointError) -> Result {
@@ -388,9 +388,9 @@ extension OutputOpening {
 
   /// Exchanges the old output for its complete replacement.
   ///
-  /// - Throws: `.inputOutput`; OUTPUT then says that it is unfinished.
+  /// - Throws: `.inputOutput`; OUTPUT is then marked unfinished.
   func finish(_ output: HeldDirectory, with manifest: Manifest) throws(CheckpointError) {
-    // It has moved already where an exchange goes on.
+    // When an exchange is resumed, it has already been moved.
     if try output.holdsFile(OutputMarkers.manifest) {
       let old = try Manifest.read(in: output)
       tell(try OutputListing(old.plan, in: output).strangers(in: output), output)
@@ -400,7 +400,7 @@ extension OutputOpening {
 }
 
 extension HeldDirectory {
-  /// The room that removing those files gives.
+  /// The space that removing these files frees.
   fileprivate func bytes(of names: [String]) -> Int {
     names.reduce(0) { sum, name in
       guard let entry = (try? entry(name)) ?? nil, entry.kind == .file, entry.names == 1 else { return sum }

@@ -2,20 +2,20 @@ package import ByteStreams
 internal import Checkpoint
 package import TensorFormats
 
-/// OUTPUT as the user named it: a directory that is there and held open, or the place for one.
+/// OUTPUT as the user named it: an existing directory, held open, or the place for a new one.
 ///
-/// The path is followed once. From then on everything goes by the open directory.
+/// The path is resolved once. From then on everything uses the open directory.
 package struct OutputPlace {
-  /// What the user named, without slashes at its end.
+  /// The user's path, without trailing slashes.
   package let path: String
-  /// The directory, if it is there.
+  /// The directory, if it exists.
   package let directory: HeldDirectory?
-  /// The directory that it will be made in, if it is not.
+  /// The directory to create it in, if it does not.
   private let parent: HeldDirectory?
 
-  /// Looks at a path and touches nothing.
+  /// Inspects a path without touching anything.
   ///
-  /// - Throws: `.cannotCreate` if something else is there, or nothing to make it in.
+  /// - Throws: `.cannotCreate` if something else is there, or there is no parent directory.
   package init(_ named: String) throws(CheckpointError) {
     var path = named
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
@@ -33,28 +33,28 @@ package struct OutputPlace {
         (directory, self.parent) = (nil, parent)
         return
       }
-      // Other shares of the conversion start at the same time: one of them may have made it a moment ago.
+      // Other shares start at the same time: one of them may have just created it.
       let kind = entry.kind == .directory ? .directory : try FileSystem.kind(of: path)
       guard kind != .directory else { continue }
       throw CheckpointError(
         .cannotCreate,
-        kind == nil ? "is a symbolic link that leads nowhere" : "exists already, and is no directory",
+        kind == nil ? "is a dangling symbolic link" : "already exists, and is not a directory",
         path: path,
         remedy: "choose another output")
     }
   }
 
-  /// The directory itself (if it is there) and all that it lies in.
+  /// The directory itself (if it exists) and all its ancestors.
   ///
   /// - Throws: As `FileSystem.kind(of:)`.
   package func ancestry() throws(CheckpointError) -> [FileIdentity] {
     try FileSystem.ancestry(of: directory == nil ? splitPath(path).directory : path)
   }
 
-  /// The directory, locked, made if it is not there.
+  /// The directory, locked, and created if necessary.
   ///
   /// - Parameters:
-  ///   - bytes: The room that a new one will need.
+  ///   - bytes: The space that a new one will need.
   ///   - patience: How long to wait for another process.
   /// - Throws: `.busy` if another process is writing there, `.inputOutput` without room.
   package func acquire(bytes: Int, waiting patience: Duration = .zero) throws(CheckpointError)
@@ -64,7 +64,7 @@ package struct OutputPlace {
     if let directory {
       acquired = directory
     } else {
-      guard let parent else { preconditionFailure("nowhere to make a directory") }
+      guard let parent else { preconditionFailure("no parent for the directory") }
       try checkRoom(for: bytes, in: parent.freeSpace, path: path)
       let name = splitPath(path).name
       try parent.createDirectory(name)
@@ -73,7 +73,7 @@ package struct OutputPlace {
       acquired = made
     }
     try acquired.lock(waiting: patience)
-    // A lock on a directory that has been replaced meanwhile keeps nobody away.
+    // A lock on a directory that has since been replaced excludes nobody.
     guard try FileSystem.identity(of: path) == acquired.identity else { throw AppendFile.busy(path) }
     return acquired
   }
@@ -83,6 +83,6 @@ package struct OutputPlace {
 package func checkRoom(for needed: Int, in free: Int?, path: String) throws(CheckpointError) {
   guard let free, free < needed else { return }
   throw CheckpointError(
-    .inputOutput, "\(needed) bytes are needed, \(free) are free", path: path,
+    .inputOutput, "\(needed) bytes are needed, but only \(free) are free", path: path,
     remedy: "free \(needed - free) bytes or choose another disk")
 }

@@ -4,17 +4,17 @@ internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Puts a new output in the place of an old one, in the same directory.
+/// Replaces an old output by a new one, in the same directory.
 ///
-/// The new one grows in ``newName`` inside of the old one, which stays complete until then. The exchange is renames
-/// alone: a journal marks the directory as unfinished, the old manifests and files move to ``oldName``, the new files
-/// take their places, the new manifest comes last. What has moved tells how far an interrupted exchange came, so it
-/// can go on from any point. Then the old files are removed, those that the old manifest lists and nothing else. The
-/// directory itself, with its permissions and whatever else is in it, stays what it was.
+/// The new one is written to ``newName`` inside the old one, which stays complete meanwhile. The exchange consists
+/// only of renames: a journal marks the directory as unfinished, the old manifests and files move to ``oldName``, the
+/// new files take their places, the new manifest comes last. The files already moved show how far an interrupted
+/// exchange got, so it can be resumed from any point. Then the old files are removed: those that the old manifest
+/// lists and nothing else. The directory itself, with its permissions and anything else in it, stays as it was.
 package struct OutputReplacement {
-  /// Where the new output grows.
+  /// Where the new output is written.
   package static let newName = ".step3-convert.new"
-  /// Where the old one is until it has been removed, or, where both had no room, its manifest is.
+  /// Where the old one, or, if there was no space for both, its manifest, is kept until it has been removed.
   package static let oldName = ".step3-convert.old"
 
   /// OUTPUT.
@@ -33,7 +33,7 @@ package struct OutputReplacement {
     return try Manifest.read(in: new)
   }
 
-  /// Makes the directory that a new output grows in.
+  /// Creates the directory that a new output is written to.
   ///
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   func begin() throws(CheckpointError) -> HeldDirectory {
@@ -47,12 +47,12 @@ package struct OutputReplacement {
 // MARK: - The exchange
 
 extension OutputReplacement {
-  /// Puts the complete new output into the place of the old one, or goes on with that.
+  /// Moves the complete new output into the place of the old one, or resumes doing so.
   ///
-  /// - Throws: `.inputOutput`; the directory then says that it is unfinished.
+  /// - Throws: `.inputOutput`; the directory is then marked unfinished.
   func exchange(with manifest: Manifest) throws(CheckpointError) {
     guard let new = try begun() else { return }
-    // That of an archive may have moved already, once the old one has been set aside.
+    // An archive's manifest may already have been moved, once the old one has been set aside.
     var isArchive = try new.holdsFile(ArchiveManifest.fileName)
     if !isArchive, try !output.holdsFile(OutputMarkers.manifest) {
       isArchive = try output.holdsFile(ArchiveManifest.fileName)
@@ -65,7 +65,7 @@ extension OutputReplacement {
     }
     if let old, let outgoing {
       for name in outgoing.finished where !Self.marks.contains(name) {
-        // Where the new file has moved already, the old one has before.
+        // If the new file has already been moved, so has the old one.
         guard try output.holdsFile(name) else { continue }
         let hasCome = try !new.holdsFile(name)
         if hasCome, incoming.finished.contains(name) { continue }
@@ -93,11 +93,11 @@ extension OutputReplacement {
     try tidy(incoming)
   }
 
-  /// Marks the directory and its parts as unfinished, then takes the old manifests away.
+  /// Marks the directory and its parts as unfinished, then moves the old manifests away.
   ///
-  /// - Returns: Where the old output is to go; `nil` if there is none to be moved.
+  /// - Returns: Where to move the old output; `nil` if there is none to be moved.
   private func setAside() throws(CheckpointError) -> HeldDirectory? {
-    // Until the old manifest goes, a journal beside it may be another one's.
+    // Until the old manifest is gone, a journal beside it may belong to another conversion.
     let isFinished = try output.holdsFile(OutputMarkers.manifest)
     if isFinished {
       try output.mark()
@@ -113,14 +113,14 @@ extension OutputReplacement {
     for part in try Self.listing(of: output).parts {
       if try output.standing(at: part)?.kind == .directory { try output.directory(part)?.mark() }
     }
-    // Together they say what else is there.
+    // Together they list everything else.
     for name in Self.marks where try output.holdsFile(name) { try output.give(name, name, in: old) }
     try old.synchronize()
     try output.synchronize()
     return old
   }
 
-  /// What says what an output holds; its manifest moves last.
+  /// The files that describe an output; its manifest moves last.
   private static let marks = [ArchiveManifest.fileName, OutputMarkers.manifest]
 
   private static func listing(of directory: HeldDirectory) throws(CheckpointError) -> OutputListing {
@@ -139,7 +139,7 @@ extension OutputReplacement {
     if try output.standing(at: part)?.kind == .directory { try output.removeDirectoryIfEmpty(part) }
   }
 
-  /// Removes what an exchange leaves: the old output's files, and the empty directories.
+  /// Removes what an exchange leaves behind: the old output's files, and empty directories.
   ///
   /// - Parameter current: The output that is there now.
   /// - Throws: `.inputOutput`.
@@ -163,10 +163,10 @@ extension OutputReplacement {
   }
 }
 
-// MARK: - Where there is no room for both
+// MARK: - Without space for both
 
 extension OutputReplacement {
-  /// Removes the old output first, or goes on with that. The directory says that it is unfinished afterwards.
+  /// Removes the old output first, or resumes doing so. The directory is marked unfinished afterwards.
   ///
   /// - Throws: `.inputOutput`, `.cannotCreate`.
   func clear() throws(CheckpointError) {
@@ -175,21 +175,21 @@ extension OutputReplacement {
       try output.removeFiles(listing.finished)
       for part in listing.parts.reversed() { try dissolve(part) }
       try output.synchronize()
-      // Until here they say what remains to be removed.
+      // Until here they list what remains to be removed.
       try old.removeFiles(Self.marks)
     }
     try output.removeDirectoryIfEmpty(Self.oldName)
     try output.synchronize()
   }
 
-  /// Whether ``clear()`` was begun and not finished.
+  /// Whether ``clear()`` was begun but not finished.
   ///
   /// - Throws: `.inputOutput`.
   func isClearing() throws(CheckpointError) -> Bool {
     try output.holdsFile(joinPath(Self.oldName, OutputMarkers.manifest))
   }
 
-  /// Removes a new output that is not wanted any more.
+  /// Removes a new output that is no longer needed.
   ///
   /// - Parameter held: Its journal, if this process holds it.
   /// - Throws: `.cannotCreate` if something is in it that was not written by a conversion.
@@ -206,7 +206,7 @@ extension OutputReplacement {
       listing = journal == nil ? nil : try JournalContents.ours(in: new)?.0
     }
     if let listing {
-      // Nobody but this toolkit writes in there, so finished names are ours as well.
+      // Only this toolkit writes there, so finished names are ours too.
       try new.removeFiles(listing.finished + listing.temporary.filter { $0 != OutputMarkers.journal })
       for part in listing.parts.reversed() { try new.removeDirectoryIfEmpty(part) }
     }
@@ -229,7 +229,7 @@ extension HeldDirectory {
   ) throws(CheckpointError) {
     guard try !rename(from, to: name, in: target, replacing: false) else { return }
     throw CheckpointError(
-      .inputOutput, "something of that name is there already", path: target.path(of: name),
+      .inputOutput, "something with that name already exists", path: target.path(of: name),
       remedy: "move it away yourself")
   }
 }

@@ -2,13 +2,13 @@ internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
-/// How far an earlier run came with an output.
+/// How far an earlier run got with an output.
 enum OutputState {
-  /// There is nothing, or what a crash right at the start leaves: a journal that had not got its name yet.
+  /// Nothing, or what a crash at the very start leaves: a journal without its final name.
   case empty
   /// The remains of an interrupted conversion, or of an interrupted exchange of two outputs.
   case unfinished
-  /// A manifest is there, and it is one of ours.
+  /// There is a manifest, and it is ours.
   case finished(Manifest)
   /// Something else, and why.
   case foreign(CheckpointError)
@@ -31,7 +31,7 @@ enum OutputState {
         self = .foreign(
           CheckpointError(
             .cannotCreate,
-            "exists and was not written by step3-convert: \(OutputMarkers.manifest) is not one that it reads: "
+            "exists and was not written by step3-convert: \(OutputMarkers.manifest) cannot be read:  "
               + error.message, path: root.path, remedy: "remove it yourself, or choose another output"))
       }
     } else if names.contains(OutputMarkers.journal) {
@@ -39,7 +39,7 @@ enum OutputState {
     } else if names.allSatisfy({ $0.hasPrefix(OutputMarkers.journal) }) {
       self = .empty
     } else {
-      // Only what a conversion wrote is removed: a slip of the finger must not cost a home directory.
+      // Only what a conversion wrote is removed: a typo must not cost a home directory.
       self = .foreign(
         CheckpointError(
           .cannotCreate, "exists and was not written by step3-convert", path: root.path,

@@ -1,19 +1,19 @@
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Checks the names in a plan that came from a file: what is read lies in the source, what is written in the output, each
-/// in its part.
+/// Checks the names in a plan from a file: what is read must be in the source, what is written in the output, each in
+/// its part.
 struct PlanNames {
   private let plan: ShardPlan
 
   init(_ plan: ShardPlan) { self.plan = plan }
 
-  /// - Throws: `.malformed` naming the first that leads elsewhere, or is there twice.
+  /// - Throws: `.malformed` naming the first that leads outside, or appears twice.
   func check() throws(CheckpointError) {
     for file in plan.source.files {
       try check(OutputPath.isPlain(file.path, components: 16), "a source is '\(file.path.printable)'")
     }
-    try check(OutputListing(plan).isSound, "a path leads elsewhere, or is there twice")
+    try check(OutputListing(plan).isSound, "a path leads outside, or appears twice")
     for part in plan.parts {
       let prefix = part.directory.isEmpty ? "" : "\(part.directory)/"
       for path in part.files.map(\.path) + part.documents.map(\.path) {

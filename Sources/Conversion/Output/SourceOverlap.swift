@@ -5,17 +5,17 @@ internal import TensorFormats
 
 /// Keeps a conversion from writing where it reads.
 ///
-/// Source and output are compared by what they are, not by what they are called: device and inode, all links followed.
-/// The source may be a directory, a single file, a part of a partition set, or links to such.
+/// Source and output are compared by identity, not by name: device and inode, with all links followed. The source may
+/// be a directory, a single file, a part of a partition set, or links to such.
 struct SourceOverlap {
-  /// What the user named.
+  /// The user's path.
   private let source: String
-  /// The directories that are the source as a whole; none if it is a file.
+  /// The directories that make up the source; none if it is a file.
   private let directories: [String]
   /// The files that are read: weights, configuration, what is copied.
   private let files: [String]
 
-  /// A source on another machine overlaps with nothing.
+  /// A remote source overlaps with nothing.
   ///
   /// - Throws: `.inputOutput`.
   init(_ checkpoint: Checkpoint, _ plan: ShardPlan) throws(CheckpointError) {
@@ -24,7 +24,7 @@ struct SourceOverlap {
       (directories, files) = ([], [])
       return
     }
-    // The parts of a set may lie elsewhere, and be reached through links.
+    // The parts of a set may be elsewhere, reached through links.
     let places = checkpoint.files.filter { !$0.isDerived }.map { splitPath($0.source.path).directory }
     directories = checkpoint.isWholeStore ? [directory] + Set(places).subtracting([directory]).sorted() : []
     let copies = plan.parts.flatMap { $0.copies.map { joinPath(directory, $0.from) } }
@@ -35,7 +35,7 @@ struct SourceOverlap {
     files = weights + found
   }
 
-  /// Checks that the output is neither the source, nor in it, nor around it.
+  /// Checks that the output is not the source, and neither contains the other.
   ///
   /// - Throws: `.cannotCreate` naming both.
   func check(_ output: OutputPlace) throws(CheckpointError) {
@@ -49,7 +49,7 @@ struct SourceOverlap {
     guard let output = output.directory else { return }
     var seen: Set<String> = []
     for path in directories + files {
-      // Both where a file's name is and where the file itself is, should the name be a link.
+      // Both the directory of a file's name and that of the file itself, in case the name is a link.
       let places = [path, splitPath(path).directory].filter { seen.insert($0).inserted }
       for place in places where try FileSystem.ancestry(of: place).contains(output.identity) {
         throw overlap("holds the source's \(path)", output.path)
@@ -57,7 +57,7 @@ struct SourceOverlap {
     }
   }
 
-  /// Checks that nothing in an output that is there is one of the source's files under another name.
+  /// Checks that nothing in an existing output is one of the source's files under another name.
   ///
   /// - Throws: `.cannotCreate` naming both, `.inputOutput`.
   func check(contentsOf output: HeldDirectory) throws(CheckpointError) {
@@ -77,8 +77,8 @@ struct SourceOverlap {
     }
   }
 
-  /// Checks that a file that is going to be written is none of the source's, and does not lie in a source directory, where
-  /// it would become a part of the model.
+  /// Checks that a file that is going to be written is not one of the source's, and does not lie in a source directory,
+  /// where it would become part of the model.
   ///
   /// - Throws: `.cannotCreate` naming both.
   func check(file path: String) throws(CheckpointError) {
@@ -95,7 +95,7 @@ struct SourceOverlap {
 
   private func overlap(_ what: String, _ path: String) -> CheckpointError {
     CheckpointError(
-      .cannotCreate, "\(what): nothing is written where the source is read", path: path,
+      .cannotCreate, "\(what): the output must not overlap the source", path: path,
       remedy: "choose another output")
   }
 }

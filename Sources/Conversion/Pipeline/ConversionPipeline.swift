@@ -5,26 +5,26 @@ internal import ShardPlanning
 internal import Synchronization
 internal import TensorFormats
 
-/// Runs a work list: units are fetched, made and stored side by side; their bytes are hashed in order.
+/// Runs a work list: units are fetched, made and stored concurrently; their bytes are hashed in order.
 ///
 ///     streams ──► fetch ──► make ──► store ──► in the order of the stream ──► source lane    digests of the source
 ///      of units   threads   cores    threads                            └───► output lanes   digests of file, tensor
 ///                 that wait          that wait                                  └──► archive, once a file is whole
 ///
-/// Each stage has a width of its own, so that a source with latency holds no core and a busy core no read. Several
-/// source files are under way at a time (``StreamOrder``), each with its own lane, because a digest takes the bytes of
-/// a file one after the other. The journal notes a unit when it has been stored.
+/// Each stage has its own width, so that a slow source does not block cores, and busy cores do not block reads.
+/// Several source files are in progress at a time (``StreamOrder``), each with its own lane, because a digest takes
+/// the bytes of a file one after the other. The journal records a unit when it has been stored.
 ///
-/// A unit holds permits for its memory from before it is fetched until the last lane is done with it: that bounds the
+/// A unit holds permits for its memory from before it is fetched until the last lane is done with it: this bounds
 /// memory, whatever the size of the model.
 struct ConversionPipeline: Sendable {
   let context: UnitContext
   let scope: Scope
   /// One for each source file that is read.
   let sources: [Int: SourceLane]
-  /// One for each output file; none where only a share of the units is made, of which no file's digest follows.
+  /// One for each output file; none if only a share of the units is made, from which no file's digest can be computed.
   let outputs: [OutputLane]
-  /// Where output files go when they are whole; `nil` if they stay as they are.
+  /// Where output files go when they are complete; `nil` if they are not archived.
   let archive: OutputArchive?
   let options: Options
   let meters: StageMeters
@@ -38,8 +38,8 @@ struct ConversionPipeline: Sendable {
   struct Scope: Sendable {
     /// The source files whose units a share makes; `nil` for all.
     var files: Set<Int>?
-    /// The source files, with their digests, all of whose units have been written and noted: these are read back, and
-    /// the source is not read.
+    /// The source files, with their digests, all of whose units have been written and recorded: these are read back
+    /// from the output instead of the source.
     var settled: [Int: FileDigests] = [:]
 
     var isShare: Bool { files != nil }
@@ -52,15 +52,15 @@ struct ConversionPipeline: Sendable {
       work.streams.filter { files?.contains($0.file) ?? true }
     }
 
-    /// What is known of the source beforehand.
+    /// What is known about the source beforehand.
     func sourceReports(of count: Int) -> [LaneReport?] {
       (0..<count).map { file in settled[file].map { LaneReport(digests: $0, tensors: []) } }
     }
   }
 
-  /// How much may be under way at a time.
+  /// How much may be in progress at a time.
   struct Options: Sendable {
-    /// Units that are made: one for each core that shall compute.
+    /// Units that are made: one for each core to use.
     var threads: Int
     /// Reads.
     var fetches: Int
@@ -70,9 +70,9 @@ struct ConversionPipeline: Sendable {
     var memory: Int
   }
 
-  /// What all files came to.
+  /// The outcome of all files.
   struct Report: Sendable {
-    /// By the number of the file in the source; `nil` for what is not on disk.
+    /// By the number of the file in the source; `nil` for files that are not on disk.
     let sources: [LaneReport?]
     let outputs: [LaneReport]
   }
@@ -122,7 +122,7 @@ struct ConversionPipeline: Sendable {
     case archived
   }
 
-  /// Output files that are source files have the digests of those.
+  /// Output files identical to source files share their digests.
   private func completed(_ reports: [LaneReport?], _ sources: [LaneReport?]) -> [LaneReport] {
     zip(outputs, reports).compactMap { lane, report in
       guard let twin = lane.twin, let digests = sources[twin]?.digests else { return report }
@@ -138,7 +138,7 @@ final class UnitTally: Sendable {
 
   /// Units so far.
   var total: Int { made.load(ordering: .relaxed) + found.load(ordering: .relaxed) }
-  /// Those among them that were done already.
+  /// Those among them that had already been done.
   var reused: Int { found.load(ordering: .relaxed) }
 
   /// Counts a unit.

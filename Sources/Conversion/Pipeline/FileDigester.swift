@@ -5,17 +5,17 @@ internal import TensorFormats
 /// Follows one file from its first byte to its last and computes its digests.
 ///
 /// Bytes normally arrive in the order of the file, because plans are laid out in the order in which the source is
-/// read. Where they do not (a small file of several element types), what came early is read back from the file when
-/// its turn comes, so that nothing has to be held in memory.
+/// read. If they do not (a small file of several element types), early bytes are read back from the file when their
+/// turn comes, so that nothing has to be held in memory.
 struct FileDigester: ~Copyable {
   private var xxh3 = XXH3Digester()
   private var sha256 = SHA256Digester()
   private var position = 0
-  /// Ranges that are in the file but came before their turn; their starts are unique.
+  /// Ranges in the file that came before their turn; their starts are unique.
   private var early: [Int: Int] = [:]
   private let path: String
-  /// The file, where it is one that is written: what came early is read back from it. If it is not kept, bytes are taken
-  /// as they come, and the digests are of no use except for the time that they take.
+  /// The file, if it is being written: early bytes are read back from it. If it is not kept, bytes are hashed as they
+  /// come, and the digests are only good for timing.
   private let written: OutputFile?
 
   /// Follows a file that is read, whose bytes come in order.
@@ -30,7 +30,7 @@ struct FileDigester: ~Copyable {
     written = file
   }
 
-  /// How much has been taken in without a gap.
+  /// How many bytes have been taken in without a gap.
   var byteCount: Int { position }
 
   /// Takes in the bytes at `offset`, now or when their turn comes.
@@ -86,7 +86,7 @@ struct FileDigests: Hashable, Sendable {
     self.sha256 = sha256
   }
 
-  /// Those of a file that is in memory.
+  /// The digests of a file in memory.
   init(of bytes: [UInt8]) {
     var digester = SHA256Digester()
     digester.update(bytes)
@@ -94,14 +94,14 @@ struct FileDigests: Hashable, Sendable {
   }
 }
 
-/// What a lane has learnt when its file is complete.
+/// A lane's result when its file is complete.
 struct LaneReport: Sendable {
   let digests: FileDigests
   /// For an output: by the index of the tensor in the file.
   let tensors: [TensorReport]
 }
 
-/// What the bytes of one output tensor came to.
+/// The digests and errors of one output tensor.
 struct TensorReport: Sendable {
   let xxh3: Digest
   let errors: RecodingErrors

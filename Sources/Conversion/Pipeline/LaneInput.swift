@@ -1,6 +1,6 @@
-/// What a lane still has to take in, in order.
+/// A lane's input queue, in order.
 ///
-/// Without a bound of its own: whatever waits here holds permits for its memory.
+/// It needs no bound of its own: everything waiting here holds permits for its memory.
 struct LaneInput<Element: Sendable>: Sendable {
   private let stream: AsyncStream<Element>
   private let continuation: AsyncStream<Element>.Continuation

@@ -6,10 +6,10 @@ internal import ShardPlanning
 internal import Synchronization
 internal import TensorFormats
 
-/// Puts output files into an archive as soon as they are whole, one after the other, while further ones are written.
+/// Archives output files as soon as they are complete, one after the other, while further ones are written.
 ///
-/// A file is there twice only while it is being archived. It is archived, synced, noted in the journal, given its name,
-/// and only then does it go in its plain form: whatever an interruption leaves can be gone on with.
+/// A file exists twice only while it is being archived. It is archived, synced, recorded in the journal and renamed,
+/// and only then is its plain form removed: an interruption at any point can be resumed.
 final class OutputArchive: Sendable {
   private let directory: OutputDirectory
   private let outputs: [OutputFile]
@@ -17,17 +17,17 @@ final class OutputArchive: Sendable {
   private let work: ParallelWork
   private let advance: @Sendable (_ bytes: Int) -> Void
   private let input = LaneInput<Int>()
-  /// Each is for a file that waits or is being archived.
+  /// One for each file that is waiting or being archived.
   private let places = Permits(OutputArchive.mostWaiting)
   private let archived: Mutex<[Int: ArchiveManifest.File]>
 
-  /// How many whole files may be there before nothing further is fetched: what the disk has to hold besides the archive.
+  /// How many complete files may exist before fetching pauses: the disk has to hold these besides the archive.
   private static let mostWaiting = 2
 
   /// - Parameters:
-  ///   - archived: What an earlier run archived, by the numbers of the files.
-  ///   - memory: For the pieces that are under way.
-  ///   - advance: Called when so many bytes of an output file have been archived.
+  ///   - archived: The files that an earlier run archived, by their indices.
+  ///   - memory: For the pieces in progress.
+  ///   - advance: Called with the number of bytes of an output file that have been archived.
   init(
     _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ journal: Journal, threads: Int,
     memory: Int,
@@ -38,11 +38,11 @@ final class OutputArchive: Sendable {
     self.journal = journal
     work = FileArchiver.work(threads: threads, memory: memory)
     self.advance = advance
-    // What is not there any more is archived again.
+    // Files that no longer exist are archived again.
     archived = Mutex(opened.archived.filter { opened.outputs[$0.key].isFinished })
   }
 
-  /// Takes a file that is whole. Waits where too many do.
+  /// Takes a complete file. Waits if too many are waiting.
   func put(_ file: Int) async throws {
     try await places.take()
     input.put(file)
@@ -51,13 +51,13 @@ final class OutputArchive: Sendable {
   /// No more will come.
   func finish() { input.finish() }
 
-  /// Waits until something further may be fetched.
+  /// Waits until fetching may continue.
   func room() async throws {
     try await places.take()
     places.giveBack()
   }
 
-  /// Archives what comes until no more will.
+  /// Archives files until no more will come.
   func run() async throws {
     for await file in input.elements {
       try await archive(file)
@@ -92,10 +92,10 @@ final class OutputArchive: Sendable {
     archived.withLock { $0[index] = description }
   }
 
-  /// What the archive's manifest says of the weight files.
+  /// The weight files' entries in the archive's manifest.
   ///
   /// - Parameter digests: What was written, in the order of the files.
-  /// - Throws: `.inputOutput` if what was read to be archived was not that.
+  /// - Throws: `.inputOutput` if the archived bytes were not those.
   func files(_ digests: [FileDigests]) throws(CheckpointError) -> [ArchiveManifest.File] {
     let archived = archived.withLock { $0 }
     var files: [ArchiveManifest.File] = []
@@ -104,7 +104,7 @@ final class OutputArchive: Sendable {
       guard file.sha256 == "\(digests.sha256)" else {
         throw CheckpointError(
           .inputOutput,
-          "holds other bytes than were written: its SHA-256 is \(file.sha256), not \(digests.sha256)",
+          "does not hold what was written: its SHA-256 is \(file.sha256), not \(digests.sha256)",
           path: directory.root.path(of: file.stored),
           remedy: "remove this file, and run the same command with --resume")
       }

@@ -11,25 +11,25 @@ struct OutputLane: Sendable {
     let result: ProcessedUnit.Result
     /// Keeps the bytes alive where the result is a range of them.
     let content: BufferPool.Buffer
-    /// The number of the unit that it is of.
+    /// The number of its unit.
     let unit: Int
     let permits: HeldPermits
   }
 
   let file: ShardPlan.File
-  /// The file; what is written to it may be thrown away.
+  /// The file; what is written to it may be discarded.
   let output: OutputFile
   let header: [UInt8]
   /// The index of the file's first tensor among all targets.
   let firstTarget: Int
-  /// The number of the source file that has the very same bytes, whose digests are this file's; `nil` for most.
+  /// The index of the source file with identical bytes, whose digests are this file's; `nil` for most.
   let twin: Int?
   let meter: Meter
   let input = LaneInput<Piece>()
 
   /// Runs until the input is finished.
   ///
-  /// - Parameter whole: Called once all of the file has been written and hashed.
+  /// - Parameter whole: Called once the whole file has been written and hashed.
   func run(whole: () async throws -> Void) async throws -> LaneReport {
     var digester = FileDigester(writing: output)
     if twin == nil { try begin(&digester) }
@@ -47,7 +47,7 @@ struct OutputLane: Sendable {
       digests: digester.finish(byteCount: twin == nil ? file.bytes : 0), tensors: tensors.finish())
   }
 
-  /// Takes in what is known beforehand: the header, and every range that no tensor covers, which is padding.
+  /// Takes in what is known in advance: the header, and every range that no tensor covers, which is padding.
   private func begin(_ digester: inout FileDigester) throws(CheckpointError) {
     try unsafe digester.add(header.span.bytes, at: 0)
     var end = header.count
@@ -79,8 +79,8 @@ private struct TensorTable {
     var position: Int
     /// Ranges that came before their turn, by their start.
     var early: [Int: Int] = [:]
-    /// The errors of the pieces so far, until all are there: sums are added up in the order of the units, whatever the
-    /// order in which they came.
+    /// The errors of the pieces so far, until all have arrived: sums are added in the order of the units, whatever
+    /// order they arrive in.
     var pieces: [(unit: Int, errors: RecodingErrors)] = []
     var missing: Int
     var errors = RecodingErrors()
@@ -137,10 +137,10 @@ private struct TensorTable {
   consuming func finish() -> [TensorReport] {
     file.tensors.indices.map { index in
       let entry = open[index] ?? Open(file.tensors[index])
-      precondition(entry.missing == 0, "\(file.tensors[index].name) was not taken in to its end")
+      precondition(entry.missing == 0, "\(file.tensors[index].name) was not taken in completely")
       precondition(
         !output.isKept || entry.position == file.tensors[index].offset + file.tensors[index].bytes,
-        "\(file.tensors[index].name) was not hashed to its end")
+        "\(file.tensors[index].name) was not hashed completely")
       return TensorReport(xxh3: entry.digester.finalize(), errors: entry.errors)
     }
   }

@@ -1,27 +1,27 @@
-/// Decides which source files are under way at the same time.
+/// Decides which source files are in progress at the same time.
 ///
-/// A file's digest takes its bytes one after the other, so that one file cannot keep more than a core busy; several can.
-/// But an output file has digests too, and what comes early for those is read back later. So a file begins before its
-/// turn only if most of what it gives goes to outputs that no earlier file still has to give something to. What is
-/// written does not depend on any of this.
+/// A file's digest takes its bytes one after the other, so that one file cannot keep more than one core busy, but
+/// several can. Output files have digests too, and bytes that come early for those are read back later. So a file
+/// starts before its turn only if most of its bytes go to outputs that no earlier file still contributes to. The output
+/// does not depend on any of this.
 package struct StreamOrder {
-  /// What each file gives to each output file, in bytes.
+  /// How many bytes each file contributes to each output file.
   private let outputBytes: [[Int: Int]]
   private let width: Int
-  /// For each output file, the source files that still have to give something to it, in order.
+  /// For each output file, the source files that still have to contribute to it, in order.
   private var givers: [Int: [Int]] = [:]
   private var unbegun: [Int]
   private var running: Set<Int> = []
 
-  /// The share of what a file gives that may come early.
+  /// The share of a file's bytes that may come early, as a divisor.
   private static let earlyShare = 4
 
-  /// - Parameter width: How many may be under way.
+  /// - Parameter width: How many may be in progress.
   init(_ streams: [SourceStream], width: Int) {
     self.init(outputBytes: streams.map(\.outputBytes), width: width)
   }
 
-  /// - Parameter outputBytes: What each file gives to each output file.
+  /// - Parameter outputBytes: How many bytes each file contributes to each output file.
   package init(outputBytes: [[Int: Int]], width: Int) {
     self.outputBytes = outputBytes
     self.width = max(1, width)
@@ -31,7 +31,7 @@ package struct StreamOrder {
     }
   }
 
-  /// The next file to begin with; `nil` if one has to finish first, or all have begun.
+  /// The next file to start; `nil` if one has to finish first, or all have started.
   package mutating func next() -> Int? {
     guard running.count < width else { return nil }
     guard let index = unbegun.firstIndex(where: { running.isEmpty || mayBegin($0) }) else { return nil }
@@ -40,7 +40,7 @@ package struct StreamOrder {
     return stream
   }
 
-  /// Notes that a file is finished.
+  /// Records that a file is finished.
   package mutating func finish(_ stream: Int) {
     running.remove(stream)
     for output in outputBytes[stream].keys { givers[output]?.removeAll { $0 == stream } }

@@ -64,7 +64,7 @@ struct UnitStreams: Sendable {
           let batch = window ?? [unit]
           let measured = window == nil ? nil : segment.range
           let footprint = batch.reduce(0) { $0 + $1.footprint }
-          // Before the memory: what waits for a place on the disk must not hold what others need.
+          // Before taking memory: whoever waits for disk space must not hold what others need.
           try await pipeline.archive?.room()
           try await memory.take(footprint)
           let held = HeldPermits(memory, footprint)
@@ -79,7 +79,7 @@ struct UnitStreams: Sendable {
               let processed =
                 isSettled ? try await readBack(unit) : try await process(unit, measured: measured)
               handOver.put(HeldUnit(unit: processed, permits: held), at: place)
-              // Whoever was told of the progress may have had enough.
+              // The progress callback may have cancelled the task.
               try Task.checkCancellation()
             }
           }
@@ -89,14 +89,14 @@ struct UnitStreams: Sendable {
     }
   }
 
-  /// All units of the matrix with which a unit begins, if its largest magnitude is wanted, nobody looks for it yet, and
-  /// all of them fit into memory at a time: they are then measured before they are made.
+  /// All units of the matrix that starts with this unit, if its largest magnitude is needed, nobody is computing it
+  /// yet, and they all fit into memory at once: they are then measured before they are made.
   private func window(of unit: WorkUnit, in segment: WorkSegment, at index: Int) -> [WorkUnit]? {
     guard let key = unit.maximum, unit.rowsInMatrix.lowerBound == 0,
       let count = segment.view?.confinedUnitsPerMatrix, maxima.member(key, at: segment.range) != nil
     else { return nil }
     let units = (index..<index + count).map { segment.unit($0, of: context.work) }
-    // Half of it, so that what is being hashed does not keep the next matrix from being fetched.
+    // Half of it, so that units being hashed do not keep the next matrix from being fetched.
     guard units.reduce(0, { $0 + $1.footprint }) <= pipeline.options.memory / 2 else { return nil }
     let others = maxima.scans(key, without: segment.range).count
     return maxima.claim(key, pieces: units.count + others) ? units : nil
@@ -106,7 +106,7 @@ struct UnitStreams: Sendable {
 // MARK: - One unit
 
 extension UnitStreams {
-  /// - Parameter range: That of the tensor, if the unit's rows are a piece of what is looked for.
+  /// - Parameter range: The tensor's range, if the unit's rows contribute to the maximum.
   private func process(_ unit: WorkUnit, measured range: FileRange?) async throws -> ProcessedUnit {
     try Task.checkCancellation()
     let fetched = try await fetching.run { try reader.read(unit) }
@@ -141,7 +141,7 @@ extension UnitStreams {
     try pipeline.meters.make.measure(work)
   }
 
-  /// Writes a unit to its final place, and notes that in the journal.
+  /// Writes a unit to its final place, and records that in the journal.
   private func store(_ unit: ProcessedUnit) throws(CheckpointError) {
     for result in unit.results {
       let output = context.outputs[context.work.targets[result.delivery.target].file]
@@ -178,7 +178,7 @@ extension UnitStreams {
 
   /// Reads pieces of matrices and measures them.
   private func measure(_ scans: [MatrixMaxima.Scan], of key: MatrixMaxima.Key) async throws {
-    // As many as can be read at a time; more would only wait with their buffers.
+    // As many as can be read at a time; more would only wait, holding buffers.
     try await withThrowingTaskGroup(of: Void.self) { group in
       for (index, scan) in scans.enumerated() {
         if index >= pipeline.options.fetches { try await group.next() }
@@ -211,7 +211,7 @@ struct HeldUnit: Sendable {
   let permits: HeldPermits
 }
 
-/// Passes units on in order, whatever the order in which they come.
+/// Passes units on in order, whatever order they arrive in.
 private final class HandOver: Sendable {
   private struct State {
     var next = 0
@@ -227,7 +227,7 @@ private final class HandOver: Sendable {
     state.withLock { state in
       state.waiting[place] = unit
       while let next = state.waiting.removeValue(forKey: state.next) {
-        // In the lock, so that nobody overtakes.
+        // Inside the lock, so that nobody overtakes.
         pass(next)
         state.next += 1
       }

@@ -3,17 +3,17 @@ internal import Checkpoint
 internal import ShardPlanning
 internal import TensorFormats
 
-/// How a share went.
+/// The outcome of a share.
 public struct ShareOutcome: Sendable {
-  /// Which it was.
+  /// The share.
   public let share: ConversionShare
   /// The source files that it read.
   public let files: [String]
   /// Their size.
   public let bytes: Int
-  /// The steps that it has.
+  /// The number of its steps.
   public let units: Int
-  /// The steps that an earlier run had finished, and that were found intact.
+  /// The number of steps that an earlier run had finished and that were found intact.
   public let reusedUnits: Int
   /// Whether nothing was left to do.
   public let wasComplete: Bool
@@ -31,14 +31,14 @@ extension Conversion {
     share.sourceFiles(of: planned.plan.source).reduce(0) { $0 + planned.plan.source.files[$1].bytes }
   }
 
-  /// Converts one share into the directory `output`, which the first share makes. Several may run at a time, on several
-  /// machines with one file system.
+  /// Converts one share into the directory `output`, which the first share creates. Several may run at the same time,
+  /// on several machines sharing a file system.
   ///
   /// - Parameters:
   ///   - share: Which source files to convert.
   ///   - output: The directory that all shares write to.
   ///   - progress: Called from any thread after each step.
-  /// - Throws: As ``run(into:progress:warn:)``, as far as it is about the share.
+  /// - Throws: As ``run(into:progress:warn:)``, as far as it concerns the share.
   public func run(
     _ share: ConversionShare, into output: String,
     progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
@@ -75,8 +75,8 @@ extension Conversion {
     }
   }
 
-  /// Completes an output all of whose shares are done: what they wrote is read back and compared with what they noted,
-  /// for the digests that no share could know. The result is that of one run, byte for byte.
+  /// Completes an output all of whose shares are done: what they wrote is read back and compared with their journals,
+  /// to compute the digests that no single share could. The result is the same as from one run, byte for byte.
   ///
   /// - Throws: `.unfinished` naming the shares that are not done; `.digestMismatch` with the tensor if the output does not
   ///   hold what a share wrote; otherwise as ``run(into:progress:warn:)``.
@@ -87,7 +87,7 @@ extension Conversion {
     FileSystem.raiseOpenFileLimit()
     let (complete, sealing) = try opening(meters).seal(output)
     if let complete { return try await finished(complete, in: output, progress) }
-    guard let sealing else { preconditionFailure("neither complete nor to be sealed") }
+    guard let sealing else { preconditionFailure("neither complete nor ready to be sealed") }
     let (plan, opened) = (planned.plan, sealing.opened)
     for (file, digests) in sealing.sources {
       guard plan.source.files.indices.contains(file) else { continue }

@@ -5,8 +5,8 @@ internal import Quantization
 public import ShardPlanning
 public import TensorFormats
 
-/// Runs a plan: streams the source once, from the first byte to the last, and leaves a complete output or one that
-/// says that it is not.
+/// Runs a plan: streams the source once, from start to end, and leaves either a complete output or one marked
+/// unfinished.
 public struct Conversion: Sendable {
   let planned: PlannedConversion
   let options: ConversionOptions
@@ -19,7 +19,7 @@ public struct Conversion: Sendable {
   /// - Parameters:
   ///   - planned: The plan, with the checkpoint that it reads.
   ///   - options: Threads, memory and whatever else leaves the bytes as they are.
-  ///   - prepared: Codes that were made before, where the plan's request asks for calibrated ones.
+  ///   - prepared: Codes made beforehand, if the plan's request asks for calibrated ones.
   public init(
     _ planned: PlannedConversion, options: ConversionOptions, prepared: (any PreparedCodes)? = nil
   ) {
@@ -28,10 +28,10 @@ public struct Conversion: Sendable {
     self.prepared = prepared
   }
 
-  /// Checks that there could be an output of that name, before work is put into it.
+  /// Checks that the output can be written, before work is spent on it.
   ///
   /// - Returns: Whether there is a complete one already.
-  /// - Throws: `.cannotCreate` if something is in the way that options do not allow to go on with or to replace.
+  /// - Throws: `.cannotCreate` if something is in the way that the options do not allow resuming or replacing.
   public func checkPlace(_ output: String) throws(CheckpointError) -> Bool {
     try opening(StageMeters(), warn: { _ in }).checkPlace(output)
   }
@@ -52,14 +52,14 @@ public struct Conversion: Sendable {
   /// - Parameters:
   ///   - output: The directory to write.
   ///   - progress: Called from any thread after each step.
-  ///   - warn: Called with what the user should know about what stood in the output: what is left in place, and what
-  ///     has to be removed beforehand for lack of room.
-  /// - Returns: The manifest, as it was written, and how it went.
+  ///   - warn: Called with warnings about existing contents of the output: what is left in place, and what
+  ///     has to be removed first for lack of space.
+  /// - Returns: The manifest as written, and the outcome.
   /// - Throws: `CheckpointError`: `.cannotCreate` if the output is in the way, `.inputOutput` for a full disk or a
-  ///   failing read, `.nonFinite` for weights that are no numbers, `.digestMismatch` if the source is not what was
-  ///   published, `.sourceChanged`, `.invalidRequest` or `.unsupported` if an output cannot be resumed like this;
-  ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and what is done is kept.
-  ///   An output that is being replaced stays complete until the new one is.
+  ///   failing read, `.nonFinite` for non-finite weights, `.digestMismatch` if the source is not what was published,
+  ///   `.sourceChanged`, `.invalidRequest` or `.unsupported` if an output cannot be resumed like this;
+  ///   `CancellationError` if the task is cancelled. The output is then marked unfinished, and finished work is
+  ///   kept. An output that is being replaced stays complete until the new one is.
   public func run(
     into output: String, progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in },
     warn: @escaping @Sendable (String) -> Void = { _ in }
@@ -100,7 +100,7 @@ public struct Conversion: Sendable {
     }
   }
 
-  /// Gives the files their names and writes what comes last.
+  /// Gives the files their final names and writes what comes last.
   func finish(
     _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ report: ConversionPipeline.Report,
     _ archive: OutputArchive?, _ tally: UnitTally, _ meters: StageMeters
@@ -116,7 +116,7 @@ public struct Conversion: Sendable {
       wasComplete: false, usage: meters.usage)
   }
 
-  /// Where output files go when they are whole; `nil` if they stay as they are.
+  /// Where output files go when they are complete; `nil` if they are not archived.
   func archive(
     _ directory: OutputDirectory, _ opened: OutputDirectory.Opened, _ journal: Journal,
     _ progress: @escaping @Sendable (ConversionProgress) -> Void
@@ -127,10 +127,10 @@ public struct Conversion: Sendable {
       advance: { progress(ConversionProgress(bytes: $0, tensor: nil)) })
   }
 
-  /// Does all the work and keeps nothing of it: a rehearsal, which shows how long a conversion takes and how much
-  /// memory it needs without the room for its output.
+  /// Does all the work and discards the result: a rehearsal, which shows how long a conversion takes and how much
+  /// memory it needs, without needing space for the output.
   ///
-  /// - Throws: As ``run(into:progress:warn:)``, as far as it is not about files.
+  /// - Throws: As ``run(into:progress:warn:)``, except for errors about output files.
   public func rehearse(
     progress: @escaping @Sendable (ConversionProgress) -> Void = { _ in }
   ) async throws -> ConversionOutcome {
@@ -148,9 +148,9 @@ public struct Conversion: Sendable {
       units: tally.total, reusedUnits: 0, wasComplete: false, usage: meters.usage)
   }
 
-  /// An output that is complete already: nothing to do, if it is whole.
+  /// An already complete output: nothing to do, if it is intact.
   ///
-  /// - Throws: `.digestMismatch` for one that is not, or was made of other files than are expected; `.inputOutput`.
+  /// - Throws: `.digestMismatch` if it is not, or was made from other files than expected; `.inputOutput`.
   func finished(
     _ manifest: Manifest, in output: String,
     _ progress: @escaping @Sendable (ConversionProgress) -> Void
@@ -165,9 +165,9 @@ public struct Conversion: Sendable {
       manifest: manifest, archive: archive, units: 0, reusedUnits: 0, wasComplete: true, usage: StageUsage())
   }
 
-  /// Checks at the end that the files which were read are those that were opened.
+  /// Checks at the end that the files have not changed since they were opened.
   ///
-  /// - Throws: `.sourceChanged`; what was made of its old and its new bytes is told apart by --resume.
+  /// - Throws: `.sourceChanged`; --resume tells results from old and new bytes apart.
   func confirmSource(_ warn: (String) -> Void) throws(CheckpointError) {
     for file in checkpoint.files where !file.isDerived {
       switch try file.source.change {
@@ -175,19 +175,19 @@ public struct Conversion: Sendable {
       case .content:
         throw CheckpointError(
           .sourceChanged, "was changed while it was read", path: file.source.path,
-          remedy: "bring it back and go on with --resume, or start afresh with --overwrite")
+          remedy: "restore it and continue with --resume, or start afresh with --overwrite")
       case .status:
         warn(
-          "\(file.source.path): its names or its mode were changed while it was read, or its bytes and then its "
-            + "time; --expect-sha256 would tell")
+          "\(file.source.path): its names or its mode changed while it was read, or its bytes and then its "
+            + "time; --expect-sha256 would detect that")
       }
     }
   }
 
-  /// The files of a source elsewhere that need not be fetched again: an earlier run read them to their ends, they are
-  /// what is published now, and all that was made of them is noted.
+  /// The files of a remote source that need not be fetched again: an earlier run read them completely, they match
+  /// what is published now, and all their results are recorded.
   ///
-  /// A source on this machine is read once more, because nothing vouches for it.
+  /// A local source is read again, because nothing vouches for it.
   private func settled(_ opened: OutputDirectory.Opened) throws(CheckpointError) -> [Int: FileDigests] {
     guard checkpoint.store.directory == nil, !opened.sources.isEmpty else { return [:] }
     let (files, work) = (planned.plan.source.files, try WorkList(planned.plan, checkpoint))
@@ -206,15 +206,17 @@ public struct Conversion: Sendable {
     return settled
   }
 
-  /// What was made before, where the plan asks for it.
+  /// The codes made beforehand, if the plan asks for them.
   ///
-  /// - Throws: `.invalidRequest` if it is not there: nothing else may stand for it.
+  /// - Throws: `.invalidRequest` if they are missing: there is no substitute.
   private func preparedCodes() throws(CheckpointError) -> (any PreparedCodes)? {
     guard let calibration = planned.plan.request.calibration else { return nil }
     guard let prepared else {
       throw CheckpointError(
-        .invalidRequest, "the codes were to be made by \(calibration.method.rawValue), and none are there",
-        remedy: "convert with --method \(calibration.method.rawValue) and the text, with --resume to go on")
+        .invalidRequest,
+        "the codes should have been made by \(calibration.method.rawValue), but there are none",
+        remedy: "convert with --method \(calibration.method.rawValue) and the text, with --resume to continue"
+      )
     }
     return prepared
   }
@@ -264,7 +266,7 @@ public struct Conversion: Sendable {
 }
 
 extension ConversionOptions {
-  /// What archiving may take of the memory.
+  /// The part of the memory for archiving.
   fileprivate var archiveMemory: Int {
     min(
       max(memory - Self.minimumMemory, 0), max(memory / 4, Self.minimumArchivingMemory - Self.minimumMemory))
@@ -272,11 +274,11 @@ extension ConversionOptions {
 
   /// How wide each stage is.
   ///
-  /// Memory: what keeps every stage busy, and twice the largest window, where that is allowed.
-  /// A source elsewhere answers late, and each of its connections is slow: more reads are then under way.
+  /// Memory: enough to keep every stage busy, and twice the largest window, if allowed. A remote source
+  /// has latency and slow connections, so more reads are in progress.
   fileprivate func stages(_ work: WorkList, isRemote: Bool) -> ConversionPipeline.Options {
     let (fetches, stores) = (max(isRemote ? 16 : 2, threads), max(2, threads))
-    // A unit holds its source bytes, what becomes of them (at most twice as much, F32 from BF16) and scratch.
+    // A unit holds its source bytes, its output (at most twice as much, F32 from BF16) and scratch.
     let unitBytes = 4 * SourceView.unitElements * 2
     let allowed = max(memory - (archive ? archiveMemory : 0), Self.minimumMemory)
     var wanted = (threads * 2 + 2 + fetches) * unitBytes
@@ -288,8 +290,8 @@ extension ConversionOptions {
 }
 
 extension ShardPlan.Source {
-  /// The source file that has the very bytes of an output file: its header, and nothing but whole tensors of it at the
-  /// same places, without a gap.
+  /// The source file with the same bytes as an output file: the same header, and only whole tensors of it at the same
+  /// offsets, without a gap.
   package func twin(of file: ShardPlan.File) -> Int? {
     guard let first = file.tensors.first?.source.file, files.indices.contains(first) else { return nil }
     let source = files[first]
@@ -308,7 +310,7 @@ extension ShardPlan.Source {
 }
 
 extension ShardPlan.Tensor {
-  /// Where the tensor of the source begins that it is a copy of.
+  /// The offset of the source tensor that it copies.
   fileprivate var copied: Int? {
     switch operation.part {
     case nil, .codes: source.offset
@@ -320,7 +322,7 @@ extension ShardPlan.Tensor {
 }
 
 extension CheckpointError {
-  /// The same error, with word that nothing is lost where trying again can help.
+  /// The same error, noting that nothing is lost if trying again can help.
   var resumable: CheckpointError {
     guard code == .inputOutput || code == .truncated else { return self }
     var copy = self

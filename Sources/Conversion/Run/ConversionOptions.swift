@@ -1,16 +1,16 @@
-/// What a run may use. None of it changes a byte of the output.
+/// The resources of a run. None of them changes a byte of the output.
 public struct ConversionOptions: Sendable {
-  /// How many units may be processed at the same time, at the most.
+  /// The most units to process at the same time.
   public var threads: Int
   /// The memory for buffers, in bytes.
   public var memory: Int
-  /// Whether a finished or unfinished output in the way may be removed.
+  /// Whether a finished or unfinished output in the way may be replaced.
   public var overwrite: Bool
-  /// Whether to go on with an unfinished output instead of refusing it.
+  /// Whether to resume an unfinished output instead of refusing it.
   public var resume: Bool
-  /// After how many output bytes to sync them and note it in the journal: what a crash costs at most.
+  /// After how many output bytes to sync them and write the journal: the most that a crash can cost.
   public var syncEvery: Int
-  /// Whether the output becomes an archive: its weight files are compressed without loss as soon as they are whole.
+  /// Whether the output becomes an archive: its weight files are compressed without loss as soon as they are complete.
   public var archive: Bool
   /// The digests that the source's files should have.
   public var expectedDigests: ExpectedDigests?
@@ -18,7 +18,7 @@ public struct ConversionOptions: Sendable {
   /// The least memory that keeps every stage busy.
   public static let minimumMemory = 128 << 20
 
-  /// The same where an archive is made meanwhile.
+  /// The same when making an archive.
   public static let minimumArchivingMemory = 192 << 20
 
   /// Describes a run.

@@ -1,15 +1,15 @@
 public import Archives
 internal import ByteStreams
 
-/// How a conversion went.
+/// The outcome of a conversion.
 public struct ConversionOutcome: Sendable {
-  /// What was written, as it stands in the output. Of a rehearsal: the digests of files are of no use.
+  /// The manifest as written to the output. After a rehearsal, the digests of files are meaningless.
   public let manifest: Manifest
-  /// What the output is as an archive; `nil` if it is none.
+  /// The output as an archive; `nil` if it is not one.
   public let archive: ArchiveManifest?
-  /// The steps that the conversion has.
+  /// The number of steps of the conversion.
   public let units: Int
-  /// The steps that an earlier run had finished, and that were found intact.
+  /// The number of steps that an earlier run had finished and that were found intact.
   public let reusedUnits: Int
   /// Whether the output was complete before, so that nothing was done.
   public let wasComplete: Bool
@@ -29,7 +29,7 @@ public struct StageUsage: Sendable {
   public var hashSource = 0.0
   /// Both digests of the output's files, and those of tensors.
   public var hashOutput = 0.0
-  /// Waiting for the device before the journal calls units finished.
+  /// Waiting for the device before the journal records units as finished.
   public var sync = 0.0
 }
 

@@ -1,13 +1,13 @@
 public import ShardPlanning
 
-/// One of the shares that a conversion is divided into, for several processes or machines with one file system.
+/// One of the shares that a conversion is divided into, for several processes or machines sharing a file system.
 public struct ConversionShare: Hashable, Sendable, Codable, CustomStringConvertible {
   /// Counted from 1.
   public let number: Int
   /// How many there are.
   public let count: Int
 
-  /// The most shares that a conversion is divided into.
+  /// The most shares that a conversion can be divided into.
   public static let most = 4096
 
   /// A share; `nil` unless there is one of that number.
@@ -32,10 +32,11 @@ public struct ConversionShare: Hashable, Sendable, Codable, CustomStringConverti
   /// All shares of a division.
   static func all(of count: Int) -> [ConversionShare] { (0..<count).compactMap { Self($0 + 1, of: count) } }
 
-  /// The source files that this share reads, by their numbers: whole files, so that a file's digest is known to one share.
+  /// The source files that this share reads, by their indices: whole files, so that each file's digest is computed by a
+  /// single share.
   ///
-  /// The largest go first, each to the share that has least: no share has more than the mean and one file. The same on
-  /// every machine.
+  /// The largest go first, each to the share that has least: no share exceeds the mean by more than one file. The
+  /// result is the same on every machine.
   public func sourceFiles(of source: ShardPlan.Source) -> Set<Int> {
     var loads = [Int](repeating: 0, count: count)
     var own: Set<Int> = []

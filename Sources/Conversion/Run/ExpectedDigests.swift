@@ -5,7 +5,7 @@ public import TensorFormats
 
 /// The SHA-256 digests that were published for a checkpoint's files, as `sha256sum` lists them.
 ///
-/// Only weight files are compared: their bytes pass anyway. Lines about other files are left alone.
+/// Only weight files are compared: their bytes are read anyway. Lines about other files are ignored.
 public struct ExpectedDigests: Sendable {
   /// Where the list is, for messages.
   public let path: String
@@ -22,7 +22,7 @@ public struct ExpectedDigests: Sendable {
     try self.init(file.readBytes(0..<file.byteCount), path: path)
   }
 
-  /// Reads a list that is in memory. Each line is a digest in hexadecimal, a blank, a blank or `*`, and a name; a
+  /// Reads a list in memory. Each line is a digest in hexadecimal, a blank, a blank or `*`, and a name; a
   /// line that begins with a backslash has backslashes and line breaks in its name escaped.
   ///
   /// - Throws: `.malformed` with the line.
@@ -47,10 +47,10 @@ public struct ExpectedDigests: Sendable {
     self.digests = digests
   }
 
-  /// The digests that a partition set's manifest has of its files, so that parts of different conversions are not put
-  /// together.
+  /// The digests that a partition set's manifest has of its files, so that parts of different conversions are not
+  /// combined.
   ///
-  /// - Returns: `nil` for what is no set, or has no manifest.
+  /// - Returns: `nil` for what is not a set, or has no manifest.
   /// - Throws: What is wrong with a manifest that is there.
   public init?(ofSet checkpoint: Checkpoint) throws(CheckpointError) {
     guard !checkpoint.parts.isEmpty, try checkpoint.store.kind(of: OutputMarkers.manifest) != nil else {
@@ -68,7 +68,7 @@ public struct ExpectedDigests: Sendable {
 
   /// The digests that were published with the source, by a hub or in an archive's manifest.
   ///
-  /// - Returns: `nil` where none were.
+  /// - Returns: `nil` if there were none.
   public init?(publishedFor checkpoint: Checkpoint) {
     var digests: [String: Digest] = [:]
     for file in checkpoint.files where !file.isDerived {
@@ -111,9 +111,9 @@ public struct ExpectedDigests: Sendable {
 // MARK: - Comparing
 
 extension ExpectedDigests {
-  /// Checks before the work that the list is about this source.
+  /// Checks before the work that the list matches this source.
   ///
-  /// - Throws: `.notFound` if it names a weight file that is not there, or none that is.
+  /// - Throws: `.notFound` if it names a missing weight file, or none of the existing ones.
   func check(_ source: ShardPlan.Source) throws(CheckpointError) {
     let names = Set(source.files.filter { !$0.isDerived }.map(\.path))
     let missing = digests.keys.filter {
@@ -127,17 +127,17 @@ extension ExpectedDigests {
     }
   }
 
-  /// Compares what was read of one file.
+  /// Compares the digest of one file.
   ///
   /// - Throws: `.digestMismatch`.
   func check(_ name: String, _ digest: Digest, path: String) throws(CheckpointError) {
     guard let expected = digests[name], expected != digest else { return }
     throw CheckpointError(
-      .digestMismatch, "the SHA-256 is \(digest), \(expected) is expected", path: path,
+      .digestMismatch, "the SHA-256 is \(digest), expected \(expected)", path: path,
       remedy: "the file is damaged or another version: download it again")
   }
 
-  /// Compares what a manifest says was read.
+  /// Compares the digests of the source in a manifest.
   ///
   /// - Throws: `.digestMismatch`.
   func check(_ manifest: Manifest, of store: any ByteStore) throws(CheckpointError) {

@@ -3,11 +3,11 @@ public import Checkpoint
 public import ShardPlanning
 public import TensorFormats
 
-/// A plan in a file, with all that is needed to run it: where its source is, and in a second file beside it the headers of
-/// all files of the output.
+/// A plan in a file, with all that is needed to run it: where its source is, and, in a second file beside it, the
+/// headers of all output files.
 ///
-/// Reading one believes nothing. What a hand changed in it either still fits together and to the source, and is then what
-/// is done, or is refused with what is wrong.
+/// Reading trusts nothing: an edited plan is either consistent with itself and the source, and is then executed as
+/// edited, or refused with an explanation.
 public struct StoredPlan: Sendable {
   /// Where it is.
   public let path: String
@@ -15,7 +15,7 @@ public struct StoredPlan: Sendable {
 
   /// What is converted and how.
   public var plan: ShardPlan { envelope.plan }
-  /// Where the source was when it was planned for.
+  /// Where the source was when planned.
   public var source: String { envelope.source }
   /// Where the importance matrix was; `nil` if there is none.
   public var importance: String? { envelope.importance }
@@ -23,7 +23,7 @@ public struct StoredPlan: Sendable {
   /// The layout of the file; raised when a field changes its meaning.
   public static let currentVersion = 1
 
-  /// Ends the name of the file of headers.
+  /// The suffix of the headers file.
   public static let headersSuffix = ".headers"
 
   private struct Envelope: Codable, Sendable {
@@ -58,11 +58,11 @@ public struct StoredPlan: Sendable {
 extension StoredPlan {
   /// Reads a plan, and checks all of it that can be checked without its source.
   ///
-  /// - Throws: `.notFound`; `.malformed` for what is no plan, or one that does not fit together; `.unsupported` for one of
-  ///   another version.
+  /// - Throws: `.notFound`; `.malformed` if it is not a plan, or contradicts itself; `.unsupported` for one of another
+  ///   version.
   public init(reading path: String) throws(CheckpointError) { try self.init(reading: InputFile(path)) }
 
-  /// The same of bytes that are open already.
+  /// The same for an open file.
   ///
   /// - Throws: `.malformed`, `.unsupported`; what reading throws.
   package init(reading file: any ByteSource) throws(CheckpointError) {
@@ -77,13 +77,13 @@ extension StoredPlan {
     }
     do throws(CheckpointError) {
       guard envelope.format == Envelope.formatName else {
-        throw CheckpointError(.malformed, "is no plan but '\(envelope.format.printable)'")
+        throw CheckpointError(.malformed, "is not a plan but '\(envelope.format.printable)'")
       }
       try PlanCheck(plan).run()
       try PlanNames(plan).check()
       guard OutputPath.isPlain(envelope.headers.file, components: 1) else {
         throw CheckpointError(
-          .malformed, "the file of headers is called '\(envelope.headers.file.printable)'")
+          .malformed, "the headers file is called '\(envelope.headers.file.printable)'")
       }
     } catch {
       throw Self.unsound(error, path)
@@ -96,7 +96,8 @@ extension StoredPlan {
   ///   - checkpoint: The source, as it was opened.
   ///   - importance: The importance matrix, if the plan has one.
   /// - Throws: `.sourceChanged` if the source or the importance matrix is not the one that was planned with, naming the
-  ///   file; `.malformed` or `.unsupported` for a plan that does not fit to its source or its headers; what reading throws.
+  ///   file; `.malformed` or `.unsupported` for a plan that does not match its source or its headers; what reading
+  ///   throws.
   /// - Complexity: O(*n* log *n*) in the number of output tensors; reads no weights.
   public func conversion(
     of checkpoint: Checkpoint, importance: ImportanceFile? = nil
@@ -104,7 +105,7 @@ extension StoredPlan {
     if let calibration = plan.request.calibration {
       throw CheckpointError(
         .unsupported,
-        "is of codes that \(calibration.method.rawValue) makes, which a stored plan does not run",
+        "needs codes made by \(calibration.method.rawValue), which a stored plan cannot run",
         path: path, remedy: "convert with --method \(calibration.method.rawValue) and the text")
     }
     let headers = try readHeaders()
@@ -124,7 +125,7 @@ extension StoredPlan {
         remedy: "keep the file that was written with the plan beside it, or plan again")
     }
     guard file.byteCount == envelope.headers.bytes, file.byteCount <= Self.largestHeaders else {
-      throw fault("has \(file.byteCount) bytes, and the headers of the plan have \(envelope.headers.bytes)")
+      throw fault("has \(file.byteCount) bytes, but the headers of the plan have \(envelope.headers.bytes)")
     }
     let bytes = try file.readBytes(0..<file.byteCount)
     guard "\(Digest.xxh3(of: bytes))" == envelope.headers.xxh3 else {
@@ -136,7 +137,7 @@ extension StoredPlan {
   private static func unsound(_ error: CheckpointError, _ path: String) -> CheckpointError {
     guard error.code == .malformed else { return error.at(path: path) }
     var error = error
-    error.message = "is no sound plan: \(error.message)"
+    error.message = "is not a sound plan: \(error.message)"
     error.remedy = "plan again"
     return error.at(path: path)
   }
@@ -145,15 +146,16 @@ extension StoredPlan {
 // MARK: - Writing
 
 extension StoredPlan {
-  /// Writes a plan and, beside it, the headers of its files. Each file is there whole or not at all.
+  /// Writes a plan and, beside it, the headers of its files. Each file is written completely or not at all.
   ///
   /// - Parameters:
   ///   - planned: What was planned.
   ///   - path: Where the plan goes. The headers get the same name and ``headersSuffix``.
-  ///   - source: Where the source is, for whoever runs the plan: a relative path counts from the working directory.
+  ///   - source: Where the source is, for running the plan later: a relative path is resolved from the working
+  ///     directory.
   ///   - importance: Where the importance matrix is.
   ///   - overwriting: Whether an earlier plan may be replaced.
-  /// - Throws: `.cannotCreate` if something is in the way, or the file would lie in the source; `.inputOutput`.
+  /// - Throws: `.cannotCreate` if something is in the way, or the file would be in the source; `.inputOutput`.
   public static func write(
     _ planned: PlannedConversion, to path: String, source: String, importance: String? = nil,
     overwriting: Bool = false
@@ -173,16 +175,16 @@ extension StoredPlan {
     guard text.count <= OutputMarkers.largestRecord else {
       throw CheckpointError(
         .unsupported,
-        "the plan has \(text.count) bytes, and no more than \(OutputMarkers.largestRecord) are read",
+        "the plan has \(text.count) bytes, more than the limit of \(OutputMarkers.largestRecord) for reading",
         path: path, remedy: "convert without a stored plan")
     }
-    // The plan last: without it nobody takes the headers for anything.
+    // The plan last: without it the headers file is ignored.
     try unsafe FileSystem.writeAtomically(headers.span.bytes, to: headersPath)
     try unsafe FileSystem.writeAtomically(text.span.bytes, to: path)
     try FileSystem.synchronizeDirectory(splitPath(path).directory)
   }
 
-  /// Nothing but an earlier plan and its headers is replaced.
+  /// Only an earlier plan and its headers may be replaced.
   private static func checkWay(
     _ path: String, _ headersPath: String, overwriting: Bool
   ) throws(CheckpointError) {
@@ -191,14 +193,14 @@ extension StoredPlan {
     guard let first = taken.first else { return }
     guard overwriting else {
       throw CheckpointError(
-        .cannotCreate, "exists already", path: first,
+        .cannotCreate, "already exists", path: first,
         remedy: "choose another name, or give --overwrite to replace a plan")
     }
     let old = try FileSystem.kind(of: path) == .file ? try? StoredPlan(reading: path) : nil
     let headerBytes = try FileSystem.size(of: headersPath)
     guard let old, taken.count == 1 || headerBytes == old.envelope.headers.bytes else {
       throw CheckpointError(
-        .cannotCreate, "is no plan that step3-convert wrote", path: first,
+        .cannotCreate, "is not a plan that step3-convert wrote", path: first,
         remedy: "move it away yourself, or choose another name")
     }
   }

@@ -8,13 +8,13 @@ internal import TensorFormats
 
 /// The largest magnitudes of matrices that share a scale.
 ///
-/// A scale per matrix has to be known before any of its rows is encoded, and engines keep one for several matrices
-/// (an expert's gate and up), of which the second may lie gigabytes further on. A matrix that fits into the read-ahead
-/// window is measured in a first pass over the rows that were read to be encoded; what does not, and the other members
-/// of its group, is read once more for this (``Scan``), normally into the page cache. Nothing is kept but the result, and
-/// it depends on nothing but the source: a conversion that goes on after an interruption finds the same.
+/// A scale per matrix has to be known before any of its rows is encoded, and engines keep one for several matrices (an
+/// expert's gate and up), of which the second may be gigabytes further on. A matrix that fits into the read-ahead
+/// window is measured in a first pass over the rows that were read for encoding; others, and the other members of its
+/// group, are read an extra time for this (``Scan``), which normally fills the page cache. Only the result is kept,
+/// and it depends only on the source: a resumed conversion finds the same.
 final class MatrixMaxima: Sendable {
-  /// The matrices of one number in all members of a group.
+  /// The matrices with one index in all members of a group.
   struct Key: Hashable, Sendable {
     let group: Int
     let matrix: Int
@@ -32,7 +32,7 @@ final class MatrixMaxima: Sendable {
 
   private enum Entry {
     case known(Float)
-    /// How many pieces are still being measured, the largest magnitude so far, and who waits for it.
+    /// The number of pieces still being measured, the largest magnitude so far, and who is waiting for it.
     case sought(pieces: Int, largest: Float, waiting: [Int: CheckedContinuation<Float, any Error>])
   }
 
@@ -48,7 +48,7 @@ final class MatrixMaxima: Sendable {
 
   /// The pieces of a key's matrices.
   ///
-  /// - Parameter range: Where a tensor lies whose piece is measured otherwise; `nil` for none.
+  /// - Parameter range: The range of a tensor whose piece is measured in another way; `nil` for none.
   func scans(_ key: Key, without range: FileRange? = nil) -> [Scan] {
     groups[key.group].members.flatMap { member -> [Scan] in
       if let range, member.isAll(of: range) { return [] }
@@ -56,15 +56,15 @@ final class MatrixMaxima: Sendable {
     }
   }
 
-  /// The member of a key's group that is all of a tensor; `nil` if the tensor holds more than that.
+  /// The member of a key's group that is a whole tensor; `nil` if the tensor holds more than that.
   func member(_ key: Key, at range: FileRange) -> ScaleGroup.Member? {
     groups[key.group].members.first { $0.isAll(of: range) }
   }
 
-  /// Takes on finding a maximum.
+  /// Claims the task of finding a maximum.
   ///
-  /// - Parameter pieces: How many calls of ``add(_:to:)`` will complete it: one at least.
-  /// - Returns: `false` if it is known, or somebody else has taken that on.
+  /// - Parameter pieces: How many calls of ``add(_:to:)`` will complete it: at least one.
+  /// - Returns: `false` if it is known, or already claimed.
   func claim(_ key: Key, pieces: Int) -> Bool {
     precondition(pieces > 0)
     return state.withLock { state in
@@ -95,7 +95,7 @@ final class MatrixMaxima: Sendable {
   /// Waits until a maximum is known.
   ///
   /// - Throws: `CancellationError` if the task is cancelled: another piece may have failed.
-  /// - Precondition: Somebody has claimed it.
+  /// - Precondition: It has been claimed.
   func value(_ key: Key) async throws -> Float {
     let waiter = state.withLock { state in
       defer { state.nextWaiter += 1 }
@@ -107,7 +107,7 @@ final class MatrixMaxima: Sendable {
           switch state.entries[key] {
           case .known(let maximum): return .success(maximum)
           case .sought(let pieces, let largest, var waiting):
-            // A cancelled task would not be woken any more.
+            // A cancelled task would never be woken.
             guard !Task.isCancelled else { return .failure(CancellationError()) }
             waiting[waiter] = continuation
             state.entries[key] = .sought(pieces: pieces, largest: largest, waiting: waiting)
@@ -135,7 +135,7 @@ extension ScaleGroup.Member {
   /// The largest magnitude of rows of one of its matrices.
   ///
   /// - Parameters:
-  ///   - fetched: What was read of them, in the byte order of the file.
+  ///   - fetched: Their bytes, in the byte order of the file.
   ///   - rows: Counted in their matrix.
   /// - Throws: `.nonFinite` for NaN and infinity, naming the tensor and the rows, and what decoding throws.
   func largestMagnitude(

@@ -13,11 +13,11 @@ struct UnitContext: Sendable {
   let outputs: [OutputFile]
   let pool: BufferPool
   let nonFinite: NonFinitePolicy
-  /// What the plan's importance names are looked up in.
+  /// The importance matrix that the plan's names refer to.
   let importance: ImportanceMatrix?
-  /// What was made before, and is not encoded here; `nil` if nothing was.
+  /// Codes made beforehand, which are not encoded here; `nil` if there are none.
   let prepared: (any PreparedCodes)?
-  /// `nil` for a rehearsal, of which nothing is kept.
+  /// `nil` for a rehearsal, which keeps nothing.
   let journal: Journal?
 
   /// The same elements in little-endian order.
@@ -33,9 +33,9 @@ struct UnitContext: Sendable {
     return swapped
   }
 
-  /// The error with the file and the tensor that a unit is about, unless it names others.
+  /// The error with a unit's file and tensor filled in, unless it names others.
   func locating(_ error: CheckpointError, _ unit: WorkUnit) -> CheckpointError {
-    // What a file system says of the output has a path already.
+    // File system errors about the output already have a path.
     var named = error.at(path: checkpoint.files[unit.source.file].source.path)
     named.tensor = error.tensor ?? unit.deliveries.first.map { work.targets[$0.target].tensor.source.tensor }
     return named
@@ -49,22 +49,22 @@ struct FetchedUnit: Sendable {
   let source: BufferPool.Buffer
   /// The rows of scales that belong to its rows.
   let scales: BufferPool.Buffer?
-  /// The scale of its matrix as it is stored; 1 where there is none.
+  /// The scale of its matrix as stored; 1 if there is none.
   let matrixScale: Float
-  /// Those of the matrices that share one with it in the output; 1 where there is none.
+  /// The scales of the matrices that share one with it in the output; 1 if there is none.
   let groupScales: [Float]
-  /// What an earlier run wrote of it, and noted.
+  /// What an earlier run wrote and recorded for it.
   let written: WrittenUnit?
 }
 
-/// What an earlier run made of a unit, as the output holds it.
+/// An earlier run's result for a unit, as stored in the output.
 struct WrittenUnit: Sendable {
   let record: UnitRecord
   /// In the order of the unit's deliveries.
   let deliveries: [BufferPool.Buffer]
 }
 
-/// A unit that has been made; what is left to do is to write it, and to hash it in order.
+/// A unit that has been made, and only has to be written and hashed in order.
 struct ProcessedUnit: Sendable {
   let unit: WorkUnit
   /// The source's bytes, as they are in its file.
@@ -73,7 +73,7 @@ struct ProcessedUnit: Sendable {
   let content: BufferPool.Buffer
   /// One result for each of the unit's deliveries.
   let results: [Result]
-  /// What the journal notes of it once it is written; `nil` if it is there already.
+  /// Its journal record, once it is written; `nil` if it is already there.
   var record: UnitRecord?
 
   struct Result: Sendable {
@@ -92,7 +92,7 @@ struct ProcessedUnit: Sendable {
 }
 
 extension ProcessedUnit.Result {
-  /// Shows `body` the bytes that are written.
+  /// Calls `body` with the bytes to be written.
   ///
   /// - Parameter content: ``ProcessedUnit/content`` of the unit that this is a result of.
   func withBytes<Failure: Error, Value>(

@@ -3,14 +3,14 @@ internal import Checkpoint
 internal import Quantization
 internal import TensorFormats
 
-/// Makes what the output gets of units that have been read. It neither reads nor writes a file.
+/// Makes the output of units that have been read. It does no file I/O.
 struct UnitMaker: Sendable {
   let context: UnitContext
 
   /// Makes a unit's deliveries.
   ///
   /// - Parameter maximum: The largest magnitude that ``WorkUnit/maximum`` asks for.
-  /// - Throws: `.nonFinite` for weights that are no numbers. The error names the file and the tensor.
+  /// - Throws: `.nonFinite` for non-finite weights. The error names the file and the tensor.
   func make(_ fetched: FetchedUnit, maximum: Float?) throws(CheckpointError) -> ProcessedUnit {
     let unit = fetched.unit
     do throws(CheckpointError) {
@@ -36,7 +36,7 @@ struct UnitMaker: Sendable {
     return UnitRecord(
       source: source,
       deliveries: processed.results.map { result in
-        // A copy of all of it has its digest.
+        // A copy of everything has the same digest.
         if case .content(whole) = result.payload, processed.content === processed.source {
           return UnitRecord.Delivery(xxh3: source, errors: result.errors)
         }
@@ -45,10 +45,10 @@ struct UnitMaker: Sendable {
       })
   }
 
-  /// Takes over what an earlier run made of a unit, if the journal says so and the output still holds it.
+  /// Takes over an earlier run's result for a unit, if it is in the journal and the output still holds it.
   ///
-  /// - Returns: `nil` if it has to be made anew.
-  /// - Throws: `.sourceChanged` if it was made of other bytes.
+  /// - Returns: `nil` if it has to be made again.
+  /// - Throws: `.sourceChanged` if it was made from other bytes.
   func recheck(_ fetched: FetchedUnit) throws(CheckpointError) -> ProcessedUnit? {
     guard let written = fetched.written else { return nil }
     let unit = fetched.unit
@@ -56,20 +56,20 @@ struct UnitMaker: Sendable {
       throw CheckpointError(
         .sourceChanged, "the source has changed since the conversion was begun",
         path: context.checkpoint.files[unit.source.file].source.path, offset: unit.source.bytes.lowerBound,
-        remedy: "bring it back, or start afresh with --overwrite")
+        remedy: "restore it, or start afresh with --overwrite")
     }
     guard let results = results(unit, written) else { return nil }
     return ProcessedUnit(unit: unit, source: fetched.source, content: fetched.source, results: results)
   }
 
-  /// Takes over what a share or an earlier run has written, without a look at the source.
+  /// Takes over what a share or an earlier run has written, without reading the source.
   ///
-  /// - Throws: `.digestMismatch` if the output does not hold it any more.
+  /// - Throws: `.digestMismatch` if the output no longer holds it.
   func readBack(_ unit: WorkUnit, _ written: WrittenUnit) throws(CheckpointError) -> ProcessedUnit {
     guard let results = results(unit, written) else {
       throw context.locating(
         CheckpointError(
-          .digestMismatch, "the output does not hold what was written of it", remedy: Self.remaking),
+          .digestMismatch, "the output no longer holds what was written for it", remedy: Self.remaking),
         unit)
     }
     let nothing = context.pool.take(0)
@@ -77,7 +77,7 @@ struct UnitMaker: Sendable {
   }
 
   static let remaking =
-    "of shares that were sealed, run the plan with --resume and without --share, which makes anew what is damaged; else "
+    "if the shares were sealed, run the plan with --resume and without --share to redo what is damaged; otherwise "
     + "start afresh with --overwrite"
 
   /// - Returns: `nil` if the output holds something else.

@@ -5,11 +5,11 @@ internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Reads what units declare: the only place of a conversion where the source is read.
+/// Reads what units declare: the only place in a conversion where the source is read.
 struct UnitReader: Sendable {
   let context: UnitContext
 
-  /// Reads all that a unit needs, and what an earlier run left of it.
+  /// Reads everything a unit needs, and what an earlier run left of it.
   ///
   /// - Throws: `.truncated` and `.inputOutput` if a file fails.
   func read(_ unit: WorkUnit) throws(CheckpointError) -> FetchedUnit {
@@ -36,7 +36,7 @@ struct UnitReader: Sendable {
       written: readable(unit))
   }
 
-  /// Reads a piece of a matrix whose largest magnitude is wanted.
+  /// Reads a piece of a matrix whose largest magnitude is needed.
   ///
   /// - Throws: As ``read(_:)``.
   func read(_ scan: MatrixMaxima.Scan) throws(CheckpointError) -> FetchedRows {
@@ -75,22 +75,22 @@ struct UnitReader: Sendable {
 
   /// Reads what a share or an earlier run has written of a unit.
   ///
-  /// - Throws: `.unfinished` if nobody has noted it, or there is less of it; `.inputOutput`.
+  /// - Throws: `.unfinished` if it is not recorded, or is incomplete; `.inputOutput`.
   func readWritten(_ unit: WorkUnit) throws(CheckpointError) -> WrittenUnit {
     let gone = CheckpointError(
-      .unfinished, "what was written of it is not there", remedy: UnitMaker.remaking)
+      .unfinished, "what was written for it is missing", remedy: UnitMaker.remaking)
     do throws(CheckpointError) {
       guard let written = try written(unit) else { throw gone }
       return written
     } catch {
-      // Of an output that its device does not give back this says where.
+      // For an output that cannot be read back, this says where.
       guard error.code == .inputOutput else { throw context.locating(gone, unit) }
       throw error
     }
   }
 
-  /// What the output holds of a unit that the journal calls finished; `nil` if it is not, or cannot be read: it is then
-  /// made anew, and put in its place.
+  /// The output's bytes for a unit that the journal calls finished; `nil` if it is not, or they cannot be read: it is
+  /// then made again, and written in place.
   private func readable(_ unit: WorkUnit) -> WrittenUnit? {
     do throws(CheckpointError) { return try written(unit) } catch { return nil }
   }

@@ -7,7 +7,7 @@ internal import TensorFormats
 // MARK: - Between blocks and schemes
 
 extension UnitRecoder {
-  /// Codes and scales of GGML blocks of four bits.
+  /// Unpacks four-bit GGML blocks into codes and scales.
   func unpack(
     _ form: Form, _ scheme: StoredScheme, movesScale: Bool
   ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
@@ -31,7 +31,7 @@ extension UnitRecoder {
     return (recoded, Recoded(payload: .recoded(scales)))
   }
 
-  /// GGML blocks of codes and scales of four bits.
+  /// Packs four-bit codes and scales into GGML blocks.
   func pack(_ form: Form, movesScale: Bool) throws(CheckpointError) -> Recoded {
     let run = run(of: form)
     let (codes, range) = input(run, form.columns, of: stored)
@@ -56,7 +56,7 @@ extension UnitRecoder {
     return recoded
   }
 
-  /// What rounding the reciprocal of the matrix's scale changes, of codes that stay in a scheme.
+  /// The error from rounding the reciprocal of the matrix's scale, for codes that stay in a scheme.
   func errorsOfMovedScale(_ form: Form) throws(CheckpointError) -> RecodingErrors {
     let run = run(of: form)
     let (codes, range) = input(run, form.columns, of: stored)
@@ -81,7 +81,7 @@ extension UnitRecoder {
     let scale = fetched.matrixScale
     guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
       throw CheckpointError(
-        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is no scale",
+        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is not a valid scale",
         tensor: matrixScales.tensor)
     }
     func values(
@@ -96,7 +96,7 @@ extension UnitRecoder {
       return values
     }
     var (before, after) = (try values(from, scale), try values(to, moved.scale))
-    // Scales that are no numbers stay so, and products beyond F32's range are not what is measured here.
+    // NaN scales stay NaN, and products beyond F32's range are not measured here.
     for index in before.indices where !before[index].isFinite || !after[index].isFinite {
       (before[index], after[index]) = (0, 0)
     }
@@ -112,7 +112,7 @@ extension UnitRecoder {
 // MARK: - Scales that are carried over
 
 extension UnitRecoder {
-  /// The scales of the box, in the type that the output wants.
+  /// The scales of the box, in the output's type.
   func carryScales(_ form: Form, _ delivery: WorkUnit.Delivery) throws(CheckpointError) -> Recoded {
     let scales = sourceScales
     let height = scales.geometry.scaleHeight
@@ -140,14 +140,14 @@ extension UnitRecoder {
       result = pool.take(bytes.count)
       result.fill { span in span.copy(unsafe bytes.span.bytes, to: 0) }
     }
-    precondition(result.byteCount == delivery.byteCount, "the plan's scales are as many as the source's")
+    precondition(result.byteCount == delivery.byteCount, "the plan has as many scales as the source")
     return Recoded(payload: .recoded(result))
   }
 
   /// The rows of scales that were read with the unit.
   fileprivate var sourceScales: SourceScales {
     guard let scheme = view.scaling?.scheme, let scales = view.scaling?.scales, let buffer = fetched.scales
-    else { preconditionFailure("units state that they need their scales") }
+    else { preconditionFailure("units declare that they need their scales") }
     let geometry = scheme.scheme.geometry
     return SourceScales(
       scales: scales, geometry: geometry, buffer: buffer,
@@ -155,14 +155,14 @@ extension UnitRecoder {
   }
 }
 
-/// The rows of scales that belong to a unit, of which rows and columns can be taken out.
+/// The rows of scales that belong to a unit, from which rows and columns can be extracted.
 private struct SourceScales {
   let scales: ShardPlan.Scales
   let geometry: SchemeGeometry
   let buffer: BufferPool.Buffer
   /// Which rows of scales of the matrix are in the buffer.
   let rows: Range<Int>
-  /// Scales beside each other in one of them.
+  /// The number of scales per row.
   let width: Int
 
   var elementType: ElementType { scales.elementType }

@@ -45,7 +45,7 @@ extension UnitRecoder {
     if let prepared = context.prepared, prepared.covers(view.tensor, as: .scheme(scheme)) {
       return try take(run, form, scheme, from: prepared)
     }
-    // A scale of a whole row is that of its pieces, so that ranks have what one of them alone would have.
+    // Pieces of a row use the scale of the whole row, so that the ranks together equal an uncut output.
     let wholeRows = scheme.scheme.scalesWholeRows
     let (input, range) = input(run, wholeRows ? 0..<view.columns : form.columns, of: rows.packed)
     let transcoder = try SchemeTranscoder(
@@ -65,7 +65,7 @@ extension UnitRecoder {
     return (Recoded(payload: .recoded(codes), errors: errors), Recoded(payload: .recoded(scales)))
   }
 
-  /// Takes codes and scales that were made before, the columns that are wanted, and measures what they lose.
+  /// Takes codes and scales made beforehand for the requested columns, and measures their loss.
   private func take(
     _ run: Range<Int>, _ form: Form, _ scheme: StoredScheme, from prepared: any PreparedCodes
   ) throws(CheckpointError) -> (codes: Recoded, scales: Recoded) {
@@ -79,13 +79,13 @@ extension UnitRecoder {
     {
       throw CheckpointError(
         .malformed,
-        "the codes of matrix \(unit.matrix) were made under the scale \(scale), and it has \(own)",
+        "the codes of matrix \(unit.matrix) were made with the scale \(scale), but it has \(own)",
         tensor: view.tensor, remedy: "start afresh with --overwrite")
     }
     let transcoder = try SchemeTranscoder(
       from: rows.elementType, to: scheme, columns: form.columns.count,
       matrixScale: try encodingScale(scheme), search: .absmax)
-    // Cuts lie between groups, so that what belongs to the columns is whole bytes.
+    // Cuts fall between groups, so that the columns take whole bytes.
     let start = form.columns.lowerBound
     let codes = cut(
       allCodes, run.count, transcoder.codeRowBytes, from: start * codeBytes / view.columns, of: codeBytes)
@@ -131,7 +131,7 @@ extension UnitRecoder {
     )
   }
 
-  /// Reads what was made before of a run of rows, all columns.
+  /// Reads all columns of a run of rows made beforehand.
   private func read(
     _ run: Range<Int>, codeBytes: Int, scaleRows: Int, scaleBytes: Int, from prepared: any PreparedCodes
   ) throws(CheckpointError) -> (codes: BufferPool.Buffer, scales: BufferPool.Buffer) {
@@ -147,7 +147,7 @@ extension UnitRecoder {
     return (allCodes, allScales)
   }
 
-  /// So many bytes of each row.
+  /// A range of bytes of each row.
   func cut(
     _ buffer: BufferPool.Buffer, _ rows: Int, _ wanted: Int, from start: Int, of rowBytes: Int
   ) -> BufferPool.Buffer {
@@ -162,11 +162,11 @@ extension UnitRecoder {
     return result
   }
 
-  /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 where the scheme has none.
+  /// The scale of the unit's matrix, from the largest magnitude of all that share it; 1 if the scheme has none.
   func encodingScale(_ scheme: StoredScheme) throws(CheckpointError) -> Float {
     guard scheme.scheme.geometry.hasMatrixScale else { return 1 }
     guard let maximum else {
-      preconditionFailure("a unit states whose maximum it needs before it is made")
+      preconditionFailure("a unit declares the maximum that it needs before it is made")
     }
     return try RowScheme(scheme).matrixScale(amax: maximum)
   }
@@ -180,7 +180,8 @@ extension UnitRecoder {
     buffer(littleEndian: [Float](repeating: scale, count: delivery.byteCount / 4))
   }
 
-  /// A scale of the source, as the output means it. Engines use one for a whole group, so all of a group must agree.
+  /// A scale of the source, in the output's convention. Engines use one for a whole group, so all of a group must
+  /// agree.
   func carriedScale(_ form: Form, _ target: ShardPlan.Tensor) throws(CheckpointError) -> Float {
     let own = try moved(fetched.matrixScale, target.source.scaling, form.scheme)
     guard let group = form.operation.scaleGroup else { return own }
@@ -189,9 +190,9 @@ extension UnitRecoder {
       guard other.bitPattern == own.bitPattern else {
         throw CheckpointError(
           .unsupported,
-          "matrix \(unit.matrix) has another scale than that of \(member.slice.tensor) (\(own) and \(other)), and "
+          "matrix \(unit.matrix) has a different scale from \(member.slice.tensor) (\(own) and \(other)), but "
             + "engines use one for both", tensor: target.source.tensor,
-          remedy: "convert to BF16 first, and that to \(form.scheme.map { "\($0.scheme)" } ?? "this format")")
+          remedy: "convert to BF16 first, and then to \(form.scheme.map { "\($0.scheme)" } ?? "this format")")
       }
     }
     return own
@@ -204,7 +205,7 @@ extension UnitRecoder {
     let (from, to) = (scaling?.scheme?.matrixScaleForm ?? .factor, target?.matrixScaleForm ?? .factor)
     guard let moved = FourBitRepacking.matrixScale(scale, from: from, to: to) else {
       throw CheckpointError(
-        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is no scale",
+        .malformed, "the scale of matrix \(unit.matrix) is \(scale), which is not a valid scale",
         tensor: scales.tensor)
     }
     return moved.scale

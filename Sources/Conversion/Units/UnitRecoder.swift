@@ -5,10 +5,10 @@ internal import QuantizationRecipes
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Makes the bytes of a unit's deliveries out of its rows.
+/// Makes the bytes of a unit's deliveries from its rows.
 ///
-/// Deliveries that come to the same bytes are made once: a tensor that several parts have all of, and the codes and
-/// scales of a scheme, which are two tensors made of one set of rows.
+/// Deliveries with the same bytes are made once: a tensor replicated in several parts, and the codes and scales of
+/// a scheme, which are two tensors made from one set of rows.
 struct UnitRecoder {
   let fetched: FetchedUnit
   let view: SourceView
@@ -16,7 +16,7 @@ struct UnitRecoder {
   let stored: PackedRows
   /// The rows as values are converted.
   let rows: UnitRows
-  /// The largest magnitude of all matrices that share a scale with the unit's; `nil` where that is not asked.
+  /// The largest magnitude of all matrices that share a scale with the unit's; `nil` if not needed.
   let maximum: Float?
   let context: UnitContext
 
@@ -55,7 +55,7 @@ struct UnitRecoder {
 
     var scheme: StoredScheme? { operation.scheme }
 
-    /// The other of the two tensors of a scheme that are made of one set of rows.
+    /// The other of a scheme's two tensors made from the same rows.
     func sibling(_ part: StoredScheme.Part, of scheme: StoredScheme) -> Form {
       var form = self
       form.elementType = part == .codes ? scheme.scheme.geometry.codesType : scheme.scheme.geometry.scalesType
@@ -73,7 +73,7 @@ struct UnitRecoder {
     var errors = RecodingErrors()
   }
 
-  /// - Throws: `.nonFinite` for weights that are no numbers, naming the tensor.
+  /// - Throws: `.nonFinite` for non-finite weights, naming the tensor.
   mutating func deliver(_ delivery: WorkUnit.Delivery) throws(CheckpointError) -> ProcessedUnit.Result {
     let target = context.work.targets[delivery.target].tensor
     let form = Form(target, delivery)
@@ -88,7 +88,7 @@ struct UnitRecoder {
           error.path == nil ? error.at(path: context.checkpoint.files[unit.source.file].source.path) : error
         if named.tensor == nil { named.tensor = target.source.tensor }
         if error.code == .nonFinite, error.remedy == nil, case .convert = target.operation {
-          named.remedy = "give --allow-nonfinite to pass such values on where the format can hold them"
+          named.remedy = "give --allow-nonfinite to keep such values where the format can hold them"
         }
         throw named
       }
@@ -131,7 +131,7 @@ struct UnitRecoder {
     return result
   }
 
-  /// Keeps both tensors of a scheme, and gives the one that was asked for.
+  /// Keeps both tensors of a scheme, and returns the requested one.
   private mutating func keep(_ codes: Recoded, _ scales: Recoded, of form: Form, _ scheme: StoredScheme)
     -> Recoded
   {
@@ -160,7 +160,7 @@ extension UnitRecoder {
     return Recoded(payload: .recoded(gathered))
   }
 
-  /// The bytes of the wanted columns of a run of rows: where they are, or gathered.
+  /// The bytes of the requested columns of a run of rows: in place, or gathered.
   func input(
     _ run: Range<Int>, _ columns: Range<Int>, of packed: PackedRows
   ) -> (buffer: BufferPool.Buffer, range: Range<Int>) {
@@ -188,7 +188,7 @@ extension UnitRecoder {
     }
     let columns = form.columns.count
     let rowCount = form.runs.reduce(0) { $0 + $1.count }
-    // Where rows do not matter, a run is one long row.
+    // If rows do not matter, a run is one long row.
     let transcoder = try RowTranscoder(
       from: rows.elementType, to: form.elementType, columns: view.keepsRows ? columns : rowCount * columns,
       importance: try weights(form))
@@ -212,7 +212,7 @@ extension UnitRecoder {
     return Recoded(payload: .recoded(output), errors: RecodingErrors(errors))
   }
 
-  /// Takes blocks that were made before, the columns that are wanted, and measures what they lose.
+  /// Takes blocks made beforehand for the requested columns, and measures their loss.
   private func take(
     _ form: Form, _ delivery: WorkUnit.Delivery, from prepared: any PreparedCodes
   ) throws(CheckpointError) -> Recoded {
@@ -260,13 +260,13 @@ extension UnitRecoder {
     return Recoded(payload: .recoded(output), errors: RecodingErrors(sums))
   }
 
-  /// How much each of the columns matters. Units of stacked tensors with such weights stay within one expert.
+  /// The importance of each column. Units of stacked tensors with such weights stay within one expert.
   func weights(_ form: Form, wholeRows: Bool = false) throws(CheckpointError) -> [Float]? {
     guard let name = form.operation.importance else { return nil }
     let expert = view.isStack ? unit.firstRow / view.matrixRows : nil
     guard let all = try context.importance?.weights(for: name, columns: view.columns, expert: expert) else {
       throw CheckpointError(
-        .invalidRequest, "the plan weights its columns, but the importance matrix has nothing about it")
+        .invalidRequest, "the plan weights its columns, but the importance matrix does not cover it")
     }
     return wholeRows ? all : Array(all[form.columns])
   }

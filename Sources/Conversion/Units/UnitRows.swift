@@ -3,11 +3,11 @@ internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
-/// Rows of elements side by side in a buffer, of which columns can be taken out.
+/// Rows of elements stored contiguously in a buffer, from which columns can be extracted.
 struct PackedRows {
   let buffer: BufferPool.Buffer
   let rowBytes: Int
-  /// How many elements the smallest piece of a row has, and its bytes.
+  /// The elements and bytes of the smallest piece of a row.
   private let unit: (elements: Int, bytes: Int)
 
   /// Rows as the source stores them.
@@ -27,10 +27,10 @@ struct PackedRows {
     unit = (1, MemoryLayout<Float>.stride)
   }
 
-  /// The bytes of so many neighbouring elements.
+  /// The bytes of a range of columns.
   func byteCount(of columns: Range<Int>) -> Int { columns.count / unit.elements * unit.bytes }
 
-  /// Puts the wanted columns of a run of rows side by side. The planner cuts columns where pieces begin only.
+  /// Gathers the requested columns of a run of rows. The planner cuts columns only at piece boundaries.
   ///
   /// - Returns: The bytes written.
   @discardableResult
@@ -50,8 +50,8 @@ struct PackedRows {
   }
 }
 
-/// A unit's rows as they are converted: the source's own, or F32 where they have been multiplied with their scales, or
-/// taken out of their blocks.
+/// A unit's rows as they are converted: the source's own, or F32 if they have been multiplied by scales or decoded
+/// from blocks.
 struct UnitRows {
   let elementType: ElementType
   let packed: PackedRows

@@ -3,16 +3,16 @@ internal import StoredWeights
 package import ShardPlanning
 package import TensorFormats
 
-/// Everything that a conversion reads of its source, as its units declare it.
+/// Everything that a conversion reads from its source, as declared by its units.
 package struct DeclaredReads: Sendable {
   /// What units read, and how many of them.
   package private(set) var units: [FileRange: Int] = [:]
-  /// What is read once more to be measured, if it does not fit into the window: once at the most.
+  /// What is read an extra time for measuring, at most once, if it does not fit into the window.
   package private(set) var scans: Set<FileRange> = []
 
   /// Goes through all units.
   ///
-  /// - Throws: `.unsupported` for scales and types that are not read.
+  /// - Throws: `.unsupported` for unsupported scales and types.
   /// - Complexity: O(units).
   package init(_ planned: PlannedConversion) throws(CheckpointError) {
     let work = try WorkList(planned.plan, planned.checkpoint)

@@ -14,14 +14,14 @@ struct ScaleGroup: Sendable {
     let slice: ShardPlan.Slice
     let decoder: RowDecoder
 
-    /// The rows of each matrix that are the weight's.
+    /// The weight's rows in each matrix.
     var rows: Range<Int> {
       let rank = slice.extent.count
       guard rank >= 2 else { return 0..<1 }
       return slice.origin[rank - 2]..<slice.origin[rank - 2] + slice.extent[rank - 2]
     }
 
-    /// Its rows in pieces of the size of a unit.
+    /// Its rows in unit-sized pieces.
     var pieces: [Range<Int>] {
       let rows = rows
       let step = max(1, SourceView.unitElements / max(1, decoder.columns))
@@ -30,7 +30,7 @@ struct ScaleGroup: Sendable {
       }
     }
 
-    /// Whether it is all of the tensor at a place of the source.
+    /// Whether it is the whole tensor at a range of the source.
     func isAll(of range: FileRange) -> Bool {
       slice.file == range.file && slice.offset == range.bytes.lowerBound && slice.isWhole
     }

@@ -4,14 +4,14 @@ internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
-/// How one source tensor is cut into rows, and which of them go into which output tensors.
+/// How one source tensor is divided into rows, and which of them go into which output tensors.
 ///
-/// A tensor counts as a stack of matrices: `[48, 5120, 7168]` is 48 matrices of 5120 rows. Where rows do not matter,
-/// because nothing is sliced and every element is converted by itself (or not at all), a row is one block of the
-/// element type, so that long vectors and tiny kernels alike are cut into units of the same size.
+/// A tensor is treated as a stack of matrices: `[48, 5120, 7168]` is 48 matrices of 5120 rows. If rows do not
+/// matter, because nothing is sliced and every element is converted independently (or not at all), a row is one
+/// block of the element type, so that long vectors and tiny kernels alike are divided into units of the same size.
 struct SourceView: Sendable {
-  /// The elements that one unit has at the most, unless a single row (or band of tiles) has more: 2 Mi elements are
-  /// 4 MiB of BF16, enough to keep a disk busy and small enough to spread one tensor over all cores.
+  /// The most elements of a unit, unless a single row (or band of tiles) has more: 2 Mi elements are 4 MiB of BF16,
+  /// enough to keep a disk busy and small enough to spread one tensor over all cores.
   static let unitElements = 1 << 21
 
   /// The source tensor's name.
@@ -26,21 +26,21 @@ struct SourceView: Sendable {
   let matrixRows: Int
   /// Rows in all.
   let rowCount: Int
-  /// What the codes or blocks are multiplied with; `nil` for plain values.
+  /// The scales of the codes or blocks; `nil` for plain values.
   let scaling: ShardPlan.Scaling?
   /// Whether a row is a row of the tensor, or just a block of it.
   let keepsRows: Bool
-  /// Whether the tensor is a stack of matrices, be it of one.
+  /// Whether the tensor is a stack of matrices, even of one.
   let isStack: Bool
-  /// Whether rows are decoded to F32 before anything is made of them: they have scales, or a scheme is made of blocks.
+  /// Whether rows are decoded to F32 first: they have scales, or a scheme is made from blocks.
   let decodesFirst: Bool
-  /// How rows become values, and which scales they need; `nil` where that is not asked.
+  /// How rows become values, and which scales they need; `nil` if not needed.
   let decoder: RowDecoder?
-  /// How many bytes go to each output file.
+  /// The number of bytes that go to each output file.
   let outputBytes: [Int: Int]
 
   private let rowsPerUnit: Int
-  /// Whether a unit stays within one matrix, as tiles of scales and importance matrices per expert need it.
+  /// Whether a unit stays within one matrix, as tiles of scales and per-expert importance require.
   private let confined: Bool
   private let destinations: [Destination]
 
@@ -64,15 +64,15 @@ struct SourceView: Sendable {
     let offset: Int
     /// The bytes of one row of the output.
     let rowBytes: Int
-    /// How many rows of the source one row of the output stands for: 1, for scales of tiles their height, and for what
-    /// a whole matrix has one of the height of the box.
+    /// How many source rows one output row stands for: 1, for scales of tiles their height, and for per-matrix values
+    /// the height of the box.
     let height: Int
 
-    /// How many rows of the output begin before that row of the box.
+    /// How many output rows begin before that row of the box.
     func outputRows(before row: Int) -> Int { (row + height - 1) / height }
   }
 
-  /// - Throws: `.unsupported` for scales and types that are not read.
+  /// - Throws: `.unsupported` for unsupported scales and types.
   /// - Precondition: All consumers name the same source, and there is at least one.
   init(_ consumers: [Consumer], _ checkpoint: Checkpoint) throws(CheckpointError) {
     let source = consumers[0].slice
@@ -81,7 +81,7 @@ struct SourceView: Sendable {
     elementType = type
     scaling = source.scaling
     let scheme = source.scaling?.scheme?.scheme
-    // Rows of everyday length are kept where values are converted, so that errors can name the row.
+    // Rows of ordinary length are kept if values are converted, so that errors can name the row.
     let oddRows = !(32...Self.unitElements).contains(source.shape.columns)
     let indifferent = consumers.allSatisfy { consumer in
       let operation = consumer.tensor.operation
@@ -105,7 +105,7 @@ struct SourceView: Sendable {
       takesRows
       && (source.scaling != nil
         || (type.block.elements > 1 && encodes.contains { $0.scheme != nil }))
-    // A copy of codes needs nobody who understands them.
+    // Copying codes requires no decoder.
     let carriesScales = consumers.contains {
       switch $0.tensor.operation {
       case .pack, .unpack, .carry: true
@@ -172,7 +172,7 @@ struct SourceView: Sendable {
     return start + piece * rowsPerUnit..<start + min((piece + 1) * rowsPerUnit, matrixRows)
   }
 
-  /// What becomes of a run of rows. The rows that one output tensor takes lie side by side there.
+  /// The deliveries of a run of rows. The rows that one output tensor takes are contiguous there.
   func deliveries(of rows: Range<Int>) -> [WorkUnit.Delivery] {
     destinations.compactMap { destination in
       var runs: [Range<Int>] = []
@@ -211,7 +211,7 @@ struct SourceView: Sendable {
 }
 
 extension ShardPlan.Tensor {
-  /// The bytes of one of its rows, where the row of the source's box has so many elements.
+  /// The bytes of one of its rows, if the row of the source's box has `count` elements.
   fileprivate func rowBytes(ofColumns count: Int) -> Int {
     let geometry = operation.scheme?.scheme.geometry
     let elements =
@@ -226,7 +226,7 @@ extension ShardPlan.Tensor {
     return elementType.block.byteCount(ofElements: elements) ?? 0
   }
 
-  /// How many rows of the source one of its rows stands for, where a matrix of the box has so many.
+  /// How many source rows one of its rows stands for, if a matrix of the box has `rows` rows.
   fileprivate func height(ofBox rows: Int) -> Int {
     switch operation.part {
     case nil, .codes: 1

@@ -5,12 +5,12 @@ internal import Quantization
 internal import ShardPlanning
 internal import TensorFormats
 
-/// The plan, cut into steps that fit into memory, in the order in which the source is read.
+/// The plan, divided into steps that fit into memory, in the order in which the source is read.
 ///
-/// Every source file is covered from its first byte to its last, so that its digest falls out of the same pass: rows
-/// of tensors that go somewhere, and everything else (headers, scales, which are read once more beside their weights) as
-/// bytes that are only hashed. The cut follows from the plan alone, never from the memory budget or the thread count:
-/// sums over a unit come out the same everywhere.
+/// Every source file is covered from its first byte to its last, so that its digest is computed in the same pass: rows
+/// of tensors that go somewhere, and everything else (headers; scales, which are read again with their weights) as
+/// bytes that are only hashed. The division depends only on the plan, never on the memory budget or the thread count,
+/// so sums over a unit are the same everywhere.
 struct WorkList: Sendable {
   /// One output tensor and where it is.
   struct Target: Sendable {
@@ -23,16 +23,15 @@ struct WorkList: Sendable {
   let files: [ShardPlan.File]
   /// All output tensors, file by file.
   let targets: [Target]
-  /// Each file of the source that is on disk, from its first byte to its last, with tensors that are made of others in
-  /// between.
+  /// Each file of the source that is on disk, from its first byte to its last, with derived tensors in between.
   let streams: [SourceStream]
   /// The matrices that share a scale.
   let scaleGroups: [ScaleGroup]
 
-  /// Cuts a plan.
+  /// Divides a plan.
   ///
-  /// - Parameter checkpoint: The source, as the plan speaks of it.
-  /// - Throws: `.unsupported` for scales and types that are not read.
+  /// - Parameter checkpoint: The source, as the plan refers to it.
+  /// - Throws: `.unsupported` for unsupported scales and types.
   init(_ plan: ShardPlan, _ checkpoint: Checkpoint) throws(CheckpointError) {
     let files = plan.files
     self.files = files
@@ -48,7 +47,7 @@ struct WorkList: Sendable {
     // An empty tensor has no bytes to read, and shares its offset with its neighbour.
     for (index, target) in targets.enumerated() where target.tensor.bytes > 0 {
       var rowsBefore = 0
-      // What a module has one of is made with the first of its weights.
+      // Tensors that a module has only once are made with the first of its weights.
       let part = target.tensor.operation.part
       let isSingle = part == .matrixScales || part == .shape
       for slice in target.tensor.sources.prefix(isSingle ? 1 : .max) {
@@ -68,8 +67,8 @@ struct WorkList: Sendable {
   private static func streams(
     _ files: [ShardPlan.SourceFile], _ views: [Origin: SourceView]
   ) -> [SourceStream] {
-    // Tensors that are made of others follow as soon as what they are made of has been read, so that it is still in the
-    // page cache when they read it once more.
+    // Derived tensors follow as soon as their origins have been read, so that these are still in the page cache when
+    // read again.
     var derived: [(last: ShardPlan.SourceFile.Origin, origin: Origin)] = []
     for (file, description) in files.enumerated() {
       for last in description.origins {
@@ -99,7 +98,7 @@ struct WorkList: Sendable {
         append(FileRange(file: origin.file, bytes: range), view)
         return range.upperBound
       }
-      // Bytes that are only hashed, cut where something can be made of them.
+      // Bytes that are only hashed, up to where a tensor begins.
       func hash(upTo end: Int) {
         while let (last, origin) = pending.first, (last.file, last.end) <= (file, end) {
           if last.file == file, position < last.end {
@@ -124,7 +123,7 @@ struct WorkList: Sendable {
     return streams
   }
 
-  /// The memory that the units of the largest matrix take together whose largest magnitude is wanted; 0 without one.
+  /// The memory for all units of the largest matrix whose largest magnitude is needed; 0 without one.
   var largestWindow: Int {
     streams.lazy.flatMap(\.segments).map { segment in
       guard segment.unitCount > 0, let count = segment.view?.confinedUnitsPerMatrix else { return 0 }
@@ -145,7 +144,7 @@ struct SourceStream: Sendable {
   let file: Int
   let segments: [WorkSegment]
 
-  /// How many bytes it gives to each output file.
+  /// The number of bytes it contributes to each output file.
   var outputBytes: [Int: Int] {
     segments.reduce(into: [:]) { sums, segment in
       for (file, bytes) in segment.view?.outputBytes ?? [:] { sums[file, default: 0] += bytes }
@@ -195,11 +194,11 @@ struct WorkSegment: Sendable {
 
 /// What the deliveries of a unit need besides its own bytes.
 private struct UnitNeeds {
-  /// Whether something is made of the scales of its rows.
+  /// Whether the scales of its rows are needed.
   var scales = false
-  /// Whether something is made of the scale of its matrix.
+  /// Whether the scale of its matrix is needed.
   var matrixScale = false
-  /// The group that its matrix gets a new scale with.
+  /// The group that its matrix shares a new scale with.
   var encodedGroup: Int?
   /// The group that must agree on the scale that is carried over.
   var carriedGroup: Int?

@@ -2,14 +2,13 @@ internal import ByteStreams
 internal import ShardPlanning
 internal import TensorFormats
 
-/// One step of a conversion: bytes of one source file, what else is needed to make something of them, and what becomes
-/// of them.
+/// One step of a conversion: bytes of one source file, what else is needed to convert them, and where the results go.
 struct WorkUnit: Sendable {
   /// Its number in the plan, by which the journal knows it.
   let number: Int
   /// The source's bytes that are read and hashed.
   let source: FileRange
-  /// How to look at them; `nil` if they are only hashed.
+  /// How to interpret them; `nil` if they are only hashed.
   let view: SourceView?
   /// The first row, counted over the whole tensor.
   let firstRow: Int
@@ -19,7 +18,7 @@ struct WorkUnit: Sendable {
   let deliveries: [Delivery]
   /// What is read besides the source's bytes.
   let companions: Companions
-  /// Whose largest magnitude has to be known before anything can be encoded; `nil` for most.
+  /// The matrices whose largest magnitude has to be known before encoding; `nil` for most units.
   let maximum: MatrixMaxima.Key?
 
   /// The rows of one unit that go into one output tensor.
@@ -28,7 +27,7 @@ struct WorkUnit: Sendable {
     let target: Int
     /// Which of the unit's rows, as runs counted from its first row.
     let runs: [Range<Int>]
-    /// Where the box begins in a matrix of the source.
+    /// The box's first row in a matrix of the source.
     let firstRow: Int
     /// How many rows of the source one row of the output stands for.
     let height: Int
@@ -39,17 +38,17 @@ struct WorkUnit: Sendable {
     /// Its size.
     let byteCount: Int
 
-    /// How many elements of the source it is made of.
+    /// The number of source elements that it is made from.
     var elementCount: Int { runs.reduce(0) { $0 + $1.count } * columns.count }
   }
 
-  /// Bytes that are not the unit's own: they lie elsewhere, and are hashed there.
+  /// Bytes that are not the unit's own: they are elsewhere, and hashed there.
   struct Companions: Sendable {
     /// The rows of scales that belong to the unit's rows.
     var scales: FileRange?
     /// The scale of the unit's matrix.
     var matrixScale: FileRange?
-    /// The scales of all matrices that share one with the unit's in the output; `nil` for one that has none.
+    /// The scales of all matrices that share one with the unit's in the output; `nil` for one without.
     var groupScales: [FileRange?] = []
   }
 
@@ -68,8 +67,8 @@ struct WorkUnit: Sendable {
     return first..<first + rowCount
   }
 
-  /// About the memory that it takes while it is under way, in bytes: what is read, F32 where rows are decoded first, and
-  /// what is made. Small units count as more than they are, so that not thousands of them run ahead.
+  /// Roughly the memory that it takes while in progress, in bytes: what is read, F32 if rows are decoded first, and
+  /// what is made. Small units count as more, so that thousands of them do not run ahead.
   var footprint: Int {
     let decoded = view.map { $0.decodesFirst ? rowCount * $0.columns * MemoryLayout<Float>.stride : 0 } ?? 0
     let read = reads.reduce(0) { $0 + $1.bytes.count }

@@ -1,6 +1,6 @@
 package import TensorFormats
 
-/// What a document may hold, for readers that go on to decode it whole.
+/// Limits on a document, for readers that go on to decode it whole.
 package struct JSONDocumentLimits: Sendable {
   /// The most keys of one object.
   package var keys: Int
@@ -16,7 +16,7 @@ package struct JSONDocumentLimits: Sendable {
 
 extension JSONScanner {
   /// Checks that the rest of the text is one JSON value in which no object has a key twice: readers differ in which
-  /// of the two they believe.
+  /// of the two they use.
   ///
   /// - Throws: `.malformed` with the byte of the second key, or of what breaks the syntax or a limit.
   /// - Complexity: O(*n*) for objects of a few dozen keys; memory for the keys of the objects that are open.
@@ -63,7 +63,7 @@ extension JSONScanner {
     }
     for other in check.keys[first...] where isSame(key, other) {
       let text = Self.unescape(bytes.extracting(key.content))
-      throw error("the key '\(text.printable)' is there twice", at: key.content.lowerBound)
+      throw error("the key '\(text.printable)' appears twice", at: key.content.lowerBound)
     }
     check.keys.append(key)
   }

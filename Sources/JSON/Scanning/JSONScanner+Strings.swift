@@ -92,9 +92,9 @@ extension JSONScanner {
       guard start + 8 <= bytes.count, bytes[start + 6] == UInt8(ascii: "\\"),
         bytes[start + 7] == UInt8(ascii: "u"), let low = Self.hexadecimal(bytes, at: start + 8),
         (0xDC00..<0xE000).contains(low)
-      else { throw error("an escaped surrogate stands alone", at: start) }
+      else { throw error("an escaped surrogate is unpaired", at: start) }
       return start + 12
-    case 0xDC00..<0xE000: throw error("an escaped surrogate stands alone", at: start)
+    case 0xDC00..<0xE000: throw error("an escaped surrogate is unpaired", at: start)
     default: return start + 6
     }
   }

@@ -1,10 +1,10 @@
 package import TensorFormats
 
-/// A strict single-pass reader of JSON text (RFC 8259), or with ``JSONDialect/python`` of what lies beside weights.
+/// A strict single-pass reader of JSON text (RFC 8259), or, with ``JSONDialect/python``, of documents beside weights.
 ///
 /// It builds no tree: the caller asks for the value it expects next and gets that value or an error with its byte
-/// offset in the file. Nothing is allocated but the strings that the caller asks for, and nesting is limited, so that
-/// no text can exhaust the stack.
+/// offset in the file. Only the strings that the caller asks for are allocated, and nesting is limited, so that no
+/// text can exhaust the stack.
 ///
 /// Stricter than most readers where leniency would hide damage: UTF-8 is checked (overlong forms and surrogates
 /// included), `\u` escapes must pair up, control characters must be escaped, no byte order mark, no trailing comma,
@@ -180,7 +180,7 @@ extension JSONScanner {
   /// The error for something else than `wanted` being next.
   func unexpected(_ wanted: String) -> CheckpointError {
     guard position < bytes.count else {
-      return error("the JSON text ends where there should be \(wanted)", at: position)
+      return error("the JSON text ends where \(wanted) was expected", at: position)
     }
     return error("expected \(wanted), found \(describe(bytes[position]))", at: position)
   }
@@ -204,7 +204,7 @@ extension JSONScanner {
     position += 1
   }
 
-  /// A byte as a reader of the message would name it.
+  /// A byte, described for a message.
   func describe(_ byte: UInt8) -> String {
     switch byte {
     case UInt8(ascii: "{"): "an object"

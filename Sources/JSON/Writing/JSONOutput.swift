@@ -1,6 +1,6 @@
-/// The text so far and the containers that are open in it.
+/// The text so far and its open containers.
 ///
-/// Made for reports of a hundred thousand tensors: text is appended to one buffer as the value describes itself.
+/// Built for reports of a hundred thousand tensors: text is appended to one buffer as the value encodes itself.
 final class JSONOutput {
   /// How values are laid out; see ``JSONText``.
   enum Layout {
@@ -12,19 +12,19 @@ final class JSONOutput {
     /// Whether its members share a line.
     let inline: Bool
     var count = 0
-    /// Whether a member stands on a line of its own, so that the closing bracket does too.
+    /// Whether a member is on a line of its own, so that the closing bracket is too.
     var hasLines = false
   }
 
   private(set) var bytes: [UInt8] = []
   private var containers: [Container] = []
-  /// An element of an array has begun, and whether it needs a line of its own is known once it writes something.
+  /// An array element has begun; whether it needs a line of its own is known once it writes something.
   private var elementIsPending = false
   private let layout: Layout
   /// Whether there was a number that JSON has no spelling for.
   private(set) var hasUnwritableNumber = false
 
-  /// What the first member of the document, or of each element of an array, says; see ``JSONText/document(_:schema:)``.
+  /// The first member of the document, or of each element of an array; see ``JSONText/document(_:schema:)``.
   private let schema: String?
 
   init(_ layout: Layout, schema: String? = nil) {
@@ -47,7 +47,7 @@ final class JSONOutput {
     do {
       try value.encode(to: JSONValueEncoder(output: self, depth: depth))
     } catch {
-      // The encoder never throws, and a report that does is a mistake of ours.
+      // The encoder never throws, and a report that does is a bug.
       preconditionFailure("a report cannot be encoded: \(error)")
     }
     if bytes.count == length { open(object: true) }

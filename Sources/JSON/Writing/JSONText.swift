@@ -4,10 +4,10 @@ package import TensorFormats
 public enum JSONText {
   /// Which characters of a string are escaped, beside the quote, the backslash and what is below U+0020.
   ///
-  /// JSON demands no more, and what belongs into a file is written as its usual writer writes it, so that the same
-  /// content gives the same bytes: U+007F stands in a safetensors header as it is, and is escaped in an index. What may
-  /// be shown by a terminal escapes it always, with everything else that a terminal obeys and does not show: C1
-  /// controls, and the marks that turn the direction of text. All of it is the same text to a reader of JSON.
+  /// JSON requires no more, and files are written as their usual writer writes them, so that the same content gives the
+  /// same bytes: U+007F is literal in a safetensors header and escaped in an index. Text that may reach a terminal
+  /// always escapes it, along with everything else that a terminal acts on instead of showing: C1 controls, and marks
+  /// that change the direction of text. All of it is the same text to a JSON reader.
   package enum Style {
     /// Nothing more, as serde_json (the safetensors writer) does.
     case minimal
@@ -70,16 +70,17 @@ public enum JSONText {
 // MARK: - Whole values
 
 extension JSONText {
-  /// The value as a document for people and programs, ended by a newline.
+  /// The value as a document for people and programs, ending with a newline.
   ///
-  /// Keys keep the order in which the type declares them, and `nil` is written as `null`, so that every object of a kind
-  /// has the same keys. A number of the type that JSON has no spelling for (NaN, infinity) is `null` too; one of a
-  /// ``JSONValue`` is a string, so that it is not lost. The elements of an array that are objects stand on a line of
-  /// their own each, so that `grep` is of use.
+  /// Keys keep the order in which the type declares them, and `nil` is written as `null`, so that every object of a
+  /// kind has the same keys. A number of the type that JSON has no spelling for (NaN, infinity) is `null` too; one of a
+  /// ``JSONValue`` is a string, so that it is not lost. Array elements that are objects each get a line of their own,
+  /// so that `grep` is useful.
   ///
   /// - Parameters:
   ///   - value: What to write.
-  ///   - schema: What the document's first member `schema` says; of an array, that of each element. `nil` for none.
+  ///   - schema: The value of the document's first member `schema`; of an array, that of each element. `nil` for
+  ///     none.
   /// - Complexity: O(n) in the text.
   public static func document(_ value: some Encodable, schema: String? = nil) -> [UInt8] {
     let output = JSONOutput(.report, schema: schema)
@@ -95,8 +96,8 @@ extension JSONText {
     return String(decoding: output.bytes, as: UTF8.self)
   }
 
-  /// The value as a file beside weights: every member and element on a line of its own, members sorted by their keys, no
-  /// newline at the end. The layout is that of Foundation's encoder, with which such files have been written.
+  /// The value as a file beside weights: every member and element on a line of its own, members sorted by their keys,
+  /// no newline at the end. The layout is that of Foundation's encoder, which wrote such files before.
   ///
   /// - Throws: `.unsupported` for a number that JSON has no spelling for.
   /// - Complexity: O(n log n) in the members.
@@ -104,7 +105,7 @@ extension JSONText {
     let output = JSONOutput(.file)
     output.append(value.sorted)
     guard !output.hasUnwritableNumber else {
-      throw CheckpointError(.unsupported, "a number of the document cannot be written as JSON")
+      throw CheckpointError(.unsupported, "a number in the document cannot be written as JSON")
     }
     return output.bytes
   }

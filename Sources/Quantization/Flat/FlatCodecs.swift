@@ -2,7 +2,7 @@ internal import CBlockKernels
 internal import TensorFormats
 
 extension BlockCodec {
-  /// Plain floating-point scalars and the formats that round each element by itself.
+  /// Plain floating-point scalars and the formats that round each element independently.
   static var flatCodecs: [BlockCodec] {
     scalarCodecs + eightBitCodecs + subByteCodecs + roundedBlockCodecs + fourBitFloatCodecs + ternaryCodecs
   }

@@ -6,8 +6,8 @@ internal import TensorFormats
 ///     MXFP4  e E8M0 | 16 bytes of levels                                     17 bytes, 32 elements
 ///     NVFP4  four UE4M3, one for each 16 elements | 4 × 8 bytes of levels    36 bytes, 64 elements
 ///
-/// Byte *j* of 2 *n* levels holds element *j* (low nibble) and element *j* + *n* (high nibble), unlike the layout of
-/// safetensors files, where neighbours share a byte. NVFP4's F32 scale of the whole tensor is a tensor of its own.
+/// Byte *j* of 2 *n* levels holds element *j* (low nibble) and element *j* + *n* (high nibble), unlike in
+/// safetensors files, where neighbours share a byte. NVFP4's F32 scale of the whole tensor is a separate tensor.
 ///
 /// Source: ggml, `ggml-common.h`, `ggml-impl.h` (scales) and `quantize_row_mxfp4_ref`, `quantize_row_nvfp4_ref`.
 enum FourBitFloats {
@@ -35,7 +35,7 @@ enum FourBitFloats {
     Float(bitPattern: e < 2 ? 0x0020_0000 << UInt32(e) : UInt32(e - 1) << 23)
   }
 
-  /// `floor(log2f(x))` of a positive finite x, as the C library of the reference has it.
+  /// `floor(log2f(x))` of a positive finite x, as computed by the reference's C library.
   ///
   /// log2f rounds to nearest, so that the *n* floats just below 2^k already give k: with F32 spaced 2^(s-23) just
   /// below k, those within 2^(s-24) ln 2 of 2^k, relatively. (Agrees with glibc's log2f for every float near a power

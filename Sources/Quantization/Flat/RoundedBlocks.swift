@@ -80,8 +80,8 @@ struct RoundedBlock: Sendable {
 
   /// 1/d, or 0 for 0; `nil` where d or 1/d overflows.
   ///
-  /// The reference goes on with the infinity there, converts infinities and NaN to integers, and keeps the low byte.
-  /// On x86-64 that is 0, so every level is 0.
+  /// The reference goes on with the infinity, converts infinities and NaN to integers, and keeps the low byte. On
+  /// x86-64 that is 0, so every level is 0.
   static func usableInverse(_ d: Float) -> Float? {
     let inverse = d == 0 ? 0 : 1 / d
     return d.isFinite && inverse.isFinite ? inverse : nil
@@ -128,7 +128,7 @@ enum EightBitBlock {
     for i in 0..<32 { values[i] = Float(Int8(bitPattern: block[offset + i])) * d }
   }
 
-  /// Halves are rounded away from zero here, unlike anywhere else in these formats.
+  /// Halves are rounded away from zero here, unlike elsewhere in these formats.
   static func encode(_ x: BlockValues, into block: inout BlockBytes) {
     let largest = x.reduce(0) { max($0, $1.magnitude) }
     let d = largest / 127

@@ -5,7 +5,7 @@ internal import TensorFormats
 /// without infinity or NaN.
 ///
 /// They are packed lowest bits first: two F4 in a byte, four F6 in three bytes. They are only read, because without
-/// their scales, which live in tensors of their own, there is nothing sensible to write.
+/// their scales, which are separate tensors, there is nothing sensible to write.
 ///
 /// Source: "OCP Microscaling Formats (MX) Specification", version 1.0, section 5.3.
 struct SubByteFloat: Sendable {

@@ -13,8 +13,8 @@ internal import TensorFormats
 ///
 /// Source: ggml, `ggml-common.h` and `quantize_row_tq1_0_ref`, `..._tq2_0_ref`, `..._q1_0_ref`, `..._q2_0_ref`.
 enum TernaryBlocks {
-  /// 0, 1 or 2 for -d, 0 and d, halves away from zero. Where 1/d overflows everything counts as 0 (code 1): what the
-  /// reference's conversions of infinities and NaN come to.
+  /// 0, 1 or 2 for -d, 0 and d, halves away from zero. Where 1/d overflows everything counts as 0 (code 1): the
+  /// result of the reference's conversions of infinities and NaN.
   static func trits(_ x: BlockValues, largest d: Float) -> [UInt8] {
     let inverse = d == 0 ? 0 : 1 / d
     guard inverse.isFinite else { return [UInt8](repeating: 1, count: x.count) }
@@ -37,7 +37,7 @@ enum TernaryBlocks {
       for n in 0..<5 {
         number = number * 3 + (n < place.count ? Int(trits[place.first + n * place.stride]) : 0)
       }
-      // The number as a fraction of 243, in 256ths and rounded up: multiplying by 3 then brings out trit after trit.
+      // The number as a fraction of 243, in 256ths and rounded up: multiplying by 3 then yields one trit after another.
       block[byte] = UInt8((number * 256 + 242) / 243)
     }
     block.store(HalfPrecision.bits(d), at: 52)

@@ -43,7 +43,7 @@ struct WeightedSearch: Sendable {
     var levels: [Int32]
   }
 
-  /// Rounds to nearest, ties to even, by adding 1.5 · 2^23, and keeps what that gives for infinities and NaN: a
+  /// Rounds to nearest, ties to even, by adding 1.5 · 2^23, and keeps its result for infinities and NaN: a
   /// value of 2^22 in magnitude, which the caller clamps, and 0.
   private static func nearest(_ value: Float) -> Int32 {
     Int32(bitPattern: (value + 12_582_912).bitPattern & 0x007F_FFFF) - 0x0040_0000

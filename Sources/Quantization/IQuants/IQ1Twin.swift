@@ -18,7 +18,7 @@
 ///
 ///     value = unit * (2 * scale + 1) * (coordinate - 1 ± 0.125)
 ///
-/// IQ1_M is only read: what its reference encoder writes for rows of equal values could not be reproduced.
+/// IQ1_M is only read: its reference encoder's output for rows of equal values could not be reproduced.
 ///
 /// Source: `dequantize_row_iq1_*` and `quantize_row_iq1_s_impl` in ggml-quants.c.
 enum IQ1Twin {
@@ -63,7 +63,7 @@ enum IQ1Twin {
   }
 
   private static func weights(_ x: [Float], _ importance: [Float]?) -> [Float] {
-    guard let importance else { preconditionFailure("BlockCodec lets no IQ1_S through without importance") }
+    guard let importance else { preconditionFailure("BlockCodec refuses IQ1_S without importance") }
     let energy = 2 * IQTwin.energy(x) / 256
     return x.indices.map { importance[$0] * (energy + x[$0] * x[$0]).squareRoot() }
   }

@@ -83,7 +83,7 @@ enum IQ3Twin {
     let found = lattice.search(x, importance: importance)
     var block = [UInt8](repeating: 0, count: 110)
     // The reference does not step over a sub-block that is all zero: later ones take its place among the low bits and
-    // the signs, though not among the ninth bits and the scales. Files are what they are, so this does the same.
+    // the signs, though not among the ninth bits and the scales. Existing files depend on it, so this does the same.
     for (slot, (s, own)) in found.enumerated().filter({ $0.element != nil }).enumerated() {
       guard let own else { continue }
       for (k, position) in own.positions.enumerated() {

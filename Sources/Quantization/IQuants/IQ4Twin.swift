@@ -22,7 +22,7 @@
 enum IQ4Twin {
   static let levels: [Float] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
 
-  /// The position of the level nearest to a value; the upper one half way.
+  /// The position of the level nearest to a value; the upper one at the midpoint.
   static func nearestLevel(_ value: Float) -> Int {
     if value <= levels[0] { return 0 }
     if value >= levels[15] { return 15 }

@@ -16,7 +16,7 @@ struct IQCodebook: Sendable {
   let points: [UInt16]
   /// The position of a cell's point, or -1.
   let positions: [Int]
-  /// Per cell that is no point: the points at its `shells` smallest distances, nearest first, then in ascending order.
+  /// Per cell that is not a point: the points at its `shells` smallest distances, nearest first, then in ascending order.
   /// Searches keep the first of equals, so the order matters.
   let neighbours: [[UInt16]]
 

@@ -2,16 +2,16 @@
 ///
 /// A sub-block is a scale, signs, and groups of four or eight magnitudes, each group a point of a codebook whose
 /// coordinate `c` stands for the level `2 * c + 1`. Some candidate scales are tried: every magnitude is rounded to a
-/// level, a group that is on no point moves to the nearest one, and the scale is fitted to the result. The fit with the
-/// largest gain stays, and is refined once.
+/// level, a group that is not on a point moves to the nearest one, and the scale is fitted to the result. The fit with
+/// the largest gain is kept, and refined once.
 ///
 /// Source: `quantize_row_iq2_xxs_impl`, `…iq2_xs_impl`, `…iq2_s_impl`, `…iq3_xxs_impl`, `…iq3_s_impl` in ggml-quants.c.
 struct IQLatticeTwin {
   /// Which groups are rounded again at the fitted scale.
   enum Refinement {
-    /// Those that were on no point.
+    /// Those that were not on a point.
     case offPoints
-    /// All, if any was on no point.
+    /// All, if any was not on a point.
     case allIfAnyOffPoint
     case always
   }
@@ -24,7 +24,7 @@ struct IQLatticeTwin {
   let step: Float
   /// A sub-block whose largest magnitude is below this is all zero.
   let floor: Float
-  /// Whether the negative signs of eight elements must be even in number, so that seven tell the eighth.
+  /// Whether the number of negative signs among eight elements must be even, so that seven determine the eighth.
   let evenSigns: Bool
   let refinement: Refinement
   /// The weights' part that is common to a block is this times the sum of squares, over 256.
@@ -100,8 +100,8 @@ struct IQLatticeTwin {
     return Found(scale: scale, signs: signs, positions: cells.map { codebook.positions[$0] })
   }
 
-  /// Magnitudes and signs. Where signs must be even, the element that loses least by it takes the other sign, and its
-  /// magnitude is negative.
+  /// Magnitudes and signs. If the parity must be even, the element that loses least by it flips its sign, and its
+  /// magnitude becomes negative.
   private func splitSigns(_ x: [Float], _ weights: [Float]) -> (values: [Float], signs: [UInt8]) {
     var values = x.map(\.magnitude)
     var signs: [UInt8] = []
@@ -119,7 +119,7 @@ struct IQLatticeTwin {
     return (values, signs)
   }
 
-  /// Rounds one group at a scale; its cell is a point's in the end, and `off` tells whether it was not before.
+  /// Rounds one group at a scale; its cell ends up on a point, and `off` says whether it had to move.
   private func round(
     _ group: Int, _ values: [Float], _ roots: [Float], inverse: Float, scale: Float
   ) -> (cell: Int, off: Bool) {
@@ -156,8 +156,8 @@ struct IQLatticeTwin {
 extension IQLatticeTwin {
   /// The scale of a fit of values to the levels 0 ... 4, which IQ2_XXS starts from; 0 if there is none.
   ///
-  /// The reference keeps the levels in bytes, in which a negative one wraps (a value is negative where it lent its sign).
-  /// Source: `make_qp_quants` in ggml-quants.c.
+  /// The reference keeps the levels in bytes, in which a negative one wraps (a value is negative if its sign was
+  /// flipped). Source: `make_qp_quants` in ggml-quants.c.
   static func positiveFit(_ x: [Float], _ weights: [Float]) -> Float {
     let largest = x.reduce(0) { $0 > $1 ? $0 : $1 }
     if largest < 1e-15 { return 0 }
@@ -190,7 +190,7 @@ extension IQLatticeTwin {
       ll += weight * Float(level) * Float(level)
       levels.append(level & 255)
     }
-    // Then one level at a time is changed where that is a gain.
+    // Then one level at a time is changed if that is a gain.
     for _ in 0..<5 {
       var changed = false
       for i in x.indices {

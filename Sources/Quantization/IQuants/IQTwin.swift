@@ -1,4 +1,4 @@
-/// What the twins of the IQ formats share. They work block by block on arrays: plain to read, and slow.
+/// What the twins of the IQ formats share. They work block by block on arrays: easy to read, and slow.
 ///
 /// Sources of the formats' arithmetic: the functions `quantize_iq*` and `dequantize_row_iq*` of ggml-quants.c in ggml
 /// (MIT licence). The order of the floating-point operations is part of the formats; nothing here may be reordered or

@@ -4,7 +4,7 @@ internal import TensorFormats
 extension BlockCodec {
   /// The IQ formats: non-linear levels and lattice codebooks.
   ///
-  /// The reference takes no IQ1_S, IQ2_XXS or IQ2_XS without importance. IQ1_M is only read.
+  /// The reference does not write IQ1_S, IQ2_XXS or IQ2_XS without importance. IQ1_M is only read.
   static var iQuantCodecs: [BlockCodec] {
     [
       unsafe iQuant(.iq1S, cbk_iq1_s_decode, IQ1Twin.decodeS, .required, cbk_iq1_s_encode, IQ1Twin.encodeS),

@@ -19,7 +19,7 @@ extension KQuantSearch {
   /// Finds scale, offset and levels 0...`most` of a sub-block whose search weights are set.
   ///
   /// Each candidate scale gives levels, for which the best scale and minimum follow by weighted least squares (the
-  /// minimum at most 0). What has the least error wins; its minimum serves the candidates after it.
+  /// minimum at most 0). The least error wins; its minimum is used for the candidates after it.
   ///
   /// - Parameter absoluteError: Measure the error as Σ w |e| instead of Σ w e².
   mutating func fitAffine(

@@ -19,7 +19,7 @@ struct KQuantSearch: ~Copyable {
   /// The level of each value.
   var levels = [Int](repeating: 0, count: SuperBlock.elements)
 
-  /// Search weights of the sub-block at hand.
+  /// Search weights of the current sub-block.
   var weights = [Float](repeating: 0, count: 32)
   /// Levels of a candidate that may not be the best.
   var trial = [Int](repeating: 0, count: 32)
@@ -84,7 +84,7 @@ extension KQuantSearch {
 extension KQuantSearch {
   /// Levels of a sub-block for its scale and offset as stored: x ≈ scale · l - offset.
   ///
-  /// A scale that has become zero leaves the levels of the search.
+  /// If the scale has become zero, the levels of the search stay.
   mutating func requantize(at first: Int, count: Int, scale: Float, offset: Float, levels most: Int) {
     guard scale != 0 else { return }
     for index in first..<first + count {

@@ -1,12 +1,12 @@
-/// Q8_K: 9.125 bits per element, x = d · l, one scale for 256 elements. Engines make it of activations on the fly; it
-/// is not met in model files.
+/// Q8_K: 9.125 bits per element, x = d · l, one scale for 256 elements. Engines quantise activations to it on the
+/// fly; it does not occur in model files.
 ///
 ///     byte   0    4                               260            292
 ///            ├ d ─┼ levels ───────────────────────┼ sums ────────┤
 ///            │f32 │ 256 × i8                      │ 16 × i16     │
 ///
-/// - Sum j is that of levels 16 j ..< 16 j + 16. A block of zeros has sums of 0 here; the reference leaves what was
-///   there.
+/// - Sum j is that of levels 16 j ..< 16 j + 16. A block of zeros has sums of 0 here; the reference leaves them
+///   unset.
 ///
 /// Source: `block_q8_K` in ggml's `ggml-common.h`; `quantize_row_q8_K_ref` and `dequantize_row_q8_K` in
 /// `ggml-quants.c`.

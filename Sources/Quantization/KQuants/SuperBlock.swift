@@ -3,7 +3,7 @@ struct SuperBlock: ~Copyable {
   /// Elements of a super-block, in every K format.
   static let elements = 256
 
-  /// The bytes, at the offsets that the formats draw.
+  /// The bytes, at the offsets in the formats' diagrams.
   var bytes: [UInt8]
 
   /// A super-block of zeros.
@@ -50,7 +50,7 @@ extension SuperBlock {
     Int(bytes[offset]) >> shift & ((1 << width) - 1)
   }
 
-  /// Sets bits that are still 0: those of `value`, from bit `shift` of the byte at `offset`, cut off above the byte.
+  /// Sets bits that are still 0: those of `value`, from bit `shift` of the byte at `offset`, truncated to the byte.
   mutating func put(_ value: Int, _ offset: Int, shift: Int) {
     bytes[offset] |= UInt8(truncatingIfNeeded: value << shift)
   }

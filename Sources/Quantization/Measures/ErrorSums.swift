@@ -1,7 +1,7 @@
 internal import CBlockKernels
 public import TensorFormats
 
-/// What tells how far restored values are from the original ones: five sums that add up over any parts of a tensor.
+/// How far restored values are from the originals: five sums that add up over any parts of a tensor.
 ///
 /// Differences are taken in F32, products and sums in F64. Within one call element *i* is added in lane *i* mod 16
 /// and the lanes in order, so every kernel tier gives the same bits; merging partial sums in another order changes
@@ -79,7 +79,7 @@ public struct ErrorSums: Hashable, Sendable {
     return norms == 0 ? 0 : min(1, products / norms)
   }
 
-  /// The definition of the sums, which the kernels are held to.
+  /// The definition of the sums, which the kernels must match.
   public static func reference(original: Span<Float>, restored: Span<Float>) -> ErrorSums {
     precondition(original.count == restored.count, "unequal counts")
     var lanes = [ErrorSums](repeating: ErrorSums(), count: 16)
@@ -99,20 +99,21 @@ public struct ErrorSums: Hashable, Sendable {
   }
 }
 
-/// Error sums over values that come in stretches, with the bits of ``ErrorSums/init(original:restored:tier:)`` over all
-/// of them at once.
+/// Error sums over values that arrive in chunks, bit for bit those of ``ErrorSums/init(original:restored:tier:)`` over
+/// all of them at once.
 struct RunningErrorSums {
   private var count = 0
   private var lanes = cbk_lane_sums()
 
-  /// The largest error so far; not finite as soon as a difference is not.
+  /// The largest error so far; not finite once a difference is not.
   var maximumAbsoluteError: Float { lanes.largest_error }
 
-  /// Adds a stretch.
+  /// Adds a chunk.
   ///
   /// - Precondition: There are as many restored values as original ones, and a multiple of 16 before them.
   mutating func add(original: Span<Float>, restored: Span<Float>, tier: KernelTier) {
-    precondition(original.count == restored.count && count % 16 == 0, "stretches that do not fit")
+    precondition(
+      original.count == restored.count && count % 16 == 0, "chunks of different or unaligned sizes")
     count += original.count
     unsafe original.withUnsafeBufferPointer { x in
       unsafe restored.withUnsafeBufferPointer { y in

@@ -1,6 +1,6 @@
 internal import CBlockKernels
 
-/// Looks for values that no weight should have.
+/// Looks for NaN and infinity.
 public enum FiniteCheck {
   /// The index of the first NaN or infinity; `nil` if there is none.
   ///

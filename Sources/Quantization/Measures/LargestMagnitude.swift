@@ -1,7 +1,7 @@
 internal import CBlockKernels
 public import TensorFormats
 
-/// The largest magnitudes of rows, straight from the bytes of a file: what the scale of a matrix is made of.
+/// The largest magnitudes of rows, directly from the bytes of a file: the basis for the scale of a matrix.
 public enum LargestMagnitude {
   /// Finds the largest magnitude of each row.
   ///
@@ -11,7 +11,7 @@ public enum LargestMagnitude {
   ///   - magnitudes: Receives one number per row: infinity where the row has one but no NaN, and a NaN where it has
   ///     any, so that a test of the result tests the row.
   ///   - tier: The kernels to use.
-  /// - Throws: `.unsupported` for other types, `.malformed` if the bytes are no whole number of elements, or not the
+  /// - Throws: `.unsupported` for other types, `.malformed` if the bytes are not a whole number of elements, or not the
   ///   same number for every row.
   /// - Complexity: O(*n*), at memory speed; allocates nothing.
   public static func rows(
@@ -19,7 +19,8 @@ public enum LargestMagnitude {
     tier: KernelTier = .active
   ) throws(CheckpointError) {
     guard type == .f32 || type == .bf16 else {
-      throw CheckpointError(.unsupported, "the largest magnitude of \(type) elements; decode them first")
+      throw CheckpointError(
+        .unsupported, "cannot find the largest magnitude of \(type) elements without decoding them")
     }
     let rows = magnitudes.count
     let bytes = type.block.bytes

@@ -1,6 +1,6 @@
-/// What was lost in recoding some elements, and what a search for scales has gained.
+/// What was lost in re-encoding some elements, and what a search for scales has gained.
 public struct RecodingErrors: Hashable, Sendable {
-  /// The difference between the values and what is stored of them.
+  /// The difference between the values and what is stored.
   public var sums: ErrorSums
   /// What the search has gained; zeros if there was none.
   public var search: SearchErrors

@@ -1,24 +1,24 @@
 internal import CBlockKernels
 public import TensorFormats
 
-/// Moves MXFP4 and NVFP4 weights between GGML's blocks and the codes and scales of safetensors, without a loss.
+/// Moves MXFP4 and NVFP4 weights between GGML's blocks and the codes and scales of safetensors, without loss.
 ///
-/// Both keep E2M1 codes under the same scales, in another order: byte *j* of a GGML group of 2 *n* elements holds
-/// elements *j* and *j* + *n*, a byte of safetensors holds neighbours, the first in its lower half.
+/// Both keep E2M1 codes under the same scales, in different orders: byte *j* of a GGML group of 2 *n* elements
+/// holds elements *j* and *j* + *n*, a byte of safetensors holds neighbours, the first in its lower half.
 ///
 /// | | GGML | safetensors |
 /// |---|---|---|
 /// | MXFP4 | 17 bytes for 32 elements: E8M0, 16 bytes of codes | U8 codes, U8 scales (E8M0) |
 /// | NVFP4 | 36 bytes for 64 elements: 4 UE4M3, 4 x 8 bytes of codes | U8 codes, F8_E4M3 scales |
 ///
-/// Every value stays what it is, except that GGML has no -0: its code is kept, so that there and back again is the
-/// identity, and means 0 in GGML and -0 in safetensors. What cannot be said in the other layout is refused:
+/// Every value stays what it is, except that GGML has no -0: its code is kept, so that a round trip is the
+/// identity, and means 0 in GGML and -0 in safetensors. What the other layout cannot represent is refused:
 ///
 /// - MXFP4, exponent 255: 2^128 in GGML, NaN in safetensors. (Over codes of 0 alone, which GGML's own encoder writes
 ///   for groups below 2^-125, it becomes exponent 0.)
 /// - NVFP4 of GGML with the scale FF: 480 there, NaN in safetensors. (7F is 0 there, and otherwise the top bit is
-///   ignored; such scales are written as what they mean.)
-/// - NVFP4 of safetensors with a scale that is negative or NaN, which GGML does not know.
+///   ignored; such scales are written as the values they mean.)
+/// - NVFP4 of safetensors with a scale that is negative or NaN, which GGML does not have.
 ///
 /// NVFP4's scale of the whole matrix is in neither layout's blocks. It is a factor in GGUF (the F32 tensor
 /// `<name>.scale`; 1 where there is none) and under the names of ModelOpt, and a divisor under those of
@@ -37,7 +37,7 @@ public enum FourBitRepacking {
   ///   - codes: Receives `columns` / 2 bytes for each row.
   ///   - scales: Receives `columns` / 32 bytes (MXFP4) or `columns` / 16 (NVFP4) for each row.
   ///   - tier: The kernels to use.
-  /// - Throws: `.malformed` if the sizes do not fit each other, `.unsupported` for other types, and for a block that
+  /// - Throws: `.malformed` if the sizes do not match, `.unsupported` for other types, and for a block that
   ///   safetensors cannot hold, naming the row and the column.
   /// - Complexity: O(*n*), at memory speed; allocates nothing.
   public static func unpack(
@@ -73,8 +73,8 @@ public enum FourBitRepacking {
   /// From safetensors to GGML's blocks.
   ///
   /// - Parameters: As in ``unpack(_:type:columns:codes:scales:tier:)``, from the other side.
-  /// - Throws: `.malformed` if the sizes do not fit each other, `.unsupported` for other types, and for a group that
-  ///   GGML's blocks cannot hold, naming the row and the column; `blocks` is then untouched.
+  /// - Throws: `.malformed` if the sizes do not match, `.unsupported` for other types, and for a group that GGML's
+  ///   blocks cannot hold, naming the row and the column; `blocks` is then untouched.
   /// - Complexity: O(*n*), at memory speed; allocates nothing.
   public static func pack(
     codes: RawSpan, scales: RawSpan, type: ElementType, columns: Int, into blocks: inout MutableRawSpan,
@@ -92,8 +92,8 @@ public enum FourBitRepacking {
       throw refusal(
         bad, groups, columns,
         scale & 0x7F == 0x7F
-          ? "has a scale that is NaN, which GGUF does not know"
-          : "has the negative scale \(EightBitFloat.e4m3.value(scale)), which GGUF does not know")
+          ? "has a scale that is NaN, which GGUF cannot represent"
+          : "has the negative scale \(EightBitFloat.e4m3.value(scale)), which GGUF cannot represent")
     }
     unsafe blocks.withUnsafeMutableBytes { blocks in
       unsafe codes.withUnsafeBytes { codes in
@@ -115,7 +115,7 @@ public enum FourBitRepacking {
 // MARK: - The scale of a matrix
 
 extension FourBitRepacking {
-  /// How a scale of a whole matrix is meant.
+  /// How a scale of a whole matrix is applied.
   public enum MatrixScaleForm: Hashable, Sendable {
     /// Values are multiplied with it: GGUF, ModelOpt.
     case factor
@@ -123,14 +123,14 @@ extension FourBitRepacking {
     case divisor
   }
 
-  /// The scale of a matrix in another form.
+  /// Converts the scale of a matrix to another form.
   ///
   /// - Parameters:
   ///   - scale: A positive finite number.
   ///   - from: The form of `scale`.
   ///   - to: The form wanted.
   /// - Returns: The scale, and whether it is exactly the same: a reciprocal is rounded to F32 (by half a unit in the
-  ///   24th bit at most) unless the scale is a power of two. `nil` if there is none, because `scale` is no positive
+  ///   24th bit at most) unless the scale is a power of two. `nil` if there is none, because `scale` is not a positive
   ///   finite number, or its reciprocal is not.
   public static func matrixScale(
     _ scale: Float, from: MatrixScaleForm, to: MatrixScaleForm
@@ -145,7 +145,7 @@ extension FourBitRepacking {
 }
 
 extension StoredScheme {
-  /// How the stored scale of a matrix is meant.
+  /// How the stored scale of a matrix is applied.
   public var matrixScaleForm: FourBitRepacking.MatrixScaleForm { dividesByMatrixScale ? .divisor : .factor }
 }
 
@@ -165,7 +165,7 @@ extension FourBitRepacking {
 
     /// The elements that share a scale.
     var length: Int { self == .mxfp4 ? 32 : 16 }
-    /// The first of the scales, as bytes, that GGML does not know.
+    /// The smallest scale byte that GGML cannot represent.
     var firstUnusable: UInt8 { self == .mxfp4 ? 0xFF : 0x7F }
   }
 
@@ -179,7 +179,7 @@ extension FourBitRepacking {
     guard columns > 0, columns % layout.elements == 0 else {
       throw CheckpointError(
         .malformed,
-        "rows of \(columns) elements are no whole number of \(type) blocks (\(layout.elements) elements each)"
+        "rows of \(columns) elements are not a whole number of \(type) blocks (\(layout.elements) elements each)"
       )
     }
     let rows = blocks / (columns / layout.elements * layout.bytes)
@@ -188,7 +188,7 @@ extension FourBitRepacking {
     else {
       throw CheckpointError(
         .malformed,
-        "\(blocks) bytes of \(type) blocks in rows of \(columns) elements do not go with \(codes) bytes of codes and "
+        "\(blocks) bytes of \(type) blocks in rows of \(columns) elements do not match \(codes) bytes of codes and "
           + "\(scales) of scales")
     }
     return groups

@@ -1,8 +1,8 @@
 internal import CBlockKernels
 public import TensorFormats
 
-/// Turns rows of F32 into the codes and scales of a ``StoredScheme`` and back. Public interface of the schemes whose
-/// rows are independent: all but block-FP8, which ``BlockFP8`` does.
+/// Turns rows of F32 into the codes and scales of a ``StoredScheme`` and back. For the schemes whose rows are
+/// independent: all but block-FP8, which ``BlockFP8`` handles.
 ///
 /// Like a ``BlockCodec`` it has a readable definition in Swift and C kernels that agree with it bit for bit. Scales
 /// are chosen by ``ScaleSearch``. `absmax` gives, bit for bit, what the scheme's own library gives for a weight *that
@@ -19,15 +19,15 @@ public import TensorFormats
 /// | `mxfp4` | 2^(⌊log2 amax⌋ - 2), one more from 1.75 · 2^n on | E2M1(BF16(x / scale)) |
 /// | `mxfp4`, `quant_method: mxfp4` | 2^(⌊log2 amax⌋ - 2) | E2M1(x / scale) |
 ///
-/// All other operations are single ones in F32. Everything rounds to nearest, ties to even, and saturates. amax is
-/// the largest magnitude of the group, or of the row. Where a scale would be 0, it is 2^-7 (BF16's machine epsilon)
-/// for F32 and BF16, 0.125 for `nvfp4`, 1 for ModelOpt (which keeps scales above 0 otherwise from 2^-9 on), and
-/// 2^-127 for `mxfp4`.
+/// All other operations are in F32. Everything rounds to nearest, ties to even, and saturates. amax is the largest
+/// magnitude of the group, or of the row. Where a scale would be 0, it is 2^-7 (BF16's machine epsilon) for F32 and
+/// BF16, 0.125 for `nvfp4`, 1 for ModelOpt (which keeps scales above 0 otherwise from 2^-9 on), and 2^-127 for
+/// `mxfp4`.
 ///
 /// A value of another type (F32, or decoded from FP8) is not rounded to BF16 first; its scales and quotients are
-/// rounded as above. To have what a library gives for a BF16 copy of such a weight, round it to BF16 before.
+/// rounded as above. For a library's result on a BF16 copy of such a weight, round it to BF16 first.
 ///
-/// Where this differs from the libraries on purpose: `w8a8_int8` has no rule for a row whose scale is 0 (the library
+/// Deliberate differences from the libraries: `w8a8_int8` has no rule for a row whose scale is 0 (the library
 /// divides by it; here it is 2^-7), torchao divides by 2^-126 where it stores 2^-127, and compressed-tensors stores
 /// 1 as the MXFP4 scale of a group from 1.75 · 2^127 on (here it is 2^126, which holds it).
 ///
@@ -36,15 +36,15 @@ public import TensorFormats
 /// has it (`ScaleCalculationMode.FLOOR`), for `quant_method: mxfp4`; the converter published with SGLang's INT8 model
 /// DeepSeek-R1-Channel-INT8 for `w8a8_int8`.
 public struct RowScheme: Hashable, Sendable {
-  /// What is read and written.
+  /// The scheme that is read and written.
   public let stored: StoredScheme
 
   let rule: SchemeRule
 
   /// Prepares for one scheme.
   ///
-  /// - Throws: `.unsupported` for block-FP8, for a scheme under names of a library that has no such scheme, and for
-  ///   groups whose length is not one of 16, 32, 48 ... 256.
+  /// - Throws: `.unsupported` for block-FP8, for a scheme that the library does not have, and for groups whose
+  ///   length is not one of 16, 32, 48 ... 256.
   public init(_ stored: StoredScheme) throws(CheckpointError) {
     guard let rule = Self.rule(stored) else {
       throw CheckpointError(
@@ -85,14 +85,14 @@ public struct RowScheme: Hashable, Sendable {
 
   /// The bytes of a row's codes.
   ///
-  /// - Throws: `.malformed` if rows of `columns` elements are no whole groups.
+  /// - Throws: `.malformed` if rows of `columns` elements are not whole groups.
   public func codeBytes(columns: Int) throws(CheckpointError) -> Int {
     try groups(columns: columns) * (rule.groupLength ?? columns) / rule.codesPerByte
   }
 
   /// The bytes of a row's scales.
   ///
-  /// - Throws: `.malformed` if rows of `columns` elements are no whole groups.
+  /// - Throws: `.malformed` if rows of `columns` elements are not whole groups.
   public func scaleBytes(columns: Int) throws(CheckpointError) -> Int {
     try groups(columns: columns) * rule.scaleBytes
   }
@@ -113,7 +113,7 @@ extension RowScheme {
   /// Encodes rows.
   ///
   /// - Parameters:
-  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been dealt with before.
+  ///   - values: Rows of `columns` values, row-major. NaN and infinity must have been handled before.
   ///   - columns: The length of a row, whole groups.
   ///   - importance: `columns` finite weights from 0 on, the same for every row; `nil` for none. `absmax` ignores it.
   ///   - matrixScale: For schemes that have one: the scale of the matrix *as it is stored* (a divisor under the names
@@ -123,8 +123,8 @@ extension RowScheme {
   ///   - scales: Receives ``scaleBytes(columns:)`` for each row, little-endian.
   ///   - tier: The kernels to use.
   /// - Returns: What the search has gained; `nil` for `absmax`, where nothing is measured (see ``ErrorSums``).
-  /// - Throws: `.malformed` if the sizes do not fit each other, or the scale of the matrix is no positive number;
-  ///   nothing is written then.
+  /// - Throws: `.malformed` if the sizes do not match, or the scale of the matrix is not a positive number; nothing
+  ///   is written then.
   /// - Complexity: O(*n*); allocates nothing.
   @discardableResult
   public func encode(
@@ -164,7 +164,7 @@ extension RowScheme {
     return SearchErrors(before: errors.before, after: errors.after)
   }
 
-  /// Encodes with the Swift twin: the definition that the kernels are held to, written to be read.
+  /// Encodes with the Swift twin: the readable definition that the kernels must match.
   ///
   /// - Throws: As ``encode(_:columns:importance:matrixScale:search:codes:scales:tier:)``.
   @discardableResult
@@ -192,7 +192,7 @@ extension RowScheme {
   ///   - matrixScale: As stored; for schemes that have one.
   ///   - values: Receives `columns` values for each row. NaN codes and scales come out as NaN.
   ///   - tier: The kernels to use.
-  /// - Throws: `.malformed` if the sizes do not fit each other, or the scale of the matrix is no positive number.
+  /// - Throws: `.malformed` if the sizes do not match, or the scale of the matrix is not a positive number.
   /// - Complexity: O(*n*); allocates nothing.
   public func decode(
     codes: RawSpan, scales: RawSpan, columns: Int, matrixScale: Float = 1,
@@ -216,7 +216,7 @@ extension RowScheme {
     }
   }
 
-  /// Decodes with the Swift twin: the definition that the kernels are held to, written to be read.
+  /// Decodes with the Swift twin: the readable definition that the kernels must match.
   ///
   /// - Throws: As ``decode(codes:scales:columns:matrixScale:into:tier:)``.
   public func decodeReference(

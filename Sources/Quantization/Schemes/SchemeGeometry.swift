@@ -1,6 +1,6 @@
 public import TensorFormats
 
-/// Where the codes and scales of a scheme lie: the one table that everything asks which reads, writes, cuts or plans
+/// Where the codes and scales of a scheme are: the one table used by everything that reads, writes, cuts or plans
 /// them. (The rules of serving engines have a table of their own, because they check this one.)
 ///
 /// | scheme | codes | elements in one of codes | a scale is for (rows x columns) | scales | per matrix |
@@ -14,15 +14,15 @@ public import TensorFormats
 public struct SchemeGeometry: Hashable, Sendable {
   /// How codes are stored.
   public let codesType: ElementType
-  /// How many neighbouring elements of a row lie in one element of ``codesType``.
+  /// How many neighbouring elements of a row share one element of ``codesType``.
   public let codesPerElement: Int
-  /// How scales are written.
+  /// The element type of scales as written.
   public let scalesType: ElementType
   /// How many rows share a scale.
   public let scaleHeight: Int
   /// How many columns share a scale; `nil` for all of a row.
   public let scaleWidth: Int?
-  /// Whether each matrix has a scale besides, which all its rows share.
+  /// Whether each matrix also has a scale shared by all its rows.
   public let hasMatrixScale: Bool
 
   fileprivate init(
@@ -39,7 +39,7 @@ public struct SchemeGeometry: Hashable, Sendable {
 }
 
 extension WeightScheme {
-  /// Where its codes and scales lie.
+  /// Where its codes and scales are.
   public var geometry: SchemeGeometry {
     switch self {
     case .fp8Block(let rows, let columns): SchemeGeometry(.f8E4M3, .f32, rows, x: columns)
@@ -55,10 +55,10 @@ extension WeightScheme {
 // MARK: - Counting
 
 extension SchemeGeometry {
-  /// Scales above each other for so many rows of a matrix; the last may be for fewer rows than the others.
+  /// The number of scale rows for `rows` rows of a matrix; the last may cover fewer rows than the others.
   public func scaleRows(of rows: Int) -> Int { (rows + scaleHeight - 1) / scaleHeight }
 
-  /// Scales beside each other for so many columns.
+  /// The number of scale columns for `columns` columns.
   public func scaleColumns(of columns: Int) -> Int {
     scaleWidth.map { (columns + $0 - 1) / $0 } ?? 1
   }
@@ -75,8 +75,8 @@ extension SchemeGeometry {
     return columns.lowerBound / scaleWidth..<scaleColumns(of: columns.upperBound)
   }
 
-  /// Which rows and columns of a matrix a cut may run between, so that both pieces keep their codes and scales: every
-  /// multiple of these numbers.
+  /// The granularity of cuts through a matrix at which both pieces keep their codes and scales: multiples of these
+  /// numbers.
   public var cutUnit: (rows: Int, columns: Int) {
     guard let scaleWidth else { return (scaleHeight, codesPerElement) }
     // A cut must not fall inside an element of codes either.

@@ -1,8 +1,8 @@
-/// The values that a scheme can store under scales that are there already, one element at a time: for those who choose
-/// codes in an order of their own.
+/// The values that a scheme can store under given scales, one element at a time: for callers that choose codes in
+/// their own order.
 ///
-/// Unlike ``RowScheme``'s `absmax` a quotient is never rounded to BF16: it is a division in F32, as GPTQ's
-/// implementations have it.
+/// Unlike ``RowScheme``'s `absmax` a quotient is never rounded to BF16: it is a division in F32, as in
+/// implementations of GPTQ.
 public struct SchemeGrid: Sendable {
   private let rule: SchemeRule
   private let matrixScale: Float
@@ -30,7 +30,7 @@ public struct SchemeGrid: Sendable {
     matrixScale = 1
   }
 
-  /// What the codes of a group are multiplied with.
+  /// The factor for the codes of a group.
   ///
   /// - Parameters:
   ///   - group: The number of the group.
@@ -39,8 +39,8 @@ public struct SchemeGrid: Sendable {
     rule.multiplier(rule.scale(group, in: scales), matrixScale: matrixScale)
   }
 
-  /// The code whose value is nearest to `value`, and that value. Ties go to the even code; what is beyond the ends, to
-  /// the ends.
+  /// The code whose value is nearest to `value`, and that value. Ties go to the even code; values out of range are
+  /// clamped.
   public func nearest(_ value: Float, multiplier: Float) -> (code: UInt8, value: Float) {
     // Under a multiplier that underflowed to 0, everything is 0.
     let code = rule.code(multiplier == 0 ? 0 : value / multiplier)

@@ -1,4 +1,4 @@
-/// The arithmetic of one scheme of codes and separate scales: what ``RowScheme`` computes, without where it lies.
+/// The arithmetic of one scheme of codes and separate scales: what ``RowScheme`` computes, without the layout.
 ///
 /// The `absmax` arithmetic is that of the scheme's own library *for weights in BF16*, roundings included; see the
 /// table at ``RowScheme``. PyTorch computes an operation on BF16 tensors in F32 and rounds the result to BF16.
@@ -22,7 +22,7 @@ struct SchemeRule: Hashable, Sendable {
     case dividedE4M3
     /// ModelOpt: F8_E4M3(amax / (6 · scale2)). Values are code · (scale · scale2).
     case multipliedE4M3
-    /// A power of two for which the largest code, 6, is next to amax. `roundsUp` from 1.75 · 2^n on, or never.
+    /// A power of two that brings the largest code, 6, next to amax. `roundsUp` from 1.75 · 2^n on, or never.
     case e8m0(roundsUp: Bool)
   }
 
@@ -32,7 +32,7 @@ struct SchemeRule: Hashable, Sendable {
   var groupLength: Int?
   /// Whether a quotient is rounded to BF16 before it is rounded to a code.
   var roundsQuotients: Bool
-  /// Whether -0 has a code of its own sign. All rules keep the sign of what is rounded to 0.
+  /// Whether -0 keeps its sign. All rules keep the sign of what is rounded to 0.
   var signsZeros = false
 
   /// The codes that a byte holds.
@@ -81,7 +81,7 @@ extension SchemeRule {
     return scale.bitPattern
   }
 
-  /// What codes are multiplied with.
+  /// The factor for codes.
   func multiplier(_ scale: UInt32, matrixScale: Float) -> Float {
     switch scales {
     case .f32: Float(bitPattern: scale)
@@ -102,7 +102,7 @@ extension SchemeRule {
     return roundsQuotients ? (x / multiplier).roundedToBF16 : x / multiplier
   }
 
-  /// The nearest number that has a code; ties go to the even one, and what is beyond the ends to the ends.
+  /// The nearest number that has a code; ties go to the even one, and values out of range are clamped.
   func level(_ quotient: Float) -> Float {
     switch codes {
     case .e4m3: EightBitFloat.e4m3.value(EightBitFloat.e4m3.code(max(-448, min(448, quotient))))

@@ -20,7 +20,7 @@ struct SchemeSearch {
   static let codeSteps: [Int] = [-1, 1, -2, 2, -3, 3, -4, 4, -5, 5, 6]
   /// Steps between exponents.
   static let exponentSteps: [Int] = [-1, 1, -2]
-  /// How many thirty-seconds a row's scale is made smaller.
+  /// By how many thirty-seconds a row's scale is reduced.
   static let shrinkSteps: ClosedRange<Int> = 1...12
   /// How often least squares are tried.
   static let refits = 2
@@ -30,12 +30,12 @@ struct SchemeSearch {
   var x: [Float]
   var weights: [Float]?
 
-  /// A scale and how quotients are taken with it.
+  /// A scale and how quotients are computed with it.
   struct Choice {
     /// As stored.
     var scale: UInt32
     var multiplier: Float
-    /// `nil` for the division of `absmax`.
+    /// `nil` to divide, as `absmax` does.
     var inverse: Float?
 
     func quotient(_ x: Float, _ rule: SchemeRule) -> Float {
@@ -52,7 +52,7 @@ struct SchemeSearch {
     return Choice(scale: scale, multiplier: rule.multiplier(scale, matrixScale: matrixScale))
   }
 
-  /// The choice of least error, with the errors of `absmax` and of the choice.
+  /// The choice with the least error, with the errors of `absmax` and of the choice.
   func best() -> (choice: Choice, before: Double, after: Double) {
     var best = absmax
     let before = error(best)
@@ -94,8 +94,7 @@ struct SchemeSearch {
 
   /// The power of two that brings numbers of up to this magnitude below 4; 2^127 at the most, 2^-126 at the least.
   ///
-  /// Sums are taken in these units: they are exact, so that they change nothing but that no sum of finite values leaves
-  /// F32's range.
+  /// Sums are taken in these units: the scaling is exact, and only keeps sums of finite values within F32's range.
   private static func unit(_ largest: Float) -> Float {
     let exponent = largest.magnitude.bitPattern >> 23
     return Float(bitPattern: (exponent > 252 ? 1 : 254 - exponent) << 23)
@@ -125,7 +124,7 @@ struct SchemeSearch {
     return error * inverse * inverse * (1 / Double(weightUnit))
   }
 
-  /// Σ w x l / Σ w l² for the levels l; `nil` where it is no positive number.
+  /// Σ w x l / Σ w l² for the levels l; `nil` where it is not a positive number.
   private func leastSquares(_ choice: Choice) -> Float? {
     guard (0x1p-126...0x1p126).contains(choice.multiplier) else { return nil }
     let inverse = 1 / choice.multiplier
@@ -158,7 +157,7 @@ struct SchemeSearch {
 }
 
 extension SchemeRule {
-  /// Whether a scale can be anything near to what least squares give.
+  /// Whether scales are fine enough to represent a least-squares result closely.
   var hasFineScales: Bool {
     switch scales {
     case .f32, .bf16: true

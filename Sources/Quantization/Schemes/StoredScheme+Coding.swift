@@ -11,7 +11,7 @@ extension WeightScheme {
     }
   }
 
-  /// Reads what ``spelling`` writes; `nil` for anything else, and for sizes that no matrix has.
+  /// Reads what ``spelling`` writes; `nil` for anything else, and for impossible sizes.
   public init?(spelling: String) {
     let sizes = 1...1 << 32
     switch spelling {
@@ -64,7 +64,7 @@ extension StoredScheme.Method: Codable {}
 // MARK: - Asking
 
 extension WeightScheme {
-  /// Whether a row's scale depends on all of its elements, so that a piece of a row is encoded with the whole of it.
+  /// Whether a row's scale depends on all of its elements, so that encoding a piece of a row needs the whole row.
   public var scalesWholeRows: Bool { self == .fp8Channel || self == .int8Channel }
 
   /// Whether codes have four bits.

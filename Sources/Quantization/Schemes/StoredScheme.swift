@@ -12,18 +12,18 @@ public struct StoredScheme: Hashable, Sendable {
     case compressedTensors = "compressed-tensors"
     /// NVIDIA's ModelOpt.
     case modelOpt = "modelopt"
-    /// MXFP4 in the manner of gpt-oss.
+    /// MXFP4 as in gpt-oss.
     case mxfp4
     /// SGLang's INT8.
     case w8a8Int8 = "w8a8_int8"
   }
 
-  /// What the numbers are.
+  /// The scheme.
   public let scheme: WeightScheme
-  /// Whose names.
+  /// The library whose names are used.
   public let method: Method
 
-  /// Puts a scheme and names together.
+  /// Combines a scheme with a library's names.
   public init(_ scheme: WeightScheme, _ method: Method) {
     self.scheme = scheme
     self.method = method
@@ -48,7 +48,7 @@ public struct StoredScheme: Hashable, Sendable {
   }
 
   /// Whether values are divided by the stored scale of the matrix, as in compressed-tensors (2688 / amax), rather than
-  /// multiplied with it, as in ModelOpt (amax / 2688).
+  /// multiplied by it, as in ModelOpt (amax / 2688).
   public var dividesByMatrixScale: Bool { method == .compressedTensors }
 
   /// The name under which pack-quantized weights state their shape before packing; `nil` for others.
@@ -75,7 +75,7 @@ extension StoredScheme {
 
   /// The tensors that a weight of this shape is written as, codes first.
   ///
-  /// - Returns: `nil` where ``WeightScheme/misfit(_:)`` has something to say.
+  /// - Returns: `nil` if ``WeightScheme/misfit(_:)`` gives a reason.
   public func components(
     of shape: TensorShape
   ) -> [(part: Part, suffix: String, component: WeightScheme.Component)]? {

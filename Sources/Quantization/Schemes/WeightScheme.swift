@@ -1,7 +1,7 @@
 public import TensorFormats
 
-/// A way to keep a weight as codes and, in tensors of their own, the scales that belong to them: what serving engines
-/// read from safetensors. (GGML's formats keep both in one block; they are element types.)
+/// A way to store a weight as codes and, in separate tensors, their scales: what serving engines read from
+/// safetensors. (GGML's formats keep both in one block; they are element types.)
 ///
 /// A weight `[R, C]`, or a stack of them `[E, R, C]`, becomes *components*: codes, scales and, for some schemes, one
 /// more scale per matrix. A row's codes and scales depend on nothing but that row and the matrix's scale, except for
@@ -13,15 +13,15 @@ public import TensorFormats
 /// Source: the loaders of vLLM 0.33 and SGLang 0.5.23, compressed-tensors, NVIDIA's ModelOpt, and the OCP
 /// Microscaling Formats specification 1.0.
 public enum WeightScheme: Hashable, Sendable {
-  /// Tiles of so many rows and columns share a scale; the format's own are 128 x 128.
+  /// Tiles of this size share a scale; the format's own are 128 x 128.
   case fp8Block(rows: Int, columns: Int)
   /// A row shares a scale.
   case fp8Channel
   /// A row shares a scale.
   case int8Channel
-  /// So many neighbours in a row share a scale.
+  /// This many neighbours in a row share a scale.
   case int4Group(Int)
-  /// 16 neighbours in a row share a scale of eight bits, and a matrix another.
+  /// 16 neighbours in a row share an eight-bit scale, and a matrix has another.
   case nvfp4
   /// 32 neighbours in a row share a power of two.
   case mxfp4
@@ -55,7 +55,7 @@ extension WeightScheme {
 
   /// The codes of a weight.
   ///
-  /// - Returns: `nil` where ``misfit(_:)`` has something to say.
+  /// - Returns: `nil` if ``misfit(_:)`` gives a reason.
   public func codes(of shape: TensorShape) -> Component? {
     guard misfit(shape) == nil else { return nil }
     return Component(
@@ -65,7 +65,7 @@ extension WeightScheme {
 
   /// The scales of a weight, without those of whole matrices.
   ///
-  /// - Returns: `nil` where ``misfit(_:)`` has something to say.
+  /// - Returns: `nil` if ``misfit(_:)`` gives a reason.
   public func scales(of shape: TensorShape) -> Component? {
     guard misfit(shape) == nil else { return nil }
     var dimensions = shape.dimensions
@@ -75,7 +75,7 @@ extension WeightScheme {
     return Component(elementType: geometry.scalesType, shape: TensorShape(dimensions))
   }
 
-  /// Why a weight of this shape cannot be stored so; `nil` if it can.
+  /// Why a weight of this shape cannot be stored in this scheme; `nil` if it can.
   public func misfit(_ shape: TensorShape) -> String? {
     guard (2...3).contains(shape.rank) else { return "\(self) stores matrices, and the shape is \(shape)" }
     if let length = groupLength, length < 1 || shape.columns % length != 0 {
@@ -89,7 +89,7 @@ extension WeightScheme {
 }
 
 extension WeightScheme: CustomStringConvertible {
-  /// What messages call it.
+  /// The name in messages.
   public var description: String {
     switch self {
     case .fp8Block(BlockFP8.side, BlockFP8.side): "block-FP8"

@@ -11,8 +11,8 @@ public import TensorFormats
 /// edge are partial. A stacked tensor [E, R, C] is E matrices, none of whose tiles reaches into the next; scales are
 /// [E, ceil(R/128), ceil(C/128)].
 ///
-/// Rows can be encoded in bands: any multiple of 128 rows from a multiple of 128 on is, with its rows of scales, what
-/// a matrix of that height gives.
+/// Rows can be encoded in bands: a multiple of 128 rows starting at a multiple of 128 gives, with its scale rows, the
+/// same result as a matrix of that height.
 public struct BlockFP8: Hashable, Sendable {
   /// The side of a tile.
   public static let side = 128
@@ -50,9 +50,9 @@ public struct BlockFP8: Hashable, Sendable {
     self.tileColumns = tileColumns
   }
 
-  /// Tiles above each other.
+  /// The number of tile rows.
   public var scaleRows: Int { (rows - 1) / tileRows + 1 }
-  /// Tiles beside each other.
+  /// The number of tile columns.
   public var scaleColumns: Int { (columns - 1) / tileColumns + 1 }
   /// Scales of one matrix.
   public var scaleCount: Int { scaleRows * scaleColumns }
@@ -98,13 +98,13 @@ extension BlockFP8 {
       rows: min(Self.side, rows - down * Self.side), columns: min(Self.side, columns - across * Self.side))
   }
 
-  /// How many matrices these sizes are.
+  /// The number of matrices with these sizes.
   func checkSizes(codes: Int, scales: Int) throws(CheckpointError) -> Int {
     let (matrices, rest) = codes.quotientAndRemainder(dividingBy: rows * columns)
     guard rest == 0, scales == matrices * scaleCount else {
       throw CheckpointError(
         .malformed,
-        "\(codes) codes and \(scales) scales are no whole number of matrices of \(rows) x \(columns) elements with "
+        "\(codes) codes and \(scales) scales are not a whole number of matrices of \(rows) x \(columns) elements with "
           + "\(scaleCount) scales each")
     }
     return matrices

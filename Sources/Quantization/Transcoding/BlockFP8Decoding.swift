@@ -10,7 +10,7 @@ extension BlockFP8 {
   ///   - firstRow: The row of the stacked matrices (of *n* × `rows`) with which `codes` begins.
   ///   - values: Receives one value per code.
   ///   - tier: The kernels to use.
-  /// - Throws: `.malformed` if the sizes do not fit each other.
+  /// - Throws: `.malformed` if the sizes do not match.
   /// - Complexity: O(elements); allocates nothing.
   public func decode(
     _ codes: RawSpan, scales: Span<Float>, firstRow: Int = 0, into values: inout MutableSpan<Float>,

@@ -14,9 +14,9 @@ extension BlockFP8 {
   ///   - firstRow: The number of the first row in its tensor, for error messages.
   ///   - tier: The kernels to use.
   /// - Returns: The error sums; empty where measuring was switched off.
-  /// - Throws: `.malformed` if the sizes do not fit each other, `.unsupported` for other source types, `.nonFinite`
-  ///   for NaN or infinity: one of them would spoil the scale of 16,384 elements; and, when measuring, for a finite
-  ///   value that decodes to infinity.
+  /// - Throws: `.malformed` if the sizes do not match, `.unsupported` for other source types, `.nonFinite` for NaN
+  ///   or infinity: one of them would spoil the scale of 16,384 elements; and, when measuring, for a finite value
+  ///   that decodes to infinity.
   /// - Complexity: O(*n* × `rows` × `columns`); allocates nothing unless it throws.
   @discardableResult
   public func encode(
@@ -54,7 +54,7 @@ extension BlockFP8 {
     return sums
   }
 
-  /// Measures what codes and scales lose that were made elsewhere.
+  /// Measures the loss of codes and scales that were made elsewhere.
   ///
   /// - Parameters: As ``encode(_:from:codes:scales:scratch:measures:firstRow:tier:)`` has them.
   /// - Throws: As that.
@@ -82,7 +82,7 @@ extension BlockFP8 {
     return codec
   }
 
-  /// How many matrices these sizes are.
+  /// The number of matrices with these sizes.
   private func checkSizes(
     source: Int, _ type: ElementType, codes: Int, scales: Int
   ) throws(CheckpointError) -> Int {
@@ -111,7 +111,7 @@ extension BlockFP8 {
       firstColumn: place.column, stride: place.columns, target: .f8E4M3, tier: tier)
   }
 
-  /// What a tile that was loaded loses.
+  /// The loss of a loaded tile.
   private func measure(
     _ place: TilePlace, _ codes: RawSpan, _ scale: Float, _ scratch: inout Scratch, firstRow: Int,
     _ tier: KernelTier
@@ -131,7 +131,7 @@ extension BlockFP8 {
 
   /// Encodes with the definition, element by element.
   ///
-  /// - Throws: `.malformed` if the sizes do not fit each other.
+  /// - Throws: `.malformed` if the sizes do not match.
   public func encodeReference(
     _ values: Span<Float>, codes: inout MutableRawSpan, scales: inout MutableSpan<Float>
   ) throws(CheckpointError) {
@@ -162,8 +162,8 @@ extension BlockFP8 {
   private func checkTiles() throws(CheckpointError) {
     guard tileRows == Self.side, tileColumns == Self.side else {
       throw CheckpointError(
-        .unsupported, "tiles of \(tileRows) x \(tileColumns) are read and not written",
-        remedy: "tiles of \(Self.side) x \(Self.side) are written")
+        .unsupported, "tiles of \(tileRows) x \(tileColumns) can be read but not written",
+        remedy: "use tiles of \(Self.side) x \(Self.side)")
     }
   }
 

@@ -1,15 +1,15 @@
 public import TensorFormats
 
-// What a format cannot hold is refused, by one rule for all: a finite value that is larger than the largest number of
-// the format (RangeCheck), or that its bytes decode to NaN or infinity because a scale has left the range of the
-// scales' type. Encoders would saturate, or lose the whole block. Whoever wants such a weight stored chooses a format
-// of wider range for its tensor.
+// Values that a format cannot hold are refused, by the same rule for all formats: a finite value that is larger than
+// the largest number of the format (RangeCheck), or that its bytes decode to NaN or infinity because a scale has left
+// the range of the scales' type. Encoders would saturate, or lose the whole block. To store such a weight, choose a
+// format with a wider range for its tensor.
 
 extension ElementType {
   /// The largest magnitude that an element can be given: the largest level under the largest scales, with what is
   /// rounded down to it for the scalars. `nil` where no finite number is too large, or there are no real numbers.
   ///
-  /// F16, BF16 and F32 are not among them: what is too large for one of them becomes infinity, which is seen.
+  /// F16, BF16 and F32 are not among them: what is too large for one of them becomes infinity, which is detected.
   ///
   /// Source: the layouts of ggml (`ggml-common.h`) and its `dequantize_row_*`; for the eight-bit floats, the papers
   /// named at `EightBitFloat`.
@@ -45,7 +45,7 @@ extension ElementType {
 }
 
 extension WeightScheme {
-  /// The same of a scheme. `nil` where scales are F32 or BF16, or are taken from the largest magnitude of the matrix.
+  /// The same for a scheme. `nil` where scales are F32 or BF16, or are taken from the largest magnitude of the matrix.
   public var largestMagnitude: Float? {
     self == .mxfp4 ? ElementType.mxfp4.largestMagnitude : nil
   }
@@ -67,7 +67,7 @@ struct RangeCheck {
     largest = scheme.largestMagnitude
   }
 
-  /// Where some values are in their tensor: rows of `stride` elements, from column `firstColumn` of row `firstRow` on.
+  /// The position of values in their tensor: rows of `stride` elements, from column `firstColumn` of row `firstRow` on.
   struct Place {
     var firstRow: Int
     var firstColumn = 0
@@ -80,7 +80,7 @@ struct RangeCheck {
   /// - Complexity: O(*n*), at memory speed.
   func check(_ values: Span<Float>, at place: Place, tier: KernelTier) throws(CheckpointError) {
     guard let largest else { return }
-    // NaN and infinity have been dealt with.
+    // NaN and infinity have been handled.
     guard !(LargestMagnitude.of(values, tier: tier) <= largest) else { return }
     guard let index = values.indices.first(where: { values[$0].isFinite && values[$0].magnitude > largest })
     else { return }
@@ -92,7 +92,7 @@ struct RangeCheck {
   /// - Parameters:
   ///   - values: What was encoded.
   ///   - restored: What it decodes to.
-  ///   - group: So many neighbours in a row share a scale; the largest of them is to blame.
+  ///   - group: The number of neighbours in a row that share a scale; the largest of them is to blame.
   /// - Throws: As ``check(_:at:tier:)``.
   func check(
     _ values: Span<Float>, restored: Span<Float>, group: Int, at place: Place, tier: KernelTier
@@ -117,6 +117,7 @@ struct RangeCheck {
       .nonFinite,
       "the element in row \(place.firstRow + index / place.stride), column "
         + "\(place.firstColumn + index % place.stride) is \(values[index]), beyond the range of \(format)\(limit)",
-      remedy: "choose a format of wider range for this tensor, such as BF16 or F32, or repair the checkpoint")
+      remedy:
+        "choose a format with a wider range for this tensor, such as BF16 or F32, or repair the checkpoint")
   }
 }

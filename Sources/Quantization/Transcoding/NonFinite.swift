@@ -4,7 +4,7 @@ public import TensorFormats
 public enum NonFinitePolicy: String, Hashable, Sendable {
   /// Report the first one as an error.
   case reject
-  /// Pass them on where the target can hold them, and report an error where it cannot.
+  /// Keep them if the target can hold them, and report an error if it cannot.
   case pass
 }
 
@@ -27,7 +27,7 @@ extension ElementType {
 
   /// Whether every finite value of this type is a value of `target` as well.
   ///
-  /// Answers for the floating-point scalars; block formats are exact in F32 and F64 only. F64 is exact in itself only.
+  /// Answers for the floating-point scalars; block formats are exact only in F32 and F64. F64 is exact only in itself.
   public func isExact(in target: ElementType) -> Bool {
     if self == target { return true }
     switch target {
@@ -49,7 +49,7 @@ extension ElementType {
 }
 
 extension NonFinitePolicy {
-  /// Finds the first value that this policy does not let into `target`.
+  /// Finds the first value that this policy does not allow in `target`.
   ///
   /// - Parameters:
   ///   - values: Elements of a matrix, `columns` to a row, from column `firstColumn` of row `firstRow` on.
@@ -72,7 +72,7 @@ extension NonFinitePolicy {
         fits
           ? "the element in row \(row), column \(column) is \(what)"
           : "the element in row \(row), column \(column) is \(what), which \(target) cannot hold",
-        // Where they fit, whoever asked for this policy knows how to ask for the other.
+        // If the target can hold them, whoever chose this policy knows the other one.
         remedy: fits ? nil : "repair the checkpoint, or choose BF16, F16 or F32")
     }
     return true

@@ -25,7 +25,7 @@ public struct RowTranscoder: Sendable {
   private let sourceRowBytes: Int
   private let targetRowBytes: Int
   private let tile: Tile
-  /// No value up to this is beyond the target's range.
+  /// No value up to this magnitude is beyond the target's range.
   private let largest: Float
 
   /// The buffers that one thread needs while it transcodes; make them once, use them for many calls.
@@ -46,7 +46,7 @@ public struct RowTranscoder: Sendable {
   ///   - importance: One weight per column, finite and not negative; ignored by formats that have no use for it.
   ///   - tier: The kernels to use.
   /// - Throws: `.unsupported` if one type cannot be read or the other not be written (or not without an importance
-  ///   matrix), `.malformed` if rows are no whole number of blocks or the importance matrix does not fit.
+  ///   matrix), `.malformed` if rows are not a whole number of blocks or the importance matrix does not fit.
   public init(
     from source: ElementType, to target: ElementType, columns: Int, importance: [Float]? = nil,
     tier: KernelTier = .active
@@ -98,7 +98,7 @@ public struct RowTranscoder: Sendable {
     guard let bytes = type.block.byteCount(ofElements: columns) else {
       throw CheckpointError(
         .malformed,
-        "rows of \(columns) elements are no whole number of \(type) blocks (\(type.block.elements) elements each)"
+        "rows of \(columns) elements are not a whole number of \(type) blocks (\(type.block.elements) elements each)"
       )
     }
     return bytes
@@ -119,10 +119,11 @@ extension RowTranscoder {
   ///   - firstRow: The number of the first row in its tensor, for error messages.
   ///   - measures: Whether to decode what was encoded and compare.
   /// - Returns: The error sums; exact without measuring where the target holds every value of the source, empty
-  ///   (count 0) where measuring was switched off. A NaN or infinity that was passed on counts as exact.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the input, or a finite value
-  ///   beyond the target's range, whatever the policy: larger than ``TensorFormats/ElementType/largestMagnitude``, or
-  ///   one that decodes to infinity (found when measuring, and always for F16).
+  ///   (count 0) where measuring was switched off. A NaN or infinity that was kept counts as exact.
+  /// - Throws: `.malformed` if the sizes do not match, `.nonFinite` for NaN or infinity in the input, or a finite
+  ///   value beyond the target's range, whatever the policy: larger than
+  ///   ``TensorFormats/ElementType/largestMagnitude``, or one that decodes to infinity (found when measuring, and
+  ///   always for F16).
   /// - Complexity: O(*n*); allocates nothing unless it throws.
   @discardableResult
   public func transcode(
@@ -146,7 +147,7 @@ extension RowTranscoder {
     return source.isExact(in: target) ? ErrorSums(exact: rows * columns) : sums
   }
 
-  /// Measures what rows lose that were encoded elsewhere.
+  /// Measures the loss of rows that were encoded elsewhere.
   ///
   /// - Parameters:
   ///   - input: `rows` encoded rows of the source.
@@ -154,8 +155,8 @@ extension RowTranscoder {
   ///   - encoded: As many of the target.
   ///   - scratch: Made by this transcoder's ``makeScratch()``.
   ///   - firstRow: The number of the first row in its tensor, for error messages.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the source, and for finite values
-  ///   of which nothing finite is left.
+  /// - Throws: `.malformed` if the sizes do not match, `.nonFinite` for NaN or infinity in the source, and for finite
+  ///   values that decode to something non-finite.
   public func compare(
     _ input: RawSpan, rows: Int, encoded: RawSpan, scratch: inout Scratch, firstRow: Int = 0
   ) throws(CheckpointError) -> ErrorSums {
@@ -237,7 +238,7 @@ extension RowTranscoder {
     }
   }
 
-  /// Decodes what is to be encoded, and refuses what cannot be.
+  /// Decodes values to be encoded, and refuses those that cannot be.
   private func load(
     _ part: TilePart, _ input: RawSpan, _ scratch: inout Scratch, _ nonFinite: NonFinitePolicy, firstRow: Int
   ) throws(CheckpointError) -> (elements: (values: Range<Int>, place: RangeCheck.Place), hasNonFinite: Bool) {
@@ -270,7 +271,7 @@ extension RowTranscoder {
     try encoder.decode(encoded, into: &restored, tier: tier)
   }
 
-  /// Refuses finite values that have become infinite, and takes passed ones out of the comparison.
+  /// Refuses finite values that have become infinite, and leaves kept non-finite values out of the comparison.
   private func checkRestored(
     _ count: Int, _ place: RangeCheck.Place, _ scratch: inout Scratch, hasNonFinite: Bool
   ) throws(CheckpointError) {
@@ -303,7 +304,7 @@ extension RowTranscoder {
 
 // MARK: - Tiles
 
-/// How many rows and columns have their errors added up together, and how many of them are worked on at a time.
+/// How many rows and columns have their errors summed together, and how many of them are processed at a time.
 private struct Tile: Sendable {
   /// Elements: 64 KiB of F32, twice, beside the encoded bytes, in a second-level cache of 512 KiB or more.
   static let elements = 16_384
@@ -314,7 +315,7 @@ private struct Tile: Sendable {
 
   var rows: Int
   var columns: Int
-  /// At most so many elements are taken through all steps at a time.
+  /// The most elements that go through all steps at a time.
   var piece: Int
   var capacity: Int { rows * columns }
 

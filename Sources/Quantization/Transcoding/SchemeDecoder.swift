@@ -1,6 +1,6 @@
 public import TensorFormats
 
-/// Decodes rows of matrices that are stored in a scheme, whatever the scheme, and with scales of any type that is read.
+/// Decodes rows of matrices that are stored in a scheme, in any scheme, with scales of any readable type.
 ///
 /// The value is immutable; any number of threads may share it.
 public struct SchemeDecoder: Hashable, Sendable {
@@ -13,13 +13,13 @@ public struct SchemeDecoder: Hashable, Sendable {
   /// How its scales are stored.
   public let scalesType: ElementType
 
-  /// One of the two does the work.
+  /// One of these two does the work.
   private let tiles: BlockFP8?
   private let scheme: RowScheme?
 
   /// Prepares for matrices of one size.
   ///
-  /// - Throws: `.unsupported` for schemes and types of scales that are not read, `.malformed` for rows that are no
+  /// - Throws: `.unsupported` for schemes and scale types that cannot be read, `.malformed` for rows that are not
   ///   whole groups.
   public init(
     _ stored: StoredScheme, rows: Int, columns: Int, scalesType: ElementType
@@ -32,7 +32,7 @@ public struct SchemeDecoder: Hashable, Sendable {
       tiles = try BlockFP8(rows: rows, columns: columns, tileRows: tileRows, tileColumns: tileColumns)
       scheme = nil
     } else {
-      // Rows of FP8 are the same under all names.
+      // FP8 rows are the same under all names.
       let method: StoredScheme.Method = stored.scheme == .fp8Channel ? .compressedTensors : stored.method
       let scheme = try RowScheme(StoredScheme(stored.scheme, method))
       _ = try scheme.codeBytes(columns: columns)
@@ -51,10 +51,10 @@ public struct SchemeDecoder: Hashable, Sendable {
   /// The bytes of a row of codes.
   public var codeRowBytes: Int { columns / geometry.codesPerElement * geometry.codesType.block.bytes }
 
-  /// Scales above each other in one matrix.
+  /// The number of scale rows of one matrix.
   public var scaleRows: Int { geometry.scaleRows(of: rows) }
 
-  /// Scales beside each other.
+  /// The number of scale columns.
   public var scaleColumns: Int { geometry.scaleColumns(of: columns) }
 
   /// The bytes of a row of scales.
@@ -71,11 +71,11 @@ extension SchemeDecoder {
   ///
   /// - Parameters:
   ///   - codes: The rows' codes.
-  ///   - scales: The rows of scales that ``scaleRows(for:)`` says, little-endian.
+  ///   - scales: The scale rows given by ``scaleRows(for:)``, little-endian.
   ///   - some: The rows, counted in their matrix.
   ///   - matrixScale: The scale of the matrix as it is stored; 1 where the scheme has none.
   ///   - values: Receives `columns` values for each row.
-  /// - Throws: `.malformed` if the sizes do not fit each other, or the scale of the matrix is no positive number.
+  /// - Throws: `.malformed` if the sizes do not match, or the scale of the matrix is not a positive number.
   public func decode(
     _ codes: RawSpan, scales: RawSpan, rows some: Range<Int>, matrixScale: Float = 1,
     into values: inout MutableSpan<Float>
@@ -95,7 +95,7 @@ extension SchemeDecoder {
     _ codes: RawSpan, _ scales: RawSpan, _ tiles: BlockFP8, _ some: Range<Int>,
     _ values: inout MutableSpan<Float>
   ) throws(CheckpointError) {
-    // A band of the matrix that begins and ends with tiles.
+    // A band of the matrix that starts and ends on tile boundaries.
     let first = scaleRows(for: some).lowerBound * tiles.tileRows
     let last = min(rows, scaleRows(for: some).upperBound * tiles.tileRows)
     guard first < last else { return }
@@ -122,7 +122,7 @@ extension SchemeDecoder {
         codes: codes, scales: bytes.span.bytes, columns: columns, matrixScale: matrixScale, into: &values)
       return
     }
-    // Scales that would be rounded are multiplied in afterwards.
+    // Scales that would lose precision are multiplied in afterwards.
     let ones = [UInt16](repeating: UInt16(0x3F80).littleEndian, count: factors.count)
     guard own == .bf16 else {
       throw CheckpointError(.unsupported, "\(stored.scheme) has no scales of type \(scalesType)")

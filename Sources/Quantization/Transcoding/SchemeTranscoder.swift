@@ -36,11 +36,11 @@ public struct SchemeTranscoder: Sendable {
   ///   - source: The element type read.
   ///   - stored: The scheme, and whose.
   ///   - columns: The elements of a row.
-  ///   - wanted: Those to write; all of them if `nil`. Where a scale depends on a whole row, the others are read for it.
+  ///   - wanted: Those to write; all if `nil`. If a scale depends on a whole row, the others are read for it.
   ///   - importance: One finite weight from 0 on per column; ignored without a search.
   ///   - matrixScale: As it is stored; 1 where the scheme has none.
   ///   - search: How scales are chosen.
-  /// - Throws: `.unsupported` if the type cannot be read or the scheme not be written, `.malformed` if rows are no
+  /// - Throws: `.unsupported` if the type cannot be read or the scheme not be written, `.malformed` if rows are not
   ///   whole groups or the importance does not fit.
   public init(
     from source: ElementType, to stored: StoredScheme, columns: Int, wanted: Range<Int>? = nil,
@@ -51,13 +51,14 @@ public struct SchemeTranscoder: Sendable {
         .unsupported, "\(source) elements are not floating-point numbers and cannot be re-encoded")
     }
     guard columns > 0, source.block.byteCount(ofElements: columns) != nil else {
-      throw CheckpointError(.malformed, "rows of \(columns) elements are no whole number of \(source) blocks")
+      throw CheckpointError(
+        .malformed, "rows of \(columns) elements are not a whole number of \(source) blocks")
     }
     if let importance {
       guard importance.count == columns, importance.allSatisfy({ $0 >= 0 && $0.isFinite }) else {
         throw CheckpointError(
           .malformed,
-          "\(importance.count) importance weights for rows of \(columns) elements, or one that is no finite number from 0 on"
+          "\(importance.count) importance weights for rows of \(columns) elements, or one that is not a finite number from 0 on"
         )
       }
     }
@@ -103,8 +104,8 @@ extension SchemeTranscoder {
   ///   - scratch: Made by this transcoder.
   ///   - firstRow: The number of the first row in its tensor, for error messages.
   /// - Returns: What was lost, over the columns that are written.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity, and for a finite value that the
-  ///   scheme cannot hold: one that decodes to infinity, or is beyond its largest number.
+  /// - Throws: `.malformed` if the sizes do not match, `.nonFinite` for NaN or infinity, and for a finite value that
+  ///   the scheme cannot hold: one that decodes to infinity, or is beyond its largest number.
   public func transcode(
     _ input: RawSpan, rows: Int, codes: inout MutableRawSpan, scales: inout MutableRawSpan,
     scratch: inout Scratch, firstRow: Int = 0
@@ -119,7 +120,7 @@ extension SchemeTranscoder {
           + "not \(codes.byteCount) and \(scales.byteCount)")
     }
     var errors = RecodingErrors()
-    // Rows of which only some columns are written are encoded here first.
+    // Rows that are only partly written are encoded here first.
     var whole = [UInt8](repeating: 0, count: wanted.count == columns ? 0 : tileRows * codeBytes)
     for row in stride(from: 0, to: rows, by: tileRows) {
       let some = min(tileRows, rows - row)
@@ -145,7 +146,7 @@ extension SchemeTranscoder {
     return errors
   }
 
-  /// Measures what codes and scales lose that were made elsewhere.
+  /// Measures the loss of codes and scales that were made elsewhere.
   ///
   /// - Parameters:
   ///   - input: `rows` rows of the source.
@@ -154,8 +155,8 @@ extension SchemeTranscoder {
   ///   - scales: ``scaleRowBytes`` for each.
   ///   - scratch: Made by this transcoder's ``makeScratch()``.
   ///   - firstRow: The number of the first row in its tensor, for error messages.
-  /// - Throws: `.malformed` if the sizes do not fit, `.nonFinite` for NaN or infinity in the source or in what the codes
-  ///   stand for.
+  /// - Throws: `.malformed` if the sizes do not match, `.nonFinite` for NaN or infinity in the source or in what the
+  ///   codes stand for.
   public func compare(
     _ input: RawSpan, rows: Int, codes: RawSpan, scales: RawSpan, scratch: inout Scratch, firstRow: Int = 0
   ) throws(CheckpointError) -> RecodingErrors {

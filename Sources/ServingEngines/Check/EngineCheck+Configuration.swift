@@ -6,7 +6,7 @@ extension EngineCheck {
   /// The language model's members.
   private var text: JSONValue { root["text_config"] ?? root }
 
-  /// What engines need of `config.json` apart from the quantisation.
+  /// What engines need from `config.json` apart from quantisation.
   mutating func checkConfiguration() {
     checkArchitecture()
     if !configuration.text.moeLayers.isEmpty || model.family == .step3 { checkMoELayers() }
@@ -33,7 +33,7 @@ extension EngineCheck {
     guard found.map({ known.contains($0) }) ?? false else {
       findings.add(
         .error, .architecture, file: "config.json",
-        "architectures begins with \(found.map { "'\($0.printable)'" } ?? "nothing"); known are \(known.joined(separator: ", "))",
+        "architectures begins with \(found.map { "'\($0.printable)'" } ?? "nothing"); supported are \(known.joined(separator: ", "))",
         consequence: "\(engine.name) stops: it has no model of that name",
         remedy: engine == .sglang && found == "Step3TextForCausalLM"
           ? "SGLang serves the vision-language model only" : "write \"architectures\": [\"\(known[0])\"]")
@@ -45,11 +45,11 @@ extension EngineCheck {
     findings.add(
       .error, .architecture, file: "config.json",
       "text_config.architectures begins with '\(inner.printable)'",
-      consequence: "\(engine.name) stops: it makes the language model by that name, and has none of it",
+      consequence: "\(engine.name) stops: it creates the language model by that name, and has none",
       remedy: "write \"architectures\": [\"\(model.rules.languageArchitectures[0])\"] into text_config")
   }
 
-  /// Engines split a string; the class of Step-3's configuration has a tuple as default, so it may not be left out there.
+  /// Engines split a string; Step-3's configuration class has a tuple as default, so the key is required there.
   private mutating func checkMoELayers() {
     guard case .object(let members) = text else { return }
     let fault: String
@@ -81,8 +81,8 @@ extension EngineCheck {
     findings.add(
       .error, .moeLayersEnum, file: "config.json", "text_config.moe_layers_enum is missing",
       consequence: engine == .vllm
-        ? "vLLM takes all layers but the first for layers with experts, and the names differ"
-        : "SGLang takes the released model's layers, and the names differ where this one has others",
+        ? "vLLM assumes experts in all layers but the first, so the names differ"
+        : "SGLang assumes the released model's layers, so the names differ if this one has others",
       remedy: "write \"moe_layers_enum\": \"\(numbers)\"")
   }
 
@@ -95,19 +95,19 @@ extension EngineCheck {
       consequence: "\(engine.name) stops: \(consequence)", remedy: remedy)
   }
 
-  /// Step-3.5 and 3.7: what the classes assert, and, in SGLang, the lists that only StepFun's spelling has.
+  /// Step-3.5 and 3.7: assertions of the classes and, in SGLang, the lists that only StepFun's spelling has.
   private mutating func checkFlash() {
     checkRouting(limits: engine == .vllm)
     if text["layer_types"]?.items == nil {
       refuse(
-        "layer_types", "is no list", "it looks up the kind of every layer", "write the kind of each layer")
+        "layer_types", "is not a list", "it looks up the kind of every layer", "write the kind of each layer")
     }
     guard engine == .sglang else {
       let turned = [configuration.text.rotaryDimension, configuration.text.sliding?.rotaryDimension]
       for turned in turned.compactMap(\.self) where 2 * turned != configuration.text.headDimension {
         refuse(
-          "partial_rotary_factors", "turns \(turned) of \(configuration.text.headDimension) elements",
-          "AssertionError, it turns all or half of a head", "no remedy is known")
+          "partial_rotary_factors", "rotates \(turned) of \(configuration.text.headDimension) elements",
+          "AssertionError, it rotates all or half of a head", "no remedy is known")
       }
       return
     }
@@ -115,24 +115,25 @@ extension EngineCheck {
       let items = text[key]?.items
       if items == nil || items?.contains(.null) == true {
         refuse(
-          key, items == nil ? "is no list" : "has null in it", "it takes a number for every layer from it",
+          key, items == nil ? "is not a list" : "has null in it", "it reads a number for every layer from it",
           "write StepFun's spelling of the configuration, a number for each layer")
       }
     }
     if configuration.text.sliding != nil, text["attention_other_setting"]?["num_attention_heads"] == nil {
       refuse(
-        "attention_other_setting", "is missing", "it takes the heads of sliding layers from it",
+        "attention_other_setting", "is missing", "it reads the heads of sliding layers from it",
         "write StepFun's spelling of the configuration")
     }
   }
 
-  /// What vLLM's routers assert.
+  /// Assertions of vLLM's routers.
   private mutating func checkRouting(limits: Bool) {
     for key in ["use_moe_router_bias", "need_fp32_gate"] {
       let stated = text[key]?.flag
-      // Left out, Step-5's class has no; what others' have is not known here.
+      // If missing, Step-5's class defaults to false; other defaults are unknown here.
       guard engine == .vllm, stated == false || (stated == nil && model.family == .step5) else { continue }
-      refuse(key, stated == nil ? "is missing" : "is false", "only true is known", "write \"\(key)\": true")
+      refuse(
+        key, stated == nil ? "is missing" : "is false", "only true is supported", "write \"\(key)\": true")
     }
     guard limits else { return }
     let odd = configuration.text.moeLayers.first { layer in
@@ -141,11 +142,11 @@ extension EngineCheck {
     if let odd {
       refuse(
         "swiglu_limits", "is \(configuration.text.expertLimit(layer: odd) ?? 0) in layer \(odd)",
-        "its experts know no limit but 7", "no remedy is known")
+        "its experts support no limit but 7", "no remedy is known")
     }
   }
 
-  /// Step-5: what its configuration class and the sparse attention insist on.
+  /// Step-5: the requirements of its configuration class and of sparse attention.
   private mutating func checkPreview() {
     checkRouting(limits: true)
     let model = configuration.text
@@ -157,12 +158,12 @@ extension EngineCheck {
         .error, .architecture, file: "config.json",
         "\(name) is \(value.map { "'\($0.printable)'" } ?? "missing")",
         consequence: "\(engine.name) stops: it has no configuration of that type",
-        remedy: "write \"model_type\": \"\(wanted)\"; step3-convert does it for what it does not only copy")
+        remedy: "write \"model_type\": \"\(wanted)\"; step3-convert does so unless it only copies")
     }
     if text["max_position_embedding"] != nil {
       refuse(
-        "max_position_embedding", "is there", "ValueError, it knows max_position_embeddings",
-        "call it max_position_embeddings")
+        "max_position_embedding", "is present", "ValueError, it expects max_position_embeddings",
+        "rename it to max_position_embeddings")
     }
     let count = model.layerCount + model.predictionLayerCount
     if let kinds = text["layer_types"]?.items ?? text["layer_types_with_mtp"]?.items, kinds.count < count {
@@ -172,7 +173,7 @@ extension EngineCheck {
     }
     if text["rope_theta"] == nil {
       refuse(
-        "rope_theta", "is missing", "no, it takes 500000 for all layers and computes something else",
+        "rope_theta", "is missing", "silently, it uses 500000 for all layers and computes something else",
         "write a base for each layer")
     }
     if let setting = text["attention_other_setting"], setting["attention_type"] == nil {
@@ -186,7 +187,7 @@ extension EngineCheck {
   private mutating func checkSparseAttention(_ sparse: JSONValue?, _ model: Step3Configuration.Text) {
     guard let sparse else {
       refuse(
-        "sparse_config", "is missing", "NotImplementedError, it has no dense form of the model",
+        "sparse_config", "is missing", "NotImplementedError, it has no dense version of the model",
         "no remedy is known")
       return
     }
@@ -203,14 +204,14 @@ extension EngineCheck {
     if groups != model.keyValueHeadCount {
       refuse(
         "sparse_config.num_provider_groups",
-        "is \(groups), and there are \(model.keyValueHeadCount) key and value heads",
-        "ValueError, they have to be as many", "write the number of key and value heads")
+        "is \(groups), but there are \(model.keyValueHeadCount) key and value heads",
+        "ValueError, the numbers have to be equal", "write the number of key and value heads")
     }
     let heads = sparse["sparse_indexer_num_heads"]?.whole ?? 16
     if groups < 1 || heads % groups != 0 || ![2, 4].contains(heads / max(1, groups)) {
       refuse(
         "sparse_config.sparse_indexer_num_heads", "is \(heads) for \(groups) groups",
-        "ValueError, there have to be two or four to a group", remedy)
+        "ValueError, there have to be two or four per group", remedy)
     }
     if ![128, 192].contains(model.headDimension) {
       refuse(

@@ -13,7 +13,7 @@ extension EngineCheck {
       let isTooLong = bytes > Self.longestHeader
       findings.add(
         isTooLong ? .error : .warning, .headerTooLarge, file: file.name,
-        "the header has \(bytes) bytes; at most \(isTooLong ? Self.longestHeader : Self.longestHeaderOfHub) are read",
+        "the header has \(bytes) bytes; the limit is \(isTooLong ? Self.longestHeader : Self.longestHeaderOfHub)",
         consequence: isTooLong
           ? "\(engine.name) stops: safetensors refuses the file" : "the Hub shows no tensors",
         remedy: "write the tensors into more shards")
@@ -23,7 +23,7 @@ extension EngineCheck {
     for shard in subject.orphanShards {
       findings.add(
         .warning, .orphanShard, file: shard, "the index does not name this shard",
-        consequence: "\(engine.name) ignores the file", remedy: "remove it, or write the index anew")
+        consequence: "\(engine.name) ignores the file", remedy: "remove it, or rewrite the index")
     }
   }
 
@@ -33,8 +33,8 @@ extension EngineCheck {
       guard let first = owners.updateValue(tensor.file, forKey: tensor.name) else { continue }
       findings.add(
         .silent, .duplicateTensor, tensor: tensor.name, file: tensor.file,
-        "the shard '\(first.printable)' has it too",
-        consequence: "\(engine.name) loads both, and the file that it reads last counts",
+        "the shard '\(first.printable)' also has it",
+        consequence: "\(engine.name) loads both, and the file that it reads last wins",
         remedy: "keep one of them")
     }
   }
@@ -48,21 +48,21 @@ extension EngineCheck {
       findings.add(
         .warning, .indexMismatch, tensor: tensor.name, file: tensor.file, "the index \(stated)",
         consequence: "\(engine.name) reads whole shards, and loads it from here",
-        remedy: "write the index anew")
+        remedy: "rewrite the index")
     }
     let present = Set(subject.tensors.map(\.name))
     for name in index.weightMap.keys.sorted() where !present.contains(name) {
       findings.add(
         .error, .indexMismatch, tensor: name, file: index.weightMap[name],
-        "the index names it, and no shard has it",
+        "the index names it, but no shard has it",
         consequence: "\(engine.name) misses the tensor, or its shard", remedy: "complete the download")
     }
     if let stated = index.totalSize, stated != total {
       findings.add(
         .warning, .totalSize, file: "model.safetensors.index.json",
-        "total_size is \(stated), and the tensors take \(total) bytes",
-        consequence: "\(engine.name) does not look; tools that show progress or memory go wrong",
-        remedy: "write the index anew")
+        "total_size is \(stated), but the tensors take \(total) bytes",
+        consequence: "\(engine.name) ignores this; tools that show progress or memory are wrong",
+        remedy: "rewrite the index")
     }
   }
 }

@@ -2,7 +2,7 @@ internal import Step3Model
 internal import TensorFormats
 
 extension EngineCheck {
-  /// Checks the weight of one module: whether the engine takes its scheme, and each of its tensors.
+  /// Checks the weight of one module: whether the engine supports its scheme, and each of its tensors.
   mutating func check(_ module: EngineModule) throws(CheckpointError) {
     let layout: EngineLayout
     switch quantization?.resolve(module) ?? .layout(.plain) {
@@ -38,7 +38,7 @@ extension EngineCheck {
     try checkMatrixScales(module, layout, isFused: !fused.isEmpty)
   }
 
-  /// What the engine has no quantised form of: a product shared with an indexer, and the vision side.
+  /// What the engine never quantises: a product shared with an indexer, and the vision side.
   private mutating func reportAlwaysPlain(_ module: EngineModule, _ layout: EngineLayout) {
     let name = Self.withLayer(model.name(of: module), module.layer)
     let names = module.isBesideIndexer ? module.members.map(\.stem) : [module.stem]
@@ -46,13 +46,13 @@ extension EngineCheck {
       module.kind == .vision ? .silent : .error, .moduleNotIgnored, tensor: module.stem,
       "the configuration makes \(layout) of \(engine.name)'s module \(name), which is stored plain",
       consequence: module.kind == .vision
-        ? "\(engine.name) converts the values, or stops where it cannot"
+        ? "\(engine.name) converts the values, or stops if it cannot"
         : "vLLM stops: ValueError, the product of queries, keys, values and the indexer cannot be quantised",
-      remedy: "list all names that engines have for it: "
+      remedy: "list all names that engines use for it: "
         + Self.withLayer(names.joined(separator: ", "), module.layer))
   }
 
-  // MARK: Experts with tensors of their own
+  // MARK: Separately stored experts
 
   private func hasSingleExperts(_ module: EngineModule) -> Bool {
     singleExperts[module.stem] != nil && module.members.allSatisfy { suffixes[$0.stem] == nil }
@@ -63,7 +63,7 @@ extension EngineCheck {
   ) throws(CheckpointError) {
     let present = singleExperts[module.stem] ?? []
     let count = configuration.text.expertCount
-    // Only those that are there are gone through: a configuration may claim any number.
+    // Only existing ones are visited: a configuration may claim any number.
     var experts = present.filter { $0 < count }.sorted()
     if experts.count < count, let absent = (0...experts.count).first(where: { !present.contains($0) }) {
       experts.append(absent)
@@ -85,7 +85,7 @@ extension EngineCheck {
 
   // MARK: Quantised or not
 
-  /// Compares what the configuration says of a module with what the files hold of it: either may have been forgotten.
+  /// Compares the configuration of a module with its tensors: either may have been forgotten.
   private mutating func agreesOnQuantization(_ module: EngineModule, _ layout: EngineLayout) -> Bool {
     var stems = [module.stem] + module.members.map(\.stem)
     if let expert = singleExperts[module.stem]?.min(), model.rules.takesSingleExperts {
@@ -133,10 +133,10 @@ extension EngineCheck {
       consequence: isConverted
         ? "\(engine.name) converts the values to eight bits and multiplies with uninitialised scales"
         : "\(engine.name) stops: KeyError, or the shapes differ",
-      remedy: "list all names that engines have for it: \(Self.withLayer(names, module.layer))")
+      remedy: "list all names that engines use for it: \(Self.withLayer(names, module.layer))")
   }
 
-  /// Names with their layer left open, so that one finding speaks for all.
+  /// Names with a placeholder for the layer, so that one finding covers all layers.
   static func withLayer(_ names: String, _ layer: Int) -> String {
     // In a pattern there is a backslash between the number and the dot.
     names.split(separator: ".", omittingEmptySubsequences: false).map { part in
@@ -148,7 +148,7 @@ extension EngineCheck {
     tensors[name].map { [.bf16, .f16, .f32].contains($0.elementType) } ?? false
   }
 
-  /// A tensor that only codes have.
+  /// The suffix of a tensor that only codes have.
   private func scaleSuffix(of stem: String) -> String? {
     suffixes[stem]?.first { suffix in
       ["weight_packed", "qweight"].contains(suffix) || suffix.hasPrefix("weight_scale")
@@ -158,7 +158,7 @@ extension EngineCheck {
 
   // MARK: Components
 
-  /// A module that is stored as one matrix under its fused name, which both engines take.
+  /// A module that is stored as one matrix under its fused name, which both engines accept.
   private mutating func checkFused(
     _ module: EngineModule, _ layout: EngineLayout, _ fused: Set<String>
   ) throws(CheckpointError) {
@@ -169,8 +169,8 @@ extension EngineCheck {
         taken.insert(name)
         findings.add(
           .silent, .fusedTwice, tensor: name, file: tensors[name]?.file,
-          "the fused module \(Self.withLayer(module.stem, module.layer)) is there as well",
-          consequence: "\(engine.name) loads both, and the one that it reads last counts",
+          "the fused module \(Self.withLayer(module.stem, module.layer)) also exists",
+          consequence: "\(engine.name) loads both, and the one that it reads last wins",
           remedy: "keep one of them")
       }
     }
@@ -186,7 +186,8 @@ extension EngineCheck {
       for suffix in suffixes[stem] ?? [] { taken.insert("\(stem).\(suffix)") }
       findings.add(
         .error, .blockMisaligned, tensor: stem, "\(misfit.message), as \(layout) needs",
-        consequence: "\(engine.name) stops when it makes the module", remedy: "leave the module unquantised")
+        consequence: "\(engine.name) stops when it creates the module", remedy: "leave the module unquantised"
+      )
       return
     }
     for component in components {
@@ -199,7 +200,7 @@ extension EngineCheck {
       if model.rules.queriesByRows, module.isQKV, isMember, component.isPerMatrix {
         findings.add(
           .error, .attentionScalar, tensor: tensor.name, file: tensor.file,
-          "\(model.title) fills the fused qkv_proj by rows, and a \(component.suffix) has none",
+          "\(model.title) fills the fused qkv_proj by rows, but a \(component.suffix) has none",
           consequence: "vLLM stops: AttributeError, no attribute output_dim",
           remedy: component.presence == .optional
             ? "leave the tensor out"
@@ -244,12 +245,12 @@ extension EngineCheck {
     guard !isFused, module.members.count > 1 else { return }
     let members = module.kind == .experts ? Array(module.members.prefix(2)) : module.members
     let scales = members.compactMap { tensors["\($0.stem).\(suffix)"] }
-    // Missing and misshapen ones have been reported; none of the right shape is large.
+    // Missing and misshapen ones have been reported; those with the right shape are small.
     guard scales.count == members.count,
       scales.allSatisfy({ $0.elementType == .f32 && $0.shape.elementCount == members[0].extent.experts ?? 1 })
     else { return }
     guard let read = subject.read else {
-      let note = "whether gate and up have the same \(suffix): the tensors are not written yet"
+      let note = "whether gate and up have the same \(suffix): the tensors have not been written yet"
       if !skipped.contains(note) { skipped.append(note) }
       return
     }
@@ -258,7 +259,7 @@ extension EngineCheck {
       let stops = engine == .sglang && module.kind == .experts && suffix == "weight_global_scale"
       findings.add(
         stops ? .error : .silent, .unequalGlobalScales, tensor: scale.name, file: scale.file,
-        "its scales differ from those of \(Self.withLayer(members[0].stem, module.layer)), and the engine keeps one for both",
+        "its scales differ from those of \(Self.withLayer(members[0].stem, module.layer)), but the engine keeps only one for both",
         consequence: stops
           ? "SGLang stops: ValueError"
           : "\(engine.name) computes with the scales of one of them, after a warning",

@@ -2,7 +2,7 @@ internal import Step3Model
 internal import TensorFormats
 
 extension EngineCheck {
-  /// Layers that predict further tokens are passed over by the loader of the model itself.
+  /// Layers that predict further tokens are skipped by the model's own loader.
   mutating func passOverPrediction() {
     guard model.rules.skipsPrediction else { return }
     var isThere = false
@@ -16,7 +16,7 @@ extension EngineCheck {
     }
     if isThere {
       skipped.append(
-        "layers that predict further tokens: \(engine.name) loads them by a class of its own, whose rules are not replayed"
+        "layers that predict further tokens: \(engine.name) loads them with a separate class, whose rules are not replayed"
       )
     }
   }
@@ -26,7 +26,7 @@ extension EngineCheck {
     return parts.count > 2 ? Int(parts[2]) : nil
   }
 
-  /// Tensors that no parameter took: what engines do with their names.
+  /// Tensors that match no parameter: what engines do with their names.
   mutating func checkRemainingNames() {
     for tensor in subject.tensors {
       let name = model.parameterName(tensor.name)
@@ -35,12 +35,12 @@ extension EngineCheck {
         report(tensor, name, isPrefixed: !isRenamed && name.hasPrefix("language_model."))
         continue
       }
-      // Names that this engine takes, but not the other one.
+      // Names that this engine accepts, but not the other one.
       guard isRenamed, !model.rules.prefixesAreCommon else { continue }
       findings.add(
         .warning, .languageModelPrefix, tensor: tensor.name, file: tensor.file,
         "begins with language_model., which published names do not",
-        consequence: "vLLM takes it; SGLang does not",
+        consequence: "vLLM accepts it; SGLang does not",
         remedy:
           "write the name without language_model.: step3-convert SOURCE OUTPUT --to safetensors --published-names"
       )
@@ -67,17 +67,17 @@ extension EngineCheck {
     findings.add(
       isDropped ? .silent : .error, fault.code, tensor: tensor.name, file: tensor.file, fault.message,
       consequence: isDropped
-        ? "\(engine.name) drops the tensor without a word, and what it should fill stays uninitialised"
+        ? "\(engine.name) silently drops the tensor, and its parameter stays uninitialised"
         : "\(engine.name) stops: \(fault.exception), it has no such parameter",
       remedy: fault.remedy)
   }
 
-  /// Whether the loader passes over a name that it has no parameter for.
+  /// Whether the loader skips a name that it has no parameter for.
   private func isDropped(_ name: String, _ fault: NameFault) -> Bool {
     switch model.rules.unknown {
-    // What lies outside the language model is found by its own loaders, and vLLM's output projection too: both stop.
+    // Tensors outside the language model have their own loaders, as has vLLM's output projection: both stop.
     case .drops: name.hasPrefix("model.") || (engine == .sglang && name.hasPrefix("lm_head."))
-    // SGLang's Step-3 passes over whatever has `moe` in its name and is none of the three stacks.
+    // SGLang's Step-3 skips anything that has `moe` in its name and is not one of the three stacks.
     case .stops: engine == .sglang && name.contains("moe") && fault.isDroppedBySGLang
     }
   }
@@ -104,16 +104,16 @@ extension EngineCheck {
     return fault
   }
 
-  /// What is wrong with a name by the parts behind `moe`.
+  /// What is wrong with a name, by the parts after `moe`.
   private func moeFault(_ parts: [String]) -> NameFault {
     let stacks = ["gate_proj", "up_proj", "down_proj"]
     let stack = "stack the experts on the first dimension of moe.{gate,up,down}_proj"
     guard let first = parts.first else {
-      return NameFault(.unknownMoE, "is no part of the model", "remove it")
+      return NameFault(.unknownMoE, "is not part of the model", "remove it")
     }
     if first == "gate" {
       var fault = NameFault(
-        .routerScale, "the router is never quantised and has a weight only",
+        .routerScale, "the router is never quantised and has only a weight",
         "store moe.gate.weight as BF16 and remove this tensor")
       fault.isDroppedBySGLang = false
       return fault
@@ -122,8 +122,8 @@ extension EngineCheck {
     let rest = first == "experts" ? Array(parts.dropFirst()) : parts
     if let expert = rest.first, Int(expert) != nil, rest.count > 1, stacks.contains(rest[1]) {
       return NameFault(
-        .perExpertNames, "experts have names of their own",
-        "\(stack): step3-convert SOURCE OUTPUT --to safetensors --published-names does it")
+        .perExpertNames, "experts are stored under separate names",
+        "\(stack): step3-convert SOURCE OUTPUT --to safetensors --published-names does so")
     }
     if first == "gate_up_proj"
       || (first == "experts" && rest.first.map { stacks.contains($0) || $0 == "gate_up_proj" } == true)
@@ -137,7 +137,7 @@ extension EngineCheck {
       fault.exception = "TypeError"
       return fault
     }
-    return NameFault(.unknownMoE, "is no part of the model", "remove it")
+    return NameFault(.unknownMoE, "is not part of the model", "remove it")
   }
 
   /// What is wrong with the suffix of an expert stack.
@@ -150,8 +150,8 @@ extension EngineCheck {
         "remove it, or change input_activations in the configuration")
     case "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale":
       fault = NameFault(
-        .unknownScale, "the scheme has no \(suffix); its scales have another name",
-        "name the scales as quant_method has them, or correct quantization_config")
+        .unknownScale, "the scheme has no \(suffix); its scales have a different name",
+        "name the scales as quant_method expects, or correct quantization_config")
     default:
       fault = NameFault(
         .unknownScale, "the scheme has no \(suffix.printable)",
@@ -164,14 +164,14 @@ extension EngineCheck {
   private func fault(_ name: String, _ parts: [String]) -> NameFault {
     if parts.first == "lm_head" {
       var fault = NameFault(
-        .quantizedLMHead, "lm_head is never quantised and has a weight only", "store lm_head.weight as BF16")
+        .quantizedLMHead, "lm_head is never quantised and has only a weight", "store lm_head.weight as BF16")
       fault.exception = engine == .vllm ? "ValueError" : "KeyError"
       return fault
     }
     let last = parts.last ?? ""
     if parts.contains("self_attn"), ["k_scale", "v_scale", "q_scale", "output_scale"].contains(last) {
       return NameFault(
-        .keyValueScale, "scales of the KV cache are not read under this name",
+        .keyValueScale, "KV cache scales are not read under this name",
         "name it self_attn.attn.k_scale, v_scale or q_scale, or remove it")
     }
     if let dot = name.lastIndex(of: "."), case let model = configuration.family.model,
@@ -182,7 +182,7 @@ extension EngineCheck {
         "remove it, or correct quantization_config")
     }
     return NameFault(
-      .unknownTensor, "is no part of the model that config.json describes",
+      .unknownTensor, "is not part of the model that config.json describes",
       "remove it, or correct config.json")
   }
 }

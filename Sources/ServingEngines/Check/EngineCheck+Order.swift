@@ -11,7 +11,7 @@ extension EngineCheck {
           continue
         }
         guard let read = subject.read else {
-          let note = "whether g_idx is in order: the tensors are not written yet"
+          let note = "whether g_idx is in order: the tensors have not been written yet"
           if !skipped.contains(note) { skipped.append(note) }
           return
         }
@@ -25,7 +25,7 @@ extension EngineCheck {
         findings.add(
           .silent, .orderIgnored, tensor: tensor.name, file: tensor.file,
           "the columns are not in the order of their groups, and desc_act is not true",
-          consequence: "\(engine.name) ignores g_idx, and multiplies columns with the scales of other groups",
+          consequence: "\(engine.name) ignores g_idx, and multiplies columns by the scales of other groups",
           remedy: "write \"desc_act\": true into quantization_config")
       }
     }

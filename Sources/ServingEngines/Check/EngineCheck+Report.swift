@@ -4,7 +4,7 @@ extension EngineCheck {
     let layout: EngineLayout
   }
 
-  /// The report of everything that was found, with the limits of tensor parallelism.
+  /// The report of all findings, with the limits of tensor parallelism.
   mutating func report(tensorParallel: Int?) -> EngineReport {
     checkAlignment()
     let limits = TensorParallelLimits(self)
@@ -28,12 +28,12 @@ extension EngineCheck {
       requestedTP: tensorParallel, findings: found, findingsDropped: findings.dropped, checksSkipped: skipped)
   }
 
-  /// Says of every module that does not allow so many ranks why not.
+  /// Reports, for every module that does not allow this many ranks, why not.
   private mutating func check(_ ranks: Int, _ limits: TensorParallelLimits) {
     // Not every number below the largest divides the model.
     let fitting = [1, 2, 4, 8, 16, 32, 64].filter { limits.obstacle($0) == nil }.map(String.init)
     let remedy =
-      fitting.isEmpty ? "see the other findings" : "--tp \(fitting.joined(separator: ", ")) would go"
+      fitting.isEmpty ? "see the other findings" : "--tp \(fitting.joined(separator: ", ")) would work"
     func add(_ module: String?, _ obstacle: String) {
       findings.add(
         .error, .tensorParallel, tensor: module, obstacle,
@@ -42,7 +42,7 @@ extension EngineCheck {
     }
     if let obstacle = limits.modelObstacle(ranks) { add(nil, obstacle) }
     for (module, layout) in placed {
-      // What one rank does not allow either has been said.
+      // Obstacles for a single rank have already been reported.
       guard limits.obstacle(1, module, layout) == nil, let obstacle = limits.obstacle(ranks, module, layout)
       else {
         continue

@@ -1,6 +1,6 @@
 internal import TensorFormats
 
-/// What a tensor is compared for.
+/// The parameter that a tensor is compared with.
 struct ComparedParameter {
   /// The module; `nil` for a parameter that is never quantised.
   var module: EngineModule?
@@ -11,7 +11,7 @@ struct ComparedParameter {
 }
 
 extension EngineCheck {
-  /// Compares a tensor with the parameter it is loaded into. Loaders copy, convert and broadcast without asking, so
+  /// Compares a tensor with the parameter it is loaded into. Loaders silently copy, convert and broadcast, so
   /// anything but equality is reported.
   mutating func check(
     _ tensor: EngineSubject.Tensor, _ component: EngineComponent, _ parameter: ComparedParameter
@@ -52,7 +52,7 @@ extension EngineCheck {
         remedy: "store every expert as [out, in]")
     }
     let differences = zip(found, expected).enumerated().filter { $1.0 != $1.1 }
-    // PyTorch's copy_ repeats what has length 1. Only here are its targets not compared with the source first.
+    // PyTorch's copy_ broadcasts dimensions of length 1. Only here are shapes not compared first.
     let isCopied =
       parameter.isExpert
       || (model.rules.queriesByRows && parameter.isMember && parameter.module?.isQKV == true)
@@ -82,7 +82,7 @@ extension EngineCheck {
     case (.vllm, true):
       return ShapeFault(
         severity: .silent, code: .tooFewExperts,
-        consequence: "vLLM leaves the remaining experts uninitialised and takes the tensor for loaded",
+        consequence: "vLLM leaves the remaining experts uninitialised and considers the tensor loaded",
         remedy: remedy)
     case (.sglang, true):
       return ShapeFault(
@@ -92,7 +92,7 @@ extension EngineCheck {
         severity: .error, code: .tooManyExperts, consequence: "vLLM stops: IndexError", remedy: remedy)
     case (.sglang, false):
       return ShapeFault(
-        severity: .silent, code: .tooManyExperts, consequence: "SGLang ignores the experts beyond",
+        severity: .silent, code: .tooManyExperts, consequence: "SGLang ignores the extra experts",
         remedy: remedy)
     }
   }
@@ -105,7 +105,8 @@ extension EngineCheck {
     if tensor.elementType == .f8E8M0, component.types == [.u8] {
       findings.add(
         .silent, .e8m0Scale, tensor: tensor.name, file: tensor.file, "is stored as F8_E8M0; expected U8",
-        consequence: "\(engine.name) converts the numbers and not the bits: the exponent byte 119 becomes 0",
+        consequence:
+          "\(engine.name) converts the numbers instead of the bits: the exponent byte 119 becomes 0",
         remedy: "store the same bytes as U8")
     } else if floats.contains(tensor.elementType), component.types.allSatisfy({ floats.contains($0) }) {
       let keeps = component.types.contains(.f32)
@@ -113,27 +114,27 @@ extension EngineCheck {
         .warning, .convertedType, tensor: tensor.name, file: tensor.file,
         "is stored as \(tensor.elementType); expected \(expected)",
         consequence: "\(engine.name) converts it"
-          + (keeps ? ", which changes no value" : ", rounded if need be"),
+          + (keeps ? ", which changes no value" : ", rounding if necessary"),
         remedy: "store it as \(component.types[0])")
     } else {
       findings.add(
         .silent, .wrongType, tensor: tensor.name, file: tensor.file,
         "is stored as \(tensor.elementType); expected \(expected)",
-        consequence: "\(engine.name) converts numbers as if both types meant the same, without a word",
+        consequence: "\(engine.name) silently converts numbers as if both types meant the same",
         remedy: "store it as \(component.types[0]), or correct quantization_config")
     }
   }
 
   // MARK: Blocks
 
-  /// What does not fit even where nothing is cut.
+  /// Misaligned modules even without tensor parallelism.
   mutating func checkAlignment() {
     let limits = TensorParallelLimits(self)
     for (module, layout) in placed {
       if let obstacle = limits.obstacle(1, module, layout) {
         findings.add(
           .error, .blockMisaligned, tensor: module.stem, "\(obstacle), as \(layout) needs",
-          consequence: "\(engine.name) stops: ValueError when it makes the module",
+          consequence: "\(engine.name) stops: ValueError when it creates the module",
           remedy: "leave the module unquantised, or use a scheme without blocks")
       }
       guard model.rules.queriesByRows, module.isQKV, suffixes[module.stem] == nil, let tile = layout.tile
@@ -144,8 +145,8 @@ extension EngineCheck {
     }
   }
 
-  /// vLLM's Step-3 copies the scales of q, k and v to rows of the fused scales, which it finds as fractions of their
-  /// number: right only where each begins on a block.
+  /// vLLM's Step-3 copies the scales of q, k and v to rows of the fused scales, found as fractions of their number:
+  /// correct only if each begins on a block.
   private mutating func checkFusedTiles(_ module: EngineModule, _ side: Int) {
     let rows = module.members.map(\.extent.rows)
     guard rows.contains(where: { $0 % side != 0 }) else { return }

@@ -3,12 +3,12 @@ internal import Step3Model
 internal import TensorFormats
 
 extension EngineCheck {
-  /// What no engine quantises: embedding, norms, routers and the vision side.
+  /// Parameters that no engine quantises: embedding, norms, routers and the vision side.
   mutating func checkUnquantized() throws(CheckpointError) {
     var plain = configuration
     plain.quantization = nil
     if isMultimodal {
-      // Without a vision_config engines take its defaults, which are the published dimensions.
+      // Without a vision_config engines use its defaults, which are the published dimensions.
       plain.vision = configuration.vision ?? Step3Configuration.published(configuration.family).vision
     } else {
       plain.vision = nil
@@ -37,23 +37,23 @@ extension EngineCheck {
       && !configuration.predicts(name)
   }
 
-  /// The types that a parameter takes as they are. Later members' routers and some norms are F32 in engines, and may come
-  /// as either.
+  /// The types that a parameter accepts unchanged. Later members' routers and some norms are F32 in engines, and may be
+  /// stored as either.
   private func plainTypes(of expected: Step3Inventory.Tensor) -> [ElementType] {
     let isEither =
       configuration.family != .step3 && (expected.role == .router || expected.elementType == .f32)
     return [expected.elementType] + (isEither ? [.bf16, .f32].filter { $0 != expected.elementType } : [])
   }
 
-  /// What becomes of a parameter that nothing fills.
+  /// What happens to a parameter that no tensor fills.
   var unfilled: (severity: EngineFinding.Severity, consequence: String) {
     model.rules.countsParameters
       ? (.error, "\(engine.name) stops: AssertionError, some parameters are not loaded")
       : engine.unfilled(isQuantized: isQuantized)
   }
 
-  /// The output projection, of which no engine makes a quantised module of Step-3's; later members' are checked like other
-  /// modules where a method quantises them.
+  /// Whether the output projection is told of quantisation: never for Step-3; later members' are checked like other
+  /// modules if a method quantises them.
   func isHeadTold(_ quantization: EngineQuantization) -> Bool {
     engine == .sglang && !["fp8", "mxfp8", "mxfp4"].contains(quantization.method)
       && !(model.rules.quantizesHead && quantization.method.hasPrefix("modelopt"))
@@ -65,8 +65,8 @@ extension EngineCheck {
     else { return }
     findings.add(
       .warning, .lmHeadNotListed, tensor: "lm_head",
-      "lm_head is not among the modules that are not quantised",
-      consequence: "SGLang tells lm_head of the quantisation, and other methods and releases make use of it",
+      "lm_head is not in the list of unquantised modules",
+      consequence: "SGLang passes the quantisation to lm_head, and other methods and releases use it",
       remedy: "add lm_head to the list")
   }
 }

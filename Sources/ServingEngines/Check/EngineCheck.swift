@@ -3,38 +3,38 @@ internal import JSON
 internal import Step3Model
 public import TensorFormats
 
-/// One replay of an engine's loader over a checkpoint of safetensors.
+/// One replay of an engine's loader over a safetensors checkpoint.
 struct EngineCheck {
   let model: EngineModel
-  /// Whose loader is replayed.
+  /// The engine whose loader is replayed.
   var engine: Engine { model.engine }
   let subject: EngineSubject
   let configuration: Step3Configuration
-  /// `config.json` as it is written.
+  /// `config.json` as written.
   let root: JSONValue
-  /// Whether the engine makes a vision-language model of it.
+  /// Whether the engine loads it as a vision-language model.
   var isMultimodal: Bool { model.isMultimodal }
-  /// Every module that the engine makes of it.
+  /// Every module that the engine creates for it.
   let modules: [EngineModule]
-  /// What the engine makes of `quantization_config`; `nil` without one, and for one that is not understood.
+  /// The engine's reading of `quantization_config`; `nil` without one, and for an unknown one.
   var quantization: EngineQuantization?
-  /// What engines find of a configuration of the quantisation; `nil` where there is none.
+  /// The quantisation settings that engines find; `nil` if there are none.
   let settings: JSONValue?
   /// Whether there is one.
   var isQuantized: Bool { settings != nil }
 
   var findings = FindingCollector()
   var skipped: [String] = []
-  /// Every tensor under the name by which the engine looks for its parameter. The last of several of one name, as
-  /// loaders go through the files in order.
+  /// Every tensor under the name by which the engine looks for its parameter. The last of several with the same
+  /// name, as loaders go through the files in order.
   var tensors: [String: EngineSubject.Tensor] = [:]
-  /// Suffixes that occur behind each module's name.
+  /// Suffixes that occur after each module's name.
   var suffixes: [String: [String]] = [:]
-  /// The experts that have tensors of their own, by the name of the module of all of them.
+  /// The separately stored experts, by the name of the module of all experts.
   var singleExperts: [String: Set<Int>] = [:]
-  /// The names that some parameter took, or that a finding has dealt with.
+  /// The names matched by some parameter, or covered by a finding.
   var taken: Set<String> = []
-  /// The scheme of every module that was resolved.
+  /// The scheme of every resolved module.
   var placed: [(module: EngineModule, layout: EngineLayout)] = []
   /// Modules that the engine has no scheme for.
   var refused: [EngineModuleKind: (description: String, count: Int)] = [:]
@@ -72,7 +72,7 @@ struct EngineCheck {
       switch EngineQuantization.parse(settings, model, &findings) {
       case .quantization(let found): quantization = found
       case .unknown:
-        skipped.append("names, types and shapes: the engine's reading of quantization_config is not known")
+        skipped.append("names, types and shapes: the engine's reading of quantization_config is unknown")
         return
       }
     }
@@ -84,7 +84,7 @@ struct EngineCheck {
     checkLMHead()
   }
 
-  /// Marks the tensors of a module as dealt with.
+  /// Marks the tensors of a module as handled.
   mutating func take(all module: EngineModule) {
     for stem in [module.stem] + module.members.map(\.stem) {
       for suffix in suffixes[stem] ?? [] { taken.insert("\(stem).\(suffix)") }
@@ -95,9 +95,9 @@ struct EngineCheck {
 extension EngineReport {
   /// Replays an engine's loader.
   ///
-  /// - Parameter tensorParallel: The number of ranks to check; `nil` reports the largest only.
-  /// - Throws: `.unsupported` for a checkpoint of another model, or without a `config.json`; what is wrong with a
-  ///   configuration that cannot be read; and what reading scales throws.
+  /// - Parameter tensorParallel: The number of ranks to check; `nil` reports only the largest.
+  /// - Throws: `.unsupported` for a checkpoint of another model, or without a `config.json`; errors in an
+  ///   unreadable configuration; and what reading scales throws.
   /// - Complexity: Proportional to the number of tensors; scales per matrix are the only ones read.
   public init(
     _ subject: EngineSubject, engine: Engine, tensorParallel: Int? = nil
@@ -118,7 +118,7 @@ extension EngineReport {
     }
     guard let document = subject.configuration else {
       throw CheckpointError(
-        .unsupported, "there is no config.json, from which engines learn what the model is",
+        .unsupported, "there is no config.json, which tells engines what the model is",
         path: subject.path,
         remedy: "put the model's config.json beside the weights")
     }
@@ -131,9 +131,9 @@ extension EngineReport {
       self = Self.whole(
         engine, tensorParallel, .partition, file: "config.json",
         "this is a partitioned checkpoint, or a part of one",
-        consequence: "\(engine.name) has no loader for parts: it misses the tensors of the others",
+        consequence: "\(engine.name) has no loader for parts: the tensors of the others are missing",
         remedy:
-          "serve the unpartitioned checkpoint: step3-convert SET OUTPUT --to safetensors puts a set together again"
+          "serve the unpartitioned checkpoint: step3-convert SET OUTPUT --to safetensors merges a set"
       )
       return
     }
@@ -155,8 +155,8 @@ extension EngineReport {
     self = check.report(tensorParallel: tensorParallel)
   }
 
-  /// The model's dimensions. What is said of its quantisation is read by these rules alone, and is taken out first: what
-  /// keeps others from reading it is for a finding, and no reason to stop.
+  /// The model's dimensions. Quantisation settings are read only by these rules, and are removed first: problems that
+  /// keep others from reading them become findings, not errors.
   private static func dimensions(of root: JSONValue) throws(CheckpointError) -> Step3Configuration {
     guard var members = root.members else { return try Step3Configuration(root) }
     members["quantization_config"] = nil
@@ -170,8 +170,8 @@ extension EngineReport {
   private static func otherModel(_ subject: EngineSubject, _ architecture: String?) -> CheckpointError {
     CheckpointError(
       .unsupported,
-      "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), and the rules are those for the Step family",
-      path: subject.path, remedy: "nothing is known here of what engines make of other models")
+      "the model is \(architecture.map { "'\($0.printable)'" } ?? "not named"), but the rules are only for the Step family",
+      path: subject.path, remedy: "how engines load other models is not known here")
   }
 
   private static func whole(

@@ -1,15 +1,15 @@
-/// One thing an engine would stumble over, or would load wrongly without a word.
+/// One thing that an engine would fail on, or would silently load wrongly.
 public struct EngineFinding: Hashable, Sendable, Codable {
   /// How bad it is.
   public enum Severity: String, Hashable, Sendable, Codable, Comparable {
     /// The engine refuses the checkpoint.
     case error
-    /// The engine takes it and computes something else.
+    /// The engine accepts it and computes wrong results.
     case silent
-    /// Odd, but what is served is right.
+    /// Odd, but served correctly.
     case warning
 
-    /// Whether the checkpoint is not served as it was meant.
+    /// Whether the checkpoint is not served correctly.
     public var isFatal: Bool { self != .warning }
 
     public static func < (left: Severity, right: Severity) -> Bool { left.rank < right.rank }
@@ -25,17 +25,17 @@ public struct EngineFinding: Hashable, Sendable, Codable {
 
   /// How bad it is.
   public let severity: Severity
-  /// What kind of fault it is: a stable word.
+  /// The kind of fault: a stable identifier.
   public let code: Code
   /// The first tensor or module concerned.
   public let tensor: String?
   /// The file that holds it.
   public let file: String?
-  /// What is there and what should be, as one sentence without a full stop.
+  /// What was found and what was expected, as one sentence without a full stop.
   public let message: String
   /// What the engine does.
   public let consequence: String
-  /// How to mend it.
+  /// How to fix it.
   public let remedy: String
   /// How many tensors or modules have the same fault in different layers.
   public internal(set) var count: Int
@@ -114,9 +114,9 @@ struct FindingCollector {
     let consequence: String
   }
 
-  /// Names kept of a fault that occurs in many layers.
+  /// The names kept for a fault that occurs in many layers.
   static let exampleLimit = 3
-  /// Different faults kept; a checkpoint of another make could have one for each tensor.
+  /// The distinct faults kept; an unusual checkpoint could have one for each tensor.
   static let limit = 200
 
   private var positions: [Key: Int] = [:]
@@ -124,7 +124,7 @@ struct FindingCollector {
   /// Faults beyond ``limit``.
   private(set) var dropped = 0
 
-  /// Adds a finding, or counts it where the same was found in another layer.
+  /// Adds a finding, or counts it if the same was found in another layer.
   mutating func add(
     _ severity: EngineFinding.Severity, _ code: EngineFinding.Code, tensor: String? = nil,
     file: String? = nil,
@@ -152,7 +152,7 @@ struct FindingCollector {
         remedy: remedy, count: 1, examples: (tensor ?? file).map { [$0] } ?? []))
   }
 
-  /// The worst first, otherwise in the order in which they were found.
+  /// The worst first, otherwise in the order found.
   var findings: [EngineFinding] {
     kept.enumerated().sorted { ($0.element.severity, $0.offset) < ($1.element.severity, $1.offset) }.map(
       \.element)

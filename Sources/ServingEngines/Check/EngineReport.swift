@@ -1,4 +1,4 @@
-/// A part of the model that has a scheme of its own in engines.
+/// A part of the model that has its own scheme in engines.
 public enum EngineModuleKind: String, Hashable, Sendable, CaseIterable, Codable, Comparable {
   case experts, shared, dense, attention, vision
   case lmHead = "lm_head"
@@ -8,9 +8,9 @@ public enum EngineModuleKind: String, Hashable, Sendable, CaseIterable, Codable,
   private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 }
 
-/// What one engine would make of a checkpoint.
+/// How one engine would load a checkpoint.
 public struct EngineReport: Hashable, Sendable, Encodable {
-  /// A scheme the engine takes a kind of module for.
+  /// The scheme that the engine uses for a kind of module.
   public struct Scheme: Hashable, Sendable, Encodable {
     /// The kind of module.
     public let kind: EngineModuleKind
@@ -18,28 +18,28 @@ public struct EngineReport: Hashable, Sendable, Encodable {
     public let scheme: String
     /// How many modules have it.
     public let modules: Int
-    /// The largest power of two, up to 64, of tensor-parallel ranks; `nil` where even one does not fit.
+    /// The largest power of two, up to 64, of tensor-parallel ranks; `nil` if not even one works.
     public let largestTP: Int?
   }
 
   /// The engine.
   public let engine: Engine
-  /// The release the rules are those of.
+  /// The release that the rules were taken from.
   public let version: String
-  /// Whether it would load, and serve what the checkpoint holds.
+  /// Whether it would load and serve the checkpoint correctly.
   public let ok: Bool
-  /// What each kind of module is taken for.
+  /// The scheme of each kind of module.
   public let schemes: [Scheme]
-  /// The largest power of two, up to 64, of tensor-parallel ranks for the whole model; `nil` where none fits.
+  /// The largest power of two, up to 64, of tensor-parallel ranks for the whole model; `nil` if none works.
   public let largestTP: Int?
   /// What keeps twice as many from working; `nil` at 64.
   public let limit: String?
-  /// How many ranks were asked for.
+  /// The requested number of ranks.
   public let requestedTP: Int?
-  /// What was found, the worst first.
+  /// The findings, worst first.
   public let findings: [EngineFinding]
-  /// Different findings beyond those that are listed.
+  /// Distinct findings beyond those listed.
   public let findingsDropped: Int
-  /// Checks that could not be made, and why.
+  /// Checks that were skipped, and why.
   public let checksSkipped: [String]
 }

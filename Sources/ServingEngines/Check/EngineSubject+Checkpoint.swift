@@ -7,7 +7,7 @@ public import TensorFormats
 extension EngineSubject {
   /// What a loader would see of a checkpoint on disk.
   ///
-  /// - Throws: What reading the index throws, and what is wrong with a configuration that cannot be read.
+  /// - Throws: What reading the index throws, and errors in an unreadable configuration.
   /// - Complexity: Proportional to the headers and the index; no tensor is read.
   public init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     try checkpoint.requireReadableConfiguration()
@@ -20,7 +20,7 @@ extension EngineSubject {
       ggufArchitecture: checkpoint.format == .gguf ? checkpoint.architecture : nil,
       isPartition: !checkpoint.parts.isEmpty || checkpoint.configurationDocument?.isPart == true,
       tensors: tensors,
-      // The eight bytes in front say how long the header is.
+      // The first eight bytes are the header's length.
       files: checkpoint.files.map { File(name: $0.name, headerByteCount: max(0, $0.dataOffset - 8)) },
       configuration: nil,
       read: { tensor throws(CheckpointError) in
@@ -40,7 +40,7 @@ extension EngineSubject {
     let listing = try store.names()
     guard let index = listing.first(where: { $0.hasSuffix(".safetensors.index.json") }) else { return }
     let stated = try SafetensorsIndex.read(from: store.open(index))
-    // A single shard that the user named has the index beside it, but is not all of the model.
+    // A single shard named by the user has the index beside it, but is not the whole model.
     guard Set(stated.shardNames) == Set(names) else { return }
     self.index = Index(weightMap: stated.weightMap, totalSize: stated.totalSize)
     orphanShards = listing.filter {

@@ -1,7 +1,7 @@
 public import Checkpoint
 public import TensorFormats
 
-/// What is checked: everything a loader would see of a checkpoint, whether it is on disk or only planned.
+/// The subject of a check: everything a loader would see of a checkpoint, on disk or only planned.
 public struct EngineSubject: Sendable {
   /// One tensor.
   public struct Tensor: Hashable, Sendable {
@@ -27,7 +27,7 @@ public struct EngineSubject: Sendable {
   public struct File: Hashable, Sendable {
     /// The name below the checkpoint's directory.
     public var name: String
-    /// The bytes of its header; `nil` where it is not written yet.
+    /// The bytes of its header; `nil` if not written yet.
     public var headerByteCount: Int?
 
     /// Describes a file.
@@ -37,11 +37,11 @@ public struct EngineSubject: Sendable {
     }
   }
 
-  /// What `model.safetensors.index.json` says.
+  /// The contents of `model.safetensors.index.json`.
   public struct Index: Hashable, Sendable {
     /// The shard of each tensor.
     public var weightMap: [String: String]
-    /// The bytes of all tensors; `nil` where it is not stated.
+    /// The bytes of all tensors; `nil` if not stated.
     public var totalSize: Int?
 
     /// Describes an index.
@@ -68,7 +68,7 @@ public struct EngineSubject: Sendable {
   public var files: [File]
   /// `config.json`; `nil` where there is none.
   public var configuration: ConfigurationDocument?
-  /// `hf_quant_config.json`, in which ModelOpt's older releases say what `config.json` does not; `nil` where there is none.
+  /// `hf_quant_config.json`, in which ModelOpt's older releases keep what `config.json` lacks; `nil` if there is none.
   public var modelOptConfiguration: [UInt8]?
   /// The index; `nil` where there is none.
   public var index: Index?

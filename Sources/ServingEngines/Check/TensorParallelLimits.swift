@@ -1,7 +1,7 @@
 internal import OrderedCollections
 internal import Step3Model
 
-/// How many ranks the modules of a model can be cut for.
+/// The numbers of ranks that the modules of a model can be divided between.
 struct TensorParallelLimits {
   private let model: EngineModel
   private let configuration: Step3Configuration
@@ -29,24 +29,24 @@ struct TensorParallelLimits {
     samples = Array(OrderedDictionary(placed, uniquingKeysWith: { first, _ in first }).values)
   }
 
-  /// The largest power of two, up to 64, for which something holds.
+  /// The largest power of two, up to 64, that satisfies a condition.
   func largest(_ holds: (Int) -> Bool) -> Int? {
     [64, 32, 16, 8, 4, 2, 1].first(where: holds)
   }
 
-  /// What keeps the whole model from being cut.
+  /// Why the whole model cannot be divided.
   func obstacle(_ ranks: Int) -> String? {
     modelObstacle(ranks)
       ?? samples.lazy.compactMap { sample in self.obstacle(ranks, sample.module, sample.layout) }.first
   }
 
-  /// What keeps one kind of module of one layout from being cut.
+  /// Why one kind of module with one layout cannot be divided.
   func obstacle(_ ranks: Int, kind: EngineModuleKind, layout: EngineLayout) -> String? {
     samples.lazy.filter { $0.module.kind == kind && $0.layout == layout }
       .compactMap { sample in self.obstacle(ranks, sample.module, sample.layout) }.first
   }
 
-  /// What keeps the model from being cut, whatever its scheme.
+  /// Why the model cannot be divided, independent of its scheme.
   func modelObstacle(_ ranks: Int) -> String? {
     let text = configuration.text
     if text.headCount % ranks != 0 { return "\(text.headCount) heads are not divisible by \(ranks)" }
@@ -54,15 +54,15 @@ struct TensorParallelLimits {
     if model.isMultimodal, let heads = configuration.vision?.headCount, heads % ranks != 0 {
       return "\(heads) heads of the vision tower are not divisible by \(ranks)"
     }
-    // Step-3's class in vLLM and all of SGLang's leave the comparison to what makes the experts.
+    // Step-3's class in vLLM and all of SGLang's leave the comparison to the code that creates the experts.
     if !text.moeLayers.isEmpty, ranks > text.expertCount, engine == .sglang || model.family != .step3 {
       return "there are more ranks than the \(text.expertCount) experts"
     }
     return nil
   }
 
-  /// Heads of the kinds of layers: those of queries are divided; those of keys and values are divided, or repeated on
-  /// ranks that are a multiple of them.
+  /// Heads of the kinds of layers: those of queries are divided; those of keys and values are divided, or replicated
+  /// if the ranks are a multiple of them.
   private func headObstacle(_ ranks: Int) -> String? {
     let text = configuration.text
     var kinds = [(text.headCount, text.keyValueHeadCount)]
@@ -73,16 +73,16 @@ struct TensorParallelLimits {
         return "\(ranks) ranks and \(groups) key and value heads: neither divides the other"
       }
     }
-    // The kernels of sparse attention are for so many queries to each key and value head.
+    // The kernels of sparse attention support only these numbers of query heads per key and value head.
     let perGroup = text.headCount / ranks / max(1, text.keyValueHeadCount / ranks)
     if text.indexer != nil, ![4, 8, 16].contains(perGroup) {
       return
-        "\(perGroup) query heads to a key and value head on a rank, and sparse attention needs 4, 8 or 16"
+        "\(perGroup) query heads per key and value head on a rank, but sparse attention needs 4, 8 or 16"
     }
     return nil
   }
 
-  /// What keeps a module from being cut into so many pieces; for one rank what keeps it from being used at all.
+  /// Why a module cannot be divided between this many ranks; for one rank, why it cannot be used at all.
   ///
   /// Gate, up and wq are cut by rows; down and o_proj by columns; the fused q, k and v are not cut.
   func obstacle(_ ranks: Int, _ module: EngineModule, _ layout: EngineLayout) -> String? {
@@ -103,7 +103,7 @@ struct TensorParallelLimits {
         "the \($0.extent.rows) rows of q, k or v are not whole blocks of \(tile.rows)"
       }
     }
-    // Gate and up share a matrix, in which gate's rows have to end on a block even if nothing is cut.
+    // Gate and up share a matrix, in which gate's rows have to end on a block even without cutting.
     if module.isFused { return rowObstacle(ranks, module.members[0].extent.rows, layout, alwaysTiled: true) }
     let extent = module.members[0].extent
     return module.stem.hasSuffix(".wq") || module.stem.hasSuffix(".g_proj")
@@ -111,7 +111,7 @@ struct TensorParallelLimits {
       : columnObstacle(ranks, extent.columns, layout)
   }
 
-  /// Queries are cut, and keys and values as far as there are heads of them.
+  /// Queries are cut, and keys and values as long as there are enough heads.
   private func queryObstacle(
     _ ranks: Int, _ module: EngineModule, _ groups: Int, _ layout: EngineLayout
   ) -> String? {
@@ -162,8 +162,8 @@ struct TensorParallelLimits {
     default: return nil
     }
     let (inner, hidden) = (module.members[0].extent.rows / ranks, module.members[0].extent.columns)
-    if hidden % 128 != 0 { return "NVFP4 experts need a hidden size divisible by 128, and it is \(hidden)" }
-    return inner % 64 == 0 ? nil : "NVFP4 experts need 64 rows per rank or a multiple, and there are \(inner)"
+    if hidden % 128 != 0 { return "NVFP4 experts need a hidden size divisible by 128, but it is \(hidden)" }
+    return inner % 64 == 0 ? nil : "NVFP4 experts need 64 rows per rank or a multiple, but there are \(inner)"
   }
 }
 

@@ -1,17 +1,17 @@
 internal import JSON
 internal import TensorFormats
 
-/// One of the `config_groups` of compressed-tensors: targets, and what their weights are stored as.
+/// One of the `config_groups` of compressed-tensors: targets, and how their weights are stored.
 struct CompressedTensorsGroup {
   /// Names, patterns and classes.
   let targets: ModuleList
-  /// The targets as they are written.
+  /// The targets as written.
   let texts: [String]
-  /// The scheme; `nil` where these rules know none like it.
+  /// The scheme; `nil` if unknown to these rules.
   let layout: EngineLayout?
   /// Whether experts can have it: FP8 without quantised activations is for linear layers only.
   let suitsExperts: Bool
-  /// What a message says of a group without a scheme.
+  /// The description of a group without a scheme, for messages.
   let description: String
 
   init(_ group: JSONValue, format outer: String?, model: EngineModel) {
@@ -62,7 +62,7 @@ struct CompressedTensorsGroup {
     }
   }
 
-  /// Whether a target names the module's class: part of it is enough for linear layers; experts go by `Linear`.
+  /// Whether a target names the module's class: part of the name is enough for linear layers; experts match `Linear`.
   func namesClass(of module: EngineModule) -> Bool {
     if module.kind == .experts { return texts.contains("Linear") }
     return texts.contains { !$0.hasPrefix("re:") && module.className.lowercased().contains($0.lowercased()) }

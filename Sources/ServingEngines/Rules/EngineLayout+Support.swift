@@ -1,6 +1,6 @@
 internal import Step3Model
 
-/// Why an engine does not take a scheme.
+/// Why an engine does not support a scheme.
 struct EngineRefusal: Error {
   let code: EngineFinding.Code
   let message: String
@@ -20,7 +20,7 @@ struct EngineRefusal: Error {
 }
 
 extension EngineLayout {
-  /// Why an engine's class does not load routed experts, or linear layers, that are stored like this; `nil` where it does.
+  /// Why an engine's class does not load routed experts, or linear layers, stored like this; `nil` if it does.
   func refusal(by model: EngineModel, for kind: EngineModuleKind) -> EngineRefusal? {
     switch (model.engine, kind == .experts) {
     case (.vllm, true): refusalOfExpertsByVLLM(model)
@@ -39,10 +39,10 @@ extension EngineLayout {
     switch self {
     case .awq, .gptq:
       return EngineRefusal(
-        "\(model.title) maps the names of experts only where the suffix begins with 'weight', and \(self) has "
+        "\(model.title) maps the names of experts only if the suffix begins with 'weight', but \(self) has "
           + "qweight, qzeros and scales",
         drops
-          ? "vLLM drops the tensors without a word, and experts stay uninitialised" : "vLLM stops: KeyError",
+          ? "vLLM silently drops the tensors, and experts stay uninitialised" : "vLLM stops: KeyError",
         Self.forBoth(model))
     case .nvfp4(hasInputScale: true):
       return EngineRefusal(
@@ -84,18 +84,18 @@ extension EngineLayout {
     switch self {
     case .int8Channel(isCompressedTensors: true):
       EngineRefusal(
-        "SGLang runs INT8 experts of compressed-tensors on NPUs only", "SGLang stops: NotImplementedError",
+        "SGLang runs INT8 experts of compressed-tensors only on NPUs", "SGLang stops: NotImplementedError",
         "for SGLang, write the same tensors under quant_method w8a8_int8")
     case .packed(_, _, isSymmetric: false, _):
       EngineRefusal(
-        "SGLang wants weight_zero_point transposed ([groups, rows / 8]), which no other loader does",
+        "SGLang expects weight_zero_point transposed ([groups, rows / 8]), unlike any other loader",
         "SGLang stops, or applies the wrong zero points", "quantise symmetrically")
     case .packed(let bits, _, _, _) where bits != 4 && bits != 8:
       EngineRefusal(
         "SGLang packs 4 or 8 bits, not \(bits)", "SGLang stops: ValueError", "quantise to 4 or 8 bits")
     case .mxfp4:
       EngineRefusal(
-        "SGLang's mxfp4 cannot be used with attention layers as \(model.family.name) has them",
+        "SGLang's mxfp4 cannot be used with the attention layers of \(model.family.name)",
         "SGLang stops: NotImplementedError, Mxfp4 attention layer is not implemented", Self.forBoth(model))
     case .packedMXFP4:
       EngineRefusal(
@@ -103,7 +103,7 @@ extension EngineLayout {
         Self.forBoth(model))
     case .mxfp8(scales: "weight_scale"):
       EngineRefusal(
-        "SGLang takes MXFP8 only of quant_method mxfp8", "SGLang stops: ValueError", Self.forBoth(model))
+        "SGLang accepts MXFP8 only from quant_method mxfp8", "SGLang stops: ValueError", Self.forBoth(model))
     default: nil
     }
   }

@@ -1,6 +1,6 @@
 internal import TensorFormats
 
-/// How an engine expects the weight of a module: the scheme it made of `quantization_config`.
+/// The layout that an engine expects for a module's weight: the scheme from `quantization_config`.
 ///
 /// Sources: the loaders of vLLM 0.33 and SGLang 0.5.23.
 enum EngineLayout: Hashable {
@@ -14,11 +14,11 @@ enum EngineLayout: Hashable {
   case floatChannel(isStatic: Bool)
   case floatTensor(isStatic: Bool)
   case floatBlock(rows: Int, columns: Int)
-  /// INT8 with a scale per row: of compressed-tensors, or of `quant_method` w8a8_int8.
+  /// INT8 with a scale per row: from compressed-tensors, or from `quant_method` w8a8_int8.
   case int8Channel(isCompressedTensors: Bool)
   /// compressed-tensors' pack-quantized: whole words of integers; `group` is `nil` for a scale per row.
   case packed(bits: Int, group: Int?, isSymmetric: Bool, isReordered: Bool)
-  /// compressed-tensors' NVFP4, with the activations' global scale where these are quantised too.
+  /// compressed-tensors' NVFP4, with the activations' global scale if those are quantised too.
   case nvfp4(hasInputScale: Bool)
   /// ModelOpt's NVFP4.
   case modelOptNVFP4(hasInputScale: Bool)
@@ -26,15 +26,15 @@ enum EngineLayout: Hashable {
   case mxfp4
   /// compressed-tensors' MXFP4.
   case packedMXFP4
-  /// MXFP8, under whose name the scales go.
+  /// MXFP8, with the suffix of its scales.
   case mxfp8(scales: String)
   case awq(group: Int)
-  /// GPTQ; `isReordered` is `desc_act`, without which engines do not look at `g_idx`.
+  /// GPTQ; `isReordered` is `desc_act`, without which engines ignore `g_idx`.
   case gptq(bits: Int, group: Int, isReordered: Bool)
 }
 
 extension EngineLayout: CustomStringConvertible {
-  /// What reports call it.
+  /// The name in reports.
   var description: String {
     switch self {
     case .plain: "BF16"
@@ -62,17 +62,17 @@ extension EngineLayout: CustomStringConvertible {
 
 /// One tensor of a module's weight.
 struct EngineComponent {
-  /// When it has to be there.
+  /// Whether it is required.
   enum Presence { case required, optional, activationScale }
 
-  /// What follows the module's name and a dot.
+  /// The suffix after the module's name and a dot.
   let suffix: String
-  /// The types taken as they are; the first is the parameter's own.
+  /// The types accepted unchanged; the first is the parameter's own.
   let types: [ElementType]
-  /// The shapes taken, row-major.
+  /// The accepted shapes, row-major.
   let shapes: [[Int]]
   let presence: Presence
-  /// Whether there is one value, or a short row of them, for each matrix. vLLM has no place to put such a tensor of q, k
+  /// Whether there is one value, or a short row of them, for each matrix. vLLM has no place for such a tensor of q, k
   /// or v in their fused module.
   let isPerMatrix: Bool
 
@@ -104,7 +104,7 @@ struct MatrixExtent: Hashable {
   var rows: Int
   var columns: Int
 
-  /// Dimensions of a component, behind the experts where there are some.
+  /// Dimensions of a component, preceded by experts if any.
   func stacked(_ dimensions: Int...) -> [[Int]] { [(experts.map { [$0] } ?? []) + dimensions] }
 
   /// The shapes that a value per matrix may have.
@@ -114,7 +114,7 @@ struct MatrixExtent: Hashable {
 // MARK: - The table
 
 extension EngineLayout {
-  /// The tensors of a weight, or what keeps one of these dimensions from being stored like this.
+  /// The tensors of a weight, or why a weight with these dimensions cannot be stored like this.
   func components(of extent: MatrixExtent) -> Result<[EngineComponent], Misfit> {
     let (rows, columns) = (extent.rows, extent.columns)
     func tiles(_ height: Int, _ width: Int) -> [[Int]] {
@@ -180,7 +180,7 @@ extension EngineLayout {
     init(_ message: String) { self.message = message }
   }
 
-  /// The neighbours in a row that share a scale; `nil` where all of a row do, or where tiles do.
+  /// The neighbours in a row that share a scale; `nil` if whole rows or tiles share one.
   var groupLength: Int? {
     switch self {
     case .packed(_, let group, _, _): group
@@ -202,7 +202,7 @@ extension EngineLayout {
   private func packedComponents(
     _ extent: MatrixExtent, _ bits: Int, _ group: Int?, _ isSymmetric: Bool, _ isReordered: Bool
   ) -> Result<[EngineComponent], Misfit> {
-    // Codes whose bits do not divide a word leave some of each word unused, and the last word of a row too.
+    // Codes whose bits do not divide a word leave part of each word unused, and of the last word of a row.
     let perWord = 32 / bits
     guard extent.columns % perWord == 0 || 32 % bits != 0 else {
       return .failure(Misfit("rows of \(extent.columns) elements are not whole words of \(perWord) codes"))
@@ -252,7 +252,7 @@ extension EngineLayout {
         EngineComponent("weight_scale", .u8, shapes: exponents),
       ]
     default:
-      // Of `quant_method` mxfp4 the loader looks at the bits, whatever their type is called.
+      // For `quant_method` mxfp4 the loader takes the bits, whatever their type.
       return [
         EngineComponent("weight", .u8, shapes: codes),
         EngineComponent("weight_scale", .u8, .f8E8M0, shapes: exponents),

@@ -1,7 +1,7 @@
 internal import Step3Model
 
 extension EngineModel.Rules {
-  /// The row of one engine and one member; `nil` where the engine has no class for it.
+  /// The row for one engine and one member; `nil` if the engine has no class for it.
   ///
   /// Sources: vLLM 0.33 (`model_executor/models/step3_text.py`, `step3_vl.py`, `step3p5.py`, `step3p7.py`, `step_vl.py`,
   /// `models/step5/nvidia/model.py` and `vl.py`); SGLang 0.5.23 (`srt/models/step3_vl.py`, `step3p5.py`, `step3p7.py`,
@@ -55,7 +55,7 @@ extension EngineModel.Rules {
     case .step3:
       return Self(architectures: [("Step3VLForConditionalGeneration", true)], experts: "mlp.experts")
     case .step3VL10B:
-      // The constructors swap the two arguments of what joins names, and a dot is left over.
+      // The constructors swap the two arguments of the function that joins names, which leaves an extra dot.
       return Self(
         architectures: [("StepVLForConditionalGeneration", true)], languagePrefix: "language_model..",
         experts: "mlp.experts", unknown: .drops, quantizesHead: true, quantizesVision: true,
@@ -74,7 +74,7 @@ extension EngineModel.Rules {
     }
   }
 
-  /// Forms in which releases of Step-3.7-Flash wrap the names of the two sides; both engines take them apart.
+  /// Forms in which releases of Step-3.7-Flash wrap the names of the two sides; both engines unwrap them.
   private static let wrapped = [
     (disk: "model.language_model.", published: "model."),
     (disk: "language_model.model.", published: "model."),

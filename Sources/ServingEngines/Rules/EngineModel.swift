@@ -1,9 +1,9 @@
 internal import JSON
 internal import Step3Model
 
-/// One engine's model class for one member of the family: a row of the table of what differs between their loaders.
+/// One engine's model class for one member of the family: a row in the table of differences between loaders.
 ///
-/// Every rule about names, lists and schemes that is not the engine's for all models is asked of this value.
+/// Every rule about names, lists and schemes that is specific to a class is looked up here.
 struct EngineModel {
   let engine: Engine
   let family: ModelFamily
@@ -11,7 +11,7 @@ struct EngineModel {
   let isMultimodal: Bool
   let rules: Rules
 
-  /// - Returns: `nil` for a member that the engine has no class for.
+  /// - Returns: `nil` if the engine has no class for the member.
   init?(_ engine: Engine, _ family: ModelFamily, _ root: JSONValue) {
     guard let rules = Rules.of(engine, family) else { return nil }
     self.engine = engine
@@ -30,7 +30,7 @@ struct EngineModel {
   /// What messages call the engine's class.
   var title: String { "\(engine.name)'s \(family.name)" }
 
-  /// What a loader does with a name that is none of its parameters'.
+  /// What a loader does with a name that matches none of its parameters.
   enum Unknown { case stops, drops }
 
   /// Which tensors of a stack of experts find a parameter.
@@ -44,48 +44,48 @@ struct EngineModel {
 
   /// The row.
   struct Rules {
-    /// The classes' names in `architectures`, and whether they are for pictures too; the first is the usual one.
+    /// The classes' names in `architectures`, and whether they also handle pictures; the first is the usual one.
     let architectures: [(name: String, isMultimodal: Bool)]
-    /// What `text_config.architectures` may name, from which a vision-language model makes its language model; empty where
-    /// that is not looked at.
+    /// What `text_config.architectures` may name, from which a vision-language model creates its language model; empty
+    /// if that is ignored.
     var languageArchitectures: [String] = []
-    /// What stands before the names of the language model's modules inside a vision-language one.
+    /// The prefix of the language model's modules inside a vision-language model.
     var languagePrefix = ""
-    /// What the shared expert is inside of.
+    /// The parent of the shared expert.
     var sharedParent = "share_expert"
-    /// What the module of all routed experts is called within its layer.
+    /// The name of the module of all routed experts within its layer.
     let experts: String
-    /// Whether the class says which weights a fused module is made of, so that a list may name these.
+    /// Whether the class declares the weights of a fused module, so that a list may name these.
     var knowsMembers = false
-    /// Beginnings of tensors' names, and what the loader makes of each.
+    /// Prefixes of tensor names, and what the loader maps each to.
     var prefixes: [(disk: String, published: String)] = []
-    /// Whether names that begin so are understood by the other engine too.
+    /// Whether the other engine supports these prefixes too.
     var prefixesAreCommon = false
     var unknown = Unknown.stops
     var expertSuffixes = ExpertSuffixes.any
-    /// Whether experts may have tensors of their own, `moe.experts.7.gate_proj.weight`.
+    /// Whether experts may be stored separately, `moe.experts.7.gate_proj.weight`.
     var takesSingleExperts = false
-    /// Whether a stack of another number of experts ends the loading.
+    /// Whether a stack with the wrong number of experts stops the loader.
     var countsExperts = false
-    /// Whether one value stands for all experts.
+    /// Whether a single value is broadcast to all experts.
     var broadcastsScalars = false
-    /// Whether q, k and v are copied to rows of the fused parameter, in fractions of all its rows.
+    /// Whether q, k and v are copied to rows of the fused parameter, as fractions of all its rows.
     var queriesByRows = false
-    /// Whether q, k and v as one plain tensor find a parameter.
+    /// Whether q, k and v as one plain tensor match a parameter.
     var takesFusedPlainQueries = true
-    /// Whether the gate of heads is a layer that is quantised.
+    /// Whether head gates are quantised.
     var quantizesGates = false
-    /// Whether the output projection is told of the quantisation.
+    /// Whether the quantisation is passed to the output projection.
     var quantizesHead = false
-    /// Whether the vision side is.
+    /// Whether it is passed to the vision side.
     var quantizesVision = false
-    /// What the modules of the vision tower are called.
+    /// The prefix of the vision tower's modules.
     var visionTower = "vision_model.transformer"
-    /// What the output projection of its attention is called.
+    /// The name of its attention's output projection.
     var visionOutput = "attn.out_proj"
-    /// Whether the loader ends with an error that names what was not filled.
+    /// Whether the loader fails with an error that names unfilled parameters.
     var countsParameters = false
-    /// Whether layers that predict further tokens are passed over.
+    /// Whether layers that predict further tokens are skipped.
     var skipsPrediction = false
   }
 }
@@ -93,7 +93,7 @@ struct EngineModel {
 // MARK: - Names
 
 extension EngineModel {
-  /// The name under which the loader looks for a tensor's parameter, as published names have it.
+  /// The name under which the loader looks for a tensor's parameter, in published form.
   func parameterName(_ name: String) -> String {
     guard isMultimodal else { return name }
     for (disk, published) in rules.prefixes where name.hasPrefix(disk) {
@@ -117,10 +117,10 @@ extension EngineModel {
     }
   }
 
-  /// The names of a fused module's weights, as if each was a module.
+  /// The names of a fused module's weights, as if each were a module.
   func memberNames(of module: EngineModule) -> [String] { module.members.map { name(ofLanguage: $0.stem) } }
 
-  /// An entry of a list of modules, as vLLM renames it on the way from published names to its own.
+  /// An entry of a list of modules, renamed as vLLM does from published names to its own.
   ///
   /// Source: vLLM 0.33, `hf_to_vllm_mapper` of the classes, that of the language model after that of the whole.
   func renamed(_ entry: String) -> String {

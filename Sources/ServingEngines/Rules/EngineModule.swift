@@ -1,6 +1,6 @@
 internal import Step3Model
 
-/// A module that engines make one quantisable layer of, and the tensors' names it is read from.
+/// A module that engines load as one quantisable layer, and the names of its tensors.
 struct EngineModule {
   /// One published weight of the module.
   struct Member: Hashable {
@@ -14,14 +14,14 @@ struct EngineModule {
   /// The published name: of the fused module, of the only weight, or `model.layers.N.moe`.
   let stem: String
   let members: [Member]
-  /// The class that engines make it of, which targets of compressed-tensors may name.
+  /// The engines' class for it, which targets of compressed-tensors may name.
   let className: String
-  /// How many heads its rows are, of queries and of keys and values; `nil` for what is not cut by heads.
+  /// The heads that its rows are divided into, for queries and for keys and values; `nil` if not cut by heads.
   var heads: (query: Int, keyValue: Int)?
-  /// Whether the engine makes it of the parts of an indexer too, and never quantises it.
+  /// Whether the engine fuses it with parts of an indexer, and so never quantises it.
   var isBesideIndexer = false
 
-  /// Whether the members are rows of one matrix, and may be stored as that.
+  /// Whether the members are rows of one matrix, and may be stored as such.
   var isFused: Bool { members.count > 1 && kind != .experts }
 
   /// All rows of a fused module.
@@ -34,7 +34,8 @@ struct EngineModule {
 }
 
 extension EngineModule {
-  /// Every quantisable module that an engine makes of a checkpoint: layer by layer, the vision side's and `lm_head` last.
+  /// Every quantisable module that an engine creates for a checkpoint: layer by layer, with the vision side and
+  /// `lm_head` last.
   static func all(of configuration: Step3Configuration, in model: EngineModel) -> [EngineModule] {
     let text = configuration.text
     var modules: [EngineModule] = []
@@ -88,7 +89,7 @@ extension EngineModule {
     ]
   }
 
-  /// Step-3's attention: a query of low rank that is expanded, and one key and value head.
+  /// Step-3's attention: an expanded low-rank query, and one key and value head.
   private static func factorized(_ text: Step3Configuration.Text, _ layer: Int) -> [EngineModule] {
     let attention = "model.layers.\(layer).self_attn"
     let heads = text.headCount * text.headDimension
@@ -138,7 +139,7 @@ extension EngineModule {
     return modules
   }
 
-  /// What is linear on the vision side: only the names count, because all of it has to stay as it is.
+  /// The linear layers of the vision side: only their names matter, because all of it has to stay unquantised.
   private static func vision(_ vision: Step3Configuration.Vision?, _ model: EngineModel) -> [EngineModule] {
     guard let vision else { return [] }
     let (tower, output) = (model.rules.visionTower, model.rules.visionOutput)

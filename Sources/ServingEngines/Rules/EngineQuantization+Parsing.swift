@@ -3,14 +3,14 @@ internal import Step3Model
 internal import TensorFormats
 
 extension EngineQuantization {
-  /// What reading a `quantization_config` gives.
+  /// The result of parsing a `quantization_config`.
   enum Parsed {
     case quantization(EngineQuantization)
-    /// The engine does not know what to do, or these rules do not; the finding says it.
+    /// Unknown to the engine, or to these rules; a finding says which.
     case unknown
   }
 
-  /// The configuration where engines look for it: in `config.json`, and, where that has none, in ModelOpt's own file.
+  /// The settings where engines look for them: in `config.json`, or otherwise in ModelOpt's own file.
   ///
   /// - Parameter besides: `hf_quant_config.json`, parsed.
   static func settings(in root: JSONValue, besides: JSONValue?) -> JSONValue? {
@@ -57,7 +57,7 @@ extension EngineQuantization {
       default:
         .failure(
           EngineRefusal(
-            "quant_method '\(method.printable)' is not among those that are known to load \(model.family.name)",
+            "quant_method '\(method.printable)' is not known to load \(model.family.name)",
             "\(engine.name) stops, or loads by rules that are not replayed here",
             "use fp8, compressed-tensors or modelopt"))
       }
@@ -124,7 +124,7 @@ extension EngineQuantization {
         guard engine == .vllm else {
           return .failure(
             EngineRefusal(
-              "SGLang does not know store_dtype mxfp4, and takes the experts for FP8",
+              "SGLang does not support store_dtype mxfp4, and takes the experts for FP8",
               "SGLang stops, or reads four-bit codes as FP8", "for SGLang, store the experts as FP8 blocks"))
         }
         experts = .mxfp4
@@ -182,12 +182,12 @@ extension EngineQuantization {
       default:
         return .failure(
           EngineRefusal(
-            "ModelOpt's quant_algo '\(algorithm.printable)' is not among those that are known to load \(model.family.name)",
+            "ModelOpt's quant_algo '\(algorithm.printable)' is not known to load \(model.family.name)",
             "\(engine.name) stops, or loads by rules that are not replayed here", "use NVFP4 or W4A16_NVFP4"))
       }
     }
 
-    /// Whether every group says that activations are not quantised, from which vLLM concludes W4A16.
+    /// Whether every group has unquantised activations, from which vLLM infers W4A16.
     private var isWeightOnly: Bool {
       guard case .object(let groups)? = settings["config_groups"], !groups.isEmpty else { return false }
       return groups.values.allSatisfy { $0["input_activations"] == nil }
@@ -225,11 +225,11 @@ extension EngineQuantization {
     func report(unreadable reason: String, _ findings: inout FindingCollector) {
       findings.add(
         .error, .patternUnreadable, file: "config.json", reason,
-        consequence: "what \(engine.name) would leave unquantised cannot be told",
-        remedy: "write a plain regular expression of Python's")
+        consequence: "it is unknown what \(engine.name) would leave unquantised",
+        remedy: "write a plain Python regular expression")
     }
 
-    /// An anchor in front of `model.` keeps a pattern from matching where the engine puts `language_model.` there.
+    /// An anchor before `model.` keeps a pattern from matching if the engine inserts `language_model.` there.
     func reportAnchored(_ quantization: EngineQuantization, _ findings: inout FindingCollector) {
       guard model.isMultimodal, !model.rules.languagePrefix.isEmpty,
         quantization.method == "compressed-tensors"
@@ -239,7 +239,7 @@ extension EngineQuantization {
         guard pattern.hasPrefix("model") || pattern.hasPrefix("lm_head") else { continue }
         findings.add(
           .warning, .patternAnchored, file: "config.json",
-          "the pattern '\(entry.text.printable)' of 'ignore' starts at the beginning of the name",
+          "the pattern '\(entry.text.printable)' in 'ignore' is anchored at the beginning of the name",
           consequence:
             "\(engine.name)'s modules are called \(model.rules.languagePrefix)model..., so it matches none",
           remedy: "begin the pattern with .*")
@@ -249,7 +249,7 @@ extension EngineQuantization {
 }
 
 extension JSONValue {
-  /// Python's idea of truth, as far as configurations use it.
+  /// Truth as in Python, as far as configurations use it.
   var isTrue: Bool { flag ?? false }
 
   /// Two positive whole numbers.

@@ -1,8 +1,8 @@
 internal import Step3Model
 
-/// What an engine makes of `quantization_config`: a scheme for each module.
+/// An engine's reading of `quantization_config`: a scheme for each module.
 struct EngineQuantization {
-  /// How the method gives schemes to modules.
+  /// How the method assigns schemes to modules.
   enum Rule {
     /// One for all linear layers and one for all experts.
     case uniform(linear: EngineLayout, experts: EngineLayout)
@@ -10,7 +10,7 @@ struct EngineQuantization {
     case groups([CompressedTensorsGroup])
   }
 
-  /// What a module is taken for.
+  /// The result for a module.
   enum Resolution {
     case layout(EngineLayout)
     case refused(EngineRefusal)
@@ -20,7 +20,7 @@ struct EngineQuantization {
   /// `quant_method`.
   let method: String
   let rule: Rule
-  /// What is left unquantised.
+  /// The modules left unquantised.
   let ignored: ModuleList
 
   private var engine: Engine { model.engine }
@@ -39,7 +39,7 @@ struct EngineQuantization {
     case .mixed:
       return .refused(
         EngineRefusal(
-          .mixedModule, "some of the module's weights are left unquantised by the list and some are not",
+          .mixedModule, "the list leaves only some of the module's weights unquantised",
           "\(engine.name) stops: ValueError, the weights of one module need one scheme",
           "list all weights of the module, and the module by its fused name"))
     case .unknown(let reason): return unknown(reason)
@@ -51,8 +51,8 @@ struct EngineQuantization {
     }
   }
 
-  /// Of the output projection only ModelOpt makes a quantised layer, and a group of compressed-tensors that names it, where
-  /// the class tells it of the configuration at all.
+  /// The output projection is quantised only by ModelOpt, or by a group of compressed-tensors that names it, if the
+  /// class passes the configuration to it at all.
   private func resolve(head module: EngineModule) -> Resolution {
     guard model.rules.quantizesHead, ignored.contains(module) == .no else { return .layout(.plain) }
     switch rule {
@@ -69,7 +69,7 @@ struct EngineQuantization {
   private func unknown(_ reason: String) -> Resolution {
     .refused(
       EngineRefusal(
-        .patternUnreadable, reason, "\(engine.name) may take as long, with no limit",
+        .patternUnreadable, reason, "\(engine.name) may take as long, without limit",
         "write patterns without repetitions of repetitions, such as (a+)+ or (.*)*"))
   }
 
@@ -80,7 +80,7 @@ struct EngineQuantization {
       case .mixed:
         return .refused(
           EngineRefusal(
-            .mixedModule, "some of the module's weights are among a group's targets and some are not",
+            .mixedModule, "only some of the module's weights are among a group's targets",
             "\(engine.name) stops: ValueError, the weights of one module need one scheme",
             "name all weights of the module, or the class Linear"))
       case .unknown(let reason): return unknown(reason)
@@ -102,9 +102,9 @@ struct EngineQuantization {
     guard let layout = group.layout, group.suitsExperts || module.kind != .experts else {
       return .refused(
         EngineRefusal(
-          "these rules know no way in which \(engine.name) loads \(group.description) for \(module.kind.rawValue)",
+          "these rules do not know how \(engine.name) loads \(group.description) for \(module.kind.rawValue)",
           "\(engine.name) stops: unsupported scheme",
-          "use a scheme of the list in the manual, or convert the weights to one"))
+          "use a scheme listed in the manual, or convert the weights to one"))
     }
     return checked(layout, module)
   }
@@ -121,7 +121,7 @@ struct EngineQuantization {
     }
     let names = ["\(module.stem).experts", "\(module.stem.dropLast(3))mlp.experts"]
     guard method == "compressed-tensors" else { return names }
-    // vLLM asks for the projections of the first expert, which only a pattern covers at once.
+    // vLLM looks up the projections of the first expert, which only a pattern covers at once.
     return names.map { "re:.*\($0.split(separator: ".").joined(separator: "\\.")).*" }
   }
 }

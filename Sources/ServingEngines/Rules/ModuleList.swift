@@ -1,7 +1,7 @@
 internal import Patterns
 internal import TensorFormats
 
-/// A list of modules that are not quantised, matched as one engine does for one method.
+/// A list of unquantised modules, matched as one engine does for one method.
 struct ModuleList {
   /// How entries are compared with names.
   enum Style {
@@ -9,7 +9,7 @@ struct ModuleList {
     case exact
     /// compressed-tensors: whole names, or `re:` and a regular expression.
     case compressedTensors
-    /// The targets of compressed-tensors: likewise, but experts go by the weights of the first in both engines.
+    /// The targets of compressed-tensors: the same, but experts match by the weights of the first one in both engines.
     case targets
     /// ModelOpt: parts of names, or wildcards.
     case modelOpt
@@ -19,10 +19,10 @@ struct ModuleList {
     case patterns
   }
 
-  /// Whether the modules of a layer are in the list.
+  /// Whether a module is in the list.
   enum Answer: Equatable {
     case yes, no, mixed
-    /// A pattern takes too long to tell; the reason.
+    /// Unknown because a pattern takes too long; the reason.
     case unknown(String)
   }
 
@@ -34,9 +34,9 @@ struct ModuleList {
   let style: Style
   let model: EngineModel
   private(set) var entries: [Entry] = []
-  /// What is wrong with entries that could not be read.
+  /// Errors of entries that could not be parsed.
   private(set) var unreadable: [String] = []
-  /// What the list may take altogether, so that a hostile one does not keep anyone busy: some seconds.
+  /// The step budget of the whole list, a few seconds, so that a hostile one cannot stall the check.
   private let budget = PatternBudget(steps: 1 << 28)
 
   private var engine: Engine { model.engine }
@@ -81,7 +81,7 @@ struct ModuleList {
     }
   }
 
-  /// Whether the engine leaves a module as it is.
+  /// Whether the engine leaves a module unquantised.
   func contains(_ module: EngineModule) -> Answer {
     do throws(CheckpointError) {
       return try answer(for: module)
@@ -92,11 +92,11 @@ struct ModuleList {
 
   private func answer(for module: EngineModule) throws(CheckpointError) -> Answer {
     let name = model.name(of: module)
-    // vLLM's compressed-tensors asks for the first expert's projections, not for the module.
+    // vLLM's compressed-tensors looks up the first expert's projections, not the module.
     if module.kind == .experts, style == .targets || (style == .compressedTensors && engine == .vllm) {
       return try combined(module.probes(of: name), module)
     }
-    // SGLang asks for the weights of a fused module and never for the module itself.
+    // SGLang looks up the weights of a fused module, never the module itself.
     if style == .exact, engine == .sglang, module.isFused {
       return try combined(model.memberNames(of: module), module)
     }

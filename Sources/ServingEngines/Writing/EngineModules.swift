@@ -2,11 +2,11 @@ internal import Checkpoint
 package import Quantization
 internal import Step3Model
 
-/// What engines call the modules that hold a weight.
+/// The engines' names of the modules that hold a weight.
 ///
 /// Both engines quantise every linear layer that is not listed, under the names of *their* modules: fused ones, and
-/// experts under another name than the tensors'. What they fuse says the ``ModelDescription`` of a family, and of unknown
-/// models the names that most of them use.
+/// experts under another name than the tensors'. The fusions come from the ``ModelDescription`` of a family, or from
+/// common naming conventions for unknown models.
 package enum EngineModules {
   /// The suffix of weights.
   private static let suffix = ".weight"
@@ -16,7 +16,7 @@ package enum EngineModules {
     weight.hasSuffix(suffix) ? String(weight.dropLast(suffix.count)) : nil
   }
 
-  /// The modules that engines make of this one together with its neighbours.
+  /// The modules that engines fuse this one into together with its siblings.
   package static func fused(_ module: String) -> [String]? {
     if let row = row(module) {
       let layer = module.dropLast(row.publishedName.count)
@@ -25,14 +25,14 @@ package enum EngineModules {
     return usual(module).map { ["\($0.parent).\($0.fusion.name)"] }
   }
 
-  /// What has to share its scale per matrix with a module: an expert's gate and up, and all that is fused. Modules
-  /// with the same answer share.
+  /// The group of modules that must share one scale per matrix: an expert's gate and up, and everything that is
+  /// fused. Modules with equal results share.
   package static func scaleGroup(_ module: String) -> String {
     usual(module).map { "\($0.parent).\($0.fusion.name)" } ?? module
   }
 
-  /// The name under which a module's codes are found where queries, keys and values have to be one tensor, and its
-  /// place in that tensor; `nil` for all others.
+  /// The module that stores a module's codes where queries, keys and values must be one tensor, and its position
+  /// in that tensor; `nil` for all others.
   package static func fusedQuery(_ module: String) -> (module: String, place: Int)? {
     guard row(module)?.fusion == .queryKeyValue, let (parent, name, fusion) = usual(module),
       let place = fusion.members.firstIndex(of: name)
@@ -45,12 +45,12 @@ package enum EngineModules {
     family.model.modules.filter { $0.scope == .textLayer && $0.isLinear }
   }
 
-  /// What a family knows of a module, by the part of the name behind the layer.
+  /// A family's description of a module, by the part of the name after the layer.
   private static func row(_ module: String) -> ModelDescription.Module? {
     rows.first { module.hasSuffix(".\($0.publishedName)") }
   }
 
-  /// The fusion that a module takes part in by its own name.
+  /// The conventional fusion of a module, by its name.
   private static func usual(
     _ module: String
   ) -> (parent: Substring, name: String, fusion: ModelDescription.Fusion)? {
@@ -60,8 +60,7 @@ package enum EngineModules {
     return fusion.map { (module[..<dot], name, $0) }
   }
 
-  /// The modules that engines make of a weight of the vision side where they would quantise that too; none for models in
-  /// which they do not.
+  /// The engines' modules for a vision weight if they would quantise it too; empty for models in which they do not.
   static func visionModules(_ weight: WrittenWeight, of model: ModelDescription?) -> [String] {
     guard weight.rank == 2, let name = model?.tensor(published: weight.publishedName),
       let row = model?.row(of: name), row.isVision, !row.engineNames.isEmpty
@@ -74,8 +73,8 @@ package enum EngineModules {
       + layers.engines.flatMap { engine in names.map { engine + $0.dropFirst(layers.published.count) } }
   }
 
-  /// What vLLM calls a module of a layer that predicts further tokens: it keeps the layer's own modules apart from what
-  /// such a layer has beside them.
+  /// vLLM's name of a module in a multi-token prediction layer: it separates the layer's own modules from the
+  /// additional ones.
   ///
   /// Sources: vLLM 0.33, `step3p5_mtp.py`; SGLang 0.5.23, `step3p5_mtp.py`.
   package static func predicting(_ module: String, layer: Int) -> String {
@@ -86,13 +85,13 @@ package enum EngineModules {
       ? "\(prefix)shared_head.head" : rest == "eh_proj" ? module : "\(prefix)mtp_block.\(rest)"
   }
 
-  /// The same as regular expressions for all of them.
+  /// The same as regular expressions.
   package static let predictingPatterns = [
     #"re:.*mtp_block\..*"#, #"re:.*shared_head\..*"#, #"re:.*eh_proj$"#,
   ]
 
-  /// Whether engines make a linear layer of a weight that they would quantise. The family's routers, embedding and vision
-  /// side are never quantised; of an unknown model that is not known.
+  /// Whether engines would load a weight as a linear layer that they quantise. The family's routers, embedding and
+  /// vision side are never quantised; for an unknown model this cannot be determined.
   package static func isLinear(_ weight: WrittenWeight, ofKnownModel isKnown: Bool) -> Bool {
     guard (2...3).contains(weight.rank) else { return false }
     switch weight.role {
@@ -104,8 +103,8 @@ package enum EngineModules {
 }
 
 extension StoredScheme {
-  /// Whether vLLM takes queries, keys and values of this scheme only as one tensor: it copies them through a dimension
-  /// that scales of whole matrices and `weight_shape` do not have.
+  /// Whether vLLM accepts queries, keys and values of this scheme only as one tensor: it copies them through a
+  /// dimension that scales of whole matrices and `weight_shape` do not have.
   ///
   /// Source: vLLM 0.33, `step3_text.py`.
   package var fusesQueries: Bool { matrixScaleSuffix != nil || shapeSuffix != nil }

@@ -1,7 +1,7 @@
 internal import JSON
 internal import Quantization
 
-/// The text of `quantization_config`, by which vLLM and SGLang learn how a checkpoint's weights are stored.
+/// The text of `quantization_config`, which tells vLLM and SGLang how a checkpoint's weights are stored.
 ///
 /// Source: what the loaders of vLLM 0.33 and SGLang 0.5.23 read for each `quant_method`.
 package struct QuantizationConfiguration {
@@ -33,7 +33,7 @@ package struct QuantizationConfiguration {
     return object(lines)
   }
 
-  /// Activations are left in BF16. vLLM matches names of modules, whole or in part; SGLang whole ones and `*`.
+  /// Activations are left in BF16. vLLM matches module names or parts of them; SGLang whole names and `*`.
   private var modelOpt: String {
     object([
       #""quant_method": "modelopt""#, #""quant_algo": "W4A16_NVFP4""#, #""group_size": 16"#,
@@ -67,7 +67,7 @@ package struct QuantizationConfiguration {
     ])
   }
 
-  /// The format's name, and what becomes of weights and activations.
+  /// The format's name, and the treatment of weights and activations.
   private var description: (format: String, weights: String, activations: String) {
     func weights(_ bits: Int, _ type: String, _ rest: String) -> String {
       #"{"num_bits": \#(bits), "type": "\#(type)", "symmetric": true, \#(rest), "dynamic": false}"#

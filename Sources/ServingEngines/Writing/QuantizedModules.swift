@@ -4,17 +4,17 @@ internal import Safetensors
 package import Step3Model
 package import TensorFormats
 
-/// Which modules of one part's checkpoint are quantised, and which engines have to be told to leave alone.
+/// The modules of one part's checkpoint that are quantised, and those that engines must be told to leave unquantised.
 package struct QuantizedModules {
-  /// The scheme of all that is quantised.
+  /// The scheme of all quantised modules.
   package let scheme: StoredScheme
   private let weights: [WrittenWeight]
   private let model: ModelDescription?
 
   /// - Parameter model: The modules of their model; `nil` for an unknown one.
   /// - Returns: `nil` if nothing is quantised.
-  /// - Throws: `.invalidRequest` for what no `quantization_config` can describe: several schemes, and modules that
-  ///   engines fuse and that would be stored in different ways.
+  /// - Throws: `.invalidRequest` for modules that no `quantization_config` can describe: several schemes, and
+  ///   modules that engines fuse and that would be stored in different ways.
   package init?(_ weights: [WrittenWeight], of model: ModelDescription?) throws(CheckpointError) {
     guard let first = weights.first(where: { $0.scheme != nil }), let scheme = first.scheme else {
       return nil
@@ -28,15 +28,14 @@ package struct QuantizedModules {
       throw CheckpointError(
         .invalidRequest,
         "is \(second.scheme) (\(second.method.rawValue)), and \(first.name) is \(scheme.scheme) "
-          + "(\(scheme.method.rawValue)): a checkpoint's configuration has room for one scheme",
+          + "(\(scheme.method.rawValue)): a checkpoint's configuration can only state one scheme",
         tensor: other.name, remedy: "store both in the same scheme, or one of them in BF16")
     }
     if model != nil { try checkFused() }
     if scheme.method == .mxfp4 { try checkOnlyExperts() }
   }
 
-  /// Engines would load these wrongly without a word: matrices that they fuse into one module, of which some are
-  /// quantised and some are not.
+  /// Engines would silently load these wrongly: matrices fused into one module of which only some are quantised.
   private func checkFused() throws(CheckpointError) {
     var groups: [String: (isQuantized: Bool, tensor: String)] = [:]
     for weight in weights where EngineModules.isLinear(weight, ofKnownModel: true) || weight.scheme != nil {
@@ -51,13 +50,13 @@ package struct QuantizedModules {
       guard first.isQuantized == (weight.scheme != nil) else {
         throw CheckpointError(
           .invalidRequest,
-          "engines load this tensor and \(first.tensor) as one module, and only one of them is \(scheme.scheme)",
+          "engines load this tensor and \(first.tensor) as one module, but only one of them is \(scheme.scheme)",
           tensor: name, remedy: "store both in that scheme or neither")
       }
     }
   }
 
-  /// `quant_method: mxfp4` has no list: it stands for all routed experts and nothing else.
+  /// `quant_method: mxfp4` has no list: it means all routed experts and nothing else.
   private func checkOnlyExperts() throws(CheckpointError) {
     for weight in weights where weight.isExpertStack != (weight.scheme != nil) {
       throw CheckpointError(
@@ -65,11 +64,11 @@ package struct QuantizedModules {
         weight.scheme == nil
           ? "is not MXFP4: quant_method mxfp4 means all routed experts"
           : "cannot be MXFP4: quant_method mxfp4 means routed experts only",
-        tensor: weight.name, remedy: "choose MXFP4A16, which can be told what it means")
+        tensor: weight.name, remedy: "choose MXFP4A16, whose configuration lists modules")
     }
   }
 
-  // MARK: - What is not quantised
+  // MARK: - Unquantised modules
 
   /// The vision side, as a list of names and wildcards. An unknown model gets those of Step-3.
   var visionWildcards: [String] {
@@ -82,7 +81,7 @@ package struct QuantizedModules {
     return names
   }
 
-  /// The linear layers that are not quantised, by the module that holds the weight.
+  /// The unquantised linear layers, by the module that holds the weight.
   private var plain: [(module: String, weight: WrittenWeight)] {
     weights.compactMap { weight in
       guard weight.scheme == nil, EngineModules.isLinear(weight, ofKnownModel: model != nil),
@@ -92,10 +91,10 @@ package struct QuantizedModules {
     }
   }
 
-  /// Their names, those of the engines' modules included, sorted, each once.
+  /// Their names, including those of the engines' modules, sorted, each once.
   ///
-  /// Source: vLLM 0.33 and SGLang 0.5.23 match whole module names for `fp8` and `modelopt`, vLLM after it has put its
-  /// prefix before them.
+  /// Source: vLLM 0.33 and SGLang 0.5.23 match whole module names for `fp8` and `modelopt`, vLLM after adding its
+  /// prefix.
   var plainNames: [String] {
     var modules: Set<String> = []
     for (module, weight) in plain {
@@ -111,8 +110,8 @@ package struct QuantizedModules {
     return modules.sorted { $0.precedesBytewise($1) }
   }
 
-  /// The same as regular expressions, as compressed-tensors has them after `re:`. None is anchored at the beginning,
-  /// where vLLM puts a prefix.
+  /// The same as regular expressions, as after `re:` in compressed-tensors. None is anchored at the beginning, where
+  /// vLLM adds a prefix.
   var plainPatterns: [String] {
     guard let model else { return plainNames }
     var patterns = [Step3Module.lmHead, .tokenEmbedding].compactMap { model[$0]?.publishedName }
@@ -148,7 +147,7 @@ extension QuantizedModules {
     }
   }
 
-  /// A pattern for each module, with all names that engines have for it.
+  /// A pattern for each module, with all names that engines use for it.
   private static func patterns(_ weights: [WrittenWeight], _ row: ModelDescription.Module) -> [String] {
     var byModules: [String: [WrittenWeight]] = [:]
     for weight in weights {
@@ -165,7 +164,7 @@ extension QuantizedModules {
     }
   }
 
-  /// Names that differ in what comes before the last dot: `(moe|mlp)\.experts`.
+  /// Names that differ only before the last dot: `(moe|mlp)\.experts`.
   private static func alternatives(_ names: [String]) -> String {
     let parts = names.compactMap { name in
       name.lastIndex(of: ".").map { (parent: String(name[..<$0]), own: String(name[$0...])) }

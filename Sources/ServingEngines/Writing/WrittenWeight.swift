@@ -1,21 +1,21 @@
 package import Checkpoint
 package import Quantization
 
-/// A weight of an output checkpoint as far as engines are concerned: what its module is, and the scheme it is stored in.
+/// A weight of an output checkpoint as engines see it: its module, and its scheme.
 package struct WrittenWeight {
-  /// What messages call it.
+  /// The name in messages.
   package let name: String
   /// Its published name.
   package let publishedName: String
-  /// What it is for.
+  /// Its role.
   package let role: TensorRole
-  /// Its layer, where it has one.
+  /// Its layer, if any.
   package let layer: Int?
-  /// How many dimensions its values have.
+  /// The number of dimensions of its values.
   package let rank: Int
   /// Whether the outermost dimension counts experts.
   package let isExpertStack: Bool
-  /// Whether it is in a layer that predicts further tokens.
+  /// Whether it is in a multi-token prediction layer.
   package let predicts: Bool
   /// The scheme; `nil` for plain values.
   package let scheme: StoredScheme?

@@ -1,8 +1,8 @@
 internal import Quantization
 internal import TensorFormats
 
-/// Checks that the tensors of one part which are made of the same boxes belong together: codes without their scales, or
-/// with scales that were made otherwise, would mean something else.
+/// Checks that the tensors of one part made from the same boxes belong together: codes without their scales, or with
+/// scales made differently, would mean something else.
 struct ModuleCheck {
   private struct Key: Hashable {
     let sources: [ShardPlan.Slice]
@@ -10,7 +10,7 @@ struct ModuleCheck {
   }
 
   private var modules: [Key: [ShardPlan.Tensor]] = [:]
-  /// Blocks that have scales of matrices, and those scales.
+  /// Blocks with per-matrix scales, and those scales.
   private var blocks: [ShardPlan.Slice: (blocks: Int, scales: Int, name: String)] = [:]
 
   init(_ tensors: [ShardPlan.Tensor]) {
@@ -31,7 +31,7 @@ struct ModuleCheck {
     for (key, tensors) in modules { try check(tensors, of: key.scheme) }
     for (_, count) in blocks where count.blocks != count.scales {
       throw CheckpointError(
-        .malformed, "blocks and the scales of their matrices are not stored together", tensor: count.name)
+        .malformed, "blocks and their matrix scales are not stored together", tensor: count.name)
     }
   }
 
@@ -39,7 +39,7 @@ struct ModuleCheck {
     var parts: [StoredScheme.Part: ShardPlan.Operation] = [:]
     for tensor in tensors {
       guard let part = tensor.operation.part, parts.updateValue(tensor.operation, forKey: part) == nil else {
-        throw CheckpointError(.malformed, "it is there twice, under two names", tensor: tensor.name)
+        throw CheckpointError(.malformed, "it appears twice, under two names", tensor: tensor.name)
       }
     }
     func fault(_ message: String) -> CheckpointError {
@@ -49,7 +49,7 @@ struct ModuleCheck {
       throw fault("codes and scales of \(scheme.scheme) are not stored together")
     }
     guard (parts[.matrixScales] != nil) == scheme.scheme.geometry.hasMatrixScale else {
-      throw fault("the scales of its matrices are not what \(scheme.scheme) has")
+      throw fault("its matrix scales are not those of \(scheme.scheme)")
     }
     let belong: Bool
     switch codes {

@@ -1,7 +1,7 @@
 internal import Quantization
 internal import TensorFormats
 
-/// Checks that the operation of one tensor can be done with its sources, and gives a tensor of its type, shape and size.
+/// Checks that the operation of one tensor can be done on its sources, and gives a tensor of its type, shape and size.
 struct OperationCheck {
   private let tensor: ShardPlan.Tensor
   private let groups: [ShardPlan.ScaleGroup]
@@ -18,7 +18,7 @@ struct OperationCheck {
   func run() throws(CheckpointError) {
     try check(
       tensor.shape.byteCount(as: tensor.elementType) == tensor.bytes,
-      "\(tensor.elementType) \(tensor.shape) has not \(tensor.bytes) bytes")
+      "\(tensor.elementType) \(tensor.shape) does not take \(tensor.bytes) bytes")
     switch tensor.operation {
     case .copy:
       try checkValues()
@@ -86,15 +86,15 @@ struct OperationCheck {
 // MARK: - Shapes
 
 extension OperationCheck {
-  /// One box, of which the tensor has every element.
+  /// A single box, all of whose elements are in the tensor.
   private func checkValues() throws(CheckpointError) {
-    try check(tensor.sources.count == 1, "it is values of \(tensor.sources.count) boxes")
+    try check(tensor.sources.count == 1, "it has the values of \(tensor.sources.count) boxes")
     try check(
       tensor.shape.dimensions == source.extent,
-      "the box of \(source.extent) elements is no \(tensor.shape)")
+      "the box of \(source.extent) elements is not a \(tensor.shape)")
   }
 
-  /// Where blocks would have to be taken apart to be cut.
+  /// Refuses cuts inside blocks.
   private func checkBlocks(_ elements: Int) throws(CheckpointError) {
     for slice in tensor.sources where !slice.isWhole {
       try check(
@@ -103,7 +103,7 @@ extension OperationCheck {
     }
   }
 
-  /// Boxes have scales of their own if they begin where those of a scheme begin.
+  /// Boxes can have their own scales only if they start on a group or tile boundary.
   private func checkCuts(_ stored: StoredScheme) throws(CheckpointError) {
     let unit = stored.scheme.geometry.cutUnit
     for slice in tensor.sources where slice.origin.count >= 2 {
@@ -114,7 +114,7 @@ extension OperationCheck {
     }
   }
 
-  /// What a part of a scheme is, of all boxes together.
+  /// The tensor for one part of a scheme, over all boxes.
   private func component(
     _ part: StoredScheme.Part, of stored: StoredScheme
   ) throws(CheckpointError) -> WeightScheme.Component {
@@ -162,10 +162,10 @@ extension OperationCheck {
       try check(
         tensor.elementType == .f32 && scales?.elementType ?? .f32 == .f32
           && tensor.shape.elementCount == count,
-        "it has not one scale for each of \(count) matrices")
+        "it does not have one scale for each of \(count) matrices")
       try check(
         scales?.shape.elementCount ?? source.matrixCount == source.matrixCount,
-        "the source has not one scale for each matrix")
+        "the source does not have one scale for each matrix")
       return
     }
     guard let stored, scheme?.scheme == stored.scheme else { throw mismatch }
@@ -177,7 +177,7 @@ extension OperationCheck {
       try check(tensor.elementType == source.elementType, "codes do not change their type")
       return try checkPart(part, of: stored)
     }
-    // Kept ones have the dimensions that they had.
+    // Kept scales keep their dimensions.
     let component = try self.component(part, of: stored)
     guard let scales = source.scaling?.scales else {
       throw CheckpointError(.malformed, "the source has no scales")
@@ -189,10 +189,10 @@ extension OperationCheck {
     let isRenamed = tensor.elementType == .u8 && scales.elementType == .f8E8M0
     try check(
       tensor.elementType == scales.elementType || isWidened || isRenamed,
-      "scales of \(scales.elementType) do not become \(tensor.elementType)")
+      "scales of \(scales.elementType) cannot become \(tensor.elementType)")
   }
 
-  /// The group that shares a scale has the tensor's own weights.
+  /// The scale group must contain the tensor's own weights.
   private func checkGroup(_ group: Int?) throws(CheckpointError) {
     guard let group else { return }
     try check(groups.indices.contains(group), "it names no scale group")
@@ -204,7 +204,7 @@ extension OperationCheck {
     }
   }
 
-  /// Weights are for the columns of matrices; those of a stack are one row for each.
+  /// Importance weights apply to the columns of matrices; a stack has one row of them per matrix.
   private func checkImportance(_ name: String?) throws(CheckpointError) {
     try check(name == nil || (2...3).contains(source.shape.rank), "importance weights are for matrices")
   }

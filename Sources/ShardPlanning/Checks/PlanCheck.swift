@@ -4,25 +4,25 @@ internal import Quantization
 internal import QuantizationRecipes
 package import TensorFormats
 
-/// Checks a plan that came from a file as a value: its numbers can be added up, its boxes lie in their tensors, its
-/// tensors lie in their files, and every operation gives what the plan says that its tensor is. Whoever reads a plan may
-/// rely on that.
+/// Checks a plan from a file as a value: its numbers can be summed without overflow, its boxes lie within their
+/// tensors, its tensors within their files, and every operation gives the tensor that the plan describes. Readers of a
+/// plan may rely on that.
 ///
-/// Names and the source are somebody else's: nothing is opened here.
+/// Names and the source are checked elsewhere: nothing is opened here.
 package struct PlanCheck {
   private let plan: ShardPlan
 
-  /// Takes a plan from anywhere.
+  /// Takes an untrusted plan.
   package init(_ plan: ShardPlan) { self.plan = plan }
 
-  /// No file, and no dimension of a tensor, is larger: what lies below can be multiplied by a few and added up.
+  /// The limit for files and dimensions: smaller values can be multiplied by a few and summed without overflow.
   private static let largest = 1 << 50
 
-  /// - Throws: `.unsupported` for another version's plan, `.malformed` naming the first thing that cannot be.
+  /// - Throws: `.unsupported` for another version's plan, `.malformed` naming the first impossible value.
   package func run() throws(CheckpointError) {
     guard plan.version == ShardPlan.currentVersion else {
       throw CheckpointError(
-        .unsupported, "the plan has version \(plan.version), this tool knows \(ShardPlan.currentVersion)",
+        .unsupported, "the plan has version \(plan.version), but this tool reads \(ShardPlan.currentVersion)",
         remedy: "use the version of step3-toolkit that wrote it")
     }
     try checkRequest()
@@ -31,7 +31,7 @@ package struct PlanCheck {
     try check(!plan.parts.isEmpty, "there are no parts")
     try check(
       plan.parts.count == 1 || plan.parts.allSatisfy { !$0.directory.isEmpty },
-      "a part of several has no directory")
+      "one of several parts has no directory")
     var (bytes, parameters) = (0, 0)
     for fallback in plan.fallbacks {
       try add(fallback.parameters, to: &parameters, "the size of \(fallback.tensor.printable)")
@@ -79,7 +79,7 @@ package struct PlanCheck {
   }
 }
 
-// MARK: - What was asked for, and of what
+// MARK: - Request and source
 
 extension PlanCheck {
   private func checkRequest() throws(CheckpointError) {
@@ -104,7 +104,7 @@ extension PlanCheck {
     }
   }
 
-  /// A recipe that was chosen is one that can be read, and nothing that is said of it is out of range.
+  /// A chosen recipe must be readable, and everything recorded about it in range.
   private func check(_ budget: ShardPlan.Budget) throws(CheckpointError) {
     let numbers =
       [budget.multiplier, budget.estimatedKL] + budget.choices.flatMap { [$0.relativeError, $0.estimatedKL] }
@@ -119,7 +119,7 @@ extension PlanCheck {
       isBounded && numbers.allSatisfy { $0 >= 0 && $0.isFinite }
         && (sizes + budget.fixed.map(\.bytes)).allSatisfy { $0 >= 0 } && Self.isDigest(budget.basis),
       "the budget is not described")
-    try check(isKept(budget), "the plan is not what the budget bounds, or what is said to be estimated")
+    try check(isKept(budget), "the plan does not keep its budget, or does not match the recorded estimates")
     let recipe = try Recipe(yaml: budget.recipe, path: "the recipe of the budget")
     try check(recipe.name == plan.request.recipe, "the recipe of the budget is another one")
     let names = budget.choices.map(\.tensor)
@@ -134,7 +134,7 @@ extension PlanCheck {
     }
   }
 
-  /// Whether the plan keeps the bound, is of the size that is said, and the estimates add up.
+  /// Whether the plan keeps the limit, has the recorded size, and the estimates add up.
   private func isKept(_ budget: ShardPlan.Budget) -> Bool {
     // Sums in another order differ in the last bits.
     let slack = 1 + 1e-9
@@ -161,11 +161,11 @@ extension PlanCheck {
         try check(
           (0...file.bytes).contains(origin.offset) && plan.source.files.indices.contains(origin.file)
             && (0...plan.source.files[origin.file].bytes).contains(origin.end),
-          "what \(name) is made of ends at byte \(origin.end) of source file \(origin.file), which is not there"
+          "the origins of \(name) end at byte \(origin.end) of source file \(origin.file), which does not exist"
         )
       }
     }
-    try check(Set(plan.source.files.map(\.path)).count == plan.source.files.count, "a source is there twice")
+    try check(Set(plan.source.files.map(\.path)).count == plan.source.files.count, "a source appears twice")
     try check(plan.source.tensorCount >= 0, "the source has \(plan.source.tensorCount) tensors")
     try check(
       plan.source.configurationXXH3.map(Self.isDigest) ?? true, "the source's configuration has no digest")
@@ -186,13 +186,13 @@ extension PlanCheck {
     for axis in dimensions.indices.dropFirst().dropLast(2) {
       try check(
         slice.extent[axis] == dimensions[axis],
-        "dimension \(axis) is cut, and only the first and the last two can be",
+        "dimension \(axis) is cut, but only the first and the last two can be",
         tensor: tensor)
     }
     let packing = slice.scaling?.scheme?.scheme.geometry.codesPerElement ?? 1
     try check(
       packing == 1 || slice.shape.columns % packing == 0,
-      "rows of \(slice.shape.columns) elements are no whole number of codes", tensor: tensor)
+      "rows of \(slice.shape.columns) elements are not a whole number of codes", tensor: tensor)
     let stored = TensorShape(
       checking: Array(dimensions.dropLast() + dimensions.suffix(1).map { $0 / packing }))
     try check(slice.file, slice.offset, stored, slice.elementType, of: tensor)
@@ -212,10 +212,10 @@ extension PlanCheck {
     try check(
       plan.source.files.indices.contains(file) && offset >= 0 && bytes <= plan.source.files[file].bytes
         && offset <= plan.source.files[file].bytes - bytes,
-      "\(bytes) bytes from byte \(offset) of source file \(file) are not there", tensor: tensor)
+      "\(bytes) bytes from byte \(offset) of source file \(file) do not exist", tensor: tensor)
   }
 
-  /// Matrices that share a scale: the same number of them in each weight.
+  /// Matrices that share a scale: each weight must have the same number of them.
   private func check(_ group: ShardPlan.ScaleGroup) throws(CheckpointError) {
     guard let first = group.members.first else {
       throw CheckpointError(.malformed, "a scale group has no members")
@@ -254,10 +254,10 @@ extension PlanCheck {
     for tensor in file.tensors {
       try check(
         tensor.offset >= end && tensor.bytes >= 0 && tensor.bytes <= file.bytes - tensor.offset,
-        "\(tensor.bytes) bytes from \(tensor.offset) are not in \(name), or not behind the tensor before",
+        "\(tensor.bytes) bytes from \(tensor.offset) are not within \(name), or not after the previous tensor",
         tensor: tensor.name)
       end = tensor.offset + tensor.bytes
-      try check(!tensor.sources.isEmpty, "it is made of nothing", tensor: tensor.name)
+      try check(!tensor.sources.isEmpty, "it has no sources", tensor: tensor.name)
       for slice in tensor.sources {
         try check(slice, of: tensor.name)
         try add(slice.extent.reduce(1, *), to: &parameters, "the size of a slice of \(tensor.name.printable)")
@@ -266,7 +266,7 @@ extension PlanCheck {
     }
   }
 
-  /// What the operation gives is what the plan says.
+  /// The operation must give what the plan says.
   private func check(_ tensor: ShardPlan.Tensor) throws(CheckpointError) {
     do throws(CheckpointError) {
       try OperationCheck(tensor, groups: plan.scaleGroups).run()
@@ -283,10 +283,10 @@ extension ShardPlan.Slice {
   /// How many matrices the whole tensor is a stack of.
   var matrixCount: Int { shape.dimensions.dropLast(2).reduce(1, *) }
 
-  /// Whether no column is left out: what shares a scale of matrices may be one weight of several that are one tensor.
+  /// Whether no column is left out: a member of a scale group may be one of several weights stored in one tensor.
   fileprivate var isWholeInRows: Bool { extent.last == shape.dimensions.last }
 
-  /// - Throws: `.unsupported` where no values can be made of the elements.
+  /// - Throws: `.unsupported` if the elements cannot be decoded to values.
   func checkDecodable() throws(CheckpointError) {
     guard scaling?.scheme != nil || (BlockCodec.codec(for: elementType) != nil && !elementType.isInteger)
     else {

@@ -9,14 +9,14 @@ package struct PlanHeaders {
   /// By the path of the file.
   let byPath: [String: [UInt8]]
 
-  /// Takes the headers apart and compares each with what the plan says of its file.
+  /// Splits the headers and compares each with the plan's description of its file.
   ///
   /// - Throws: `.malformed` for a header that is not the one that was planned, or that describes another file.
   init(_ bytes: [UInt8], of plan: ShardPlan) throws(CheckpointError) {
     let total = Self.byteCount(of: plan)
     guard bytes.count == total else {
       throw CheckpointError(
-        .malformed, "the headers have \(bytes.count) bytes, and \(total) by the plan", remedy: "plan again")
+        .malformed, "the headers have \(bytes.count) bytes, but the plan says \(total)", remedy: "plan again")
     }
     var byPath: [String: [UInt8]] = [:]
     var position = 0
@@ -42,7 +42,7 @@ package struct PlanHeaders {
     planned.plan.files.flatMap { planned.headers[$0.path] ?? [] }
   }
 
-  /// A reader of the file will find the tensors where the plan puts them.
+  /// The header must place the tensors where the plan does.
   private static func check(
     _ header: [UInt8], of file: ShardPlan.File, _ request: ShardPlan.Request
   ) throws(CheckpointError) {
@@ -86,7 +86,7 @@ package struct PlanHeaders {
     }
   }
 
-  /// A file whose header alone is there.
+  /// A file of which only the header exists.
   private struct HeaderSource: ByteSource {
     let header: [UInt8]
     let byteCount: Int

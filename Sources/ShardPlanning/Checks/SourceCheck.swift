@@ -5,8 +5,7 @@ internal import Quantization
 internal import QuantizationRecipes
 internal import TensorFormats
 
-/// Checks that a stored plan speaks of a source as it is: every box of every tensor, with the type and the scales that
-/// the source has for it.
+/// Checks that a stored plan matches the source: every box of every tensor, with the source's type and scales.
 struct SourceCheck {
   let plan: ShardPlan
   let source: PlannedSource
@@ -20,7 +19,7 @@ struct SourceCheck {
   private static func changed(_ message: String, _ path: String) -> CheckpointError {
     CheckpointError(
       .sourceChanged, "the source is not the one that was planned for: \(message)", path: path,
-      remedy: "bring it back, name it with --source, or plan again")
+      remedy: "restore it, name it with --source, or plan again")
   }
 
   private func malformed(_ message: String, _ tensor: String) -> CheckpointError {
@@ -33,28 +32,28 @@ struct SourceCheck {
   ) throws(CheckpointError) {
     guard checkpoint.format == planned.format else {
       throw changed(
-        "it is \(checkpoint.format.rawValue), and was \(planned.format.rawValue)", checkpoint.path)
+        "it is \(checkpoint.format.rawValue), but was \(planned.format.rawValue)", checkpoint.path)
     }
     let files = Dictionary(checkpoint.files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     let onDisk = planned.files.filter { !$0.isDerived }
     for file in onDisk {
       guard let found = files[file.path] else {
-        throw changed("\(file.path.printable) is not there", checkpoint.path)
+        throw changed("\(file.path.printable) does not exist", checkpoint.path)
       }
       let path = found.source.path
       guard found.source.byteCount == file.bytes else {
-        throw changed("it has \(found.source.byteCount) bytes, and had \(file.bytes)", path)
+        throw changed("it has \(found.source.byteCount) bytes, but had \(file.bytes)", path)
       }
       guard found.dataOffset == file.dataOffset,
         digest(of: try found.source.readBytes(0..<found.dataOffset)) == file.headerXXH3
-      else { throw changed("it has another header", path) }
+      else { throw changed("its header has changed", path) }
     }
     let known = Set(onDisk.map(\.path))
     if let stranger = checkpoint.files.first(where: { !known.contains($0.name) }) {
-      throw changed("there was no such file", stranger.source.path)
+      throw changed("it is a new file", stranger.source.path)
     }
     guard checkpoint.files.map(\.name) == onDisk.map(\.path) else {
-      throw changed("its files are in another order", checkpoint.path)
+      throw changed("its files are in a different order", checkpoint.path)
     }
   }
 
@@ -62,17 +61,17 @@ struct SourceCheck {
     let found = try ShardPlanner.describe(checkpoint, isRaw: source.model.isRaw)
     guard found.configurationXXH3 == plan.source.configurationXXH3 else {
       throw Self.changed(
-        "its configuration is another", checkpoint.configurationDocument?.path ?? checkpoint.path)
+        "its configuration has changed", checkpoint.configurationDocument?.path ?? checkpoint.path)
     }
     guard found == plan.source else {
       throw CheckpointError(
         .malformed,
-        "the source is not what the plan says that is made of it on the way: files, names or tensors",
+        "the tensors derived from the source differ from those in the plan: files, names or tensors",
         path: checkpoint.path, remedy: "plan again")
     }
     guard source.excluded == plan.excluded else {
       throw CheckpointError(
-        .malformed, "the plan leaves out other tensors than --exclude asked for", path: checkpoint.path,
+        .malformed, "the plan leaves out different tensors than --exclude asked for", path: checkpoint.path,
         tensor: plan.excluded.first { !source.excluded.contains($0) }?.tensor, remedy: "plan again")
     }
     try checkBoxes()
@@ -86,7 +85,7 @@ struct SourceCheck {
     }
   }
 
-  /// Every box is one of a weight that the source has, stored as the plan says.
+  /// Every box must be of a weight that the source has, stored as the plan says.
   private func checkBoxes() throws(CheckpointError) {
     let weights = Dictionary(
       source.model.tensors.map { ($0.stored.codes.name, PlacedTensor($0, part: 0).slice) },
@@ -97,18 +96,18 @@ struct SourceCheck {
       }
       guard slice.file == weight.file, slice.offset == weight.offset, slice.elementType == weight.elementType,
         slice.shape == weight.shape, slice.scaling == weight.scaling
-      else { throw malformed("the source stores it otherwise than the plan says", slice.tensor) }
+      else { throw malformed("the source does not store it as the plan says", slice.tensor) }
     }
     for group in plan.scaleGroups { for slice in group.members { try check(slice) } }
     for file in plan.files { for tensor in file.tensors { for slice in tensor.sources { try check(slice) } } }
   }
 
-  /// What is no tensor of the output by itself is no weight, and nothing that a tensor of the output still needs.
+  /// An absorbed tensor must not be a weight, nor anything that an output tensor still needs.
   private func checkAbsorbed() throws(CheckpointError) {
     let weights = Set(
       source.model.tensors.filter { !ObsoleteScales.isActivationScale($0) }.map(\.stored.codes.name))
     var needed: Set<String> = []
-    // A shape is made of numbers of the plan alone.
+    // A shape needs only the plan's own numbers.
     for tensor in plan.files.flatMap(\.tensors)
     where !tensor.operation.decodes && tensor.operation.part != .shape {
       for scaling in tensor.sources.compactMap(\.scaling) {
@@ -123,7 +122,7 @@ struct SourceCheck {
     }
   }
 
-  /// Files beside the weights have no digests, but sizes.
+  /// Files beside the weights have sizes but no digests.
   private func checkCopies() throws(CheckpointError) {
     for copy in plan.parts.flatMap(\.copies) {
       let store = checkpoint.store
@@ -135,21 +134,21 @@ struct SourceCheck {
       let bytes = try store.kind(of: copy.from) == .file ? store.size(of: copy.from) : nil
       guard bytes == copy.bytes else {
         throw Self.changed(
-          bytes.map { "it has \($0) bytes, and had \(copy.bytes)" } ?? "it is not there", path)
+          bytes.map { "it has \($0) bytes, but had \(copy.bytes)" } ?? "it does not exist", path)
       }
     }
   }
 
-  /// The importance matrix is the one that was planned with, and has weights for all that the plan weights.
+  /// The importance matrix must be the planned one, and have weights for every tensor that the plan weights.
   func check(_ importance: ImportanceFile?) throws(CheckpointError) {
     let names = plan.files.flatMap(\.tensors).filter { $0.operation.importance != nil }
     guard let planned = plan.importance else {
       if let first = names.first {
-        throw malformed("the plan weights its columns, and names no importance matrix", first.name)
+        throw malformed("the plan weights its columns, but names no importance matrix", first.name)
       }
       guard importance == nil else {
         throw CheckpointError(
-          .invalidRequest, "the plan has no use for an importance matrix", remedy: "leave out --imatrix")
+          .invalidRequest, "the plan does not use an importance matrix", remedy: "leave out --imatrix")
       }
       return
     }
@@ -160,8 +159,8 @@ struct SourceCheck {
     }
     guard importance.byteCount == planned.bytes, importance.xxh3 == planned.xxh3 else {
       throw CheckpointError(
-        .sourceChanged, "is not the importance matrix that was planned with", path: importance.path,
-        remedy: "bring it back, name it with --imatrix, or plan again")
+        .sourceChanged, "is not the importance matrix that the plan was made with", path: importance.path,
+        remedy: "restore it, name it with --imatrix, or plan again")
     }
     for tensor in names {
       guard let name = tensor.operation.importance else { continue }

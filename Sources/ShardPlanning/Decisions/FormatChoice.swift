@@ -4,7 +4,7 @@ internal import QuantizationRecipes
 internal import ServingEngines
 internal import TensorFormats
 
-/// Asks the recipe how each placed tensor is stored, and notes every place where it gets something else.
+/// Asks the recipe how to store each placed tensor, and records every deviation.
 struct FormatChoice {
   let recipe: Recipe
   let container: Checkpoint.Format
@@ -12,18 +12,18 @@ struct FormatChoice {
   let layerCount: Int
   let expertCount: Int
   let importance: ImportanceMatrix?
-  /// How the scales of schemes are chosen; `nil` for what is usual.
+  /// How the scales of schemes are chosen; `nil` for the default.
   let scaleSearch: ScaleSearch?
 
   /// What was decided for all tensors.
   struct Decisions {
     /// The tensors with their types.
     var tensors: [PlacedTensor] = []
-    /// What is stored otherwise than its rule asked.
+    /// Tensors not stored as their rule asked.
     var fallbacks: [ShardPlan.Fallback] = []
-    /// The source tensors that could have used an importance matrix's weights and have none.
+    /// The source tensors that could have used importance weights but have none.
     var unweighted: Set<String> = []
-    /// Whether the importance matrix has something about any tensor.
+    /// Whether the importance matrix covers any tensor.
     var isCovered = false
     /// The rules that decided, by the tensors' names in GGUF.
     var rules: [String: Int] = [:]
@@ -32,13 +32,13 @@ struct FormatChoice {
   /// Decides for all tensors.
   ///
   /// - Throws: `.invalidRequest` for a rule that decides nothing, a tensor that no rule covers, a format that needs an
-  ///   importance matrix, or one of another model; `.unsupported` for a type that cannot be made of the source's, and
-  ///   for a cut inside a block.
+  ///   importance matrix, or one of another model; `.unsupported` for a type that the source's cannot be converted to,
+  ///   and for a cut inside a block.
   func decide(_ tensors: [PlacedTensor], hasTiedEmbedding: Bool) throws(CheckpointError) -> Decisions {
     var used: Set<Int> = []
     var result = Decisions()
     result.tensors.reserveCapacity(tensors.count)
-    // Boxes of one size from one tensor are alike, and 64 ranks have 64 of them.
+    // Boxes of the same size from one tensor are decided alike; 64 ranks have 64 of them.
     var settled: [Box: Settled] = [:]
     for placed in tensors where settled[Box(placed)] == nil {
       let choice = try settle(placed, hasTiedEmbedding: hasTiedEmbedding, encodes: false)
@@ -84,7 +84,7 @@ struct FormatChoice {
   private struct Settled {
     let treatment: Treatment
     let lacksImportance: Bool
-    /// Whether the importance matrix has something about it, used or not.
+    /// Whether the importance matrix covers it, used or not.
     let hasImportance: Bool
     let fallback: ShardPlan.Fallback?
     let rule: Int?
@@ -94,8 +94,8 @@ struct FormatChoice {
 // MARK: - Neighbours
 
 extension FormatChoice {
-  /// The weights that could keep their codes if they were alone, but share a scale or a tensor with others that
-  /// cannot, or have scales of their own where there is to be one for all.
+  /// The weights that could keep their codes on their own, but share a scale or a tensor with others that
+  /// cannot, or have individual scales where there must be a common one.
   private static func lackingNeighbours(_ tensors: [(PlacedTensor, Treatment?)]) -> [PlacedTensor] {
     struct Member {
       let tensor: PlacedTensor
@@ -128,7 +128,7 @@ extension FormatChoice {
 // MARK: - One tensor
 
 extension FormatChoice {
-  /// - Parameter encodes: Whether a scheme's codes are made anew even if the source's could stay what they are.
+  /// - Parameter encodes: Whether to re-encode a scheme's codes even if the source's could be kept.
   private func settle(
     _ placed: PlacedTensor, hasTiedEmbedding: Bool, encodes: Bool
   ) throws(CheckpointError) -> Settled {
@@ -149,7 +149,7 @@ extension FormatChoice {
       }, rule: decision.rule)
   }
 
-  /// What the recipe says. Where nothing fits a box, it is also said which cuts would.
+  /// The recipe's decision. If nothing fits a box, the error also says which cuts would.
   private func decide(
     _ subject: RecipeSubject, _ placed: PlacedTensor, hasWeights: Bool
   ) throws(CheckpointError) -> RecipeDecision {
@@ -179,8 +179,8 @@ extension FormatChoice {
     }
   }
 
-  /// Whether the recipe itself says what a tensor gets instead of what it asked: its rule has a list, no rule is about
-  /// it, or everything is kept as far as the other kind of file has a type for it.
+  /// Whether the recipe itself provides for the replacement: its rule has a list, no rule covers the tensor, or
+  /// everything is kept as far as the other kind of file supports the type.
   private func isForeseen(_ decision: RecipeDecision) -> Bool {
     guard let rule = decision.rule else { return true }
     if recipe.isCopy, container != sourceContainer { return true }
@@ -200,7 +200,7 @@ extension FormatChoice {
       isLinear: source.isLinear)
   }
 
-  /// The name under which the importance matrix has something about a tensor.
+  /// The tensor's name in the importance matrix.
   private func importanceName(of placed: PlacedTensor) throws(CheckpointError) -> String? {
     let shape = placed.source.shape
     guard let importance, let name = placed.source.ggufName, (2...3).contains(shape.rank) else { return nil }
@@ -208,16 +208,16 @@ extension FormatChoice {
     return try importance.covers(name, columns: shape.columns, expertCount: experts) ? name : nil
   }
 
-  /// Why a tensor cannot be stored this way, where its shape alone does not tell; `nil` if it can.
+  /// Why a tensor cannot be stored this way, for reasons other than its shape; `nil` if it can.
   private func obstacle(
     _ format: StorageFormat, _ placed: PlacedTensor, hasWeights: Bool
   ) throws(CheckpointError) -> String? {
     switch format {
     case .keep:
       if let decoded = placed.source.decoded {
-        return "it is \(decoded), and such codes are only copied whole, within one format"
+        return "it is \(decoded), and such codes can only be copied whole, within one format"
       }
-      // A module of several weights is kept as it is, all of it.
+      // A fused module is kept as a whole.
       if !(placed.source.isFused && placed.isWhole), let scheme = placed.source.scheme,
         let inside = placed.cutInside(scheme.scheme)
       {
@@ -228,7 +228,7 @@ extension FormatChoice {
       return nil
     case .scheme(let stored):
       guard EngineModules.module(of: placed.source.safetensorsName) != nil else {
-        return "\(stored.scheme) is for weights of modules, whose names end in .weight"
+        return "\(stored.scheme) is for module weights, whose names end in .weight"
       }
       return placed.cutInside(stored.scheme)?.message
     case .element(let type):
@@ -240,13 +240,13 @@ extension FormatChoice {
           .invalidRequest, "\(type) cannot be encoded without an importance matrix",
           tensor: placed.source.name, remedy: "give one with --imatrix, or choose another format")
       }
-      return "\(type) needs an importance matrix, and the one given has nothing about this tensor"
+      return "\(type) needs an importance matrix, but the one given does not cover this tensor"
     }
   }
 }
 
 extension StorageFormat {
-  /// What a cut along a dimension has to be a multiple of.
+  /// The multiple that a cut along a dimension has to be.
   fileprivate func cutUnit(along axis: Int, of rank: Int) -> Int {
     switch self {
     case .keep: 1

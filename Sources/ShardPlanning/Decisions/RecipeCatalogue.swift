@@ -3,17 +3,17 @@ internal import QuantizationRecipes
 internal import Step3Model
 internal import TensorFormats
 
-/// The built-in recipes, with what they come to on the full Step-3.
+/// The built-in recipes, with their sizes on the full Step-3.
 public enum RecipeCatalogue {
   /// One recipe.
   public struct Entry: Sendable {
     /// The name for `--quantize`.
     public let name: String
-    /// One line.
+    /// A one-line summary.
     public let summary: String
     /// The formats of files that it can be written to.
     public let formats: [Checkpoint.Format]
-    /// Over the language model and the vision side, in the first of those formats; `nil` where it depends on the source.
+    /// Over the language model and the vision side, in the first of those formats; `nil` if it depends on the source.
     public let bitsPerWeight: Double?
   }
 

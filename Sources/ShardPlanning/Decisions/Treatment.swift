@@ -4,13 +4,13 @@ internal import Quantization
 internal import QuantizationRecipes
 internal import TensorFormats
 
-/// What becomes of a weight, once the recipe has decided.
+/// How a weight is converted, once the recipe has decided.
 struct Treatment: Hashable {
   /// How its values are stored; its codes, in a scheme.
   let elementType: ElementType
-  /// What is done for the values or codes. What is done for scales follows from it.
+  /// The operation for the values or codes. Those for scales follow from it.
   let operation: ShardPlan.Operation
-  /// Whether its tensors keep the names and types that they have.
+  /// Whether its tensors keep their names and types.
   let isKept: Bool
 
   /// The scheme it is stored in; `nil` if it is one tensor.
@@ -25,21 +25,21 @@ extension Treatment {
       operation: source.scheme.map { .carry(.codes, of: $0, scaleGroup: nil) } ?? .copy, isKept: true)
   }
 
-  /// Does as little as possible so that a weight is stored in a format.
+  /// Finds the smallest change that stores a weight in a format.
   ///
   /// - Parameters:
-  ///   - encodes: Whether a scheme's codes are made anew even if the source's could stay what they are.
-  ///   - weights: The weight's name in the importance matrix, if that has something about it.
-  ///   - search: The search for a scheme's scales that was asked for.
-  /// - Throws: `.unsupported` for a scheme that is read but not written, and for a type that cannot be made of the
-  ///   source's; `.invalidRequest` for a search that the scheme does not have.
+  ///   - encodes: Whether to re-encode a scheme's codes even if the source's could be kept.
+  ///   - weights: The weight's name in the importance matrix, if covered.
+  ///   - search: The requested search for a scheme's scales.
+  /// - Throws: `.unsupported` for a scheme that is read but not written, and for a type that the source's cannot
+  ///   be converted to; `.invalidRequest` for a search that the scheme does not have.
   init(
     _ placed: PlacedTensor, as format: StorageFormat, encodes: Bool, weights: String?, search: ScaleSearch?
   ) throws(CheckpointError) {
     let source = placed.source
     switch format {
     case .keep: self.init(keeping: source)
-    // A scale of whole matrices goes with blocks of four bits only.
+    // Only four-bit blocks can have a scale per matrix.
     case .element(let type)
     where type == source.elementType && source.scheme == nil
       && (!source.isScaled || Self.hasMatrixScales(type)):
@@ -79,7 +79,7 @@ extension Treatment {
     if case .fp8Block = scheme {
       guard wanted != .mse else {
         throw CheckpointError(
-          .invalidRequest, "the scales of \(scheme) are not searched for", tensor: tensor,
+          .invalidRequest, "there is no scale search for \(scheme)", tensor: tensor,
           remedy: "leave out --scale-search mse, or choose another recipe")
       }
       return .absmax
@@ -96,7 +96,7 @@ extension Treatment {
     }
   }
 
-  /// Whether another weight is stored in the same way, whatever the two are called.
+  /// Whether another weight is stored in the same way, apart from names.
   func isLike(_ other: Treatment) -> Bool {
     elementType == other.elementType && isKept == other.isKept
       && operation.naming(nil) == other.operation.naming(nil)
@@ -128,7 +128,7 @@ extension PlacedTensor {
   }
 }
 
-// MARK: - What can be made of the source
+// MARK: - Possible conversions
 
 extension PlacedTensor {
   fileprivate func checkConvertible(to type: ElementType) throws(CheckpointError) {
@@ -160,7 +160,7 @@ extension PlacedTensor {
     }
   }
 
-  /// A cut inside a block of the source would need the block taken apart.
+  /// Refuses cuts inside a block of the source, which cannot be split.
   func checkBlocks() throws(CheckpointError) {
     let from = source.elementType
     let block = from.block.elements
@@ -173,7 +173,7 @@ extension PlacedTensor {
         "the cut at columns \(start) to \(start + length) falls inside the source's blocks of \(block) (\(from))",
         tensor: source.name,
         remedy: "convert to BF16 first"
-          + (cut.map { ", or cut otherwise: \(choices($0, unit: block))" } ?? ""))
+          + (cut.map { ", or use another cut: \(choices($0, unit: block))" } ?? ""))
     }
   }
 }
@@ -182,7 +182,7 @@ extension BlockCodec {
   fileprivate var usesImportance: Bool { if case .ignored = importanceUse { false } else { true } }
 }
 
-// MARK: - Leaving codes what they are
+// MARK: - Keeping codes
 
 extension PlacedTensor {
   /// Whether the source's four-bit codes can become GGML blocks of the type.
@@ -205,7 +205,7 @@ extension PlacedTensor {
     (box.origin.last ?? 0) % unit == 0 && (box.extent.last ?? 0) % unit == 0
   }
 
-  /// Whether the source's scales hold no more than those that the scheme is written with.
+  /// Whether the source's scales can be stored exactly in the scheme's own scale type.
   fileprivate var canKeepScales: Bool {
     guard let scheme = source.scheme?.scheme, let scales = source.stored.scales,
       let written = scheme.scales(of: source.stored.shape)
@@ -219,13 +219,13 @@ extension PlacedTensor {
 // MARK: - Cuts
 
 extension PlacedTensor {
-  /// What would fit instead of a cut, if each piece has to be a multiple of `unit`.
+  /// Alternatives to a cut, if each piece has to be a multiple of `unit`.
   func choices(_ cut: Cut, unit: Int) -> String {
     cut.choices(length: source.shape.dimensions[cut.axis], unit: unit)
   }
 
-  /// Why the box cannot have codes and scales of its own, because it begins or ends inside a tile or group; `nil` if
-  /// it does not.
+  /// Why the box cannot have its own codes and scales: it begins or ends inside a tile or group; `nil` if it does
+  /// not.
   func cutInside(_ scheme: WeightScheme) -> (message: String, choices: String?)? {
     let dimensions = source.shape.dimensions
     guard dimensions.count >= 2 else { return nil }

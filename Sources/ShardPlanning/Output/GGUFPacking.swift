@@ -4,9 +4,9 @@ internal import GGUF
 internal import TensorFormats
 
 /// Puts the tensors of one part into GGUF files: the language model in one (or a split set), the vision side in a
-/// second one, `mmproj`, as GGUF's consumers expect it.
+/// second one, `mmproj`, as GGUF readers expect it.
 ///
-/// Tensors lie in the order in which the source is read, so that the file's digests fall out of the same pass.
+/// Tensors are in source order, so that the file's digests are computed in the same pass.
 enum GGUFPacking {
   static func pack(
     _ tensors: [OutputTensor], fileName: String, metadata: GGUFMetadata, directory: String,

@@ -9,10 +9,10 @@ extension OutputPart {
   private static let quantizationKey = "quantization_config"
   static let textKey = "text_config"
 
-  /// The part's `config.json`: the source's, changed only where the output differs from it, or where engines could
-  /// not read it.
+  /// The part's `config.json`: the source's, changed only where the output differs, or where engines could not
+  /// read it.
   ///
-  /// - Throws: What is wrong with a configuration that cannot be read, with its file.
+  /// - Throws: What is wrong with an unreadable configuration, with its file.
   func configuration(
     for part: ShardPlan.Part
   ) throws(CheckpointError) -> (text: String?, amendments: [ShardPlan.Amendment]) {
@@ -27,7 +27,7 @@ extension OutputPart {
     } else {
       return (nil, [])
     }
-    // A copy says what its source says, to the byte.
+    // A copy keeps the configuration byte for byte.
     if model.isRaw {
       let mark = document?.hasByteOrderMark == true ? "\u{FEFF}" : ""
       return (mark + String(decoding: source, as: UTF8.self), [])
@@ -56,7 +56,7 @@ extension OutputPart {
 extension OutputPart {
   private func setQuantization(_ text: inout ConfigurationText) throws(CheckpointError) {
     let isQuantized = weights.contains { $0.scheme != nil }
-    // What the source says holds for the output if it did say something, and every weight is what it was.
+    // The source's statement holds for the output if it made one and every weight is unchanged.
     let isStated = model.isQuantized && text.stated(Self.quantizationKey) != nil
     if isQuantized, model.isQuantizationStated,
       weights.allSatisfy({ $0.scheme == $0.source.scheme && ($0.isCopy || $0.scheme == nil) }),
@@ -64,7 +64,7 @@ extension OutputPart {
     {
       return
     }
-    // Engines look in these places too. What is said of weights that are not quantised is not true.
+    // Engines look in these places too, and a statement about weights that are no longer quantised would be false.
     let inner = try text.object(Self.textKey)
     let isClaimed =
       [text, inner].contains { $0?.stated(Self.quantizationKey) != nil }
@@ -81,10 +81,10 @@ extension OutputPart {
   }
 }
 
-// MARK: - What engines could not read
+// MARK: - Corrections for engines
 
 extension OutputPart {
-  /// Puts right what is not quantisation's: the list of MoE layers, and the type that activations are computed in.
+  /// Corrects what does not concern quantisation: the list of MoE layers, and the type of activations.
   private func amend(_ text: inout ConfigurationText) throws(CheckpointError) -> [ShardPlan.Amendment] {
     guard request.format == .safetensors else { return [] }
     var amendments: [ShardPlan.Amendment] = []
@@ -106,7 +106,7 @@ extension OutputPart {
     return amendments
   }
 
-  /// Where models that see or hear describe their language side.
+  /// Where multimodal models describe their language side.
   private static let languageKeys = [textKey, "llm_config", "language_config"]
 
   private func amendLayers(
@@ -124,8 +124,8 @@ extension OutputPart {
       ShardPlan.Amendment(
         key: place + key,
         reason: layers == nil
-          ? "was missing, and vLLM and SGLang do not do without it"
-          : "was a list, and vLLM and SGLang read a string of numbers and commas")
+          ? "was missing, and vLLM and SGLang require it"
+          : "was a list, but vLLM and SGLang read a string of numbers and commas")
     ]
   }
 
@@ -138,12 +138,12 @@ extension OutputPart {
       guard let old = text.stated(key), old != value else { continue }
       text[key] = value
       amendments.append(
-        ShardPlan.Amendment(key: place + key, reason: "was \(old), and the weights are \(type) now"))
+        ShardPlan.Amendment(key: place + key, reason: "was \(old), but the weights are \(type) now"))
     }
     return amendments
   }
 
-  /// PyTorch's name of the type that most plain elements of the part have now, if they had another one before.
+  /// PyTorch's name for the type that most plain elements of the part now have, if it has changed.
   private var changedType: String? {
     let plain = [ElementType.bf16: "bfloat16", .f16: "float16", .f32: "float32"]
     var (before, after): ([ElementType: Int], [ElementType: Int]) = ([:], [:])
@@ -160,14 +160,14 @@ extension OutputPart {
       }?
       .key
     }
-    // Quantised weights are computed with in BF16 wherever they come from.
+    // Computation with quantised weights is always in BF16.
     guard let now = most(after), now != most(before) ?? .bf16 else { return nil }
     return plain[now]
   }
 }
 
 extension PlacedTensor {
-  /// What engines are to be told of it.
+  /// What engines are told about it.
   fileprivate var written: WrittenWeight {
     WrittenWeight(
       name: source.name, publishedName: source.safetensorsName, role: source.role, layer: source.layer,
@@ -186,9 +186,9 @@ extension OutputPart {
       routesInFFN: request.router == .ffn)
   }
 
-  /// What the part is, and which boxes of the model's tensors it holds, where it does not hold all of one.
+  /// The part's identity, and which boxes it holds of tensors that it holds only partly.
   private func partition(_ part: ShardPlan.Part) -> PartitionRecord {
-    // Codes are counted in the elements that they stand for, all else in its own.
+    // Boxes of codes count the elements that they stand for; all others count their own.
     let boxes = Dictionary(
       weights.compactMap { weight in weight.isWhole ? nil : (weight.slice, weight) },
       uniquingKeysWith: { first, _ in first })
@@ -201,7 +201,7 @@ extension OutputPart {
 }
 
 extension PlacedTensor {
-  /// Which part of the unpartitioned model's tensor one of its tensors is; `nil` if it is all of it.
+  /// The box of the unpartitioned model's tensor that one of its tensors is; `nil` if it is whole.
   fileprivate func box(of tensor: ShardPlan.Tensor) -> TensorBox? {
     var shape = source.shape.dimensions
     var (origin, extent) = (box.origin, box.extent)

@@ -22,7 +22,7 @@ extension OutputPart {
     return files
   }
 
-  /// What a GGUF source says about itself stays as it is, except how it is split and stored.
+  /// A GGUF source's metadata is kept, except how it is split and stored.
   private func languageMetadata(_ part: ShardPlan.Part, _ tensors: [OutputTensor]) -> GGUFMetadata {
     var metadata: GGUFMetadata
     if let own = model.checkpoint.ggufMetadata {
@@ -72,21 +72,21 @@ extension OutputPart {
       headers: &headers)
   }
 
-  /// The recipe's name where GGUF has a number for it, otherwise what most of the matrices' elements are stored as.
+  /// The recipe's file type if GGUF has a number for it, otherwise the type of most matrix elements.
   private func fileType(_ tensors: [OutputTensor]) -> GGUFFileType? {
     var counts: [ElementType: Int] = [:]
     for tensor in tensors.map(\.tensor) where tensor.shape.rank >= 2 {
       counts[tensor.elementType, default: 0] += tensor.shape.elementCount
     }
     let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.rawValue
-    // The vision side is not stored as the recipe is called.
+    // The recipe's name does not describe the vision side.
     let isVision = tensors.first?.isVision == true
-    // Of those that llama.cpp's converter writes, plain types are called as it calls them.
+    // Plain types that llama.cpp's converter writes have its names.
     let isNamedByRecipe =
       model.step3.map { $0.family != .step3 } == true && ["BF16", "F16", "F32"].contains(request.recipe)
     if !isVision || isNamedByRecipe, let type = GGUFFileType(name: request.recipe) { return type }
     guard let most else { return nil }
-    // Of the K formats only mixtures have numbers; the small one is nearly all of that format.
+    // Only mixtures of K formats have numbers; the small one is nearly all in that format.
     return GGUFFileType(name: most) ?? GGUFFileType(name: "\(most)_S")
   }
 }

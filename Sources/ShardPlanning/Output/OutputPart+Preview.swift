@@ -3,12 +3,12 @@ internal import JSON
 internal import Step3Model
 internal import TensorFormats
 
-/// The configuration of Step-5-Preview under the names that vLLM has for it.
+/// The configuration of Step-5-Preview under vLLM's names.
 ///
-/// Its BF16 copies call the model by names that no engine knows. Sources: the configuration of these copies; vLLM 0.33,
+/// Its BF16 copies use model names that no engine knows. Sources: the configuration of these copies; vLLM 0.33,
 /// `transformers_utils/configs/step5.py` and `models/step5/nvidia/model.py`.
 extension OutputPart {
-  /// Puts right what keeps vLLM from reading it.
+  /// Corrects what keeps vLLM from reading it.
   func amendPreview(
     _ text: inout ConfigurationText, _ step3: Step3Configuration
   ) throws(CheckpointError) -> [ShardPlan.Amendment] {
@@ -37,7 +37,7 @@ extension OutputPart {
       let old = text.stated(key).map { "was \($0.filter { !$0.isWhitespace }.printable)" } ?? "was missing"
       text[key] = value
       amendments.append(
-        ShardPlan.Amendment(key: place + key, reason: "\(old), and \(value) is what vLLM knows the model as"))
+        ShardPlan.Amendment(key: place + key, reason: "\(old), but vLLM knows the model as \(value)"))
     }
     return amendments
   }
@@ -54,12 +54,12 @@ extension OutputPart {
       let layers = model.moeLayers.map(String.init).joined(separator: ",")
       set(
         "moe_layers_enum", JSONText.quoted(layers),
-        "was missing, and vLLM would take all layers but the first for layers with experts")
+        "was missing, and vLLM would assume experts in all layers but the first")
     }
     if let old = text["max_position_embedding"] {
       if text.stated("max_position_embeddings") == nil { text["max_position_embeddings"] = old }
       set(
-        "max_position_embedding", nil, "is spelled max_position_embeddings in vLLM, which refuses this name")
+        "max_position_embedding", nil, "is spelled max_position_embeddings in vLLM, which rejects this name")
     }
     if let sliding = model.sliding, !hasKindOfOtherAttention(text),
       text.stated("attention_other_setting") != nil || sliding.headCount != model.headCount
@@ -71,7 +71,7 @@ extension OutputPart {
       ]
       set(
         "attention_other_setting", "{\(setting.joined(separator: ", "))}",
-        "did not say which layers it is for, without which vLLM does not read it")
+        "did not say which layers it is for, which vLLM requires")
     }
     return amendments
   }

@@ -4,11 +4,11 @@ internal import Step3Model
 internal import TensorFormats
 internal import Tokenization
 
-/// Fills one output directory: its weight files, its configuration, what is copied beside them.
+/// Fills one output directory: weight files, configuration, and copied files.
 struct OutputPart {
   let model: SourceModel
   let request: ShardPlan.Request
-  /// The tokenizer, if the output's format states it otherwise than the source's.
+  /// The tokenizer, if the output's format stores it differently from the source's.
   let tokenizer: Step3Tokenizer?
   /// The weights, and how they are stored.
   let weights: [PlacedTensor]
@@ -17,9 +17,9 @@ struct OutputPart {
 
   /// Adds files, documents and copies to `part`, and the files' headers to `headers`.
   ///
-  /// - Returns: What the configuration says otherwise than the source's, and what the part lacks.
+  /// - Returns: Changes to the configuration, and what the part lacks.
   /// - Throws: What the formats' layouts throw, `.malformed` for a broken configuration or tokenizer, and
-  ///   `.invalidRequest` for what no configuration can describe.
+  ///   `.invalidRequest` for anything that no configuration can describe.
   func fill(
     _ part: inout ShardPlan.Part, headers: inout [String: [UInt8]]
   ) throws(CheckpointError) -> (amendments: [ShardPlan.Amendment], omissions: [ShardPlan.Omission]) {
@@ -45,11 +45,11 @@ struct OutputPart {
     return (amendments, losses + side.omissions)
   }
 
-  /// The vision part and the experts serve no text by themselves.
+  /// Vision and FFN parts do not serve text on their own.
   func servesText(_ part: ShardPlan.Part) -> Bool { part.role == .model || part.role == .attention }
 
-  /// `__metadata__` of every safetensors file of the output: what the source's files say, as far as they agree, and
-  /// `format`, which transformers asks for. What is not carried comes with its reason.
+  /// `__metadata__` of every safetensors file of the output: the source files' entries, as far as they agree, and
+  /// `format`, which transformers requires. Dropped entries are returned with a reason.
   private var headerMetadata: (metadata: [String: String], losses: [ShardPlan.Omission]) {
     var metadata: [String: String] = [:]
     var contested: Set<String> = []
@@ -65,7 +65,7 @@ struct OutputPart {
     let format = "format"
     guard request.format == .safetensors else {
       let lost = metadata.keys.filter { $0 != format }.sorted()
-      return ([:], lost.map { loss($0, "GGUF has no place for what safetensors headers say") })
+      return ([:], lost.map { loss($0, "GGUF has no place for safetensors header metadata") })
     }
     let losses = contested.sorted().map { loss($0, "the source's files do not agree on it") }
     for key in contested { metadata[key] = nil }
@@ -88,8 +88,8 @@ extension OutputPart {
       ? try .all(beside: checkpoint, in: directory) : try .needed(beside: checkpoint, in: directory)
   }
 
-  /// What a GGUF source says about its tokenizer, as the files that Hugging Face's readers look for. Files that lie
-  /// beside the source say more, and win.
+  /// A GGUF source's tokenizer, as the files that Hugging Face's readers expect. Files beside the source say more,
+  /// and take precedence.
   private func addTokenizerFiles(to part: inout ShardPlan.Part) throws(CheckpointError) {
     guard request.format == .safetensors, let tokenizer, let step3 = model.step3 else { return }
     let copied = Set(part.copies.map(\.path))

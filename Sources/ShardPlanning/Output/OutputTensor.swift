@@ -6,16 +6,16 @@ internal import TensorFormats
 
 /// One tensor of one part, before it has a place in a file.
 struct OutputTensor {
-  /// As the plan will list it, with its name in a safetensors output, at no place yet.
+  /// As the plan will list it, with its name in a safetensors output, not yet at any offset.
   var tensor: ShardPlan.Tensor
-  /// Its name in a GGUF output; `nil` where the model has none for it.
+  /// Its name in a GGUF output; `nil` if there is none.
   var ggufName: String?
-  /// Whether it belongs to the vision side, which GGUF keeps in a file of its own.
+  /// Whether it belongs to the vision side, which GGUF keeps in a separate file.
   let isVision: Bool
-  /// Where in the source it belongs, if not where it is read.
+  /// Its position in source order, if not where it is read.
   let place: Checkpoint.Derivation.LastOrigin?
 
-  /// The tensor at the place that a file's layout gives it.
+  /// The tensor at its place in a file's layout.
   func placed(as name: String, at bytes: Range<Int>) -> ShardPlan.Tensor {
     var tensor = tensor
     tensor.name = name
@@ -50,9 +50,9 @@ extension OutputTensor {
     place = source.place
   }
 
-  /// The scales of whole matrices that GGUF keeps beside blocks: `blk.4.ffn_up_exps.scale`; `nil` if there are none.
+  /// The matrix scales that GGUF keeps beside blocks: `blk.4.ffn_up_exps.scale`; `nil` if there are none.
   ///
-  /// Source: llama.cpp, which multiplies the product of an NVFP4 matrix with them.
+  /// Source: llama.cpp, which multiplies the product of an NVFP4 matrix by them.
   var matrixScalesBeside: OutputTensor? {
     guard !tensor.operation.decodes, tensor.source.scaling?.matrixScales != nil,
       let name = ggufName.flatMap(EngineModules.module)
@@ -74,7 +74,7 @@ extension OutputTensor {
   ///
   /// - Parameters:
   ///   - module: The module's name, without a suffix.
-  ///   - members: In the order of their rows, all stored in that scheme and alike.
+  ///   - members: In row order, all stored alike in that scheme.
   ///   - scaleGroup: The number of the group that shares a scale per matrix, if the scheme has such scales.
   ///   - statesShape: Whether packed codes have their shape beside them.
   static func components(
@@ -108,7 +108,7 @@ extension OutputTensor {
     }
   }
 
-  /// Takes over what the source's tensor of scales is like.
+  /// Takes over the type and shape of the source's scale tensor.
   private mutating func keep(_ source: Checkpoint.Tensor?) {
     guard let source else { return }
     tensor.name = source.name
@@ -120,7 +120,7 @@ extension OutputTensor {
     }
   }
 
-  /// Boxes that follow each other in one stored tensor are one box.
+  /// Merges adjacent boxes of one stored tensor.
   private static func joined(_ slices: [ShardPlan.Slice]) -> [ShardPlan.Slice] {
     var result: [ShardPlan.Slice] = []
     for slice in slices {
@@ -138,7 +138,7 @@ extension OutputTensor {
 }
 
 extension ShardPlan.Operation {
-  /// What is done for one of a module's tensors, where this is done for its codes.
+  /// The operation for one of a module's tensors, given the one for its codes.
   fileprivate func making(_ part: StoredScheme.Part, of scheme: StoredScheme, scaleGroup: Int?) -> Self {
     switch (self, part) {
     case (_, .shape): return .shape(of: scheme)

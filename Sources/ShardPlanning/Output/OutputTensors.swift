@@ -5,7 +5,7 @@ internal import ServingEngines
 internal import Step3Model
 internal import TensorFormats
 
-/// Makes the tensors of the output of the weights that were placed: one of each, or the components of its scheme.
+/// Makes the output tensors from the placed weights: one for each, or the components of its scheme.
 struct OutputTensors {
   private let model: SourceModel
   private let format: Checkpoint.Format
@@ -13,12 +13,12 @@ struct OutputTensors {
   private(set) var parts: [[OutputTensor]]
   /// Which matrices share a scale.
   private(set) var scaleGroups: [ShardPlan.ScaleGroup] = []
-  /// The tensors of scales that are carried over, by the weight's tensor.
+  /// The scale tensors that are carried over, by the weight's tensor.
   private(set) var carried: [String: [String]] = [:]
 
   private var groupNumbers: [String: Int] = [:]
 
-  /// - Throws: `.invalidRequest` where weights that must be one tensor are not stored alike.
+  /// - Throws: `.invalidRequest` if weights that must be one tensor are not stored alike.
   init(
     _ tensors: [PlacedTensor], parts count: Int, of model: SourceModel, format: Checkpoint.Format
   ) throws(CheckpointError) {
@@ -52,7 +52,7 @@ struct OutputTensors {
     if let lonely = joined.values.first?.first {
       throw CheckpointError(
         .invalidRequest,
-        "engines need it and its neighbours as one tensor, and not all of them are stored in one scheme",
+        "engines need it and its neighbours as one tensor, but they are not all stored in one scheme",
         tensor: lonely.source.name, remedy: "store queries, keys and values of a layer alike")
     }
   }
@@ -67,7 +67,7 @@ struct OutputTensors {
   ) throws(CheckpointError) -> [OutputTensor] {
     if let odd = members.first(where: { !$0.isWhole || !$0.treatment.isLike(members[0].treatment) }) {
       throw CheckpointError(
-        .invalidRequest, "engines need it and its neighbours as one tensor, and they are not stored alike",
+        .invalidRequest, "engines need it and its neighbours as one tensor, but they are not stored alike",
         tensor: odd.source.name, remedy: "store queries, keys and values of a layer alike")
     }
     let ordered = members.sorted { place(of: $0) < place(of: $1) }
@@ -76,7 +76,7 @@ struct OutputTensors {
       statesShape: statesShape(module, isKept: ordered[0].treatment.isKept))
   }
 
-  /// What is kept gets no tensor that it did not have.
+  /// A kept module gets no additional tensors.
   private func statesShape(_ module: String, isKept: Bool) -> Bool {
     !isKept || model.checkpoint["\(module).weight_shape"] != nil
   }
@@ -95,7 +95,8 @@ struct OutputTensors {
     }
     guard let module = EngineModules.module(of: source.safetensorsName) else {
       throw CheckpointError(
-        .unsupported, "a weight of a scheme is one whose name ends in .weight", tensor: source.name)
+        .unsupported, "only a tensor whose name ends in .weight can be stored in a scheme",
+        tensor: source.name)
     }
     guard !isKept, model.step3?.family == .step3, scheme.fusesQueries,
       let fused = EngineModules.fusedQuery(module)
@@ -140,7 +141,7 @@ extension OutputTensors {
     }
   }
 
-  /// Notes which scales of the source are scales of the output.
+  /// Records which scales of the source become scales of the output.
   private mutating func note(_ tensor: PlacedTensor) {
     guard !tensor.treatment.operation.decodes else { return }
     let stored = tensor.source.stored
@@ -148,7 +149,7 @@ extension OutputTensors {
     if !names.isEmpty { carried[stored.codes.name] = names }
   }
 
-  /// The source tensors that are no part of the output by themselves.
+  /// The source tensors that are not output tensors of their own.
   var absorbed: [ShardPlan.Absorption] {
     let kept = Set(carried.values.joined())
     var schemes: [String: String] = [:]
@@ -162,7 +163,7 @@ extension OutputTensors {
       ShardPlan.Absorption(
         tensor: companion.name,
         reason: schemes[companion.name].map { "\($0) scales are multiplied into the weights" }
-          ?? "it only says how codes are packed")
+          ?? "it only describes how codes are packed")
     }.sorted { $0.tensor < $1.tensor }
   }
 
@@ -171,7 +172,7 @@ extension OutputTensors {
     replicated.flatMap { weight in
       [weight]
         + (carried[weight.tensor] ?? []).map {
-          ShardPlan.Replication(tensor: $0, parts: weight.parts, reason: "it is where its weight is")
+          ShardPlan.Replication(tensor: $0, parts: weight.parts, reason: "it is stored with its weight")
         }
     }
   }

@@ -6,8 +6,8 @@ internal import TensorFormats
 /// Puts the tensors of one part into safetensors files.
 ///
 /// The format allows no gaps, so tensors stay aligned only if those of wider elements come first. And a file's digests
-/// can be computed while it is written only if its tensors come in the order in which the source is read. Both hold
-/// if every shard has elements of one width, in source order; so that is how large outputs are cut. An output that
+/// can be computed while it is written only if its tensors come in the order in which the source is read. Both hold if
+/// every shard has elements of one width, in source order, so that is how large outputs are divided. An output that
 /// fits into one shard becomes one file, sorted as the reference writer sorts.
 enum SafetensorsPacking {
   /// Data starts on a page, so that engines that map files or read around the page cache find the first tensor, and

@@ -1,9 +1,9 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// Where a box was cut out of its tensor, so that a refusal can say what would fit.
+/// Where a box was cut from its tensor, so that an error can say what would fit.
 struct Cut: Hashable {
-  /// What decided into how many pieces the dimension is cut.
+  /// The option that sets the number of pieces.
   enum Option: Hashable {
     case attentionTP, ffnTP
     /// `--ffn-ep` times `--ffn-tp`: what all FFN ranks share.
@@ -15,10 +15,10 @@ struct Cut: Hashable {
   /// The option.
   let option: Option
 
-  /// Into how many pieces a dimension of `length` can be cut so that each is a multiple of `unit`, in words.
+  /// The numbers of pieces that a dimension of `length` can be cut into so that each is a multiple of `unit`, as text.
   func choices(length: Int, unit: Int) -> String {
     let fitting = Cut.divisors(upTo: PartIdentity.mostRanks) { length % ($0 * unit) == 0 }
-    // One piece is no cut, and always fits.
+    // One piece is not a cut, and always fits.
     let list = Cut.list(fitting.isEmpty ? [1] : fitting)
     return switch option {
     case .attentionTP: "--attention-tp \(list) would fit this tensor"
@@ -40,9 +40,9 @@ struct Cut: Hashable {
 
 /// Which numbers of FFN ranks divide all tensors of the FFN side evenly.
 struct FFNChoices {
-  /// The fewest experts that a stack has.
+  /// The smallest number of experts in a stack.
   let experts: Int
-  /// The lengths that tensor parallelism cuts: in expert stacks, and in what all FFN ranks share.
+  /// The lengths that tensor parallelism cuts, in expert stacks and in what all FFN ranks share.
   let expertLengths: Set<Int>
   let sharedLengths: Set<Int>
 
@@ -63,7 +63,7 @@ struct FFNChoices {
       && sharedLengths.allSatisfy { $0 % (ep * tp) == 0 }
   }
 
-  /// What to choose instead, in words.
+  /// Alternatives, as text.
   func remedy(instead layout: ShardPlan.AFDLayout) -> String {
     let most = PartIdentity.mostRanks
     let tensor = Cut.divisors(upTo: most) { fits(ep: layout.ffnEP, tp: $0) }

@@ -5,48 +5,49 @@ internal import TensorFormats
 
 /// A weight of the source as the planner sees it: what it is, and how it is stored.
 struct SourceTensor {
-  /// What messages call it: its tensor's name, or the published one where several weights are stored as one tensor.
+  /// Its name in messages: the tensor's, or the published one if several weights are stored as one tensor.
   let name: String
   /// The tensors that hold it.
   let stored: StoredWeight
   /// Its values, row-major.
   let shape: TensorShape
-  /// The row of the stored matrix with which it begins: not 0 where several weights are stored as one.
+  /// Its first row in the stored matrix: not 0 if several weights are stored as one.
   let firstRow: Int
   let role: TensorRole
   let layer: Int?
   /// Its name in a safetensors output; the source's own for other architectures.
   let safetensorsName: String
-  /// Its name in a GGUF output; `nil` where the model has none for it.
+  /// Its name in a GGUF output; `nil` if there is none.
   let ggufName: String?
-  /// Which kind of instance it lives on when the model is cut.
+  /// Which side holds it when the model is partitioned.
   let side: PartRole
-  /// Whether it belongs to the vision side, which GGUF keeps in a file of its own.
+  /// Whether it belongs to the vision side, which GGUF keeps in a separate file.
   let isVision: Bool
   /// Whether the outermost dimension counts experts.
   let isExpertStack: Bool
   /// The dimension that tensor parallelism cuts; `nil` for tensors that every rank needs whole.
   let tensorParallelAxis: Int?
-  /// How it is stored on disk, if its values are decoded from codes that are only read: ``Checkpoint/Checkpoint/Derived``.
+  /// How it is stored on disk, if its values are decoded from codes that can only be read:
+  /// ``Checkpoint/Checkpoint/Derived``.
   var decoded: String?
-  /// The type that published checkpoints store it in; `nil` for what is no part of a known model.
+  /// The type that published checkpoints store it in; `nil` outside known models.
   var publishedType: ElementType?
   /// Whether it is a convolution that GGUF's readers take in half precision, in files of half precision.
   var isHalfConvolution = false
-  /// Whether engines make a layer of it that they would take in a scheme; every matrix of an unknown model may be one.
+  /// Whether engines load it as a linear layer that a scheme may quantise; in an unknown model, any matrix may be one.
   var isLinear = true
   /// Whether it is in a layer that predicts further tokens.
   var predicts = false
-  /// Where in the source it belongs, if it is not read from there as it is; `nil` for where it is read.
+  /// Its position in source order, if derived; `nil` for where it is read.
   var place: Checkpoint.Derivation.LastOrigin?
 
   /// How its elements, or its codes, are stored.
   var elementType: ElementType { stored.codes.elementType }
-  /// The scheme, where codes and scales are tensors of their own.
+  /// The scheme, if codes and scales are separate tensors.
   var scheme: StoredScheme? { stored.scheme }
   /// Whether its stored tensor holds other weights too.
   var isFused: Bool { shape != stored.shape }
-  /// Whether its values are more than the elements of its tensor.
+  /// Whether its values depend on scales.
   var isScaled: Bool { stored.scheme != nil || stored.matrixScales != nil }
 }
 
@@ -59,7 +60,7 @@ struct PlacedTensor {
   var box: TensorBox
   /// Which option cut it, and where; `nil` if none did.
   var cut: Cut?
-  /// What becomes of it.
+  /// How it is converted.
   var treatment: Treatment
 
   /// The values, row-major.

@@ -2,11 +2,11 @@ internal import Checkpoint
 internal import StoredWeights
 internal import TensorFormats
 
-/// Which parts there are, and which of them holds which tensor.
+/// The parts, and which of them holds which tensor.
 struct Placement {
   /// The parts, empty.
   let parts: [ShardPlan.Part]
-  /// Every tensor, as often as it is stored.
+  /// Every tensor, once for each copy stored.
   let tensors: [PlacedTensor]
   /// What is stored more than once, and why.
   let replicated: [ShardPlan.Replication]
@@ -75,7 +75,7 @@ extension Placement {
         }
       }
       let tensor = source.stored.codes.name
-      // Weights that are stored as one tensor go together.
+      // Weights stored as one tensor stay together.
       if placed.count > 1, placed.allSatisfy(\.isWhole), replicated.last?.tensor != tensor {
         replicated.append(
           ShardPlan.Replication(
@@ -93,12 +93,12 @@ extension Placement {
       ("--ffn-ep", layout.ffnEP), ("--ffn-tp", layout.ffnTP), ("--attention-tp", layout.attentionTP),
     ] where !(1...PartIdentity.mostRanks).contains(count) {
       throw CheckpointError(
-        .invalidRequest, "\(option) is \(count); it can be from 1 to \(PartIdentity.mostRanks)")
+        .invalidRequest, "\(option) is \(count); it must be from 1 to \(PartIdentity.mostRanks)")
     }
     guard layout.ffnRanks <= PartIdentity.mostRanks else {
       throw CheckpointError(
         .invalidRequest, "--ffn-ep times --ffn-tp is \(layout.ffnRanks)",
-        remedy: "there can be \(PartIdentity.mostRanks) FFN ranks")
+        remedy: "there can be at most \(PartIdentity.mostRanks) FFN ranks")
     }
     guard headCount % layout.attentionTP == 0 else {
       let choices = Cut.divisors(upTo: headCount) { headCount % $0 == 0 }
@@ -112,7 +112,7 @@ extension Placement {
   private static func part(
     _ role: PartRole, ep: PartIdentity.Position = .only, tp: PartIdentity.Position = .only
   ) -> ShardPlan.Part {
-    // Which side the router is on is no part of a name.
+    // Which side the router is on is not part of a name.
     let identity = PartIdentity(role, expertParallel: ep, tensorParallel: tp, routesInFFN: false)
     return ShardPlan.Part(
       directory: identity.standardName, role: role, rank: identity.position.rank,
@@ -133,8 +133,8 @@ extension Placement {
 // MARK: - Cutting
 
 extension Placement {
-  /// Whole experts for each instance, divided as evenly as it goes (the first instances take one more), and inside an
-  /// instance an equal slice of the intermediate dimension for each rank.
+  /// Whole experts for each instance, divided as evenly as possible (the first instances take one more), and within
+  /// an instance an equal slice of the intermediate dimension for each rank.
   private static func experts(
     _ source: SourceTensor, over parts: Range<Int>, _ layout: ShardPlan.AFDLayout, _ choices: FFNChoices
   ) throws(CheckpointError) -> [PlacedTensor] {
@@ -168,7 +168,7 @@ extension Placement {
     }
   }
 
-  /// An equal slice for each part, along the axis that tensor parallelism cuts; all of it where there is none.
+  /// An equal slice for each part, along the axis that tensor parallelism cuts; all of it if there is none.
   private static func slices(
     _ source: SourceTensor, over parts: Range<Int>, _ option: Cut.Option
   ) throws(CheckpointError) -> [PlacedTensor] {

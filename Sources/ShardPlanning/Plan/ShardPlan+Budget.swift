@@ -1,10 +1,10 @@
 public import TensorFormats
 
 extension ShardPlan {
-  /// A bound on the output, and the recipe that was chosen to keep it: by what each tensor loses in each format, measured on
+  /// A limit on the output, and the recipe chosen to keep it, by the error of each tensor in each format, measured on
   /// some of its rows.
   ///
-  /// The recipe alone shapes the output. All else says where it comes from.
+  /// Only the recipe shapes the output. Everything else documents where it comes from.
   public struct Budget: Codable, Hashable, Sendable {
     /// What is bounded.
     public enum Target: Codable, Hashable, Sendable {
@@ -18,15 +18,15 @@ extension ShardPlan {
 
     /// What was asked for.
     public var target: Target
-    /// XXH3-128 of all that the choice follows from, besides the weights.
+    /// XXH3-128 of everything the choice depends on, besides the weights.
     public var basis: String
     /// The recipe as a recipe file.
     public var recipe: String
-    /// What a further byte would lower the estimate by, in nats.
+    /// How much one more byte would lower the estimate, in nats.
     public var multiplier: Double
     /// The sum of the tensors' estimates.
     public var estimatedKL: Double
-    /// What is bounded came to this: bytes of files or tensors.
+    /// The value reached for what is bounded: bytes of files or tensors.
     public var bytes: Int
     /// The least and the most bytes that the candidates allow, in the same measure.
     public var reachable: ClosedRange<Int>
@@ -34,7 +34,7 @@ extension ShardPlan {
     public var sampledRows: Int
     /// How many bytes of the source were read for it.
     public var sampledBytes: Int
-    /// The tensors that were chosen for, in the order of the output.
+    /// The tensors that formats were chosen for, in output order.
     public var choices: [Choice]
     /// The built-in recipes that take about as much, the best first.
     public var fixed: [Fixed]
@@ -45,9 +45,9 @@ extension ShardPlan {
       public var tensor: String
       /// Its format.
       public var format: ElementType
-      /// The expected squared error of what it gives, over the square of that.
+      /// The expected squared error of its layer's output, relative to the output's square.
       public var relativeError: Double
-      /// What that is expected to add to the KL divergence.
+      /// The expected contribution to the KL divergence.
       public var estimatedKL: Double
 
       /// Describes a choice.
@@ -59,7 +59,7 @@ extension ShardPlan {
       }
     }
 
-    /// A built-in recipe beside it.
+    /// A built-in recipe for comparison.
     public struct Fixed: Codable, Hashable, Sendable {
       /// Its name.
       public var recipe: String

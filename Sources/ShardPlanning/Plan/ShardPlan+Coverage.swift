@@ -4,7 +4,7 @@ package import TensorFormats
 
 extension ShardPlan {
   /// Checks that every element of every source tensor is in the output exactly once, plus what the plan lists as
-  /// replicated or absorbed, and that codes and scales belong together. The planner asks this of its own work.
+  /// replicated or absorbed, and that codes and scales belong together. The planner checks its own work with it.
   ///
   /// - Throws: `.invalidRequest` naming the first tensor that is lost or doubled.
   /// - Complexity: O(*n*) in the number of boxes.
@@ -12,7 +12,7 @@ extension ShardPlan {
     func mistake(_ message: String, _ tensor: String) -> CheckpointError {
       CheckpointError(
         .invalidRequest, "the plan \(message)", path: checkpoint.path, tensor: tensor,
-        remedy: "this is a mistake in the planner; please report it")
+        remedy: "this is a bug in the planner; please report it")
     }
     let copies = Dictionary(replicated.map { ($0.tensor, $0.parts) }, uniquingKeysWith: { first, _ in first })
     let absorbed = Set(absorbed.map(\.tensor))
@@ -50,7 +50,7 @@ extension ShardPlan {
     if let stranger = placed.keys.min() ?? carried.min() {
       throw CheckpointError(
         .invalidRequest, "the plan places a tensor that the source does not have", path: checkpoint.path,
-        tensor: stranger, remedy: "this is a mistake in the planner; please report it")
+        tensor: stranger, remedy: "this is a bug in the planner; please report it")
     }
   }
 
@@ -65,7 +65,7 @@ extension ShardPlan {
       let place = PlacedSlice(part: part, box: slice.box)
       switch scaled {
       case .scales: scales.insert(place)
-      // One for each matrix: those of a module of several weights are listed with the first.
+      // One for each matrix: those of a fused module are listed with the first weight.
       case .matrixScales, .shape: break
       case .codes:
         codes.insert(place)
@@ -80,7 +80,7 @@ extension ShardPlan {
     let box: TensorBox?
   }
 
-  /// Whether the boxes are all of a tensor, and no element twice.
+  /// Whether the boxes cover all of a tensor, and no element twice.
   private static func areWhole(_ slices: [Slice]) -> Bool {
     guard let shape = slices.first?.shape else { return false }
     let boxes = slices.compactMap(\.box)
@@ -89,7 +89,7 @@ extension ShardPlan {
 }
 
 extension ShardPlan.Tensor {
-  /// The source's tensors of scales that it is made of.
+  /// The source's scale tensors that it is made from.
   fileprivate var carriedScales: [String] {
     let scaling = sources.compactMap(\.scaling)
     return switch operation {

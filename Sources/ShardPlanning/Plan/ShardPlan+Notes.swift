@@ -10,7 +10,7 @@ extension ShardPlan {
     public var reason: String
   }
 
-  /// A tensor that is stored otherwise than the recipe's rule asked.
+  /// A tensor that is not stored as the recipe's rule asked.
   public struct Fallback: Codable, Hashable, Sendable {
     /// The source tensor's name.
     public var tensor: String
@@ -20,9 +20,9 @@ extension ShardPlan {
     public var stored: String
     /// Why.
     public var reason: String
-    /// How many weights it has, as often as they are stored.
+    /// The number of its weights, counting every copy.
     public var parameters: Int
-    /// Whether the recipe itself says what to do instead; nobody is surprised then.
+    /// Whether the recipe itself provides for the replacement, so that nobody is surprised.
     public var isForeseen: Bool
   }
 
@@ -36,7 +36,7 @@ extension ShardPlan {
 
   /// Something that the output lacks.
   public struct Omission: Codable, Hashable, Sendable {
-    /// What: a file's name, or what it would have said.
+    /// What is missing: a file's name, or what it would have contained.
     public var what: String
     /// Why.
     public var reason: String
@@ -48,7 +48,7 @@ extension ShardPlan {
     }
   }
 
-  /// A member of the configuration that had to be put right.
+  /// A member of the configuration that had to be corrected.
   public struct Amendment: Codable, Hashable, Sendable {
     /// Which: `text_config.moe_layers_enum`.
     public var key: String
@@ -60,11 +60,11 @@ extension ShardPlan {
   public struct Absorption: Codable, Hashable, Sendable {
     /// The source tensor's name.
     public var tensor: String
-    /// Why it is no tensor of its own.
+    /// Why it is not a tensor of its own.
     public var reason: String
   }
 
-  /// The importance matrix that was given, and what it had something about.
+  /// The importance matrix that was given, and what it covers.
   public struct Importance: Codable, Hashable, Sendable {
     /// The file's name.
     public var file: String
@@ -74,7 +74,7 @@ extension ShardPlan {
     public var xxh3: String
     /// How many output tensors are encoded with weights from it.
     public var weighted: Int
-    /// The source tensors whose formats could have used weights that it does not have.
+    /// The source tensors whose formats could have used weights, but which it does not cover.
     public var unweighted: [String]
   }
 }

@@ -2,7 +2,7 @@ public import Quantization
 internal import TensorFormats
 
 extension ShardPlan {
-  /// What is done to make an output tensor of its sources: decided once, by the planner, and carried out as it stands.
+  /// How an output tensor is made from its sources: decided once, by the planner, and carried out as is.
   ///
   /// | operation | source | output |
   /// |---|---|---|
@@ -14,21 +14,21 @@ extension ShardPlan {
   /// | ``carry(_:of:scaleGroup:)`` | a part of a scheme | the same part |
   /// | ``shape(of:)`` | the box | its rows and columns |
   public enum Operation: Hashable, Sendable {
-    /// The box's bytes stay what they are.
+    /// The box's bytes are copied unchanged.
     case copy
-    /// The values are stored as the tensor's element type, multiplied with their scales where they have some.
+    /// The values, multiplied by any scales, are stored as the tensor's element type.
     ///
-    /// `importance` is the name under which the importance matrix has weights for the columns; `nil` where it has none,
-    /// or the encoder has no use for them.
+    /// `importance` is the tensor's name in the importance matrix; `nil` if that does not cover it, or the encoder
+    /// ignores weights.
     case convert(importance: String?)
-    /// A part of a scheme is made of the values. All parts of a module are made with the same settings.
+    /// A part of a scheme is encoded from the values. All parts of a module use the same settings.
     case encode(StoredScheme.Part, of: StoredScheme, Encoding)
     /// Codes and scales of four bits become GGML blocks.
     case pack
     /// GGML blocks of four bits become codes or scales.
     case unpack(StoredScheme.Part, of: StoredScheme)
-    /// A part of the source's scheme stays what it is: codes to the byte, scales in the tensor's element type, the scale
-    /// of a matrix under the convention of the scheme named (without one: GGUF's), 1 where the source has none.
+    /// A part of the source's scheme is carried over: codes byte for byte, scales in the tensor's element type, the
+    /// scale of a matrix in the convention of the named scheme (without one: GGUF's), 1 if the source has none.
     ///
     /// Matrices of one `scaleGroup` must have the same scale.
     case carry(StoredScheme.Part, of: StoredScheme?, scaleGroup: Int?)
@@ -40,10 +40,9 @@ extension ShardPlan {
   public struct Encoding: Hashable, Sendable {
     /// How the scales are chosen.
     public var search: ScaleSearch
-    /// The number of the matrices' group among ``ShardPlan/scaleGroups``, where the scheme has a scale for each matrix.
+    /// The index of the matrices' group in ``ShardPlan/scaleGroups``, if the scheme has a scale per matrix.
     public var scaleGroup: Int?
-    /// The name under which the importance matrix has weights for the columns; `nil` where it has none, or the search
-    /// has no use for them.
+    /// The tensor's name in the importance matrix; `nil` if that does not cover it, or the search ignores weights.
     public var importance: String?
 
     /// Describes it.
@@ -67,8 +66,8 @@ extension ShardPlan.Operation {
     }
   }
 
-  /// The scheme that the tensor is a part of; `nil` for one that holds the values itself, and for what GGUF keeps beside
-  /// blocks.
+  /// The scheme that the tensor is a part of; `nil` for one that holds the values itself, and for scales that GGUF
+  /// keeps beside blocks.
   public var scheme: StoredScheme? {
     switch self {
     case .copy, .convert, .pack: nil
@@ -77,7 +76,7 @@ extension ShardPlan.Operation {
     }
   }
 
-  /// Whether values are decoded and stored anew, so that the source's codes and scales are no part of the output.
+  /// Whether values are decoded and re-encoded, so that the source's codes and scales are not in the output.
   public var decodes: Bool {
     switch self {
     case .convert, .encode: true
@@ -85,12 +84,12 @@ extension ShardPlan.Operation {
     }
   }
 
-  /// How scales are chosen; `nil` where none are.
+  /// How scales are chosen; `nil` if none are.
   public var search: ScaleSearch? {
     if case .encode(_, _, let encoding) = self { encoding.search } else { nil }
   }
 
-  /// The group of matrices that share a scale; `nil` where there is no such scale.
+  /// The group of matrices that share a scale; `nil` if there is no such scale.
   public var scaleGroup: Int? {
     switch self {
     case .encode(_, _, let encoding): encoding.scaleGroup
@@ -99,7 +98,7 @@ extension ShardPlan.Operation {
     }
   }
 
-  /// The name under which the importance matrix is asked for weights; `nil` where it is not.
+  /// The tensor's name in the importance matrix; `nil` if no weights are used.
   public var importance: String? {
     switch self {
     case .convert(let name): name
@@ -123,8 +122,8 @@ extension ShardPlan.Tensor {
     }
   }
 
-  /// Whether every value is the source's, so that there is no error to measure. Scales and shapes have none of their
-  /// own: the codes' error is that of both.
+  /// Whether every value is the source's, so that there is no error to measure. Scales and shapes have no error of
+  /// their own: it is counted with the codes.
   public var isLossless: Bool {
     switch operation {
     case .copy, .shape: true
@@ -169,7 +168,7 @@ extension ShardPlan.Operation: Codable {
       let part = try values.decode(StoredScheme.Part.self, forKey: .part)
       guard part != .shape else {
         throw DecodingError.dataCorruptedError(
-          forKey: .part, in: values, debugDescription: "a shape is an operation of its own")
+          forKey: .part, in: values, debugDescription: "a shape has its own operation")
       }
       return part
     }
@@ -189,7 +188,7 @@ extension ShardPlan.Operation: Codable {
       let part = try part()
       guard part != .matrixScales else {
         throw DecodingError.dataCorruptedError(
-          forKey: .part, in: values, debugDescription: "blocks have no scale of the matrix in them")
+          forKey: .part, in: values, debugDescription: "blocks do not contain the scale of the matrix")
       }
       self = .unpack(part, of: try scheme())
     case .carry:
@@ -203,7 +202,7 @@ extension ShardPlan.Operation: Codable {
   public func encode(to encoder: any Encoder) throws {
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(kind, forKey: .kind)
-    // That of a shape is said by its kind.
+    // For a shape, the kind already says it.
     if part != .shape { try values.encodeIfPresent(part, forKey: .part) }
     try values.encodeIfPresent(scheme, forKey: .scheme)
     try values.encodeIfPresent(search, forKey: .search)

@@ -4,7 +4,7 @@ internal import Quantization
 internal import TensorFormats
 
 extension ShardPlan.Slice {
-  /// The weight that the box is of, as a decoder wants it.
+  /// The box's weight, in the form that decoders take.
   package var stored: StoredWeight {
     let packing = scaling?.scheme?.scheme.geometry.codesPerElement ?? 1
     var dimensions = shape.dimensions

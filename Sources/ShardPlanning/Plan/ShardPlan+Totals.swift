@@ -9,20 +9,20 @@ extension ShardPlan {
   /// The size of the source's weight files on disk.
   public var sourceBytes: Int { source.files.reduce(0) { $0 + ($1.isDerived ? 0 : $1.bytes) } }
 
-  /// The bytes that a conversion reads: those of the source, and of tensors that are made of others once more.
+  /// The bytes that a conversion reads: those of the source, and of derived tensors a second time.
   public var workBytes: Int { source.files.reduce(0) { $0 + $1.bytes } }
 
-  /// The share of the output's parameters that are stored otherwise than the recipe asked, without its having said what
-  /// to do instead.
+  /// The share of the output's parameters that are not stored as the recipe asked, and for which it did not provide a
+  /// replacement.
   public var fallbackShare: Double {
     let surprising = fallbacks.reduce(0) { $0 + ($1.isForeseen ? 0 : $1.parameters) }
     return parameters == 0 ? 0 : Double(surprising) / Double(parameters)
   }
 
-  /// The most of a recipe's parameters that may be stored otherwise than it asks without a word from the user.
+  /// The largest share of parameters that may fall back without the user's consent.
   public static let tolerableFallbackShare = 0.05
 
-  /// Checks that the output is what its recipe is called.
+  /// Checks that the output deserves its recipe's name.
   ///
   /// - Throws: `.invalidRequest` with the commonest reason, if more than ``tolerableFallbackShare`` falls back.
   public func requireRecipe() throws(CheckpointError) {
@@ -83,7 +83,7 @@ extension ShardPlan.Tensor {
     set { sources[0] = newValue }
   }
 
-  /// How many weights it stands for: what packed codes were before packing; 0 for scales and shapes.
+  /// The number of weights it represents: for packed codes, before packing; 0 for scales and shapes.
   public var parameters: Int {
     switch operation.part {
     case nil where role == .scale: 0
@@ -99,7 +99,7 @@ extension ShardPlan.Slice {
 }
 
 extension ShardPlan {
-  /// The plan of one part alone, with paths below that part's directory.
+  /// The plan of a single part, with paths below that part's directory.
   public func restricted(to part: Part) -> ShardPlan {
     let prefix = part.directory.isEmpty ? 0 : part.directory.utf8.count + 1
     func strip(_ path: String) -> String { String(decoding: path.utf8.dropFirst(prefix), as: UTF8.self) }

@@ -5,8 +5,8 @@ public import TensorFormats
 /// Where every byte of a conversion goes: the program that the pipeline runs.
 ///
 /// A plan is made from headers, the configuration, the recipe and the options; it reads no weights. Everything
-/// downstream (dry run, execution, progress, verification) follows it and decides nothing a second time. Two plans
-/// that are equal give equal output, byte for byte.
+/// downstream (dry run, execution, progress, verification) follows it and makes no decisions of its own. Equal
+/// plans give equal output, byte for byte.
 public struct ShardPlan: Codable, Hashable, Sendable {
   /// The layout of this value; raised when a field changes its meaning.
   public static let currentVersion = 4
@@ -25,17 +25,17 @@ public struct ShardPlan: Codable, Hashable, Sendable {
   public var replicated: [Replication]
   /// Tensors that are stored otherwise than the recipe asked, and why.
   public var fallbacks: [Fallback]
-  /// Source tensors that are no output tensors by themselves, and why.
+  /// Source tensors that are not output tensors of their own, and why.
   public var absorbed: [Absorption]
-  /// Source tensors that were left out because they were asked to be.
+  /// Source tensors that were left out on request.
   public var excluded: [Exclusion] = []
-  /// What the output lacks that the source has or a reader may look for, besides tensors.
+  /// What the output lacks, besides tensors, that the source has or a reader may expect.
   public var omissions: [Omission] = []
-  /// What is odd about the source and does not keep it from being converted.
+  /// What is odd about the source but does not prevent converting it.
   public var warnings: [String] = []
   /// Which matrices share a scale, for schemes that have one for each matrix.
   public var scaleGroups: [ScaleGroup]
-  /// What the output's configuration says otherwise than the source's, besides quantisation.
+  /// Changes to the source's configuration, besides quantisation.
   public var amendments: [Amendment]
   /// The importance matrix that weights the encoders' errors; `nil` without one.
   public var importance: Importance?
@@ -44,26 +44,26 @@ public struct ShardPlan: Codable, Hashable, Sendable {
 // MARK: - The source
 
 extension ShardPlan {
-  /// The checkpoint that is converted, as far as its headers tell.
+  /// The checkpoint that is converted, as described by its headers.
   public struct Source: Codable, Hashable, Sendable {
     /// The container format.
     public var format: Checkpoint.Format
-    /// `model_type` or `general.architecture`; `nil` where nothing says it.
+    /// `model_type` or `general.architecture`; `nil` if not stated.
     public var architecture: String?
     /// The weight files in the order in which they are read; see ``SourceFile/isDerived``.
     public var files: [SourceFile]
     /// The number of tensors.
     public var tensorCount: Int
-    /// Tensors that are not on disk as the plan speaks of them: renamed, stacked, merged or decoded ones.
+    /// Derived tensors, which are not on disk in this form: renamed, stacked, merged or decoded ones.
     public var derived: [DerivedTensor] = []
-    /// Whether its tensors are copied as they are stored, without a look at what they mean.
+    /// Whether its tensors are copied as stored, without interpreting them.
     public var isRaw: Bool
-    /// XXH3-128 of `config.json`, by which codes are understood; of a partition set's, that of the model it was put
-    /// together to. `nil` where there is none.
+    /// XXH3-128 of `config.json`, which determines what codes mean; for a partition set, that of the merged model.
+    /// `nil` if there is none.
     public var configurationXXH3: String?
   }
 
-  /// A tensor that is made of others whenever it is read.
+  /// A tensor that is made from others each time it is read.
   public struct DerivedTensor: Codable, Hashable, Sendable {
     /// Its name in the plan.
     public var tensor: String
@@ -81,21 +81,21 @@ extension ShardPlan {
     public var bytes: Int
     /// Where its tensor data starts.
     public var dataOffset: Int
-    /// XXH3-128 of everything before ``dataOffset``: a plan of another header is another plan.
+    /// XXH3-128 of everything before ``dataOffset``: a different header means a different plan.
     public var headerXXH3: String
-    /// Whether it is not on disk, but stands for tensors that are made of others: ``Source/derived``.
+    /// Whether it is not on disk, but holds derived tensors: ``Source/derived``.
     public var isDerived: Bool = false
-    /// Where the tensors of such a file end that its tensors are made of, in the order of the file: whoever reads the
-    /// source in order has just read them there.
+    /// Where the origins of its tensors end, in file order: reading the source in order, they have just been read at
+    /// that point.
     public var origins: [Origin] = []
 
-    /// Where what one derived tensor is made of ends.
+    /// Where the origins of one derived tensor end.
     public struct Origin: Codable, Hashable, Sendable {
       /// The derived tensor's first byte in its file.
       public var offset: Int
-      /// The last file on disk that has something of it.
+      /// The last file on disk that holds any of them.
       public var file: Int
-      /// The first byte there that it does not need.
+      /// The end of the last one there.
       public var end: Int
     }
   }
@@ -110,28 +110,29 @@ extension ShardPlan {
     public var format: Checkpoint.Format
     /// The recipe's name.
     public var recipe: String
-    /// How the model is cut.
+    /// How the model is partitioned.
     public var partition: Partition
     /// No output file grows beyond this, unless a single tensor does; `nil` for no limit.
     public var maximumShardBytes: Int?
-    /// How the scales of schemes are chosen; `nil` for what is usual: `mse` for codes of four bits,
+    /// How the scales of schemes are chosen; `nil` for the default: `mse` for codes of four bits,
     /// `absmax` for longer ones.
     public var scaleSearch: ScaleSearch?
     /// Regular expressions: tensors whose names, or whose weights' names, contain one are left out.
     public var exclude: [String] = []
-    /// Whether a copy of a Step-3 gets its published names, experts stacked; every other conversion does that anyway.
+    /// Whether a copy of a Step-3 gets its published names, with experts stacked; every other conversion does so
+    /// anyway.
     public var publishedNames = false
-    /// What `tokenizer.ggml.pre` says; `nil` if the tokenizer shall be recognised.
+    /// The value of `tokenizer.ggml.pre`; `nil` to recognise the tokenizer.
     public var tokenizerPre: String?
-    /// Whether weights that are NaN or infinite are passed on where the target type can hold them; otherwise they end the
+    /// Whether NaN and infinite weights are kept where the target type can hold them; otherwise they end the
     /// conversion.
     public var allowNonFinite = false
-    /// How codes are chosen that follow from a text; `nil` where they follow from the weights alone.
+    /// How codes are calibrated; `nil` if they depend only on the weights.
     public var calibration: Calibration?
-    /// The bound that the recipe was chosen to keep; `nil` for a recipe that was given.
+    /// The limit that the recipe was chosen to keep; `nil` for a given recipe.
     public var budget: Budget?
 
-    /// Describes what is wanted.
+    /// Makes a request.
     public init(
       format: Checkpoint.Format, recipe: String, partition: Partition = .none, maximumShardBytes: Int? = nil,
       scaleSearch: ScaleSearch? = nil, tokenizerPre: String? = nil, exclude: [String] = [],
@@ -151,7 +152,7 @@ extension ShardPlan {
       self.tokenizerPre = tokenizerPre
     }
 
-    /// Reads a request. Older plans do not say whether weights that are no numbers are let through: they are not.
+    /// Reads a request. Older plans do not say whether non-finite weights are allowed: they are not.
     public init(from decoder: any Decoder) throws {
       let values = try decoder.container(keyedBy: CodingKeys.self)
       format = try values.decode(Checkpoint.Format.self, forKey: .format)
@@ -173,25 +174,25 @@ extension ShardPlan {
     }
   }
 
-  /// How codes are chosen by what enters their layers when a text goes through the model.
+  /// How codes are calibrated by the activations of a text.
   public struct Calibration: Codable, Hashable, Sendable {
-    /// The ways there are.
+    /// The available methods.
     public enum Method: String, Codable, Hashable, Sendable, CaseIterable {
-      /// Column by column, each column's error made good in those that follow.
+      /// Column by column, each column's error compensated in the following ones.
       case gptq
     }
 
-    /// The way.
+    /// The method.
     public var method: Method
-    /// What is added to the diagonal of the second moments, in units of its mean.
+    /// What is added to the diagonal of the second moments, relative to its mean.
     public var damping: Double
-    /// Experts that fewer tokens chose are rounded to nearest.
+    /// Experts that saw fewer tokens are rounded to nearest.
     public var minimumExpertTokens: Int
-    /// What the text is called.
+    /// The names of the texts.
     public var datasets: [String]
     /// Its tokens.
     public var tokens: Int
-    /// XXH3-128 of their numbers.
+    /// XXH3-128 of their ids.
     public var xxh3: String
 
     /// Describes a calibration.
@@ -208,7 +209,7 @@ extension ShardPlan {
     }
   }
 
-  /// How a model is cut into parts.
+  /// How a model is partitioned.
   public enum Partition: Codable, Hashable, Sendable {
     /// One part.
     case none
@@ -219,11 +220,11 @@ extension ShardPlan {
 
   /// The instances of an attention-FFN disaggregated deployment.
   public struct AFDLayout: Codable, Hashable, Sendable {
-    /// Between how many FFN instances the routed experts are divided, whole experts each.
+    /// The number of FFN instances that the routed experts are divided between, whole experts each.
     public var ffnEP: Int
-    /// Between how many ranks each of those instances divides the intermediate dimension of every expert.
+    /// The number of ranks within each instance that the intermediate dimension of every expert is divided between.
     public var ffnTP: Int
-    /// Between how many ranks the attention heads are divided.
+    /// The number of ranks that the attention heads are divided between.
     public var attentionTP: Int
     /// The side of the router.
     public var router: RouterSide
@@ -246,11 +247,11 @@ extension ShardPlan {
 // MARK: - The output
 
 extension ShardPlan {
-  /// One output directory, which opens as a checkpoint by itself.
+  /// One output directory, which is a checkpoint of its own.
   public struct Part: Codable, Hashable, Sendable {
     /// The directory below the output; empty for an unpartitioned model, which is the output itself.
     public var directory: String
-    /// What the part serves as.
+    /// The part's role.
     public var role: PartRole
     /// Its number among the parts of its role.
     public var rank: Int
@@ -262,7 +263,7 @@ extension ShardPlan {
     public var tensorParallel: PartIdentity.Position
     /// The weight files.
     public var files: [File]
-    /// Text files that are made: `config.json`, the index.
+    /// Text files that are generated: `config.json`, the index.
     public var documents: [Document]
     /// Files that are copied as they are: tokenizer, chat template.
     public var copies: [Copy]
@@ -298,10 +299,10 @@ extension ShardPlan {
     public var offset: Int
     /// Its size.
     public var bytes: Int
-    /// Where its elements come from: nearly always one box. Several are joined along the rows, for the modules that
-    /// engines fuse and want as one tensor.
+    /// Where its elements come from: nearly always one box. Several are joined along the rows, for modules that
+    /// engines fuse into one tensor.
     public var sources: [Slice]
-    /// What is done with them.
+    /// The operation on them.
     public var operation: Operation
   }
 
@@ -315,7 +316,7 @@ extension ShardPlan {
     public var offset: Int
     /// How the source stores it.
     public var elementType: ElementType
-    /// The values of the whole source tensor, row-major: what packed codes stand for.
+    /// The shape of the whole source tensor's values, row-major, before packing.
     public var shape: TensorShape
     /// The box's first element in each dimension.
     public var origin: [Int]
@@ -324,13 +325,13 @@ extension ShardPlan {
     /// The scales that belong to it; `nil` for a tensor that holds the values itself.
     public var scaling: Scaling?
 
-    /// The box; `nil` where a document states one that is not in the tensor.
+    /// The box; `nil` if a document states one that is not within the tensor.
     public var box: TensorBox? { TensorBox(shape, origin: origin, extent: extent) }
   }
 
   /// How the codes of a source tensor become values.
   public struct Scaling: Codable, Hashable, Sendable {
-    /// The scheme; `nil` for GGML blocks that have a scale for the whole matrix beside them.
+    /// The scheme; `nil` for GGML blocks with a separate scale for the whole matrix.
     public var scheme: StoredScheme?
     /// The scales of tiles, rows or groups.
     public var scales: Scales?
@@ -352,18 +353,18 @@ extension ShardPlan {
     public var shape: TensorShape
   }
 
-  /// Matrices of which those with the same number in their stacks share one scale, because engines keep one for all of
-  /// them: an expert's gate and up, the queries, keys and values of a layer.
+  /// Weights whose matrices with the same index in their stacks share one scale, because engines keep a single one for
+  /// all of them: an expert's gate and up, the queries, keys and values of a layer.
   public struct ScaleGroup: Codable, Hashable, Sendable {
     /// Whole weights: the largest magnitude over all of them decides.
     public var members: [Slice]
   }
 
-  /// A small text file that is made rather than copied.
+  /// A small text file that is generated rather than copied.
   public struct Document: Codable, Hashable, Sendable {
     /// The path below the output.
     public var path: String
-    /// All of it.
+    /// Its contents.
     public var text: String
   }
 

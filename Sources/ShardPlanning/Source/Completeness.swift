@@ -21,7 +21,7 @@ struct Completeness {
     configuration.quantization = nil
     let description = configuration.family.model
     let inventory = try Step3Inventory(configuration)
-    // What GGUF has computed of the configuration is no part of it.
+    // Tensors that GGUF computes from the configuration are not in the inventory.
     let computed = description[.rotaryFactors].map { _ in
       description.published(Step3TensorName(.rotaryFactors))
     }
@@ -32,12 +32,12 @@ struct Completeness {
     for issue in inventory.issues(with: found.map { (name: $0.0, shape: $0.1) }) {
       if case .missing(let name, _) = issue {
         if try excluded(name) { continue }
-        // What is tied is stored once.
+        // Tied weights are stored once.
         if name == description.published(Step3TensorName(.lmHead)), model.saysTied { continue }
         if model.checkpoint.format == .gguf,
           description.tensor(published: name).map({ description.row(of: $0).isVision }) == true
         {
-          // The vision side of a GGUF model is a file of its own, which need not be there.
+          // The vision side of a GGUF model is a separate file, which is optional.
           if !model.tensors.contains(where: \.isVision) { continue }
         }
       }
@@ -48,9 +48,9 @@ struct Completeness {
     name = configuration.family.name
   }
 
-  /// Refuses a model that is not whole.
+  /// Refuses an incomplete model.
   ///
-  /// - Throws: `.malformed` with the first few things that are wrong.
+  /// - Throws: `.malformed` with the first few issues.
   func require(_ purpose: String, path: String) throws(CheckpointError) {
     guard !issues.isEmpty else { return }
     throw CheckpointError(
@@ -60,12 +60,12 @@ struct Completeness {
       remedy: "complete the checkpoint, or leave tensors out on purpose with --exclude PATTERN")
   }
 
-  /// A warning about what is wrong; `nil` if nothing is.
+  /// A warning about the issues; `nil` if there are none.
   var warning: String? {
     issues.isEmpty ? nil : "this \(name) is not what its configuration describes: \(summary)"
   }
 
-  /// What is wrong, in one line.
+  /// The issues in one line.
   var summary: String {
     let named = issues.prefix(4).map(\.description).joined(separator: "; ")
     return issues.count > 4 ? "\(named); and \(issues.count - 4) more of \(expected) tensors" : named

@@ -7,7 +7,7 @@ internal import TensorFormats
 struct Exclusions {
   private let patterns: [Patterns.NamePattern]
 
-  /// - Throws: `.invalidRequest` for what is no regular expression.
+  /// - Throws: `.invalidRequest` for an invalid regular expression.
   init(_ texts: [String]) throws(CheckpointError) {
     var patterns: [Patterns.NamePattern] = []
     for text in texts { patterns.append(try Patterns.NamePattern(option: text)) }
@@ -20,7 +20,7 @@ struct Exclusions {
     return nil
   }
 
-  /// Leaves tensors out: those whose own name matches, and what belongs to a weight whose name does.
+  /// Leaves tensors out: those whose own name matches, and those belonging to a weight whose name does.
   ///
   /// - Throws: `.invalidRequest` for a pattern that no tensor matches.
   func apply(
@@ -58,7 +58,7 @@ struct Exclusions {
     return (checkpoint.excluding { names.contains($0.name) }, excluded)
   }
 
-  /// Codes without what makes values of them would be taken for something else.
+  /// Codes without their companions would be misinterpreted.
   private func checkCompanions(_ names: Set<String>, of checkpoint: Checkpoint) throws(CheckpointError) {
     let plain: Set<ElementType> = [.f64, .f32, .f16, .bf16]
     for name in names.sorted() {
@@ -70,7 +70,8 @@ struct Exclusions {
           !plain.contains(codes.elementType)
         else { continue }
         throw CheckpointError(
-          .invalidRequest, "--exclude leaves out \(name.printable), without which these codes mean nothing",
+          .invalidRequest,
+          "--exclude leaves out \(name.printable), without which these codes are meaningless",
           path: checkpoint.path(of: codes), tensor: codes.name,
           remedy: "leave out the weight as well, or neither")
       }

@@ -6,20 +6,20 @@ internal import StoredWeights
 internal import OrderedCollections
 internal import TensorFormats
 
-/// A partition set put together again: every tensor of the model once and whole, byte for byte.
+/// A partition set reassembled: every tensor of the model once and whole, byte for byte.
 ///
-/// What several parts hold is taken from the first of them; what is cut is gathered from its boxes when it is read. No
-/// scheme has to be understood for that, because each part states the boxes of its tensors, scales included.
+/// Replicated tensors are taken from the first part; cut ones are gathered from their boxes when read. This requires
+/// no knowledge of schemes, because each part states the boxes of its tensors, scales included.
 struct MergedPartition {
   /// The model, as one checkpoint. Its side files lie in the directory of the part that serves text.
   let checkpoint: Checkpoint
   /// The directory of the part that has the tokenizer, below the set.
   let textPart: String
-  /// Whether `quantization_config` says the same in all parts that hold the language model; otherwise each says what its
-  /// own tensors need, and what the whole needs has to be made anew.
+  /// Whether `quantization_config` is the same in all parts that hold the language model; otherwise each describes only
+  /// its own tensors, and one for the whole has to be made.
   let isQuantizationStated: Bool
 
-  /// Puts a set together.
+  /// Merges a set.
   ///
   /// - Throws: `.malformed` if a part is missing, or the parts contradict each other or leave out elements.
   /// - Complexity: O(number of tensors × parts); reads no weights.
@@ -71,7 +71,7 @@ struct MergedPartition {
 // MARK: - Parts
 
 extension MergedPartition {
-  /// What a part says of itself.
+  /// What a part says about itself.
   private struct Mark {
     let part: Checkpoint.Part
     let members: JSONMembers
@@ -97,7 +97,7 @@ extension MergedPartition {
       if let odd = parts.first(where: { $0.record.identity.position.ranks != ranks }) {
         throw CheckpointError(
           .malformed,
-          "says that there are \(odd.record.identity.position.ranks) parts of its kind, and \(parts[0].part.name) says \(ranks)",
+          "says that there are \(odd.record.identity.position.ranks) parts of its kind, but \(parts[0].part.name) says \(ranks)",
           path: set.store.path(of: odd.part.name))
       }
       let found = Set(parts.map(\.record.identity.position.rank))
@@ -108,13 +108,13 @@ extension MergedPartition {
           missing.isEmpty
             ? "there are \(parts.count) \(role.rawValue) parts for \(ranks) ranks"
             : "of \(ranks) \(role.rawValue) parts the ranks \(missing.prefix(8).map(String.init).joined(separator: ", ")) are missing",
-          path: set.path, remedy: "bring all parts together in one directory")
+          path: set.path, remedy: "put all parts in one directory")
       }
     }
     for role in [PartRole.attention, .ffn] where !marks.contains(where: { $0.role == role }) {
       throw CheckpointError(
         .malformed, "there is no \(role.rawValue) part", path: set.path,
-        remedy: "bring all parts together in one directory")
+        remedy: "put all parts in one directory")
     }
   }
 }
@@ -167,7 +167,7 @@ extension MergedPartition {
     var kept: [(held: Held, box: TensorBox)] = []
     for piece in pieces {
       guard let box = piece.box else {
-        throw malformed("\(piece.part.printable) holds all of it, and others hold boxes")
+        throw malformed("\(piece.part.printable) holds all of it, but others hold boxes")
       }
       guard box.shape == pieces[0].box?.shape, piece.tensor.elementType == type else {
         throw malformed(
@@ -178,10 +178,12 @@ extension MergedPartition {
     guard let whole = kept.first?.box.shape, (1...3).contains(whole.rank),
       let stored = kept.first?.held.tensor,
       let boxColumns = kept.first?.box.extent.last, stored.shape.rank == whole.rank
-    else { throw malformed("its boxes have no dimensions that can be put together") }
+    else { throw malformed("its boxes cannot be assembled") }
     // Boxes of packed codes are counted in the values that they stand for.
     let packed = stored.shape.columns
-    guard packed > 0, boxColumns % packed == 0 else { throw malformed("its box is not whole elements") }
+    guard packed > 0, boxColumns % packed == 0 else {
+      throw malformed("its box does not consist of whole elements")
+    }
     let factor = boxColumns / packed
     func bytes(_ columns: Int) throws(CheckpointError) -> Int {
       guard columns % factor == 0, let count = type.block.byteCount(ofElements: columns / factor) else {
@@ -194,7 +196,7 @@ extension MergedPartition {
     for (held, box) in kept {
       let extent = box.extent.dropLast() + [box.extent[rank - 1] / factor]
       guard held.tensor.shape.dimensions == Array(extent) else {
-        throw malformed("\(held.part.printable) holds \(held.tensor.shape), and its box is \(box.extent)")
+        throw malformed("\(held.part.printable) holds \(held.tensor.shape), but its box is \(box.extent)")
       }
       func range(_ axis: Int) -> Range<Int> {
         axis < 0 ? 0..<1 : box.origin[axis]..<box.origin[axis] + box.extent[axis]
@@ -211,7 +213,7 @@ extension MergedPartition {
       let source = GatheredSource(
         path: set.path, matrices: rank < 3 ? 1 : whole.dimensions[0],
         rows: rank < 2 ? 1 : whole.dimensions[rank - 2], rowBytes: try bytes(whole.columns), pieces: gathered)
-    else { throw malformed("the parts do not hold every element of it once") }
+    else { throw malformed("the parts do not hold every element of it exactly once") }
     return Checkpoint.Derived(
       name: name, elementType: type, shape: TensorShape(dimensions), source: source,
       origins: kept.map(\.held.tensor), operation: "merged")
@@ -221,12 +223,12 @@ extension MergedPartition {
 // MARK: - What is said about the model
 
 extension MergedPartition {
-  /// What the parts' configurations may differ in: what each holds, and in what type.
+  /// The keys in which the parts' configurations may differ.
   private static let ownKeys: Set<String> = [
     ConfigurationDocument.partitionKey, "quantization_config", "compression_config", "torch_dtype", "dtype",
   ]
 
-  /// The configuration of the part that serves text, without what makes it a part's.
+  /// The configuration of the part that serves text, without its partition record.
   ///
   /// - Throws: `.malformed` if the parts are of different models.
   private static func configuration(
@@ -244,9 +246,9 @@ extension MergedPartition {
     }
     if let odd = marks.first(where: { model($0) != model(first) }) {
       throw CheckpointError(
-        .malformed, "describes another model than that of \(first.part.name.printable)",
+        .malformed, "describes a different model from that of \(first.part.name.printable)",
         path: odd.part.checkpoint.store.path(of: ConfigurationDocument.name),
-        remedy: "bring the parts of one conversion together")
+        remedy: "put the parts of a single conversion together")
     }
     var merged = try ConfigurationText(text)
     merged[ConfigurationDocument.partitionKey] = nil

@@ -4,12 +4,12 @@ internal import QuantizationRecipes
 internal import ServingEngines
 internal import TensorFormats
 
-/// Scales of activations for codes that are codes no more.
+/// Activation scales for codes that no longer exist.
 struct ObsoleteScales {
-  /// What was taken out, and why.
+  /// What was removed, and why.
   private(set) var absorbed: [ShardPlan.Absorption] = []
 
-  /// Takes such scales out of the tensors of an output.
+  /// Removes such scales from the tensors of an output.
   init(_ tensors: inout [PlacedTensor]) {
     var isCoded: [Substring: Bool] = [:]
     for tensor in tensors where tensor.source.scheme != nil || tensor.source.decoded != nil {
@@ -27,15 +27,15 @@ struct ObsoleteScales {
         absorbed.append(
           ShardPlan.Absorption(
             tensor: tensor.source.stored.codes.name,
-            reason: "it scales what is multiplied with codes that the output does not have"))
+            reason: "it scales activations for codes that the output does not have"))
       }
       return true
     }
   }
 
-  /// Takes scales of activations away from a model that is going to be cut: no rank has a place for them.
+  /// Removes activation scales from a model to be partitioned: no rank has a place for them.
   ///
-  /// - Throws: `.unsupported` if the codes that they belong to stay what they are.
+  /// - Throws: `.unsupported` if their codes are kept.
   static func beforeCutting(
     _ tensors: [SourceTensor], _ request: ShardPlan.Request, _ recipe: Recipe
   ) throws(CheckpointError) -> (kept: [SourceTensor], dropped: [ShardPlan.Absorption]) {
@@ -44,14 +44,15 @@ struct ObsoleteScales {
     if let first = scales.first, recipe.isCopy {
       throw CheckpointError(
         .unsupported,
-        "it scales what is multiplied with codes, and parts of a cut model have no place for that",
+        "it scales activations for codes, and parts of a partitioned model have no place for it",
         tensor: first.name, remedy: "leave such scales out with --exclude 'input_', or give --quantize BF16")
     }
     return (
       kept,
       scales.map {
         ShardPlan.Absorption(
-          tensor: $0.stored.codes.name, reason: "parts of a cut model have no place for scales of activations"
+          tensor: $0.stored.codes.name,
+          reason: "parts of a partitioned model have no place for activation scales"
         )
       }
     )

@@ -5,19 +5,19 @@ internal import ServingEngines
 internal import Step3Model
 internal import TensorFormats
 
-/// The source of a plan: a partition set put together, without what is left out, with its model if that is needed.
+/// The source of a plan: partition sets merged, exclusions applied, with its model if needed.
 struct PlannedSource {
   let model: SourceModel
   let exclusions: Exclusions
   /// The tensors that were left out.
   let excluded: [ShardPlan.Exclusion]
-  /// What the source has and no output of it gets.
+  /// What the source has and no output gets.
   private(set) var omissions: [ShardPlan.Omission] = []
-  /// What is odd about a source that is only copied.
+  /// Warnings about a source that is only copied.
   private(set) var warnings: [String] = []
 
-  /// - Throws: `.invalidRequest` for a pattern that leaves nothing out, and what putting together and understanding the
-  ///   source throw.
+  /// - Throws: `.invalidRequest` for a pattern that leaves nothing out, and what merging and interpreting the source
+  ///   throw.
   init(
     _ checkpoint: Checkpoint, _ request: ShardPlan.Request, _ recipe: Recipe
   ) throws(CheckpointError) {
@@ -29,9 +29,9 @@ struct PlannedSource {
     if isCopy { try warn(request) }
   }
 
-  /// Brings the source of a stored plan into the form that the plan speaks of.
+  /// Brings the source of a stored plan into the form that the plan refers to.
   ///
-  /// - Throws: What putting together and understanding the source throw.
+  /// - Throws: What merging and interpreting the source throw.
   init(_ checkpoint: Checkpoint, reopening plan: ShardPlan) throws(CheckpointError) {
     try self.init(Whole(checkpoint), plan.request, isRaw: plan.source.isRaw)
   }
@@ -66,7 +66,7 @@ struct PlannedSource {
     }
   }
 
-  /// A copy needs no understanding, but whoever copies a Step-3 wants to know what is wrong with it.
+  /// A copy requires no interpretation, but users who copy a Step-3 want to know what is wrong with it.
   private mutating func warn(_ request: ShardPlan.Request) throws(CheckpointError) {
     let (source, sideDirectory) = (model.checkpoint, model.sideDirectory)
     do throws(CheckpointError) {
@@ -82,8 +82,8 @@ struct PlannedSource {
       }
       if isStacked || !model.checkpoint.namesOnDisk.isEmpty {
         warnings.append(
-          "this \(configuration.family.name) is not stored as it was published, and a copy of it is not either; --published-names "
-            + "gives it its published names, experts stacked")
+          "this \(configuration.family.name) is not stored under its published names, and neither is a copy of it; --published-names "
+            + "restores them, with experts stacked")
       }
     } catch {
       warnings.append("copied as it is, but not understood: \(error)")

@@ -30,8 +30,8 @@ struct SideFiles {
     try SideFiles(checkpoint, directory, isWanted: { _ in true })
   }
 
-  /// What an engine needs whatever the weights are stored as: tokenizer, generation settings, chat template, processors
-  /// and the code of models that bring their own.
+  /// What an engine needs, independent of how weights are stored: tokenizer, generation settings, chat template,
+  /// processors and model code.
   static func needed(beside checkpoint: Checkpoint, in directory: String) throws(CheckpointError) -> SideFiles
   {
     try SideFiles(checkpoint, directory, isWanted: isNeeded)
@@ -43,7 +43,7 @@ struct SideFiles {
     store = checkpoint.store.folder(directory)
     folder = directory
     let weights = Set(checkpoint.files.map(\.name))
-    // A model may have been named by one of its files: what lies beside it is then everybody's, not its own.
+    // If the model was named by one of its files, other files in the directory may not belong to it.
     let isDirectory = checkpoint.isWholeStore
     for name in try store.names() {
       guard !name.hasPrefix("."), !Self.isMade(name), !weights.contains(from(name)) else { continue }
@@ -57,7 +57,7 @@ struct SideFiles {
           if name.hasSuffix(".json") {
             omissions.append(
               ShardPlan.Omission(
-                what: from(name), reason: "what it says is about the source's files, or is not known here")
+                what: from(name), reason: "it is about the source's files, or unknown here")
             )
           }
           continue
@@ -67,7 +67,7 @@ struct SideFiles {
         if isWanted(name) {
           omissions.append(
             ShardPlan.Omission(
-              what: from(name), reason: "it is a link that leads nowhere, or no regular file"))
+              what: from(name), reason: "it is a dangling link or not a regular file"))
         }
       }
     }
@@ -76,33 +76,33 @@ struct SideFiles {
   /// The name in the source's store of a file here.
   private func from(_ name: String) -> String { joinPath(folder, name) }
 
-  /// What the output gets anew: the configuration, the index, the manifest.
+  /// What the output generates itself: the configuration, the index, the manifest.
   private static func isMade(_ name: String) -> Bool {
     name == "config.json" || name.hasSuffix(".safetensors.index.json") || name == OutputMarkers.manifest
       || name == OutputMarkers.journal
   }
 
-  /// - Throws: `.malformed` for a pointer of Git LFS in place of a file.
+  /// - Throws: `.malformed` for a Git LFS pointer in place of a file.
   private mutating func add(_ name: String) throws(CheckpointError) {
     guard let bytes = try store.size(of: name) else { return }
     try Self.checkContent(name, in: store)
     let from = from(name)
     if Self.weightSuffixes.contains(where: name.hasSuffix) {
       omissions.append(
-        ShardPlan.Omission(what: from, reason: "it holds weights that are no part of this checkpoint"))
+        ShardPlan.Omission(what: from, reason: "it holds weights that are not part of this checkpoint"))
     } else if name.hasSuffix(OutputMarkers.signatureSuffix) {
       omissions.append(
-        ShardPlan.Omission(what: from, reason: "it signs the source's files, and the output has others"))
+        ShardPlan.Omission(what: from, reason: "it signs the source's files, not the output's"))
     } else if bytes > OutputMarkers.largestTextFile {
       omissions.append(
         ShardPlan.Omission(
-          what: from, reason: "its \(bytes) bytes are too many for a file beside the weights"))
+          what: from, reason: "at \(bytes) bytes it is too large for a file beside the weights"))
     } else {
       files.append(File(from: from, name: name, bytes: bytes))
     }
   }
 
-  /// What a failed download leaves in place of a file is no file of the model.
+  /// Refuses what a failed download leaves in place of a file.
   static func checkContent(_ name: String, in store: any ByteStore) throws(CheckpointError) {
     let file = try store.open(name)
     let prefix = try file.readBytes(0..<min(file.byteCount, ForeignContent.prefixByteCount))

@@ -5,10 +5,10 @@ internal import TensorFormats
 internal import Tokenization
 
 extension SourceModel {
-  /// The tokenizer, where the output cannot just have the files that the source has: GGUF states it in its metadata.
+  /// The tokenizer, if the output cannot simply copy the source's files: GGUF stores it in its metadata.
   ///
-  /// - Returns: The tokenizer, and what of the source's the output will lack or state otherwise.
-  /// - Throws: `.unsupported` for a pre-tokenizer that readers of GGUF have no name for, `.invalidRequest` for a name that
+  /// - Returns: The tokenizer, and what the output will lack or state differently.
+  /// - Throws: `.unsupported` for a pre-tokenizer that GGUF readers have no name for, `.invalidRequest` for a name that
   ///   they do not know, `.malformed` for broken files.
   func tokenizer(
     for request: ShardPlan.Request
@@ -26,7 +26,7 @@ extension SourceModel {
     guard let text = try companion(Name.tokenizer) else {
       if request.tokenizerPre != nil {
         throw CheckpointError(
-          .invalidRequest, "--tokenizer-pre says what a tokenizer is called, but there is no tokenizer.json",
+          .invalidRequest, "--tokenizer-pre names a tokenizer, but there is no tokenizer.json",
           path: sideStore.path)
       }
       return (nil, [try missingTokenizer()])
@@ -62,7 +62,7 @@ extension SourceModel {
     }
   }
 
-  /// The name that was asked for, or the one that the tokenizer is recognised by.
+  /// The requested name, or the one recognised from the tokenizer.
   private func preTokenizer(
     of documents: Step3Tokenizer.Documents, _ request: ShardPlan.Request
   ) throws(CheckpointError) -> (name: String, notes: [Step3Tokenizer.Note]) {
@@ -116,7 +116,7 @@ extension SourceModel {
     return try sideStore.read(name, limit: OutputMarkers.largestTextFile)
   }
 
-  /// The error with the file that its message begins with as its path.
+  /// The error with the file name at the start of its message as its path.
   private func placed(_ error: CheckpointError) -> CheckpointError {
     guard error.path == nil else { return error }
     var error = error
@@ -130,7 +130,7 @@ extension SourceModel {
     return error
   }
 
-  /// What to say where there is no `tokenizer.json`.
+  /// The note for a missing `tokenizer.json`.
   private func missingTokenizer() throws(CheckpointError) -> (what: String, reason: String) {
     let others = try sideStore.names().filter { name in
       ["tekken.json", "tokenizer.model", "vocab.json", "merges.txt", "spiece.model", "tokenizer_config.json"]
@@ -140,7 +140,7 @@ extension SourceModel {
     let list =
       others.count > 1
       ? "\(others.dropLast().joined(separator: ", ")) and \(others[others.count - 1])" : others.first ?? ""
-    let rest = others.isEmpty ? "" : "; of \(list) nothing is taken"
+    let rest = others.isEmpty ? "" : "; nothing is taken from \(list)"
     return (
       "tokenizer", "the GGUF will have none, and no chat template, because there is no tokenizer.json\(rest)"
     )

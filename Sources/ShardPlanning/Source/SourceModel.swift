@@ -7,25 +7,25 @@ internal import QuantizationRecipes
 internal import Step3Model
 internal import TensorFormats
 
-/// The source with everything that is known about its model: what each weight is, and how it is stored.
+/// The source with everything known about its model: what each weight is, and how it is stored.
 ///
-/// A model that is not known converts too, as long as nothing has to be known: its tensors keep their names.
+/// An unknown model can be converted too, as long as no knowledge is needed: its tensors keep their names.
 struct SourceModel {
   let checkpoint: Checkpoint
-  /// The configuration, if the model is one of the family.
+  /// The configuration, if the model is in the family.
   let step3: Step3Configuration?
   /// Every weight, in the order of the source.
   let tensors: [SourceTensor]
   /// The tensors that only say how to read weights: scales, shapes.
   let companions: [Checkpoint.Tensor]
 
-  /// Whether its tensors are copied without a look at what they mean.
+  /// Whether its tensors are copied without interpretation.
   let isRaw: Bool
   /// Whether this is one part of a partition set.
   let isPart: Bool
   /// The folder of the source's store that the files beside the weights are in; empty for the store itself.
   let sideDirectory: String
-  /// Whether what the configuration says of quantisation is about all of the source.
+  /// Whether the configuration's quantisation settings cover the whole source.
   let isQuantizationStated: Bool
 
   /// Where the tokenizer is.
@@ -34,14 +34,14 @@ struct SourceModel {
   var layerCount: Int { step3?.text.layerCount ?? (tensors.compactMap(\.layer).max() ?? -1) + 1 }
   var expertCount: Int { step3?.text.expertCount ?? 0 }
   var hasTiedEmbedding: Bool { !tensors.contains { $0.role == .lmHead } }
-  /// Whether some of its weights have scales in tensors of their own, or had on disk.
+  /// Whether some of its weights have separate scale tensors, or had them on disk.
   var isQuantized: Bool { tensors.contains { $0.scheme != nil || $0.decoded != nil } }
   /// Whether the configuration says that the output projection is the embedding.
   var saysTied: Bool {
     checkpoint.configurationMembers?["tie_word_embeddings"] == .bool(true)
   }
 
-  /// Takes every tensor for what it is stored as, under its own name: nothing has to be understood to copy it.
+  /// Takes every tensor as stored, under its own name: a copy requires no interpretation.
   init(raw checkpoint: Checkpoint, sideDirectory: String) {
     self.checkpoint = checkpoint
     self.sideDirectory = sideDirectory
@@ -64,8 +64,8 @@ struct SourceModel {
 
   /// Finds out what every weight is.
   ///
-  /// - Parameter format: That of the output, which some values are brought into the form of.
-  /// - Throws: `.unsupported` for codes that are not understood, `.malformed` for a broken configuration.
+  /// - Parameter format: The output's format, whose conventions some values are converted to.
+  /// - Throws: `.unsupported` for unknown codes, `.malformed` for a broken configuration.
   init(
     _ source: Checkpoint, writtenAs format: Checkpoint.Format, router: RouterSide, sideDirectory: String,
     isQuantizationStated: Bool = true
@@ -115,7 +115,7 @@ struct SourceModel {
     return SourceTensor(
       name: own, stored: piece.stored, shape: shape, firstRow: piece.firstRow, role: model.role(of: known),
       layer: known.layer, safetensorsName: model.published(known),
-      // GGUF has no names for scales that are tensors of their own; what it has from its own source it keeps.
+      // GGUF has no names for separate scale tensors; a GGUF source keeps its own names.
       ggufName: isGGUF ? codes.name : (known.suffix.isScale ? nil : model.gguf(known)),
       side: model.side(of: known, router: router), isVision: row.isVision,
       isExpertStack: row.expertAxis != nil,
@@ -126,20 +126,20 @@ struct SourceModel {
   }
 }
 
-// MARK: - What can be asked of it
+// MARK: - Checking requests
 
 extension SourceModel {
-  /// Refuses requests that need knowledge of a model that is not known, or of tensors that are not.
+  /// Refuses requests that need knowledge of an unknown model or of unknown tensors.
   func check(_ request: ShardPlan.Request) throws(CheckpointError) {
     if request.partition != .none, checkpoint.configurationDocument?.isPart == true {
       throw CheckpointError(
-        .unsupported, "this is one part of a partitioned model already", path: checkpoint.path,
+        .unsupported, "this is already one part of a partitioned model", path: checkpoint.path,
         remedy: "partition the checkpoint it was made from, or convert the part without --partition")
     }
     if let step3 {
       if request.format == .gguf, checkpoint.format != .gguf, let obstacle = step3.ggufObstacle {
         throw CheckpointError(
-          .unsupported, "\(step3.family.name) is not written as GGUF: \(obstacle)", path: checkpoint.path,
+          .unsupported, "\(step3.family.name) cannot be written as GGUF: \(obstacle)", path: checkpoint.path,
           remedy: "convert it to safetensors")
       }
       return try checkPlaces(request)
@@ -149,18 +149,18 @@ extension SourceModel {
     if request.partition != .none {
       throw CheckpointError(
         .unsupported,
-        "\(name) is no model of the Step family: which of its tensors belong to attention and which to the FFN is not known",
+        "\(name) is not a model of the Step family: it is not known which of its tensors belong to attention and which to the FFN",
         path: checkpoint.path, remedy: "convert it without --partition")
     }
     if request.format != checkpoint.format {
       throw CheckpointError(
         .unsupported,
-        "\(name) is no model of the Step family: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
+        "\(name) is not a model of the Step family: its tensors have no known names in \(request.format == .gguf ? "GGUF" : "safetensors")",
         path: checkpoint.path, remedy: "convert it to \(checkpoint.format.rawValue)")
     }
   }
 
-  /// A tensor whose side of the cut is not known is never put on one by default.
+  /// A tensor whose side is unknown is never assigned to one by default.
   private func checkPlaces(_ request: ShardPlan.Request) throws(CheckpointError) {
     guard request.partition != .none else { return }
     let model = step3?.family.model
@@ -169,7 +169,7 @@ extension SourceModel {
     let names = strangers.prefix(4).map(\.name.printable).joined(separator: ", ")
     throw CheckpointError(
       .unsupported,
-      "which side of the cut \(strangers.count == 1 ? "it lives" : "\(strangers.count) tensors live") on is not known"
+      "it is not known which side of the partition \(strangers.count == 1 ? "it belongs" : "\(strangers.count) tensors belong") to"
         + (strangers.count == 1 ? "" : ": \(names)\(strangers.count > 4 ? ", ..." : "")"),
       path: checkpoint.path(of: first.stored.codes), tensor: first.name,
       remedy:

@@ -8,13 +8,13 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// A statement with its signature, in the JSON of a Sigstore bundle 0.3: an envelope of DSSE, and which key made it.
+/// A statement with its signature, as Sigstore bundle 0.3 JSON: a DSSE envelope, and a hint at the key that made it.
 ///
-/// Nothing that it says may be believed before ``isSigned(by:)``.
+/// Nothing in it may be trusted before ``isSigned(by:)``.
 package struct SigstoreBundle: Hashable, Sendable {
-  /// What a bundle of this form says it is.
+  /// The media type of this kind of bundle.
   package static let mediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
-  /// The longest one that is read, and written: of some seventy thousand files.
+  /// The largest bundle that is read or written: enough for some seventy thousand files.
   package static let largestFile = 16 << 20
 
   /// What kind of thing is signed.
@@ -23,12 +23,12 @@ package struct SigstoreBundle: Hashable, Sendable {
   package let payload: [UInt8]
   /// The signature in DER.
   package let signature: [UInt8]
-  /// The fingerprint of the key that made it, as the bundle has it; `nil` where none is named, as before model_signing 1.0.
+  /// The fingerprint of the signing key stated in the bundle; `nil` where none is given, as before model_signing 1.0.
   package let keyHint: String?
 
   /// Signs a statement.
   ///
-  /// - Throws: `.unsupported` if it would be too long to be read.
+  /// - Throws: `.unsupported` if it would be too large to be read back.
   package init(signing statement: Statement, with key: SigningKey) throws(CheckpointError) {
     payloadType = Statement.payloadType
     payload = statement.text
@@ -38,11 +38,12 @@ package struct SigstoreBundle: Hashable, Sendable {
     guard text.count <= Self.largestFile else {
       throw CheckpointError(
         .unsupported,
-        "the signature of so many files has \(text.count) bytes, and at most \(Self.largestFile) are read")
+        "the signature of this many files would have \(text.count) bytes, at most \(Self.largestFile) are supported"
+      )
     }
   }
 
-  /// Whether the envelope was signed with the other half of this key.
+  /// Whether the envelope was signed with the private half of this key.
   package func isSigned(by key: VerifyingKey) -> Bool {
     key.isValid(signature, of: DSSE.preAuthenticationEncoding(type: payloadType, payload: payload))
   }
@@ -70,10 +71,10 @@ package struct SigstoreBundle: Hashable, Sendable {
 extension SigstoreBundle {
   /// Reads a bundle that was made with a key.
   ///
-  /// Members that a bundle does not have are refused, as Protocol Buffers do: so every change of its text is noticed.
+  /// Unknown members are refused, as Protocol Buffers do, so that every change of its text is noticed.
   ///
-  /// - Throws: `.malformed` for what is no bundle; `.unsupported` for one of another version, or that a certificate or a
-  ///   Sigstore identity stands behind.
+  /// - Throws: `.malformed` if it is not a bundle; `.unsupported` for another version, or one made with a certificate
+  ///   or a Sigstore identity.
   package init(parsing text: [UInt8]) throws(CheckpointError) {
     guard text.count <= Self.largestFile else {
       throw Self.fault("\(text.count) bytes are too many; at most \(Self.largestFile) are read")
@@ -83,7 +84,7 @@ extension SigstoreBundle {
       value = try JSONValue(parsing: text)
     } catch {
       var named = error.explained(prefix: text, byteCount: text.count, as: .json)
-      named.message = "is no Sigstore bundle: \(named.message)"
+      named.message = "is not a Sigstore bundle: \(named.message)"
       throw named
     }
     guard let mediaType = value["mediaType"]?.text else { throw Self.fault("it has no mediaType") }
@@ -94,7 +95,7 @@ extension SigstoreBundle {
     let top = try Self.members(
       of: value, "the bundle", ["mediaType", "verificationMaterial", "dsseEnvelope", "messageSignature"])
     guard top["messageSignature"] == nil else {
-      throw CheckpointError(.unsupported, "signs a message, where a statement in a DSSE envelope is wanted")
+      throw CheckpointError(.unsupported, "signs a message, a statement in a DSSE envelope is expected")
     }
     keyHint = try Self.keyHint(in: top["verificationMaterial"])
     let envelope = try Self.members(
@@ -105,13 +106,13 @@ extension SigstoreBundle {
     payloadType = type
     payload = try Self.bytes(envelope["payload"], "dsseEnvelope.payload")
     guard signatures.count == 1 else {
-      throw Self.fault("dsseEnvelope has \(signatures.count) signatures, and a bundle has one")
+      throw Self.fault("dsseEnvelope has \(signatures.count) signatures, a bundle has one")
     }
     let first = try Self.members(of: signatures[0], "the signature", ["sig", "keyid"])
     signature = try Self.bytes(first["sig"], "dsseEnvelope.signatures[0].sig")
     if let name = first["keyid"], name != .string(""), name != .null {
       throw CheckpointError(
-        .unsupported, "names a key by a keyid, \(name.kind), where a bundle names it by its hint")
+        .unsupported, "names a key by its keyid, \(name.kind), a bundle names it by its hint")
     }
   }
 
@@ -127,15 +128,17 @@ extension SigstoreBundle {
         .unsupported, "was made with \(what); signatures made with a key are supported",
         remedy: "check it with: model_signing verify \(command)")
     }
-    // Written by model_signing before 1.0, which reads them over as well: the key is the one that is given.
+    // Written by model_signing before 1.0, which ignores them on reading too: the key is the one given by the user.
     let key = try members(of: material["publicKey"], "publicKey", ["hint", "rawBytes", "keyDetails"])
-    guard (material["tlogEntries"] ?? .array([])).items != nil else { throw fault("tlogEntries is no list") }
+    guard (material["tlogEntries"] ?? .array([])).items != nil else {
+      throw fault("tlogEntries is not a list")
+    }
     guard let hint = key["hint"], hint != .null else { return nil }
     guard let text = hint.text else { throw fault("the key's hint is \(hint.kind)") }
     return text.isEmpty ? nil : text
   }
 
-  /// The members of an object that has no others than these.
+  /// The members of an object that may have only these.
   private static func members(
     of value: JSONValue?, _ what: String, _ known: [String]
   ) throws(CheckpointError) -> JSONMembers {
@@ -143,12 +146,12 @@ extension SigstoreBundle {
       throw fault("\(what) is \(value?.kind ?? "not there")")
     }
     for key in members.keys where !known.contains(key) {
-      throw fault("\(what) has a member '\(key.printable)', which none has")
+      throw fault("\(what) has the unknown member '\(key.printable)'")
     }
     return members
   }
 
-  /// The bytes of a string in base64. There is one way to write them, or a change could go unnoticed.
+  /// The bytes of a base64 string. Only the canonical form is accepted, or a change could go unnoticed.
   private static func bytes(_ value: JSONValue?, _ what: String) throws(CheckpointError) -> [UInt8] {
     guard let text = value?.text, let bytes = Data(base64Encoded: text), bytes.base64EncodedString() == text
     else { throw fault("\(what) is not base64") }
@@ -156,6 +159,6 @@ extension SigstoreBundle {
   }
 
   private static func fault(_ message: String) -> CheckpointError {
-    CheckpointError(.malformed, "is no Sigstore bundle: \(message)")
+    CheckpointError(.malformed, "is not a Sigstore bundle: \(message)")
   }
 }

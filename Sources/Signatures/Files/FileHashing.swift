@@ -3,32 +3,32 @@ internal import ParallelWork
 internal import Synchronization
 internal import TensorFormats
 
-/// The SHA-256 of many files, several of them read side by side.
+/// The SHA-256 of many files, several of them read in parallel.
 struct FileHashing: Sendable {
   let store: any ByteStore
   let threads: Int
 
-  /// A run of a file's bytes.
+  /// A range of a file's bytes.
   struct Piece: Hashable, Sendable {
     let path: String
     let range: Range<Int>
   }
 
-  /// Read at a time.
+  /// The number of bytes per read.
   private static let chunk = 4 << 20
 
   /// Reads every piece once, from its first byte to its last.
   ///
-  /// Memory: four megabytes for each piece under way.
+  /// Memory: four megabytes for each piece in progress.
   ///
   /// - Parameter progress: Called from any thread with the bytes read since the last call, and their file.
-  /// - Returns: In the order of the pieces; the error where one could not be read.
+  /// - Returns: The digests in the order of the pieces; an error for a piece that could not be read.
   /// - Throws: `CancellationError`.
   func digests(
     of pieces: [Piece], progress: @escaping @Sendable (_ bytes: Int, _ file: String) -> Void
   ) async throws -> [Result<Digest, CheckpointError>] {
     let results = Mutex<[Int: Result<Digest, CheckpointError>]>([:])
-    // The largest first, so that none is left over at the end that one core has to read alone.
+    // Largest first, so that no large piece is left for a single core at the end.
     let order = pieces.indices.sorted { pieces[$0].range.count > pieces[$1].range.count }
     try await ParallelWork(threads: threads).run(order, delivering: .asFinished) { index in
       try digest(of: pieces[index]) { progress($0, pieces[index].path) }
@@ -63,7 +63,7 @@ struct FileHashing: Sendable {
         progress(count)
       }
       guard try source.change != .content else {
-        throw CheckpointError(.sourceChanged, "has changed while it was read", path: source.path)
+        throw CheckpointError(.sourceChanged, "changed while it was being read", path: source.path)
       }
       return .success(digester.finalize())
     } catch let error as CheckpointError {

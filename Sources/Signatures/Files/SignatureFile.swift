@@ -2,7 +2,7 @@ internal import ByteStreams
 internal import Checkpoint
 public import TensorFormats
 
-/// Where a bundle is written: a name in a directory that is held open.
+/// Where a bundle is written: a name in an open directory.
 public struct SignatureFile: Sendable {
   /// Its path, as the user gave it.
   public let path: String
@@ -10,11 +10,11 @@ public struct SignatureFile: Sendable {
   private let name: String
   private let replaces: Bool
 
-  /// Looks at the place, before anything is computed.
+  /// Checks the path before anything is computed.
   ///
   /// - Parameter overwriting: Whether an earlier bundle may be replaced.
-  /// - Throws: `.cannotCreate` if something is in the way: without `overwriting` whatever it is, with it all but a bundle;
-  ///   `.notFound` if there is no such directory.
+  /// - Throws: `.cannotCreate` if the path is taken: by anything without `overwriting`, by anything but a bundle with
+  ///   it; `.notFound` if there is no such directory.
   public init(_ path: String, overwriting: Bool) throws(CheckpointError) {
     self.path = path
     let (parent, name) = splitPath(path)
@@ -28,20 +28,20 @@ public struct SignatureFile: Sendable {
     }
     guard overwriting else {
       throw CheckpointError(
-        .cannotCreate, "exists already", path: path,
+        .cannotCreate, "already exists", path: path,
         remedy: "choose another name with --output, or give --overwrite to replace a signature")
     }
     guard entry.kind == .file, entry.bytes <= SigstoreBundle.largestFile,
       try Self.isBundle(name, in: directory)
     else {
       throw CheckpointError(
-        .cannotCreate, "is no signature", path: path,
+        .cannotCreate, "is not a signature", path: path,
         remedy: "move it away yourself, or choose another name")
     }
     replaces = true
   }
 
-  /// - Throws: `.inputOutput`: that a device fails says nothing about what is there.
+  /// - Throws: `.inputOutput`: a device failure says nothing about what is there.
   private static func isBundle(_ name: String, in directory: HeldDirectory) throws(CheckpointError) -> Bool {
     do throws(CheckpointError) {
       let file = try InputFile(name, in: directory)
@@ -53,9 +53,9 @@ public struct SignatureFile: Sendable {
     }
   }
 
-  /// Its name below a model's directory; `nil` if it lies elsewhere.
+  /// Its name in a model's directory; `nil` if it is elsewhere.
   ///
-  /// - Throws: `.invalidRequest` for one in a folder below that directory.
+  /// - Throws: `.invalidRequest` for a file in a subfolder of that directory.
   func name(in model: SignedModel) throws(CheckpointError) -> String? {
     guard model.file == nil, let root = model.store.directory,
       let identity = try FileSystem.identity(of: root)
@@ -63,18 +63,18 @@ public struct SignatureFile: Sendable {
     if directory.identity == identity { return name }
     guard try !FileSystem.ancestry(of: directory.path).contains(identity) else {
       throw CheckpointError(
-        .invalidRequest, "lies in a folder of the model", path: path,
-        remedy: "put it beside the model's own files, or elsewhere")
+        .invalidRequest, "is in a subfolder of the model", path: path,
+        remedy: "put it next to the model's own files, or outside the model")
     }
     return nil
   }
 
-  /// Whether both are one place.
+  /// Whether both refer to the same file.
   func isSame(as other: SignatureFile) -> Bool {
     directory.identity == other.directory.identity && name == other.name
   }
 
-  /// Writes the bundle: it is there whole or not at all.
+  /// Writes the bundle atomically.
   ///
   /// - Throws: `.cannotCreate`, `.inputOutput`.
   func write(_ text: [UInt8]) throws(CheckpointError) {

@@ -3,24 +3,24 @@ internal import Checkpoint
 public import Locations
 public import TensorFormats
 
-/// A model to sign or to check: a directory with all that is in it, or one file.
+/// A model to sign or to check: a directory with all its contents, or one file.
 public struct SignedModel: Sendable {
   /// Its path, as the user gave it.
   public let path: String
-  /// Its files, as they lie there.
+  /// Its files, as stored.
   let store: any ByteStore
-  /// The same as the tools read them: of an archive the files that it was made of.
+  /// Its files as the tools read them: for an archive, the files that it was made from.
   let unpacked: any ByteStore
-  /// The one file that is meant; `nil` for all of them.
+  /// The file named; `nil` for all of them.
   let file: String?
 
-  /// Names a model.
+  /// Describes a model.
   ///
   /// - Parameters:
   ///   - path: For messages and for its name.
-  ///   - store: The directory that it is, or lies in.
+  ///   - store: The model's directory, or the one that contains its file.
   ///   - unpacked: The same directory as the tools read it.
-  ///   - file: The file below it, where it is one file alone.
+  ///   - file: The file's name, if the model is a single file.
   public init(path: String, store: any ByteStore, unpacked: any ByteStore, file: String? = nil) {
     self.path = path
     self.store = store
@@ -28,14 +28,14 @@ public struct SignedModel: Sendable {
     self.file = file
   }
 
-  /// What lies at a location.
+  /// The model at a location.
   ///
-  /// - Throws: `.invalidRequest` for one on a server: what lies in folders there is not known, so that neither is what is
-  ///   missing or too much.
+  /// - Throws: `.invalidRequest` for a model on a server: its folders cannot be listed, so that missing and extra files
+  ///   cannot be found.
   public init(_ location: Location) throws(CheckpointError) {
     guard location.stored.directory != nil else {
       throw CheckpointError(
-        .invalidRequest, "is on a server, and signatures are of files on this machine", path: location.path,
+        .invalidRequest, "is on a server, only local files can be signed or checked", path: location.path,
         remedy: "fetch the files first")
     }
     self.init(
@@ -43,13 +43,13 @@ public struct SignedModel: Sendable {
       file: location.name == nil ? nil : splitPath(location.path).name)
   }
 
-  /// The name of the signature that belongs to it, where no other is given.
+  /// The default name of its signature.
   var signatureName: String { file.map { $0 + OutputMarkers.signatureSuffix } ?? OutputMarkers.signature }
 
-  /// Where that signature is.
+  /// The default path of its signature.
   public var signaturePath: String { store.path(of: signatureName) }
 
-  /// The last component of its path, which is the name that its signature has for it.
+  /// The last component of its path, which is its name in the signature.
   var name: String {
     var components: [Substring] = []
     for component in FileSystem.absolute(path).split(separator: "/") where component != "." {
@@ -58,20 +58,20 @@ public struct SignedModel: Sendable {
     return components.last.map(String.init) ?? "/"
   }
 
-  /// What `model_signing` leaves out of a directory unless it is told otherwise.
+  /// What `model_signing` ignores in a directory by default.
   static let gitPaths = [".git", ".gitattributes", ".github", ".gitignore"]
 
-  /// The most files that are listed.
+  /// The maximum number of files listed.
   private static let mostFiles = 1 << 20
 
-  /// All files in the directory and below it, in no particular order.
+  /// All files in the directory and its subfolders, in no particular order.
   ///
   /// - Parameters:
   ///   - store: The directory.
-  ///   - isIgnored: Which paths are left out, with all that is below them.
+  ///   - isIgnored: Which paths are left out, with everything below them.
   ///   - followsLinks: Whether symbolic links to files are followed.
-  /// - Throws: `.unsupported` for links that are not followed, links to directories, pipes and devices: what a signature
-  ///   could say of them is not what a reader finds. `.notFound`, `.inputOutput`.
+  /// - Throws: `.unsupported` for links that are not followed, links to directories, pipes and devices: a signature
+  ///   could not say what a reader would find there. `.notFound`, `.inputOutput`.
   static func files(
     in store: any ByteStore, followingLinks followsLinks: Bool, ignoring isIgnored: (String) -> Bool
   ) throws(CheckpointError) -> [String] {
@@ -89,17 +89,17 @@ public struct SignedModel: Sendable {
         switch try store.kind(of: path) {
         case .directory? where isLink:
           throw refusal(
-            "is a link to a directory, which no signature looks into", "replace it by what it leads to")
+            "is a link to a directory, which signatures do not follow", "replace it by its target")
         case .directory?: folders.append(path)
         case .file? where isLink && !followsLinks:
-          throw refusal("is a symbolic link", "give --allow-symlinks to take the file that it leads to")
+          throw refusal("is a symbolic link", "give --allow-symlinks to sign the file that it points to")
         case .file?:
           files.append(path)
           guard files.count <= mostFiles else {
             throw CheckpointError(.unsupported, "there are more than \(mostFiles) files", path: store.path)
           }
         case .other?: throw refusal("is a pipe, a socket or a device", "move it away")
-        case nil: throw refusal("is a link that leads nowhere", "remove it, or fetch the file")
+        case nil: throw refusal("is a dangling link", "remove it, or fetch the file")
         }
       }
     }

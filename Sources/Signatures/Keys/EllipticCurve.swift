@@ -1,4 +1,4 @@
-/// The curves of the keys that are used, each with the digest that belongs to it: SHA-256, SHA-384, SHA-512.
+/// The supported elliptic curves, each with its digest: SHA-256, SHA-384, SHA-512.
 public enum EllipticCurve: String, Codable, Hashable, Sendable, CaseIterable {
   case p256 = "P-256"
   case p384 = "P-384"
@@ -9,7 +9,7 @@ public enum EllipticCurve: String, Codable, Hashable, Sendable, CaseIterable {
 }
 
 extension EllipticCurve {
-  /// The object identifier as DER has it (RFC 5480): 1.2.840.10045.3.1.7, 1.3.132.0.34, 1.3.132.0.35.
+  /// The DER-encoded object identifier (RFC 5480): 1.2.840.10045.3.1.7, 1.3.132.0.34, 1.3.132.0.35.
   private var identifier: [UInt8] {
     switch self {
     case .p256: [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]
@@ -27,8 +27,8 @@ extension EllipticCurve {
     }
   }
 
-  /// Whether a private key, which has been read as one of this curve, says that it is. swift-crypto takes any number of
-  /// the right length: one of secp256k1 would sign as another key than its own.
+  /// Whether a private key that was read for this curve names this curve. swift-crypto accepts any number of the right
+  /// length: a secp256k1 key would sign as a different key.
   ///
   /// - Parameter key: DER in the form of PKCS #8 or SEC 1.
   func isNamed(byPrivateKey key: [UInt8], isPKCS8: Bool) -> Bool {

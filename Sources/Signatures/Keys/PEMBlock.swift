@@ -7,18 +7,18 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// One block of a PEM file (RFC 7468): what is in it, by its label, and its bytes.
+/// One block of a PEM file (RFC 7468): its label and its bytes.
 struct PEMBlock: Hashable, Sendable {
   /// `PUBLIC KEY`, for instance.
   let label: String
-  /// Whether it has the header lines of OpenSSL's old encryption, so that its bytes are none of a key.
+  /// Whether it has the header lines of OpenSSL's old encryption, so that its bytes are not a key.
   let isEncrypted: Bool
   let bytes: [UInt8]
 
-  /// The longest key file that is read. Real ones have less than a kilobyte.
+  /// The largest key file that is read. Real ones have less than a kilobyte.
   static let largestFile = 1 << 16
 
-  /// Makes a key of the text of a file.
+  /// Reads a file and parses a key from its text.
   ///
   /// - Throws: `.notFound`, `.inputOutput`, `.malformed` for a file that is too long; what `key` throws.
   static func read<Key>(
@@ -37,9 +37,9 @@ struct PEMBlock: Hashable, Sendable {
   private static let closing = "-----END "
   private static let ending = "-----"
 
-  /// The blocks of a file in their order. What stands between them is passed over, as OpenSSL does: it writes notes there.
+  /// The blocks of a file in order. Text between them is ignored, as in OpenSSL, which writes notes there.
   ///
-  /// - Throws: `.malformed` if there is none, or one that does not end or is not base64.
+  /// - Throws: `.malformed` if there is no block, or one that does not end or is not base64.
   static func blocks(in text: [UInt8]) throws(CheckpointError) -> [PEMBlock] {
     var blocks: [PEMBlock] = []
     var open: (label: String, base64: String, isEncrypted: Bool)?
@@ -78,6 +78,6 @@ struct PEMBlock: Hashable, Sendable {
   }
 
   private static func fault(_ message: String) -> CheckpointError {
-    CheckpointError(.malformed, "is no PEM file: \(message)")
+    CheckpointError(.malformed, "is not a PEM file: \(message)")
   }
 }

@@ -7,7 +7,7 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// The private half of an ECDSA key: with it statements are signed.
+/// The private half of an ECDSA key, which signs statements.
 public struct SigningKey: Sendable {
   private enum Key: Sendable {
     case p256(P256.Signing.PrivateKey)
@@ -24,18 +24,18 @@ public struct SigningKey: Sendable {
     self = try PEMBlock.read(path) { (text) throws(CheckpointError) in try SigningKey(pem: text) }
   }
 
-  /// Reads the text of a PEM file with a key in the form of SEC 1 (`EC PRIVATE KEY`, RFC 5915) or PKCS #8 (`PRIVATE KEY`,
-  /// RFC 5958). The block of parameters that OpenSSL may write in front says nothing that the key does not.
+  /// Reads the text of a PEM file with a key in the form of SEC 1 (`EC PRIVATE KEY`, RFC 5915) or PKCS #8 (`PRIVATE
+  /// KEY`, RFC 5958). The block of parameters that OpenSSL may write first is redundant.
   ///
-  /// - Throws: `.malformed` for what is no PEM file or damaged, `.unsupported` for encrypted keys, public ones, and those
-  ///   of other kinds and curves.
+  /// - Throws: `.malformed` for anything that is not a PEM file or is damaged, `.unsupported` for encrypted keys,
+  ///   public ones, and those of other kinds and curves.
   public init(pem: [UInt8]) throws(CheckpointError) {
     let blocks = try PEMBlock.blocks(in: pem).filter { $0.label != "EC PARAMETERS" }
     guard !blocks.contains(where: { $0.isEncrypted || $0.label == "ENCRYPTED PRIVATE KEY" }) else {
       throw CheckpointError(
-        .unsupported, "holds an encrypted key, and passwords are not asked for",
+        .unsupported, "holds an encrypted key, which is not supported",
         remedy:
-          "write it without encryption, to a place that nobody else reads: openssl pkey -in KEY -out PLAIN")
+          "write it unencrypted, to a place that nobody else can read: openssl pkey -in KEY -out PLAIN")
     }
     guard blocks.count == 1, let block = blocks.first,
       ["EC PRIVATE KEY", "PRIVATE KEY"].contains(block.label)
@@ -43,7 +43,7 @@ public struct SigningKey: Sendable {
       guard blocks.contains(where: { $0.label.hasSuffix("PRIVATE KEY") }) else {
         throw CheckpointError(
           .unsupported,
-          "holds no private key but \(blocks.map { "'\($0.label.printable)'" }.joined(separator: ", "))",
+          "holds no private key, only \(blocks.map { "'\($0.label.printable)'" }.joined(separator: ", "))",
           remedy: "name the key that signs, not the one that verifies")
       }
       throw VerifyingKey.otherKind("private")
@@ -71,7 +71,7 @@ public struct SigningKey: Sendable {
     }
   }
 
-  /// A signature of bytes, in DER. Each call gives another one: ECDSA draws a number.
+  /// A DER signature of bytes. Each call gives a different one: ECDSA uses a random nonce.
   ///
   /// - Throws: `.unsupported` if the system has no random numbers.
   package func signature(of bytes: [UInt8]) throws(CheckpointError) -> [UInt8] {

@@ -8,7 +8,7 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// The public half of an ECDSA key: by it signatures are checked.
+/// The public half of an ECDSA key, which verifies signatures.
 public struct VerifyingKey: Sendable {
   private enum Key: Sendable {
     case p256(P256.Signing.PublicKey)
@@ -31,18 +31,18 @@ public struct VerifyingKey: Sendable {
 
   /// Reads the text of a PEM file with one block `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5480).
   ///
-  /// - Throws: `.malformed` for what is no PEM file or damaged, `.unsupported` for a private key, a certificate, and keys
-  ///   of other kinds and curves.
+  /// - Throws: `.malformed` for anything that is not a PEM file or is damaged, `.unsupported` for a private key, a
+  ///   certificate, and keys of other kinds and curves.
   public init(pem: [UInt8]) throws(CheckpointError) {
     let blocks = try PEMBlock.blocks(in: pem)
     guard blocks.count == 1, let block = blocks.first, block.label == "PUBLIC KEY" else {
       let labels = blocks.map { "'\($0.label.printable)'" }.joined(separator: ", ")
       throw CheckpointError(
-        .unsupported, "holds \(labels), where one block 'PUBLIC KEY' is wanted",
+        .unsupported, "holds \(labels), one block 'PUBLIC KEY' is expected",
         remedy: blocks.contains { $0.label.hasSuffix("PRIVATE KEY") }
-          ? "write the public half with: openssl pkey -in KEY -pubout -out PUBLIC"
+          ? "extract the public half with: openssl pkey -in KEY -pubout -out PUBLIC"
           : blocks.contains { $0.label == "CERTIFICATE" }
-            ? "write its key with: openssl x509 -in CERTIFICATE -pubkey -noout -out PUBLIC" : nil)
+            ? "extract its key with: openssl x509 -in CERTIFICATE -pubkey -noout -out PUBLIC" : nil)
     }
     if let key = try? P256.Signing.PublicKey(derRepresentation: block.bytes) {
       self.key = .p256(key)
@@ -57,11 +57,12 @@ public struct VerifyingKey: Sendable {
 
   static func otherKind(_ half: String) -> CheckpointError {
     CheckpointError(
-      .unsupported, "holds no \(half) key of \(EllipticCurve.list): another curve or kind, or a damaged one",
+      .unsupported,
+      "holds no \(half) key for \(EllipticCurve.list): it has another curve or kind, or is damaged",
       remedy: "make a key with: openssl ecparam -name prime256v1 -genkey -noout -out KEY")
   }
 
-  /// The curve that the key is a point of.
+  /// The curve of the key.
   public var curve: EllipticCurve {
     switch key {
     case .p256: .p256
@@ -81,9 +82,9 @@ public struct VerifyingKey: Sendable {
     return .sha256(of: Array((text + "\n").utf8))
   }
 
-  /// Whether a signature is one of these bytes by the other half of this key.
+  /// Whether a signature of these bytes was made by the private half of this key.
   ///
-  /// - Parameter signature: In DER, as OpenSSL writes it. What is none in that form is no signature of anything.
+  /// - Parameter signature: In DER, as OpenSSL writes it. Anything not in that form is invalid.
   package func isValid(_ signature: [UInt8], of bytes: [UInt8]) -> Bool {
     switch key {
     case .p256(let key):

@@ -2,28 +2,29 @@ package import ByteStreams
 internal import JSON
 package import TensorFormats
 
-/// What a signature says of a model: the SHA-256 of each of its files, in the form of the package `model_signing` 1.x.
+/// The signed statement about a model: the SHA-256 of each of its files, in the format of the package `model_signing`
+/// 1.x.
 ///
-/// Its subject is the model, by its name and one root digest: the SHA-256 of all digests, one behind the other, in the order
-/// of ``resources``.
+/// Its subject is the model, by its name and one root digest: the SHA-256 of all digests concatenated in the order of
+/// ``resources``.
 package struct ModelStatement: Hashable, Sendable {
   package static let predicateType = "https://model_signing/signature/v1.0"
-  /// The name that the file has where a model is one file alone.
+  /// The name of the file if the model is a single file.
   package static let loneFile = "."
 
-  /// What there is a digest of.
+  /// What each digest covers.
   package enum Method: Hashable, Sendable {
     /// Each file.
     case files
-    /// Each piece of so many bytes, the last one of a file shorter.
+    /// Each piece of the given size; the last one of a file may be shorter.
     case shards(Int)
   }
 
   /// A file, or a piece of one.
   package struct Resource: Hashable, Sendable {
-    /// Below the model's directory; ``ModelStatement/loneFile`` where the model is that file.
+    /// Below the model's directory; ``ModelStatement/loneFile`` if the model is that file.
     package var path: String
-    /// Which bytes; `nil` for all of them.
+    /// The byte range; `nil` for the whole file.
     package var range: Range<Int>?
     package var sha256: Digest
 
@@ -32,18 +33,18 @@ package struct ModelStatement: Hashable, Sendable {
     }
   }
 
-  /// The model's name: the last component of its path, which may change and proves nothing.
+  /// The model's name: the last component of its path, which may change and is not proof of anything.
   package var name: String
   package var method: Method
   /// Whether symbolic links to files were followed.
   package var allowsSymbolicLinks: Bool
-  /// Files and folders, below the directory, that the signature leaves out.
+  /// Files and folders in the directory that the signature leaves out.
   package var ignoredPaths: [String]
   package private(set) var resources: [Resource]
-  /// The root digest that the statement has.
+  /// The root digest in the statement.
   package private(set) var statedRootDigest: Digest
 
-  /// The root digest that follows from the resources.
+  /// The root digest computed from the resources.
   package var rootDigest: Digest { Self.rootDigest(of: resources) }
 
   private static func rootDigest(of resources: [Resource]) -> Digest {
@@ -77,7 +78,7 @@ package struct ModelStatement: Hashable, Sendable {
 extension ModelStatement {
   private static let algorithm = "sha256"
 
-  /// The same as a statement of in-toto.
+  /// This as an in-toto statement.
   package var statement: Statement {
     var serialization: JSONMembers = [
       "method": .string("files"), "hash_type": .string(Self.algorithm),
@@ -104,20 +105,20 @@ extension ModelStatement {
 
   private static func shardAlgorithm(_ size: Int) -> String { "\(algorithm)-sharded-\(size)" }
 
-  /// Reads what a signature says of a model.
+  /// Reads the signed statement about a model.
   ///
-  /// - Throws: `.malformed` for what contradicts itself, `.unsupported` for other predicates, methods and digests.
+  /// - Throws: `.malformed` for contradictions, `.unsupported` for other predicates, methods and digests.
   package init(_ statement: Statement) throws(CheckpointError) {
     guard statement.predicateType == Self.predicateType else {
       let isProvenance = statement.predicateType == Provenance.predicateType
       throw CheckpointError(
         .unsupported,
         "signs a statement about something else, '\(statement.predicateType.printable)'; "
-          + "\(Self.predicateType) is wanted",
+          + "\(Self.predicateType) is expected",
         remedy: isProvenance ? "give a provenance statement with --provenance" : nil)
     }
     guard statement.subjects.count == 1, let subject = statement.subjects.first else {
-      throw Statement.fault("it has \(statement.subjects.count) subjects, where the model is the only one")
+      throw Statement.fault("it has \(statement.subjects.count) subjects, the model must be the only one")
     }
     guard let serialization = statement.predicate["serialization"]?.members,
       let items = statement.predicate["resources"]?.items
@@ -136,7 +137,7 @@ extension ModelStatement {
     let known = ["method", "hash_type", "allow_symlinks", "ignore_paths", "shard_size"]
     if let key = members.keys.first(where: { !known.contains($0) }) {
       throw CheckpointError(
-        .unsupported, "its files were hashed with an option '\(key.printable)' that is not known")
+        .unsupported, "its files were hashed with the unknown option '\(key.printable)'")
     }
     guard let type = members["hash_type"]?.text, type == algorithm else {
       throw CheckpointError(
@@ -147,7 +148,7 @@ extension ModelStatement {
     let ignored = members["ignore_paths"] ?? .array([])
     guard let links = members["allow_symlinks"]?.flag, let paths = ignored.strings,
       paths.count == ignored.items?.count
-    else { throw Statement.fault("allow_symlinks or ignore_paths is not what it should be") }
+    else { throw Statement.fault("allow_symlinks or ignore_paths is invalid") }
     switch members["method"]?.text {
     case "files"? where members["shard_size"] == nil: return (.files, links, paths)
     case "shards"?:
@@ -177,29 +178,29 @@ extension ModelStatement {
       let parts = name.split(separator: ":", omittingEmptySubsequences: false)
       guard parts.count == 3, let start = Int(parts[1]), let end = Int(parts[2]), start >= 0, end > start,
         end - start <= size
-      else { throw fault("names no piece of a file") }
+      else { throw fault("does not name a piece of a file") }
       (path, range) = (String(parts[0]), start..<end)
     }
     guard item["algorithm"]?.text == algorithm else {
       throw fault("has a digest by \(item["algorithm"]?.kind ?? "nothing"), not by \(algorithm)")
     }
-    guard path == loneFile || SignedFile.isPlain(path) else { throw fault("does not lie in the model") }
+    guard path == loneFile || SignedFile.isPlain(path) else { throw fault("is not inside the model") }
     return Resource(path: path, range: range, sha256: digest)
   }
 }
 
 // MARK: - By file
 
-/// All that a statement has of one file.
+/// All digests of one file in a statement.
 package struct SignedFile: Hashable, Sendable {
   package let path: String
-  /// In their order, without a gap; one of all bytes where files are hashed whole.
+  /// In order and without gaps; a single one where files are hashed whole.
   package let pieces: [ModelStatement.Resource]
 
-  /// Its size, where the statement tells.
+  /// Its size, if the statement gives it.
   package var byteCount: Int? { pieces.last?.range?.upperBound }
 
-  /// Whether a path is relative and leads down only.
+  /// Whether a path is relative and only leads downwards.
   static func isPlain(_ path: String) -> Bool {
     path.split(separator: "/", omittingEmptySubsequences: false).allSatisfy {
       !$0.isEmpty && $0 != "." && $0 != ".." && !$0.utf8.contains(0)
@@ -223,10 +224,10 @@ extension ModelStatement {
     }
   }
 
-  /// Whether a path is one that the signature leaves out, or lies in a folder that it leaves out.
+  /// Whether the signature leaves out a path or one of its parent folders.
   package func ignores(_ path: String) -> Bool { Self.ignores(path, ignoredPaths) }
 
-  /// Whether a path is one of some others, or lies in a folder that is.
+  /// Whether a path or one of its parent folders is among the ignored paths.
   package static func ignores(_ path: String, _ ignoredPaths: [String]) -> Bool {
     let components = path.split(separator: "/")
     return ignoredPaths.contains { ignored in
@@ -237,16 +238,17 @@ extension ModelStatement {
     }
   }
 
-  /// - Throws: `.malformed` if a file is there twice, has a gap between its pieces, or is not alone where it should be.
+  /// - Throws: `.malformed` if a file appears twice, has gaps between its pieces, or is one of several where there
+  ///   should be one.
   private func checkPieces() throws(CheckpointError) {
     let files = files
     guard !files.contains(where: { $0.path == Self.loneFile }) || files.count == 1 else {
-      throw Statement.fault("it is of one file alone, and names others")
+      throw Statement.fault("it is for a single file, but names others")
     }
     for file in files {
       guard case .shards(let size) = method else {
         guard file.pieces.count == 1 else {
-          throw Statement.fault("the file '\(file.path.printable)' is there twice")
+          throw Statement.fault("the file '\(file.path.printable)' appears twice")
         }
         continue
       }

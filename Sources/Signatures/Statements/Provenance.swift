@@ -11,13 +11,13 @@ internal import FoundationEssentials
 internal import Foundation
 #endif
 
-/// Where an output came from, as SLSA's provenance 1.0 says it: the files that it was made of, what was asked for, the plan
-/// and the version that made it. All of it is in the manifest; signed, it can be shown to whoever has neither.
+/// Where an output came from, as SLSA provenance 1.0: its source files, the request, the plan and the tool version. All
+/// of this is also in the manifest; a signed statement can be shown to someone who has neither manifest nor output.
 ///
-/// It names no time and no machine: the same conversion gives the same statement.
+/// It contains no time and no host: the same conversion gives the same statement.
 package struct Provenance: Hashable, Sendable {
   package static let predicateType = "https://slsa.dev/provenance/v1"
-  /// How ``request`` and the rest are to be understood.
+  /// Defines the meaning of ``request`` and the other fields.
   package static let buildType = "urn:step3-toolkit:conversion:v1"
   private static let builder = "urn:step3-toolkit:step3-convert"
   private static let tool = "step3-convert"
@@ -26,19 +26,19 @@ package struct Provenance: Hashable, Sendable {
   package var outputs: [Statement.Resource]
   /// Every weight file that was read.
   package var sources: [Statement.Resource]
-  /// What was asked for, as the plan has it.
+  /// The request, as stored in the plan.
   package var request: JSONValue
-  /// SHA-256 of the plan as JSON, keys sorted, without blanks.
+  /// SHA-256 of the plan as JSON with sorted keys and no whitespace.
   package var plan: Digest
-  /// The layout of the plan.
+  /// The plan's format version.
   package var planVersion: Int
-  /// The version that wrote it.
+  /// The tool version that wrote it.
   package var version: String
 
-  /// Says what a manifest says.
+  /// Creates the provenance recorded in a manifest.
   ///
   /// - Parameter digest: SHA-256 of the manifest's file.
-  /// - Throws: `.malformed` if the request cannot be read again, which no manifest's is.
+  /// - Throws: `.malformed` if the request cannot be parsed, which does not happen for a valid manifest.
   package init(_ manifest: Manifest, digest: Digest) throws(CheckpointError) {
     func resources(_ records: [Manifest.FileRecord]) -> [Statement.Resource] {
       records.compactMap { record in
@@ -68,7 +68,7 @@ package struct Provenance: Hashable, Sendable {
 // MARK: - Statements
 
 extension Provenance {
-  /// The same as a statement of in-toto.
+  /// This as an in-toto statement.
   package var statement: Statement {
     let definition: JSONValue = .object([
       "buildType": .string(Self.buildType),
@@ -87,15 +87,15 @@ extension Provenance {
       predicate: .object(["buildDefinition": definition, "runDetails": details]))
   }
 
-  /// Reads a statement that ``statement`` made. What others may add to it is passed over.
+  /// Reads a statement created by ``statement``. Additional members are ignored.
   ///
-  /// - Throws: `.malformed` for what lacks something, `.unsupported` for other predicates and builds.
+  /// - Throws: `.malformed` if something is missing, `.unsupported` for other predicates and builds.
   package init(_ statement: Statement) throws(CheckpointError) {
     guard statement.predicateType == Self.predicateType else {
       throw CheckpointError(
         .unsupported,
         "signs a statement about something else, '\(statement.predicateType.printable)'; "
-          + "\(Self.predicateType) is wanted",
+          + "\(Self.predicateType) is expected",
         remedy: statement.predicateType == ModelStatement.predicateType
           ? "give the signature of a model with --signature" : nil)
     }
@@ -128,17 +128,19 @@ extension Provenance {
 // MARK: - Comparing
 
 extension Provenance {
-  /// Where two say something else, each in a few words: this one and what the manifest says.
+  /// The differences between this and the manifest's provenance, each in a few words.
   package func differences(from other: Provenance) -> [String] {
     var differences =
       Self.differences(outputs, other.outputs, "output file")
       + Self.differences(sources, other.sources, "source file")
     if version != other.version {
-      differences.append("version \(version.printable) made it, the manifest says \(other.version.printable)")
+      differences.append(
+        "was made by version \(version.printable), the manifest says \(other.version.printable)")
     }
     if request != other.request { differences.append("the request is not the one in the manifest") }
     if plan != other.plan || planVersion != other.planVersion {
-      differences.append("the plan is not the one in the manifest: SHA-256 \(plan), \(other.plan) there")
+      differences.append(
+        "the plan is not the one in the manifest: SHA-256 \(plan), the manifest has \(other.plan)")
     }
     return differences
   }
@@ -153,7 +155,7 @@ extension Provenance {
     for resource in others {
       let name = resource.name.printable
       switch stated[Bytewise(text: resource.name)] {
-      case nil: result.append("the \(what) \(name) is not in it")
+      case nil: result.append("the \(what) \(name) is missing")
       case resource.sha256?: break
       case let digest?:
         result.append("the \(what) \(name) has SHA-256 \(digest), \(resource.sha256) in the manifest")
@@ -162,6 +164,6 @@ extension Provenance {
     for resource in own where recorded[Bytewise(text: resource.name)] == nil {
       result.append("the \(what) \(resource.name.printable) is not in the manifest")
     }
-    return result.isEmpty ? ["the \(what)s are in another order, or there twice"] : result
+    return result.isEmpty ? ["the \(what)s are in another order or appear twice"] : result
   }
 }

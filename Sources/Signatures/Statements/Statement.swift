@@ -2,14 +2,14 @@ package import ByteStreams
 package import JSON
 package import TensorFormats
 
-/// A statement in the form of in-toto (Statement v1): which things it is about, by their digests, and what it says.
+/// An in-toto statement (Statement v1): its subjects, by their digests, and what it says about them.
 package struct Statement: Hashable, Sendable {
-  /// What a statement of this form says it is.
+  /// The type of this kind of statement.
   package static let type = "https://in-toto.io/Statement/v1"
-  /// What an envelope says that holds one.
+  /// The payload type of an envelope that holds one.
   package static let payloadType = "application/vnd.in-toto+json"
 
-  /// One thing that a statement is about.
+  /// One subject of a statement.
   package struct Resource: Hashable, Sendable {
     package var name: String
     package var sha256: Digest
@@ -19,11 +19,11 @@ package struct Statement: Hashable, Sendable {
     }
   }
 
-  /// What it is about.
+  /// Its subjects.
   package var subjects: [Resource]
-  /// What kind of thing it says.
+  /// The type of its predicate.
   package var predicateType: String
-  /// What it says.
+  /// Its predicate.
   package var predicate: JSONValue
 
   /// The statement as text.
@@ -39,24 +39,24 @@ package struct Statement: Hashable, Sendable {
 extension Statement {
   /// Reads the statement that an envelope holds.
   ///
-  /// - Throws: `.malformed` for what is none, `.unsupported` for other payloads and versions.
+  /// - Throws: `.malformed` if it is not a statement, `.unsupported` for other payloads and versions.
   package init(in bundle: SigstoreBundle) throws(CheckpointError) {
     guard bundle.payloadType == Self.payloadType else {
       throw CheckpointError(
         .unsupported,
-        "signs something of the type '\(bundle.payloadType.printable)', where \(Self.payloadType) is wanted")
+        "signs something of the type '\(bundle.payloadType.printable)', \(Self.payloadType) is expected")
     }
     let value: JSONValue
     do throws(CheckpointError) {
       value = try JSONValue(parsing: bundle.payload)
     } catch {
-      // The offset would be one of the payload, not of the file.
+      // The offset would refer to the payload, not to the file.
       throw Self.fault(error.message)
     }
     guard let type = value["_type"]?.text else { throw Self.fault("it has no _type") }
     guard type == Self.type else {
       throw CheckpointError(
-        .unsupported, "signs a statement of the type '\(type.printable)', where \(Self.type) is wanted")
+        .unsupported, "signs a statement of the type '\(type.printable)', \(Self.type) is expected")
     }
     guard let predicateType = value["predicateType"]?.text, let predicate = value["predicate"],
       let items = value["subject"]?.items
@@ -66,16 +66,16 @@ extension Statement {
     subjects = try items.map { (item) throws(CheckpointError) in try Resource(item, "a subject") }
   }
 
-  /// The error for a statement that is none.
+  /// The error for something that is not a statement.
   static func fault(_ message: String) -> CheckpointError {
-    CheckpointError(.malformed, "signs no sound statement: \(message)")
+    CheckpointError(.malformed, "does not sign a valid statement: \(message)")
   }
 }
 
 extension Statement.Resource {
-  /// Reads a resource descriptor of in-toto.
+  /// Reads an in-toto resource descriptor.
   ///
-  /// - Throws: `.malformed` for one without a name or a SHA-256.
+  /// - Throws: `.malformed` for a descriptor without a name or a SHA-256.
   init(_ value: JSONValue, _ what: String) throws(CheckpointError) {
     guard let name = value["name"]?.text, let sha256 = Digest(sha256: value["digest"]?["sha256"]) else {
       throw Statement.fault("\(what) lacks its name or its SHA-256")
@@ -83,7 +83,7 @@ extension Statement.Resource {
     (self.name, self.sha256) = (name, sha256)
   }
 
-  /// The same as a descriptor.
+  /// This as a descriptor.
   var json: JSONValue {
     .object(["name": .string(name), "digest": .object(["sha256": .string("\(sha256)")])])
   }

@@ -7,12 +7,12 @@ extension ModelDescription {
     let stem: String
   }
 
-  /// Takes a published name apart; `nil` if the model has no such tensor.
+  /// Parses a published name; `nil` if the model has no such tensor.
   public func tensor(published name: String) -> Step3TensorName? {
     tensor(name, layers: \.published, modules: published)
   }
 
-  /// Takes a GGUF name apart, of the language model's file or of the vision file; `nil` if there is no such tensor.
+  /// Parses a GGUF name, of the language model's file or of the vision file; `nil` if there is no such tensor.
   public func tensor(gguf name: String) -> Step3TensorName? { tensor(name, layers: \.gguf, modules: gguf) }
 
   /// The name of a tensor in a published checkpoint.
@@ -22,8 +22,8 @@ extension ModelDescription {
     spelled(name, row(of: name).publishedName, layers: \.published)
   }
 
-  /// The name of a tensor in a GGUF file; `nil` where GGUF has none. Where the module has an offset, the values under it
-  /// are the sums. Scales have a name only in files that keep them apart, which GGUF's block types do not.
+  /// The name of a tensor in a GGUF file; `nil` where GGUF has none. If the module has an offset, its values include
+  /// it. Scales have a name only in files that store them separately, which GGUF's block types do not.
   ///
   /// - Precondition: As ``published(_:)``.
   public func gguf(_ name: Step3TensorName) -> String? {
@@ -39,7 +39,7 @@ extension ModelDescription {
     name.suffix.isScale ? .scale : row(of: name).role
   }
 
-  /// Where a tensor lives when attention and FFN run on different accelerators. A scale lives with its weight.
+  /// Which side holds a tensor when attention and FFN run on different accelerators. A scale stays with its weight.
   ///
   /// - Precondition: The family has the module.
   public func side(of name: Step3TensorName, router: RouterSide) -> PartRole {
@@ -48,7 +48,7 @@ extension ModelDescription {
     return router == .ffn ? .ffn : .attention
   }
 
-  /// What is known of a tensor's module.
+  /// The description of a tensor's module.
   ///
   /// - Precondition: The family has the module.
   public func row(of name: Step3TensorName) -> Module {
@@ -56,8 +56,7 @@ extension ModelDescription {
     return row
   }
 
-  /// The modules that a fused one consists of, by the published name of that, in the order of their rows; `nil` for any
-  /// other name.
+  /// The modules that a fused module consists of, in row order, given its published name; `nil` for any other name.
   public func members(ofFused name: String) -> (modules: [Module], layer: Int)? {
     guard let (layer, rest) = Self.layer(of: name, after: textLayers.published) else { return nil }
     let members = modules.filter { row in
@@ -91,7 +90,7 @@ extension ModelDescription {
   private func tensor(
     rest: Substring, scope: Scope, layer: Int?, _ modules: [NameKey: Step3Module]
   ) -> Step3TensorName? {
-    // Only few have no suffix, and nothing else may go without one.
+    // Only few modules have no suffix, and no others may lack one.
     if let module = modules[NameKey(scope: scope, stem: String(rest))] {
       return self[module]?.isBare == true ? Step3TensorName(module, layer: layer, suffix: .none) : nil
     }
@@ -103,7 +102,7 @@ extension ModelDescription {
   }
 
   /// The number after a prefix and what follows the next dot. Only the canonical spelling counts (no sign, no leading
-  /// zero), so that parsing and printing are each other's inverse.
+  /// zero), so that parsing and printing are inverses.
   private static func layer(of name: String, after prefix: String) -> (Int, Substring)? {
     guard name.hasPrefix(prefix) else { return nil }
     let rest = name.dropFirst(prefix.count)

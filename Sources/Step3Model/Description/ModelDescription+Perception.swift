@@ -3,7 +3,7 @@ internal import Checkpoint
 extension ModelDescription {
   /// Step3-VL-10B.
   ///
-  /// The language model is Qwen3's, whose names and shapes transformers has; of the vision side as for Step-3.7-Flash.
+  /// The language model is Qwen3's, whose names and shapes transformers has; the vision side is that of Step-3.7-Flash.
   public static let step3VL10B = ModelDescription(
     family: .step3VL10B,
     textLayers: Layers(published: "model.layers.", gguf: "blk.") { $0.text.layerCount },
@@ -40,11 +40,11 @@ extension ModelDescription {
   /// The vision side of Step3-VL-10B and its successors: a tower without a class token whose layers scale what they add,
   /// two convolutions of stride 2, and a projector.
   ///
-  /// Names and shapes: transformers (`conversion_mapping.py`) and headers of the published files. GGUF names: llama.cpp's
-  /// `clip` with the projector `step3vl` (`conversion/step3.py`). Queries, keys and values are bare parameters there, so
-  /// that their bias is a module of its own.
+  /// Names and shapes: transformers (`conversion_mapping.py`) and headers of the published files. GGUF names:
+  /// llama.cpp's `clip` with the projector `step3vl` (`conversion/step3.py`). Queries, keys and values are bare
+  /// parameters there, so their bias is a module of its own.
   ///
-  /// Engines make linear layers of them that a list has to name, or they are quantised: vLLM 0.33 (`step_vl.py`), SGLang
+  /// Engines load them as linear layers, and quantise them unless listed as ignored: vLLM 0.33 (`step_vl.py`), SGLang
   /// 0.5.23 (`step3_vl_10b.py`).
   static let perception: [Module] = [
     .vision(.patchEmbedding, "vision_model.conv1", "v.patch_embd") {

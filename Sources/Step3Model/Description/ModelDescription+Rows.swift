@@ -60,7 +60,7 @@ extension ModelDescription.Module {
       elementType: type)
   }
 
-  /// What joins the vision side to the text.
+  /// The projection from the vision side to the text.
   static func visionProjector(engineNames: [String] = []) -> Self {
     Self(
       module: .projector, scope: .global, publishedName: "vit_large_projector", ggufName: "mm.model.fc",
@@ -81,7 +81,7 @@ extension ModelDescription.Module {
       ], engineNames: engineNames)
   }
 
-  /// A module of the vision side, whose bias has an element for each row.
+  /// A module of the vision side, whose bias has one element per row.
   static func vision(
     _ module: Step3Module, _ published: String, _ gguf: String, _ scope: ModelDescription.Scope = .global,
     role: TensorRole = .vision, suffix: Step3TensorName.Suffix = .weight, hasBias: Bool = false,

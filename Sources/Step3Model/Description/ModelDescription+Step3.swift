@@ -4,8 +4,8 @@ extension ModelDescription {
   /// Step-3.
   ///
   /// Published names and shapes: StepFun's modeling code. GGUF names reuse llama.cpp's vocabulary
-  /// (`gguf-py/gguf/constants.py`: the low-rank query of DeepSeek-2, `clip`'s vision names); it has no word for two
-  /// down-sampling convolutions, so they are `mm.down.1` and `mm.down.2`, and the projector is `mm.model.fc`.
+  /// (`gguf-py/gguf/constants.py`: the low-rank query of DeepSeek-2, `clip`'s vision names); it has no names for
+  /// two down-sampling convolutions, so they are `mm.down.1` and `mm.down.2`, and the projector is `mm.model.fc`.
   ///
   /// Sides and cuts: Step-3 system report (arXiv 2507.19427), section 7.1 and figure 6; the shared expert and the dense
   /// layers on the FFN side, and the vision side as a part of its own, are inferred from its cost figures. Tensor

@@ -5,9 +5,9 @@ extension ModelDescription {
   /// Step-3.5-Flash.
   ///
   /// Published names and shapes: StepFun's modeling and training code, and headers of the published files. GGUF names:
-  /// llama.cpp's `step35` (`conversion/step3.py`, `gguf-py/gguf/constants.py`). Sides and cuts are Step-3's, applied to
-  /// what is new: gates and norms of heads go with attention, the router's bias with the router, and of the layers that
-  /// predict further tokens the network alone is on the FFN side.
+  /// llama.cpp's `step35` (`conversion/step3.py`, `gguf-py/gguf/constants.py`). Sides and cuts are Step-3's, extended
+  /// to new modules: head gates and norms belong to attention, the router's bias to the router, and of the layers that
+  /// predict further tokens only the network is on the FFN side.
   public static let step3p5 = ModelDescription(
     family: .step3p5, textLayers: predictingLayers, visionLayers: perceptionLayers,
     visionPrefixes: visionNames,
@@ -76,7 +76,7 @@ extension ModelDescription {
     return modules
   }
 
-  /// Queries, keys and values of heads, without a low rank between.
+  /// Queries, keys and values of heads, without low-rank factors.
   static let headAttention: [Module] = [
     .layer(
       .query, "self_attn.q_proj", "attn_q", .attention, isLinear: true, cut: 0, fusion: .queryKeyValue,
@@ -96,8 +96,8 @@ extension ModelDescription {
     },
   ]
 
-  /// What the layers behind the others have: `eh_proj` takes the next token's embedding and the hidden state, each after
-  /// a norm, and the head is a vocabulary of its own.
+  /// The additional modules of prediction layers: `eh_proj` takes the next token's embedding and the hidden state, each
+  /// after a norm, and there is a separate output head.
   private static func prediction(norms type: ElementType) -> [Module] {
     func norm(_ module: Step3Module, _ name: String, _ gguf: String) -> Module {
       .layer(module, name, gguf, .norm, offset: 1, type: type) { text, layer in
@@ -118,7 +118,7 @@ extension ModelDescription {
     ]
   }
 
-  /// What chooses the regions that full layers see. GGUF has no names for it.
+  /// The modules that choose the regions that full layers see. GGUF has no names for them.
   private static let indexer: [Module] = {
     func part(
       _ module: Step3Module, _ name: String, suffix: Step3TensorName.Suffix = .weight, hasBias: Bool = false,

@@ -2,10 +2,10 @@ public import Checkpoint
 public import TensorFormats
 
 /// What one family of models is made of, as a table: for every module its names, shapes, role, place in a partition and
-/// what serving engines make of it. Further families are further values.
+/// treatment by serving engines. Each further family is one more value.
 ///
-/// Whoever needs to know something of a module asks this table and spells nothing out. The exceptions are checks, which
-/// share nothing with what they check.
+/// All knowledge about modules comes from this table, and names are spelled out nowhere else. The exceptions are
+/// checks, which share nothing with what they check.
 public struct ModelDescription: Sendable {
   /// The family that it describes.
   public let family: ModelFamily
@@ -13,18 +13,19 @@ public struct ModelDescription: Sendable {
   public let textLayers: Layers
   /// The layers of the vision tower.
   public let visionLayers: Layers
-  /// What the published names of the vision side begin with, and no others.
+  /// The prefixes of published names of the vision side, used by no other names.
   public let visionPrefixes: [String]
-  /// In the order of the forward pass, the language model first. Modules of layers stand together, once for all layers.
+  /// In the order of the forward pass, the language model first. Modules of layers are contiguous, listed once for all
+  /// layers.
   public let modules: [Module]
 
   /// How layers are named and counted.
   public struct Layers: Sendable {
-    /// What stands before the layer's number in published names.
+    /// The prefix before the layer's number in published names.
     package let published: String
     /// The same in GGUF.
     let gguf: String
-    /// What stands there in names of serving engines' modules, where that is something else.
+    /// The prefixes in names of serving engines' modules, where different.
     package let engines: [String]
     /// How many there are.
     let count: @Sendable (Step3Configuration) -> Int
@@ -57,7 +58,7 @@ public struct ModelDescription: Sendable {
 
   /// Makes a description.
   ///
-  /// - Precondition: No module and no name is there twice.
+  /// - Precondition: No module and no name appears twice.
   package init(
     family: ModelFamily, textLayers: Layers, visionLayers: Layers, visionPrefixes: [String], modules: [Module]
   ) {
@@ -75,10 +76,10 @@ public struct ModelDescription: Sendable {
       })
   }
 
-  /// What is known of a module; `nil` if the family has none such.
+  /// The description of a module; `nil` if the family does not have it.
   public subscript(module: Step3Module) -> Module? { rows[module].map { modules[$0] } }
 
-  /// The layers of a scope; `nil` for what occurs once.
+  /// The layers of a scope; `nil` for modules that occur once.
   func layers(of scope: Scope) -> Layers? {
     switch scope {
     case .global: nil
@@ -91,8 +92,8 @@ public struct ModelDescription: Sendable {
 // MARK: - A module
 
 extension ModelDescription {
-  /// The shape of a tensor in a layer, row-major; `nil` where the configuration gives that layer none. The layer is 0 for
-  /// what occurs once.
+  /// The shape of a tensor in a layer, row-major; `nil` if the layer does not have it under this configuration. The
+  /// layer is 0 for modules that occur once.
   public typealias Shape = @Sendable (Step3Configuration, _ layer: Int) -> [Int]?
 
   /// One row of the table.
@@ -107,24 +108,25 @@ extension ModelDescription {
     public let ggufName: String?
     /// What its weights are for.
     public let role: TensorRole
-    /// Where it lives when attention and FFN run on different accelerators; the router's place is an option.
+    /// Which side holds it when attention and FFN run on different accelerators; the router's side is an option.
     public let side: PartRole
     /// Its tensors before quantisation, in the order in which they are stored.
     public let tensors: [(suffix: Step3TensorName.Suffix, shape: Shape)]
-    /// Whether it is a matrix product of the language model's layers, which engines make a linear layer of and quantise.
+    /// Whether it is a matrix product in the language model's layers, which engines load as a linear layer and
+    /// quantise.
     public let isLinear: Bool
-    /// The axis along which expert parallelism cuts its weight; `nil` for what is no stack of experts.
+    /// The axis along which expert parallelism cuts its weight; `nil` if it is not a stack of experts.
     public let expertAxis: Int?
-    /// The row-major axis along which tensor parallelism cuts its weight; `nil` where every rank has all of it. Scales of
+    /// The row-major axis along which tensor parallelism cuts its weight; `nil` if every rank has all of it. Scales of
     /// tiles are cut along the same axis.
     public let tensorParallelAxis: Int?
-    /// The modules whose rows engines put into one matrix with its rows; they share what there is once for a matrix.
+    /// The modules whose rows engines combine with its own into one matrix; they share anything stored once per matrix.
     public let fusion: Fusion?
-    /// The names, without the layer, of the modules that engines make of it and its neighbours, vLLM's first; empty where
-    /// that is its own.
+    /// The names, without the layer, of the engines' modules for it and its neighbours, vLLM's first; empty if it keeps
+    /// its own.
     public let engineNames: [String]
-    /// What has to be added to stored values to get those that the forward pass multiplies with: 1 for norms that are
-    /// stored around zero. GGUF holds the sums.
+    /// What has to be added to stored values to get those that the forward pass multiplies by: 1 for norms stored
+    /// around zero. GGUF holds the sums.
     public let offset: Float
     /// The type that the published BF16 checkpoints store it in.
     public let elementType: ElementType
@@ -160,7 +162,7 @@ extension ModelDescription {
     /// Whether its only tensor has no suffix.
     var isBare: Bool { tensors.allSatisfy { $0.suffix == .none } }
 
-    /// The published name of what it is in: `self_attn` of `self_attn.q_proj`; empty where it is in nothing.
+    /// The published name of its parent: `self_attn` of `self_attn.q_proj`; empty if it has none.
     public var parentName: String {
       publishedName.lastIndex(of: ".").map { String(publishedName[..<$0]) } ?? ""
     }
@@ -171,24 +173,24 @@ extension ModelDescription {
         ?? publishedName
     }
 
-    /// The shape of its weight; `nil` where the configuration gives the layer none.
+    /// The shape of its weight; `nil` if the layer does not have it under this configuration.
     public func shape(_ configuration: Step3Configuration, layer: Int) -> [Int]? {
       tensors.first?.shape(configuration, layer)
     }
   }
 
-  /// Modules whose rows engines put into one matrix, in this order.
+  /// Modules whose rows engines combine into one matrix, in this order.
   public struct Fusion: Hashable, Sendable {
     /// The last part of the members' names.
     public let members: [String]
-    /// The last part of the name that engines give the whole.
+    /// The last part of the fused module's name in engines.
     public let name: String
 
     /// Queries, keys and values of one input.
     public static let queryKeyValue = Fusion(members: ["q_proj", "k_proj", "v_proj"], name: "qkv_proj")
     /// The two inputs of a gated activation.
     public static let gateUp = Fusion(members: ["gate_proj", "up_proj"], name: "gate_up_proj")
-    /// What engines fuse in most models, whose names these are.
+    /// What engines fuse in most models.
     public static let usual = [queryKeyValue, gateUp]
   }
 }

@@ -1,10 +1,10 @@
-/// A member of the Step family: which ``ModelDescription`` its checkpoints follow, and which forward pass is theirs.
+/// A member of the Step family, which determines its checkpoints' ``ModelDescription`` and forward pass.
 ///
-/// A checkpoint whose configuration names none of them is of an unknown model, of which nothing is assumed.
+/// A checkpoint whose configuration names none of them is an unknown model, about which nothing is assumed.
 public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   /// Step-3 (arXiv 2507.19427).
   case step3
-  /// Step-3.5-Flash: text alone.
+  /// Step-3.5-Flash: text only.
   case step3p5
   /// Step-3.7-Flash: the language model of Step-3.5-Flash with a vision side.
   case step3p7
@@ -13,7 +13,7 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   /// Step3-VL-10B: Qwen3's dense language model with the vision side of Step-3.7-Flash.
   case step3VL10B = "step3-vl-10b"
 
-  /// What people call it.
+  /// The name for users.
   public var name: String {
     switch self {
     case .step3: "Step-3"
@@ -35,10 +35,10 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
     }
   }
 
-  /// What `config.json` calls the models: `model_type` and `architectures`, those of the language model alone included.
+  /// The models' names in `config.json`: `model_type` and `architectures`, including those of the language model alone.
   ///
-  /// Sources: the published configurations; of Step-5-Preview those of its BF16 copies, and the names that vLLM 0.33 has
-  /// for it. What Step3-VL-10B calls its type others do too, so that its architecture decides.
+  /// Sources: the published configurations; of Step-5-Preview those of its BF16 copies, and the names that vLLM 0.33
+  /// has for it. Step3-VL-10B shares its `model_type` with others, so its architecture decides.
   private var names: (types: [String], architectures: [String]) {
     switch self {
     case .step3: (["step3_vl", "step3_text"], ["Step3VLForConditionalGeneration", "Step3TextForCausalLM"])
@@ -70,7 +70,7 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
   ///
   /// - Parameters:
   ///   - ggufArchitecture: Its `general.architecture`.
-  ///   - projector: What the vision side's file beside it says of its projector: that tells what a language model which
+  ///   - projector: The projector named in the vision side's file, which tells what a language model that
   ///     others have too belongs to.
   package init?(ggufArchitecture: String?, projector: String?) {
     switch (ggufArchitecture, projector) {
@@ -82,6 +82,6 @@ public enum ModelFamily: String, Hashable, Sendable, CaseIterable, Codable {
     }
   }
 
-  /// What `clip.projector_type` is for Step3-VL-10B and its successors.
+  /// The `clip.projector_type` of Step3-VL-10B and its successors.
   static let perceptionProjector = "step3vl"
 }

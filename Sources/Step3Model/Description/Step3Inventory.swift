@@ -5,7 +5,7 @@ public import TensorFormats
 public struct Step3Inventory: Sendable {
   /// One expected tensor.
   public struct Tensor: Hashable, Sendable {
-    /// The name, taken apart.
+    /// The parsed name.
     public let name: Step3TensorName
     /// The name in published checkpoints.
     public let publishedName: String
@@ -18,7 +18,7 @@ public struct Step3Inventory: Sendable {
 
     /// What the tensor is for.
     public let role: TensorRole
-    /// The layer, counted from 0; `nil` for what occurs once.
+    /// The layer, counted from 0; `nil` for modules that occur once.
     public var layer: Int? { name.layer }
   }
 
@@ -41,7 +41,7 @@ public struct Step3Inventory: Sendable {
     try self.init(configuration, of: configuration.family.model)
   }
 
-  /// The same by a description of its own.
+  /// The same with a given description.
   ///
   /// - Throws: As ``init(_:)``.
   package init(_ configuration: Step3Configuration, of model: ModelDescription) throws(CheckpointError) {
@@ -62,7 +62,7 @@ public struct Step3Inventory: Sendable {
     let rows = model.modules
     var start = 0
     while start < rows.count {
-      // Modules of layers stand together, and each layer has all of them before the next begins.
+      // Modules of layers are contiguous, and each layer has all of them before the next begins.
       let scope = rows[start].scope
       let end = scope == .global ? start + 1 : rows[start...].firstIndex { $0.scope != scope } ?? rows.count
       for layer in 0..<(model.layers(of: scope)?.count(configuration) ?? 1) {
@@ -80,7 +80,7 @@ public struct Step3Inventory: Sendable {
     }
   }
 
-  /// Checks what is multiplied or counted to before a shape is made, which checks the rest.
+  /// Checks factors and counts before making shapes, which check the rest.
   private static func checkFactors(_ configuration: Step3Configuration) throws(CheckpointError) {
     let text = configuration.text
     var factors = [
@@ -142,7 +142,7 @@ public struct Step3Inventory: Sendable {
       throw CheckpointError(.unsupported, "the configuration describes more than 2^63 bytes of tensors")
     }
     byteCount = total
-    // Every element takes a byte at least, so this sum is the smaller one.
+    // Every element takes at least a byte, so this sum cannot overflow first.
     if !name.suffix.isScale { parameterCount += shape.elementCount }
     tensors.append(
       Tensor(

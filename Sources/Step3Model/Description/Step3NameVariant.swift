@@ -1,7 +1,7 @@
-/// A name under which others than its publisher have saved a tensor of a Step-3, taken apart.
+/// The parsed name of a Step-3 tensor that was saved under other than its published name.
 ///
-/// Frameworks that wrap the language model put a prefix before its names, and some save every expert by itself. Only
-/// names that are published ones without these count: nothing is guessed.
+/// Frameworks that wrap the language model prefix its names, and some save every expert separately. Only names that
+/// become published ones without these are recognised: nothing is guessed.
 ///
 /// | found | published |
 /// |---|---|
@@ -12,10 +12,10 @@
 public struct Step3NameVariant: Hashable, Sendable {
   /// The published name.
   public let published: Step3TensorName
-  /// The expert that the tensor is of; `nil` where all of them are in one tensor, as published.
+  /// The expert that the tensor belongs to; `nil` if all are in one tensor, as published.
   public let expert: Int?
 
-  /// Takes a name apart; `nil` for published names and for those of no such form.
+  /// Parses a name; `nil` for published names and for any other form.
   public init?(_ name: String, in model: ModelDescription) {
     guard model.tensor(published: name) == nil else { return nil }
     for candidate in Self.unwrapped(name) {
@@ -31,7 +31,7 @@ public struct Step3NameVariant: Hashable, Sendable {
     return nil
   }
 
-  /// The name itself and what it would be without a wrapper.
+  /// The name itself and its form without a wrapper.
   private static func unwrapped(_ name: String) -> [String] {
     let prefixes = [
       ("model.language_model.model.", ["model."]), ("model.language_model.", ["model.", ""]),
@@ -43,8 +43,8 @@ public struct Step3NameVariant: Hashable, Sendable {
       }
   }
 
-  /// What a tensor that is no part of the model would be called without the wrapper that others of its file have; `nil`
-  /// if it has none. (`model.` alone is no wrapper: published names begin with it.)
+  /// The name without its wrapper of a tensor that is not part of the model; `nil` if it has none. (`model.` alone is
+  /// not a wrapper: published names begin with it.)
   public static func unwrappedStranger(_ name: String) -> String? {
     for (prefix, replacement) in [
       ("model.language_model.model.", "model."), ("model.language_model.", "model."),
@@ -55,14 +55,14 @@ public struct Step3NameVariant: Hashable, Sendable {
     return nil
   }
 
-  /// `model.layers.3.moe.experts.7.up_proj.weight`: the stack's name with the expert's number in it, behind what holds
-  /// the stack or what engines call it.
+  /// `model.layers.3.moe.experts.7.up_proj.weight`: the stack's name with the expert's number, after the stack's
+  /// parent or the engines' name for it.
   private static func expert(_ name: String, in model: ModelDescription) -> (Step3TensorName, Int)? {
     guard name.hasPrefix(model.textLayers.published) else { return nil }
     let parts = name.split(separator: ".", omittingEmptySubsequences: false)
     for row in model.modules where row.expertAxis != nil {
       for container in [row.parentName] + row.engineNames {
-        // The number stands behind prefix, layer and container.
+        // The number follows prefix, layer and container.
         let layers = model.textLayers.published.split(separator: ".").count
         let place = layers + 1 + container.split(separator: ".").count
         guard place + 1 < parts.count, let number = Int(parts[place]), String(number) == parts[place],

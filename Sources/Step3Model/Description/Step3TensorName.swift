@@ -1,7 +1,7 @@
-/// What a tensor's name says: the same value from a published name and from a GGUF name. How it is spelt says the
+/// A parsed tensor name: the same value from a published name and from a GGUF name. Its spelling is in the
 /// ``ModelDescription`` of a family.
 public struct Step3TensorName: Hashable, Sendable {
-  /// What stands after the module.
+  /// What follows the module.
   public enum Suffix: String, Hashable, Sendable, CaseIterable {
     /// Nothing: the class embedding is a bare parameter.
     case none = ""
@@ -16,7 +16,7 @@ public struct Step3TensorName: Hashable, Sendable {
     case inputScale = "input_scale"
     case inputGlobalScale = "input_global_scale"
     case weightGroupIndex = "weight_g_idx"
-    /// AWQ's and GPTQ's codes, and what belongs to them.
+    /// AWQ's and GPTQ's codes and their companions.
     case quantizedWeight = "qweight"
     case quantizedZeros = "qzeros"
     case scales
@@ -33,7 +33,7 @@ public struct Step3TensorName: Hashable, Sendable {
 
   /// The part of the model.
   public let module: Step3Module
-  /// The layer, counted from 0; `nil` for what occurs once.
+  /// The layer, counted from 0; `nil` for modules that occur once.
   public let layer: Int?
   /// Weight, bias, or one of the scales.
   public let suffix: Suffix

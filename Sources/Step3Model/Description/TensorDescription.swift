@@ -1,10 +1,10 @@
 public import Checkpoint
 
-/// Role and layer of a tensor by its name alone: exact for the family, the field's usual words for other models.
+/// Role and layer of a tensor by its name alone: exact for the family, by common naming for other models.
 public struct TensorDescription: Hashable, Sendable {
   /// What the tensor is for.
   public let role: TensorRole
-  /// The layer, counted from 0, where the name has one.
+  /// The layer, counted from 0, if the name has one.
   public let layer: Int?
 
   /// Describes a tensor by its Hugging Face or GGUF name.

@@ -11,27 +11,28 @@ internal import Darwin
 
 /// How a partition set is run.
 public struct AFDOptions: Sendable {
-  /// How tokens travel to the FFN ranks.
+  /// How tokens are sent to the FFN ranks.
   public var tokens: TokenWireFormat = .f32
-  /// How partial sums travel back.
+  /// How partial sums are sent back.
   public var results: ResultWireFormat = .f32
   /// Threads of the attention side.
   public var threads: Int
   /// Threads of each FFN rank; `nil` for an equal share of the processors, because all ranks compute at the same time.
   public var threadsPerWorker: Int?
-  /// No message is longer, in bytes; a longer batch goes in several. Each process holds a message, its decoded tokens and
-  /// their partial sums, and the attention side a partial sum per rank, beside the tiles of weights that it multiplies.
+  /// The largest message, in bytes; a longer batch is sent in several. Each process holds a message, its decoded tokens
+  /// and their partial sums, and the attention side a partial sum per rank, in addition to the tiles of weights that it
+  /// multiplies.
   public var maximumMessageBytes = 256 << 20
-  /// How long a rank may say nothing while something is expected of it; `nil` for ever.
+  /// How long a rank may be silent while a reply is due; `nil` for no limit.
   public var silence: Duration? = .seconds(600)
-  /// The program that runs ``FFNWorker``; `nil` for the one that runs now.
+  /// The program that runs ``FFNWorker``; `nil` for the current one.
   public var workerExecutable: String?
-  /// What it is told before `--part` and `--threads`.
+  /// Its arguments before `--part` and `--threads`.
   public var workerArguments = [FFNWorker.subcommand]
 
-  /// Gives the connection to whoever serves an FFN part, instead of starting a process: for ranks that run already, here
-  /// or on another machine (``FFNServer``). It is told the part's directory and returns a connected stream socket, which
-  /// the session takes over.
+  /// Connects to the server of an FFN part instead of starting a process, for ranks that are already running here or on
+  /// another machine (``FFNServer``). It receives the part's directory and returns a connected stream socket, which the
+  /// session takes over.
   public var connect: (@Sendable (_ part: String) throws -> Int32)?
 
   /// Everything in F32.
@@ -41,15 +42,15 @@ public struct AFDOptions: Sendable {
   public static var processors: Int { max(1, Int(sysconf(CInt(_SC_NPROCESSORS_ONLN)))) }
 }
 
-/// A partition set, run as it would be served: this process opens the attention parts, and for each FFN part a process is
-/// started that opens that part and no other. They talk over connected sockets that have no name in the file system.
+/// A partition set, run as it would be served: this process opens the attention parts, and for each FFN part a process
+/// is started that opens only that part. They communicate over connected, unnamed sockets.
 ///
-/// The processes end with ``close()``, with the session, when one of them fails, and when this process ends in whatever
-/// way. Keep the session as long as its model is used.
+/// The processes end with ``close()``, with the session, when one of them fails, and when this process ends for any
+/// reason. Keep the session as long as its model is used.
 public final class AFDSession: Sendable {
-  /// The model: run it as one that is in one process.
+  /// The model, to be run like one in a single process.
   public let model: TextModel
-  /// The directories of the attention parts, which are open here.
+  /// The directories of the attention parts, which are opened in this process.
   public let attentionParts: [String]
   /// The FFN ranks in order.
   public let ranks: [Rank]
@@ -61,11 +62,11 @@ public final class AFDSession: Sendable {
   public struct Rank: Hashable, Sendable {
     /// The part's directory.
     public let part: String
-    /// The number of the process; `nil` for one that was not started here.
+    /// The process id; `nil` for a process that was not started here.
     public let process: Int32?
   }
 
-  /// What went between attention and one rank.
+  /// The traffic between attention and one rank.
   public struct Traffic: Hashable, Sendable {
     /// The part's directory.
     public let part: String
@@ -92,14 +93,14 @@ public final class AFDSession: Sendable {
 
   deinit { close() }
 
-  /// Ends all processes and waits until they are gone. The model computes nothing more. Closing twice is fine.
+  /// Ends all processes and waits until they are gone. The model cannot compute any more. May be called more than once.
   public func close() { remote.close() }
 
-  /// What went over each connection, by rank.
+  /// The traffic on each connection, by rank.
   public var traffic: [Traffic] { remote.traffic }
 
-  /// The weights of the vision part, which belongs to prefill and to neither side of AFD: whoever feeds pictures opens it,
-  /// in this process or in another.
+  /// The weights of the vision part, which belongs to prefill and to neither side of AFD: the process that feeds
+  /// pictures opens it.
   ///
   /// - Returns: `nil` for a model without one.
   /// - Throws: What opening throws.
@@ -112,15 +113,15 @@ public final class AFDSession: Sendable {
 // MARK: - Starting
 
 extension AFDSession {
-  /// Opens the attention parts, starts a process for each FFN part, and checks that together they are the model.
+  /// Opens the attention parts, starts a process for each FFN part, and checks that together they make up the model.
   ///
   /// - Parameters:
   ///   - path: The partition set.
   ///   - options: Threads, memory, and what travels between the sides.
   ///   - observer: Sees what each layer makes; `nil` for none.
-  /// - Throws: `.invalidRequest` if it is none; `.notFound` for a part or a weight that is missing; `.malformed` for a
-  ///   part that is there twice, is another one than it seems, or holds what another one holds; the error of a worker, with
-  ///   its part's name; `CancellationError`. No process is left then.
+  /// - Throws: `.invalidRequest` if it is not one; `.notFound` for a part or a weight that is missing; `.malformed`
+  ///   for a part that appears twice, is not the expected one, or overlaps another one; the error of a worker, with
+  ///   its part's name; `CancellationError`. No process is left running.
   public static func start(
     _ path: String, options: AFDOptions = AFDOptions(), observer: (any ForwardObserver)? = nil
   ) throws -> AFDSession {
@@ -128,7 +129,7 @@ extension AFDSession {
     let weights = try ModelWeights(Checkpoint.open(path, parts: set.attention.map(\.name)))
     guard let configuration = weights.configuration else {
       throw CheckpointError(
-        .unsupported, "this is no model of the Step family, and only those can be run", path: path)
+        .unsupported, "this is not a model of the Step family, and only those can be run", path: path)
     }
     try checkAttention(weights, configuration, routesHere: !set.routesInFFN)
     var ranks: [RemoteRank] = []
@@ -159,7 +160,7 @@ extension AFDSession {
     }
     let (own, other) = try FrameStream.pair(silence: options.silence)
     let threads = options.threadsPerWorker ?? max(1, AFDOptions.processors / set.ffn.count)
-    // Our copy of the worker's end is closed only when the worker has its own.
+    // Our copy of the worker's end is closed only once the worker has its own.
     let process = try withExtendedLifetime(other) {
       try WorkerProcess(
         options.workerExecutable ?? WorkerProcess.ownExecutable(),
@@ -168,7 +169,7 @@ extension AFDSession {
     return RemoteRank(name: part.name, identity: part.identity, stream: own, process: process)
   }
 
-  /// Hears what all ranks hold, and lets them begin if that is the model.
+  /// Receives what all ranks hold, and lets them start if together they are the model.
   static func greet(_ ranks: [RemoteRank], _ configuration: Step3Configuration) throws {
     let text = configuration.text
     var described: [PartitionCheck.Rank] = []
@@ -183,7 +184,7 @@ extension AFDSession {
     }
   }
 
-  /// Refuses an attention side of which something is missing, before the first layer is run.
+  /// Refuses an incomplete attention side before the first layer is run.
   private static func checkAttention(
     _ weights: ModelWeights, _ configuration: Step3Configuration, routesHere: Bool
   ) throws(CheckpointError) {

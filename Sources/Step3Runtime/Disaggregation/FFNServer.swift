@@ -4,9 +4,9 @@ internal import Step3Model
 internal import Synchronization
 public import TensorFormats
 
-/// Computes what one feed-forward part contributes, for whoever is at the other end of a connection.
+/// Computes the contribution of one feed-forward part, for the other end of a connection.
 ///
-/// It holds the part's weights and no others, and knows nothing of the other ranks. Messages are those of `Frame`.
+/// It holds only the part's weights, and knows nothing about the other ranks. Messages are those of `Frame`.
 public struct FFNServer: Sendable {
   private let hello: PartHello
   private let dimensions: ModelDimensions
@@ -16,12 +16,12 @@ public struct FFNServer: Sendable {
 
   /// Prepares to serve a part.
   ///
-  /// - Throws: `.unsupported` if the model is no Step-3; `.invalidRequest` if the checkpoint is not an FFN part;
-  ///   `.malformed` if its boxes do not fit together.
+  /// - Throws: `.unsupported` if the model is not a Step-3; `.invalidRequest` if the checkpoint is not an FFN part;
+  ///   `.malformed` if its boxes are inconsistent.
   public init(_ weights: ModelWeights, _ products: Products) throws(CheckpointError) {
     guard let text = weights.configuration?.text else {
       throw CheckpointError(
-        .unsupported, "this part is of no model of the Step family, and only those can be run",
+        .unsupported, "this part does not belong to a model of the Step family, and only those can be run",
         path: weights.checkpoint.path)
     }
     hello = try PartHello(weights, text)
@@ -30,10 +30,10 @@ public struct FFNServer: Sendable {
     network = LocalFeedForward(weights, text, products, observer: chosen)
   }
 
-  /// Answers requests until the other side says goodbye or ends the connection.
+  /// Answers requests until the other side says goodbye or closes the connection.
   ///
   /// - Parameter descriptor: A connected stream socket, which this call takes over and closes.
-  /// - Throws: What went wrong here or on the wire; the other side is told.
+  /// - Throws: Any error here or on the wire; the other side is notified.
   public func serve(descriptor: Int32) throws { try serve(FrameStream(owning: descriptor)) }
 
   func serve(_ stream: FrameStream) throws {
@@ -45,7 +45,7 @@ public struct FFNServer: Sendable {
         switch frame.kind {
         case .request: try stream.send(.reply, reply(to: frame.payload))
         case .goodbye: return
-        default: throw CheckpointError(.malformed, "a message (\(frame.kind)) came instead of a request")
+        default: throw CheckpointError(.malformed, "received a message (\(frame.kind)) instead of a request")
         }
       }
     } catch {
@@ -54,7 +54,7 @@ public struct FFNServer: Sendable {
     }
   }
 
-  /// Tells the other side what went wrong, if it still listens.
+  /// Reports an error to the other side, if it is still listening.
   static func report(_ error: any Error, on stream: FrameStream) {
     guard let payload = try? Frame.encoded(RemoteFailure(error)) else { return }
     try? stream.send(.failure, payload)
@@ -62,16 +62,16 @@ public struct FFNServer: Sendable {
 
   private func accept(_ frame: Frame) throws(CheckpointError) {
     guard frame.kind == .welcome else {
-      throw CheckpointError(.malformed, "a message (\(frame.kind)) came instead of a welcome")
+      throw CheckpointError(.malformed, "received a message (\(frame.kind)) instead of a welcome")
     }
     let welcome = try frame.decoded(Welcome.self)
     guard welcome.dimensions == dimensions else {
-      throw CheckpointError(.malformed, "the attention side has a model of other dimensions")
+      throw CheckpointError(.malformed, "the attention side has a model of different dimensions")
     }
     guard welcome.identity == hello.identity else {
       throw CheckpointError(
         .malformed,
-        "the attention side takes this part for \(welcome.identity.standardName.printable), but it is "
+        "the attention side expects this part to be \(welcome.identity.standardName.printable), but it is "
           + hello.identity.standardName)
     }
   }
@@ -85,7 +85,7 @@ public struct FFNServer: Sendable {
   }
 }
 
-/// Keeps what the router chose last.
+/// Keeps the router's last choice.
 private final class ChosenExperts: ForwardObserver {
   private let routing = Mutex<Routing?>(nil)
 

@@ -9,7 +9,7 @@ enum FFNNetwork: String, Codable, Hashable, Sendable, CaseIterable {
   case dense
   /// The expert that serves every token of a MoE layer.
   case shared
-  /// The experts that tokens choose from.
+  /// The experts that tokens are routed to.
   case routed
 
   /// The names of `gate`, `up` and `down` in a layer.
@@ -31,7 +31,7 @@ enum FFNNetwork: String, Codable, Hashable, Sendable, CaseIterable {
     text.isMoE(layer: layer) ? [.shared, .routed] : [.dense]
   }
 
-  /// The whole network's experts (1 where it is no stack) and intermediate dimension.
+  /// The whole network's experts (1 if it is not a stack) and intermediate dimension.
   func size(_ text: Step3Configuration.Text) -> (experts: Int, inner: Int) {
     switch self {
     case .dense: (1, text.intermediateSize)
@@ -51,7 +51,7 @@ struct FFNShare: Codable, Hashable, Sendable {
   /// `down`.
   let inner: [Int]
 
-  /// Finds out what is held of a network.
+  /// Finds out which part of a network is held.
   ///
   /// - Returns: `nil` if nothing is.
   /// - Throws: `.malformed` unless `gate`, `up` and `down` are held for the same experts and the same elements of the
@@ -68,23 +68,23 @@ struct FFNShare: Codable, Hashable, Sendable {
     guard let gate, let up, let down else {
       if gate == nil, up == nil, down == nil { return nil }
       throw Self.malformed(
-        names.gate, "of gate_proj, up_proj and down_proj some are held and some are not", weights)
+        names.gate, "only some of gate_proj, up_proj and down_proj are held", weights)
     }
     let axis = stack.count
     let rows = [gate.origin[axis], gate.origin[axis] + gate.extent[axis]]
     guard gate == up else {
-      throw Self.malformed(names.up, "another part of it is held than of gate_proj", weights)
+      throw Self.malformed(names.up, "the part held differs from that of gate_proj", weights)
     }
     guard
       down.origin[axis + 1] == rows[0], down.origin[axis + 1] + down.extent[axis + 1] == rows[1],
       stack.isEmpty || (down.origin[0] == gate.origin[0] && down.extent[0] == gate.extent[0])
     else {
       throw Self.malformed(
-        names.down, "the columns that are held of it are not the rows that are held of gate_proj", weights)
+        names.down, "the columns held are not the rows held of gate_proj", weights)
     }
     guard gate.extent[axis + 1] == text.hiddenSize, down.extent[axis] == text.hiddenSize else {
       throw Self.malformed(
-        names.gate, "it is cut along the residual stream, which no rank can compute with", weights)
+        names.gate, "it is cut along the residual stream, with which no rank can compute", weights)
     }
     self.layer = layer
     self.network = network
@@ -100,7 +100,7 @@ struct FFNShare: Codable, Hashable, Sendable {
       throw malformed(name, "has the shape \(weight.shape), but the configuration gives it \(shape)", weights)
     }
     guard let piece = weight.pieces.first, weight.pieces.count == 1 else {
-      throw malformed(name, "it is held in several pieces, which no rank is", weights)
+      throw malformed(name, "it is held in several pieces, which is not allowed for a rank", weights)
     }
     return piece.box
   }

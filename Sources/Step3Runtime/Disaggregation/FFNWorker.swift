@@ -15,21 +15,21 @@ public enum FFNWorker {
   /// The hidden subcommand under which a program runs this, and its options.
   public static let subcommand = "ffn-worker"
 
-  /// Opens a part, and nothing else, and serves it until the other side is gone.
+  /// Opens only this part, and serves it until the other side is gone.
   ///
-  /// The process ends at once when the other side disappears, also in the middle of a layer. An interrupt from the
-  /// terminal is left to the other side.
+  /// The process ends at once when the other side disappears, even in the middle of a layer. Interrupts from the
+  /// terminal are handled by the other side.
   ///
   /// - Parameters:
   ///   - part: The part's directory.
   ///   - threads: How many threads compute.
   ///   - descriptor: A connected stream socket, which is taken over: the worker's standard input.
-  /// - Throws: What went wrong; the other side has been told.
+  /// - Throws: Any error; the other side has been notified.
   public static func run(part: String, threads: Int, descriptor: Int32 = 0) throws {
     for number in [SIGINT, SIGHUP] { signal(number, SIG_IGN) }
     let stream = FrameStream(owning: descriptor)
-    // A queue of its own has a thread of its own. It keeps the stream: were it closed by an error on its way out, that
-    // would look like a lost connection.
+    // A separate queue has its own thread. It keeps the stream alive: closing it while an error propagates would look
+    // like a lost connection.
     DispatchQueue(label: "connection").async {
       withExtendedLifetime(stream) {
         if cfs_wait_hangup(descriptor) == 0 { _exit(lostConnection) }

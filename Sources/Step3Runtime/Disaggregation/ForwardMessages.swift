@@ -1,6 +1,6 @@
 package import TensorFormats
 
-/// Tokens of one layer on their way to a rank.
+/// A request to a rank: tokens of one layer.
 ///
 /// Little-endian: number (u64), layer, tokens, hidden size, experts per token (u32 each; 0 experts for no routing), the
 /// formats of these tokens and of the reply (u8 each, ``WireValues``), 2 bytes of zeros; then experts (i32) and weights
@@ -34,7 +34,7 @@ package struct ForwardRequest {
 
   /// Reads a request for a model.
   ///
-  /// - Throws: `.malformed` for anything that the model cannot be asked.
+  /// - Throws: `.malformed` for any request that is invalid for the model.
   package init(
     _ payload: [UInt8], for dimensions: ModelDimensions, routesHere: Bool
   ) throws(CheckpointError) {
@@ -74,16 +74,16 @@ package struct ForwardRequest {
   }
 }
 
-/// A rank's partial sums on their way back.
+/// A rank's reply: its partial sums.
 ///
 /// Little-endian: the request's number (u64), the bytes of weights read so far (u64), tokens, hidden size, experts per
-/// token (u32 each; 0 unless the rank chose them), the format (u8), 3 bytes of zeros; where the rank chose, experts (i32)
+/// token (u32 each; 0 unless the rank chose them), the format (u8), 3 bytes of zeros; if the rank chose, experts (i32)
 /// and weights (F32), `[tokens, experts per token]`, and margins (F32), `[tokens]`; then the sums.
 package struct ForwardReply {
   package let number: UInt64
   package let weightBytesRead: UInt64
   package let output: Activations
-  /// What the rank chose, where the router is on its side.
+  /// The rank's choice, if the router is on its side.
   package let routing: Routing?
 
   package static func encode(
@@ -107,9 +107,9 @@ package struct ForwardReply {
   /// Reads the reply to a request.
   ///
   /// - Parameters:
-  ///   - perToken: The experts that the rank chooses for each token; 0 where that is done here.
+  ///   - perToken: The experts that the rank chooses for each token; 0 if they are chosen here.
   ///   - expertCount: The experts that it chooses from.
-  /// - Throws: `.malformed` if it is none to that request, or names an expert that the model does not have.
+  /// - Throws: `.malformed` if it does not answer that request, or names an expert that the model does not have.
   package init(
     _ payload: [UInt8], number expected: UInt64, rows: Int, columns: Int, as format: WireValues,
     perToken: Int, of expertCount: Int

@@ -5,9 +5,9 @@ package import TensorFormats
 /// On the wire, little-endian: the magic `S3FF`, the version of the protocol (u16), the kind (u16), the length of what
 /// follows (u64), and that many bytes.
 package struct Frame {
-  /// What a message is about.
+  /// The kind of message.
   package enum Kind: UInt16 {
-    /// The rank says what it holds: JSON, ``PartHello``.
+    /// What the rank holds: JSON, ``PartHello``.
     case hello = 1
     /// Attention accepts the rank: JSON, ``Welcome``.
     case welcome = 2
@@ -17,10 +17,10 @@ package struct Frame {
     case reply = 4
     /// The rank failed: JSON, ``RemoteFailure``.
     case failure = 5
-    /// Nothing more will be asked.
+    /// No more requests.
     case goodbye = 6
 
-    /// No message of the kind is longer, in bytes.
+    /// The largest message of this kind, in bytes.
     package var limit: Int {
       switch self {
       case .hello, .welcome: 16 << 20
@@ -54,7 +54,7 @@ package struct Frame {
     return writer.bytes
   }
 
-  /// Reads what stands before the payload.
+  /// Parses the header before the payload.
   ///
   /// - Throws: `.malformed` for anything else, `.unsupported` for another version.
   package static func parseHeader(
@@ -67,17 +67,17 @@ package struct Frame {
     let other = try reader.integer(UInt16.self)
     guard other == version else {
       throw CheckpointError(
-        .unsupported, "the other side speaks version \(other) of the protocol, this one version \(version)",
+        .unsupported, "the other side speaks version \(other) of the protocol, this side version \(version)",
         remedy: "run the same release on both sides")
     }
     let number = try reader.integer(UInt16.self)
     guard let kind = Kind(rawValue: number) else {
-      throw CheckpointError(.malformed, "a message of the unknown kind \(number) came")
+      throw CheckpointError(.malformed, "received a message of the unknown kind \(number)")
     }
     let length = try reader.integer(UInt64.self)
     guard length <= UInt64(kind.limit) else {
       throw CheckpointError(
-        .malformed, "a message of \(length) bytes was announced, where at most \(kind.limit) are allowed")
+        .malformed, "a message of \(length) bytes was announced, but at most \(kind.limit) are allowed")
     }
     return (kind, Int(length))
   }

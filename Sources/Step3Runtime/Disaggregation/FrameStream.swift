@@ -13,24 +13,24 @@ extension CheckpointError.Code {
   public static let unresponsive = Self(rawValue: "unresponsive")
 }
 
-/// Whole messages over a connected stream socket. Waiting ends when the task that waits is cancelled.
+/// Whole messages over a connected stream socket. Waiting ends when the task is cancelled.
 ///
-/// `Sendable`: the descriptor is immutable and lives from `init` to `deinit`. One thread reads and one writes at a time;
-/// ``RemoteRank`` and ``FFNServer`` see to that.
+/// `Sendable`: the descriptor is immutable and lives from `init` to `deinit`. One thread reads and one writes at a
+/// time; ``RemoteRank`` and ``FFNServer`` ensure that.
 final class FrameStream: Sendable {
   /// The connected socket.
   let descriptor: CInt
-  /// How long the other side may say nothing while something is expected of it; `nil` for ever.
+  /// How long the other side may be silent while a reply is due; `nil` for no limit.
   private let silence: Duration?
   private let sent = Atomic(0)
   private let received = Atomic(0)
 
-  /// How long a wait lasts before the task is asked whether it was cancelled, in milliseconds.
+  /// How long to wait between checks for cancellation, in milliseconds.
   private static let patience: CInt = 100
-  /// A payload is taken in pieces of this size, so that memory grows with what came and not with what was announced.
+  /// A payload is received in pieces of this size, so that memory grows with what arrived, not with what was announced.
   private static let piece = 1 << 20
 
-  /// Takes over a connected socket: it is closed when this object goes.
+  /// Takes over a connected socket, which is closed with this object.
   init(owning descriptor: CInt, silence: Duration? = nil) {
     self.descriptor = descriptor
     self.silence = silence
@@ -38,7 +38,7 @@ final class FrameStream: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Two connected ends. No program that is started inherits them.
+  /// Two connected ends, which started programs do not inherit.
   ///
   /// - Parameter silence: How long the first may wait for the second.
   /// - Throws: `.inputOutput`.
@@ -54,7 +54,7 @@ final class FrameStream: Sendable {
     (sent.load(ordering: .relaxed), received.load(ordering: .relaxed))
   }
 
-  /// Ends the connection for both sides; whoever waits for it stops waiting.
+  /// Closes the connection for both sides; anyone waiting for it stops waiting.
   func hangUp() { _ = shutdown(descriptor, CInt(SHUT_RDWR)) }
 }
 
@@ -75,8 +75,8 @@ extension FrameStream {
 
   /// Waits for a message.
   ///
-  /// - Returns: `nil` if the other side ended the connection between two messages.
-  /// - Throws: `.truncated` if it ended in the middle of one, `.malformed` for what is no message, `.unsupported` for
+  /// - Returns: `nil` if the other side closed the connection between two messages.
+  /// - Throws: `.truncated` if it ended in the middle of one, `.malformed` for an invalid message, `.unsupported` for
   ///   another version of the protocol, `.inputOutput`, `CancellationError`.
   func receive() throws -> Frame? {
     var header: [UInt8] = []
@@ -120,7 +120,7 @@ extension FrameStream {
 
   /// Appends the next bytes.
   ///
-  /// - Returns: Whether all of them came; `false` if the connection ended before, with those that did.
+  /// - Returns: Whether all of them arrived; `false` if the connection ended first, with those that did.
   private func receive(_ count: Int, into bytes: inout [UInt8]) throws -> Bool {
     let end = bytes.count + count
     var done = bytes.count
@@ -145,12 +145,12 @@ extension FrameStream {
     return true
   }
 
-  /// - Throws: `.unresponsive` if the other side has said nothing for too long.
+  /// - Throws: `.unresponsive` if the other side has been silent for too long.
   func checkSilence(since last: ContinuousClock.Instant) throws(CheckpointError) {
     guard let silence, last.duration(to: .now) > silence else { return }
     throw CheckpointError(
-      .unresponsive, "it has said nothing for \(silence.components.seconds) seconds",
-      remedy: "look what its process waits for, or give it more time with --afd-timeout")
+      .unresponsive, "it has not responded for \(silence.components.seconds) seconds",
+      remedy: "check what its process is waiting for, or allow more time with --afd-timeout")
   }
 
   private func pause(after code: CInt, _ what: String, _ wait: () -> CInt) throws {

@@ -19,11 +19,11 @@ struct MessageWriter {
   }
 }
 
-/// Takes the fields of a message in order. Whoever sent it is not trusted: every length is checked.
+/// Reads the fields of a message in order. The sender is not trusted: every length is checked.
 struct MessageReader {
   private let bytes: [UInt8]
   private var position = 0
-  /// What an error calls the message.
+  /// The message's name in errors.
   private let name: String
 
   init(_ bytes: [UInt8], name: String) {
@@ -56,7 +56,7 @@ struct MessageReader {
     return values
   }
 
-  /// All that is left, as rows of values.
+  /// Everything that is left, as rows of values.
   mutating func rest(_ format: WireValues, rows: Int, columns: Int) throws(CheckpointError) -> Activations {
     guard let expected = format.byteCount(rows: rows, columns: columns), expected == remaining else {
       throw CheckpointError(
@@ -70,6 +70,6 @@ struct MessageReader {
   }
 
   private func tooShort(_ wanted: Int) -> CheckpointError {
-    CheckpointError(.malformed, "\(name): \(remaining) bytes are left where \(wanted) are needed")
+    CheckpointError(.malformed, "\(name): \(remaining) bytes are left, but \(wanted) are needed")
   }
 }

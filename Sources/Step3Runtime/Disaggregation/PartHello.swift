@@ -38,7 +38,7 @@ package struct ModelDimensions: Codable, Hashable, Sendable {
   }
 }
 
-/// What a feed-forward rank says when it is ready: which part it is and what it found in its files.
+/// What a feed-forward rank sends when it is ready: which part it is and what it found in its files.
 package struct PartHello: Codable, Hashable, Sendable {
   let toolkitVersion: String
   let dimensions: ModelDimensions
@@ -48,15 +48,15 @@ package struct PartHello: Codable, Hashable, Sendable {
   /// The layers of which it holds the router, whole.
   let routers: [Int]
 
-  /// Looks at an opened part.
+  /// Examines an opened part.
   ///
-  /// - Throws: `.invalidRequest` if it is none, or not of the FFN side; `.malformed` if its boxes are of no use.
+  /// - Throws: `.invalidRequest` if it is not one, or not of the FFN side; `.malformed` if its boxes are invalid.
   init(_ weights: ModelWeights, _ text: Step3Configuration.Text) throws(CheckpointError) {
     let path = weights.checkpoint.path
     guard let identity = try PartitionRecord(of: weights.checkpoint)?.identity else {
       throw CheckpointError(
-        .invalidRequest, "this is no part of a partition set", path: path,
-        remedy: "step3-convert --partition afd makes them")
+        .invalidRequest, "this is not part of a partition set", path: path,
+        remedy: "step3-convert --partition afd creates them")
     }
     guard identity.role == .ffn else {
       throw CheckpointError(
@@ -80,10 +80,10 @@ package struct PartHello: Codable, Hashable, Sendable {
   }
 }
 
-/// What attention answers to a rank that it accepts.
+/// Attention's reply to a rank that it accepts.
 package struct Welcome: Codable, Hashable, Sendable {
   let dimensions: ModelDimensions
-  /// Which part the rank was taken for.
+  /// The part that attention expects the rank to be.
   let identity: PartIdentity
 }
 
@@ -99,7 +99,7 @@ package struct RemoteFailure: Codable, Sendable {
   init(_ error: any Error) {
     let known = error as? CheckpointError
     code = known?.code.rawValue ?? "internal"
-    // Cut, so that the message always fits.
+    // Truncated, so that the message always fits.
     message = String((known?.message ?? "\(error)").prefix(4000))
     path = known?.path.map { String($0.prefix(4000)) }
     offset = known?.offset
@@ -107,7 +107,7 @@ package struct RemoteFailure: Codable, Sendable {
     remedy = known?.remedy.map { String($0.prefix(1000)) }
   }
 
-  /// The error, said of a part.
+  /// The error, with the part's name.
   package func error(of part: String) -> CheckpointError {
     CheckpointError(
       CheckpointError.Code(rawValue: code), "FFN part \(part): \(message)", path: path, offset: offset,
@@ -123,7 +123,7 @@ extension Frame {
     do {
       return try JSONDecoder().decode(type, from: Data(payload))
     } catch {
-      throw CheckpointError(.malformed, "a message (\(kind)) is not what this protocol says")
+      throw CheckpointError(.malformed, "a message (\(kind)) does not follow the protocol")
     }
   }
 

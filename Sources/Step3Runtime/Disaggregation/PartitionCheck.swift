@@ -8,14 +8,14 @@ struct PartitionCheck {
   let text: Step3Configuration.Text
   let model: ModelDescription
 
-  /// A rank, as it was planned and as it describes itself.
+  /// A rank, as planned and as it describes itself.
   struct Rank {
     let name: String
     let expected: PartIdentity
     let hello: PartHello
   }
 
-  /// Checks all ranks together. Nothing is computed before this.
+  /// Checks all ranks together. Nothing is computed before this check.
   ///
   /// - Throws: `.malformed` or `.notFound`, with the parts' names.
   func check(_ ranks: [Rank]) throws(CheckpointError) {
@@ -36,23 +36,23 @@ struct PartitionCheck {
   private func check(_ rank: Rank) throws(CheckpointError) {
     let hello = rank.hello
     guard hello.dimensions == ModelDimensions(text) else {
-      throw CheckpointError(.malformed, "FFN part \(rank.name) is of a model of other dimensions")
+      throw CheckpointError(.malformed, "FFN part \(rank.name) belongs to a model of different dimensions")
     }
     guard hello.identity == rank.expected else {
       throw CheckpointError(
         .malformed,
-        "FFN part \(rank.name) answers that it is \(hello.identity.standardName.printable), rank "
+        "FFN part \(rank.name) claims to be \(hello.identity.standardName.printable), rank "
           + "\(hello.identity.position.rank) of \(hello.identity.position.ranks)")
     }
     guard hello.identity.routesInFFN else { return }
     if let missing = text.moeLayers.first(where: { !hello.routers.contains($0) }) {
       throw CheckpointError(
-        .notFound, "FFN part \(rank.name) is to choose the experts but does not hold the router",
+        .notFound, "FFN part \(rank.name) should choose the experts but does not hold the router",
         tensor: model.published(Step3TensorName(.router, layer: missing)))
     }
   }
 
-  /// Every expert's intermediate dimension is walked from 0 to its end; each share must begin where the last one ended.
+  /// Walks every expert's intermediate dimension from 0 to its end; each share must begin where the last one ended.
   private func checkCover(
     _ layer: Int, _ network: FFNNetwork, _ held: [(name: String, share: FFNShare)]
   ) throws(CheckpointError) {

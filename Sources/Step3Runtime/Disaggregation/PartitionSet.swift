@@ -16,7 +16,7 @@ struct PartitionSet: Sendable {
   let attention: [Part]
   /// By rank.
   let ffn: [Part]
-  /// Where there is one.
+  /// The vision part, if any.
   let vision: Part?
 
   /// Whether the FFN side chooses the experts.
@@ -24,8 +24,8 @@ struct PartitionSet: Sendable {
 
   /// Finds the parts below a directory.
   ///
-  /// - Throws: `.invalidRequest` if it is no partition set; `.notFound` for a rank that is missing, `.malformed` for one
-  ///   that is there twice, for parts of different cuts, and for two parts that carry each other's names.
+  /// - Throws: `.invalidRequest` if it is not a partition set; `.notFound` for a rank that is missing, `.malformed` for
+  ///   one that appears twice, for parts of different partitions, and for two parts with swapped names.
   init(_ path: String) throws(CheckpointError) {
     var parts: [Part] = []
     let set = DirectoryStore(path)
@@ -39,8 +39,8 @@ struct PartitionSet: Sendable {
     }
     guard !parts.isEmpty else {
       throw CheckpointError(
-        .invalidRequest, "this is no partition set", path: path,
-        remedy: "step3-convert --partition afd makes one")
+        .invalidRequest, "this is not a partition set", path: path,
+        remedy: "step3-convert --partition afd creates one")
     }
     try Self.checkNames(parts, path)
     self.path = path
@@ -51,11 +51,11 @@ struct PartitionSet: Sendable {
     self.vision = vision.first
     guard Set((attention + ffn).map(\.identity.routesInFFN)).count == 1 else {
       throw CheckpointError(
-        .malformed, "some parts have the router on the attention side and some not", path: path)
+        .malformed, "only some parts have the router on the attention side", path: path)
     }
   }
 
-  /// The parts of a role by rank, each there exactly once.
+  /// The parts of a role by rank, each exactly once.
   private static func ranks(
     _ role: PartRole, of parts: [Part], _ path: String
   ) throws(CheckpointError) -> [Part] {
@@ -70,7 +70,7 @@ struct PartitionSet: Sendable {
       else {
         throw CheckpointError(
           .malformed,
-          "\(first.name) and \(part.name) are parts of different cuts: of \(found.count) and "
+          "\(first.name) and \(part.name) belong to different partitions: of \(found.count) and "
             + "\(part.identity.position.ranks) ranks", path: path)
       }
       let rank = part.identity.position.rank
@@ -90,13 +90,13 @@ struct PartitionSet: Sendable {
     return complete
   }
 
-  /// Other names are fine; that of another part is a mistake, because engines are started by directory.
+  /// Other names are fine, but not another part's standard name, because engines are started by directory.
   private static func checkNames(_ parts: [Part], _ path: String) throws(CheckpointError) {
     let standard = Set(parts.map(\.identity.standardName))
     for part in parts where part.name != part.identity.standardName && standard.contains(part.name) {
       throw CheckpointError(
         .malformed, "the directory \(part.name) holds the part \(part.identity.standardName)", path: path,
-        remedy: "parts were moved to each other's places, or one was copied over another")
+        remedy: "parts were swapped, or one was copied over another")
     }
   }
 

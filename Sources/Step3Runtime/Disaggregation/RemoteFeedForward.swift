@@ -8,10 +8,10 @@ internal import TensorFormats
 ///
 /// Every rank gets every token: each holds a slice of the shared expert and of the dense layers, which all tokens go
 /// through. Partial sums are added here in the order of the ranks, in F32, so that the result does not depend on who
-/// answers first. After the first failure nothing more is computed: all ranks are ended.
+/// answers first. After the first failure nothing more is computed, and all ranks are stopped.
 ///
-/// Memory: a message and one partial sum per rank; a message is at most ``AFDOptions/maximumMessageBytes``, and longer batches go in
-/// several.
+/// Memory: a message and one partial sum per rank; a message is at most ``AFDOptions/maximumMessageBytes``, and longer batches are
+/// sent in several.
 public final class RemoteFeedForward: FeedForward {
   private let ranks: [RemoteRank]
   private let text: Step3Configuration.Text
@@ -58,9 +58,9 @@ public final class RemoteFeedForward: FeedForward {
     }
   }
 
-  /// Says goodbye to all ranks; nothing can be computed after that.
+  /// Says goodbye to all ranks; nothing can be computed afterwards.
   func close() {
-    // A computation that is under way ends with an error when its ranks do.
+    // A computation in progress ends with an error when its ranks do.
     let isIdle =
       state.withLockIfAvailable { state in
         let works = state.failure == nil
@@ -72,7 +72,7 @@ public final class RemoteFeedForward: FeedForward {
     for rank in ranks { rank.finish() }
   }
 
-  /// What went over the wire, and the bytes of weights that each rank read, by rank.
+  /// The traffic, and the bytes of weights that each rank read, by rank.
   var traffic: [AFDSession.Traffic] {
     let read = state.withLock(\.weightBytesRead)
     return ranks.enumerated().map { index, rank in
@@ -92,7 +92,7 @@ extension RemoteFeedForward {
   ) throws -> Activations {
     let result = Activations(rows: input.rows, columns: input.columns)
     var chosen: [Routing] = []
-    // Codes never take more than F32 does, scales and routing included in the 64 bytes.
+    // Codes never take more than F32; scales and routing are covered by the 64 bytes.
     let rowBytes = input.columns * 4 + 64 + 8 * text.expertsPerToken
     let height = max(1, maximumMessageBytes / rowBytes)
     var first = 0
@@ -117,7 +117,7 @@ extension RemoteFeedForward {
     state.requests += 1
     let payload = try ForwardRequest.encode(
       number: state.requests, layer: layer, input, routing, as: tokens, results: results)
-    // A rank takes a whole request before it computes, so that none waits for another here.
+    // A rank receives a whole request before it computes, so sending to one does not wait for another.
     for rank in ranks { try rank.send(.request, payload) }
     let perToken = routesInFFN && text.isMoE(layer: layer) ? min(text.expertsPerToken, text.expertCount) : 0
     var replies = [ForwardReply?](repeating: nil, count: ranks.count)
@@ -139,7 +139,7 @@ extension RemoteFeedForward {
     return complete
   }
 
-  /// The ranks that have something to say, or are gone.
+  /// The ranks that have sent something, or are gone.
   private func ready(of waiting: [Int]) throws -> [Int] {
     let descriptors = waiting.map { ranks[$0].stream.descriptor }
     var flags = [UInt8](repeating: 0, count: waiting.count)
@@ -153,12 +153,13 @@ extension RemoteFeedForward {
     }
   }
 
-  /// What the ranks chose, where the router is on their side: all of them the same.
+  /// The ranks' choice, if the router is on their side: it must be the same for all.
   private func agreedRouting(_ replies: [ForwardReply], _ layer: Int) throws(CheckpointError) -> Routing? {
     guard let first = replies.first?.routing else { return nil }
     for (rank, reply) in zip(ranks, replies) where reply.routing != first {
       throw CheckpointError(
-        .malformed, "FFN parts \(ranks[0].name) and \(rank.name) choose other experts for the same tokens",
+        .malformed,
+        "FFN parts \(ranks[0].name) and \(rank.name) choose different experts for the same tokens",
         tensor: model.published(Step3TensorName(.router, layer: layer)),
         remedy: "the copies of the router differ, or the ranks ran on different processors")
     }
@@ -175,7 +176,7 @@ extension Routing {
       margins: margins.isEmpty ? [] : Array(margins[rows]))
   }
 
-  /// One after the other; `nil` if there are none.
+  /// Concatenates routings; `nil` if there are none.
   fileprivate init?(joining routings: [Routing]) {
     guard let first = routings.first else { return nil }
     self.init(

@@ -1,9 +1,9 @@
 internal import Checkpoint
 internal import TensorFormats
 
-/// One feed-forward rank: the connection to it, and its process where it was started here.
+/// One feed-forward rank: the connection to it, and its process if it was started here.
 final class RemoteRank: Sendable {
-  /// The part's directory, by which messages call it.
+  /// The part's directory, used in messages.
   let name: String
   let identity: PartIdentity
   let stream: FrameStream
@@ -16,18 +16,18 @@ final class RemoteRank: Sendable {
     self.process = process
   }
 
-  /// How long a worker may take to end after it was asked to, or after its connection broke, in milliseconds.
+  /// How long a worker may take to exit after being asked to, or after its connection broke, in milliseconds.
   private static let grace = 2000
 
   /// Waits for a message of one kind.
   ///
-  /// - Throws: The rank's own error, `.inputOutput` if it is gone, `.malformed` for another message; with its name.
+  /// - Throws: The rank's own error, `.inputOutput` if it is gone, `.malformed` for another message; all with its name.
   func receive(_ kind: Frame.Kind) throws -> Frame {
     try named {
       guard let frame = try stream.receive() else { throw gone() }
       if frame.kind == .failure { throw try frame.decoded(RemoteFailure.self).error(of: name) }
       guard frame.kind == kind else {
-        throw CheckpointError(.malformed, "a message (\(frame.kind)) came instead of another (\(kind))")
+        throw CheckpointError(.malformed, "received a message (\(frame.kind)) instead of another (\(kind))")
       }
       return frame
     }
@@ -38,27 +38,27 @@ final class RemoteRank: Sendable {
     do {
       try stream.send(kind, payload)
     } catch let error as CheckpointError {
-      // A rank that failed has said why before it ended the connection.
+      // A rank that failed has said why before closing the connection.
       guard error.code == .inputOutput, (try receive(kind)).kind != kind else { throw error }
     }
   }
 
-  /// Tells the rank that nothing more will be asked.
+  /// Tells the rank that there are no more requests.
   func sayGoodbye() { try? stream.send(.goodbye) }
 
-  /// Waits until the process is gone; one that does not go is ended.
+  /// Waits until the process has exited; kills it if it does not.
   func finish() {
     _ = process?.waitForEnd(milliseconds: Self.grace)
     stop()
   }
 
-  /// Ends it at once.
+  /// Kills it at once.
   func stop() {
     stream.hangUp()
     process?.stop()
   }
 
-  /// Runs `body` and gives its errors the rank's name.
+  /// Runs `body`, adding the rank's name to its errors.
   func named<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
@@ -70,7 +70,7 @@ final class RemoteRank: Sendable {
     }
   }
 
-  /// What to say of a rank whose connection ended.
+  /// The error for a rank whose connection ended.
   private func gone() -> CheckpointError {
     let end = process?.waitForEnd(milliseconds: Self.grace)
     return CheckpointError(

@@ -1,9 +1,9 @@
 internal import Quantization
 internal import TensorFormats
 
-/// How tokens travel from attention to the feed-forward networks.
+/// How tokens are sent from attention to the feed-forward networks.
 public enum TokenWireFormat: String, Hashable, Sendable, CaseIterable {
-  /// As they are: the results are those of one process, but for the order of additions.
+  /// Unchanged: the results are those of one process, except for the order of additions.
   case f32
   /// Rounded to nearest, ties to even.
   case bf16
@@ -13,9 +13,9 @@ public enum TokenWireFormat: String, Hashable, Sendable, CaseIterable {
   case fp8
 }
 
-/// How partial sums travel back.
+/// How partial sums are sent back.
 public enum ResultWireFormat: String, Hashable, Sendable, CaseIterable {
-  /// As they are.
+  /// Unchanged.
   case f32
   /// Rounded to nearest, ties to even, as the Step-3 report sends them.
   case bf16
@@ -55,7 +55,7 @@ package enum WireValues: UInt8, Sendable, CaseIterable {
     }
   }
 
-  /// The bytes of `rows` × `columns` values; `nil` if that is no number.
+  /// The bytes of `rows` × `columns` values; `nil` on overflow.
   ///
   /// F32 scales come first, `[rows, ⌈columns / 128⌉]`, then the values or codes, `[rows, columns]`; all little-endian.
   func byteCount(rows: Int, columns: Int) -> Int? {
@@ -75,7 +75,7 @@ package enum WireValues: UInt8, Sendable, CaseIterable {
 extension WireValues {
   /// Appends the bytes of all rows.
   ///
-  /// - Throws: `.nonFinite` for a value that is no number, where the format cannot say it.
+  /// - Throws: `.nonFinite` for a NaN that the format cannot represent.
   func append(_ values: Activations, to message: inout [UInt8]) throws(CheckpointError) {
     guard self == .fp8 else { return try append(values.values, values.columns, elementType, to: &message) }
     let scales = try Self.scales(of: values)
@@ -92,7 +92,7 @@ extension WireValues {
 
   /// Makes rows of bytes.
   ///
-  /// - Precondition: There are as many bytes as ``byteCount(rows:columns:)`` says.
+  /// - Precondition: There are ``byteCount(rows:columns:)`` bytes.
   func values(_ bytes: RawSpan, rows: Int, columns: Int) throws(CheckpointError) -> Activations {
     let result = Activations(rows: rows, columns: columns)
     guard result.count > 0 else { return result }
@@ -120,13 +120,14 @@ extension WireValues {
         for index in source.indices {
           guard source[index].isFinite else {
             throw CheckpointError(
-              .nonFinite, "element \(index) of token \(row) is \(source[index]), which FP8 tokens cannot say")
+              .nonFinite,
+              "element \(index) of token \(row) is \(source[index]), which FP8 tokens cannot represent")
           }
           target[index / group] = max(target[index / group], abs(source[index]))
         }
         for index in target.indices {
           let scale = target[index] / largestCode
-          // Below the smallest normal number quotients would lose their bits, or be infinite.
+          // Below the smallest normal number, quotients would lose precision or be infinite.
           target[index] = scale >= Float.leastNormalMagnitude ? scale : 1
         }
       }

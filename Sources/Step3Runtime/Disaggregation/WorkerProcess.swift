@@ -10,7 +10,7 @@ internal import Darwin
 
 /// A child process whose standard input is a socket to us. It never outlives this object, and leaves no zombie.
 final class WorkerProcess: Sendable {
-  /// The process's number.
+  /// The process id.
   let id: Int32
 
   /// How a process ended.
@@ -26,7 +26,7 @@ final class WorkerProcess: Sendable {
     }
   }
 
-  /// `nil` while it runs. Its number is not used again by the system before this is set.
+  /// `nil` while it runs. Its id is not reused by the system before this is set.
   private let end = Mutex<End?>(nil)
 
   /// Starts a program.
@@ -50,7 +50,7 @@ final class WorkerProcess: Sendable {
 
   deinit { stop() }
 
-  /// Ends the process at once, if it still runs, and waits until it is gone.
+  /// Kills the process, if it is still running, and waits until it is gone.
   func stop() {
     end.withLock { end in
       guard end == nil else { return }
@@ -59,9 +59,9 @@ final class WorkerProcess: Sendable {
     }
   }
 
-  /// Waits until the process has ended by itself, up to about so many milliseconds.
+  /// Waits up to about this many milliseconds for the process to exit by itself.
   ///
-  /// - Returns: `nil` if it still runs.
+  /// - Returns: `nil` if it is still running.
   func waitForEnd(milliseconds: Int) -> End? {
     end.withLock { end in
       var left = milliseconds
@@ -79,13 +79,13 @@ final class WorkerProcess: Sendable {
     var (exitCode, signal): (CInt, CInt) = (-1, 0)
     let result = unsafe cfs_reap(id, wait ? 1 : 0, &exitCode, &signal)
     guard result != 0 else { return nil }
-    // Below 0 somebody else waited for it: gone, but nobody knows how.
+    // Negative means that somebody else reaped it: gone, but with unknown status.
     return End(exitCode: exitCode < 0 ? nil : exitCode, signal: signal == 0 ? nil : signal)
   }
 
-  /// The program that runs now.
+  /// The current program.
   ///
-  /// - Throws: `.notFound` if the system does not say.
+  /// - Throws: `.notFound` if it cannot be determined.
   static func ownExecutable() throws(CheckpointError) -> String {
     var buffer = [CChar](repeating: 0, count: 1 << 14)
     let failure = unsafe cfs_executable_path(&buffer, buffer.count)

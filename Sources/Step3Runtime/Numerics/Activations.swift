@@ -1,4 +1,4 @@
-/// What flows through the model: `[rows, columns]` of F32, row-major, one row per token.
+/// The activations flowing through the model: `[rows, columns]` of F32, row-major, one row per token.
 ///
 /// `@unchecked Sendable`: threads that fill one of these at the same time write disjoint elements, and nobody reads it
 /// until all of them are done; `ParallelWork` keeps that order. The memory lives as long as the object.
@@ -76,7 +76,7 @@
     return copy
   }
 
-  /// The rows with these numbers.
+  /// The rows with these indices.
   func gather(_ numbers: [Int]) -> Activations {
     let result = Activations(rows: numbers.count, columns: columns)
     for (row, number) in numbers.enumerated() {

@@ -6,20 +6,20 @@ internal import Accelerate
 
 /// Matrix products through the system's BLAS: OpenBLAS on Linux, Accelerate on macOS.
 ///
-/// The threads are ours: OpenBLAS is told to use one for each call, so that tiles run side by side. It is loaded when the
-/// first product is wanted and not with the process, because it starts threads and reserves memory for them at once; see
+/// The threads are ours: OpenBLAS uses a single thread per call, so that tiles run in parallel. It is loaded for the
+/// first product and not at process start, because it starts threads and reserves memory for them at once; see
 /// ``OpenBLAS``.
 package enum BLAS {
-  /// Has everything there that products on so many threads at a time need. Call it before the first of them.
+  /// Prepares everything that products on this many concurrent threads need. Call it before the first of them.
   ///
-  /// - Throws: `.unsupported` if there is no OpenBLAS, `.inputOutput` if its buffers find no room.
+  /// - Throws: `.unsupported` if there is no OpenBLAS, `.inputOutput` if there is no memory for its buffers.
   package static func prepare(threads: Int) throws(CheckpointError) {
     #if !os(macOS)
     try OpenBLAS.prepare(threads: threads)
     #endif
   }
 
-  /// What is multiplied: `[m, k]` with `[k, n]`, row-major, each of them itself or the transpose of what is stored.
+  /// The operands: `[m, k]` times `[k, n]`, row-major, each as stored or transposed.
   package struct Shape {
     var transposesA = false
     var transposesB = false

@@ -8,7 +8,7 @@ internal import Glibc
 internal import ParallelWork
 #endif
 
-/// The functions between matrix products, row by row.
+/// Row-wise functions between matrix products.
 enum Elementwise {
   /// RMSNorm: `x / sqrt(mean(x²) + epsilon) · weight`, without an offset to the weight.
   static func rmsNorm(_ input: Activations, weight: [Float], epsilon: Double) -> Activations {
@@ -46,7 +46,7 @@ enum Elementwise {
     }
   }
 
-  /// Multiplies each head of each row with the sigmoid of its gate, in place.
+  /// Multiplies each head of each row by the sigmoid of its gate, in place.
   ///
   /// - Parameter gates: `[rows, heads]`.
   static func gateHeads(_ values: Activations, _ gates: Activations, threads: Int) throws {
@@ -91,7 +91,7 @@ enum Elementwise {
 
   /// `silu(gate) · up`, into `gate`. SiLU is `x · sigmoid(x)`.
   ///
-  /// - Parameter limit: What SiLU's result does not exceed, and `up` in neither direction; `nil` for no limit.
+  /// - Parameter limit: The upper limit for SiLU's result, and the limit for the magnitude of `up`; `nil` for none.
   static func swiGLU(_ gate: Activations, _ up: Activations, limit: Float? = nil, threads: Int) throws {
     precondition(gate.rows == up.rows && gate.columns == up.columns)
     try ParallelWork.forEach(below: gate.rows, threads: threads) { row in

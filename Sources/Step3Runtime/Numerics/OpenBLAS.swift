@@ -8,11 +8,11 @@ internal import Glibc
 internal import Musl
 #endif
 
-/// OpenBLAS, loaded when it is needed.
+/// OpenBLAS, loaded on demand.
 ///
-/// Where it finds no room for one of its buffers it tries again for ever, in the threads that it starts when it is loaded
-/// already. So it is loaded with a single thread, which needs no buffer, and the buffers of ours are made and given back
-/// at once, after it is certain that there is room: it keeps them.
+/// If it cannot allocate one of its buffers it retries for ever, even in the threads that it starts on loading. So it
+/// is loaded with a single thread, which needs no buffer, and the buffers for our threads are allocated and returned
+/// right away, after checking that there is memory for them: it keeps them.
 ///
 /// Source: OpenBLAS 0.3.21, `driver/others/memory.c` (`blas_memory_alloc`) and `blas_server.c`; `cblas.h` for the
 /// interface.
@@ -38,16 +38,16 @@ enum OpenBLAS {
   @safe private struct Library: @unchecked Sendable {
     let single: MultiplySingle
     let double: MultiplyDouble
-    /// Make and give back a buffer; `nil` in builds that do not show them.
+    /// Allocate and return a buffer; `nil` in builds that do not export them.
     let takeBuffer: (@convention(c) (_ kind: Int32) -> UnsafeMutableRawPointer?)?
     let returnBuffer: (@convention(c) (UnsafeMutableRawPointer?) -> Void)?
   }
 
-  /// What one thread needs at the most: 128 MiB of address space, of which products touch little.
+  /// The most that one thread needs: 128 MiB of address space, little of which is touched.
   private static let bufferBytes = 1 << 27
 
   private static let library: Result<Library, CheckpointError> = load()
-  /// Buffers are made for so many threads at the most. The library has no more in every build of it.
+  /// The most threads that buffers are prepared for. Not every build of the library has more.
   private static let mostBuffers = 64
   /// For how many threads there are buffers.
   private static let buffers = Mutex(0)
@@ -64,9 +64,9 @@ enum OpenBLAS {
       guard hasRoom(for: threads - prepared) else {
         return CheckpointError(
           .inputOutput,
-          "there is no room for the buffers of matrix products: \(threads - prepared) of "
+          "there is no memory for the buffers of matrix products: \(threads - prepared) of "
             + "\(bufferBytes >> 20) MiB of address space",
-          remedy: "give fewer --threads, or raise the limit of address space (ulimit -v)")
+          remedy: "give fewer --threads, or raise the limit on address space (ulimit -v)")
       }
       let taken = unsafe (0..<threads).map { _ in unsafe take(0) }
       unsafe taken.forEach { unsafe giveBack($0) }
@@ -76,7 +76,7 @@ enum OpenBLAS {
     if let error { throw error }
   }
 
-  /// Whether so many buffers can be mapped, and something beside them.
+  /// Whether this many buffers can be mapped, with some reserve.
   private static func hasRoom(for count: Int) -> Bool {
     let bytes = count * bufferBytes + bufferBytes / 8
     let probe = unsafe mmap(
@@ -92,7 +92,7 @@ enum OpenBLAS {
       guard let handle = unsafe dlopen(name, RTLD_NOW | RTLD_LOCAL) else { continue }
       guard let single = unsafe dlsym(handle, "cblas_sgemm"), let double = unsafe dlsym(handle, "cblas_dgemm")
       else { continue }
-      // Builds with OpenMP look elsewhere for the number.
+      // Builds with OpenMP take the number from elsewhere.
       if let setThreads = unsafe dlsym(handle, "openblas_set_num_threads") {
         unsafe unsafeBitCast(setThreads, to: (@convention(c) (Int32) -> Void).self)(1)
       }
@@ -116,7 +116,7 @@ enum OpenBLAS {
         remedy: "install it (Debian and Ubuntu: libopenblas0)"))
   }
 
-  /// `c = factor · a · b + kept · c`, or of transposes. ``prepare(threads:)`` comes first.
+  /// `c = factor · a · b + kept · c`, or of transposes. Call ``prepare(threads:)`` first.
   @unsafe static func multiply(
     _ shape: BLAS.Shape, _ a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
     _ c: UnsafeMutablePointer<Float>, _ cStride: Int, factor: Float, kept: Float
@@ -142,7 +142,7 @@ enum OpenBLAS {
 
   private static var prepared: Library {
     guard case .success(let library) = library else {
-      preconditionFailure("products are prepared before they are computed")
+      preconditionFailure("products were not prepared")
     }
     return library
   }

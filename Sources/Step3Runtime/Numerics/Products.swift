@@ -3,18 +3,18 @@ internal import Quantization
 internal import Synchronization
 internal import ParallelWork
 
-/// Products of activations with matrices that are read and decoded while they are used: a tile of rows is read,
-/// decoded, multiplied with all tokens, and forgotten.
+/// Products of activations with matrices that are read and decoded on the fly: a tile of rows is read, decoded,
+/// multiplied by all tokens, and dropped.
 ///
-/// Memory: one tile per thread, whatever the size of the matrix, kept for the next product. Results do not depend on
-/// the number of threads.
+/// Memory: one tile buffer per thread, whatever the size of the matrix, reused for the next product. Results do not
+/// depend on the number of threads.
 public final class Products: Sendable {
-  /// How many tiles are under way at a time.
+  /// The number of tiles processed concurrently.
   public let threads: Int
   private let read = Atomic(0)
   private let scratches = ScratchPool()
 
-  /// Prepares products on so many threads.
+  /// Prepares products on this many threads.
   public init(threads: Int) { self.threads = max(1, threads) }
 
   /// The bytes of weights read so far.
@@ -26,9 +26,9 @@ public final class Products: Sendable {
   private static let smallTile = 1 << 17
   /// Rows of a tile for many tokens: enough for the BLAS to make up for packing.
   private static let manyRows = 128
-  /// Elements of a tile at the most, unless a single row has more.
+  /// The most elements of a tile, unless a single row has more.
   static let largestTile = 1 << 22
-  /// Stored bytes that are asked for ahead of those that are read.
+  /// How many stored bytes to prefetch.
   private static let prefetchedBytes = 1 << 22
 
   /// `result[t, first + r]` = the sum of `input[t, c]` × `matrix[r, c]` over all columns.
@@ -84,22 +84,22 @@ public final class Products: Sendable {
     return result
   }
 
-  /// Follows from the matrix alone: a BLAS sums up otherwise where a tile has another height.
+  /// Depends only on the matrix: a BLAS sums in a different order for another tile height.
   private func tileHeight(tokens: Int, rows: Int, columns: Int) -> Int {
     let wanted =
       tokens <= Self.fewTokens
       ? Self.smallTile / max(1, columns)
       : min(Self.manyRows, max(64, rows / 16), Self.largestTile / max(1, columns))
-    // Multiples of 16 keep the tiles of quantised weights and the kernels' lanes whole.
+    // Multiples of 16 keep quantisation tiles and SIMD lanes whole.
     return min(max(1, rows), max(16, wanted / 16 * 16))
   }
 }
 
-/// What threads keep from product to product, so that large buffers are not made anew for each.
+/// Scratch buffers that threads reuse from product to product.
 private final class ScratchPool: Sendable {
   private let free = Mutex<[TileScratch]>([])
 
-  /// A scratch for as long as it is held.
+  /// A scratch buffer on loan for as long as this is held.
   final class Loan {
     var scratch: TileScratch
     private let pool: ScratchPool
@@ -112,7 +112,7 @@ private final class ScratchPool: Sendable {
     deinit { pool.free.withLock { $0.append(scratch) } }
   }
 
-  /// Lends a scratch for tiles of up to `count` elements.
+  /// Lends a scratch buffer for tiles of up to `count` elements.
   func lend(_ count: Int) -> Loan {
     var scratch = free.withLock { $0.popLast() } ?? TileScratch()
     if scratch.values.count < count { scratch.values = [Float](repeating: 0, count: count) }
@@ -120,13 +120,13 @@ private final class ScratchPool: Sendable {
   }
 }
 
-/// What one thread keeps from tile to tile.
+/// What one thread reuses from tile to tile.
 private struct TileScratch {
   var values: [Float] = []
   var reader = MatrixReader.Scratch()
 
   mutating func read(_ rows: Range<Int>, of matrix: MatrixReader) throws {
-    // Taken out for as long as it is lent, so that the scratch is borrowed once.
+    // Taken out while in use, so that the scratch is borrowed only once.
     var own = MatrixReader.Scratch()
     swap(&own, &reader)
     defer { swap(&own, &reader) }

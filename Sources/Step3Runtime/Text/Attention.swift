@@ -1,14 +1,14 @@
 internal import Step3Model
 internal import ParallelWork
 
-/// Causal attention of query heads over key and value heads that several of them share.
+/// Causal attention of query heads over shared key and value heads.
 ///
 /// Memory: for each thread the scores of ``queryBlock`` queries with all keys of a sequence.
 struct Attention: Sendable {
   let headCount: Int
   let keyValueHeadCount: Int
   let headDimension: Int
-  /// How many of the last positions a token sees, its own included; `nil` for all.
+  /// The number of last positions that a token sees, including its own; `nil` for all.
   var window: Int?
   let threads: Int
 

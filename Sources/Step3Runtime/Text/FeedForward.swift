@@ -3,9 +3,9 @@ public import StoredWeights
 public import Step3Model
 internal import TensorFormats
 
-/// The half of each layer that follows attention: here, or on other machines.
+/// The half of each layer after attention: here, or on other machines.
 public protocol FeedForward: Sendable {
-  /// What the layer's feed-forward network makes of its (normalised) input.
+  /// The output of the layer's feed-forward network for its (normalised) input.
   ///
   /// - Parameters:
   ///   - layer: The layer's number, from 0.
@@ -16,11 +16,11 @@ public protocol FeedForward: Sendable {
   func output(layer: Int, _ input: Activations, _ routing: Routing?) throws -> Activations
 }
 
-/// A feed-forward network whose weights are at hand: all of them, or a rank's share. Of a share it computes the partial
-/// sum that the share contributes; the sum over all ranks is the whole.
+/// A feed-forward network whose weights are local: all of them, or a rank's share. For a share it computes that share's
+/// partial sum; the sum over all ranks is the whole.
 ///
-/// SwiGLU: `down(silu(gate · x) * (up · x))`, dense, for the shared expert and for each routed expert, both factors within
-/// the limits that the configuration gives a layer. An expert's weights are read only if a token chose it.
+/// SwiGLU: `down(silu(gate · x) * (up · x))`, dense, for the shared expert and for each routed expert, with both
+/// factors clamped to the layer's configured limits. An expert's weights are read only if a token is routed to it.
 public struct LocalFeedForward: FeedForward {
   private let weights: ModelWeights
   private let text: Step3Configuration.Text
@@ -47,7 +47,7 @@ public struct LocalFeedForward: FeedForward {
       ?? Routing(
         of: input, layer: layer, weights, text, products, observer: observer)
     let result = Activations(rows: input.rows, columns: text.hiddenSize)
-    // All experts that some token chose, in one order, whoever holds them.
+    // All experts that some token is routed to, in a fixed order, whoever holds them.
     for expert in Set(routing.experts).sorted() {
       let (tokens, factors) = routing.tokens(of: Int(expert))
       guard (0..<text.expertCount).contains(Int(expert)) else { continue }
@@ -58,14 +58,14 @@ public struct LocalFeedForward: FeedForward {
     return result
   }
 
-  /// What the network makes of its input that all tokens go through: a dense layer's only one, or the shared expert.
+  /// The output of the network that all tokens go through: a dense layer's only one, or the shared expert.
   ///
   /// - Returns: `nil` if nothing of it is held here.
   package func common(layer: Int, _ input: Activations) throws -> Activations? {
     try swiGLU(text.isMoE(layer: layer) ? .shared(layer) : .dense(layer), matrix: nil, input)
   }
 
-  /// What a routed expert makes of the input of tokens that chose it, not yet multiplied with their weights.
+  /// The output of a routed expert for its tokens, not yet multiplied by their routing weights.
   ///
   /// - Returns: `nil` if nothing of it is held here.
   package func routed(expert: Int, layer: Int, _ input: Activations) throws -> Activations? {

@@ -1,6 +1,6 @@
 public import Step3Model
 
-/// A place in the forward pass where values can be looked at.
+/// A point in the forward pass where values can be observed.
 public enum ForwardStage: String, Hashable, Sendable, CaseIterable {
   /// The embedded tokens, image features merged in.
   case embedding
@@ -8,11 +8,11 @@ public enum ForwardStage: String, Hashable, Sendable, CaseIterable {
   case attentionInput
   /// The low-rank query after its norm.
   case sharedQuery
-  /// Queries and keys after the rotary embedding, values as they are.
+  /// Queries and keys after the rotary embedding, and values.
   case query, key, value
-  /// What the heads make of the values, side by side.
+  /// The outputs of the heads, concatenated.
   case heads
-  /// What attention adds to the residual stream.
+  /// Attention's contribution to the residual stream.
   case attentionOutput
   /// The feed-forward network's input after its norm.
   case feedForwardInput
@@ -26,19 +26,19 @@ public enum ForwardStage: String, Hashable, Sendable, CaseIterable {
   case finalNorm
 }
 
-/// Looks at values on their way through the model.
+/// Observes values in the forward pass.
 public protocol ForwardObserver: Sendable {
-  /// Called after each stage with what came out; `layer` is `nil` for what is in no layer.
+  /// Called after each stage with its output; `layer` is `nil` outside layers.
   func note(_ stage: ForwardStage, layer: Int?, _ values: Activations)
-  /// Called with the experts that each token chose.
+  /// Called with the experts that each token is routed to.
   func note(_ routing: Routing, layer: Int)
-  /// Called before rows are multiplied with the weights of linear layers, once for all that get the same rows.
+  /// Called before rows are multiplied by the weights of linear layers, once for all that share the same input.
   ///
   /// - Parameters:
   ///   - weights: The linear layers' weights.
-  ///   - matrix: Which matrix of each, where they are stacks of experts; `nil` for single matrices.
-  ///   - rows: `[tokens, columns of each weight]`; in experts the tokens that chose it, in their order.
-  /// - Throws: What ends the run.
+  ///   - matrix: Which matrix of each, if they are stacks of experts; `nil` for single matrices.
+  ///   - rows: `[tokens, columns of each weight]`; in experts, the tokens routed to it, in order.
+  /// - Throws: An error ends the run.
   func note(entering weights: [Step3TensorName], matrix: Int?, _ rows: Activations) throws
 }
 
@@ -52,9 +52,9 @@ extension ForwardObserver {
 }
 
 extension ForwardObserver {
-  /// Notes the rows that enter modules of a layer, none of which is a stack.
+  /// Reports the rows that enter modules of a layer, none of which is a stack.
   ///
-  /// - Throws: What ends the run.
+  /// - Throws: An error ends the run.
   func note(entering modules: [Step3Module], layer: Int, _ rows: Activations) throws {
     try note(entering: modules.map { Step3TensorName($0, layer: layer) }, matrix: nil, rows)
   }

@@ -4,11 +4,12 @@ internal import Step3Model
 internal import TensorFormats
 
 /// The attention of all members of the family but Step-3: groups of query heads share a key and value head, queries and
-/// keys pass a norm of each head, and where the model has gates each head's result is multiplied with its own.
+/// keys go through a per-head norm, and with head gates each head's output is multiplied by its own.
 ///
-/// Layers differ: some see only the last positions, with heads and a rotary embedding of their own. Sources: StepFun's
-/// modeling code and transformers (`step3p7`), llama.cpp (`src/models/step35.cpp`); of Step3-VL-10B transformers
-/// (`qwen3`). Step-5-Preview's full layers see what an indexer chooses: everything, as long as no more than that is there.
+/// Layers differ: some see only the last positions, with their own head counts and rotary embedding. Sources: StepFun's
+/// modeling code and transformers (`step3p7`), llama.cpp (`src/models/step35.cpp`); for Step3-VL-10B, transformers
+/// (`qwen3`). Step-5-Preview's full layers see what an indexer chooses: everything, as long as the context is no longer
+/// than that.
 struct GroupedQueryAttention: AttentionNetwork {
   private let weights: ModelWeights
   private let text: Step3Configuration.Text
@@ -17,7 +18,7 @@ struct GroupedQueryAttention: AttentionNetwork {
   private let fullRotary: RotaryEmbedding
   private let slidingRotary: RotaryEmbedding
 
-  /// - Throws: `.unsupported` for heads that cannot be shared evenly.
+  /// - Throws: `.unsupported` if heads cannot be grouped evenly.
   init(
     _ weights: ModelWeights, _ text: Step3Configuration.Text, _ products: Products,
     observer: (any ForwardObserver)?
@@ -94,15 +95,15 @@ struct GroupedQueryAttention: AttentionNetwork {
     return output
   }
 
-  /// Refuses a text in which an indexer would leave something out: which regions it chooses is not computed here.
+  /// Refuses a text long enough for the indexer to leave something out: its choice is not implemented here.
   private func check(length: Int) throws(CheckpointError) {
     guard let indexer = text.indexer else { return }
     let most = indexer.regionSize * (indexer.regionCount + 1)
     guard length <= most else {
       throw CheckpointError(
         .unsupported,
-        "full layers see \(indexer.regionCount) regions of \(indexer.regionSize) tokens and the open one, and which of "
-          + "\(length) tokens these are is not computed here", path: weights.checkpoint.path,
+        "full layers see \(indexer.regionCount) regions of \(indexer.regionSize) tokens and the current one, but which of "
+          + "\(length) tokens these are is not implemented here", path: weights.checkpoint.path,
         remedy: "give texts of up to \(most) tokens")
     }
   }

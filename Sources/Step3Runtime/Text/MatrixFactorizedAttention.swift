@@ -3,9 +3,9 @@ internal import StoredWeights
 internal import Step3Model
 internal import TensorFormats
 
-/// The half of each layer that mixes tokens.
+/// The attention half of each layer.
 protocol AttentionNetwork: Sendable {
-  /// What attention adds to the residual stream.
+  /// Attention's contribution to the residual stream.
   ///
   /// - Parameters:
   ///   - input: `[tokens, hidden]`, normalised.
@@ -17,8 +17,8 @@ protocol AttentionNetwork: Sendable {
   ) throws -> Activations
 }
 
-/// Step-3's Multi-matrix Factorization Attention: the query goes down to a low rank, through a norm and up to all heads;
-/// one key and one value head serve all of them.
+/// Step-3's Multi-matrix Factorization Attention: the query is projected to a low rank, normalised and expanded to all
+/// heads; one key and one value head serve all of them.
 ///
 /// Source: Step-3 system report (arXiv 2507.19427) and StepFun's published modeling code.
 struct MatrixFactorizedAttention: AttentionNetwork {
@@ -29,7 +29,7 @@ struct MatrixFactorizedAttention: AttentionNetwork {
   private let rotary: RotaryEmbedding
   private let mixing: Attention
 
-  /// - Throws: `.unsupported` for heads that cannot be shared evenly.
+  /// - Throws: `.unsupported` if heads cannot be grouped evenly.
   init(
     _ weights: ModelWeights, _ text: Step3Configuration.Text, _ products: Products,
     observer: (any ForwardObserver)?

@@ -10,19 +10,19 @@ internal import Glibc
 internal import ParallelWork
 #endif
 
-/// The rotary embedding: pairs of elements half a head apart are turned by an angle that grows with the position.
+/// The rotary embedding: pairs of elements half a head apart are rotated by an angle proportional to the position.
 ///
-/// Angles are formed in F64, as positions times small frequencies need it. Sources: RoFormer (arXiv 2104.09864), YaRN
-/// (arXiv 2309.00071), and the scaling rules that `config.json`'s `rope_scaling` names in transformers.
+/// Angles are computed in F64, as positions times small frequencies require. Sources: RoFormer (arXiv 2104.09864),
+/// YaRN (arXiv 2309.00071), and the scaling rules that `config.json`'s `rope_scaling` names in transformers.
 struct RotaryEmbedding: Sendable {
   /// Radians per position, one for each pair.
   let frequencies: [Double]
-  /// What cosine and sine are multiplied with.
+  /// The factor for cosine and sine.
   let factor: Double
-  /// Elements of a head; those behind the turned ones stay.
+  /// Elements of a head; those after the rotated ones are unchanged.
   let headDimension: Int
 
-  /// That of layers which see everything.
+  /// The embedding of full-attention layers.
   init(_ text: Step3Configuration.Text) {
     let dimension = text.rotaryDimension ?? text.headDimension
     headDimension = text.headDimension
@@ -38,7 +38,7 @@ struct RotaryEmbedding: Sendable {
     }
   }
 
-  /// One that nothing stretches.
+  /// One without scaling.
   init(turning dimension: Int, of headDimension: Int, base: Double) {
     self.headDimension = headDimension
     (frequencies, factor) = (Self.frequencies(dimension, base: base), 1)
@@ -48,7 +48,7 @@ struct RotaryEmbedding: Sendable {
     stride(from: 0, to: dimension, by: 2).map { pow(base, -Double($0) / Double(dimension)) }
   }
 
-  /// Frequencies that turn often within the original context stay, slow ones are stretched, those between are mixed.
+  /// High frequencies, relative to the original context, stay; low ones are scaled; those in between are interpolated.
   private static func llama3(
     _ plain: [Double], _ scaling: Step3Configuration.RopeScaling, _ text: Step3Configuration.Text
   ) -> [Double] {
@@ -67,7 +67,7 @@ struct RotaryEmbedding: Sendable {
   ) -> ([Double], Double) {
     let dimension = Double(text.rotaryDimension ?? text.headDimension)
     let length = Double(scaling.originalContextLength ?? text.contextLength)
-    /// The pair that turns so often within the original context.
+    /// The pair that makes this many turns within the original context.
     func pair(turning turns: Double) -> Double {
       dimension * log(length / (turns * 2 * .pi)) / (2 * log(text.ropeTheta))
     }
@@ -87,7 +87,7 @@ struct RotaryEmbedding: Sendable {
     return (frequencies, scale(1))
   }
 
-  /// Turns each head of each token, in place.
+  /// Rotates each head of each token, in place.
   ///
   /// - Parameter positions: One per row of `values`, whose columns are a whole number of heads.
   func apply(to values: Activations, positions: [Int], threads: Int) throws {

@@ -7,21 +7,22 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Which experts each token goes through, and how much each counts.
+/// Which experts each token is routed to, and with what weights.
 public struct Routing: Hashable, Sendable {
   /// Experts per token.
   public let perToken: Int
-  /// `[tokens, perToken]`, by falling probability.
+  /// `[tokens, perToken]`, in descending order of probability.
   public let experts: [Int32]
-  /// `[tokens, perToken]`, what each expert's output is multiplied with.
+  /// `[tokens, perToken]`, the factors for each expert's output.
   public let weights: [Float]
-  /// By how much each token's last chosen expert's logit exceeds that of the best one left out; infinite where none is.
+  /// By how much the logit of each token's last chosen expert exceeds that of the best one not chosen; infinite if all
+  /// are chosen.
   public let margins: [Float]
 
   /// The number of tokens.
   public var tokenCount: Int { experts.count / max(1, perToken) }
 
-  /// Makes a routing of what another process chose.
+  /// Makes a routing from another process's choice.
   ///
   /// - Precondition: `experts` and `weights` have `perToken` entries per token.
   public init(perToken: Int, experts: [Int32], weights: [Float], margins: [Float] = []) {
@@ -32,9 +33,9 @@ public struct Routing: Hashable, Sendable {
     self.margins = margins
   }
 
-  /// Chooses from the router's logits: softmax over all experts or the sigmoid of each, the largest probabilities (with a
-  /// bias, where there is one, that counts for the choice alone), scaled as the configuration says: to sum to 1, times a
-  /// factor, both or neither. Of equal ones the lower number counts as larger.
+  /// Chooses from the router's logits: softmax over all experts or the sigmoid of each, the largest probabilities (plus
+  /// a bias, if any, used only for the choice), scaled as the configuration says: to sum to 1, times a factor, both or
+  /// neither. Ties go to the lower index.
   ///
   /// - Parameters:
   ///   - logits: `[tokens, experts]`.
@@ -80,7 +81,7 @@ public struct Routing: Hashable, Sendable {
       let ranks = zip(probabilities, bias).map { $0 + $1 }
       let ranked = ranks.indices.sorted { ranks[$0] != ranks[$1] ? ranks[$0] > ranks[$1] : $0 < $1 }
       let chosen = ranked.prefix(count)
-      // The published code adds as little, so that nothing is divided by 0.
+      // The published code adds the same tiny amount, to avoid division by 0.
       let sum = text.normalizesExpertWeights ? chosen.reduce(Float(0)) { $0 + probabilities[$1] } + 1e-20 : 1
       for expert in chosen {
         experts.append(Int32(expert))
@@ -111,7 +112,7 @@ public struct Routing: Hashable, Sendable {
     observer?.note(self, layer: layer)
   }
 
-  /// The tokens that chose an expert, and the weight that each gives it.
+  /// The tokens routed to an expert, with their weights.
   package func tokens(of expert: Int) -> (numbers: [Int], weights: [Float]) {
     var numbers: [Int] = []
     var chosen: [Float] = []

@@ -3,11 +3,11 @@ public import StoredWeights
 public import Step3Model
 public import TensorFormats
 
-/// A language model, layer by layer, in F32: what all members of the family have in common, with the halves of a layer
-/// that its family has.
+/// A language model, layer by layer, in F32: what all members of the family have in common, combined with the member's
+/// own layer halves.
 ///
-/// Weights are read, used and forgotten in the order of the layers; of routed experts only those that a token chose.
-/// Nothing here knows how they are stored.
+/// Weights are read, used and dropped in layer order; for routed experts, only those with tokens. Nothing here
+/// depends on how they are stored.
 public struct TextModel: Sendable {
   /// The dimensions.
   public let text: Step3Configuration.Text
@@ -17,7 +17,7 @@ public struct TextModel: Sendable {
   public let feedForward: any FeedForward
   /// Matrix products.
   public let products: Products
-  /// Who looks at the values on their way, if anyone.
+  /// The observer, if any.
   public let observer: (any ForwardObserver)?
   /// Whether the router's weights are on this side.
   public let routesHere: Bool
@@ -32,10 +32,10 @@ public struct TextModel: Sendable {
   /// - Parameters:
   ///   - weights: All weights, or those of the attention side.
   ///   - products: Multiplies with weights, within the budget of threads and memory.
-  ///   - feedForward: The other half of each layer; `nil` for one that has the same weights.
+  ///   - feedForward: The other half of each layer; `nil` for one with the same weights.
   ///   - routesHere: Whether tokens are routed on this side.
   ///   - observer: Sees what each layer makes; `nil` for none.
-  /// - Throws: `.unsupported` if the checkpoint is of no family that is known here.
+  /// - Throws: `.unsupported` if the checkpoint is of an unknown family.
   public init(
     _ weights: ModelWeights, products: Products, feedForward: (any FeedForward)? = nil,
     routesHere: Bool = true,
@@ -44,7 +44,7 @@ public struct TextModel: Sendable {
     guard let configuration = weights.configuration else {
       throw CheckpointError(
         .unsupported,
-        "\(weights.checkpoint.architecture ?? "this model") is no model of the Step family, and only those can be run",
+        "\(weights.checkpoint.architecture ?? "this model") is not a model of the Step family, and only those can be run",
         path: weights.checkpoint.path)
     }
     let checkpoint = weights.checkpoint
@@ -66,18 +66,18 @@ public struct TextModel: Sendable {
 }
 
 extension TextModel {
-  /// The same model, looked at by an observer.
+  /// The same model, with an observer.
   ///
-  /// - Throws: Nothing that preparing the model has not thrown already.
+  /// - Throws: Nothing that preparing the model would not have thrown.
   func observed(by observer: any ForwardObserver) throws(CheckpointError) -> TextModel {
-    // Only a network that is here can be looked into.
+    // Only a local network can be observed.
     let local = feedForward is LocalFeedForward ? nil : feedForward
     return try TextModel(
       weights, products: products, feedForward: local, routesHere: routesHere, observer: observer)
   }
 }
 
-// MARK: - The way through
+// MARK: - Forward pass
 
 extension TextModel {
   /// The embedded tokens: `[tokens, hidden]`.
@@ -108,14 +108,14 @@ extension TextModel {
   ///   - batch: The tokens that the hidden states belong to.
   ///   - cache: Holds earlier keys and values of the sequences, and receives those of this batch; `nil` where the
   ///     batch is all there is.
-  ///   - forced: The experts to go through, whatever this model's router says; `nil` for those it says.
-  /// - Throws: `.notFound` and `.malformed` for weights that are missing or of another shape, `.nonFinite` if the layer
-  ///   makes something that is no number, and what reading throws.
+  ///   - forced: The experts to use instead of the router's choice; `nil` for the router's.
+  /// - Throws: `.notFound` and `.malformed` for weights that are missing or of another shape, `.nonFinite` if the
+  ///   layer's output is not finite, and what reading throws.
   public func run(
     layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil,
     routing forced: Routing? = nil
   ) throws {
-    // The router is asked in any case, so that an observer sees what it says.
+    // The router always runs, so that an observer sees its choice.
     let (normalised, own) = try attend(layer: layer, hidden, batch, cache: cache)
     let output = try feedForward.output(layer: layer, normalised, forced ?? own)
     note(.feedForwardOutput, layer, output)
@@ -124,10 +124,10 @@ extension TextModel {
     note(.layerOutput, layer, hidden)
   }
 
-  /// Runs the first half of a layer: the residual stream in `hidden` gets what attention adds to it.
+  /// Runs the first half of a layer: adds attention's contribution to the residual stream in `hidden`.
   ///
-  /// - Returns: The normalised input of the feed-forward network, `[tokens, hidden]`, and the experts that the router
-  ///   chooses for it; `nil` for a dense layer, and where the router is elsewhere.
+  /// - Returns: The normalised input of the feed-forward network, `[tokens, hidden]`, and the router's choice of
+  ///   experts; `nil` for a dense layer, and if the router is elsewhere.
   /// - Throws: As ``run(layer:_:_:cache:routing:)``.
   package func attend(
     layer: Int, _ hidden: Activations, _ batch: TokenBatch, cache: KeyValueCache? = nil
@@ -156,7 +156,7 @@ extension TextModel {
   /// - Returns: `[tokens, vocabulary]`.
   public func logits(_ normalised: Activations) throws -> Activations {
     let shape = [text.vocabularySize, text.hiddenSize]
-    // A model without an output matrix uses the embedding for it.
+    // A model without an output matrix uses the embedding instead.
     let name =
       weights[Step3TensorName(.lmHead)] == nil ? Step3TensorName(.tokenEmbedding) : Step3TensorName(.lmHead)
     return try products.multiply(normalised, weights.matrix(name, shape))
@@ -170,13 +170,13 @@ extension TextModel {
     try weights.norm(Step3TensorName(module, layer: layer), text.hiddenSize)
   }
 
-  /// - Throws: `.nonFinite` if the residual stream after a layer has something that is no number.
+  /// - Throws: `.nonFinite` if the residual stream after a layer is not finite.
   package func checkFinite(_ hidden: Activations, layer: Int) throws(CheckpointError) {
     let values = hidden.values
     for index in values.indices where !values[index].isFinite {
       throw CheckpointError(
         .nonFinite,
-        "layer \(layer) makes \(values[index]) of token \(index / hidden.columns), element \(index % hidden.columns)",
+        "layer \(layer) produces \(values[index]) for token \(index / hidden.columns), element \(index % hidden.columns)",
         path: weights.checkpoint.path,
         remedy: "a weight of this layer is broken, or a scale is missing; step3-inspect stats shows which")
     }

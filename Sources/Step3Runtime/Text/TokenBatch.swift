@@ -7,11 +7,11 @@ public struct TokenBatch: Sendable {
   /// Which tokens belong to which sequence.
   public let ranges: [Range<Int>]
 
-  /// Puts sequences together.
+  /// Combines sequences.
   ///
   /// - Parameters:
   ///   - sequences: Token ids of each sequence, none of them empty.
-  ///   - firstPositions: Where each begins: what a cache holds already comes before. From 0 where left out.
+  ///   - firstPositions: The first position of each: after what a cache already holds. 0 by default.
   public init(_ sequences: [[Int]], firstPositions: [Int]? = nil) {
     precondition(firstPositions == nil || firstPositions?.count == sequences.count)
     var tokens: [Int] = []
@@ -29,7 +29,7 @@ public struct TokenBatch: Sendable {
   }
 }
 
-/// Keys and values of the tokens that went through the model, by layer and sequence: what generation builds on.
+/// Keys and values of past tokens, by layer and sequence, for generation.
 ///
 /// Memory: 2 × key-value heads × head dimension × 4 bytes for each token and layer.
 public final class KeyValueCache {

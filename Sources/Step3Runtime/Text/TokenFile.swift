@@ -6,7 +6,7 @@ public import TensorFormats
 
 /// Prompts as token ids, from a file.
 public enum TokenFile {
-  /// More tokens than any context has.
+  /// More tokens than any context holds.
   private static let largestCount = 1 << 24
 
   /// Reads prompts from a `.safetensors` file with `input_ids` ([T], or [N, T] for several of one length) or a JSON
@@ -17,10 +17,10 @@ public enum TokenFile {
     let file = try InputFile(path)
     do throws(CheckpointError) {
       let prompts = path.hasSuffix(".safetensors") ? try tensors(file) : try json(file)
-      guard !prompts.isEmpty else { throw CheckpointError(.malformed, "there are no tokens in it") }
+      guard !prompts.isEmpty else { throw CheckpointError(.malformed, "it contains no tokens") }
       if let empty = prompts.firstIndex(where: \.isEmpty) {
         throw CheckpointError(
-          .malformed, "there are no tokens in \(prompts.count == 1 ? "it" : "prompt \(empty + 1)")")
+          .malformed, "there are no tokens in \(prompts.count == 1 ? "the file" : "prompt \(empty + 1)")")
       }
       return prompts
     } catch {

@@ -3,8 +3,8 @@ internal import Step3Model
 internal import TensorFormats
 internal import ParallelWork
 
-/// The way from patches to the language model's vectors: two convolutions that take fewer and longer vectors from the
-/// grid, then one linear layer.
+/// From patches to the language model's vectors: two strided convolutions that give fewer and longer vectors, then
+/// one linear layer.
 struct FeatureProjector {
   let vision: Step3Configuration.Vision
   let hiddenSize: Int
@@ -18,7 +18,7 @@ struct FeatureProjector {
     let stride: Int
     let padding: Int
 
-    /// Positions of the kernel along each side of a grid.
+    /// Kernel positions along each side of a grid.
     func outputGrid(_ grid: Int) -> Int { (grid + 2 * padding - kernel) / stride + 1 }
   }
 
@@ -36,7 +36,7 @@ struct FeatureProjector {
     return side * side
   }
 
-  /// Windows that are unfolded at a time, in elements: memory stays bounded however many pictures there are.
+  /// The elements of windows unfolded at a time, which bounds memory for any number of pictures.
   static let bandElements = 1 << 25
 
   /// Projects patches.

@@ -3,7 +3,7 @@
 struct ImageBatch {
   /// One picture.
   struct Image {
-    /// The stack that has its samples, and its place there.
+    /// The stack with its samples, and its index there.
     let source: Int
     let index: Int
     /// Patches along each side.
@@ -15,7 +15,7 @@ struct ImageBatch {
     var patches: Range<Int> { rows.lowerBound + ImageBatch.classRows..<rows.upperBound }
   }
 
-  /// The class token goes through the layers so many times.
+  /// The number of copies of the class token that go through the layers.
   static let classRows = 4
 
   let sources: [SquareImages]
@@ -27,7 +27,7 @@ struct ImageBatch {
   /// The grids of all pictures.
   var grids: [Int] { images.map(\.grid) }
 
-  /// Puts pictures in the order of a prompt: the crops of each, then the whole of it.
+  /// Arranges pictures in the order of a prompt: the crops of each, then the whole of it.
   init(_ pixels: PixelValues, patchSize: Int) {
     sources = [pixels.images] + (pixels.crops.map { [$0] } ?? [])
     var images: [Image] = []

@@ -3,7 +3,7 @@ internal import StoredWeights
 internal import Step3Model
 internal import TensorFormats
 
-/// The vectors of a prompt's pictures, ready to take the place of token embeddings.
+/// The vectors of a prompt's pictures, ready to replace token embeddings.
 public struct ImageFeatures: Sendable {
   /// `[features, hidden]`, in the prompt's order: the crops of each picture, then the whole of it.
   public let values: Activations
@@ -18,17 +18,16 @@ public struct ImageFeatures: Sendable {
 }
 
 extension TextModel {
-  /// The embedded tokens, with a picture's vectors in the place of each token that stands for one:
-  /// `[tokens, hidden]`.
+  /// The embedded tokens, with each image token replaced by a vector of its picture: `[tokens,
+  /// hidden]`.
   ///
-  /// Every token with the number of a picture's token counts. Generated tokens stay what they are: embed them with
-  /// ``embed(_:)``.
+  /// Every token with the image token's id is replaced. Generated tokens are not: embed them with ``embed(_:)``.
   ///
   /// - Throws: `.invalidRequest` if there are more or fewer of these tokens than vectors, and as ``embed(_:)``.
   public func embed(_ batch: TokenBatch, _ features: ImageFeatures) throws -> Activations {
     guard let token = weights.configuration?.vision?.imageTokenID else {
       throw CheckpointError(
-        .unsupported, "is the language model alone; it cannot see pictures", path: weights.checkpoint.path)
+        .unsupported, "is only the language model; it cannot see pictures", path: weights.checkpoint.path)
     }
     let places = batch.tokens.indices.filter { batch.tokens[$0] == token }
     guard places.count == features.values.rows else {

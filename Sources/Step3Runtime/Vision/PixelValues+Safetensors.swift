@@ -5,8 +5,8 @@ public import TensorFormats
 
 extension PixelValues {
   /// Reads `pixel_values` [n, 3, S, S], `patch_pixel_values` [m, 3, S', S'] and `num_patches` [n] from a safetensors
-  /// file, under the names that the published processor gives them. Crops and their counts may be left out together;
-  /// other tensors are not looked at.
+  /// file, under the names that the published processor gives them. Crops and their counts may be omitted together;
+  /// other tensors are ignored.
   ///
   /// - Parameter path: The file. Pixels may be F32, BF16 or F16, counts I32 or I64.
   /// - Throws: `.notFound` without pictures, `.malformed` for other types and shapes, and what reading throws.

@@ -38,13 +38,13 @@ public struct PixelValues: Sendable {
   /// How many crops each picture has; the sum is m.
   public let cropCounts: [Int]
 
-  /// Puts pictures and their crops together.
+  /// Combines pictures and their crops.
   ///
   /// - Parameters:
   ///   - images: The whole pictures.
   ///   - crops: The crops of all pictures, in their order; `nil` if none has crops.
   ///   - cropCounts: One for each picture; `nil` if none has crops.
-  /// - Throws: `.malformed` if counts and crops do not fit each other or a sample is no number.
+  /// - Throws: `.malformed` if counts and crops do not match or a sample is not finite.
   public init(
     _ images: SquareImages, crops: SquareImages? = nil, cropCounts: [Int]? = nil
   ) throws(CheckpointError) {
@@ -65,7 +65,7 @@ public struct PixelValues: Sendable {
     }
     guard total == crops?.count ?? 0 else {
       throw CheckpointError(
-        .malformed, "the pictures have \(total) crops together, but there are \(crops?.count ?? 0)",
+        .malformed, "the counts add up to \(total) crops, but there are \(crops?.count ?? 0)",
         tensor: Self.countsName)
     }
     guard crops == nil || crops?.channels == images.channels else {
@@ -80,7 +80,7 @@ public struct PixelValues: Sendable {
     self.cropCounts = counts
   }
 
-  /// Puts the pictures of a prompt together, in order.
+  /// Combines the pictures of a prompt, in order.
   ///
   /// - Throws: `.invalidRequest` if there are none or they were not processed for the same sizes.
   public init(_ processed: [ProcessedImage]) throws(CheckpointError) {

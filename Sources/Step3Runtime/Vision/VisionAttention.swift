@@ -1,7 +1,7 @@
 internal import Step3Model
 internal import ParallelWork
 
-/// Attention of every row of a picture over all rows of the same picture, without a mask.
+/// Unmasked attention of every row of a picture over all rows of the same picture.
 ///
 /// Memory: for each thread the scores of ``queryBlock`` queries with all rows of the largest picture.
 struct VisionAttention: Sendable {

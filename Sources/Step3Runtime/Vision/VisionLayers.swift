@@ -8,8 +8,8 @@ struct VisionLayers {
   let weights: ModelWeights
   let products: Products
 
-  /// Rows that go through the MLP at a time; its inner vectors are eight times as long as the rows. Reading the weights
-  /// again for every so many rows costs next to nothing beside the products.
+  /// Rows that go through the MLP at a time; its inner vectors are eight times as long as the rows. Rereading the
+  /// weights for every band costs next to nothing compared with the products.
   static let bandRows = 4096
 
   /// Runs one layer: the residual stream `[rows, width]` is changed in place.

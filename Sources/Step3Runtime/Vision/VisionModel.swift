@@ -3,12 +3,12 @@ public import StoredWeights
 public import Step3Model
 public import TensorFormats
 
-/// Step-3's vision side, run in F32 from its stored weights: pictures become vectors that take the place of token
+/// Step-3's vision side, run in F32 from its stored weights: pictures become vectors that replace token
 /// embeddings.
 ///
-/// A transformer over patches of 14 x 14 pixels whose norms come after attention and MLP, on the branch (published
-/// size: 63 layers of 1792, 16 heads), two convolutions and a linear layer. All pictures and crops of a prompt go
-/// through a layer together, whatever their sizes; their memory is 9 vectors per patch and a bounded piece of the MLP.
+/// A transformer over patches of 14 x 14 pixels with norms after attention and MLP, on the branch (published size: 63
+/// layers of 1792, 16 heads), two convolutions and a linear layer. All pictures and crops of a prompt go through a
+/// layer together, whatever their sizes; their memory is 9 vectors per patch and a bounded piece of the MLP.
 ///
 /// Source: StepFun's published modeling code.
 public struct VisionModel: Sendable {
@@ -20,24 +20,24 @@ public struct VisionModel: Sendable {
   public let weights: ModelWeights
   /// Matrix products.
   public let products: Products
-  /// Who looks at the values on their way, if anyone.
+  /// The observer, if any.
   public let observer: (any VisionObserver)?
 
   /// Prepares the vision side of a checkpoint.
   ///
-  /// - Throws: `.unsupported` if the checkpoint is no Step-3, or one of the language model alone.
+  /// - Throws: `.unsupported` if the checkpoint is not a Step-3, or has only the language model.
   public init(
     _ weights: ModelWeights, products: Products, observer: (any VisionObserver)? = nil
   ) throws(CheckpointError) {
     guard let configuration = weights.configuration else {
       throw CheckpointError(
         .unsupported,
-        "\(weights.checkpoint.architecture ?? "this model") is no model of the Step family, and only those can be run",
+        "\(weights.checkpoint.architecture ?? "this model") is not a model of the Step family, and only those can be run",
         path: weights.checkpoint.path)
     }
     guard let vision = configuration.vision else {
       throw CheckpointError(
-        .unsupported, "is the language model alone; it cannot see pictures", path: weights.checkpoint.path,
+        .unsupported, "is only the language model; it cannot see pictures", path: weights.checkpoint.path,
         remedy: "a GGUF's vision side is in an mmproj file beside it")
     }
     switch configuration.family {
@@ -55,7 +55,7 @@ public struct VisionModel: Sendable {
 
   /// How many vectors a square picture of that side becomes.
   ///
-  /// - Throws: `.invalidRequest` if it is no whole number of patches, or too few.
+  /// - Throws: `.invalidRequest` if it is not a whole number of patches, or too small.
   public func featureCount(side: Int) throws(CheckpointError) -> Int {
     guard side % vision.patchSize == 0, side / vision.patchSize >= 2 else {
       throw CheckpointError(
@@ -69,8 +69,8 @@ public struct VisionModel: Sendable {
   /// The vectors of all pictures of a prompt, in the prompt's order: the crops of each, then the whole of it.
   ///
   /// - Throws: `.invalidRequest` for pictures of a size or number of channels that the model does not take, `.notFound`
-  ///   and `.malformed` for weights that are missing or of another shape, `.nonFinite` if a layer makes something that
-  ///   is no number, what reading throws, and `CancellationError`.
+  ///   and `.malformed` for weights that are missing or of another shape, `.nonFinite` if a layer's output is not
+  ///   finite, what reading throws, and `CancellationError`.
   public func features(of pixels: PixelValues) throws -> ImageFeatures {
     guard pixels.images.channels == vision.channelCount else {
       throw CheckpointError(
@@ -108,7 +108,7 @@ public struct VisionModel: Sendable {
     for index in values.indices where !values[index].isFinite {
       throw CheckpointError(
         .nonFinite,
-        "layer \(layer) of the vision tower makes \(values[index]) in row \(index / hidden.columns), "
+        "layer \(layer) of the vision tower produces \(values[index]) in row \(index / hidden.columns), "
           + "element \(index % hidden.columns)", path: weights.checkpoint.path,
         remedy: "a weight of this layer is broken, or a scale is missing; step3-inspect stats shows which")
     }

@@ -1,4 +1,4 @@
-/// A place in the vision tower where values can be looked at.
+/// A point in the vision tower where values can be observed.
 public enum VisionStage: String, Hashable, Sendable, CaseIterable {
   /// Patches and class rows with their positions: `[tokens, width]`.
   case embedding
@@ -6,12 +6,12 @@ public enum VisionStage: String, Hashable, Sendable, CaseIterable {
   case layerOutput
   /// The residual stream after the last layer, without class rows: `[patches, width]`.
   case encoded
-  /// What the language model takes: `[features, hidden]`.
+  /// The input to the language model: `[features, hidden]`.
   case features
 }
 
-/// Looks at values on their way through the vision tower. Rows are those of all pictures, one after the other.
+/// Observes values in the vision tower. Rows of all pictures follow each other.
 public protocol VisionObserver: Sendable {
-  /// Called after each stage with what came out; `layer` is `nil` for what is in no layer.
+  /// Called after each stage with its output; `layer` is `nil` outside layers.
   func note(_ stage: VisionStage, layer: Int?, _ values: Activations)
 }

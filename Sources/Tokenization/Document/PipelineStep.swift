@@ -25,9 +25,9 @@ struct PipelineStep {
     return steps
   }
 
-  /// The error for a type that is not known here.
+  /// The error for a type that is not supported.
   var unknown: CheckpointError {
-    CheckpointError(.unsupported, "\(object.place)type: '\(type.printable)' is not known here")
+    CheckpointError(.unsupported, "\(object.place)type: '\(type.printable)' is not supported")
   }
 }
 

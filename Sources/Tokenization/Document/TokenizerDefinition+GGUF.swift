@@ -4,7 +4,7 @@ internal import TensorFormats
 extension TokenizerDefinition {
   /// What a GGUF file's metadata says, by the rules of the model family that `tokenizer.ggml.pre` names.
   ///
-  /// - Throws: `.unsupported` for a name that is not known here, `.malformed` for a merge that is no pair and for a
+  /// - Throws: `.unsupported` for a name that is not supported, `.malformed` for a merge that is not a pair and for a
   ///   text that two ids have.
   init(_ tokenizer: Step3Tokenizer) throws(CheckpointError) {
     let known = try tokenizer.knownPreTokenizer

@@ -1,30 +1,30 @@
 internal import TensorFormats
 
-/// What a file says of a tokenizer, whatever the file's format.
+/// A tokenizer as defined by a file, independent of the file's format.
 struct TokenizerDefinition {
   /// The model's tokens. Texts and ids occur once each.
   var vocabulary: [(text: String, id: Int)] = []
   /// Pairs to join, best first.
   var merges: [(left: String, right: String)] = []
   var addedTokens: [AddedToken] = []
-  /// The token for what the vocabulary cannot write.
+  /// The token for text that the vocabulary cannot represent.
   var unknownToken: String?
   var fusesUnknown = false
   var usesByteFallback = false
-  /// Whether a word that is a token is taken whole, without joining pairs.
+  /// Whether a word that is a token is used directly, without applying merges.
   var ignoresMerges = false
   var normalizer = Normalizer()
   var preTokenizer = PreTokenizer()
-  /// The tokens around a text, if special tokens are asked for.
+  /// The tokens added around a text, if special tokens are requested.
   var prefix: [Int] = []
   var suffix: [Int] = []
   /// Whether decoding turns tokens into bytes; otherwise tokens are joined by spaces.
   var decodesBytes = true
 
-  /// Gives every added token the id that the `tokenizers` library gives it, and refuses another one: text would be
-  /// encoded differently there, after a mere warning.
+  /// Assigns every added token the id that the `tokenizers` library assigns, and refuses any other: the library
+  /// would encode text differently, with only a warning.
   ///
-  /// - Returns: The added tokens without repetitions.
+  /// - Returns: The added tokens without duplicates.
   func numberedAddedTokens(_ ids: [Bytewise: Int32]) throws(CheckpointError) -> [AddedToken] {
     var known: [Bytewise: AddedToken] = [:]
     var result: [AddedToken] = []
@@ -34,7 +34,7 @@ struct TokenizerDefinition {
       if let earlier = known[key] {
         guard earlier == token else {
           throw CheckpointError(
-            .malformed, "added_tokens: '\(token.content.printable)' is there twice, with different properties"
+            .malformed, "added_tokens: '\(token.content.printable)' appears twice, with different properties"
           )
         }
         continue
@@ -49,7 +49,7 @@ struct TokenizerDefinition {
       guard token.id == expected else {
         throw CheckpointError(
           .malformed,
-          "added_tokens: '\(token.content.printable)': expected id \(expected), which the tokenizers library gives it, found \(token.id)"
+          "added_tokens: '\(token.content.printable)': expected id \(expected), which the tokenizers library assigns, found \(token.id)"
         )
       }
       known[key] = token

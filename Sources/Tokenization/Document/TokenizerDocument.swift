@@ -10,13 +10,12 @@ struct TokenizerDocument {
 
   /// Reads a document.
   ///
-  /// `truncation` and `padding` are not looked at: they are about batches, and those who load tokenizers for language
-  /// models switch them off.
+  /// `truncation` and `padding` are ignored: they concern batches, and are switched off when tokenizers are loaded
+  /// for language models.
   ///
-  /// - Parameter isForText: Whether only what happens to text is of interest: what is put around it, and decoding, are
-  ///   not looked at then.
-  /// - Throws: `.malformed` for what breaks the format's rules, `.unsupported` for a part of the pipeline that is not
-  ///   known here, by its name.
+  /// - Parameter isForText: Whether to read only the processing of text, ignoring added special tokens and decoding.
+  /// - Throws: `.malformed` for violations of the format, `.unsupported` for an unsupported part of the pipeline, by
+  ///   its name.
   init(_ bytes: [UInt8], isForText: Bool = false) throws(CheckpointError) {
     guard bytes.count <= Step3Tokenizer.largestDocument else {
       throw CheckpointError(
@@ -37,7 +36,7 @@ struct TokenizerDocument {
     var seen: Set<String> = []
     var members = try scanner.openObject("the document")
     while let key = try scanner.nextKey(&members) {
-      guard seen.insert(key).inserted else { throw scanner.errorAtToken("'\(key.printable)' is there twice") }
+      guard seen.insert(key).inserted else { throw scanner.errorAtToken("'\(key.printable)' appears twice") }
       switch key {
       case "model": try readModel(&scanner)
       case "added_tokens":
@@ -70,7 +69,7 @@ struct TokenizerDocument {
     var members = try scanner.openObject("model")
     while let key = try scanner.nextKey(&members) {
       guard seen.insert(key).inserted else {
-        throw scanner.errorAtToken("model: '\(key.printable)' is there twice")
+        throw scanner.errorAtToken("model: '\(key.printable)' appears twice")
       }
       switch key {
       case "type":
@@ -104,7 +103,7 @@ struct TokenizerDocument {
       }
     }
     guard seen.contains("vocab"), seen.contains("merges") else {
-      throw scanner.errorAtToken("model: expected vocab and merges, found at most one of them")
+      throw scanner.errorAtToken("model: expected vocab and merges, found only one or neither")
     }
   }
 
@@ -126,7 +125,7 @@ struct TokenizerDocument {
     return id
   }
 
-  /// Old files have `"a b"`, new ones `["a", "b"]`, whose parts may have spaces.
+  /// Old files have `"a b"`, new ones `["a", "b"]`, whose parts may contain spaces.
   private func readMerge(_ scanner: inout JSONScanner) throws(CheckpointError) -> (
     left: String, right: String
   ) {
@@ -155,7 +154,7 @@ struct TokenizerDocument {
     var members = try scanner.openObject("an added token")
     while let key = try scanner.nextKey(&members) {
       guard seen.insert(key).inserted else {
-        throw scanner.errorAtToken("an added token: '\(key.printable)' is there twice")
+        throw scanner.errorAtToken("an added token: '\(key.printable)' appears twice")
       }
       switch key {
       case "id": token.id = try readID(&scanner)
@@ -177,7 +176,7 @@ struct TokenizerDocument {
 
   // MARK: After the model
 
-  /// Byte-level offsets, which are no tokens, and templates; one or several.
+  /// Byte-level offsets, which do not affect tokens, and templates; one or several.
   private mutating func readPostProcessor(_ value: JSONValue) throws(CheckpointError) {
     for step in try PipelineStep.flattened(value, place: "post_processor", list: "processors") {
       switch step.type {
@@ -188,7 +187,7 @@ struct TokenizerDocument {
     }
   }
 
-  /// No published tokenizer puts more than two around a text.
+  /// No published tokenizer adds more than two around a text.
   private static let mostTemplateTokens = 256
 
   /// The template of a single text: special tokens around it.
@@ -214,7 +213,7 @@ struct TokenizerDocument {
             .malformed, "\(place)SpecialToken: expected '\(name.printable)' in special_tokens")
         }
         let ids = try entry.integers("ids", in: 0...highestID)
-        // A few bytes name a list of any length, and may do so again and again.
+        // A few bytes can reference a list of any length, repeatedly.
         guard prefix.count + suffix.count + ids.count <= Self.mostTemplateTokens else {
           throw CheckpointError(
             .unsupported,
@@ -228,12 +227,12 @@ struct TokenizerDocument {
     guard hasText else {
       throw CheckpointError(.malformed, "\(step.object.place)single: expected text A, found none")
     }
-    // A second template goes around what the first has made.
+    // A second template wraps the result of the first.
     definition.prefix = prefix + definition.prefix
     definition.suffix += suffix
   }
 
-  /// Whether tokens are decoded by the byte alphabet; without any decoder they are joined by spaces.
+  /// Whether tokens are decoded by the byte alphabet; without a decoder they are joined by spaces.
   private static func isByteLevelDecoder(_ value: JSONValue) throws(CheckpointError) -> Bool {
     let steps = try PipelineStep.flattened(value, place: "decoder", list: "decoders")
     for step in steps where step.type != "ByteLevel" { throw step.unknown }

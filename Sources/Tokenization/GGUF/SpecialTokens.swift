@@ -3,8 +3,8 @@ internal import Step3Model
 internal import TensorFormats
 
 extension Step3Tokenizer {
-  /// A special token beside those that start, end and fill: its raw value is what `tokenizer_config.json` calls it,
-  /// followed by `_token`.
+  /// A special token other than bos, eos and pad: its name in `tokenizer_config.json` is the raw value followed by
+  /// `_token`.
   public enum SpecialToken: String, Hashable, Sendable, CaseIterable {
     case unknown = "unk"
     case separator = "sep"
@@ -27,18 +27,18 @@ extension Step3Tokenizer {
   }
 }
 
-/// Which tokens are special, by their texts, and which of them are put around a text.
+/// Which tokens are special, by their texts, and which of them are added around a text.
 ///
-/// Source of the rules: `SpecialVocab` of the `gguf` package 0.19, which looks at the ends of a template only. Where it
-/// would take an unusual template for a usual one, there is a note.
+/// Source of the rules: `SpecialVocab` of the `gguf` package 0.19, which only looks at the ends of a template. Where it
+/// would mistake an unusual template for a usual one, there is a note.
 struct SpecialTokenNames {
   /// By kind: `bos`, `eos` and so on.
   private(set) var texts: [String: String] = [:]
   /// Special tokens without a kind.
   private(set) var further: [String] = []
-  /// What else ended texts before a template named another token.
+  /// The end tokens that a template has replaced.
   private(set) var earlierEnds: [String?] = []
-  /// By kind, whether the token is put around texts.
+  /// By kind, whether the token is added around texts.
   private(set) var adds: [String: Bool] = [:]
   private(set) var notes: [Step3Tokenizer.Note] = []
   private let hasCompanion: Bool
@@ -76,7 +76,8 @@ struct SpecialTokenNames {
     }
   }
 
-  /// Takes in the `post_processor` of a `tokenizer.json`. What `tokenizer_config.json` says of adding tokens wins.
+  /// Applies the `post_processor` of a `tokenizer.json`. The settings of `tokenizer_config.json` for adding tokens take
+  /// precedence.
   mutating func apply(postProcessor: JSONValue) throws(CheckpointError) {
     if postProcessor != .null {
       let object = try JSONObject(postProcessor, place: "tokenizer.json: post_processor.")
@@ -110,7 +111,8 @@ struct SpecialTokenNames {
     case let other:
       notes.append(
         Step3Tokenizer.Note(
-          "post_processor \(other?.printable ?? "without a type")", "what it puts around texts is not carried"
+          "post_processor \(other?.printable ?? "without a type")",
+          "the tokens that it adds around texts are not carried over"
         ))
     }
   }
@@ -163,10 +165,10 @@ struct SpecialTokenNames {
     notes.append(
       Step3Tokenizer.Note(
         "the template of texts in tokenizer.json (\(names.joined(separator: ", ")))",
-        "a GGUF can ask for one token in front (bos) and one behind (eos), and for nothing else"))
+        "a GGUF can only request one token before (bos) and one after (eos)"))
   }
 
-  /// Whether a separator stands between two texts: `[bos] A [sep] [eos] B [eos]`.
+  /// Whether there is a separator between two texts: `[bos] A [sep] [eos] B [eos]`.
   private mutating func apply(pair: [Piece], single: [Piece]) {
     var middle = pair[...]
     let isTemplate = single.count > 1

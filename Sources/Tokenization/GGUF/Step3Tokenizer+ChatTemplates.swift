@@ -1,10 +1,10 @@
 internal import JSON
 internal import TensorFormats
 
-/// Where chat templates are found, and which counts if there are several.
+/// Where chat templates are found, and which is used if there are several.
 ///
 /// `chat_template.jinja` is what newer versions of `transformers` write and read first. `chat_template.json` belongs to
-/// the processor of a model with pictures, and counts where the tokenizer has no template of its own.
+/// the processor of a multimodal model, and is used if the tokenizer has no template of its own.
 ///
 /// Sources: `SpecialVocab` of the `gguf` package 0.19; `PreTrainedTokenizerBase._from_pretrained` of `transformers` 5.
 extension Step3Tokenizer {
@@ -37,7 +37,9 @@ extension Step3Tokenizer {
       for template in first.named { add(template) }
       for other in sources.dropFirst() where other.usual != first.usual || other.named != first.named {
         readingNotes.append(
-          Note("chat template of \(other.file)", "\(first.file) has another one, which transformers prefers"))
+          Note(
+            "chat template of \(other.file)", "\(first.file) has a different one, which transformers prefers")
+        )
       }
     }
     for (name, bytes) in documents.namedChatTemplates {
@@ -52,7 +54,7 @@ extension Step3Tokenizer {
 
   private static func text(_ bytes: [UInt8], _ file: String) throws(CheckpointError) -> String {
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw CheckpointError(.malformed, "\(file): expected text in UTF-8, found other bytes")
+      throw CheckpointError(.malformed, "\(file): expected UTF-8 text, found other bytes")
     }
     return text
   }
@@ -72,7 +74,7 @@ extension Step3Tokenizer {
         let entry = try JSONObject(item, place: "\(object.place)\(key)[\(index)].")
         guard let name = try entry.string("name"), let text = try entry.string("template") else {
           throw CheckpointError(
-            .malformed, "\(entry.place) expected name and template, found one of them at most")
+            .malformed, "\(entry.place) expected name and template, found only one or neither")
         }
         named.append(ChatTemplate(name: name, text: text))
       }
@@ -91,7 +93,7 @@ extension Step3Tokenizer {
     return result
   }
 
-  /// Adds a template under a name that a key of GGUF may have: letters, digits and `_`, as the `gguf` package does.
+  /// Adds a template under a name valid in a GGUF key: letters, digits and `_`, as in the `gguf` package.
   private mutating func add(_ template: ChatTemplate) {
     let name = String(
       String.UnicodeScalarView(
@@ -103,10 +105,10 @@ extension Step3Tokenizer {
         }))
     let reason: String
     if name.isEmpty {
-      reason = "it has no name, and a GGUF asks for templates by their names"
+      reason = "it has no name, which a GGUF requires"
     } else if let known = namedChatTemplates.first(where: { $0.name == name }) {
       guard known.text != template.text else { return }
-      reason = "another one is called \(name) in a GGUF too"
+      reason = "another template is also called \(name) in a GGUF"
     } else {
       namedChatTemplates.append(ChatTemplate(name: name, text: template.text))
       return

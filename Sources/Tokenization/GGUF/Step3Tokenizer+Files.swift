@@ -1,15 +1,15 @@
 internal import JSON
 public import TensorFormats
 
-/// The three files beside a Hugging Face checkpoint, from what a GGUF file knows.
+/// The three tokenizer files of a Hugging Face checkpoint, created from a GGUF file's metadata.
 extension Step3Tokenizer {
-  /// A `tokenizer.json`: byte-level BPE with all tokens but the unused ones, which only fill ids.
+  /// A `tokenizer.json`: byte-level BPE with all tokens except the unused ones, which only fill ids.
   ///
-  /// Control and user-defined tokens stand in the vocabulary too: the `tokenizers` library numbers added tokens that
-  /// it does not find there anew.
+  /// Control and user-defined tokens are in the vocabulary too: the `tokenizers` library renumbers added tokens that
+  /// are not.
   ///
-  /// - Throws: `.unsupported` for a pre-tokenizer that is not known here; `.malformed` for a text that two ids have
-  ///   and for a merge that is no pair.
+  /// - Throws: `.unsupported` for a pre-tokenizer that is not supported; `.malformed` for a text with two ids and
+  ///   for a merge that is not a pair.
   public func tokenizerJSON() throws(CheckpointError) -> [UInt8] {
     let preTokenizer = try knownPreTokenizer
     var text: [UInt8] = []
@@ -46,9 +46,9 @@ extension Step3Tokenizer {
     return text
   }
 
-  /// How text is divided.
+  /// How text is split.
   ///
-  /// - Throws: `.unsupported` for a name that is not known here.
+  /// - Throws: `.unsupported` for a name that is not supported.
   package var knownPreTokenizer: KnownPreTokenizer {
     get throws(CheckpointError) {
       guard let known = KnownPreTokenizer.named(preTokenizer) else {
@@ -56,7 +56,7 @@ extension Step3Tokenizer {
         throw CheckpointError(
           .unsupported,
           "tokenizer.ggml.pre: expected \(names.joined(separator: ", ")) or another name for one of them, found '\(preTokenizer.printable)'",
-          remedy: "put the tokenizer.json of the original model beside the file")
+          remedy: "put the original model's tokenizer.json next to the file")
       }
       return known
     }
@@ -89,7 +89,7 @@ extension Step3Tokenizer {
     }
   }
 
-  /// Byte-level offsets; and, if tokens are put around texts, the template that does.
+  /// Byte-level offsets; and, if tokens are added around texts, the template for that.
   private func appendPostProcessor(to text: inout [UInt8]) {
     let first = addsBosToken ? bosTokenID : nil
     let last = addsEosToken == true ? eosTokenIDs.first : nil

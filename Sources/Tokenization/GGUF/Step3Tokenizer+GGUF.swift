@@ -3,7 +3,7 @@ internal import Step3Model
 public import TensorFormats
 
 extension Step3Tokenizer {
-  /// The keys of chat templates: the usual one, the names of the others, and what stands before a name.
+  /// The keys of chat templates: the default one, the list of names, and the prefix of named ones.
   private enum TemplateKey {
     static let usual = "tokenizer.chat_template"
     static let names = "tokenizer.chat_templates"
@@ -14,9 +14,8 @@ extension Step3Tokenizer {
   ///
   /// - Parameters:
   ///   - metadata: Receives the keys.
-  ///   - likeConverter: Whether to add no more than llama.cpp's converter does, for architectures that it writes: of
-  ///     the tokens that end something the first alone, and for the one behind a text whether it is added in any
-  ///     case.
+  ///   - likeConverter: Whether to add no more than llama.cpp's converter does, for architectures that it writes:
+  ///     only the first end token, and always whether it is added after a text.
   public func write(to metadata: inout GGUFMetadata, likeConverter: Bool = false) {
     metadata.set("tokenizer.ggml.model", .string("gpt2"))
     metadata.set("tokenizer.ggml.pre", .string(preTokenizer))

@@ -4,13 +4,13 @@ public import Step3Model
 public import TensorFormats
 
 extension Step3Tokenizer {
-  /// The longest `tokenizer.json` that is read; that of DeepSeek-V3 has 8 MB.
+  /// The largest `tokenizer.json` that is read; DeepSeek-V3's has 8 MB.
   package static let largestDocument = 128 << 20
 
-  /// The most ids that are filled with `[PAD<id>]`, so that a `vocab_size` without tokens behind it takes no memory.
+  /// The maximum number of ids filled with `[PAD<id>]`, so that a bogus `vocab_size` does not use up memory.
   package static let largestPadding = 1 << 20
 
-  /// The files of a checkpoint that say something of its tokenizer.
+  /// The files of a checkpoint that describe its tokenizer.
   public struct Documents: Sendable {
     /// `tokenizer.json`.
     public var tokenizer: [UInt8]
@@ -27,11 +27,11 @@ extension Step3Tokenizer {
     /// `additional_chat_templates/<name>.jinja`, by name.
     public var namedChatTemplates: [(name: String, text: [UInt8])] = []
 
-    /// Takes the one file that has to be there.
+    /// Creates a value with the one required file.
     public init(tokenizer: [UInt8]) { self.tokenizer = tokenizer }
   }
 
-  /// Reads a tokenizer of three of its files.
+  /// Reads a tokenizer from three of its files.
   ///
   /// As ``init(_:configuration:preTokenizer:)``.
   public init(
@@ -46,17 +46,17 @@ extension Step3Tokenizer {
 
   /// Reads a tokenizer.
   ///
-  /// Tokens have the ids that the `tokenizers` library and `transformers` give them. Special tokens and what is put
-  /// around a text are found as `SpecialVocab` of the `gguf` package finds them: `tokenizer_config.json` first, then the
-  /// configurations. ``notes`` says what could not be taken over as it stands.
+  /// Tokens have the ids that the `tokenizers` library and `transformers` assign. Special tokens and those added around
+  /// a text are determined as by `SpecialVocab` of the `gguf` package: `tokenizer_config.json` first, then the
+  /// configurations. ``notes`` lists what could not be taken over unchanged.
   ///
   /// - Parameters:
   ///   - documents: The tokenizer's files.
   ///   - configuration: Special tokens where no other file names any, and the vocabulary size, up to which ids
   ///     without a token are filled with unused `[PAD<id>]`.
-  ///   - preTokenizer: What `tokenizer.ggml.pre` calls the pre-tokenizer; see `PreTokenizerRecognition`.
-  /// - Throws: `.malformed`, with the file's name in front, for an id outside the vocabulary or one that two texts have,
-  ///   and for a document that is no such file; `.unsupported` for another kind of model than BPE.
+  ///   - preTokenizer: The pre-tokenizer's name in `tokenizer.ggml.pre`; see `PreTokenizerRecognition`.
+  /// - Throws: `.malformed`, prefixed with the file's name, for an id outside the vocabulary or shared by two texts,
+  ///   and for an invalid document; `.unsupported` for models other than BPE.
   /// - Complexity: O(n) in the length of the documents.
   public init(
     _ documents: Documents, configuration: Step3Configuration, preTokenizer: String
@@ -84,7 +84,7 @@ extension Step3Tokenizer {
     return try JSONObject(JSONValue.parse(bytes, name: name), place: "\(name): ")
   }
 
-  /// Turns names into ids; what has no name has the id that a configuration gives it.
+  /// Resolves names to ids; tokens without a name get the id from a configuration.
   private mutating func resolve(
     _ special: SpecialTokenNames, ids: [Bytewise: Int], _ documents: Documents,
     _ configuration: Step3Configuration
@@ -116,7 +116,7 @@ extension Step3Tokenizer {
     }
     if let id = named("cls"), id != bosTokenID {
       readingNotes.append(
-        Note("cls token \(id)", "a GGUF has no place for it beside the token that starts a text"))
+        Note("cls token \(id)", "a GGUF cannot store it in addition to the token that starts a text"))
     }
     for (kind, text) in special.texts.sorted(by: { $0.key < $1.key }) where ids[Bytewise(text: text)] == nil {
       readingNotes.append(
@@ -132,14 +132,14 @@ extension Step3Tokenizer {
     addsBosToken = special.adds["bos"] ?? false
     addsEosToken = special.adds["eos"]
     addsSeparatorToken = special.adds["sep"]
-    // llama.cpp ends itself if it shall add a token that it does not know.
+    // llama.cpp aborts if it is told to add an unknown token.
     if addsBosToken, bosTokenID == nil {
       addsBosToken = false
-      readingNotes.append(Note("add_bos_token", "no file names the token that starts a text"))
+      readingNotes.append(Note("add_bos_token", "no file specifies the token that starts a text"))
     }
     if addsEosToken == true, eosTokenIDs.isEmpty {
       addsEosToken = false
-      readingNotes.append(Note("add_eos_token", "no file names the token that ends a text"))
+      readingNotes.append(Note("add_eos_token", "no file specifies the token that ends a text"))
     }
   }
 }

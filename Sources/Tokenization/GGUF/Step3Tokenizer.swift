@@ -1,9 +1,10 @@
 internal import Step3Model
 internal import TensorFormats
 
-/// A byte-level BPE tokenizer as GGUF states it: what `tokenizer.json` and its two companions say, by token id.
+/// A byte-level BPE tokenizer as represented in GGUF: the content of `tokenizer.json` and its two companions, by token
+/// id.
 public struct Step3Tokenizer: Hashable, Sendable {
-  /// What a token is, numbered as in GGUF (`llama_token_type` of llama.cpp).
+  /// The type of a token, numbered as in GGUF (`llama_token_type` of llama.cpp).
   public enum TokenType: Int32, Hashable, Sendable {
     case normal = 1
     case unknown, control, userDefined, unused, byte
@@ -17,60 +18,60 @@ public struct Step3Tokenizer: Hashable, Sendable {
   public var merges: [String]
   /// The token that starts a text.
   public var bosTokenID: Int?
-  /// The tokens that end one, the one that is written behind a text first. GGUF has room for three: the end of the
+  /// The tokens that end a text, first the one that is added after a text. GGUF can store three: the end of the
   /// text, of a turn and of a message.
   public var eosTokenIDs: [Int]
-  /// The token that fills a batch.
+  /// The padding token.
   public var padTokenID: Int?
-  /// Whether the start token is put in front of a text.
+  /// Whether the start token is added before a text.
   public var addsBosToken: Bool
-  /// Whether the first end token is put behind a text; `nil` where nothing is said of it.
+  /// Whether the first end token is added after a text; `nil` if not specified.
   public var addsEosToken: Bool?
-  /// Whether the separator is put between two texts; `nil` where nothing is said of it.
+  /// Whether the separator is added between two texts; `nil` if not specified.
   public var addsSeparatorToken: Bool?
-  /// What is said of further special tokens.
+  /// The ids of further special tokens.
   public var specialTokenIDs: [SpecialToken: Int] = [:]
   /// The chat template, in Jinja.
   public var chatTemplate: String?
-  /// Further templates, for other occasions than the usual one.
+  /// Further templates, for special purposes.
   public var namedChatTemplates: [ChatTemplate] = []
-  /// What divides text before pairs are joined, as `tokenizer.ggml.pre` names it.
+  /// The pre-tokenizer, as named by `tokenizer.ggml.pre`.
   public var preTokenizer: String
-  /// What of the source is not stated here, or not as it stands there.
+  /// What is lost or changed from the source.
   var readingNotes: [Note] = []
 
-  /// Something of the source that a GGUF file has no place for, or that is stated otherwise there.
+  /// Something in the source that a GGUF file cannot store or stores differently.
   public struct Note: Hashable, Sendable {
-    /// What it is about, for example `end token 7`.
+    /// The subject, for example `end token 7`.
     public var what: String
-    /// What becomes of it, and why.
+    /// What happens to it, and why.
     public var reason: String
 
-    /// Makes a note.
+    /// Creates a note.
     public init(_ what: String, _ reason: String) {
       self.what = what
       self.reason = reason
     }
   }
 
-  /// A chat template that is asked for by its name.
+  /// A chat template that is selected by name.
   public struct ChatTemplate: Hashable, Sendable {
     /// For example `tool_use`.
     public var name: String
     /// The template, in Jinja.
     public var text: String
 
-    /// Makes a template.
+    /// Creates a template.
     public init(name: String, text: String) {
       self.name = name
       self.text = text
     }
   }
 
-  /// The name of DeepSeek-V3's, which Step-3 uses.
+  /// The name of DeepSeek-V3's pre-tokenizer, which Step-3 uses.
   public static let deepSeekV3 = "deepseek-v3"
 
-  /// Makes a tokenizer.
+  /// Creates a tokenizer.
   ///
   /// - Precondition: `types` is as long as `tokens`.
   public init(
@@ -79,7 +80,7 @@ public struct Step3Tokenizer: Hashable, Sendable {
     chatTemplate: String? = nil,
     preTokenizer: String = deepSeekV3
   ) {
-    precondition(tokens.count == types.count, "every token has a type")
+    precondition(tokens.count == types.count, "every token must have a type")
     self.tokens = tokens
     self.types = types
     self.merges = merges
@@ -92,7 +93,7 @@ public struct Step3Tokenizer: Hashable, Sendable {
     self.preTokenizer = preTokenizer
   }
 
-  /// What a GGUF file will not say of the source's tokenizer, or will say otherwise, for people to read.
+  /// What a GGUF file will omit or change of the source's tokenizer, as readable text.
   public var notes: [Note] {
     let beyond = eosTokenIDs.dropFirst(GGUFKeys.endTokens.count)
     guard !beyond.isEmpty else { return readingNotes }
@@ -100,7 +101,8 @@ public struct Step3Tokenizer: Hashable, Sendable {
     return readingNotes + [
       Note(
         "end token \(names.joined(separator: ", "))",
-        "a GGUF has room for three tokens that end a text (eos, eot, eom), and generation will not stop here")
+        "a GGUF can store only three tokens that end a text (eos, eot, eom), so generation will not stop at these"
+      )
     ]
   }
 }

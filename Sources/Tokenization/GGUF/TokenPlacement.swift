@@ -1,18 +1,18 @@
 internal import JSON
 internal import TensorFormats
 
-/// Gives every token its id and its type: what the `tokenizers` library and `transformers` make of the files, which is
-/// what a model was trained and is served with.
+/// Assigns every token its id and its type as the `tokenizers` library and `transformers` do, with which the model was
+/// trained and is served.
 ///
-/// Where a file contradicts itself, they decide: the last of two ids for a text counts; an added token whose text is in
-/// the vocabulary has the id that it has there; any other gets the next free number, whatever its file says. A GGUF
-/// file lists one text per id and every text once, so each such case is a note.
+/// Where a file contradicts itself, they are followed: the last of two ids for a text wins; an added token whose text
+/// is in the vocabulary keeps its id there; any other gets the next free id, whatever its file says. A GGUF file has
+/// one text per id and every text once, so each such case gives a note.
 struct TokenPlacement {
   private(set) var tokens: [String]
   private(set) var types: [Step3Tokenizer.TokenType]
   private(set) var notes: [Step3Tokenizer.Note] = []
   private(set) var ids: [Bytewise: Int] = [:]
-  /// The number that the library gives the next added token.
+  /// The id that the library assigns to the next added token.
   private var next = 0
   private var renumbered: [String] = []
 
@@ -33,7 +33,7 @@ struct TokenPlacement {
       }
     }
     note(
-      repeated, "tokenizer.json gives the text two ids; the last counts, as in the tokenizers library")
+      repeated, "tokenizer.json gives the text two ids; the last one is used, as in the tokenizers library")
     for (text, id) in file.vocabulary where ids[Bytewise(text: text)] == id {
       guard types[id] == .unused || Bytewise(text: tokens[id]) == Bytewise(text: text) else {
         throw CheckpointError(
@@ -50,7 +50,7 @@ struct TokenPlacement {
     for token in file.added { try add(token, document: "tokenizer.json") }
   }
 
-  /// Takes in an added token.
+  /// Adds an added token.
   private mutating func add(_ token: TokenizerFile.Added, document: String) throws(CheckpointError) {
     guard !token.content.isEmpty else { return }
     let type: Step3Tokenizer.TokenType = token.isSpecial ? .control : .userDefined
@@ -61,7 +61,7 @@ struct TokenPlacement {
     } else {
       id = next
       next += 1
-      // In a vocabulary with gaps the library's number may belong to another token, and two tokens would share it.
+      // In a vocabulary with gaps, the library's id may belong to another token, and two tokens would share it.
       if id != token.id, id < tokens.count, types[id] != .unused { id = token.id }
       guard id < tokens.count else {
         throw CheckpointError(
@@ -82,7 +82,7 @@ struct TokenPlacement {
     types[id] = type
   }
 
-  /// Takes in the `added_tokens_decoder` of a `tokenizer_config.json`: tokens that `tokenizer.json` lacks, and whether
+  /// Applies the `added_tokens_decoder` of a `tokenizer_config.json`: tokens that `tokenizer.json` lacks, and whether
   /// known ones are special.
   mutating func add(decoder: JSONObject) throws(CheckpointError) {
     var entries: [TokenizerFile.Added] = []
@@ -103,7 +103,7 @@ struct TokenPlacement {
     }
   }
 
-  /// Takes a token for a special one because it is named as one.
+  /// Marks a token as special because a file names it as such.
   mutating func markSpecial(_ text: String) {
     guard let id = ids[Bytewise(text: text)], types[id] == .normal || types[id] == .userDefined else {
       return
@@ -111,11 +111,11 @@ struct TokenPlacement {
     types[id] = .control
   }
 
-  /// Gives ids without a token a text that no other has.
+  /// Gives ids without a token a unique text.
   mutating func finish() {
     note(
       renumbered,
-      "the files give the added token an id that the tokenizers library does not; its id counts")
+      "the files give the added token a different id than the tokenizers library, whose id is used")
     for id in tokens.indices where types[id] == .unused {
       var text = Step3Tokenizer.padding(id)
       while ids[Bytewise(text: text)] != nil { text += "_" }
@@ -135,7 +135,7 @@ extension Step3Tokenizer {
   /// The text of an id without a token, as llama.cpp's converter writes it.
   package static func padding(_ id: Int) -> String { "[PAD\(id)]" }
 
-  /// Whether an id has no token. Other tools also write unused tokens that have a text of their own.
+  /// Whether an id has no token. Other tools also write unused tokens with their own text.
   package func isPadding(_ id: Int) -> Bool {
     types[id] == .unused && tokens[id].hasPrefix(Self.padding(id))
   }

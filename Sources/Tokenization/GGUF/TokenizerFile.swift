@@ -2,8 +2,8 @@ internal import ByteStreams
 internal import JSON
 internal import TensorFormats
 
-/// What is needed of a `tokenizer.json`, in one strict pass. A dictionary from text to id would not do: see
-/// ``Bytewise``.
+/// The needed parts of a `tokenizer.json`, read in one strict pass. A dictionary from text to id would not
+/// do: see ``Bytewise``.
 struct TokenizerFile {
   /// An entry of `added_tokens`.
   struct Added {
@@ -12,7 +12,7 @@ struct TokenizerFile {
     var isSpecial = false
   }
 
-  /// As the file lists them; a text may be there more than once.
+  /// As listed in the file; a text may appear more than once.
   private(set) var vocabulary: [(text: String, id: Int)] = []
   private(set) var merges: [String] = []
   private(set) var added: [Added] = []
@@ -23,7 +23,7 @@ struct TokenizerFile {
 
   /// Reads a document.
   ///
-  /// - Parameter size: The size of the model's vocabulary, which no id may reach.
+  /// - Parameter size: The size of the model's vocabulary; all ids must be below it.
   init(_ bytes: [UInt8], size: Int) throws(CheckpointError) {
     self.size = size
     guard bytes.count <= Step3Tokenizer.largestDocument else {
@@ -38,7 +38,7 @@ struct TokenizerFile {
       while let key = try scanner.nextKey(&members) {
         switch key {
         case "model":
-          guard !hasModel else { throw scanner.errorAtToken("'model' is there twice") }
+          guard !hasModel else { throw scanner.errorAtToken("'model' appears twice") }
           hasModel = true
           try readModel(&scanner)
         case "added_tokens" where try scanner.nextKind() == .array:
@@ -67,11 +67,11 @@ struct TokenizerFile {
         guard type == "BPE" else {
           var error = scanner.errorAtToken(
             "model.type: expected BPE, found '\(type.printable)'", code: .unsupported)
-          error.remedy = "without the tokenizer's files, the conversion leaves the tokenizer out, and says so"
+          error.remedy = "without the tokenizer's files, the conversion omits the tokenizer and reports it"
           throw error
         }
       case ("vocab", _):
-        guard !hasVocabulary else { throw scanner.errorAtToken("'vocab' is there twice") }
+        guard !hasVocabulary else { throw scanner.errorAtToken("'vocab' appears twice") }
         hasVocabulary = true
         vocabulary.reserveCapacity(min(size, 1 << 18))
         var entries = try scanner.openObject(key)

@@ -1,30 +1,30 @@
 internal import TensorFormats
 
-/// A token that is found in text before anything else, whole.
+/// A token that is matched in text before anything else.
 struct AddedToken: Hashable, Sendable {
-  /// Its number.
+  /// Its id.
   var id: Int
   /// Its text.
   var content: String
-  /// Whether it stands for structure rather than text, and may be left out when decoding.
+  /// Whether it represents structure rather than text, and may be skipped when decoding.
   var isSpecial = false
-  /// Whether it is found only where no word character touches it.
+  /// Whether it only matches without adjacent word characters.
   var isSingleWord = false
-  /// Whether it takes the white space before it along.
+  /// Whether it absorbs the whitespace before it.
   var stripsLeft = false
-  /// Whether it takes the white space after it along.
+  /// Whether it absorbs the whitespace after it.
   var stripsRight = false
-  /// Whether it is looked for in the normalised text, itself normalised.
+  /// Whether it is normalised and matched in normalised text.
   var isNormalized = false
 }
 
-/// Finds added tokens in a text: the leftmost first, and of those the longest.
+/// Finds added tokens in a text: leftmost longest matches.
 ///
 /// Source of the rules around words and white space: `AddedVocabulary::find_matches` of the `tokenizers` library.
 struct AddedTokenFinder: Sendable {
-  /// The longest text of a token, in bytes; it limits the time that each byte of a text takes.
+  /// The longest text of a token, in bytes; it bounds the time per byte of text.
   static let longestContent = 1024
-  /// The most bytes in all of them together.
+  /// The maximum total size of all of them.
   private static let mostBytes = 4 << 20
 
   /// A piece of a text: one token, or bytes without any.
@@ -36,13 +36,13 @@ struct AddedTokenFinder: Sendable {
   private var tokens: [AddedToken] = []
   /// From a node (times 256) and a byte to the next node.
   private var edges: [UInt64: Int32] = [:]
-  /// By node: the number of the token that ends there, or -1.
+  /// By node: the index of the token that ends there, or -1.
   private var ends: [Int32] = [-1]
   private var startsToken = [Bool](repeating: false, count: 256)
 
-  /// Makes a finder; `normalizer` is applied to the tokens first.
+  /// Creates a finder; `normalizer` is applied to the tokens first.
   ///
-  /// - Throws: `.malformed` if two tokens have the same text then, `.unsupported` if the tokens are too long.
+  /// - Throws: `.malformed` if two tokens then have the same text, `.unsupported` if the tokens are too long.
   init(_ tokens: [AddedToken], normalizer: Normalizer = Normalizer()) throws(CheckpointError) {
     for token in tokens {
       let content = Array(normalizer.normalize(token.content).utf8)
@@ -75,7 +75,7 @@ struct AddedTokenFinder: Sendable {
     }
   }
 
-  /// Divides `bytes[range]` at the tokens; the pieces between them may not be empty.
+  /// Splits `bytes[range]` at the tokens; pieces between them are never empty.
   func pieces(of bytes: [UInt8], _ range: Range<Int>) -> [Piece] {
     guard !tokens.isEmpty else { return range.isEmpty ? [] : [Piece(range: range)] }
     var pieces: [Piece] = []
@@ -103,7 +103,7 @@ struct AddedTokenFinder: Sendable {
           guard scalar.properties.isWhitespace else { break }
           start -= Self.length(of: scalar)
         }
-        // What the token before took along is its.
+        // Whitespace absorbed by the previous token belongs to it.
         lower = max(start, done)
       }
       if token.stripsRight {
@@ -115,7 +115,7 @@ struct AddedTokenFinder: Sendable {
         }
         found = found.lowerBound..<stop
       }
-      // A token that lies wholly in what the one before took along vanishes.
+      // A token entirely within the part absorbed by the previous one is dropped.
       guard lower < found.upperBound else { continue }
       found = lower..<found.upperBound
       if done < found.lowerBound { pieces.append(Piece(range: done..<found.lowerBound)) }
@@ -139,7 +139,7 @@ struct AddedTokenFinder: Sendable {
 
   // MARK: Neighbours
 
-  /// What `\w` is to the reference here: letters, marks, decimal digits, connectors and joiners.
+  /// The meaning of `\w` in the reference: letters, marks, decimal digits, connectors and joiners.
   private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
     let properties = scalar.properties
     switch properties.generalCategory {

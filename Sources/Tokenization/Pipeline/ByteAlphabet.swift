@@ -1,5 +1,5 @@
-/// The characters that byte-level BPE writes bytes as: printable Latin-1 as itself, the others, in rising order, as
-/// the characters from U+0100 on.
+/// The characters that represent bytes in byte-level BPE: printable Latin-1 as itself, the others, in ascending
+/// order, as the characters from U+0100 on.
 ///
 /// Source: `bytes_to_unicode` of GPT-2's published encoder.
 enum ByteAlphabet {
@@ -23,7 +23,7 @@ enum ByteAlphabet {
     return bytes
   }()
 
-  /// The bytes that a token stands for; `nil` if it has a character outside the alphabet.
+  /// The bytes that a token represents; `nil` if it has a character outside the alphabet.
   static func bytes(of token: String) -> [UInt8]? {
     var result: [UInt8] = []
     result.reserveCapacity(token.utf8.count)

@@ -1,6 +1,6 @@
-/// Byte-pair encoding of single words: bytes become tokens, and pairs are joined, best first.
+/// Byte-pair encoding of single words: bytes become tokens, and pairs are merged, best first.
 struct BytePairModel: Sendable {
-  /// What a byte becomes before anything is joined.
+  /// What a byte becomes before any merge.
   enum Start: Hashable, Sendable {
     /// Its own token.
     case token(Int)
@@ -12,7 +12,7 @@ struct BytePairModel: Sendable {
     case dropped
   }
 
-  /// A pair's place in the order, and what it becomes.
+  /// A pair's merge rank and the resulting token.
   struct Merge: Hashable, Sendable {
     var rank: UInt32
     var id: Int32
@@ -24,7 +24,7 @@ struct BytePairModel: Sendable {
   var merges: [UInt64: Merge]
   /// Whether a run of unknown bytes becomes one token.
   var fusesUnknown: Bool
-  /// The vocabulary's words, if they are taken as a whole before any joining.
+  /// The vocabulary's words, if they are used directly without merging.
   var wholeWords: WordTable?
 
   /// The key of a pair of ids.
@@ -33,7 +33,7 @@ struct BytePairModel: Sendable {
   }
 }
 
-/// Encodes words with room of its own, and remembers them.
+/// Encodes words with its own buffers and a cache.
 struct BytePairEncoder {
   private struct Symbol {
     var id: Int32
@@ -42,13 +42,13 @@ struct BytePairEncoder {
     var isAlive = true
   }
 
-  /// A pair that may be joined: rank and position in one number, so that the lowest is the next.
+  /// A candidate merge: rank and position in one number, so that the lowest comes next.
   private struct Candidate {
     var key: UInt64
     var id: Int32
   }
 
-  /// Words beyond this length, and beyond this number, are not remembered.
+  /// Words beyond this length or this number are not cached.
   private static let longestRemembered = 256
   private static let mostRemembered = 1 << 16
 
@@ -106,7 +106,7 @@ struct BytePairEncoder {
     symbols.append(Symbol(id: Int32(truncatingIfNeeded: id), previous: index - 1, next: -1))
   }
 
-  /// Joins the pair of the lowest rank, the leftmost first, until no pair is left that can be joined.
+  /// Merges the pair with the lowest rank, leftmost first, until no more pairs can be merged.
   private mutating func join() {
     guard symbols.count > 1 else { return }
     queue.removeAll(keepingCapacity: true)
@@ -115,7 +115,7 @@ struct BytePairEncoder {
       let left = Int(UInt32(truncatingIfNeeded: top.key))
       guard symbols[left].isAlive, symbols[left].next >= 0 else { continue }
       let right = symbols[Int(symbols[left].next)]
-      // The pair may have changed since it was offered.
+      // The pair may have changed since it was queued.
       guard model.merges[BytePairModel.pair(symbols[left].id, right.id)]?.id == top.id else { continue }
       symbols[Int(symbols[left].next)].isAlive = false
       symbols[left].id = top.id
@@ -126,7 +126,7 @@ struct BytePairEncoder {
     }
   }
 
-  /// Puts the pair that begins at `index` into the queue, if it can be joined.
+  /// Queues the pair that begins at `index`, if it can be merged.
   private mutating func offer(_ index: Int32) {
     let left = symbols[Int(index)]
     guard left.next >= 0,

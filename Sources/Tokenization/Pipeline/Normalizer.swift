@@ -1,10 +1,9 @@
 internal import Foundation
 
-/// The Unicode normalisations that a text goes through, in order.
+/// The Unicode normalisations applied to a text, in order.
 ///
-/// The tables of the `tokenizers` library are those of Unicode 9: what was assigned later does not decompose there, is
-/// not reordered and composes with nothing. Tried for every scalar with a combining class; see
-/// `Tests/Interop/make_tokenizer_fixtures.py`.
+/// The tables of the `tokenizers` library are those of Unicode 9: scalars assigned later are not decomposed, reordered
+/// or composed. Tested for every scalar with a combining class; see `Tests/Interop/make_tokenizer_fixtures.py`.
 struct Normalizer: Hashable, Sendable {
   /// A normalisation form, under its name in `tokenizer.json`.
   enum Form: String, Hashable, Sendable {
@@ -14,12 +13,12 @@ struct Normalizer: Hashable, Sendable {
     case nfkd = "NFKD"
   }
 
-  /// The version of Unicode that the reference normalises by.
+  /// The Unicode version of the reference's normalisation.
   private static let unicodeVersion = 9
 
   var forms: [Form] = []
 
-  /// Whether texts stay as they are.
+  /// Whether texts are left unchanged.
   var isIdentity: Bool { forms.isEmpty }
 
   /// The text in these forms.
@@ -28,7 +27,7 @@ struct Normalizer: Hashable, Sendable {
     // Bytes, because a string's scalar view is copied when another is appended.
     var result: [UInt8] = []
     result.reserveCapacity(text.utf8.count)
-    // A scalar that is unassigned to the reference is a wall: nothing moves past it or joins with it.
+    // A scalar that is unassigned in the reference is a barrier: nothing is reordered past it or composed with it.
     var known = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {
       if Self.isKnown(scalar) {
@@ -46,7 +45,7 @@ struct Normalizer: Hashable, Sendable {
   private func apply(_ text: String) -> String {
     var text = text
     for form in forms {
-      // ASCII is the same in all forms; what is below the first combining mark is composed.
+      // ASCII is the same in all forms; anything below the first combining mark is already composed.
       let inert: UInt32 = form == .nfc ? 0x300 : 0x80
       if text.unicodeScalars.allSatisfy({ $0.value < inert }) { continue }
       switch form {
@@ -61,7 +60,7 @@ struct Normalizer: Hashable, Sendable {
 
   private static func isKnown(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
-    // Nothing was assigned here later.
+    // No later assignments in these ranges.
     case 0..<0x300, 0x4E00..<0x9FD6, 0xAC00..<0xD7A4: return true
     default: break
     }

@@ -1,17 +1,17 @@
 internal import Patterns
 internal import TensorFormats
 
-/// How a text is divided before pairs are joined: splits one after the other, at last into bytes.
+/// How a text is split before merging: a sequence of splits, and finally the byte level.
 struct PreTokenizer: Hashable, Sendable {
-  /// One division, applied to every piece of the one before.
+  /// One split, applied to every piece of the previous one.
   struct Split: Hashable, Sendable {
     var pattern: OnigurumaPattern
     var behavior: Behavior
-    /// Whether what lies between the matches counts as matched, and the other way round.
+    /// Whether matches and the text between them swap roles.
     var isInverted = false
   }
 
-  /// What becomes of matches, under the names of `tokenizer.json`.
+  /// The treatment of matches, with the names of `tokenizer.json`.
   enum Behavior: String, Hashable, Sendable {
     case isolated = "Isolated"
     case removed = "Removed"
@@ -20,14 +20,14 @@ struct PreTokenizer: Hashable, Sendable {
     case mergedWithNext = "MergedWithNext"
   }
 
-  /// The divisions before the byte level.
+  /// The splits before the byte level.
   var splits: [Split] = []
-  /// Whether each piece that reaches the byte level gets a space in front, unless it has one.
+  /// Whether each piece that reaches the byte level gets a leading space, unless it has one.
   var addsPrefixSpace = false
-  /// The byte level's own division, after the space.
+  /// The byte level's own split, after the space.
   var lastSplit: Split?
 
-  /// The division into words of GPT-2, which the byte level brings along.
+  /// GPT-2's split into words, which is part of the byte level.
   static let gpt2Pattern =
     #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
@@ -57,12 +57,12 @@ struct PreTokenizer: Hashable, Sendable {
 }
 
 extension PreTokenizer.Split {
-  /// A division at every match of a regular expression.
+  /// A split at every match of a regular expression.
   init(isolating pattern: String) throws(CheckpointError) {
     self.init(pattern: try OnigurumaPattern(pattern), behavior: .isolated)
   }
 
-  /// Divides every piece; empty ones vanish.
+  /// Splits every piece; empty ones are dropped.
   func apply(to pieces: [Range<Int>], of bytes: [UInt8]) throws(CheckpointError) -> [Range<Int>] {
     var matcher = try OnigurumaMatcher(pattern, byteCount: pieces.reduce(0) { $0 + $1.count })
     var result: [Range<Int>] = []

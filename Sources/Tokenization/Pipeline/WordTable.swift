@@ -1,6 +1,6 @@
-/// Words and the token ids they become: what a text has shown already, or what the vocabulary has as a whole.
+/// Words and the token ids they become: a cache of earlier words, or the words of the vocabulary.
 ///
-/// Keys and ids lie in two arrays, so that a look-up allocates nothing.
+/// Keys and ids are in two arrays, so that a lookup does not allocate.
 struct WordTable: Sendable {
   private struct Entry {
     var hash: Int
@@ -8,7 +8,7 @@ struct WordTable: Sendable {
     var ids: Range<Int>
   }
 
-  /// Entry numbers, -1 for a free place; a power of two of them, at most half in use.
+  /// Entry indices, -1 for a free slot; a power of two, at most half in use.
   private var slots: [Int32]
   private var entries: [Entry] = []
   private var keys: [UInt8] = []
@@ -20,10 +20,10 @@ struct WordTable: Sendable {
     slots = Array(repeating: -1, count: size)
   }
 
-  /// How many words there are.
+  /// The number of words.
   var count: Int { entries.count }
 
-  /// Appends the ids of `word`; `false` if it is not there.
+  /// Appends the ids of `word`; `false` if it is absent.
   func append(_ word: Span<UInt8>, to output: inout [Int]) -> Bool {
     var slot = Self.hash(word) & (slots.count - 1)
     while slots[slot] >= 0 {
@@ -37,7 +37,7 @@ struct WordTable: Sendable {
     return false
   }
 
-  /// Adds a word that is not there yet.
+  /// Adds a new word.
   mutating func insert(_ word: Span<UInt8>, _ newIDs: ArraySlice<Int>) {
     let (keyStart, idStart) = (keys.count, ids.count)
     for index in 0..<word.count { keys.append(word[index]) }
@@ -64,7 +64,7 @@ struct WordTable: Sendable {
     return true
   }
 
-  /// The standard library's hash, seeded per process: no text can be made to collide.
+  /// The standard library's hash, seeded per process: collisions cannot be provoked.
   private static func hash(_ word: Span<UInt8>) -> Int {
     var hasher = Hasher()
     unsafe word.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }

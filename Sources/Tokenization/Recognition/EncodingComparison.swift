@@ -1,15 +1,15 @@
 internal import TensorFormats
 
-/// Whether a vocabulary has other tokens for some text if the text is divided in another way.
+/// Whether splitting text differently changes its tokens for a given vocabulary.
 ///
-/// Where text is divided matters only where a token would go over the division. So every token of several characters is
-/// tried in many neighbourhoods, beside the texts that divisions are compared on.
+/// A split only matters where a token would cross it. So every token of several characters is tried in many contexts,
+/// in addition to the texts that splits are compared on.
 struct EncodingComparison {
   private let definition: TokenizerDefinition
   private let joining: BytePairModel
   private let taking: BytePairModel
-  /// The texts of all tokens that a division could go through; `nil` if one of them is no whole text, so that no text
-  /// can be made to try it.
+  /// The texts of all tokens that a split could cut; `nil` if one of them is not valid text, so that it cannot be
+  /// tried.
   private let tokens: [String]?
 
   init(_ definition: TokenizerDefinition) throws(CheckpointError) {
@@ -35,7 +35,7 @@ struct EncodingComparison {
     self.tokens = tokens
   }
 
-  /// Whether all texts have the same tokens if they are divided as `known` does it.
+  /// Whether all texts have the same tokens if they are split by `known`.
   func isSame(as known: KnownPreTokenizer) throws(CheckpointError) -> Bool {
     guard let tokens else { return false }
     let other = try PreTokenizer(known)
@@ -50,7 +50,7 @@ struct EncodingComparison {
     for text in [PreTokenizerRecognition.checkText] + PreTokenizerRecognition.probes {
       guard try isSame(writable(text)) else { return false }
     }
-    // All neighbours on both sides for a small vocabulary, one side after the other for a large one.
+    // All pairs of contexts for a small vocabulary, one side at a time for a large one.
     let neighbours = Self.neighbours.map(writable)
     for token in tokens {
       var text = ""
@@ -72,7 +72,7 @@ struct EncodingComparison {
     BytePairEncoder(ignoresMerges ? taking : joining)
   }
 
-  /// The text without the characters that the vocabulary cannot write. What stands beside them would come together.
+  /// The text without the characters that the vocabulary cannot represent, whose removal would join their neighbours.
   private func writable(_ text: String) -> String {
     var result = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {

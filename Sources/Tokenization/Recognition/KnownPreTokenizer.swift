@@ -1,22 +1,22 @@
 internal import JSON
 
-/// A way to divide text before pairs are joined, that GGUF has names for in `tokenizer.ggml.pre`.
+/// A pre-tokenizer that GGUF has names for in `tokenizer.ggml.pre`.
 ///
-/// A file of that format does not say how text is divided; it gives a name, and readers know the rest. The names below
-/// are those whose division is known here. Several names may stand for the same: models that were published with it.
+/// A GGUF file does not define how text is split; it gives a name that readers must know. Listed are the names whose
+/// split is implemented here. Several names may mean the same split: those of the models published with it.
 ///
-/// Sources: the names, and which of them divide text alike, from llama.cpp (`llama-vocab.cpp`); the expressions as the
+/// Sources: the names, and which of them split text alike, from llama.cpp (`llama-vocab.cpp`); the expressions as the
 /// `tokenizer.json` files of the models have them.
 package struct KnownPreTokenizer: Hashable, Sendable {
-  /// What it is called; the first is the one that is written.
+  /// Its names; the first is the one written.
   package let names: [String]
-  /// Regular expressions whose matches become pieces, one after the other.
+  /// Regular expressions whose matches become pieces, applied in sequence.
   let patterns: [String]
-  /// Whether pieces are divided as GPT-2 does in the end.
+  /// Whether pieces are finally split as in GPT-2.
   let dividesLikeGPT2: Bool
-  /// Whether text is brought into form NFC first. Readers of GGUF leave that out.
+  /// Whether text is normalised to NFC first. GGUF readers omit that.
   package let normalizes: Bool
-  /// Whether a word that is a token is taken whole, without joining pairs.
+  /// Whether a word that is a token is used directly, without applying merges.
   package let ignoresMerges: Bool
 
   private init(
@@ -30,7 +30,7 @@ package struct KnownPreTokenizer: Hashable, Sendable {
     self.ignoresMerges = ignoresMerges
   }
 
-  /// The one of a name.
+  /// The pre-tokenizer with a name.
   package static func named(_ name: String) -> KnownPreTokenizer? { all.first { $0.names.contains(name) } }
 
   /// The `pre_tokenizer` of a `tokenizer.json`.
@@ -46,12 +46,12 @@ package struct KnownPreTokenizer: Hashable, Sendable {
 
   // MARK: The table
 
-  /// English endings, in letters of both cases.
+  /// English contractions, in both cases.
   private static let endings = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
   private static let spaces = #"\s*[\r\n]+|\s+(?!\S)|\s+"#
   private static let symbols = #" ?[^\s\p{L}\p{N}]+[\r\n]*"#
   private static let word = #"[^\r\n\p{L}\p{N}]?\p{L}+"#
-  /// Words that begin anew at a capital, as GPT-4o's tokenizer has them.
+  /// Words that start at a capital, as in GPT-4o's tokenizer.
   private static func cased(_ ending: String) -> String {
     let start = #"[^\r\n\p{L}\p{N}]?"#
     let (upper, lower) = (#"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#, #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#)
@@ -60,7 +60,7 @@ package struct KnownPreTokenizer: Hashable, Sendable {
   private static let punctuatedWords =
     ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##
 
-  /// All, those that are told apart by whole words before their likes without them.
+  /// All of them; those that use whole words come before their equivalents without.
   package static let all: [KnownPreTokenizer] = [
     KnownPreTokenizer(
       "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4",
@@ -119,8 +119,8 @@ package struct KnownPreTokenizer: Hashable, Sendable {
       patterns: [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[一-龥ࠀ-一가-퟿]+", #"\p{N}"#]),
   ]
 
-  /// Every name that readers of GGUF know for byte-level byte-pair encoding, also those whose division is not known
-  /// here.
+  /// Every name that GGUF readers know for byte-level byte-pair encoding, including those whose split is not
+  /// implemented here.
   package static let readersNames: [String] =
     (all.flatMap(\.names) + [
       "afmoe", "bloom", "chameleon", "cohere2moe", "deepseek-llm", "default", "exaone-moe", "falcon",

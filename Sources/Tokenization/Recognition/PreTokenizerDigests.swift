@@ -1,8 +1,8 @@
-/// What the ids of ``PreTokenizerRecognition/checkText`` say of a published tokenizer: the SHA-256 of their list, written
-/// as Python prints it, and the name of its pre-tokenizer.
+/// Identifies published tokenizers by the ids of ``PreTokenizerRecognition/checkText``: the SHA-256 of their list as
+/// printed by Python, and the name of the pre-tokenizer.
 ///
 /// Source: `get_vocab_base_pre` of llama.cpp's converter; names of tokenizers other than byte-level byte-pair encoding
-/// are left out. Where two models have one digest there, the later one counts, as there.
+/// are left out. Where two models have the same digest, the later one wins, as in the original.
 package enum PreTokenizerDigests {
   package static let names: [String: String] = [
     "b0a6b1c0bd5998ebd9df08611efde34a4ff03faed45ae09c43e6b31ebd4b94cf":

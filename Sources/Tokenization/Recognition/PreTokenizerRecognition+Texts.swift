@@ -1,6 +1,6 @@
 extension PreTokenizerRecognition {
-  /// The text whose ids tell published tokenizers apart: white space, digits in runs of every length, scripts with marks,
-  /// pictographs that are joined, punctuation, and English endings in both cases.
+  /// The text whose ids distinguish published tokenizers: white space, digits in runs of every length, scripts with
+  /// marks, pictographs that are joined, punctuation, and English endings in both cases.
   ///
   /// Source: `get_vocab_base_pre` of llama.cpp's converter.
   static let checkText =
@@ -11,7 +11,7 @@ extension PreTokenizerRecognition {
     + " Български ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE y"
     + "ou sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 
-  /// Further texts to compare divisions on: what the first has none of, in all kinds of neighbourhoods.
+  /// Further texts to compare splits on: what the first lacks, in all kinds of contexts.
   static let probes: [String] = {
     // A multiplicative generator, so that the texts are the same everywhere.
     var state: UInt64 = 0x5DEE_CE66
@@ -34,7 +34,7 @@ extension PreTokenizerRecognition {
   }()
 
   /// Letters of every case and of several scripts, marks, numbers of every kind, punctuation, symbols, white space,
-  /// controls, and what is not assigned.
+  /// controls, and unassigned scalars.
   private static let fragments: [String] = [
     "a", "b", "Z", "Q", "ß", "É", "ſ", "\u{212A}", "\u{1C5}", "\u{2B0}", "中", "龥", "\u{9FA6}", "가",
     "\u{3131}", "あ", "ア", "ก",

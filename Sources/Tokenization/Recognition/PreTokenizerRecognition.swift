@@ -1,27 +1,26 @@
 internal import ByteStreams
 public import TensorFormats
 
-/// Finds the name under which readers of GGUF know what a `tokenizer.json` does to text before pairs are joined.
+/// Finds the GGUF name of a `tokenizer.json`'s pre-tokenizer.
 ///
-/// Names are told apart by what the tokenizer does, as llama.cpp's converter does: a text is encoded, and the digest of
-/// its ids looked up. That is of use only for vocabularies as they were published. For any other, the division itself is
-/// compared with the known ones, on that text and on a few thousand neighbourhoods of all kinds of characters. A division
-/// that differs from all of them has a name nevertheless if the vocabulary has no token that would show it. Everything
-/// else is refused: under a wrong name every reader would encode text differently from what the model was trained on,
-/// without a sign of it.
+/// Names are determined by the tokenizer's behaviour, as in llama.cpp's converter: a text is encoded, and the digest of
+/// its ids looked up. That only works for vocabularies as published. For any other, the split itself is compared with
+/// the known ones, on that text and on a few thousand contexts of all kinds of characters. A split that differs from
+/// all of them still gets a name if no token of the vocabulary would show the difference. Everything else is refused:
+/// with a wrong name, every reader would silently encode text differently from what the model was trained on.
 public struct PreTokenizerRecognition: Hashable, Sendable {
   /// The value for `tokenizer.ggml.pre`.
   public let name: String
-  /// What a reader of GGUF will do otherwise nevertheless.
+  /// Remaining differences in GGUF readers.
   public let notes: [Step3Tokenizer.Note]
 
   /// Recognises a tokenizer.
   ///
   /// - Parameters:
   ///   - tokenizerJSON: The bytes of `tokenizer.json`.
-  ///   - tokenizerConfigJSON: The bytes of `tokenizer_config.json`, which may put tokens around texts.
-  /// - Throws: `.unsupported` for a division that no known name stands for, or whose parts are not known here;
-  ///   `.malformed` for a broken document.
+  ///   - tokenizerConfigJSON: The bytes of `tokenizer_config.json`, which may add tokens around texts.
+  /// - Throws: `.unsupported` for a split without a known name or with unsupported parts; `.malformed` for a
+  ///   broken document.
   /// - Complexity: O(n) in the length of the documents.
   public init(tokenizerJSON: [UInt8], tokenizerConfigJSON: [UInt8]? = nil) throws(CheckpointError) {
     do throws(CheckpointError) {
@@ -47,14 +46,14 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
       return [
         Step3Tokenizer.Note(
           "normalizer",
-          "there is none, as readers of GGUF have it; turned back into tokenizer.json, \(name) has NFC")
+          "there is none, as in GGUF readers; converted back to tokenizer.json, \(name) has NFC")
       ]
     }
     let forms = normalizer.forms.map(\.rawValue).joined(separator: ", ")
     return [
       Step3Tokenizer.Note(
         "normalizer \(forms)",
-        "readers of GGUF do not bring text into this form; it makes a difference for decomposed characters only"
+        "GGUF readers do not normalise text; this only matters for decomposed characters"
       )
     ]
   }
@@ -62,11 +61,11 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
   private static func divisionNote(_ name: String) -> Step3Tokenizer.Note {
     Step3Tokenizer.Note(
       "pre_tokenizer",
-      "stated as \(name), which divides text otherwise; no text that this vocabulary can write has other tokens then"
+      "stored as \(name), which splits text differently, but gives the same tokens for any text that this vocabulary can represent"
     )
   }
 
-  /// The same error with the way out.
+  /// The same error with a remedy.
   private static func refusal(_ error: CheckpointError) -> CheckpointError {
     var error = error
     error.remedy =
@@ -84,14 +83,14 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
     return digest(of: ids)
   }
 
-  /// The SHA-256 of a list of ids, written as Python prints it.
+  /// The SHA-256 of a list of ids as printed by Python.
   package static func digest(of ids: [Int]) -> String {
     Digest.sha256(of: Array("[\(ids.map(String.init).joined(separator: ", "))]".utf8)).description
   }
 
   // MARK: By the division
 
-  /// The name, and whether it stands for the same division in all texts.
+  /// The name, and whether its split is the same for all texts.
   private static func name(
     of definition: TokenizerDefinition
   ) throws(CheckpointError) -> (name: String, isSameDivision: Bool) {
@@ -99,7 +98,7 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
       let forms = definition.normalizer.forms.map(\.rawValue).joined(separator: ", ")
       throw CheckpointError(
         .unsupported,
-        "tokenizer.json: normalizer: expected none or NFC, found \(forms), for which GGUF has no name")
+        "tokenizer.json: normalizer: expected none or NFC, found \(forms), which have no name in GGUF")
     }
     let found = try divisions(by: definition.preTokenizer)
     var mergesDecide: Bool?
@@ -117,11 +116,11 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
     }
     throw CheckpointError(
       .unsupported,
-      "tokenizer.json: pre_tokenizer (with ignore_merges \(definition.ignoresMerges)): gives other tokens than all those for which a name in GGUF is known here"
+      "tokenizer.json: pre_tokenizer (with ignore_merges \(definition.ignoresMerges)): its tokens differ from those of every pre-tokenizer with a GGUF name that is implemented here"
     )
   }
 
-  /// The words of every text, by the offsets at which they end; what a prefix space adds shows in them too.
+  /// The words of every text, by their end offsets, including the effect of a prefix space.
   private static func divisions(by preTokenizer: PreTokenizer) throws(CheckpointError) -> [[Int]] {
     var result: [[Int]] = []
     for text in [checkText] + probes { result.append(try ends(of: text, by: preTokenizer)) }
@@ -149,7 +148,7 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
     return ends
   }
 
-  /// Whether some word that is a token is not what its pairs are joined to.
+  /// Whether merging gives a different result for some word that is a token.
   private static func ignoringMergesMatters(_ definition: TokenizerDefinition) throws(CheckpointError) -> Bool
   {
     var plain = definition
@@ -163,7 +162,7 @@ public struct PreTokenizerRecognition: Hashable, Sendable {
       var found: [Int] = []
       encoder.encode(bytes.span, to: &found)
       guard found != [id], String(validating: bytes, as: UTF8.self) != nil else { continue }
-      // Only what can be a word can be taken whole.
+      // Only possible words can be used directly.
       var words = 0
       try definition.preTokenizer.forEachWord(of: bytes, 0..<bytes.count) { _ in words += 1 }
       if words == 1 { return true }

@@ -3,24 +3,24 @@ internal import Comparison
 internal import StoredWeights
 internal import TensorFormats
 
-/// Reads the weights of one side a second time, and compares.
+/// Reads the weights of one side independently, and compares.
 struct CrossCheck {
   /// What was found; empty until ``run(isWanted:)``.
   private(set) var report = CrossCheckReport()
   private(set) var findings: [TensorReport.Finding] = []
-  /// Tensors that a weight was made of in either way.
+  /// Tensors that a weight was made from in either reading.
   private(set) var used: Set<String> = []
   private let side: CrossCheckReport.Module.Side
   private let weights: ModelWeights
   private let holders: [Holder]
-  /// Whether codes are only copied, together with a configuration that may not describe them.
+  /// Whether codes are only copied, along with a configuration that may not describe them.
   private let isCopied: (Checkpoint.Tensor) -> Bool
   /// The checkpoints of the other side.
   private let counterparts: [Checkpoint]
-  /// Whether tensors were taken as they are stored, because something in one of the checkpoints is not read.
+  /// Whether tensors were taken as stored, because something in one of the checkpoints is not supported.
   private let isAsStored: Bool
 
-  /// A checkpoint, or a part of a set, and the number of its first file.
+  /// A checkpoint, or a part of a set, and the index of its first file.
   private struct Holder {
     let firstFile: Int
     let fileCount: Int
@@ -29,9 +29,9 @@ struct CrossCheck {
   }
 
   /// - Parameters:
-  ///   - part: The name of the part that `weights` are of.
+  ///   - part: The name of the part that `weights` belong to.
   ///   - counterparts: The checkpoints of the other side.
-  ///   - isCopied: Whether codes, and what the configuration says of them, were there before.
+  ///   - isCopied: Whether codes, and the configuration's statements about them, come from the source.
   /// - Throws: As ``DeclaredConfiguration/init(_:)``.
   init(
     _ weights: ModelWeights, _ side: CrossCheckReport.Module.Side, part: String? = nil, isAsStored: Bool,
@@ -44,7 +44,7 @@ struct CrossCheck {
     self.isCopied = isCopied
     let checkpoint = weights.encoded
     guard !checkpoint.parts.isEmpty else {
-      // Weights that were decoded lie in one more file.
+      // Decoded weights are in one more file.
       holders = [
         Holder(
           firstFile: 0, fileCount: weights.checkpoint.files.count, part: part,
@@ -67,15 +67,15 @@ struct CrossCheck {
 
   /// Checks every weight.
   ///
-  /// - Parameter isWanted: Which published names count.
+  /// - Parameter isWanted: Which published names are selected.
   /// - Throws: What reading throws, `CancellationError`.
-  /// - Complexity: Some thousand elements of each weight are read.
+  /// - Complexity: A few thousand elements of each weight are read.
   mutating func run(isWanted: (String) throws(CheckpointError) -> Bool) throws {
     guard weights.checkpoint.format == .safetensors else { return }
     for name in weights.names where try isWanted(name) {
       try Task.checkCancellation()
       guard let weight = weights[name] else { continue }
-      // What is fused, or stored once for several, is looked at for each of them.
+      // Fused and shared tensors are checked for each of their weights.
       for piece in weight.pieces { try check(piece, of: weight) }
     }
   }
@@ -99,7 +99,7 @@ struct CrossCheck {
       if isPlain {
         report.plain += 1
       } else {
-        note(module, holder, piece, .notChecked, "it is read with scales, and nothing says that it has any")
+        note(module, holder, piece, .notChecked, "it is read with scales, but nothing says that it has any")
       }
     case .unclear(let reason):
       if isPlain, try isCopy(module) {
@@ -119,7 +119,7 @@ struct CrossCheck {
       if isPlain, try isCopy(module) {
         note(module, holder, piece, .notChecked, "its bytes are compared")
       } else if isPlain {
-        fail(module, holder, piece, .declaration, "it has scales, and is read as if its codes were values")
+        fail(module, holder, piece, .declaration, "it has scales, but is read as if its codes were values")
       } else if let reason = misdescription(of: module, stored.codes) {
         fail(module, holder, piece, .undescribed, reason)
       } else {
@@ -128,21 +128,21 @@ struct CrossCheck {
     }
   }
 
-  /// Whether a module need not be understood, as its bytes are compared.
+  /// Whether a module need not be decoded, because its bytes are compared.
   private func isCopy(_ module: DeclaredModule) throws(CheckpointError) -> Bool {
     if isAsStored { return true }
     return try module.isTheSame(in: counterparts)
   }
 
-  /// Why the configuration would not lead a loader to what is stored; `nil` where it would.
+  /// Why the configuration would mislead a loader; `nil` if it describes what is stored.
   private func misdescription(of module: DeclaredModule, _ codes: Checkpoint.Tensor) -> String? {
     guard !isCopied(codes) else { return nil }
     switch module.entry {
-    // Without a configuration nobody would look for the word.
+    // Without a configuration, no loader expects one.
     case .nothing:
       return weights.encoded.configuration == nil
-        ? nil : "it is stored as codes, and no quantization_config says so"
-    case .leftOut: return "it is stored as codes, and quantization_config leaves it out"
+        ? nil : "it is stored as codes, but no quantization_config says so"
+    case .leftOut: return "it is stored as codes, but quantization_config leaves it out"
     case .quantized: return nil
     }
   }
@@ -159,7 +159,7 @@ struct CrossCheck {
     guard layout.columns == columns, layout.matrices == matrices, piece.firstRow + rows <= layout.rows else {
       return fail(
         module, holder, piece, .declaration,
-        "\(layout.matrices) x \(layout.rows) x \(layout.columns) elements are stored, and \(extent) are read")
+        "\(layout.matrices) x \(layout.rows) x \(layout.columns) elements are stored, but \(extent) are read")
     }
     var definition = DefinedCodesReader(layout, in: holder.modules.checkpoint)
     var scratch = MatrixReader.Scratch()
@@ -184,7 +184,7 @@ struct CrossCheck {
         let words = matrices > 1 || extent.count > 2 ? "matrix \(place.matrix), " : ""
         first =
           first
-          ?? "\(words)row \(place.row), column \(column) is read as \(values[column]), and by its definition is \(exact)"
+          ?? "\(words)row \(place.row), column \(column) is read as \(values[column]), but by definition is \(exact)"
       }
     }
     report.elements += counted
@@ -194,12 +194,12 @@ struct CrossCheck {
       elements: counted)
   }
 
-  /// Whether two numbers are the same but for F32's rounding of a few products.
+  /// Whether two numbers are equal up to F32 rounding of a few products.
   private static func agree(_ exact: Double, _ read: Float) -> Bool {
     let value = Double(read)
     if exact.isNaN || value.isNaN { return exact.isNaN && value.isNaN }
     if exact == value { return true }
-    // Beyond the range of F32, or by rounding at its end.
+    // Beyond the range of F32, or rounded at its end.
     if value.isInfinite { return exact.sign == value.sign && exact.magnitude > 0x1.fffff0p127 }
     return (exact - value).magnitude <= 0x1p-20 * max(exact.magnitude, value.magnitude) + 0x1p-148
   }
@@ -235,7 +235,7 @@ struct CrossCheck {
   }
 }
 
-/// Some rows of a weight, and some columns of each: the first, the last, and others that follow from the weight's name.
+/// Some rows of a weight, and some columns of each: the first, the last, and others derived from the weight's name.
 private struct SampleRows: Sequence, IteratorProtocol {
   struct Place {
     let matrix: Int
@@ -256,7 +256,7 @@ private struct SampleRows: Sequence, IteratorProtocol {
     self.rows = rows
     self.columns = columns
     total = columns == 0 ? 0 : matrices * rows
-    // FNV-1a, so that every run looks at the same elements.
+    // FNV-1a, so that every run samples the same elements.
     state = name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }
 

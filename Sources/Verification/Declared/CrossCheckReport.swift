@@ -1,17 +1,17 @@
-/// What reading weights a second way, by what the configuration says and by the definitions of the formats, found.
+/// The result of decoding weights independently, from the configuration and the definitions of the formats.
 ///
-/// The comparison of values reads both sides through one reader, so that what this misunderstands looks right in it. Here
-/// nothing of that reader is used.
+/// The comparison of values reads both sides through the same reader, so its misunderstandings would go unnoticed
+/// there. This one shares nothing with that reader.
 public struct CrossCheckReport: Encodable, Sendable {
-  /// Weights with codes that were decoded a second time, on both sides.
+  /// Weights with codes that were decoded independently, on both sides.
   public internal(set) var checked = 0
-  /// Elements that were.
+  /// Elements decoded independently.
   public internal(set) var elements = 0
-  /// Weights of plain values, of which nothing has to be decoded.
+  /// Weights of plain values, which need no decoding.
   public internal(set) var plain = 0
-  /// Weights with codes that could not be decoded a second time.
+  /// Weights with codes that could not be decoded independently.
   public internal(set) var notChecked = 0
-  /// Every module with codes, and every module that cannot be told.
+  /// Every module with codes, and every unrecognised module.
   public internal(set) var modules: [Module] = []
 
   /// One module.
@@ -20,11 +20,11 @@ public struct CrossCheckReport: Encodable, Sendable {
     public enum Side: String, Encodable, Hashable, Sendable { case source, output }
 
     public enum Outcome: String, Encodable, Hashable, Sendable {
-      /// Decoded twice, with one result.
+      /// Decoded twice, with the same result.
       case checked
       /// Something is wrong; a finding says what.
       case failed
-      /// There is no second way to decode it.
+      /// There is no independent way to decode it.
       case notChecked
     }
 
@@ -33,11 +33,11 @@ public struct CrossCheckReport: Encodable, Sendable {
     public let name: String
     /// The part of a partition set.
     public let part: String?
-    /// What the configuration says of it, in words.
+    /// What the configuration says about it, as text.
     public let declared: String
-    /// The names of what lies beside its codes.
+    /// The names of the companions of its codes.
     public let companions: [String]
-    /// What the comparison of values took it for.
+    /// How the comparison of values read it.
     public let readAs: String
     public let outcome: Outcome
     /// Why it was not checked, or what is wrong.

@@ -3,7 +3,7 @@ internal import Comparison
 internal import StoredWeights
 internal import TensorFormats
 
-/// The second readings of both sides of a comparison.
+/// The independent readings of both sides of a comparison.
 struct CrossChecks: Sendable {
   private let source: ModelWeights
   private let holders: [WeightPairing.Holder]
@@ -11,13 +11,13 @@ struct CrossChecks: Sendable {
   private let isPart: Bool
   private let filter: (@Sendable (String) throws(CheckpointError) -> Bool)?
 
-  /// What they found.
+  /// Their result.
   struct Outcome {
     var report = CrossCheckReport()
     var findings: [TensorReport.Finding] = []
   }
 
-  /// - Parameter filter: Which published names count; `nil` for all.
+  /// - Parameter filter: Which published names are selected; `nil` for all.
   init(_ pairing: OutputPairing, _ filter: (@Sendable (String) throws(CheckpointError) -> Bool)?) {
     source = pairing.source
     holders = pairing.holders
@@ -54,19 +54,19 @@ struct CrossChecks: Sendable {
     return outcome
   }
 
-  /// Tensors of the source of which no weight is made, and which the output has not either.
+  /// Source tensors that no weight is made from, and which the output does not have either.
   private func reportForgotten(_ used: Set<String>, _ outcome: inout Outcome) {
     guard filter == nil, !isPart, source.checkpoint.format == .safetensors else { return }
     var kept: Set<String> = []
     for holder in holders { kept.formUnion(holder.weights.checkpoint.tensors.map(\.name)) }
-    // GGUF has names of its own; what has none there was refused.
+    // GGUF has its own names; tensors without one were refused.
     guard holders.allSatisfy({ $0.weights.checkpoint.format == .safetensors }) else { return }
     for tensor in source.checkpoint.tensors where !used.contains(tensor.name) && !kept.contains(tensor.name) {
       guard !DeclaredModule.activations.contains(DeclaredModules.split(tensor.name).suffix) else { continue }
       outcome.findings.append(
         TensorReport.Finding(
           kind: .missing, tensor: tensor.name, part: nil,
-          message: "the source has it, no weight is made of it, and the output has it not"))
+          message: "the source has it, but no weight is made from it, and the output does not have it"))
     }
   }
 }

@@ -5,19 +5,19 @@ internal import TensorFormats
 
 /// What the configuration of a checkpoint says about how its weights are quantised.
 ///
-/// Read here once more, apart from `ModelWeights`, through which converter and comparison read weights: a check that
-/// makes the same mistake as what it checks finds nothing.
+/// Parsed here independently of `ModelWeights`, through which converter and comparison read weights: a check that
+/// shares the mistakes of what it checks finds nothing.
 struct DeclaredConfiguration: Sendable {
-  /// What is said of one module.
+  /// What is declared about one module.
   enum Entry: Hashable, Sendable {
-    /// There is no configuration of a quantisation.
+    /// There is no quantisation configuration.
     case nothing
-    /// There is one, and it leaves the module out.
+    /// There is one, but it leaves the module out.
     case leftOut
     case quantized(Weights)
   }
 
-  /// How weights are quantised, as far as it is said.
+  /// How weights are quantised, as far as declared.
   struct Weights: Hashable, Sendable {
     /// Bits of a code.
     var bits: Int?
@@ -27,7 +27,7 @@ struct DeclaredConfiguration: Sendable {
     var strategy: String?
     /// The neighbours in a row that share a scale.
     var group: Int?
-    /// The tile that shares one.
+    /// The tile that shares a scale.
     var tile: Tile?
     /// Whether zero points are all zero and not stored.
     var isSymmetric: Bool?
@@ -41,9 +41,9 @@ struct DeclaredConfiguration: Sendable {
 
   /// `quant_method`, in lower case; `nil` without a configuration.
   let method: String?
-  /// The configuration as it is written.
+  /// The configuration as written.
   let settings: JSONValue?
-  /// Whether GPTQ's zero points are stored as they are, not one less.
+  /// Whether GPTQ's zero points are stored unchanged, not minus one.
   let hasPlainZeroPoints: Bool
   private let uniform: Weights
   private let groups: [Group]
@@ -56,18 +56,18 @@ struct DeclaredConfiguration: Sendable {
     let weights: Weights
   }
 
-  /// The methods whose meaning is known here.
+  /// The known methods.
   private static let known: Set<String> = [
     "fp8", "compressed-tensors", "gptq", "gptq_marlin", "awq", "awq_marlin", "modelopt", "modelopt_fp8",
     "modelopt_fp4", "modelopt_mxfp8", "mxfp4", "mxfp8", "w8a8_int8",
   ]
 
-  /// Whether the method is one of those that are known here.
+  /// Whether the method is known.
   var isKnown: Bool { method.map(Self.known.contains) ?? true }
 
-  /// Reads `config.json`, and `hf_quant_config.json` where that says nothing.
+  /// Reads `config.json`, and `hf_quant_config.json` if that has no settings.
   ///
-  /// - Throws: What reading the latter throws; one that is there and is no such document says nothing.
+  /// - Throws: What reading the latter throws; an invalid one is ignored.
   init(_ checkpoint: Checkpoint) throws(CheckpointError) {
     let root = checkpoint.configurationMembers.map { JSONValue.object($0) }
     var settings = root?["quantization_config"] ?? root?["compression_config"]
@@ -89,7 +89,7 @@ struct DeclaredConfiguration: Sendable {
     return .object(members)
   }
 
-  /// - Parameter settings: `quantization_config`, or what stands for it.
+  /// - Parameter settings: `quantization_config`, or its equivalent.
   init(_ settings: JSONValue?) {
     self.settings = settings
     guard let settings else {
@@ -134,7 +134,7 @@ struct DeclaredConfiguration: Sendable {
     excluded = ModuleNames(names, areParts: method.hasPrefix("awq"))
   }
 
-  /// What is said of a module.
+  /// What is declared about a module.
   ///
   /// - Parameter module: The name without `.weight`.
   func entry(for module: String) -> Entry {
@@ -152,9 +152,9 @@ struct DeclaredConfiguration: Sendable {
     var weights = Weights()
     switch method {
     case "fp8":
-      // Experts may be MXFP4, which nothing but their types tells.
+      // Experts may be MXFP4, which only their types reveal.
       guard settings["store_dtype"] == nil else { return weights }
-      // Integers of eight bits occur under the same name; the type of the codes says which they are.
+      // Eight-bit integers occur under the same name; the type of the codes tells them apart.
       weights.bits = 8
       weights.tile = settings["weight_block_size"]?.asTile
     case "mxfp4": (weights.bits, weights.isFloat, weights.group) = (4, true, 32)
@@ -193,7 +193,7 @@ struct DeclaredConfiguration: Sendable {
 }
 
 extension DeclaredConfiguration {
-  /// What is said of a module, in words: `compressed-tensors, int of 4 bits, group 128, symmetric`.
+  /// What is declared about a module, as text: `compressed-tensors, int of 4 bits, group 128, symmetric`.
   func description(of module: String) -> String {
     switch entry(for: module) {
     case .nothing: return "nothing"

@@ -2,37 +2,37 @@ internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
-/// The tensors whose names begin with one module's, and what is said of the module.
+/// The tensors whose names begin with a module's name, and what is declared about it.
 struct DeclaredModule: Sendable {
   /// The name, without `.weight`.
   let stem: String
-  /// By what follows the name and a dot.
+  /// By suffix: what follows the name and a dot.
   let parts: [String: Checkpoint.Tensor]
   let configuration: DeclaredConfiguration
   /// The checkpoint, or the part of a partition set, that has the tensors.
   let checkpoint: Checkpoint
 
-  /// What can be a weight, or its codes.
+  /// The suffixes of weights and codes.
   static let codes = ["weight_packed", "qweight", "weight"]
-  /// What only says how activations, or the cache, were quantised.
+  /// Suffixes that concern only the quantisation of activations or the cache.
   static let activations: Set<String> = [
     "input_scale", "input_global_scale", "input_zero_point", "output_scale", "k_scale", "v_scale", "q_scale",
   ]
-  /// Parts of names of what only says how to read codes.
+  /// Words in names of tensors that only say how to read codes.
   private static let companionWords = [
     "scale", "zero", "zp", "g_idx", "amax", "absmax", "quant", "shape", "packed", "qweight", "SCB",
   ]
 
-  /// Whether a tensor beside codes says how to read them, under whatever name.
+  /// Whether a tensor beside codes says how to read them, by its name.
   static func isCompanion(_ suffix: String) -> Bool {
     !codes.contains(suffix) && !activations.contains(suffix) && suffix != "bias"
       && companionWords.contains { suffix.contains($0) }
   }
 
-  /// What lies beside the weight.
+  /// The weight's companions.
   var companions: [String] { parts.keys.filter { !Self.codes.contains($0) && $0 != "bias" }.sorted() }
-  /// Whether one of these checkpoints has the same tensors, byte for byte: what is copied with everything beside it needs
-  /// no understanding.
+  /// Whether one of these checkpoints has the same tensors, byte for byte: a module copied with all its companions need
+  /// not be decoded.
   ///
   /// - Throws: What reading throws.
   /// - Complexity: O(bytes of the module).
@@ -62,7 +62,7 @@ struct DeclaredModule: Sendable {
   var entry: DeclaredConfiguration.Entry { configuration.entry(for: stem) }
 }
 
-/// The modules of a checkpoint that is no partition set, by their names.
+/// The modules of a checkpoint that is not a partition set, by name.
 struct DeclaredModules: Sendable {
   let checkpoint: Checkpoint
   let configuration: DeclaredConfiguration

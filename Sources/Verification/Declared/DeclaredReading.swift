@@ -2,14 +2,14 @@ internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
-/// What a module's weight is, by what the configuration says and which tensors are there.
+/// How a module's weight is stored, by the configuration and the existing tensors.
 enum DeclaredReading: Sendable {
-  /// What is stored are the values.
+  /// Plain values.
   case values
   case codes(DefinedCodes)
-  /// Codes, or what may be codes, that are not decoded here.
+  /// Codes, or possible codes, that are not decoded here.
   case unclear(String)
-  /// The configuration says one thing and the tensors another.
+  /// The configuration and the tensors contradict each other.
   case contradicts(String)
 
   /// - Parameter tensor: The tensor of the module that has the values or codes.
@@ -29,7 +29,7 @@ enum DeclaredReading: Sendable {
     }
   }
 
-  /// Whether tensors of a type can be codes of something else.
+  /// Whether tensors of a type can be codes.
   static func canBeCodes(_ type: ElementType) -> Bool {
     switch type {
     case .f8E4M3, .f8E5M2, .f8E4M3FNUZ, .f8E5M2FNUZ, .f4, .f6E2M3, .f6E3M2, .i8, .u8, .i32, .u32, .i16, .u16:
@@ -44,7 +44,7 @@ enum DeclaredReading: Sendable {
     case reading(CheckpointError)
   }
 
-  /// Finds out about one module.
+  /// Examines one module.
   private struct Reader {
     let module: DeclaredModule
     let weights: DeclaredConfiguration.Weights
@@ -66,24 +66,24 @@ enum DeclaredReading: Sendable {
 
     private func part(_ suffix: String) -> Checkpoint.Tensor? { module.parts[suffix] }
 
-    /// A tensor that is no module's weight by its name, such as a stack of experts in a parameter of its own.
+    /// A tensor that is not a module's weight by its name, such as a stack of experts in a parameter of its own.
     func reading(named suffix: String, _ type: ElementType) throws(Fault) -> DeclaredReading {
       guard DeclaredReading.canBeCodes(type), !DeclaredModule.isCompanion(suffix) else { return .values }
       let stem = Self.ends.first { suffix.hasSuffix($0) }.map { suffix.dropLast($0.count) } ?? suffix[...]
       let others = module.parts.keys.filter { $0 != suffix && $0.hasPrefix(stem + "_") }
       if let other = others.sorted().first(where: { DeclaredModule.isCompanion($0) }) {
         throw .unclear(
-          "\(other.printable) is beside it, and its name is none of those of weights with scales")
+          "\(other.printable) is beside it, but its name does not belong to any weight with scales")
       }
       if Self.eightBits.contains(type),
         case .quantized = module.configuration.entry(for: "\(module.stem).\(suffix)")
       {
-        throw .unclear("it is said to be quantised, and there are no scales of a known name")
+        throw .unclear("it is declared as quantised, but there are no scales with a known name")
       }
       return .values
     }
 
-    /// What ends the names of codes where those of their scales end otherwise.
+    /// Suffixes of codes' names whose scales have a different suffix.
     private static let ends = ["_blocks", "_packed", "_codes"]
 
     func reading() throws(Fault) -> DeclaredReading {
@@ -92,7 +92,7 @@ enum DeclaredReading: Sendable {
       let type = codes.elementType
       if Self.real.contains(type), suffix == "weight" { return .values }
       guard present.count == 1 else {
-        throw .unclear("the weight is there as \(present.joined(separator: " and "))")
+        throw .unclear("the weight exists as \(present.joined(separator: " and "))")
       }
       guard module.configuration.isKnown || !isDeclared else {
         throw .unclear("quant_method \((module.configuration.method ?? "").printable) is not known here")
@@ -125,7 +125,7 @@ enum DeclaredReading: Sendable {
       let names = Self.scaleNames.filter { part($0) != nil }
       guard let name = names.first, let scales = part(name) else {
         throw .unclear(
-          (isDeclared ? "it is said to be quantised, and " : "") + "there are no scales of a known name")
+          (isDeclared ? "it is declared as quantised, but " : "") + "there are no scales with a known name")
       }
       guard names.count == 1 else {
         throw .unclear("there are scales as \(names.joined(separator: " and "))")
@@ -140,7 +140,7 @@ enum DeclaredReading: Sendable {
       let spread = try spread(
         of: scales, codes.shape.dimensions, areExponents: areExponents, isInteger: isInteger)
       if scales.elementType == .u8, spread != .group(count: columns / 32) {
-        throw .unclear("its scales are bytes, and not those of 32 neighbours")
+        throw .unclear("its scales are bytes, but not for groups of 32")
       }
       var layout = DefinedCodes(
         form: .elements, spread: spread, matrices: matrices, rows: rows, columns: columns, codes: codes,
@@ -148,10 +148,10 @@ enum DeclaredReading: Sendable {
       if let points = part("weight_zero_point") {
         guard isInteger, points.shape.elementCount == scales.shape.elementCount,
           [.i8, .i32].contains(points.elementType)
-        else { throw .unclear("its zero points do not fit its scales") }
+        else { throw .unclear("its zero points do not match its scales") }
         layout.zeroPoints = points
       } else if isInteger, weights.isSymmetric == false {
-        throw .contradicts("it is said to be asymmetric, and there are no zero points")
+        throw .contradicts("it is declared as asymmetric, but there are no zero points")
       }
       return layout
     }
@@ -201,15 +201,15 @@ enum DeclaredReading: Sendable {
       let (matrices, rows, words) = try extent(codes)
       let groups = scales.shape.columns
       guard groups > 0, scales.shape.dimensions == Array(codes.shape.dimensions.dropLast()) + [groups] else {
-        throw .unclear("the scales \(scales.shape) do not fit the codes \(codes.shape)")
+        throw .unclear("the scales \(scales.shape) do not match the codes \(codes.shape)")
       }
       let (columns, bits) = try width(rows: rows, words: words, groups: groups)
       try expect(bits: bits, isFloat: false)
       if weights.strategy == "group", let group = weights.group, group > 0, group * groups != columns {
-        throw .contradicts("groups of \(group) are said, and \(columns) columns have \(groups) scales")
+        throw .contradicts("groups of \(group) are declared, but \(columns) columns have \(groups) scales")
       }
       if weights.strategy == "channel", groups != 1 {
-        throw .contradicts("one scale per row is said, and there are \(groups)")
+        throw .contradicts("one scale per row is declared, but there are \(groups)")
       }
       guard columns % groups == 0 else { throw .unclear("\(columns) columns are not \(groups) groups") }
       let isDense = try isDense(codes: columns, bits: bits, words: words)
@@ -220,19 +220,19 @@ enum DeclaredReading: Sendable {
       layout.order = try order(part("weight_g_idx"), columns: columns, matrices: matrices)
       if let points = part("weight_zero_point") {
         guard weights.isSymmetric != true else {
-          throw .contradicts("it is said to be symmetric, and there are zero points")
+          throw .contradicts("it is declared as symmetric, but there are zero points")
         }
         layout.zeroPoints = points
         if points.elementType == .i32 {
           let length = points.shape.elementCount / max(1, matrices * groups)
           guard length * matrices * groups == points.shape.elementCount, points.shape.columns == groups,
             try self.isDense(codes: rows, bits: bits, words: length) == isDense || 32 % bits == 0
-          else { throw .unclear("the zero points \(points.shape) do not fit") }
+          else { throw .unclear("the zero points \(points.shape) do not match") }
         } else if points.elementType != .i8 || points.shape != scales.shape {
-          throw .unclear("the zero points \(points.elementType) \(points.shape) do not fit")
+          throw .unclear("the zero points \(points.elementType) \(points.shape) do not match")
         }
       } else if weights.isSymmetric == false {
-        throw .contradicts("it is said to be asymmetric, and there are no zero points")
+        throw .contradicts("it is declared as asymmetric, but there are no zero points")
       }
       return layout
     }
@@ -242,7 +242,7 @@ enum DeclaredReading: Sendable {
       if let stated = part("weight_shape") {
         let numbers = try integers(stated)
         guard numbers.count >= 2, numbers.count % 2 == 0, numbers[0] == rows else {
-          throw .unclear("weight_shape says \(numbers.prefix(4)), and there are \(rows) rows")
+          throw .unclear("weight_shape says \(numbers.prefix(4)), but there are \(rows) rows")
         }
         let columns = numbers[1]
         guard
@@ -250,7 +250,7 @@ enum DeclaredReading: Sendable {
             numbers[$0] == rows && numbers[$0 + 1] == columns
           }),
           (1...words * 32).contains(columns)
-        else { throw .unclear("weight_shape does not fit the codes") }
+        else { throw .unclear("weight_shape does not match the codes") }
         guard let bits = weights.bits ?? [4, 8].first(where: { columns * $0 == words * 32 }) else {
           throw .unclear("nothing says how many bits a code has")
         }
@@ -266,16 +266,16 @@ enum DeclaredReading: Sendable {
       return (words * 32 / bits, bits)
     }
 
-    /// Whether so many words are codes without gaps; contradicts where they are neither.
+    /// Whether this many words hold the codes without gaps; contradicts if they match neither layout.
     private func isDense(codes: Int, bits: Int, words: Int) throws(Fault) -> Bool {
-      guard (1...8).contains(bits) else { throw .contradicts("codes of \(bits) bits are said") }
+      guard (1...8).contains(bits) else { throw .contradicts("codes of \(bits) bits are declared") }
       let perWord = 32 / bits
       let (dense, whole) = ((codes * bits + 31) / 32 == words, (codes + perWord - 1) / perWord == words)
       guard dense || whole else {
         throw .contradicts("\(words) words are not \(codes) codes of \(bits) bits")
       }
       if dense, whole, 32 % bits != 0, codes > perWord {
-        throw .unclear("\(words) words are \(codes) codes of \(bits) bits with gaps and without")
+        throw .unclear("\(words) words match \(codes) codes of \(bits) bits both with and without gaps")
       }
       return dense
     }
@@ -313,20 +313,20 @@ enum DeclaredReading: Sendable {
       guard let points = part("qzeros"), let scales = part("scales"), points.elementType == .i32,
         [.f16, .bf16, .f32].contains(scales.elementType), scales.shape.rank >= 2,
         scales.shape.rank == codes.shape.rank, points.shape.rank == codes.shape.rank
-      else { throw .unclear("there are no qzeros and scales that fit") }
+      else { throw .unclear("there are no matching qzeros and scales") }
       let (matrices, groups, rows) = try extent(scales)
       let length = points.shape.columns
       guard groups > 0, rows > 0, length * 32 % rows == 0,
         points.shape.dimensions == Array(scales.shape.dimensions.dropLast()) + [length],
         codes.shape.dimensions.dropLast(2) == scales.shape.dimensions.dropLast(2)
-      else { throw .unclear("qzeros \(points.shape) do not fit scales \(scales.shape)") }
+      else { throw .unclear("qzeros \(points.shape) do not match scales \(scales.shape)") }
       let bits = length * 32 / rows
       try expect(bits: bits, isFloat: false)
       let (depth, last) = (codes.shape.dimensions[codes.shape.rank - 2], codes.shape.columns)
       let method = module.configuration.method ?? ""
       let isAWQ = last == length && last != rows
       guard isAWQ || last == rows, [2, 3, 4, 8].contains(bits), !isAWQ || bits == 4 else {
-        throw .unclear("codes \(codes.shape) do not fit scales \(scales.shape)")
+        throw .unclear("codes \(codes.shape) do not match scales \(scales.shape)")
       }
       if method.hasPrefix("awq") && !isAWQ || method.hasPrefix("gptq") && isAWQ {
         throw .contradicts("the layout is not that of \(method)")
@@ -337,7 +337,7 @@ enum DeclaredReading: Sendable {
         throw .unclear("there are more groups than columns")
       }
       if let group = weights.group, group > 0, (columns + group - 1) / group != groups {
-        throw .contradicts("groups of \(group) are said, and \(columns) columns have \(groups) scales")
+        throw .contradicts("groups of \(group) are declared, but \(columns) columns have \(groups) scales")
       }
       var layout = DefinedCodes(
         form: isAWQ ? .awq : .gptq(bits: bits, isPlain: module.configuration.hasPlainZeroPoints),
@@ -370,26 +370,26 @@ enum DeclaredReading: Sendable {
       guard isNVFP4 else { return layout }
       guard let shared = part("weight_global_scale") ?? part("weight_scale_2"), shared.elementType == .f32,
         shared.shape.elementCount == matrices
-      else { throw .unclear("there is no scale of the whole matrix that fits") }
+      else { throw .unclear("there is no matching scale for the whole matrix") }
       layout.matrixScale = part("weight_global_scale") == nil ? .factor(shared) : .divisor(shared)
       return layout
     }
 
-    // MARK: What all have
+    // MARK: Common checks
 
-    /// The methods whose tensors have these names; a module of which nothing is said may have any.
+    /// Checks that the method uses these tensor names; a module without a declaration may have any.
     private func expect(methods: Set<String>) throws(Fault) {
       guard isDeclared, let method = module.configuration.method, !methods.contains(method) else { return }
-      throw .contradicts("the tensors have names that those of \(method) do not")
+      throw .contradicts("\(method) does not use these tensor names")
     }
 
     private func expect(bits: Int, isFloat: Bool) throws(Fault) {
       if let stated = weights.bits, stated != bits {
-        throw .contradicts("codes of \(stated) bits are said, and they have \(bits)")
+        throw .contradicts("codes of \(stated) bits are declared, but they have \(bits)")
       }
       if let stated = weights.isFloat, stated != isFloat {
         throw .contradicts(
-          "\(stated ? "floating-point" : "integer") codes are said, and they are \(isFloat ? "floating-point" : "integers")"
+          "\(stated ? "floating-point" : "integer") codes are declared, but they are \(isFloat ? "floating-point" : "integers")"
         )
       }
     }
@@ -397,7 +397,7 @@ enum DeclaredReading: Sendable {
     /// Matrices, rows and the last dimension.
     private func extent(_ tensor: Checkpoint.Tensor) throws(Fault) -> (Int, Int, Int) {
       let shape = tensor.shape.dimensions
-      guard shape.count >= 2 else { throw .unclear("\(tensor.elementType) \(tensor.shape) is no matrix") }
+      guard shape.count >= 2 else { throw .unclear("\(tensor.elementType) \(tensor.shape) is not a matrix") }
       return (shape.dropLast(2).reduce(1, *), shape[shape.count - 2], shape[shape.count - 1])
     }
   }

@@ -2,17 +2,17 @@ internal import ByteStreams
 internal import Checkpoint
 internal import TensorFormats
 
-/// How the tensors of a module make its weight, by the definition of the format that stores them.
+/// How a module's tensors make up its weight, by the definition of the storage format.
 ///
-/// Every form is (code - zero point) · scale, the code of element `[row, column]` of a matrix being found in its own way.
+/// Every form is (code - zero point) · scale, with its own way to find the code of element `[row, column]` of a matrix.
 struct DefinedCodes: Sendable {
-  /// Where codes are.
+  /// How codes are laid out.
   enum Form: Hashable, Sendable {
     /// One code per element, at the element's place.
     case elements
     /// compressed-tensors: rows of 32-bit words, each code 2^(bits-1) too large. Words are dense, or hold whole codes.
     case words(bits: Int, isDense: Bool)
-    /// GPTQ: the columns of `[columns, rows]` in words; zero points one less than they mean unless `isPlain`.
+    /// GPTQ: the columns of `[columns, rows]` in words; zero points stored minus one unless `isPlain`.
     case gptq(bits: Int, isPlain: Bool)
     /// AWQ: the rows of `[columns, rows]` in words of eight, the even ones first.
     case awq
@@ -28,7 +28,7 @@ struct DefinedCodes: Sendable {
     case group(count: Int)
   }
 
-  /// What is done with the scale of a matrix.
+  /// How the scale of a matrix is applied.
   enum MatrixScale: Hashable, Sendable {
     case factor(Checkpoint.Tensor)
     case divisor(Checkpoint.Tensor)
@@ -48,14 +48,14 @@ struct DefinedCodes: Sendable {
   var columns: Int
   var codes: Checkpoint.Tensor
   var scales: Checkpoint.Tensor
-  /// Whether bytes of scales are exponents.
+  /// Whether scale bytes are exponents.
   var areExponents = false
   var zeroPoints: Checkpoint.Tensor?
   /// The group of each column.
   var order: Checkpoint.Tensor?
   var matrixScale: MatrixScale?
 
-  /// The tensors that the weight is made of.
+  /// The tensors that make up the weight.
   var tensors: [Checkpoint.Tensor] {
     [codes, scales] + [zeroPoints, order, matrixScale?.tensor].compactMap { $0 }
   }
@@ -63,7 +63,7 @@ struct DefinedCodes: Sendable {
 
 // MARK: - Reading
 
-/// Reads single elements of a weight, and of the files no more than the pages that they are on.
+/// Reads single elements of a weight, reading only the pages that contain them.
 struct DefinedCodesReader {
   private let layout: DefinedCodes
   private var codes: TensorPages
@@ -81,7 +81,7 @@ struct DefinedCodesReader {
     matrixScales = layout.matrixScale.map { TensorPages($0.tensor, in: checkpoint) }
   }
 
-  /// The value of one element; `nil` where readers of the format differ about what is stored.
+  /// The value of one element; `nil` if readers of the format disagree about it.
   ///
   /// - Throws: What reading throws.
   mutating func value(matrix: Int, row: Int, column: Int) throws(CheckpointError) -> Double? {
@@ -120,7 +120,7 @@ struct DefinedCodesReader {
     }
   }
 
-  /// Which four bits of its word a row has.
+  /// Which nibble of its word a row has.
   private static func awqPlace(_ row: Int) -> Int { [0, 4, 1, 5, 2, 6, 3, 7][row % 8] }
 
   private mutating func group(of column: Int, matrix: Int) throws(CheckpointError) -> Int {
@@ -131,7 +131,7 @@ struct DefinedCodesReader {
       order = pages
       guard (0..<count).contains(group) else {
         throw CheckpointError(
-          .malformed, "column \(column) is of group \(group), and there are \(count) groups",
+          .malformed, "column \(column) is in group \(group), but there are only \(count) groups",
           tensor: tensor.name)
       }
       return group
@@ -146,7 +146,7 @@ struct DefinedCodesReader {
     return layout.areExponents ? DefinedNumber.exponent(try scales.raw(index)) : try scales.number(index)
   }
 
-  /// Where the scale of an element is among the scales.
+  /// The index of an element's scale.
   private func position(matrix: Int, row: Int, column: Int, group: Int) -> Int {
     switch layout.spread {
     case .everything: return 0
@@ -163,7 +163,7 @@ struct DefinedCodesReader {
     }
   }
 
-  /// What is subtracted from a code; `nil` for GPTQ's largest, which some readers wrap around and some do not.
+  /// The zero point; `nil` for GPTQ's largest, which only some readers wrap around.
   private mutating func zeroPoint(
     matrix: Int, row: Int, column: Int, group: Int
   ) throws(CheckpointError) -> Double? {
@@ -221,18 +221,19 @@ private struct TensorPages {
     return (0..<width).reduce(0) { $0 | UInt64(page[start - first + $1]) << UInt64(8 * $1) }
   }
 
-  /// The number that an element is.
+  /// The value of an element.
   mutating func number(_ index: Int) throws(CheckpointError) -> Double {
     guard let value = DefinedNumber.value(try raw(index), as: tensor.elementType) else {
       throw CheckpointError(
-        .unsupported, "\(tensor.elementType) is no type of numbers", path: source.path, tensor: tensor.name)
+        .unsupported, "\(tensor.elementType) is not a type of numbers", path: source.path, tensor: tensor.name
+      )
     }
     return value
   }
 
   mutating func word(_ index: Int) throws(CheckpointError) -> UInt64 { try raw(index) }
 
-  /// The code of that number among those in the words `from`, `from + stride`, ..., the first in the lowest bits.
+  /// The code with that index in the words `from`, `from + stride`, ..., lowest bits first.
   mutating func code(
     _ index: Int, bits: Int, isDense: Bool, from: Int, stride: Int
   ) throws(CheckpointError) -> UInt64 {

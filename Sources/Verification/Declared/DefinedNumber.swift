@@ -1,11 +1,11 @@
 internal import TensorFormats
 
-/// Numbers by the definitions of their types, one at a time: slow, and nothing that decoders have in common with it.
+/// Numbers by the definitions of their types, one at a time: slow, and sharing nothing with the decoders.
 enum DefinedNumber {
   /// The sixteen values of E2M1.
   static let fourBits: [Double] = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
 
-  /// The number that bits stand for; `nil` for types that are not real numbers, or not single ones.
+  /// The value of a bit pattern; `nil` for types that are not real numbers, or are blocks.
   ///
   /// - Parameter bits: The element, its lowest byte first in the file.
   static func value(_ bits: UInt64, as type: ElementType) -> Double? {
@@ -27,12 +27,12 @@ enum DefinedNumber {
     }
   }
 
-  /// E8M0: a power of two, 127 standing for 1 and 255 for no number.
+  /// E8M0: a power of two, with 127 for 1 and 255 for NaN.
   static func exponent(_ bits: UInt64) -> Double {
     bits & 255 == 255 ? .nan : Double(sign: .plus, exponent: Int(bits & 255) - 127, significand: 1)
   }
 
-  /// What becomes of the codes at the end of the range.
+  /// The meaning of the codes at the end of the range.
   private enum Special { case withInfinity, lastIsNaN, negativeZeroIsNaN }
 
   private static func float(

@@ -6,7 +6,7 @@ struct ModuleNames: Sendable {
   private let patterns: [PythonPattern]
   private let areParts: Bool
 
-  /// - Parameter areParts: Whether an entry stands for every name that it is somewhere in.
+  /// - Parameter areParts: Whether an entry matches every name that contains it.
   init(_ entries: [String], areParts: Bool = false) {
     self.areParts = areParts
     var names: Set<String> = []
@@ -32,7 +32,7 @@ struct ModuleNames: Sendable {
       guard let dot = name.lastIndex(of: ".") else { break }
       name = name[..<dot]
     }
-    // A pattern that takes too long names nothing.
+    // A pattern that takes too long matches nothing.
     return patterns.contains { (try? $0.matchesStart(of: module)) ?? false }
   }
 }

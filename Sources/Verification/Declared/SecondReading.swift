@@ -2,22 +2,22 @@ package import Checkpoint
 internal import JSON
 package import TensorFormats
 
-/// The second reading by itself, for those who hold it to other people's arithmetic.
+/// The independent reading on its own, for comparison with other implementations.
 package enum SecondReading {
   /// All elements of a weight, row-major, by the definition of the format that a configuration states.
   ///
   /// - Parameters:
   ///   - tensor: The name of the codes.
   ///   - settings: `quantization_config`, as JSON.
-  /// - Returns: `nil` for a tensor that holds its values; an element is `nil` where readers of the format differ.
-  /// - Throws: `.unsupported` for what is not decoded, `.malformed` where configuration and tensors contradict each other,
-  ///   and what reading throws.
+  /// - Returns: `nil` for a tensor that holds its values; an element is `nil` if readers of the format disagree.
+  /// - Throws: `.unsupported` for forms that are not decoded, `.malformed` if configuration and tensors contradict each
+  ///   other, and what reading throws.
   /// - Complexity: O(number of elements), slowly.
   package static func values(
     of tensor: String, in checkpoint: Checkpoint, settings: [UInt8]
   ) throws(CheckpointError) -> [Double?]? {
     guard let codes = checkpoint[tensor] else {
-      throw CheckpointError(.notFound, "is not there", path: checkpoint.path, tensor: tensor)
+      throw CheckpointError(.notFound, "does not exist", path: checkpoint.path, tensor: tensor)
     }
     let found = try DeclaredModules(checkpoint).module(of: tensor)
     let module = DeclaredModule(

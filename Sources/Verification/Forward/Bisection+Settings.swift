@@ -1,7 +1,7 @@
 internal import Step3Model
 
 extension Bisection {
-  /// The settings that change what is computed, where they differ.
+  /// Differences in settings that change what is computed.
   static func differences(
     _ reference: Step3Configuration.Text, _ candidate: Step3Configuration.Text
   ) -> [String] {
@@ -29,7 +29,7 @@ extension Bisection {
     compareNumber("rms_norm_eps", \.rmsNormEpsilon)
     compareNumber("rope_theta", \.ropeTheta)
     if reference.ropeScaling?.rounded != candidate.ropeScaling?.rounded {
-      differences.append("rope_scaling is not the same")
+      differences.append("rope_scaling differs")
     }
     return differences
   }

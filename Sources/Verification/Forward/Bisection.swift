@@ -5,16 +5,16 @@ internal import Step3Model
 public import Step3Runtime
 public import TensorFormats
 
-/// Finds where a candidate leaves the error that its formats have: the first layer, and in it the first tensor.
+/// Finds where a candidate's error exceeds what its formats explain: the first layer, and in it the first tensor.
 ///
 /// Stages (the embedding, the vision side, each layer, the output) are judged by hidden states: each of the candidate's
-/// gets the reference's input and the reference's choice of experts, so that one stage's errors do not count against the
-/// next. Then the weights of stages that stand out are compared value by value, in the order of the forward pass. Where that
-/// finds nothing, because a fault is too small for the tokens at hand to show, or in a router, which is not asked here,
+/// gets the reference's input and the reference's choice of experts, so that one stage's errors do not count against
+/// the next. Then the weights of stages that stand out are compared value by value, in the order of the forward pass.
+/// If that finds nothing, because a fault is too small to show on these tokens, or in a router, which is not used here,
 /// the weights of the other stages are compared in the same order.
 ///
-/// A stage that stands out is no fault by itself: both models are run by the same code, so that weights that are in line
-/// and equal settings leave nothing that could be wrong but the formats' own errors.
+/// A stage that stands out is not a fault by itself: both models are run by the same code, so if weights are in line
+/// and settings equal, only the formats' own errors remain.
 public struct Bisection: Sendable {
   private let reference: ModelRunner
   private let candidate: ModelRunner
@@ -27,8 +27,8 @@ public struct Bisection: Sendable {
     self.input = input
   }
 
-  /// Whether an error of running a model is one of its weights: one is missing, has another shape or makes something that
-  /// is no number. A search says which, and throws the error if it is the reference's.
+  /// Whether an error in running a model is due to its weights: one is missing, has another shape or produces NaN. A
+  /// search says which, and throws the error if the reference is at fault.
   public static func canExplain(_ error: CheckpointError) -> Bool {
     switch error.code {
     case .nonFinite: true
@@ -37,7 +37,7 @@ public struct Bisection: Sendable {
     }
   }
 
-  /// The bytes that judging the stages reads, about; comparing weights comes on top.
+  /// The approximate bytes read for judging the stages; comparing weights reads more.
   public var byteCount: Int {
     let chunks = candidate.logitChunks(input.batch, sides: 2).count
     return [reference, candidate].reduce(0) {
@@ -53,11 +53,11 @@ public struct Bisection: Sendable {
     report.configuration = Self.differences(reference.model.text, candidate.model.text)
     // Layers that differ in shape cannot be compared one by one.
     guard reference.model.text.hasSameShape(as: candidate.model.text) else { return report }
-    // The stream before a layer, the candidate's, and what norms and embeddings make of it.
+    // The stream before a layer, the candidate's, and the results of norms and embeddings.
     try candidate.checkMemory(input.batch, extraStreams: 3)
     let stages = try compareStages(&report, monitor)
     var order = stages.filter { !$0.ok }
-    // Other settings explain what the weights need not.
+    // Different settings already explain the fault.
     if report.configuration.isEmpty { order += stages.filter(\.ok) }
     for stage in order {
       report.tensors = try await compareTensors(stage.names, monitor)
@@ -70,7 +70,7 @@ public struct Bisection: Sendable {
     return report
   }
 
-  /// A part of the forward pass whose weights are looked at together.
+  /// A part of the forward pass whose weights are compared together.
   private struct Stage {
     var layer: Int?
     let names: [Step3TensorName]

@@ -1,25 +1,25 @@
-/// What a search for the first fault found.
+/// The result of a search for the first fault.
 public struct BisectionReport: Encodable, Sendable {
-  /// How the embedded tokens differ; `nil` where nothing was run.
+  /// How the embedded tokens differ; `nil` if nothing was run.
   public internal(set) var embedding: StageFigures?
   /// How the vectors of pictures differ; `nil` without pictures.
   public internal(set) var vision: StageFigures?
   /// Every layer's errors.
   public internal(set) var layers: [LayerFigures] = []
-  /// How the logits of the same hidden states differ.
+  /// How the logits for the same hidden states differ.
   public internal(set) var output: StageFigures?
-  /// The layer of the first fault; `nil` if there is none, or it is in no layer.
+  /// The layer of the first fault; `nil` if there is none, or it is outside the layers.
   public internal(set) var firstLayer: Int?
   /// What is wrong with the weights there, in the order in which they are used.
   public internal(set) var tensors: [TensorReport.Finding] = []
-  /// Settings of `config.json` that change what is computed and are not the same.
+  /// Settings of `config.json` that change what is computed and differ.
   public internal(set) var configuration: [String] = []
 
   /// The first tensor that is out of line.
   public var firstTensor: String? { tensors.first?.tensor }
 
-  /// Whether no fault was found: the settings are the same, and all weights that were compared are what their formats
-  /// make them. A layer may add more than it usually does all the same.
+  /// Whether no fault was found: the settings are the same, and all compared weights are within their formats'
+  /// errors. A layer may still add more error than usual.
   public var ok: Bool { tensors.isEmpty && configuration.isEmpty }
 
   private enum CodingKeys: String, CodingKey {
@@ -40,19 +40,20 @@ public struct BisectionReport: Encodable, Sendable {
   }
 }
 
-/// How far a stage of the candidate is from the reference's, both having got the same input.
+/// How far a stage of the candidate is from the reference's, given the same input.
 public struct StageFigures: Encodable, Hashable, Sendable {
-  /// The error over what the stage gives or, of a layer, adds to the residual stream; all tokens taken together.
+  /// The error relative to the stage's output or, for a layer, to its contribution to the residual stream; over all
+  /// tokens.
   public let relativeError: Double
-  /// The same for the token with the largest.
+  /// The same for the worst token.
   public let worstTokenError: Double
-  /// What ``relativeError`` may be, given how the weights are stored.
+  /// The limit for ``relativeError``, given how the weights are stored.
   public let limit: Double
 
-  /// How much further away a single token may be.
+  /// How much larger a single token's error may be.
   static let tokenSlack = 3.0
 
-  /// Whether the errors are in line; what is no number is not.
+  /// Whether the errors are in line; NaN is not.
   public var ok: Bool { relativeError <= limit && worstTokenError <= limit * Self.tokenSlack }
 
   private enum CodingKeys: String, CodingKey {
@@ -68,7 +69,7 @@ public struct StageFigures: Encodable, Hashable, Sendable {
   }
 }
 
-/// What a layer of the candidate makes of the very input that the reference's layer gets, through the same experts.
+/// The error of a candidate's layer, given the reference layer's input and experts.
 public struct LayerFigures: Encodable, Hashable, Sendable {
   /// The layer, from 0.
   public let layer: Int

@@ -2,14 +2,14 @@ public import Step3Runtime
 internal import Synchronization
 
 /// Writes the residual stream after each layer into a dump, numbered as `hidden_states.N`: 0 is the embedded tokens, N
-/// the stream after N layers, and the last is what the final norm makes of it. Nothing is kept.
+/// the stream after N layers, and the last is the output of the final norm. Nothing is kept in memory.
 public final class HiddenStateRecorder: ForwardObserver {
   private let dump: LogitsDump
   private let layerCount: Int
-  /// The first thing that went wrong: observers have nobody to tell.
+  /// The first error: observers cannot throw.
   private let failure = Mutex<(any Error)?>(nil)
 
-  /// Prepares for a model of so many layers.
+  /// Prepares for a model with this many layers.
   ///
   /// - Parameter dump: A file with the hidden states ``numbers(layerCount:)``.
   public init(layerCount: Int, dump: LogitsDump) {
@@ -17,10 +17,10 @@ public final class HiddenStateRecorder: ForwardObserver {
     self.dump = dump
   }
 
-  /// The states that a model of so many layers has.
+  /// The state numbers of a model with this many layers.
   public static func numbers(layerCount: Int) -> [Int] { Array(0...layerCount + 1) }
 
-  /// Writes what is numbered.
+  /// Writes the numbered states.
   public func note(_ stage: ForwardStage, layer: Int?, _ values: Activations) {
     let number: Int? =
       switch stage {
@@ -37,7 +37,7 @@ public final class HiddenStateRecorder: ForwardObserver {
     }
   }
 
-  /// Says what went wrong, if anything did.
+  /// Throws the first error, if any.
   ///
   /// - Throws: The first error of writing.
   public func check() throws {

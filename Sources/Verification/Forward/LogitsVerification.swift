@@ -7,11 +7,11 @@ public import TensorFormats
 
 /// Compares the logits of a candidate with those of a reference, token by token.
 public struct LogitsVerification: Sendable {
-  /// What the candidate is held against.
+  /// What the candidate is compared with.
   public enum Reference: Sendable {
     /// Another checkpoint, run by the same runtime.
     case model(ModelRunner)
-    /// Logits that another program computed.
+    /// Logits computed by another program.
     case file(LogitsFile)
   }
 
@@ -23,7 +23,7 @@ public struct LogitsVerification: Sendable {
   /// Prepares a comparison.
   ///
   /// - Parameter other: A second candidate, to be compared with the first.
-  /// - Throws: `.invalidRequest` if the vocabularies differ, or a file's logits are of other tokens.
+  /// - Throws: `.invalidRequest` if the vocabularies differ, or a file's logits are for other tokens.
   public init(
     candidate: ModelRunner, other: ModelRunner? = nil, reference: Reference, input: ForwardInput
   ) throws(CheckpointError) {
@@ -43,11 +43,11 @@ public struct LogitsVerification: Sendable {
       else {
         throw CheckpointError(
           .invalidRequest,
-          "has logits of \(file.rows) tokens, and they are not the \(input.batch.tokens.count) given",
+          "has logits for \(file.rows) tokens, which are not the \(input.batch.tokens.count) given",
           path: file.path,
           remedy: file.tokens == nil
-            ? "give the tokens that were fed when the logits were computed"
-            : "leave the tokens out: those in the file are taken")
+            ? "give the tokens that the logits were computed for"
+            : "leave the tokens out: those in the file are used")
       }
     }
   }
@@ -62,7 +62,7 @@ public struct LogitsVerification: Sendable {
     }
   }
 
-  /// The bytes of weights that ``run(limits:monitor:each:)`` reads, about.
+  /// The approximate bytes of weights that ``run(limits:monitor:each:)`` reads.
   public var byteCount: Int {
     let chunks = candidate.logitChunks(input.batch, sides: sides).count
     return runners.reduce(0) {
@@ -75,13 +75,13 @@ public struct LogitsVerification: Sendable {
     return if case .model(let runner) = reference { [runner] + candidates } else { candidates }
   }
 
-  /// How many models' logits are there at a time.
+  /// How many models' logits are held at a time.
   private var sides: Int { other == nil ? 2 : 3 }
 
   /// Runs both and compares.
   ///
-  /// Each model's weights are read once, one model after the other; logits are computed of as many tokens at a time as
-  /// the budget allows.
+  /// Each model's weights are read once, one model after the other; logits are computed for as many tokens at a time
+  /// as the budget allows.
   ///
   /// - Parameters:
   ///   - perToken: Whether the report has each token's divergence.
@@ -93,7 +93,7 @@ public struct LogitsVerification: Sendable {
   ) throws -> LogitsReport {
     var comparison = LogitsComparison()
     var second = LogitsComparison()
-    // What the first models gave is kept while the others run.
+    // The results of earlier models are kept while the others run.
     for runner in runners { try runner.checkMemory(input.batch, extraStreams: runners.count) }
     let (mine, experts) = try normalised(candidate, "candidate", monitor)
     let others = try other.map { try normalised($0, "other candidate", monitor).0 }
@@ -121,7 +121,7 @@ public struct LogitsVerification: Sendable {
     return report
   }
 
-  /// Where the logits come from that candidates are held against.
+  /// The source of the reference logits.
   private enum Expected {
     case model(ModelRunner, Activations, RoutingRecorder)
     case file(LogitsFile)
@@ -139,7 +139,7 @@ public struct LogitsVerification: Sendable {
 
     var choices: RoutingRecorder? { if case .model(_, _, let choices) = self { choices } else { nil } }
 
-    /// Shows the logits of some tokens, in order.
+    /// Calls `body` with the logits of some tokens, in order.
     func rows(_ tokens: Range<Int>, _ body: (Int, Span<Float>) throws -> Void) throws {
       switch self {
       case .model(let runner, let stream, _):

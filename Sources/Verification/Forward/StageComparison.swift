@@ -11,7 +11,7 @@ struct StageComparison {
   let reference: ModelRunner
   let candidate: ModelRunner
 
-  /// By how much the errors of the formats, added up, may be exceeded: the functions between two matrices amplify them.
+  /// How far errors may exceed the sum of the formats' errors: the functions between matrices amplify them.
   static let slack = 3.0
   /// F32 sums in another order.
   private static let rounding = 2e-5
@@ -24,7 +24,7 @@ struct StageComparison {
     }
   }
 
-  /// The vectors that the vision sides make of pictures.
+  /// The features that the vision sides compute from pictures.
   ///
   /// - Parameter names: The vision side's weights.
   func vision(_ pixels: PixelValues, _ names: [Step3TensorName]) throws -> StageFigures {
@@ -39,7 +39,7 @@ struct StageComparison {
 
   /// Runs a layer of both.
   ///
-  /// - Parameter hidden: The reference's residual stream before the layer; changed in place to what is behind it.
+  /// - Parameter hidden: The reference's residual stream before the layer; updated in place to the stream after it.
   func layer(
     _ layer: Int, _ hidden: Activations, _ batch: TokenBatch, experts: RoutingRecorder
   ) throws -> StageFigures {
@@ -54,7 +54,7 @@ struct StageComparison {
 
   /// The logits of hidden states.
   ///
-  /// - Parameter hidden: The residual stream behind the last layer.
+  /// - Parameter hidden: The residual stream after the last layer.
   func output(_ hidden: Activations, _ batch: TokenBatch) throws -> StageFigures {
     let limit = limit([Step3TensorName(.outputNorm), Step3TensorName(Self.outputModule(of: reference))])
     let mine = try reference.model.finalNorm(hidden)
@@ -62,7 +62,7 @@ struct StageComparison {
       let other = try candidate.model.finalNorm(hidden)
       var sums = Sums()
       for tokens in candidate.logitChunks(batch, sides: 2) {
-        // The reference first: what it cannot do is not the candidate's fault.
+        // The reference first: its failures are not the candidate's fault.
         let expected = try reference.model.logits(mine.copy(rows: tokens))
         sums.add(expected, try candidate.model.logits(other.copy(rows: tokens)), added: nil)
       }
@@ -70,7 +70,7 @@ struct StageComparison {
     }
   }
 
-  /// The matrix that makes logits.
+  /// The output projection.
   static func outputModule(of runner: ModelRunner) -> Step3Module {
     runner.model.weights[Step3TensorName(.lmHead)] == nil ? .tokenEmbedding : .lmHead
   }
@@ -91,7 +91,7 @@ extension StageComparison {
     var squares = 0.0
     var worst = 0.0
 
-    /// Takes in rows: of what is behind a stage, less what was before it.
+    /// Adds rows: a stage's output, minus its input.
     mutating func add(_ reference: Activations, _ candidate: Activations, added before: Activations?) {
       for row in 0..<reference.rows {
         let (a, b) = (reference[row], candidate[row])
@@ -104,7 +104,7 @@ extension StageComparison {
         }
         errors += rowErrors
         squares += rowSquares
-        // What is no number is the worst there is.
+        // NaN is the worst possible error.
         if !(rowErrors <= 0) {
           let error = (rowErrors / rowSquares).squareRoot()
           worst = error.isNaN ? .infinity : max(worst, error)
@@ -127,7 +127,7 @@ extension StageComparison {
     return sums.figures(limit: limit)
   }
 
-  /// A candidate that makes no numbers, or lacks a weight, is as far away as can be.
+  /// A candidate that produces NaN, or lacks a weight, has an infinite error.
   private func judged(
     limit: Double, _ body: (Double) throws -> StageFigures
   ) throws -> StageFigures {
@@ -138,7 +138,7 @@ extension StageComparison {
     }
   }
 
-  /// What the formats of some weights make, added up as independent errors.
+  /// The formats' errors of some weights, summed as independent errors.
   private func limit(_ names: [Step3TensorName]) -> Double {
     var squares = 0.0
     for name in names {

@@ -1,17 +1,17 @@
-/// A figure and how far it may be off because the text is but a sample.
+/// A figure, and its sampling error.
 ///
-/// Positions of one sequence are not independent of each other, so sequences are what is drawn: the error follows from how
-/// their sums differ from the mean. Where there is only one, stretches of ``Estimate/stretch`` positions stand for them.
+/// Positions of one sequence are not independent, so sequences are the sampling unit: the error follows from how their
+/// sums deviate from the mean. If there is only one, runs of ``Estimate/stretch`` positions take their place.
 public struct Estimate: Encodable, Hashable, Sendable {
   /// The figure.
   public var value: Double
-  /// One standard error; `nil` where there are fewer than two sequences or stretches.
+  /// One standard error; `nil` if there are fewer than two sequences or runs.
   public var standardError: Double?
 
-  /// Positions that count together in a single sequence.
+  /// Positions per cluster in a single sequence.
   static let stretch = 64
 
-  /// What counts together.
+  /// The clusters.
   package static func clusters(_ sequences: [Range<Int>], positions: Int) -> [Range<Int>] {
     let sequences = sequences.filter { !$0.isEmpty }
     if sequences.count > 1 { return sequences }
@@ -24,9 +24,9 @@ public struct Estimate: Encodable, Hashable, Sendable {
   /// m / (m - 1) · Σ (S(s) - n(s) · mean)² / N².
   ///
   /// - Parameters:
-  ///   - values: `nil` where a position has none.
-  ///   - clusters: What counts together.
-  /// - Returns: `nil` without any number.
+  ///   - values: `nil` for positions without a value.
+  ///   - clusters: The clusters.
+  /// - Returns: `nil` without any value.
   package static func mean(_ values: [Double?], _ clusters: [Range<Int>]) -> Estimate? {
     let present = values.compactMap(\.self)
     guard !present.isEmpty else { return nil }
@@ -40,7 +40,7 @@ public struct Estimate: Encodable, Hashable, Sendable {
       let excess = own.reduce(0) { $0 + ($1 - mean) }
       squares += excess * excess
     }
-    // Infinite values have no error that could be told.
+    // The error of infinite values is undefined.
     guard used > 1, squares.isFinite else { return Estimate(value: mean) }
     let variance = Double(used) / Double(used - 1) * squares
     return Estimate(value: mean, standardError: variance.squareRoot() / Double(present.count))

@@ -6,7 +6,7 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// Adds up how the logits of two models differ over the positions of a text.
+/// Accumulates how the logits of two models differ over the positions of a text.
 ///
 /// Keeps a few numbers for each position.
 public struct LogitsComparison: Sendable {
@@ -16,7 +16,7 @@ public struct LogitsComparison: Sendable {
   private var maxAbsError = 0.0
   private var sumOfAbsErrors = 0.0
   private var count = 0
-  /// The losses of both at each position; `nil` where the token that follows is not known.
+  /// The losses of both at each position; `nil` if the next token is unknown.
   private var losses: [(reference: Double, candidate: Double)?] = []
 
   /// Nothing compared yet.
@@ -42,7 +42,7 @@ public struct LogitsComparison: Sendable {
 
   /// Compares and adds a position.
   ///
-  /// - Parameter next: The token that follows in the text, if it is known.
+  /// - Parameter next: The next token in the text, if known.
   /// - Throws: As ``LogitsRow/init(reference:candidate:next:)``.
   public mutating func add(
     reference: Span<Float>, candidate: Span<Float>, next: Int? = nil
@@ -50,15 +50,15 @@ public struct LogitsComparison: Sendable {
     add(try LogitsRow(reference: reference, candidate: candidate, next: next))
   }
 
-  /// The divergence of each position, in their order.
+  /// The divergence of each position, in order.
   public var perToken: [Double] { divergences }
 
-  /// The measures, held against limits.
+  /// The measures, checked against limits.
   ///
   /// - Parameters:
-  ///   - limits: What the measures must keep.
+  ///   - limits: The limits for the measures.
   ///   - expertAgreement: By layer, from the runtime.
-  ///   - sequences: Which positions are of one sequence; without any, all of them are.
+  ///   - sequences: The positions of each sequence; by default they are all one.
   public func report(
     limits: LogitsLimits = LogitsLimits(), expertAgreement: [ExpertAgreement] = [],
     sequences: [Range<Int>] = []
@@ -83,7 +83,7 @@ public struct LogitsComparison: Sendable {
     return report
   }
 
-  /// How another candidate differs from this one, position by position of the same text against the same reference.
+  /// How another candidate differs from this one, position by position, on the same text and reference.
   ///
   /// - Parameter other: The other one's positions.
   /// - Precondition: Both have the same positions.
@@ -110,13 +110,13 @@ public struct LogitsComparison: Sendable {
 
   /// Two perplexities of one text, and the second less the first.
   ///
-  /// Its error is that of the paired losses: what makes a token hard for both falls out.
+  /// Its error is that of the paired losses: a token's difficulty for both cancels out.
   private static func perplexities(
     _ first: [Double?], _ second: [Double?], _ clusters: [Range<Int>]
   ) -> (first: Double, second: Double, difference: Estimate)? {
     guard let a = Estimate.mean(first, clusters), let b = Estimate.mean(second, clusters) else { return nil }
     let (one, other) = (exp(a.value), exp(b.value))
-    // To first order the perplexities change with their mean losses by themselves.
+    // To first order, perplexities change by themselves times their mean losses.
     let changes = zip(first, second).map { first, second -> Double? in
       guard let first, let second else { return nil }
       return other * (second - b.value) - one * (first - a.value)
@@ -127,14 +127,14 @@ public struct LogitsComparison: Sendable {
     )
   }
 
-  /// The value below which a share of sorted values lies, between two of them in proportion, as NumPy does it.
+  /// The quantile of sorted values, with linear interpolation, as in NumPy.
   static func quantile(_ share: Double, of sorted: [Double]) -> Double {
     guard let last = sorted.last else { return 0 }
     let position = share * Double(sorted.count - 1)
     let index = Int(position)
     guard index + 1 < sorted.count else { return last }
     let (low, high) = (sorted[index], sorted[index + 1])
-    // An infinite divergence times nothing is no number.
+    // Infinity times zero would be NaN.
     let part = position - Double(index)
     return part == 0 ? low : low + (high - low) * part
   }

@@ -3,23 +3,23 @@ internal import Safetensors
 internal import Synchronization
 public import TensorFormats
 
-/// Writes what a forward pass gave, row by row: `input_ids` [T] I64, `logits` [T, V] F32 and, for chosen layers,
-/// `hidden_states.N` [T, H] F32.
+/// Writes the results of a forward pass, row by row: `input_ids` [T] I64, `logits` [T, V] F32 and, for chosen
+/// layers, `hidden_states.N` [T, H] F32.
 ///
-/// Rows may come in any order and from any thread. The file has its name once it is complete; until then `.unfinished`
-/// follows the name, and what is given up before goes.
+/// Rows may come in any order and from any thread. The file gets its final name once it is complete; until then it has
+/// the suffix `.unfinished`, and is removed if abandoned.
 public final class LogitsDump: Sendable {
   private let path: String
   private let writer: SafetensorsWriter
   private let rows: Int
-  /// For each tensor, which rows are there.
+  /// For each tensor, which rows have been written.
   private let written: Mutex<[String: [Bool]]>
 
   /// Creates the file and writes the tokens.
   ///
   /// - Parameters:
-  ///   - tokens: The tokens that were fed.
-  ///   - vocabulary: Logits of a position.
+  ///   - tokens: The input tokens.
+  ///   - vocabulary: Logits per position.
   ///   - hiddenStates: The N of the hidden states that will be written.
   ///   - hiddenSize: Their length.
   /// - Throws: `.cannotCreate` if the file exists or cannot be created, `.inputOutput`.
@@ -27,7 +27,7 @@ public final class LogitsDump: Sendable {
     _ path: String, tokens: [Int], vocabulary: Int, hiddenStates: [Int] = [], hiddenSize: Int = 0
   ) throws(CheckpointError) {
     guard try FileSystem.kind(of: path) == nil else {
-      throw CheckpointError(.cannotCreate, "exists already", path: path)
+      throw CheckpointError(.cannotCreate, "already exists", path: path)
     }
     var items = [
       SafetensorsLayout.Item(name: "input_ids", elementType: .i64, shape: TensorShape([tokens.count])),
@@ -56,7 +56,7 @@ public final class LogitsDump: Sendable {
   }
 
   deinit {
-    // After finish() there is no such file any more.
+    // After finish() this file no longer exists.
     let unfinished = path + Self.suffix
     if (try? FileSystem.kind(of: unfinished)) == .file { try? FileSystem.removeFile(unfinished) }
   }
@@ -66,7 +66,7 @@ public final class LogitsDump: Sendable {
 
   /// Writes the logits of a position.
   ///
-  /// - Throws: `.invalidRequest` for a row that the file does not have or another length, `.inputOutput`.
+  /// - Throws: `.invalidRequest` for a nonexistent row or another length, `.inputOutput`.
   public func writeLogits(_ values: Span<Float>, row: Int) throws(CheckpointError) {
     try write(values, to: "logits", row)
   }
@@ -89,7 +89,7 @@ public final class LogitsDump: Sendable {
     written.withLock { $0[name]?[row] = true }
   }
 
-  /// Gives the complete file its name.
+  /// Gives the complete file its final name.
   ///
   /// - Throws: `.invalidRequest` if a row was never written, `.inputOutput`.
   public func finish() throws(CheckpointError) {

@@ -3,18 +3,18 @@ internal import Quantization
 internal import Safetensors
 public import TensorFormats
 
-/// Logits that another program computed: a safetensors file with `input_ids` and `logits`, or a `.npy` file with logits
-/// alone.
+/// Logits computed by another program: a safetensors file with `input_ids` and `logits`, or a `.npy` file with only
+/// logits.
 ///
-/// Opening reads the header and the tokens; rows are read when they are asked for.
+/// Opening reads the header and the tokens; rows are read on demand.
 public struct LogitsFile: Sendable {
   /// The file.
   public let path: String
-  /// The tokens that were fed; `nil` where the file does not say.
+  /// The input tokens; `nil` if the file does not have them.
   public let tokens: [Int]?
   /// Positions.
   public let rows: Int
-  /// Logits of a position.
+  /// Logits per position.
   public let vocabulary: Int
   /// How the logits are stored.
   public let elementType: ElementType
@@ -22,15 +22,15 @@ public struct LogitsFile: Sendable {
   private let dataOffset: Int
   private let codec: BlockCodec
 
-  /// More positions than this are no text that anyone compares.
+  /// A limit beyond any text that would be compared.
   private static let largestTokenCount = 1 << 24
 
-  /// Opens a file of either kind, told apart by how it begins.
+  /// Opens a file of either kind, recognised by its first bytes.
   ///
   /// - Throws: `.notFound`, `.truncated`, `.malformed`, `.unsupported`.
   public init(_ path: String) throws(CheckpointError) { try self.init(of: InputFile(path)) }
 
-  /// The same of bytes that are open already.
+  /// The same for an open source.
   ///
   /// - Throws: `.truncated`, `.malformed`, `.unsupported`.
   package init(of source: any ByteSource) throws(CheckpointError) {
@@ -44,7 +44,7 @@ public struct LogitsFile: Sendable {
     guard let logits = header.tensor(named: "logits") else {
       throw CheckpointError(
         .malformed, "has no tensor 'logits'", path: source.path,
-        remedy: "a file of logits has 'input_ids' [T] and 'logits' [T, V]")
+        remedy: "a logits file has 'input_ids' [T] and 'logits' [T, V]")
     }
     guard let ids = header.tensor(named: "input_ids") else {
       throw CheckpointError(
@@ -56,7 +56,7 @@ public struct LogitsFile: Sendable {
       tokens: try Self.tokens(ids, in: source))
   }
 
-  /// Whether a path is of a file of logits, sound or not, and not of a checkpoint: by its suffix, or the tensor `logits`.
+  /// Whether a path names a logits file, valid or not, rather than a checkpoint: by its suffix, or the tensor `logits`.
   public static func isMeant(by path: String) -> Bool {
     if path.hasSuffix(".npy") { return true }
     guard path.hasSuffix(".safetensors"), let source = try? InputFile(path),
@@ -72,7 +72,7 @@ public struct LogitsFile: Sendable {
     func failure(_ code: CheckpointError.Code, _ message: String) -> CheckpointError {
       CheckpointError(code, message, path: source.path, tensor: tokens == nil ? nil : "logits")
     }
-    // A batch of one is a text like any other.
+    // A batch of one counts as a single text.
     let inner = shape.dimensions.drop { $0 == 1 }
     let dimensions = shape.rank <= 2 ? shape.dimensions[...] : inner.count == 1 ? [1] + inner : inner
     guard dimensions.count == 2, dimensions[dimensions.startIndex] > 0, shape.columns > 0 else {
@@ -81,7 +81,8 @@ public struct LogitsFile: Sendable {
     }
     guard [.f32, .f16, .bf16, .f64].contains(elementType), let codec = BlockCodec.codec(for: elementType)
     else {
-      throw failure(.unsupported, "logits of type \(elementType) are not read; F32, F16, BF16 and F64 are")
+      throw failure(
+        .unsupported, "logits of type \(elementType) are not supported, only F32, F16, BF16 and F64")
     }
     if let tokens {
       guard tokens.count == dimensions[dimensions.startIndex] else {
@@ -126,7 +127,7 @@ public struct LogitsFile: Sendable {
     }
   }
 
-  /// The token that follows a position; `nil` after the last, and where the file does not say.
+  /// The token after a position; `nil` after the last, and if the file does not have tokens.
   public func next(after row: Int) -> Int? {
     guard let tokens, row + 1 < tokens.count else { return nil }
     return tokens[row + 1]

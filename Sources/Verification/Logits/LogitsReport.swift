@@ -1,6 +1,6 @@
 /// How close a model's logits are to a reference's.
 public struct LogitsReport: Encodable, Hashable, Sendable {
-  /// Whether every check held; true without checks.
+  /// Whether every check passed; true without checks.
   public var ok: Bool
   /// Positions compared.
   public var tokens: Int
@@ -9,14 +9,14 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
   /// The mean absolute difference.
   public var meanAbsError: Double
   public var kl: Divergence
-  /// The share of positions at which both have the same highest token.
+  /// The share of positions at which both have the same top-1 token.
   public var top1Agreement: Double
-  /// The mean share of the reference's five highest tokens that are among the candidate's.
+  /// The mean share of the reference's top-5 tokens that are among the candidate's.
   public var top5Overlap: Double
   public var perplexity: Perplexity
-  /// How often both route to the same experts, by layer; empty where the routing was not looked at.
+  /// How often both route to the same experts, by layer; empty if routing was not compared.
   public var expertAgreement: [ExpertAgreement]
-  /// The limits, and whether they were kept.
+  /// The limits, and whether they hold.
   public var checks: [Check]
   /// Another candidate beside this one; `nil` where none was given.
   public var compared: LogitsDifference?
@@ -24,25 +24,25 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
   /// KL(reference || candidate) over the positions, in nats.
   public struct Divergence: Encodable, Hashable, Sendable {
     public var mean: Double
-    /// Of the mean, one standard error; `nil` for a text that is too short for one. See ``Estimate``.
+    /// One standard error of the mean; `nil` if the text is too short. See ``Estimate``.
     public var standardError: Double?
     public var median: Double
     public var max: Double
-    /// 99 of 100 positions are below.
+    /// The 99th percentile.
     public var p99: Double
-    /// Each position's, in the order of the text; `nil` unless asked for.
+    /// Each position's divergence, in text order; `nil` unless requested.
     public var perToken: [Double]?
   }
 
-  /// The exponential of the mean negative log-likelihood of the tokens that follow; `nil` where none is known.
+  /// The exponential of the mean negative log-likelihood of the next tokens; `nil` if none is known.
   public struct Perplexity: Encodable, Hashable, Sendable {
     public var reference: Double?
     public var candidate: Double?
-    /// The candidate's less the reference's, with the error of pairs.
+    /// The candidate's minus the reference's, with the paired error.
     public var difference: Estimate?
   }
 
-  /// A limit and the value that it is for.
+  /// A limit and the value that it applies to.
   public struct Check: Encodable, Hashable, Sendable {
     /// The option's name, without dashes.
     public var name: String
@@ -54,15 +54,15 @@ public struct LogitsReport: Encodable, Hashable, Sendable {
 
 /// How a second candidate does on the same text, and how it differs from the first.
 public struct LogitsDifference: Encodable, Hashable, Sendable {
-  /// The largest absolute difference of its logits and the reference's.
+  /// The largest absolute difference between its logits and the reference's.
   public var maxAbsError: Double
   public var kl: LogitsReport.Divergence
   public var top1Agreement: Double
   public var top5Overlap: Double
   public var perplexity: LogitsReport.Perplexity
-  /// Its mean divergence less the first candidate's: below 0 it is the better one. The error is that of pairs.
+  /// Its mean divergence minus the first candidate's: below 0 it is better. The error is paired.
   public var klDifference: Estimate
-  /// Its perplexity less the first candidate's; `nil` where no token that follows is known.
+  /// Its perplexity minus the first candidate's; `nil` if no next token is known.
   public var perplexityDifference: Estimate?
 }
 
@@ -99,19 +99,19 @@ public struct ExpertAgreement: Encodable, Hashable, Sendable {
   }
 }
 
-/// What measures must keep for a candidate to pass.
+/// The limits that a candidate must meet.
 public struct LogitsLimits: Hashable, Sendable {
-  /// The divergence of any position at most.
+  /// The largest allowed divergence of any position.
   public var maxKL: Double?
-  /// The mean divergence at most.
+  /// The largest allowed mean divergence.
   public var maxMeanKL: Double?
-  /// The absolute difference of any two logits at most.
+  /// The largest allowed absolute difference of two logits.
   public var maxAbs: Double?
-  /// The share of positions with the same highest token at least.
+  /// The smallest allowed share of positions with the same top-1 token.
   public var minTop1: Double?
-  /// The overlap of the five highest tokens at least.
+  /// The smallest allowed overlap of the top-5 tokens.
   public var minTop5: Double?
-  /// The agreement about experts in any layer at least.
+  /// The smallest allowed expert agreement in any layer.
   public var minExpertAgreement: Double?
 
   /// No limits.
@@ -127,7 +127,7 @@ public struct LogitsLimits: Hashable, Sendable {
     self.minExpertAgreement = minExpertAgreement
   }
 
-  /// The checks of all limits that are set. A value that is no number keeps none, and neither does one that was not measured.
+  /// The checks for all limits that are set. NaN fails any limit, and so does a value that was not measured.
   func checks(_ report: LogitsReport) -> [LogitsReport.Check] {
     let measured = report.tokens > 0
     func value(_ value: Double?) -> Double { measured ? value ?? .nan : .nan }

@@ -8,32 +8,31 @@ internal import Darwin
 
 /// How two models' logits for one position differ.
 ///
-/// Rows are independent of each other: make them on as many threads as you like and hand them to ``LogitsComparison`` in
-/// the order of the positions.
+/// Rows are independent: make them on any number of threads and pass them to ``LogitsComparison`` in order of position.
 public struct LogitsRow: Hashable, Sendable {
   /// KL(reference || candidate) of the two softmax distributions, in nats; never negative.
   public let divergence: Double
-  /// Whether both give the same token the highest score; of equal scores the first counts.
+  /// Whether both have the same top-1 token; the first on ties.
   public let agrees: Bool
-  /// The share of the reference's five highest tokens that are among the candidate's.
+  /// The share of the reference's top-5 tokens that are among the candidate's.
   public let topFiveOverlap: Double
   /// The largest absolute difference.
   public let maxAbsError: Double
   /// The sum of absolute differences, and how many there are.
   public let sumOfAbsErrors: Double
   public let count: Int
-  /// The negative logarithm of the probability of the token that follows; `nil` where it is not known.
+  /// The negative log-probability of the next token; `nil` if unknown.
   public let referenceLoss: Double?
   public let candidateLoss: Double?
 
-  /// Compares the scores of one position.
+  /// Compares the logits of one position.
   ///
   /// - Parameters:
-  ///   - reference: The reference's score of every token.
+  ///   - reference: The reference's logit for every token.
   ///   - candidate: The candidate's; as many.
-  ///   - next: The token that follows in the text, if it is known.
-  /// - Throws: `.invalidRequest` for rows of unequal length, empty ones, and a token that they do not have; `.nonFinite` for
-  ///   NaN and positive infinity. Negative infinity is a token that cannot be.
+  ///   - next: The next token in the text, if known.
+  /// - Throws: `.invalidRequest` for rows of unequal length, empty ones, and a token out of range; `.nonFinite` for NaN
+  ///   and positive infinity. Negative infinity means an impossible token.
   /// - Complexity: O(*n*): one pass for the extremes, one for two exponentials and the sums.
   public init(reference: Span<Float>, candidate: Span<Float>, next: Int? = nil) throws(CheckpointError) {
     guard reference.count == candidate.count, !reference.isEmpty else {
@@ -59,7 +58,7 @@ public struct LogitsRow: Hashable, Sendable {
       let share = exp(a)
       referenceSum += share
       candidateSum += exp(b)
-      // 0 · log 0 is 0, and what the reference excludes costs nothing.
+      // 0 · log 0 is 0, so tokens that the reference excludes cost nothing.
       if share > 0 { weighted += share * (a - b) }
       let difference = r == c ? 0 : abs(r - c)
       largest = max(largest, difference)
@@ -76,10 +75,10 @@ public struct LogitsRow: Hashable, Sendable {
     candidateLoss = next.map { logCandidate - (Double(candidate[$0]) - other.maximum) }
   }
 
-  /// The highest scores of a row.
+  /// The largest logits of a row.
   private struct Extremes {
     let maximum: Double
-    /// The five highest tokens, or all if there are fewer; the first of equals first.
+    /// The top-5 tokens, or all if there are fewer; the first on ties.
     let top: [Int]
 
     init(_ row: Span<Float>, _ whose: String) throws(CheckpointError) {
@@ -88,7 +87,7 @@ public struct LogitsRow: Hashable, Sendable {
       var least = -Float.infinity
       for index in row.indices {
         let value = row[index]
-        // NaN is in no order, so that it has to be asked for.
+        // NaN has no order, so it has to be checked for.
         guard value < .infinity else {
           throw CheckpointError(.nonFinite, "the logit of token \(index) of \(whose) is \(value)")
         }

@@ -11,14 +11,14 @@ struct NumPyHeader {
   /// Where the values begin.
   let dataOffset: Int
 
-  /// How a file begins.
+  /// The magic bytes.
   static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
-  /// Real headers have some hundred bytes.
+  /// Real headers are a few hundred bytes.
   private static let largestHeader = 1 << 16
 
   /// Reads the header and compares it with the size of the file.
   ///
-  /// - Throws: `.truncated`, `.malformed`; `.unsupported` for values that are no little-endian F16, F32 or F64, and for
+  /// - Throws: `.truncated`, `.malformed`; `.unsupported` for values that are not little-endian F16, F32 or F64, and for
   ///   Fortran's order.
   init(_ source: any ByteSource) throws(CheckpointError) {
     func failure(_ code: CheckpointError.Code, _ message: String, _ offset: Int? = nil) -> CheckpointError {
@@ -26,7 +26,7 @@ struct NumPyHeader {
     }
     let prefix = try source.readBytes(0..<min(12, source.byteCount))
     guard prefix.starts(with: Self.magic), prefix.count >= 10 else {
-      throw failure(.malformed, "does not begin as a .npy file does", 0)
+      throw failure(.malformed, "does not start like a .npy file", 0)
     }
     let start: Int
     let length: Int
@@ -39,10 +39,10 @@ struct NumPyHeader {
       start = 12
       length = (8..<12).reversed().reduce(0) { $0 << 8 | Int(prefix[$1]) }
     default:
-      throw failure(.unsupported, "version \(prefix[6]).\(prefix[7]) of the .npy format is not read", 6)
+      throw failure(.unsupported, "version \(prefix[6]).\(prefix[7]) of the .npy format is not supported", 6)
     }
     guard length <= Self.largestHeader else {
-      throw failure(.malformed, "a header of \(length) bytes is longer than any is", 8)
+      throw failure(.malformed, "a header of \(length) bytes is implausibly long", 8)
     }
     guard length <= source.byteCount - start else {
       throw failure(.truncated, "the header takes \(length) bytes, \(source.byteCount - start) follow", 8)
@@ -59,7 +59,8 @@ struct NumPyHeader {
     case "<f2": elementType = .f16
     default:
       throw failure(
-        .unsupported, "values of type '\(fields.descr.printable)' are not read; little-endian floats are",
+        .unsupported,
+        "values of type '\(fields.descr.printable)' are not supported, only little-endian floats",
         start)
     }
     guard !fields.fortranOrder else {
@@ -79,7 +80,7 @@ struct NumPyHeader {
   }
 }
 
-/// Reads the one Python literal that a `.npy` header is.
+/// Parses the Python literal of a `.npy` header.
 private struct PythonScanner {
   struct Fields {
     var descr: String
@@ -92,7 +93,7 @@ private struct PythonScanner {
 
   init(_ text: [UInt8]) { self.text = text }
 
-  /// The three fields; `nil` at the first thing that does not belong there.
+  /// The three fields; `nil` at the first unexpected token.
   mutating func header() -> Fields? {
     var descr: String?
     var order: Bool?
@@ -135,7 +136,7 @@ private struct PythonScanner {
     let start = position + 1
     guard let end = text[start...].firstIndex(of: text[position]) else { return nil }
     let content = text[start..<end]
-    // A type is a short word; escapes have no place in it.
+    // A type is a short word without escapes.
     guard content.allSatisfy({ (0x20..<0x7F).contains($0) && $0 != UInt8(ascii: "\\") }) else { return nil }
     position = end + 1
     return String(decoding: content, as: UTF8.self)
@@ -151,7 +152,7 @@ private struct PythonScanner {
       numbers.append(number)
       position += digits.count
       if !take(",") {
-        // Parentheses around a number alone are no tuple.
+        // Parentheses around a number alone are not a tuple.
         guard numbers.count > 1, take(")") else { return nil }
         break
       }

@@ -5,15 +5,15 @@ internal import Step3Model
 internal import StoredWeights
 internal import TensorFormats
 
-/// What of an output is to be compared with what of its source, and what is wrong before any value was read.
+/// Which tensors of an output are compared with which of its source, and the findings before reading any values.
 struct OutputPairing {
-  /// What is to be compared, in the order of the output's files.
+  /// The comparisons to make, in the order of the output's files.
   private(set) var comparisons: [ErrorComparison] = []
   /// The weights that were left out on purpose.
   private(set) var leftOut: [String] = []
-  /// What is wrong before any value was read.
+  /// Findings before reading any values.
   private(set) var findings: [TensorReport.Finding] = []
-  /// Whether the output's codes were chosen by what enters its layers.
+  /// Whether the output's codes were calibrated.
   private let isCalibrated: Bool
   /// Whether the output is one part of a partition set.
   let isPart: Bool
@@ -21,17 +21,17 @@ struct OutputPairing {
   let source: ModelWeights
   /// Those of the output, or of each of its parts.
   let holders: [WeightPairing.Holder]
-  /// Why tensors are compared as they are stored: what in one of the checkpoints is not read. `nil` if everything is.
+  /// Why tensors are compared as stored: what in one of the checkpoints is not supported. `nil` if everything is.
   let unread: String?
 
   /// Finds the counterpart of everything that `output` holds.
   ///
-  /// Every part of a partition set is looked at by itself, so that what several parts hold is compared in each.
+  /// Every part of a partition set is treated separately, so that replicated tensors are compared in each.
   ///
   /// - Parameters:
   ///   - excluded: The tensors of the source, by their names on disk, that are left out on purpose.
-  ///   - isCalibrated: Whether the output's codes were chosen by what enters its layers.
-  ///   - isWanted: Which names count.
+  ///   - isCalibrated: Whether the output's codes were calibrated.
+  ///   - isWanted: Which names are selected.
   /// - Throws: As ``StoredWeights/ModelWeights/init(_:)``.
   init(
     _ output: Checkpoint, _ source: Checkpoint, excluded: Set<String> = [], isCalibrated: Bool = false,
@@ -53,7 +53,7 @@ struct OutputPairing {
     }
   }
 
-  /// Whether the output has all of a weight of the source, and has a reason if not.
+  /// Reports if the output lacks a source weight, or a part of one, without a reason.
   private mutating func checkPresence(
     of weight: ModelWeights.Weight, in boxes: Set<TensorBox>?, _ excluded: Set<String>
   ) {
@@ -61,7 +61,7 @@ struct OutputPairing {
       if weight.isAmong(excluded, in: source.checkpoint) {
         leftOut.append(weight.name)
       } else if !isPart, !isObsolete(weight.name), !isComputed(weight.name) {
-        report(.missing, weight.name, nil, "the source has it, the output has not")
+        report(.missing, weight.name, nil, "the source has it, but the output does not")
       }
       return
     }
@@ -71,14 +71,14 @@ struct OutputPairing {
     }
   }
 
-  /// Takes in what one part holds of a weight.
+  /// Adds one part's share of a weight.
   private mutating func add(_ match: WeightPairing.Match) {
     let (name, part) = (match.name, match.part)
     guard let weight = match.a else { return }
     guard let counterpart = match.b else {
-      // Held against the configuration when the file was opened.
+      // Compared with the configuration when the file was opened.
       guard !isComputed(name) else { return }
-      return report(.unexpected, name, part, "the output has it, the source has not")
+      return report(.unexpected, name, part, "the output has it, but the source does not")
     }
     guard match.hasSameShape else {
       return report(
@@ -89,14 +89,14 @@ struct OutputPairing {
         .sourceIncomplete, name, part, "the source does not hold all elements of this piece in one place")
     }
     for pair in match.pairs {
-      // Codes of something that is not read have no values.
+      // Unsupported codes have no values.
       let comparison = ErrorComparison(pair, isCalibrated: isCalibrated) { [unread] storage in
         unread == nil || storage.scheme != nil || !DeclaredReading.canBeCodes(storage.elementType)
       }
       if let comparison {
         comparisons.append(comparison)
       } else {
-        // The source's first piece stands for all of them.
+        // The source's first piece represents all of them.
         let its = counterpart.pieces.first.map { TensorStorage($0.stored).name } ?? "?"
         report(
           .notComparable, name, part,
@@ -105,7 +105,7 @@ struct OutputPairing {
     }
   }
 
-  /// Whether a tensor is computed of the configuration in one format and none in the other.
+  /// Whether a tensor is computed from the configuration in one format and absent in the other.
   private func isComputed(_ name: String) -> Bool {
     let models = holders.compactMap(\.weights.model) + [source.model].compactMap(\.self)
     return models.contains {
@@ -113,8 +113,8 @@ struct OutputPairing {
     }
   }
 
-  /// Whether a tensor scales what is multiplied with codes that the output does not have: `input_scale` beside a weight
-  /// that was quantised and is stored otherwise now.
+  /// Whether a tensor scales activations for codes that the output no longer has: `input_scale` beside a weight that
+  /// was quantised and is now stored differently.
   private func isObsolete(_ name: String) -> Bool {
     guard let dot = name.lastIndex(of: "."), name[dot...].hasPrefix(".input_"),
       let original = source["\(name[..<dot]).weight"]?.pieces.first?.stored,
@@ -126,8 +126,8 @@ struct OutputPairing {
     }
   }
 
-  /// Both sides, as weights. Where something in either is not read, every tensor of both is taken as it is stored: a copy
-  /// can be compared with what it is a copy of without being understood.
+  /// Both sides as weights. If something in either is not supported, every tensor of both is taken as stored: a copy
+  /// can be compared with its original without decoding.
   private static func open(
     _ output: Checkpoint, _ source: Checkpoint
   ) throws(CheckpointError) -> (source: ModelWeights, holders: [WeightPairing.Holder], unread: String?) {
@@ -169,7 +169,7 @@ struct OutputPairing {
 }
 
 extension ModelWeights.Weight {
-  /// Whether the tensors that it is made of are among those names.
+  /// Whether its tensors are among those names.
   fileprivate func isAmong(_ names: Set<String>, in checkpoint: Checkpoint) -> Bool {
     guard !names.isEmpty else { return false }
     return pieces.allSatisfy { piece in

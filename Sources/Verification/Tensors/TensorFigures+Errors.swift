@@ -9,7 +9,7 @@ internal import Glibc
 internal import Darwin
 #endif
 
-/// The pairs of one tensor in one part, and what became of them.
+/// The pairs of one tensor in one part, and their results.
 struct TensorOutcome {
   let pairs: [WeightPair]
   let errors: TensorErrors
@@ -28,24 +28,24 @@ struct TensorOutcome {
   var to: String { TensorStorage(pairs[0].a.stored).name }
   var elements: Int { pairs.reduce(0) { $0 + $1.box.elementCount } }
 
-  /// From so many elements on the mean of errors is sure enough to be judged.
+  /// From this many elements, the mean error is reliable enough to be judged.
   private static let enoughForMeans = 1 << 16
 
-  /// The largest that the relative RMSE may be.
+  /// The limit for the relative RMSE.
   var limit: Double {
     guard bound != nil, errors.sums.squaredErrors > 0, errors.sums.originalSquares > 0 else { return 0 }
     let squares = elements >= Self.enoughForMeans ? errors.usualSquares : errors.boundSquares
     return (squares / errors.sums.originalSquares).squareRoot()
   }
 
-  /// How bad it is, for sorting: beyond 1 something is out of line.
+  /// The severity, for sorting: above 1 something is out of line.
   var severity: Double {
     if errors.nonFinite > 0 || errors.differingBytes > 0 { return .infinity }
     let whole = errors.sums.squaredErrors == 0 ? 0 : errors.sums.relativeRMSE / limit
     return max(whole, errors.worstBlock?.share ?? 0)
   }
 
-  // MARK: What is wrong
+  // MARK: Findings
 
   /// What is wrong with it; `nil` if nothing is.
   var finding: TensorReport.Finding? {
@@ -53,7 +53,7 @@ struct TensorOutcome {
       TensorReport.Finding(kind: kind, tensor: name, part: part, message: message)
     }
     if errors.differingBytes > 0 {
-      return finding(.notExact, "\(errors.differingBytes) bytes differ, and \(to) is compared byte by byte")
+      return finding(.notExact, "\(errors.differingBytes) bytes differ, but \(to) is compared byte by byte")
     }
     if errors.nonFinite > 0 {
       let place = errors.firstNonFinite.map { ", the first at \(words($0))" } ?? ""
@@ -71,14 +71,14 @@ struct TensorOutcome {
       let end = worst.place.column + worst.count
       return finding(
         .block,
-        "\(errors.badBlocks) blocks in \(errors.badRows) rows are off by more than \(to) makes it: "
-          + "the worst, at \(words(worst.place)) to \(end - 1), by \(relative) of its norm, and at most "
+        "\(errors.badBlocks) blocks in \(errors.badRows) rows are off by more than \(to) explains: "
+          + "the worst, at \(words(worst.place)) to \(end - 1), by \(relative) of its norm, but at most "
           + "\(percent(worst.limit)) is possible")
     }
     if errors.sums.squaredErrors > 0, errors.sums.relativeRMSE > limit {
       return finding(
         .tensor,
-        "the relative RMSE is \(percent(errors.sums.relativeRMSE)), and \(to) makes at most \(percent(limit)) of these "
+        "the relative RMSE is \(percent(errors.sums.relativeRMSE)), but \(to) explains at most \(percent(limit)) for these "
           + "weights")
     }
     return nil

@@ -1,28 +1,29 @@
 public import Comparison
 public import TensorFormats
 
-/// What comparing every tensor of an output with its source found.
+/// The result of comparing every tensor of an output with its source.
 public struct TensorReport: Encodable, Sendable {
-  /// Whether everything is there and no error is larger than the formats make it.
+  /// Whether everything exists and no error is larger than the formats explain.
   public internal(set) var ok = true
-  /// What the user named.
+  /// The user's path.
   public let output: String
   public let source: String
-  /// Whether the output is one part of a partition set, of which nobody expects all tensors.
+  /// Whether the output is one part of a partition set, which is not expected to have all tensors.
   public let partial: Bool
-  /// Elements compared, copies in several parts each counted.
+  /// Elements compared, counting every copy.
   public internal(set) var elements = 0
   /// What is wrong, the worst first.
   public internal(set) var findings: [Finding] = []
-  /// The sums over all tensors that go from one format to another.
+  /// Summaries for all tensors that go from one format to another.
   public internal(set) var formats: [FormatSummary] = []
-  /// The figures of each tensor, in the order of the output's files. A tensor that several parts hold, or hold pieces of,
-  /// is there for each of them.
+  /// The figures of each tensor, in the order of the output's files. A tensor that several parts hold, wholly or in
+  /// pieces, is listed for each of them.
   public internal(set) var tensors: [TensorFigures] = []
 
-  /// What reading the weights in another way found.
+  /// The result of decoding weights independently.
   public internal(set) var crossCheck = CrossCheckReport()
-  /// What in one of the checkpoints is not read, so that every tensor is compared as it is stored; `nil` if everything is.
+  /// What in one of the checkpoints is not supported, so that every tensor is compared as stored; `nil` if everything
+  /// is.
   public internal(set) var unread: String?
   /// The weights that the output's manifest says were left out on purpose.
   public internal(set) var leftOut: [String] = []
@@ -33,13 +34,13 @@ public struct TensorReport: Encodable, Sendable {
     self.partial = partial
   }
 
-  /// One thing that is not as it should be.
+  /// One discrepancy.
   public struct Finding: Encodable, Hashable, Sendable {
-    /// What kind of thing.
+    /// The kind of finding.
     public enum Kind: String, Encodable, Hashable, Sendable {
-      /// The source has the tensor, the output has not.
+      /// The source has the tensor, but not the output.
       case missing
-      /// The output has the tensor, the source has not.
+      /// The output has the tensor, but not the source.
       case unexpected
       /// The shapes differ.
       case shape
@@ -51,26 +52,26 @@ public struct TensorReport: Encodable, Sendable {
       case notComparable
       /// Values are NaN or infinite on one side only.
       case nonFinite
-      /// Values differ where the output's type holds the source's exactly.
+      /// Values differ although the output's type can hold the source's exactly.
       case notExact
-      /// Single blocks are further away than their format makes them.
+      /// Single blocks have larger errors than their format explains.
       case block
-      /// The tensor on the whole is further away than its format makes it.
+      /// The tensor overall has a larger error than its format explains.
       case tensor
-      /// It is read otherwise than the configuration, or the tensors beside it, say.
+      /// It is not read as the configuration, or its companions, say.
       case declaration
       /// The output's configuration does not describe what is stored.
       case undescribed
-      /// Elements are read otherwise than the definition of their format has it.
+      /// Elements are not read as the definition of their format says.
       case crossCheck
     }
 
     public let kind: Kind
     /// The published name.
     public let tensor: String
-    /// The part of a partition set; `nil` where it is no matter of one part.
+    /// The part of a partition set; `nil` where it is not about a single part.
     public let part: String?
-    /// One sentence for people.
+    /// One sentence.
     public let message: String
   }
 
@@ -89,7 +90,7 @@ public struct TensorReport: Encodable, Sendable {
     public internal(set) var worstRelativeRMSE = 0.0
     public internal(set) var worstTensor: String?
     public internal(set) var maxAbs = 0.0
-    /// What is usual; `nil` for formats without error.
+    /// The usual error; `nil` for lossless formats.
     public let expected: ErrorBound.Expected?
   }
 }
@@ -114,9 +115,9 @@ public struct TensorFigures: Encodable, Sendable {
   public let rmse: Double
   /// The root of the squared error over the squared source; `null` if only zeros were changed.
   public let relativeRMSE: Double
-  /// The largest that ``relativeRMSE`` may be: what the format makes of these very weights.
+  /// The limit for ``relativeRMSE``: what the format explains for these particular weights.
   public let limit: Double
-  /// What is usual; `nil` for formats without error.
+  /// The usual error; `nil` for lossless formats.
   public let expected: ErrorBound.Expected?
   public let maxAbs: Double
   /// Where ``maxAbs`` is; `nil` if it is 0.
@@ -125,12 +126,12 @@ public struct TensorFigures: Encodable, Sendable {
   public let cosine: Double
   /// The signal-to-noise ratio in dB; `nil` if there is no error.
   public let snr: Double?
-  /// The row, the block and, of a stack, the matrix whose error is the largest share of what it may be; `nil` if there is no
+  /// The row, the block and, for a stack, the matrix whose error is largest relative to its limit; `nil` if there is no
   /// error.
   public let worstRow: RowRange?
   public let worstBlock: RowRange?
   public let worstMatrix: MatrixError?
-  /// The errors of all matrices of a stack, such as the experts; `nil` for what is none, and without any error.
+  /// The errors of all matrices of a stack, such as the experts; `nil` if it is not a stack, or without any error.
   public let matrices: [MatrixError]?
   /// Rows with a block that is out of line, and such blocks.
   public let rowsOutOfLine: Int
@@ -147,7 +148,7 @@ public struct TensorFigures: Encodable, Sendable {
 
   /// Where an element is.
   public struct Place: Encodable, Hashable, Sendable {
-    /// The number in a stack, such as the expert; `nil` for a tensor that is none.
+    /// The number in a stack, such as the expert; `nil` if the tensor is not a stack.
     public let matrix: Int?
     public let row: Int
     public let column: Int

@@ -11,21 +11,21 @@ public import TensorFormats
 /// Compares every tensor of a model with the one it was made from, value by value.
 ///
 /// Both sides are decoded, whatever their formats, so anything can be compared with anything: GGUF with safetensors, a
-/// partition set or one part of it with the whole model. What each tensor may be off by follows from how it is stored; see
-/// ``ErrorBound``. What is stored as codes is moreover decoded a second way, by what its configuration says; see
-/// ``CrossCheckReport``.
+/// partition set or one part of it with the whole model. The allowed error of each tensor follows from how it is
+/// stored; see ``ErrorBound``. Codes are also decoded independently, from the configuration; see ``CrossCheckReport``.
 ///
-/// Memory depends on the number of threads and the length of rows only. The figures do not depend on the number of threads.
+/// Memory depends only on the number of threads and the length of rows. The figures do not depend on the number of
+/// threads.
 public struct TensorVerification: Sendable {
   private let comparisons: [ErrorComparison]
   private let empty: TensorReport
   private let crossChecks: CrossChecks
 
-  /// Finds out what is to be compared; reads headers only.
+  /// Determines what to compare; reads only headers.
   ///
   /// - Parameter filter: Which tensors, by their published names; `nil` for all.
-  /// - Throws: `.malformed` if scales do not fit their codes or a part states a box that its tensor does not have;
-  ///   `.unsupported` for schemes that are not read.
+  /// - Throws: `.malformed` if scales do not match their codes or a part states a box outside its tensor;
+  ///   `.unsupported` for unsupported schemes.
   public init(
     _ output: Checkpoint, source: Checkpoint,
     filter: (@Sendable (String) throws(CheckpointError) -> Bool)? = nil
@@ -43,13 +43,13 @@ public struct TensorVerification: Sendable {
     crossChecks = CrossChecks(pairing, filter)
   }
 
-  /// What the output's manifest says was planned: what was left out on purpose, and whether codes are calibrated. One
-  /// that is not there or not sound says nothing: what is missing then is missing.
+  /// The plan in the output's manifest: what was left out on purpose, and whether codes are calibrated. A missing or
+  /// invalid manifest is ignored: then nothing may be missing.
   private static func plan(of output: Checkpoint) -> ShardPlan? {
     (try? Manifest.read(in: output.store))?.plan
   }
 
-  /// The bytes that ``run(threads:monitor:)`` reads, about.
+  /// The approximate bytes that ``run(threads:monitor:)`` reads.
   public var byteCount: Int { comparisons.reduce(0) { $0 + $1.byteCount } }
 
   /// Compares.
@@ -64,7 +64,7 @@ public struct TensorVerification: Sendable {
     var outcomes: [TensorOutcome] = []
     var start = 0
     while start < comparisons.count {
-      // The pieces of a tensor in one part follow each other.
+      // The pieces of a tensor in one part are contiguous.
       let first = comparisons[start].pair
       var end = start + 1
       while end < comparisons.count, comparisons[end].pair.name == first.name,

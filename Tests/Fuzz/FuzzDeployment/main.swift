@@ -15,7 +15,7 @@ func check(_ text: [UInt8]) {
     guard let plan = try? DeploymentPlan(shape, request) else { continue }
     require(plan.costs.count == request.accelerators.count, "a card without a cost")
     require(plan.costs.allSatisfy { $0.attentionSeconds > 0 }, "attention for nothing")
-    require(!plan.disaggregated.cost.isNaN, "a cost that is no number")
+    require(!plan.disaggregated.cost.isNaN, "a cost that is not a number")
     if let instances = plan.instances {
       require(instances.attention.machines > 0 && instances.feedForward.machines > 0, "no machine")
     }

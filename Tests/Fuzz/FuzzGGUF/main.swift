@@ -8,7 +8,8 @@ import TensorFormats
 func check(_ file: [UInt8]) {
   guard let header = try? GGUFHeader.read(from: MemorySource(file)) else { return }
   let alignment = header.alignment
-  require(alignment > 0 && alignment & (alignment - 1) == 0, "the alignment \(alignment) is no power of two")
+  require(
+    alignment > 0 && alignment & (alignment - 1) == 0, "the alignment \(alignment) is not a power of two")
   require(header.dataOffset <= file.count, "tensor data starts behind the end")
 
   var end = header.dataOffset

@@ -13,7 +13,7 @@ func check(_ file: [UInt8]) {
     for (columns, expert) in [(count, nil), (count, 0), (count / 2, 1)] where columns > 0 {
       guard let weights = try? matrix.weights(for: name, columns: columns, expert: expert) else { continue }
       require(weights.count == columns, "\(name) has another number of columns")
-      require(weights.allSatisfy { $0 >= 0 && $0.isFinite }, "\(name) has a value that is no importance")
+      require(weights.allSatisfy { $0 >= 0 && $0.isFinite }, "\(name) has a value that is not an importance")
     }
   }
 }

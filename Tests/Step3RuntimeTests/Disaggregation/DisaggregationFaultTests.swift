@@ -39,7 +39,7 @@ struct DisaggregationFaultTests {
     try parts.start().close()
   }
 
-  @Test("a rank is there twice")
+  @Test("a rank appears twice")
   func doubled() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     try files.copyItem(atPath: parts.part("ffn-ep0"), toPath: parts.part("spare"))
@@ -72,7 +72,7 @@ struct DisaggregationFaultTests {
     let other = try await PartitionFixture("tiny", .init(ffnEP: 4))
     try files.removeItem(atPath: parts.part("ffn-ep1"))
     try files.copyItem(atPath: other.part("ffn-ep1"), toPath: parts.part("ffn-ep1"))
-    #expect(try parts.refusal().message.contains("different cuts"))
+    #expect(try parts.refusal().message.contains("different partitions"))
   }
 
   @Test("parts of another model")
@@ -166,7 +166,7 @@ struct DisaggregationFaultTests {
     #expect(error.code == .notFound && error.message.hasPrefix("FFN part ffn-ep1: "), "\(error)")
   }
 
-  @Test("a program that is no worker, or is not there")
+  @Test("a program that is not a worker, or is not there")
   func noWorker() async throws {
     let parts = try await PartitionFixture("tiny", .init())
     var error = try parts.refusal { $0.workerExecutable = "/usr/bin/true" }

@@ -143,7 +143,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("what is no message is refused")
+  @Test("what is not a message is refused")
   func badMessages() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let whole = RawWire.header(3, Request().payload.count) + Request().payload
@@ -163,7 +163,7 @@ struct DisaggregationWireTests {
       #expect((result.wait() as? CheckpointError)?.code == code)
       wire.close()
     }
-    // Before the welcome nothing is computed, and a welcome for another part is none.
+    // Before the welcome nothing is computed, and a welcome for another part does not count.
     for message in [
       RawWire.Message(kind: 3, payload: Request().payload), .init(kind: 2, payload: Array("{}".utf8)),
     ] {

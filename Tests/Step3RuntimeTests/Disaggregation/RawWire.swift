@@ -50,7 +50,7 @@ struct RawWire {
     Array(magic.utf8) + little(version) + little(kind) + little(UInt64(length))
   }
 
-  /// `nil` at the end, also in the middle of a message, and for what is no message.
+  /// `nil` at the end, also in the middle of a message, and for what is not a message.
   func receive() -> Message? {
     guard let header = read(16), Array(header.prefix(6)) == Array("S3FF".utf8) + [1, 0],
       let payload = read(Self.integer(header, 8, 8))

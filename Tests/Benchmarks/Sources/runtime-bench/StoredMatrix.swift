@@ -101,7 +101,7 @@ final class StoredMatrix {
         shape: TensorShape([format.scaleCount / across, across])),
     ])
     let writer = try SafetensorsWriter(path, layout: layout)
-    // Any codes but the two that are no numbers.
+    // Any codes but the two that are not numbers.
     let codes = (0..<64 * columns).map { _ in UInt8.random(in: 0..<0x7F) | (Bool.random() ? 0x80 : 0) }
     for first in stride(from: 0, to: rows, by: 64) {
       try writer.write(
