@@ -9,7 +9,7 @@ internal import TensorFormats
 /// While it is being written, a journal lies in it (and a marker in each part), and weight files bear the suffix
 /// `.unfinished`: neither this toolkit nor an engine takes it for a checkpoint. Finishing syncs and renames the files,
 /// then writes the manifests, the root's last. Nothing is written over that this conversion did not make.
-struct OutputDirectory {
+struct OutputDirectory: Sendable {
   /// OUTPUT itself, or the directory in it where its replacement grows.
   let root: HeldDirectory
   let plan: ShardPlan
