@@ -72,7 +72,8 @@ internal import Synchronization
     let granule = 1 << 16
     let capacity = max(granule, (byteCount + granule - 1) / granule * granule)
     let reused = free.withLock { buffers -> Free? in
-      let index = buffers.indices.filter { buffers[$0].capacity >= capacity }
+      // Of several that fit alike the one that came back last: more of it is still in the processor's caches.
+      let index = buffers.indices.reversed().filter { buffers[$0].capacity >= capacity }
         .min { buffers[$0].capacity < buffers[$1].capacity }
       return index.map { buffers.remove(at: $0) }
     }

@@ -1,7 +1,9 @@
 internal import Archives
 internal import ByteStreams
 internal import Checkpoint
+internal import ParallelWork
 internal import ShardPlanning
+internal import Synchronization
 internal import TensorFormats
 
 extension OutputDirectory {
@@ -77,23 +79,43 @@ extension OutputDirectory {
   func openFiles(
     headers: [String: [UInt8]], archived: [Int: ArchiveManifest.File] = [:], meter: Meter
   ) throws(CheckpointError) -> [OutputFile] {
-    var outputs: [OutputFile] = []
-    for (index, file) in plan.files.enumerated() {
-      guard let header = headers[file.path] else { preconditionFailure("no header for \(file.path)") }
-      if archived[index] != nil, let there = try archivedFile(file) {
-        outputs.append(OutputFile(finished: there))
-        try root.removeFiles([unfinished(file)])
-        continue
+    let opened = Mutex([OutputFile?](repeating: nil, count: plan.files.count))
+    // A file system in memory makes each page of what is reserved for it, which takes as long as writing it.
+    let isLarge = plan.files.reduce(0) { $0 + $1.bytes } >= Self.largeOutput
+    do {
+      try ParallelWork.forEach(below: plan.files.count, threads: isLarge ? Self.threads : 1) { index in
+        let isArchived = archived[index] != nil
+        let output = try openFile(plan.files[index], headers: headers, isArchived: isArchived, meter: meter)
+        opened.withLock { $0[index] = output }
       }
-      let reopening = try root.entry(unfinished(file)) != nil
-      let output = try OutputFile(
-        unfinished(file), in: root, byteCount: file.bytes, reopening: reopening,
-        reserving: !listing.isArchive, meter: meter)
-      try output.write(header, at: 0)
-      if reopening { try clearPadding(of: file, output) }
-      outputs.append(output)
+    } catch let error as CheckpointError {
+      throw error
+    } catch {
+      preconditionFailure("files are opened without anything else that throws: \(error)")
     }
-    return outputs
+    return opened.withLock { $0.compactMap { $0 } }
+  }
+
+  /// From how many bytes on the files of an output are opened side by side.
+  private static var largeOutput: Int { 256 << 20 }
+  /// How many files are opened at a time.
+  private static var threads: Int { 4 }
+
+  private func openFile(
+    _ file: ShardPlan.File, headers: [String: [UInt8]], isArchived: Bool, meter: Meter
+  ) throws(CheckpointError) -> OutputFile {
+    guard let header = headers[file.path] else { preconditionFailure("no header for \(file.path)") }
+    if isArchived, let there = try archivedFile(file) {
+      try root.removeFiles([unfinished(file)])
+      return OutputFile(finished: there)
+    }
+    let reopening = try root.entry(unfinished(file)) != nil
+    let output = try OutputFile(
+      unfinished(file), in: root, byteCount: file.bytes, reopening: reopening,
+      reserving: !listing.isArchive, meter: meter)
+    try output.write(header, at: 0)
+    if reopening { try clearPadding(of: file, output) }
+    return output
   }
 
   /// A file in its archived form; `nil` if it does not exist.

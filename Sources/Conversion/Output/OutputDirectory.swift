@@ -9,7 +9,7 @@ internal import TensorFormats
 /// While it is being written, it holds a journal (and each part a marker), and weight files have the suffix
 /// `.unfinished`: neither this toolkit nor an engine takes it for a checkpoint. Finishing syncs and renames the files,
 /// then writes the manifests, the root's last. Nothing is overwritten that this conversion did not create.
-struct OutputDirectory {
+struct OutputDirectory: Sendable {
   /// OUTPUT itself, or the directory in it where its replacement grows.
   let root: HeldDirectory
   let plan: ShardPlan
