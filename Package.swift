@@ -73,7 +73,6 @@ let package = Package(
     .systemLibrary(
       name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
     .target(name: "CFileShims", cSettings: [.define("_GNU_SOURCE")]),
-    .target(name: "CSHA256"),
     // Runs before `main`, so only tools may be linked with it.
     .target(name: "CStartCheck", dependencies: ["CFileShims"], cSettings: [.define("_GNU_SOURCE")]),
     .target(name: "CSanitizerNotes"),
@@ -87,8 +86,7 @@ let package = Package(
       name: "TensorFormats", swiftSettings: strict,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
-      name: "ByteStreams",
-      dependencies: ["TensorFormats", "CFileShims", "CSHA256", "CXXHash", crypto, system],
+      name: "ByteStreams", dependencies: ["TensorFormats", "CFileShims", "CXXHash", crypto, system],
       swiftSettings: strict),
     .target(name: "ParallelWork", dependencies: ["CSanitizerNotes"], swiftSettings: strict),
     .target(name: "Patterns", dependencies: ["TensorFormats", "CPCRE2", "COnig"], swiftSettings: strict),

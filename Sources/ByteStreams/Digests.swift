@@ -1,4 +1,3 @@
-internal import CSHA256
 internal import CXXHash
 internal import Crypto
 
@@ -76,63 +75,4 @@ public struct SHA256Digester: ~Copyable {
 
   /// The digest of everything taken in so far.
   public func finalize() -> Digest { Digest(bytes: Array(state.finalize())) }
-}
-
-/// SHA-256 of one of several streams that are hashed at a time.
-///
-/// Each round of SHA-256 waits for the one before: a core that takes in two streams together needs little more time than
-/// for one of them, if it has instructions for SHA-256. Where it has none, swift-crypto takes in one after the other.
-@safe package struct SHA256Stream: ~Copyable {
-  private var stream = csha_stream()
-  /// `nil` where the processor's own instructions are used.
-  private var other: SHA256?
-
-  /// Whether two streams take less time together than one after the other.
-  package static let gainsByPairs = csha_is_supported()
-
-  /// Starts an empty digest.
-  ///
-  /// - Parameter inPairs: Whether the processor's instructions may be used.
-  package init(inPairs: Bool = true) {
-    if inPairs, Self.gainsByPairs { unsafe csha_begin(&stream) } else { other = SHA256() }
-  }
-
-  /// Takes in the next bytes.
-  package mutating func update(_ bytes: RawSpan) {
-    unsafe bytes.withUnsafeBytes { bytes in
-      guard other == nil else {
-        unsafe other?.update(bufferPointer: bytes)
-        return
-      }
-      unsafe csha_update(&stream, bytes.baseAddress, bytes.count)
-    }
-  }
-
-  /// Takes in the next bytes of two streams, side by side as far as both have some.
-  package static func update(
-    _ one: inout SHA256Stream, _ bytes: RawSpan, _ other: inout SHA256Stream, _ otherBytes: RawSpan
-  ) {
-    guard one.other == nil, other.other == nil else {
-      one.update(bytes)
-      other.update(otherBytes)
-      return
-    }
-    unsafe bytes.withUnsafeBytes { bytes in
-      unsafe otherBytes.withUnsafeBytes { otherBytes in
-        unsafe csha_update_two(
-          &one.stream, bytes.baseAddress, bytes.count, &other.stream, otherBytes.baseAddress, otherBytes.count
-        )
-      }
-    }
-  }
-
-  /// The digest of everything taken in so far.
-  package func finalize() -> Digest {
-    if let other { return Digest(bytes: Array(other.finalize())) }
-    return Digest(
-      bytes: unsafe [UInt8](unsafeUninitializedCapacity: 32) { digest, count in
-        unsafe withUnsafePointer(to: stream) { unsafe csha_digest($0, digest.baseAddress) }
-        count = 32
-      })
-  }
 }

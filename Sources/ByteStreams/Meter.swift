@@ -16,15 +16,12 @@ public final class Meter: Sendable {
     _ work: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
     let start = ContinuousClock.now
-    defer { add(start.duration(to: .now)) }
+    defer {
+      let elapsed = start.duration(to: .now).components
+      nanoseconds.add(
+        elapsed.seconds * 1_000_000_000 + elapsed.attoseconds / 1_000_000_000, ordering: .relaxed)
+    }
     return try work()
-  }
-
-  /// Counts time that was measured elsewhere.
-  public func add(_ duration: Duration) {
-    let elapsed = duration.components
-    nanoseconds.add(
-      elapsed.seconds * 1_000_000_000 + elapsed.attoseconds / 1_000_000_000, ordering: .relaxed)
   }
 }
 

@@ -30,7 +30,7 @@ enum PathPattern {
     case GLOB_NOMATCH:
       throw CheckpointError(
         .notFound, "nothing matches this pattern", path: pattern,
-        remedy: "* * matches any part of a name except /; patterns do not descend into directories")
+        remedy: "* matches any part of a name except /; patterns do not descend into directories")
     default:
       throw CheckpointError(.inputOutput, "a directory cannot be read", path: pattern)
     }

@@ -194,6 +194,6 @@ import Testing
     refused(Array(SmallArchive.frame(content, stated: nil).dropLast(7)), .truncated, "")
     refused(SmallArchive.frame(content, stated: 1 << 62), .malformed, "cannot decompress to")
     refused(Array("just some text".utf8), .malformed, "no zstd frame")
-    refused(try ArchiveSourceTests.mixed().archive, .unsupported, "another order")
+    refused(try ArchiveSourceTests.mixed().archive, .unsupported, "reordered")
   }
 }

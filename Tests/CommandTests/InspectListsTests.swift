@@ -43,7 +43,7 @@ import Testing
     #expect(try literal.json()["path"] as? String == directory.path("c[1].safetensors"))
     let none = try runTool("step3-inspect", ["list", directory.path("*.gguf")])
     #expect(none.status == 66 && none.output.isEmpty)
-    #expect(none.error.contains("*.gguf: nothing has a name that matches"))
+    #expect(none.error.contains("*.gguf: nothing matches this pattern"))
   }
 
   @Test func theOthersGoOnAndTheFirstFailureIsTheStatus() throws {

@@ -57,7 +57,7 @@ import Testing
     #expect(result.status == 1)
     #expect(
       result.output.hasPrefix(
-        "FAILED: model.layers.1.moe.up_proj.weight: 1 blocks in 1 rows are off by more than Q8_0 makes it: "
+        "FAILED: model.layers.1.moe.up_proj.weight: 1 blocks in 1 rows are off by more than Q8_0 explains: "
           + "the worst, at matrix 3, row 100, column 160 to 191, by "))
     #expect(result.output.contains("1 finding in "))
     // What was not asked for is not looked at.

@@ -322,7 +322,7 @@ import Testing
     try expect("a copy of", tensor: norm) { root in
       Self.edit(&root, norm) { $0["elementType"] = "F16" }
     }
-    try expect("behind the tensor before", tensor: norm) { root in
+    try expect("not after the previous tensor", tensor: norm) { root in
       Self.edit(&root, norm) { $0["offset"] = ($0["offset"] as? Int ?? 0) - 64 }
     }
     try expect("describes another file") { root in

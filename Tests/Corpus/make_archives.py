@@ -123,7 +123,7 @@ def broken():
     yield "runs-of-too-few", changed(runs=[[1, 1], [1, 2]]), "malformed", "3 frames"
     yield "run-of-none", changed(runs=[[1, 1], [0, 0], [1, 2], [1, 0]]), "malformed", "run"
     yield "size-of-another", changed(size=1 << 40), "malformed", "frames hold"
-    yield "count-2-to-32", changed(count=0xFFFFFFFF), "malformed", "too short"
+    yield "count-2-to-32", changed(count=0xFFFFFFFF), "malformed", "more than the file has room for"
     yield "count-0", changed(count=0), "malformed", "does not begin where"
     yield "reserved-bits", changed(descriptor=0xFC), "unsupported", "reserved bits"
     yield "frame-of-4-gib", entry(0, 0, 0xFFFFFFFF), "malformed", "takes 4294967295"

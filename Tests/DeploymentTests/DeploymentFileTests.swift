@@ -91,7 +91,7 @@ import Testing
     ),
     (
       "accelerators: [CARD]\ncontext: 8K\nprecision: {compute: fp4}",
-      "line 3, column 22: 'fp4' is not a precision", "bf16, fp8"
+      "line 3, column 22: 'fp4' is not a supported precision", "bf16, fp8"
     ),
     (
       "accelerators: [CARD]\ncontext: 8K\nprecision: fp8", "line 3, column 12: 'precision' must be a mapping",

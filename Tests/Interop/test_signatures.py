@@ -225,7 +225,7 @@ def test_ours_accepts_theirs_and_refuses_what_was_changed(tools, tmp_path, pair,
             flip(path, place)
     shutil.move(output / "config.json", tmp_path / "config.json")
     result = tools.run(*command)
-    assert result.returncode == 1 and "config.json: is signed, and not there" in result.stdout
+    assert result.returncode == 1 and "config.json: is signed, but missing" in result.stdout
 
 
 def test_other_signatures_are_refused_by_name(tools, tmp_path, pair, output):

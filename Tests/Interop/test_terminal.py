@@ -107,7 +107,7 @@ def test_messages_break_between_words():
     assert status == 65
     assert max(map(len, lines(text))) <= 80 or all(" " not in line.strip() for line in lines(text) if len(line) > 80)
     flat = " ".join(" ".join(lines(text)).split())
-    assert "GGUF has no NVFP4A16, whose scales are tensors of their own; choose NVFP4" in flat
+    assert "GGUF has no NVFP4A16, whose scales are separate tensors; choose NVFP4" in flat
     # Nothing is broken where nobody looks.
     plain = subprocess.run(
         [TOOLS / "step3-convert", TINY, "/tmp/never", "--to", "gguf", "--quantize", "NVFP4A16"],

@@ -126,7 +126,7 @@ import Testing
       switch self {
       case .noEntries: "the number of entries is 0"
       case .negativeEntries: "the number of entries is -1"
-      case .hugeEntries: "announces 2147483647 entries"
+      case .hugeEntries: "claims 2147483647 entries"
       case .noName: "the number of bytes of a tensor's name is 0"
       case .hugeName: "a tensor's name has 2147483647 bytes"
       case .badUTF8: "a tensor's name is not UTF-8"

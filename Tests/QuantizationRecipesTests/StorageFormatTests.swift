@@ -54,7 +54,7 @@ import Testing
       q4K.misfit(TensorShape([4, 256]), source: .bf16, in: .safetensors) == "safetensors has no type Q4_K")
     #expect(
       StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .gguf)
-        == "GGUF has no FP8_BLOCK, whose scales are tensors of their own")
+        == "GGUF has no FP8_BLOCK, whose scales are separate tensors")
     #expect(StorageFormat.blockFP8.misfit(shape, source: .bf16, in: .safetensors) == nil)
     #expect(StorageFormat.blockFP8.misfit(TensorShape([192]), source: .bf16, in: .safetensors) != nil)
     #expect(StorageFormat.keep.misfit(shape, source: .f8E4M3, in: .gguf) == "GGUF has no type F8_E4M3")

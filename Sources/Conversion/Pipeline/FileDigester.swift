@@ -1,4 +1,4 @@
-package import ByteStreams
+internal import ByteStreams
 internal import Quantization
 internal import TensorFormats
 
@@ -8,7 +8,8 @@ internal import TensorFormats
 /// read. If they do not (a small file of several element types), early bytes are read back from the file when their
 /// turn comes, so that nothing has to be held in memory.
 struct FileDigester: ~Copyable {
-  private let digests = RunningDigests()
+  private var xxh3 = XXH3Digester()
+  private var sha256 = SHA256Digester()
   private var position = 0
   /// Ranges in the file that came before their turn; their starts are unique.
   private var early: [Int: Int] = [:]
@@ -34,32 +35,13 @@ struct FileDigester: ~Copyable {
 
   /// Takes in the bytes at `offset`, now or when their turn comes.
   mutating func add(_ bytes: RawSpan, at offset: Int) throws(CheckpointError) {
-    guard isNext(bytes.byteCount, at: offset) else { return }
+    guard bytes.byteCount > 0 else { return }
+    guard offset == position || written?.isKept == false else {
+      early[offset] = offset + bytes.byteCount
+      return
+    }
     advance(bytes)
     try catchUp()
-  }
-
-  /// Takes in bytes of a buffer at `offset`, together with those of another file, now or when their turn comes.
-  ///
-  /// - Parameters:
-  ///   - isUrgent: Whether there is more to take in.
-  ///   - meter: Counts the time that it takes.
-  mutating func add(
-    _ range: Range<Int>, of buffer: BufferPool.Buffer, at offset: Int, _ line: HashingLine, isUrgent: Bool,
-    _ meter: Meter
-  ) async throws(CheckpointError) {
-    guard isNext(range.count, at: offset) else { return }
-    await line.take(range, of: buffer, into: digests, isUrgent: isUrgent, meter: meter)
-    position += range.count
-    try meter.measure { () throws(CheckpointError) in try catchUp() }
-  }
-
-  /// Whether it is the turn of bytes; if not, it is noted that they are there.
-  private mutating func isNext(_ count: Int, at offset: Int) -> Bool {
-    guard count > 0 else { return false }
-    if offset == position || written?.isKept == false { return true }
-    early[offset] = offset + count
-    return false
   }
 
   /// Takes in `count` zero bytes at `offset`: padding.
@@ -68,7 +50,8 @@ struct FileDigester: ~Copyable {
   }
 
   private mutating func advance(_ bytes: RawSpan) {
-    digests.update(bytes)
+    xxh3.update(bytes)
+    sha256.update(bytes)
     position += bytes.byteCount
   }
 
@@ -89,14 +72,14 @@ struct FileDigester: ~Copyable {
   consuming func finish(byteCount: Int) -> FileDigests {
     precondition(
       position == byteCount && early.isEmpty, "\(path): \(position) of \(byteCount) bytes hashed")
-    return digests.digests
+    return FileDigests(xxh3: xxh3.finalize(), sha256: sha256.finalize())
   }
 }
 
 /// Both digests of one file.
-package struct FileDigests: Hashable, Sendable {
-  package let xxh3: Digest
-  package let sha256: Digest
+struct FileDigests: Hashable, Sendable {
+  let xxh3: Digest
+  let sha256: Digest
 
   init(xxh3: Digest, sha256: Digest) {
     self.xxh3 = xxh3
@@ -104,7 +87,7 @@ package struct FileDigests: Hashable, Sendable {
   }
 
   /// The digests of a file in memory.
-  package init(of bytes: [UInt8]) {
+  init(of bytes: [UInt8]) {
     var digester = SHA256Digester()
     digester.update(bytes)
     self.init(xxh3: .xxh3(of: bytes), sha256: digester.finalize())

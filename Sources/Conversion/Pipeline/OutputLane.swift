@@ -24,7 +24,6 @@ struct OutputLane: Sendable {
   let firstTarget: Int
   /// The index of the source file with identical bytes, whose digests are this file's; `nil` for most.
   let twin: Int?
-  let line: HashingLine
   let meter: Meter
   let input = LaneInput<Piece>()
 
@@ -38,13 +37,7 @@ struct OutputLane: Sendable {
     var missing = file.tensors.reduce(0) { $0 + $1.bytes }
     if missing == 0 { try await whole() }
     for await piece in input.elements {
-      let hasMore = input.taken()
-      if twin == nil {
-        let (buffer, range) = piece.result.place(in: piece.content)
-        try await digester.add(
-          range, of: buffer, at: piece.result.delivery.offset, line, isUrgent: hasMore, meter)
-      }
-      try meter.measure { () throws(CheckpointError) in try take(piece, &tensors) }
+      try meter.measure { () throws(CheckpointError) in try take(piece, &digester, &tensors) }
       missing -= piece.result.delivery.byteCount
       if missing == 0, piece.result.delivery.byteCount > 0 { try await whole() }
     }
@@ -65,10 +58,13 @@ struct OutputLane: Sendable {
     if file.bytes > end { try digester.addZeros(file.bytes - end, at: end) }
   }
 
-  private func take(_ piece: Piece, _ tensors: inout TensorTable) throws(CheckpointError) {
+  private func take(
+    _ piece: Piece, _ digester: inout FileDigester, _ tensors: inout TensorTable
+  ) throws(CheckpointError) {
     let delivery = piece.result.delivery
     let index = delivery.target - firstTarget
     try piece.result.withBytes(piece.content) { (bytes) throws(CheckpointError) in
+      if twin == nil { try digester.add(bytes, at: delivery.offset) }
       try tensors.add(bytes, at: delivery.offset, to: index)
     }
     tensors.add(piece.result.errors, ofUnit: piece.unit, byteCount: delivery.byteCount, to: index)

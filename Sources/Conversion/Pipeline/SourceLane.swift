@@ -5,7 +5,6 @@ internal import TensorFormats
 struct SourceLane: Sendable {
   let path: String
   let byteCount: Int
-  let line: HashingLine
   let meter: Meter
   let input = LaneInput<HeldUnit>()
 
@@ -14,11 +13,10 @@ struct SourceLane: Sendable {
     var digester = FileDigester(reading: path)
     if byteCount > 0 {
       for await held in input.elements {
-        let hasMore = input.taken()
-        let source = held.unit.source
-        try await digester.add(
-          0..<source.byteCount, of: source, at: held.unit.unit.source.bytes.lowerBound, line,
-          isUrgent: hasMore, meter)
+        let unit = held.unit
+        try meter.measure { () throws(CheckpointError) in
+          try digester.add(unit.source.bytes, at: unit.unit.source.bytes.lowerBound)
+        }
         // Its digest can be compared now, hours before the last file's.
         if digester.byteCount == byteCount { break }
       }

@@ -230,21 +230,20 @@ public struct Conversion: Sendable {
     let plan = planned.plan
     let metered = checkpoint.mappingSources { MeteredSource($0, meter: meters.read) }
     let work = try WorkList(plan, metered)
-    let line = HashingLine(threads: options.threads)
     var firstTarget = 0
     var lanes: [OutputLane] = []
     for (file, output) in zip(work.files, outputs) where !scope.isShare {
       lanes.append(
         OutputLane(
           file: file, output: output, header: planned.headers[file.path] ?? [], firstTarget: firstTarget,
-          twin: plan.source.twin(of: file), line: line, meter: meters.hashOutput))
+          twin: plan.source.twin(of: file), meter: meters.hashOutput))
       firstTarget += file.tensors.count
     }
     let (names, expected) = (plan.source.files.map(\.path), options.expectedDigests)
     var sources: [Int: SourceLane] = [:]
     for (index, file) in metered.files.enumerated() where !file.isDerived && scope.reads(index) {
       sources[index] = SourceLane(
-        path: file.source.path, byteCount: file.source.byteCount, line: line, meter: meters.hashSource)
+        path: file.source.path, byteCount: file.source.byteCount, meter: meters.hashSource)
     }
     let paths = sources.mapValues(\.path)
     return ConversionPipeline(

@@ -92,23 +92,15 @@ struct ProcessedUnit: Sendable {
 }
 
 extension ProcessedUnit.Result {
-  /// Where the bytes to be written are.
-  ///
-  /// - Parameter content: ``ProcessedUnit/content`` of the unit that this is a result of.
-  func place(in content: BufferPool.Buffer) -> (buffer: BufferPool.Buffer, range: Range<Int>) {
-    switch payload {
-    case .content(let range): (content, range)
-    case .recoded(let buffer): (buffer, 0..<buffer.byteCount)
-    }
-  }
-
   /// Calls `body` with the bytes to be written.
   ///
   /// - Parameter content: ``ProcessedUnit/content`` of the unit that this is a result of.
   func withBytes<Failure: Error, Value>(
     _ content: BufferPool.Buffer, _ body: (RawSpan) throws(Failure) -> Value
   ) throws(Failure) -> Value {
-    let (buffer, range) = place(in: content)
-    return try body(buffer.bytes.extracting(range))
+    switch payload {
+    case .content(let range): try body(content.bytes.extracting(range))
+    case .recoded(let buffer): try body(buffer.bytes)
+    }
   }
 }

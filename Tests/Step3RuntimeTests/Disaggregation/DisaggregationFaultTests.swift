@@ -82,7 +82,7 @@ struct DisaggregationFaultTests {
     try files.removeItem(atPath: parts.part("ffn-ep1"))
     try files.copyItem(atPath: other.part("ffn-ep1"), toPath: parts.part("ffn-ep1"))
     let error = try parts.refusal()
-    #expect(error.message == "FFN part ffn-ep1 is of a model of other dimensions")
+    #expect(error.message == "FFN part ffn-ep1 belongs to a model of different dimensions")
   }
 
   @Test("no partition set at all")
@@ -128,7 +128,7 @@ struct DisaggregationFaultTests {
     }
     let error = try parts.refusal()
     #expect(
-      error.message.hasPrefix("FFN part ffn-tp1: another part of it is held than of gate_proj"), "\(error)")
+      error.message.hasPrefix("FFN part ffn-tp1: the part held differs from that of gate_proj"), "\(error)")
     #expect(error.tensor == "model.layers.0.mlp.up_proj.weight")
   }
 
@@ -226,7 +226,7 @@ struct DisaggregationFaultTests {
     processes.ids.withLock { $0 = ids }
     let error = try #require(throws: CheckpointError.self) { try parts.logits(session.model) }
     #expect(error.code == .unresponsive && error.remedy?.contains("--afd-timeout") == true)
-    #expect(error.message.hasPrefix("FFN part \(session.ranks[victim].part): it has said nothing"))
+    #expect(error.message.hasPrefix("FFN part \(session.ranks[victim].part): it has not responded"))
     for id in ids { #expect(!isThere(id)) }
   }
 

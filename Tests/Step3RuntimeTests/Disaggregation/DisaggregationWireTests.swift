@@ -292,11 +292,11 @@ struct DisaggregationWireTests {
     var error = try #require(throws: CheckpointError.self) {
       try start(parts) { name in try serve(parts.part(name == "ffn-ep0" ? "ffn-ep1" : "ffn-ep0")).descriptor }
     }
-    #expect(error.message == "FFN part ffn-ep0 answers that it is ffn-ep1, rank 1 of 2")
+    #expect(error.message == "FFN part ffn-ep0 claims to be ffn-ep1, rank 1 of 2")
     error = try #require(throws: CheckpointError.self) {
       try start(parts) { _ in try serve(parts.part("ffn-ep0")).descriptor }
     }
-    #expect(error.message == "FFN part ffn-ep1 answers that it is ffn-ep0, rank 0 of 2")
+    #expect(error.message == "FFN part ffn-ep1 claims to be ffn-ep0, rank 0 of 2")
   }
 
   @Test("replies that cannot be are refused with the part's name")
@@ -323,7 +323,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("ranks that choose other experts for the same tokens are found out")
+  @Test("ranks that choose different experts for the same tokens are found out")
   func otherRouting() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, router: .ffn))
     let session = try start(parts) { name in
@@ -338,6 +338,6 @@ struct DisaggregationWireTests {
     }
     defer { session.close() }
     let error = try #require(throws: CheckpointError.self) { try parts.logits(session.model) }
-    #expect(error.message == "FFN parts ffn-ep0 and ffn-ep1 choose other experts for the same tokens")
+    #expect(error.message == "FFN parts ffn-ep0 and ffn-ep1 choose different experts for the same tokens")
   }
 }
