@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 // MARK: Neighbours
 
@@ -9,7 +10,7 @@
 #define STORAGE(name, cells, neighbour_count)                                                                \
     static uint32_t name##_off[((cells) + 31) / 32], name##_lists[cells], name##_nibbles[neighbour_count];  \
     static uint16_t name##_positions[cells], name##_neighbours[neighbour_count];                             \
-    static iq_grid name##_grid = {0, 0, name##_off, name##_lists, name##_positions, name##_neighbours, name##_nibbles}
+    static iq_grid name##_grid = {0, 0, name##_off, name##_lists, name##_positions, name##_neighbours, name##_nibbles, 0, 0}
 
 STORAGE(iq2_xxs, IQ_CELLS_8D, 161136);
 STORAGE(iq2_xs, IQ_CELLS_8D, 230560);
@@ -17,6 +18,11 @@ STORAGE(iq2_s, IQ_CELLS_8D, 100576);
 STORAGE(iq1, IQ_CELLS_8D, 362352);
 STORAGE(iq3_xxs, IQ_CELLS_4D, 34304);
 STORAGE(iq3_s, IQ_CELLS_4D, 36456);
+
+static uint32_t iq3_xxs_contender_lists[IQ_CELLS_4D], iq3_s_contender_lists[IQ_CELLS_4D];
+static uint16_t iq3_xxs_contenders[31976], iq3_s_contenders[31144];
+
+uint64_t iq_members[256];
 
 static uint32_t nibbles_of(uint32_t cell, int bits) {
     uint32_t nibbles = 0;
@@ -92,6 +98,43 @@ static void build(iq_grid *grid, const uint16_t *points, uint32_t count, int bit
     grid->count = count;
 }
 
+/// Whether point a is never farther than b from what rounds to the cell; see iq_grid.contenders.
+static int leads(uint32_t a, uint32_t b, uint32_t cell) {
+    for (int i = 0; i < 12; i += 3) {
+        const int own = (int)(cell >> i & 7), to_a = (int)(a >> i & 7) - own, to_b = (int)(b >> i & 7) - own;
+        if (to_a != to_b && abs(to_a) >= abs(to_b)) return 0;
+    }
+    return 1;
+}
+
+static void build_contenders(iq_grid *grid, uint32_t *lists, uint16_t *contenders) {
+    uint32_t used = 0;
+    for (uint32_t cell = 0; cell < IQ_CELLS_4D; ++cell) {
+        if (grid->lists[cell] == 0) continue;
+        const uint16_t *neighbours = grid->neighbours + (grid->lists[cell] >> 9);
+        const uint32_t count = grid->lists[cell] & 511, first = used;
+        for (uint32_t n = 0; n < count; ++n) {
+            uint32_t other = 0;
+            while (other < count && (other == n || !leads(neighbours[other], neighbours[n], cell))) ++other;
+            if (other == count) contenders[used++] = neighbours[n];
+        }
+        lists[cell] = first << 9 | (used - first);
+        // Filled up like the lists of neighbours.
+        for (; used % 8 != 0; ++used) contenders[used] = contenders[used - 1];
+    }
+    grid->contender_lists = lists;
+    grid->contenders = contenders;
+}
+
+static void build_members(void) {
+    for (uint32_t set = 0; set < 256; ++set) {
+        int place = 0;
+        for (uint64_t n = 0; n < 8; ++n) {
+            if (set >> n & 1) iq_members[set] |= n << 8 * place++;
+        }
+    }
+}
+
 #define BUILDER(name, bits, top, shells)                                                                       \
     static pthread_once_t name##_once = PTHREAD_ONCE_INIT;                                                     \
     static void build_##name(void) {                                                                           \
@@ -106,14 +149,28 @@ BUILDER(iq1, 2, 2, 3)
 BUILDER(iq3_xxs, 3, 7, 2)
 BUILDER(iq3_s, 3, 7, 3)
 
+// What walks along stretches need besides (iq_walk.h).
+static pthread_once_t members_once = PTHREAD_ONCE_INIT;
+
+#define WALK_BUILDER(name)                                                               \
+    static pthread_once_t name##_walk_once = PTHREAD_ONCE_INIT;                          \
+    static void build_##name##_walk(void) {                                              \
+        pthread_once(&name##_once, build_##name);                                        \
+        pthread_once(&members_once, build_members);                                      \
+        build_contenders(&name##_grid, name##_contender_lists, name##_contenders);       \
+    }
+
+WALK_BUILDER(iq3_xxs)
+WALK_BUILDER(iq3_s)
+
 const iq_grid *iq_encoding_grid(cbk_iq_codebook codebook) {
     switch (codebook) {
         case CBK_IQ2_XXS: pthread_once(&iq2_xxs_once, build_iq2_xxs); return &iq2_xxs_grid;
         case CBK_IQ2_XS: pthread_once(&iq2_xs_once, build_iq2_xs); return &iq2_xs_grid;
         case CBK_IQ2_S: pthread_once(&iq2_s_once, build_iq2_s); return &iq2_s_grid;
         case CBK_IQ1: pthread_once(&iq1_once, build_iq1); return &iq1_grid;
-        case CBK_IQ3_XXS: pthread_once(&iq3_xxs_once, build_iq3_xxs); return &iq3_xxs_grid;
-        case CBK_IQ3_S: pthread_once(&iq3_s_once, build_iq3_s); return &iq3_s_grid;
+        case CBK_IQ3_XXS: pthread_once(&iq3_xxs_walk_once, build_iq3_xxs_walk); return &iq3_xxs_grid;
+        case CBK_IQ3_S: pthread_once(&iq3_s_walk_once, build_iq3_s_walk); return &iq3_s_grid;
     }
     return 0;
 }

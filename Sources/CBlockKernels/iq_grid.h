@@ -4,6 +4,9 @@
 
 #include "cbk_iq.h"
 
+/// By the set of eight elements whose bits are set: their numbers in ascending order, a byte each.
+extern uint64_t iq_members[256];
+
 extern const uint16_t iq_points_iq2_xxs[256], iq_points_iq2_xs[512], iq_points_iq2_s[1024], iq_points_iq1[2048];
 extern const uint16_t iq_points_iq3_xxs[256], iq_points_iq3_s[512];
 
@@ -29,6 +32,12 @@ typedef struct iq_grid {
     /// The neighbours again, a nibble per coordinate: the coordinate, plus, in the spare high bits, the coordinate's
     /// number, so that a nibble is an index into a register that holds a table for several coordinates.
     const uint32_t *nibbles;
+    /// IQ3: the lists once more, of contenders alone. A neighbour is none if another one is in every coordinate as far
+    /// from the cell and on the same side, or nearer by a step. A group of values that rounds to the cell is then no
+    /// nearer to the first in any coordinate, whatever their weights, unless a value is all but half way to the next
+    /// level.
+    const uint32_t *contender_lists;
+    const uint16_t *contenders;
 } iq_grid;
 
 /// The codebook for encoding; built once, by whichever thread comes first.

@@ -56,6 +56,59 @@ IQ_INLINE vf vi_odd4(vi a) {
     return _mm512_permutexvar_ps((__m512i)a, _mm512_setr_ps(1, 3, 5, 7, 1, 3, 5, 7, 1, 3, 5, 7, 1, 3, 5, 7));
 }
 
+// What follows is for the walk along stretches (iq_walk.h), whose decisions do not depend on how an operation rounds.
+IQ_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+IQ_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+/// The lesser of a and `least`, or the latter where `m` is set.
+IQ_INLINE vf vf_min_unless(vm m, vf a, vf least) { return _mm512_mask_min_ps(least, (__mmask16)~m, a, least); }
+IQ_INLINE vf vf_lookup(vf table, vi index) { return _mm512_permutexvar_ps((__m512i)index, table); }
+IQ_INLINE vi vi_truncate(vf a) { return (vi)_mm512_cvttps_epi32(a); }
+IQ_INLINE vm vi_greater(vi a, vi b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
+/// Where a has the bit of b.
+IQ_INLINE vm vi_test(vi a, vi b) { return _mm512_test_epi32_mask((__m512i)a, (__m512i)b); }
+IQ_INLINE vi vi_min_halves(vi a, vi b) { return (vi)_mm512_min_epu16((__m512i)a, (__m512i)b); }
+IQ_INLINE vi vi_load(const int32_t *p) { return (vi)_mm512_loadu_si512(p); }
+IQ_INLINE vi vi_load_halves(const uint16_t *p) {
+    return (vi)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+IQ_INLINE vi vi_gather(const int32_t *p, vi index) { return (vi)_mm512_i32gather_epi32((__m512i)index, p, 4); }
+/// The lanes' numbers.
+IQ_INLINE vi vi_count(void) { return (vi)_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+IQ_INLINE vm vm_of(uint32_t bits) { return (vm)bits; }
+/// Set in the first n lanes, or all of them.
+IQ_INLINE vm vm_first(int n) { return (vm)(n < 16 ? (1u << n) - 1 : 0xFFFF); }
+/// The elements in m, moved together.
+IQ_INLINE vi vi_compress(vm m, vi a) { return (vi)_mm512_maskz_compress_epi32(m, (__m512i)a); }
+/// By the lowest three bits of a level: a bit above where values begin to round to it, and a bit below where they end.
+IQ_INLINE vf vi_floor8(vi a) {
+    const float e = 0x1p-14f, all = -0x1p100f;
+    const vf table = _mm512_setr_ps(all, 2 + e, 4 + e, 6 + e, 8 + e, 10 + e, 12 + e, 14 + e, all, 2 + e, 4 + e, 6 + e,
+                                    8 + e, 10 + e, 12 + e, 14 + e);
+    return vf_lookup(table, a);
+}
+IQ_INLINE vf vi_ceiling8(vi a) {
+    const float e = 0x1p-14f, all = 0x1p100f;
+    const vf table = _mm512_setr_ps(2 - e, 4 - e, 6 - e, 8 - e, 10 - e, 12 - e, 14 - e, all, 2 - e, 4 - e, 6 - e, 8 - e,
+                                    10 - e, 12 - e, 14 - e, all);
+    return vf_lookup(table, a);
+}
+/// Four elements from each of sixteen places, one vector per element.
+IQ_INLINE void iq_load_columns(const void *const *places, vi *columns) {
+    __m512i r[4];
+    for (int p = 0; p < 4; ++p) {
+        r[p] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)places[p]));
+        r[p] = _mm512_inserti32x4(r[p], _mm_loadu_si128((const __m128i *)places[4 + p]), 1);
+        r[p] = _mm512_inserti32x4(r[p], _mm_loadu_si128((const __m128i *)places[8 + p]), 2);
+        r[p] = _mm512_inserti32x4(r[p], _mm_loadu_si128((const __m128i *)places[12 + p]), 3);
+    }
+    const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
+    const __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+    columns[0] = (vi)_mm512_unpacklo_epi64(a, c);
+    columns[1] = (vi)_mm512_unpackhi_epi64(a, c);
+    columns[2] = (vi)_mm512_unpacklo_epi64(b, d);
+    columns[3] = (vi)_mm512_unpackhi_epi64(b, d);
+}
+
 #elif IQ_LANES == 8
 typedef __m256 vf;
 typedef int32_t vi __attribute__((vector_size(32)));
@@ -104,6 +157,53 @@ IQ_INLINE vf vi_odd4(vi a) {
     return _mm256_permutevar8x32_ps(_mm256_setr_ps(1, 3, 5, 7, 1, 3, 5, 7), (__m256i)a);
 }
 
+IQ_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+IQ_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+IQ_INLINE vf vf_min_unless(vm m, vf a, vf least) {
+    return _mm256_min_ps(_mm256_or_ps(m, a), least);  // the second one, where the first is no number
+}
+IQ_INLINE vf vf_lookup(vf table, vi index) { return _mm256_permutevar8x32_ps(table, (__m256i)index); }
+IQ_INLINE vi vi_truncate(vf a) { return (vi)_mm256_cvttps_epi32(a); }
+IQ_INLINE vm vi_greater(vi a, vi b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32((__m256i)a, (__m256i)b)); }
+IQ_INLINE vm vi_test(vi a, vi b) { return vi_equal(a & b, b); }
+IQ_INLINE vi vi_min_halves(vi a, vi b) { return (vi)_mm256_min_epu16((__m256i)a, (__m256i)b); }
+IQ_INLINE vi vi_load(const int32_t *p) { return (vi)_mm256_loadu_si256((const __m256i *)p); }
+IQ_INLINE vi vi_load_halves(const uint16_t *p) {
+    return (vi)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+IQ_INLINE vi vi_gather(const int32_t *p, vi index) { return (vi)_mm256_i32gather_epi32(p, (__m256i)index, 4); }
+IQ_INLINE vi vi_count(void) { return (vi)_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+IQ_INLINE vm vm_of(uint32_t bits) {
+    const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), each), each));
+}
+IQ_INLINE vm vm_first(int n) { return vi_greater(vi_set(n), vi_count()); }
+IQ_INLINE vi vi_compress(vm m, vi a) {
+    const __m128i order = _mm_loadl_epi64((const __m128i *)&iq_members[vm_bits(m)]);
+    return (vi)_mm256_permutevar8x32_epi32((__m256i)a, _mm256_cvtepu8_epi32(order));
+}
+IQ_INLINE vf vi_floor8(vi a) {
+    const float e = 0x1p-14f;
+    return vf_lookup(_mm256_setr_ps(-0x1p100f, 2 + e, 4 + e, 6 + e, 8 + e, 10 + e, 12 + e, 14 + e), a);
+}
+IQ_INLINE vf vi_ceiling8(vi a) {
+    const float e = 0x1p-14f;
+    return vf_lookup(_mm256_setr_ps(2 - e, 4 - e, 6 - e, 8 - e, 10 - e, 12 - e, 14 - e, 0x1p100f), a);
+}
+IQ_INLINE void iq_load_columns(const void *const *places, vi *columns) {
+    __m256i r[4];
+    for (int p = 0; p < 4; ++p) {
+        r[p] = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)places[p]));
+        r[p] = _mm256_inserti128_si256(r[p], _mm_loadu_si128((const __m128i *)places[4 + p]), 1);
+    }
+    const __m256i a = _mm256_unpacklo_epi32(r[0], r[1]), b = _mm256_unpackhi_epi32(r[0], r[1]);
+    const __m256i c = _mm256_unpacklo_epi32(r[2], r[3]), d = _mm256_unpackhi_epi32(r[2], r[3]);
+    columns[0] = (vi)_mm256_unpacklo_epi64(a, c);
+    columns[1] = (vi)_mm256_unpackhi_epi64(a, c);
+    columns[2] = (vi)_mm256_unpacklo_epi64(b, d);
+    columns[3] = (vi)_mm256_unpackhi_epi64(b, d);
+}
+
 #else
 typedef float vf;
 typedef int32_t vi;
@@ -146,6 +246,28 @@ IQ_INLINE vi vf_nearest(vf a) {
 
 // MARK: Interleaving
 
+#if IQ_LANES >= 8
+/// Turns eight rows into eight columns.
+IQ_INLINE void iq_transpose8(__m256 *rows) {
+    __m256 pairs[8], fours[8];
+    for (int i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 2; ++j) {
+            const __m256d a = (__m256d)pairs[i + j], b = (__m256d)pairs[i + 2 + j];
+            fours[i + 2 * j] = (__m256)_mm256_unpacklo_pd(a, b);
+            fours[i + 2 * j + 1] = (__m256)_mm256_unpackhi_pd(a, b);
+        }
+    }
+    for (int c = 0; c < 4; ++c) {
+        rows[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+        rows[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+    }
+}
+#endif
+
 #if IQ_LANES == 16
 /// Turns sixteen rows into sixteen columns.
 IQ_INLINE void iq_transpose(vf *rows) {
@@ -177,25 +299,7 @@ IQ_INLINE void iq_transpose(vf *rows) {
 }
 
 #elif IQ_LANES == 8
-/// Turns eight rows into eight columns.
-IQ_INLINE void iq_transpose(vf *rows) {
-    vf pairs[8], fours[8];
-    for (int i = 0; i < 8; i += 2) {
-        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        for (int j = 0; j < 2; ++j) {
-            const __m256d a = (__m256d)pairs[i + j], b = (__m256d)pairs[i + 2 + j];
-            fours[i + 2 * j] = (__m256)_mm256_unpacklo_pd(a, b);
-            fours[i + 2 * j + 1] = (__m256)_mm256_unpackhi_pd(a, b);
-        }
-    }
-    for (int c = 0; c < 4; ++c) {
-        rows[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
-        rows[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
-    }
-}
+IQ_INLINE void iq_transpose(vf *rows) { iq_transpose8(rows); }
 
 #else
 IQ_INLINE void iq_transpose(vf *rows) { (void)rows; }
@@ -228,6 +332,22 @@ IQ_INLINE void iq_energies(const float *const *values, int places, int count, fl
     }
 }
 
+/// The sums of squares of 256 elements at each of eight places.
+IQ_INLINE void iq_block_energies(const float *const *values, float *sums) {
+#if IQ_LANES >= 8
+    __m256 sum = _mm256_setzero_ps();
+    for (int i = 0; i < 256; i += 8) {
+        __m256 columns[8];
+        for (int p = 0; p < 8; ++p) columns[p] = _mm256_loadu_ps(values[p] + i);
+        iq_transpose8(columns);
+        for (int j = 0; j < 8; ++j) sum = sum + columns[j] * columns[j];
+    }
+    _mm256_storeu_ps(sums, sum);
+#else
+    iq_energies(values, 8, 256, sums);
+#endif
+}
+
 IQ_INLINE void iq_batch_start(iq_batch *batch, const iq_job *job, size_t element, int present) {
     const float *values[8];
     batch->values = job->values + element;
@@ -237,7 +357,7 @@ IQ_INLINE void iq_batch_start(iq_batch *batch, const iq_job *job, size_t element
         values[b] = batch->values + offset;
         batch->importance[b] = job->importance ? job->importance + (element + offset) % job->columns : 0;
     }
-    iq_energies(values, 8, 256, batch->sums);
+    iq_block_energies(values, batch->sums);
 }
 
 /// The sub-blocks `first` and following, of `size` elements each, as lanes: where they and their importance rows begin

@@ -39,6 +39,27 @@ typedef struct iq_natural {
     float x[32], weight[32], root[32];  // root: square root of the weight, which is what distances are weighted with
 } iq_natural;
 
+/// The first of eight elements that lose least by another sign.
+IQ_INLINE uint32_t iq_least_loss(const float *x, const float *weight) {
+#if IQ_LANES >= 8
+    const __m256 values = _mm256_loadu_ps(x), losses = _mm256_loadu_ps(weight) * values * values;
+    if (_mm256_movemask_ps(_mm256_cmp_ps(losses, losses, _CMP_UNORD_Q)) == 0) {
+        const __m256 lowest = _mm256_set1_ps(iq_least8(losses));
+        return _tzcnt_u32((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(losses, lowest, _CMP_EQ_OQ)));
+    }
+#endif
+    uint32_t least = 0;
+    float least_loss = weight[0] * x[0] * x[0];
+    for (uint32_t i = 1; i < 8; ++i) {
+        const float loss = weight[i] * x[i] * x[i];
+        if (loss < least_loss) {
+            least_loss = loss;
+            least = i;
+        }
+    }
+    return least;
+}
+
 /// Sets magnitudes, weights and signs. Where signs must be even, the least important element changes its own.
 IQ_INLINE void iq_prepare(const iq_lattice *format, const float *x, const float *importance, float energy,
                           iq_natural *natural, uint8_t signs[4]) {
@@ -57,20 +78,20 @@ IQ_INLINE void iq_prepare(const iq_lattice *format, const float *x, const float 
         natural->x[i] = __builtin_fabsf(x[i]);
     }
     for (int k = 0; k < size / 8; ++k) {
+        const float *own = x + 8 * k, *weight = natural->weight + 8 * k;
+#if IQ_LANES >= 8
+        const __m256 values = _mm256_loadu_ps(own);
+        uint32_t negative = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_LT_OQ));
+#else
         uint32_t negative = 0;
-        for (int i = 0; i < 8; ++i) negative |= (uint32_t)(x[8 * k + i] < 0) << i;
-        if (format->even && (__builtin_popcount(negative) & 1)) {
-            int least = 0;
-            float least_loss = natural->weight[8 * k] * x[8 * k] * x[8 * k];
-            for (int i = 1; i < 8; ++i) {
-                const float loss = natural->weight[8 * k + i] * x[8 * k + i] * x[8 * k + i];
-                if (loss < least_loss) {
-                    least_loss = loss;
-                    least = i;
-                }
-            }
-            natural->x[8 * k + least] = -natural->x[8 * k + least];
-            negative ^= 1u << least;
+        for (int i = 0; i < 8; ++i) negative |= (uint32_t)(own[i] < 0) << i;
+#endif
+        if (format->even) {
+            // The number of signs is odd half of the time, which nobody predicts: there is no branch.
+            const uint32_t odd = (uint32_t)__builtin_popcount(negative) & 1, least = iq_least_loss(own, weight);
+            float *const moved = &natural->x[8 * k + least];
+            *moved = odd ? -*moved : *moved;
+            negative ^= odd << least;
         }
         signs[k] = (uint8_t)negative;
     }
@@ -230,7 +251,8 @@ IQ_INLINE void iq_fit(const iq_lattice *format, const iq_lane_blocks *lanes, con
     }
 }
 
-#if IQ_LANES == 16
+#if IQ_LANES >= 8
+#include "iq_walk.h"
 #include "iq_stretches.h"
 #endif
 
@@ -277,8 +299,9 @@ IQ_INLINE void iq_lattice_search(const iq_lattice *format, const float *const *v
         kept_off[k] = format->refine == IQ_REFINE_IF_ANY_OFF_POINT ? present : vm_and(present, vm_not(present));
     }
     vf best = vf_set(0), qx, qq;
-#if IQ_LANES == 16
-    const int by_stretches = format->group == 4 && iq_fit_by_stretches(format, &lanes, present, top, reach, &best,
+#if IQ_LANES >= 8
+    iq_walk walk;
+    const int by_stretches = format->group == 4 && iq_fit_by_stretches(format, &lanes, present, reach, &walk, &best,
                                                                        &scale, kept, kept_off);
 #else
     const int by_stretches = 0;
@@ -304,11 +327,15 @@ IQ_INLINE void iq_lattice_search(const iq_lattice *format, const float *const *v
         refined = vm_and(refined, any);
     }
     if (vm_bits(refined) != 0) {
-        iq_round(format, &lanes, vf_set(1) / scale, scale, refined, cells, off);
+        vm wanted[8];
         for (int k = 0; k < groups; ++k) {
-            const vm wanted = format->refine == IQ_REFINE_OFF_POINTS ? vm_and(refined, kept_off[k]) : refined;
-            kept[k] = vi_select(wanted, cells[k], kept[k]);
+            wanted[k] = format->refine == IQ_REFINE_OFF_POINTS ? vm_and(refined, kept_off[k]) : refined;
         }
+        if (!by_stretches) iq_round(format, &lanes, vf_set(1) / scale, scale, refined, cells, off);
+#if IQ_LANES >= 8
+        if (by_stretches) iq_round_at(format, &lanes, vf_set(1) / scale, scale, wanted, &walk, cells);
+#endif
+        for (int k = 0; k < groups; ++k) kept[k] = vi_select(wanted[k], cells[k], kept[k]);
         iq_fit(format, &lanes, kept, &qx, &qq);
         scale = vf_select(vm_and(refined, vf_less(vf_set(0), qq)), qx / qq, scale);
     }
