@@ -119,7 +119,9 @@ import Testing
         let error = await #expect(throws: CheckpointError.self) {
           try await Conversion(planned, options: options).run(into: path(output))
         }
-        #expect(error?.code == .cannotCreate && error?.message.contains("must not overlap the source") == true, "\(output)")
+        #expect(
+          error?.code == .cannotCreate && error?.message.contains("must not overlap the source") == true,
+          "\(output)")
       }
       #expect(try contents(of: harness.directory.path) == before)
     }

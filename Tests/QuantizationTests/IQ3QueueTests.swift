@@ -100,7 +100,7 @@ import Testing
   func untamedAmongOthers(type: ElementType) throws {
     // A sub-block with values that are too large, too small or no number is searched without queues, and so are those
     // in the lanes beside it.
-    for odd: Float in [1e30, -3e38, 1e-30, 1e-42, .infinity, .nan] {
+    for odd: Float in [1e30, -3e38, 1e-30, 0x1p-140, .infinity, .nan] {
       var values = IQuantRows.normal(count: 9 * 256, seed: 0x0DD)
       // A small value is nothing among larger ones: all of a sub-block become so.
       if odd.magnitude < 1 { for element in 512..<544 { values[element] *= odd } }
@@ -110,7 +110,7 @@ import Testing
       try expectTwin(values, type, importance: IQuantRows.importance(columns: 768), "\(odd)")
     }
     let values = IQuantRows.normal(count: 9 * 256, seed: 0x0DE)
-    for odd: Float in [0, 1e-45, 1e-30, 1e30, 3e38] {
+    for odd: Float in [0, .leastNonzeroMagnitude, 1e-30, 1e30, 3e38] {
       var importance = IQuantRows.importance(columns: 768)
       for column in stride(from: 0, to: 768, by: 11) { importance[column] = odd }
       try expectTwin(values, type, importance: importance, "importance \(odd)")

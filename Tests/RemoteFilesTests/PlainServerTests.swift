@@ -50,7 +50,8 @@ struct PlainServerTests {
 
   @Test(arguments: [
     ("faults=ok,wrongRange", "instead of"), ("faults=ok,wrongLabel", "instead of"),
-    ("faults=ok,noLabel", "Content-Range"), ("faults=ok,longer", "more bytes than"), ("faults=ok,page", "HTML"),
+    ("faults=ok,noLabel", "Content-Range"), ("faults=ok,longer", "more bytes than"),
+    ("faults=ok,page", "HTML"),
     ("faults=page", "HTML"), ("faults=ok,gzip", "compressed"), ("faults=ok,status:404", "no such file"),
     ("faults=ok,status:403", "refuses"), ("faults=ok,status:418", "unexpected response"),
     ("faults=loop", "redirections"),
