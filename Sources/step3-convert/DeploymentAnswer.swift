@@ -111,7 +111,7 @@ extension DeploymentAnswer {
       text += "\(NumberText.decimals(side.stageSeconds * 1e3, 2)) ms per stage, "
       text += "\(size(side.bytesPerCard)) a card\n"
     }
-    text += "  network: \(NumberText.decimals(instances.networkSeconds * 1e3, 2)) ms a stage"
+    text += "  network: \(NumberText.decimals(instances.networkSeconds * 1e3, 2)) ms per stage"
     text += instances.hidesNetwork ? "\n" : ", LONGER than a stage: nothing hides it\n"
     text += "  \(whole(instances.tokensPerSecondPerCard)) tokens/s per card at "
     text += "\(NumberText.trimmed(plan.pipeline.secondsPerToken * 1e3, 2)) ms a token: "
