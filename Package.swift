@@ -492,7 +492,7 @@ func example(_ name: String, _ libraries: Target.Dependency...) -> Target {
 }
 package.targets += [
   example("read-checkpoint", "Checkpoint", "StoredWeights"),
-  example("read-rows", "Checkpoint", "StoredWeights"),
+  example("read-rows", "Checkpoint", "StoredWeights", "TensorFormats"),
   example("encode-tensor", "Quantization", "TensorFormats"),
   example("encode-scheme", "Quantization", "TensorFormats"),
   example("write-gguf", "GGUF", "Quantization", "TensorFormats"),

@@ -47,7 +47,7 @@ extension Step3Configuration {
     ("finetuned", [.bool(true), .bool(false)]),
   ]
 
-  /// Settings in a language model's configuration that are not implemented.
+  /// Settings in a language model's configuration that are not supported.
   static func unread(_ text: JSONObject, of family: ModelFamily) throws(CheckpointError) -> [String] {
     switch family {
     case .step3, .step3VL10B: try unread(uniform: text)
@@ -145,7 +145,7 @@ extension Step3Configuration {
     return neutral == value
   }
 
-  /// Throws if the configuration has settings that are not implemented.
+  /// Throws if the configuration has settings that are not supported.
   ///
   /// - Parameter path: The file, for the message.
   /// - Throws: `.unsupported` naming each such setting.

@@ -15,7 +15,7 @@ public struct Step3Configuration: Hashable, Sendable {
   public var eosTokenIDs: [Int]
   /// The token that fills a batch.
   public var padTokenID: Int?
-  /// Settings in `config.json` that change the arithmetic but are not implemented, each with its key and value.
+  /// Settings in `config.json` that change the arithmetic but are not supported, each with its key and value.
   public var unread: [String] = []
 
   /// The language model's dimensions.

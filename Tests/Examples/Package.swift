@@ -9,7 +9,7 @@ let package = Package(
   dependencies: [.package(name: "step3-toolkit", path: "../..")],
   targets: [
     example("read-checkpoint", "Checkpoint", "StoredWeights"),
-    example("read-rows", "Checkpoint", "StoredWeights"),
+    example("read-rows", "Checkpoint", "StoredWeights", "TensorFormats"),
     example("encode-tensor", "Quantization", "TensorFormats"),
     example("encode-scheme", "Quantization", "TensorFormats"),
     example("write-gguf", "GGUF", "Quantization", "TensorFormats"),

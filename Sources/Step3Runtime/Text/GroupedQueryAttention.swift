@@ -95,7 +95,7 @@ struct GroupedQueryAttention: AttentionNetwork {
     return output
   }
 
-  /// Refuses a text long enough for the indexer to leave something out: its choice is not implemented here.
+  /// Refuses a text long enough for the indexer to leave something out: its choice is not supported.
   private func check(length: Int) throws(CheckpointError) {
     guard let indexer = text.indexer else { return }
     let most = indexer.regionSize * (indexer.regionCount + 1)
@@ -103,7 +103,7 @@ struct GroupedQueryAttention: AttentionNetwork {
       throw CheckpointError(
         .unsupported,
         "full layers see \(indexer.regionCount) regions of \(indexer.regionSize) tokens and the current one, but which of "
-          + "\(length) tokens these are is not implemented here", path: weights.checkpoint.path,
+          + "\(length) tokens these are is not supported", path: weights.checkpoint.path,
         remedy: "give texts of up to \(most) tokens")
     }
   }
