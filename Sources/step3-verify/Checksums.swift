@@ -82,7 +82,8 @@ struct Checksums: CheckCommand {
       text += "\(output): \(count) \(count == 1 ? "difference" : "differences") in \(amount)\n"
     }
     if let digest = report.rootDigest {
-      text += "  root digest\(pin == nil ? "" : ", \(report.ok ? "as pinned" : "pinned")"): \(digest)\n"
+      let verdict = pin.map { "\($0)" == "\(digest)" ? ", as pinned" : ", not the pinned one" }
+      text += "  root digest\(verdict ?? ""): \(digest)\n"
     }
     return text
   }

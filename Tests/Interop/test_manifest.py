@@ -84,6 +84,16 @@ def test_the_root_digest(tools, tmp_path):
         assert report["ok"] and report["rootDigest"] == digest and report["sha256"]
         for pin, code in [("0" * 64, 1), ("0" * 63, 64), ("x" * 64, 64)]:
             assert tools.run("step3-verify", "checksums", directory, "--pin", pin).returncode == code
+    # What the text says of the digest is about the digest alone, whatever else is wrong.
+    checks = lambda pin: tools.run("step3-verify", "checksums", output, "--pin", pin).stdout
+    assert f"root digest, as pinned: {summary['rootDigest']}\n" in checks(summary["rootDigest"])
+    assert f"root digest, not the pinned one: {summary['rootDigest']}\n" in checks("0" * 64)
+    config = output / "attention" / "config.json"
+    content = config.read_bytes()
+    config.write_bytes(content[:-1] + b" ")
+    damaged = checks(summary["rootDigest"])
+    assert "FAILED" in damaged and f"root digest, as pinned: {summary['rootDigest']}\n" in damaged
+    config.write_bytes(content)
     assert len(roots) == 3 and summary["rootDigest"] == root_digest(output / "manifest.json")
     text = tools.run("step3-convert", FIXTURES / "checkpoints/tiny", output, "--to", "safetensors", "--partition",
                      "afd", "--ffn-ep", "2", "--resume").stdout
