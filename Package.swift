@@ -330,8 +330,7 @@ let package = Package(
     .testTarget(
       name: "ArchivesTests",
       dependencies: [
-        "Archives", "Quantization", "Safetensors", "GGUF", "ByteStreams", "TensorFormats",
-        "CheckpointTesting",
+        "Archives", "Safetensors", "GGUF", "ByteStreams", "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -348,7 +347,7 @@ let package = Package(
     .testTarget(
       name: "Step3ModelTests",
       dependencies: [
-        "Step3Model", "Tokenization", "Checkpoint", "GGUF", "ByteStreams", "TensorFormats",
+        "Step3Model", "Tokenization", "Checkpoint", "GGUF", "JSON", "ByteStreams", "TensorFormats",
         "CheckpointTesting",
       ],
       swiftSettings: testing),
@@ -365,8 +364,7 @@ let package = Package(
     .testTarget(
       name: "StoredWeightsTests",
       dependencies: [
-        "StoredWeights", "Checkpoint", "TensorFormats",
-        "CheckpointTesting",
+        "StoredWeights", "Checkpoint", "Quantization", "TensorFormats", "ByteStreams", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -389,8 +387,7 @@ let package = Package(
       name: "ShardPlanningTests",
       dependencies: [
         "PlanTesting", "ShardPlanning", "QuantizationRecipes", "Quantization", "Checkpoint", "Step3Model",
-        "TensorFormats",
-        "ByteStreams", "CheckpointTesting",
+        "TensorFormats", "CheckpointTesting",
       ],
       swiftSettings: testing),
     .testTarget(
@@ -412,10 +409,7 @@ let package = Package(
       swiftSettings: testing),
     .testTarget(
       name: "CheckpointReportTests",
-      dependencies: [
-        "CheckpointReport", "Checkpoint", "Inspection", "Safetensors", "TensorFormats", "ByteStreams",
-        "CheckpointTesting",
-      ],
+      dependencies: ["CheckpointReport", "TensorFormats", "CheckpointTesting"],
       swiftSettings: testing),
     .testTarget(
       name: "DeploymentTests",
@@ -434,7 +428,7 @@ let package = Package(
     .testTarget(
       name: "ArchivingTests",
       dependencies: [
-        "Archives", "Archiving", "Checkpoint", "ByteStreams", "TensorFormats", "CheckpointTesting",
+        "Archives", "Archiving", "ByteStreams", "TensorFormats", "CheckpointTesting",
         "step3-convert",
       ],
       swiftSettings: testing),

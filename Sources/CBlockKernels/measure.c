@@ -2,7 +2,7 @@
 // Measures/FiniteCheck.swift.
 #include "cbk_measure.h"
 
-#include "flat_vector.h"
+#include "vector.h"
 
 #pragma STDC FP_CONTRACT OFF
 

@@ -3,7 +3,7 @@
 // The loops are left to the compiler's vectorizer, which finds the packing and widening instructions of each set.
 #include "cbk_planes.h"
 
-#include "flat_vector.h"
+#include "vector.h"
 
 #pragma STDC FP_CONTRACT OFF
 

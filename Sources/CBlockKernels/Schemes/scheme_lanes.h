@@ -4,7 +4,7 @@
 #define SCHEME_LANES_H
 
 #include "cbk_scheme.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 #pragma STDC FP_CONTRACT OFF
 

@@ -3,7 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_flat.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 CBK_INLINE float largest_magnitude(const float *x, int count) {
     u32x16 largest = 0;

@@ -3,7 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_flat.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 /// Twice the magnitudes of E2M1; the scales of both formats are stored so that half of them is used here.
 static const float levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};

@@ -3,7 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_scheme.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 typedef uint16_t u16x32 __attribute__((ext_vector_type(32)));
 

@@ -3,7 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_scheme.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 /// Bytes of elements (j, j + 16), or of two groups of (j, j + 8), to bytes of neighbours.
 CBK_INLINE u8x16 neighbours(u8x16 even, u8x16 odd) { return even | odd << 4; }

@@ -2,7 +2,7 @@
 #ifndef K_FORMS_H
 #define K_FORMS_H
 
-#include "include/cbk_k.h"
+#include "cbk_k.h"
 
 typedef void (*k_decode_fn)(const uint8_t *blocks, float *values, size_t count);
 typedef void (*k_encode_fn)(const float *values, const float *importance, size_t rows, size_t columns,

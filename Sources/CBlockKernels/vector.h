@@ -1,11 +1,11 @@
-// The vector vocabulary of the flat kernels.
+// Vectors of sixteen lanes, for the flat kernels, the schemes and the measures.
 //
 // A kernel body is written once, with sixteen-lane vectors of the compiler, as an always-inlined function that takes
 // the tier as a constant. CBK_DECODER and CBK_ENCODER instantiate it for each instruction set: sixteen lanes are one
 // AVX-512 register, two AVX2 registers, or four SSE2 or NEON registers. Since every operation is the same IEEE
 // operation on the same element in each form, all forms return the same bits.
-#ifndef FLAT_VECTOR_H
-#define FLAT_VECTOR_H
+#ifndef VECTOR_H
+#define VECTOR_H
 
 #include "cbk_common.h"
 

@@ -2,7 +2,7 @@
 #ifndef FLAT_Q_H
 #define FLAT_Q_H
 
-#include "flat_vector.h"
+#include "../vector.h"
 
 void cbk_weighted_q4_0(cbk_tier, const float *, const float *, size_t, size_t, uint8_t *);
 void cbk_weighted_q4_1(cbk_tier, const float *, const float *, size_t, size_t, uint8_t *);

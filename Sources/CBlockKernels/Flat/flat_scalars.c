@@ -3,7 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "cbk_flat.h"
-#include "flat_vector.h"
+#include "../vector.h"
 
 /// Runs `step(from + i * from_bytes, to + i * to_bytes)` on sixteen elements at a time; the rest goes through padded
 /// copies, so that every element meets the same operations.
