@@ -1,6 +1,7 @@
 // The K kernels, AVX-512. Sixteen lanes.
 #pragma STDC FP_CONTRACT OFF
 #if defined(__x86_64__)
+#include <stdbool.h>
 #include <string.h>
 
 #include "k_forms.h"

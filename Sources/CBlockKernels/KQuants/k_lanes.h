@@ -13,8 +13,16 @@ typedef uint8_t vb __attribute__((ext_vector_type(K_LANES)));
 K_INLINE vi bits_of(vf v) { return __builtin_bit_cast(vi, v); }
 K_INLINE vf float_of_bits(vi v) { return __builtin_bit_cast(vf, v); }
 K_INLINE vf to_float(vi v) { return __builtin_convertvector(v, vf); }
+#if K_LANES == 16
+// One instruction makes a mask register of a vector; the reductions below would fold it four times.
+typedef bool vm __attribute__((ext_vector_type(K_LANES)));
+K_INLINE uint16_t mask_register(vi mask) { return __builtin_bit_cast(uint16_t, __builtin_convertvector(mask, vm)); }
+K_INLINE int any(vi mask) { return mask_register(mask) != 0; }
+K_INLINE int all(vi mask) { return mask_register(mask) == 0xffff; }
+#else
 K_INLINE int any(vi mask) { return __builtin_reduce_or(mask) != 0; }
 K_INLINE int all(vi mask) { return __builtin_reduce_and(mask) != 0; }
+#endif
 K_INLINE vf absolute(vf v) { return __builtin_elementwise_abs(v); }
 K_INLINE vf square_root(vf v) { return __builtin_elementwise_sqrt(v); }
 K_INLINE vf lesser(vf a, vf b) { return a < b ? a : b; }

@@ -133,8 +133,10 @@ K_INLINE void fit_affine(const vf *x, const vf *w, const int blocks, const int n
             this_scale[block] = (sum_w[block] * s.xl - sum_x[block] * s.l) / determinant;
             this_minimum[block] = (s.l2 * sum_x[block] - s.l * s.xl) / determinant;
             const vi positive = this_minimum[block] > 0;
-            this_minimum[block] = positive ? (vf)0 : this_minimum[block];
-            this_scale[block] = positive ? s.xl / s.l2 : this_scale[block];
+            if (any(positive)) {  // rare, and a division
+                this_minimum[block] = positive ? (vf)0 : this_minimum[block];
+                this_scale[block] = positive ? s.xl / s.l2 : this_scale[block];
+            }
         }
         affine_error(x, w, blocks, n, this_scale, this_minimum, l, absolute_error, error);
         for (int block = 0; block < blocks; ++block) {
