@@ -30,14 +30,14 @@ public struct ArchiveManifest: Hashable, Sendable {
     /// Its size in the archive.
     public var storedBytes: Int
     /// How it is compressed, for display; empty if it is stored uncompressed.
-    public var methods: [MethodUse]
+    public var methods: [MethodTotal]
 
     /// Whether it is in the container.
     public var isCompressed: Bool { stored != path }
 
     /// Describes a file.
     public init(
-      path: String, bytes: Int, sha256: String, stored: String, storedBytes: Int, methods: [MethodUse]
+      path: String, bytes: Int, sha256: String, stored: String, storedBytes: Int, methods: [MethodTotal]
     ) {
       self.path = path
       self.bytes = bytes
@@ -48,8 +48,8 @@ public struct ArchiveManifest: Hashable, Sendable {
     }
   }
 
-  /// The result of one method for all the data of one type.
-  public struct MethodUse: Hashable, Sendable {
+  /// What one method made of all the data of one type.
+  public struct MethodTotal: Hashable, Sendable {
     /// The type; `nil` for headers and gaps.
     public var elementType: String?
     /// `ArchiveMethod.name`.
@@ -59,7 +59,7 @@ public struct ArchiveManifest: Hashable, Sendable {
     /// The size in the archive.
     public var storedBytes: Int
 
-    /// Describes a use.
+    /// The totals of one method.
     public init(elementType: String?, method: String, bytes: Int, storedBytes: Int) {
       self.elementType = elementType
       self.method = method
@@ -114,7 +114,7 @@ extension ArchiveManifest: Encodable {
 }
 
 extension ArchiveManifest.File: Encodable {}
-extension ArchiveManifest.MethodUse: Encodable {}
+extension ArchiveManifest.MethodTotal: Encodable {}
 
 // MARK: - Reading
 
@@ -197,7 +197,7 @@ extension ArchiveManifest.File {
         let storedBytes = method["storedBytes"]?.whole
       else { throw CheckpointError(.malformed, "a method of the archive's manifest lacks a member") }
       self.methods.append(
-        ArchiveManifest.MethodUse(
+        ArchiveManifest.MethodTotal(
           elementType: method["elementType"]?.text, method: name, bytes: bytes, storedBytes: storedBytes))
     }
   }

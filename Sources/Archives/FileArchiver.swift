@@ -124,9 +124,9 @@ package struct FileArchiver: Sendable {
 
   private static func summary(
     _ methods: [MethodKey: (bytes: Int, storedBytes: Int)]
-  ) -> [ArchiveManifest.MethodUse] {
+  ) -> [ArchiveManifest.MethodTotal] {
     methods.map { key, sums in
-      ArchiveManifest.MethodUse(
+      ArchiveManifest.MethodTotal(
         elementType: key.elementType?.rawValue, method: key.method.name, bytes: sums.bytes,
         storedBytes: sums.storedBytes)
     }.sorted { ($1.bytes, $0.elementType ?? "", $0.method) < ($0.bytes, $1.elementType ?? "", $1.method) }

@@ -14,7 +14,7 @@ internal import Darwin
 // Everything that comparisons read weights with: nothing else in this module decodes.
 
 /// Reads the rows of one matrix of a box, from any number of pieces, as F32.
-struct MatrixRows: Sendable {
+struct MatrixRowReader: Sendable {
   private let reader: MatrixReader
   /// Where the box begins in what ``reader`` reads.
   private let firstRow: Int

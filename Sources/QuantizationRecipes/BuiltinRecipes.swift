@@ -31,7 +31,7 @@ extension Recipe {
   /// Nothing is re-encoded, as far as the output's files support the type.
   static let keep = Recipe(
     name: "keep", summary: "every tensor in its own type",
-    rules: [RecipeRule(format: .keep, isOptional: true)], precise: PreciseStorage(safetensors: .keep))
+    rules: [RecipeRule(format: .keep, isOptional: true)], precise: PreciseFormats(safetensors: .keep))
 
   static let bf16 = Recipe(
     name: "BF16", summary: "every matrix in BF16", rules: [RecipeRule(format: .element(.bf16))])
@@ -39,12 +39,12 @@ extension Recipe {
   /// Half precision has a smaller range than BF16, so tensors that are always kept precise are not stored in it.
   static let f16 = Recipe(
     name: "F16", summary: "every matrix in F16", rules: [RecipeRule(format: .element(.f16))],
-    precise: PreciseStorage(safetensors: .keep))
+    precise: PreciseFormats(safetensors: .keep))
 
   static let f32 = Recipe(
     name: "F32", summary: "every tensor of real numbers in F32",
     rules: [RecipeRule(format: .element(.f32), isOptional: true)],
-    precise: PreciseStorage(safetensors: .element(.f32), gguf: .element(.f32)))
+    precise: PreciseFormats(safetensors: .element(.f32), gguf: .element(.f32)))
 }
 
 // MARK: - MXFP4 with Q8_0

@@ -104,7 +104,7 @@ public enum KeptPrecise: String, Hashable, Sendable, Codable, CaseIterable {
 /// A tensor that stays in its container keeps its type unless a format is given here. One that changes it takes the
 /// type that the other side's readers expect: F32 in GGUF, in safetensors the model's published type, or BF16 if
 /// unknown (the reverse of the conversion to GGUF).
-public struct PreciseStorage: Hashable, Sendable, Codable {
+public struct PreciseFormats: Hashable, Sendable, Codable {
   /// The format in safetensors files, if the recipe gives one: a plain float, or `keep`.
   public var safetensors: StorageFormat?
   /// The format in GGUF files, if the recipe gives one: a plain float, or `keep`.

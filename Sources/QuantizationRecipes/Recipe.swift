@@ -17,7 +17,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// What to do if a format does not fit, for rules without a fallback of their own.
   public var onMisfit: Fallback
   /// How to store the tensors that no rule may touch.
-  public var precise: PreciseStorage
+  public var precise: PreciseFormats
   /// The kind of files it is for, if its name means a different recipe for the other kind; `nil` otherwise.
   public var container: Checkpoint.Format?
   /// What it needs that only a known model has, as text: `the routed experts`. `nil` for a recipe that uses only
@@ -27,7 +27,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// Makes a recipe.
   public init(
     name: String, summary: String, rules: [RecipeRule], onMisfit: Fallback = .standard,
-    precise: PreciseStorage = PreciseStorage(), container: Checkpoint.Format? = nil,
+    precise: PreciseFormats = PreciseFormats(), container: Checkpoint.Format? = nil,
     knownSubject: String? = nil
   ) {
     self.name = name

@@ -95,7 +95,7 @@ extension Recipe {
     for rule in try rulesField.list() { rules.append(try rule.rule()) }
     let base = try fields["base"]?.base()
     guard !rules.isEmpty || base != nil else { throw rulesField.problem("'rules' is an empty list") }
-    let precise = try fields["precise"]?.preciseStorage() ?? base?.precise ?? PreciseStorage()
+    let precise = try fields["precise"]?.preciseFormats() ?? base?.precise ?? PreciseFormats()
     self.init(
       name: try fields["name"]?.text() ?? defaultName ?? "recipe",
       summary: try fields["summary"]?.text() ?? base.map { "based on \($0.name)" } ?? "",
@@ -137,21 +137,21 @@ extension YAMLReader {
     return recipe
   }
 
-  fileprivate func preciseStorage() throws(CheckpointError) -> PreciseStorage {
+  fileprivate func preciseFormats() throws(CheckpointError) -> PreciseFormats {
     guard isMapping else {
       let format = try preciseFormat()
-      return PreciseStorage(safetensors: format, gguf: format)
+      return PreciseFormats(safetensors: format, gguf: format)
     }
     let fields = try fields(Checkpoint.Format.allCases.map(\.rawValue))
-    return PreciseStorage(
+    return PreciseFormats(
       safetensors: try fields[Checkpoint.Format.safetensors.rawValue]?.preciseFormat(),
       gguf: try fields[Checkpoint.Format.gguf.rawValue]?.preciseFormat())
   }
 
   private func preciseFormat() throws(CheckpointError) -> StorageFormat {
     let format = try storageFormat()
-    guard PreciseStorage.choices.contains(format) else {
-      let choices = PreciseStorage.choices.map(\.spelling).joined(separator: ", ")
+    guard PreciseFormats.choices.contains(format) else {
+      let choices = PreciseFormats.choices.map(\.spelling).joined(separator: ", ")
       throw problem("\(format) is not precise", remedy: "choose one of \(choices)")
     }
     return format

@@ -213,26 +213,26 @@ private struct ComponentReader {
   // MARK: Codes
 
   /// The codes of some rows.
-  func codes(of rows: Range<Int>) throws(CheckpointError) -> CodeRows {
+  func codes(of rows: Range<Int>) throws(CheckpointError) -> RowCodeReader {
     let tensor = codes.codes
     let columns = codes.columns
     switch codes.packing {
     case .elements:
       let size = tensor.elementType.block.bytes
       let bytes = try box(tensor, rows: rows, columns: 0..<columns, width: columns, bytes: size)
-      return CodeRows(columns: columns, content: .elements(bytes, tensor.elementType))
+      return RowCodeReader(columns: columns, content: .elements(bytes, tensor.elementType))
     case .words(let packing):
       let width = packing.words(for: columns)
       let words = try words(tensor, rows: rows, columns: 0..<width, width: width)
-      return CodeRows(columns: columns, content: .words(words, width: width, packing))
+      return RowCodeReader(columns: columns, content: .words(words, width: width, packing))
     case .transposed(let bits):
       let height = (columns * bits + 31) / 32
       let words = try words(tensor, rows: 0..<height, columns: rows, width: codes.rows)
-      return CodeRows(columns: columns, content: .transposed(words, width: rows.count, bits: bits))
+      return RowCodeReader(columns: columns, content: .transposed(words, width: rows.count, bits: bits))
     case .awq:
       let wanted = rows.lowerBound / 8..<(rows.upperBound + 7) / 8
       let words = try words(tensor, rows: 0..<columns, columns: wanted, width: codes.rows / 8)
-      return CodeRows(
+      return RowCodeReader(
         columns: columns, content: .awq(words, width: wanted.count, first: rows.lowerBound % 8))
     }
   }
@@ -241,7 +241,7 @@ private struct ComponentReader {
 // MARK: - Codes of some rows
 
 /// Stored codes, decoded one row at a time.
-private struct CodeRows {
+private struct RowCodeReader {
   enum Content {
     case elements([UInt8], ElementType)
     /// Rows of `width` words.

@@ -6,7 +6,7 @@ import Comparison
 
 /// Bounds against honest conversions and against every kind of mistake, in every format that is written.
 @Suite struct ErrorBoundTests {
-  private static let source = TensorStorage(.bf16)
+  private static let source = StoredPrecision(.bf16)
 
   @Test("an honest conversion is within its bounds", arguments: Storing.all, Weights.Kind.allCases)
   func honest(storing: Storing, kind: Weights.Kind) throws {
@@ -70,8 +70,8 @@ import Comparison
   @Test("errors that are somewhat too large everywhere are found", arguments: [ElementType.q8_0, .q4K, .q6K])
   func somewhatTooLarge(type: ElementType) throws {
     let weights = Weights(.gaussian).values
-    let bound = ErrorBound(TensorStorage(type), of: Self.source)
-    let (restored, _) = try Storing(storage: TensorStorage(type)).restored(weights)
+    let bound = ErrorBound(StoredPrecision(type), of: Self.source)
+    let (restored, _) = try Storing(storage: StoredPrecision(type)).restored(weights)
     // As an encoder that keeps a bit less.
     let worse = zip(weights, restored).map { $0 + ($1 - $0) * 3.2 }
     let errors = try judge(weights, worse, bound)
@@ -80,23 +80,23 @@ import Comparison
 
   @Test func typesThatHoldAllValuesMustHoldThem() {
     func isExact(_ candidate: ElementType, _ source: ElementType) -> Bool {
-      ErrorBound(TensorStorage(candidate), of: TensorStorage(source)).isExact
+      ErrorBound(StoredPrecision(candidate), of: StoredPrecision(source)).isExact
     }
     for source in [ElementType.bf16, .f16, .f8E4M3, .f8E5M2, .f32, .q4K] { #expect(isExact(.f32, source)) }
     for source in [ElementType.bf16, .f8E4M3, .f8E5M2, .f4] { #expect(isExact(.bf16, source)) }
     for source in [ElementType.f16, .f8E4M3, .f8E5M2] { #expect(isExact(.f16, source)) }
     #expect(!isExact(.bf16, .f32) && !isExact(.bf16, .f16) && !isExact(.f16, .bf16) && !isExact(.bf16, .q8_0))
     #expect(
-      ErrorBound(TensorStorage(.f32), of: TensorStorage(WeightScheme.fp8Tiles)).isExact
-        && !ErrorBound(TensorStorage(.bf16), of: TensorStorage(WeightScheme.fp8Tiles)).isExact)
+      ErrorBound(StoredPrecision(.f32), of: StoredPrecision(WeightScheme.fp8Tiles)).isExact
+        && !ErrorBound(StoredPrecision(.bf16), of: StoredPrecision(WeightScheme.fp8Tiles)).isExact)
     // F16 has all digits of BF16 and lacks only the smallest numbers.
-    let half = ErrorBound(TensorStorage(.f16), of: TensorStorage(.bf16))
+    let half = ErrorBound(StoredPrecision(.f16), of: StoredPrecision(.bf16))
     #expect(half.relative == 0 && half.absolute == 0x1p-25)
   }
 
   @Test func errorsOfTwoFormatsAdd() {
-    let one = ErrorBound(TensorStorage(.q8_0), of: TensorStorage(.bf16))
-    let both = ErrorBound(TensorStorage(.q8_0), of: TensorStorage(WeightScheme.fp8Tiles))
+    let one = ErrorBound(StoredPrecision(.q8_0), of: StoredPrecision(.bf16))
+    let both = ErrorBound(StoredPrecision(.q8_0), of: StoredPrecision(WeightScheme.fp8Tiles))
     #expect(both.relative > one.relative + 0.06 && both.relative < 0.1)
     // Never so far that zeros would pass.
     for candidate in Storing.all {

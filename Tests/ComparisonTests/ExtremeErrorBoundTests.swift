@@ -39,7 +39,7 @@ import Comparison
     let fails: [ElementType] = [.q2K, .iq1S, .iq1M, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S]
     if kind == .oneOutlier, fails.contains(storing.storage.elementType) { return }
     let weights = kind.values
-    let bound = ErrorBound(storing.storage, of: TensorStorage(.bf16))
+    let bound = ErrorBound(storing.storage, of: StoredPrecision(.bf16))
     let restored: (values: [Float], floor: Double)
     do throws(CheckpointError) {
       restored = try storing.restored(weights)
@@ -63,7 +63,7 @@ import Comparison
       weights[8 * Weights.columns + column] = column % 2 == 0 ? 2000 : -2000
       weights[9 * Weights.columns + column] = 0x1p-133
     }
-    let bound = ErrorBound(storing.storage, of: TensorStorage(.bf16))
+    let bound = ErrorBound(storing.storage, of: StoredPrecision(.bf16))
     // A scale for the whole matrix, or for tiles, loses what is beside the large row.
     guard storing.scheme?.geometry.hasMatrixScale != true, storing.scheme != .fp8Tiles else { return }
     guard let honest = try? storing.restored(weights) else { return }
@@ -85,7 +85,7 @@ import Comparison
       let storing = ExtremeStoring(type)
       let restored = try storing.restored(weights).values
       let worse = zip(weights, restored).map { $0 + ($1 - $0) * 3.2 }
-      let errors = try judge(weights, worse, ErrorBound(storing.storage, of: TensorStorage(.bf16)))
+      let errors = try judge(weights, worse, ErrorBound(storing.storage, of: StoredPrecision(.bf16)))
       #expect(errors.sums.squaredErrors > errors.usualSquares)
     }
   }
@@ -93,7 +93,7 @@ import Comparison
 
 /// Encoding and decoding as a conversion does it, refusals included.
 struct ExtremeStoring: Sendable, CustomTestStringConvertible {
-  let storage: TensorStorage
+  let storage: StoredPrecision
   var scheme: WeightScheme?
   private var stored: StoredScheme?
   private var search = ScaleSearch.absmax
@@ -102,10 +102,10 @@ struct ExtremeStoring: Sendable, CustomTestStringConvertible {
     storage.name + (stored.map { " \($0.method.rawValue) \(search)" } ?? "")
   }
 
-  init(_ type: ElementType) { storage = TensorStorage(type) }
+  init(_ type: ElementType) { storage = StoredPrecision(type) }
 
   init(_ stored: StoredScheme, _ search: ScaleSearch = .absmax) {
-    storage = TensorStorage(stored.scheme)
+    storage = StoredPrecision(stored.scheme)
     scheme = stored.scheme
     self.stored = stored
     self.search = search

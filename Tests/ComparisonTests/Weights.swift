@@ -66,7 +66,7 @@ struct Weights {
 
 /// What storing rows in some way makes of them.
 struct Storing: Sendable, CustomTestStringConvertible {
-  let storage: TensorStorage
+  let storage: StoredPrecision
   var usesImportance = false
 
   var testDescription: String { storage.name + (usesImportance ? " with importance" : "") }
@@ -75,8 +75,8 @@ struct Storing: Sendable, CustomTestStringConvertible {
   static let all: [Storing] =
     ElementType.allCases.flatMap { type -> [Storing] in
       guard let codec = BlockCodec.codec(for: type), codec.canEncode, type != .f64 else { return [] }
-      let plain = Storing(storage: TensorStorage(type))
-      let weighted = Storing(storage: TensorStorage(type), usesImportance: true)
+      let plain = Storing(storage: StoredPrecision(type))
+      let weighted = Storing(storage: StoredPrecision(type), usesImportance: true)
       return switch codec.importanceUse {
       case .ignored: [plain]
       case .optional: [plain, weighted]
@@ -85,7 +85,7 @@ struct Storing: Sendable, CustomTestStringConvertible {
     }
     + [
       WeightScheme.fp8Tiles, .fp8Channel, .int8Channel, .int4Group(32), .int4Group(128), .nvfp4, .mxfp4,
-    ].map { Storing(storage: TensorStorage($0)) }
+    ].map { Storing(storage: StoredPrecision($0)) }
 
   /// The neighbours in a row that share a scale with nobody outside.
   var group: Int {

@@ -64,7 +64,7 @@ import Testing
   @Test func aRecipeMayChooseThePreciseTypes() throws {
     let recipe = Recipe(
       name: "own", summary: "", rules: [RecipeRule(format: .element(.q8_0))],
-      precise: PreciseStorage(safetensors: .element(.f32), gguf: .keep))
+      precise: PreciseFormats(safetensors: .element(.f32), gguf: .keep))
     let norm = subject("model.norm.weight", .norm, [256], .bf16)
     #expect(try recipe.decide(norm, in: .gguf).format == .keep)
     #expect(try recipe.decide(norm, in: .safetensors).format == .element(.f32))

@@ -48,7 +48,7 @@ import Testing
             RecipeRule(format: .keep),
           ],
           onMisfit: .chain([.element(.q8_0), .element(.bf16)]),
-          precise: PreciseStorage(safetensors: .keep, gguf: .element(.f32))))
+          precise: PreciseFormats(safetensors: .keep, gguf: .element(.f32))))
   }
 
   @Test func aBaseContinuesTheList() throws {

@@ -31,7 +31,7 @@ import Testing
             isOptional: true),
           RecipeRule(format: .blockFP8, fallback: .error),
         ], onMisfit: .chain([.element(.q8_0)]),
-        precise: PreciseStorage(safetensors: .keep, gguf: .element(.f16)))
+        precise: PreciseFormats(safetensors: .keep, gguf: .element(.f16)))
       #expect(try Recipe(yaml: recipe.yaml(), path: "x.yaml") == recipe)
     }
   }

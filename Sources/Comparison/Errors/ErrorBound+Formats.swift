@@ -3,7 +3,7 @@ internal import TensorFormats
 
 extension ErrorBound {
   /// The bound of a format with scales.
-  static func ofStorage(_ storage: TensorStorage) -> ErrorBound {
+  static func ofStorage(_ storage: StoredPrecision) -> ErrorBound {
     if let scheme = storage.scheme { return ofScheme(scheme) }
     return blocks[storage.elementType] ?? ErrorBound(block: 128)
   }

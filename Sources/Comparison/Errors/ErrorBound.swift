@@ -115,7 +115,7 @@ extension ErrorBound {
   ///
   /// Numbers that the candidate's type can represent must be exactly the same. If both are quantised, their errors
   /// add: both may have been made from a third.
-  public init(_ candidate: TensorStorage, of source: TensorStorage) {
+  public init(_ candidate: StoredPrecision, of source: StoredPrecision) {
     if let grid = FloatGrid(candidate) {
       let rounding = grid.rounding(of: FloatGrid(source) ?? .single)
       self.init(

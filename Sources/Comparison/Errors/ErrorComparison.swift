@@ -24,13 +24,13 @@ package struct ErrorComparison: PairComparing {
   ///   - areValues: Whether the stored data has values, and is not unsupported codes.
   /// - Returns: `nil` if there is no way to compare the two: without a decoder only whole tensors of the same type can
   ///   be compared.
-  package init?(_ pair: WeightPair, isCalibrated: Bool = false, areValues: (TensorStorage) -> Bool) {
+  package init?(_ pair: WeightPair, isCalibrated: Bool = false, areValues: (StoredPrecision) -> Bool) {
     self.pair = pair
-    let mine = TensorStorage(pair.a.stored)
+    let mine = StoredPrecision(pair.a.stored)
     let pieces = pair.b.pieces
-    let others = pieces.map { TensorStorage($0.stored) }
+    let others = pieces.map { StoredPrecision($0.stored) }
     if ([mine] + others).allSatisfy({ $0.isReal && areValues($0) }) {
-      let bound = ErrorBound(mine, of: TensorStorage(pair.b.stored))
+      let bound = ErrorBound(mine, of: StoredPrecision(pair.b.stored))
       let isChosen = isCalibrated && (mine.scheme != nil || BlockGrid(mine.elementType) != nil)
       method = .values(isChosen ? bound.calibrated() : bound)
     } else if others == [mine], pieces[0].box == pair.box,
@@ -77,8 +77,8 @@ package struct ErrorComparison: PairComparing {
   /// One thread's buffers, and its current matrix.
   package struct Scratch {
     fileprivate var matrix: (pair: Int, number: Int, rows: MatrixPair)?
-    fileprivate var candidate = MatrixRows.Scratch()
-    fileprivate var source = MatrixRows.Scratch()
+    fileprivate var candidate = MatrixRowReader.Scratch()
+    fileprivate var source = MatrixRowReader.Scratch()
   }
 
   package static func makeScratch() -> Scratch { Scratch() }
@@ -162,8 +162,8 @@ package struct ErrorComparison: PairComparing {
 
 /// One matrix of a pair, ready to be read from both sides.
 private struct MatrixPair: Sendable {
-  let candidate: MatrixRows
-  let source: MatrixRows
+  let candidate: MatrixRowReader
+  let source: MatrixRowReader
   /// Its index in the whole weight.
   let number: Int
   /// What its own scale cannot resolve.
@@ -174,8 +174,8 @@ private struct MatrixPair: Sendable {
   init(_ pair: WeightPair, matrix inner: Int) throws(CheckpointError) {
     let stack = pair.box.stack
     number = stack.position(of: inner, in: TensorBox(wholeOf: stack.shape))
-    candidate = try MatrixRows(pair.a, pair.box, matrix: inner)
-    source = try MatrixRows(pair.b, pair.box, matrix: inner)
+    candidate = try MatrixRowReader(pair.a, pair.box, matrix: inner)
+    source = try MatrixRowReader(pair.b, pair.box, matrix: inner)
     floor = try Self.floor(pair.a.stored, matrix: inner, in: pair.a.weights.checkpoint)
   }
 

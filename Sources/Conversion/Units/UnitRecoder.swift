@@ -13,7 +13,7 @@ struct UnitRecoder {
   let fetched: FetchedUnit
   let view: SourceView
   /// The rows as the source stores them.
-  let stored: PackedRows
+  let stored: ContiguousRows
   /// The rows as values are converted.
   let rows: UnitRows
   /// The largest magnitude of all matrices that share a scale with the unit's; `nil` if not needed.
@@ -33,7 +33,7 @@ struct UnitRecoder {
   ) throws(CheckpointError) {
     self.fetched = fetched
     self.view = view
-    stored = PackedRows(content, view)
+    stored = ContiguousRows(content, view)
     rows = try UnitRows(fetched, view, content, context.pool)
     self.maximum = maximum
     self.context = context
@@ -145,7 +145,7 @@ struct UnitRecoder {
 
 extension UnitRecoder {
   private func copy(
-    _ form: Form, _ delivery: WorkUnit.Delivery, of packed: PackedRows, areSource: Bool
+    _ form: Form, _ delivery: WorkUnit.Delivery, of packed: ContiguousRows, areSource: Bool
   ) -> Recoded {
     let isWhole = form.columns.count == view.columns
     if isWhole, form.runs.count == 1, areSource {
@@ -162,7 +162,7 @@ extension UnitRecoder {
 
   /// The bytes of the requested columns of a run of rows: in place, or gathered.
   func input(
-    _ run: Range<Int>, _ columns: Range<Int>, of packed: PackedRows
+    _ run: Range<Int>, _ columns: Range<Int>, of packed: ContiguousRows
   ) -> (buffer: BufferPool.Buffer, range: Range<Int>) {
     guard columns.count < view.columns else {
       return (packed.buffer, run.lowerBound * packed.rowBytes..<run.upperBound * packed.rowBytes)

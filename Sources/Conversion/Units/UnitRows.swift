@@ -4,7 +4,7 @@ internal import ShardPlanning
 internal import TensorFormats
 
 /// Rows of elements stored contiguously in a buffer, from which columns can be extracted.
-struct PackedRows {
+struct ContiguousRows {
   let buffer: BufferPool.Buffer
   let rowBytes: Int
   /// The elements and bytes of the smallest piece of a row.
@@ -54,7 +54,7 @@ struct PackedRows {
 /// from blocks.
 struct UnitRows {
   let elementType: ElementType
-  let packed: PackedRows
+  let packed: ContiguousRows
   /// Whether the bytes are the source's.
   let areSource: Bool
 
@@ -65,11 +65,11 @@ struct UnitRows {
     areSource = !view.decodesFirst
     guard view.decodesFirst, let decoder = view.decoder else {
       elementType = view.elementType
-      packed = PackedRows(content, view)
+      packed = ContiguousRows(content, view)
       return
     }
     elementType = .f32
-    packed = PackedRows(
+    packed = ContiguousRows(
       values: try decoder.decode(
         content, scales: fetched.scales, matrixScale: fetched.matrixScale, rows: fetched.unit.rowsInMatrix,
         pool),

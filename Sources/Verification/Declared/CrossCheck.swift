@@ -219,7 +219,7 @@ struct CrossCheck {
       CrossCheckReport.Module(
         side: side, name: module.stem, part: holder.part,
         declared: module.configuration.description(of: module.stem), companions: module.companions,
-        readAs: TensorStorage(piece.stored).name, outcome: outcome, reason: reason, elements: elements))
+        readAs: StoredPrecision(piece.stored).name, outcome: outcome, reason: reason, elements: elements))
   }
 
   private mutating func fail(

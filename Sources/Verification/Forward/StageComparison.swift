@@ -148,7 +148,7 @@ extension StageComparison {
         ? (candidate.visionWeights[name], reference.visionWeights[name])
         : (candidate.model.weights[name], reference.model.weights[name])
       guard let mine = mine?.pieces.first, let its = its?.pieces.first else { continue }
-      let bound = ErrorBound(TensorStorage(mine.stored), of: TensorStorage(its.stored))
+      let bound = ErrorBound(StoredPrecision(mine.stored), of: StoredPrecision(its.stored))
       let expected = bound.expected.map { max($0.gaussian, $0.heavyTailed) } ?? 0
       squares += expected * expected
     }

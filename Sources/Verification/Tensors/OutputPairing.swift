@@ -97,10 +97,10 @@ struct OutputPairing {
         comparisons.append(comparison)
       } else {
         // The source's first piece represents all of them.
-        let its = counterpart.pieces.first.map { TensorStorage($0.stored).name } ?? "?"
+        let its = counterpart.pieces.first.map { StoredPrecision($0.stored).name } ?? "?"
         report(
           .notComparable, name, part,
-          "values of \(TensorStorage(pair.a.stored).name) and \(its) cannot be compared")
+          "values of \(StoredPrecision(pair.a.stored).name) and \(its) cannot be compared")
       }
     }
   }

@@ -24,8 +24,8 @@ struct TensorOutcome {
 
   var name: String { pairs[0].name }
   var part: String? { pairs[0].part }
-  var from: String { TensorStorage(pairs[0].b.stored).name }
-  var to: String { TensorStorage(pairs[0].a.stored).name }
+  var from: String { StoredPrecision(pairs[0].b.stored).name }
+  var to: String { StoredPrecision(pairs[0].a.stored).name }
   var elements: Int { pairs.reduce(0) { $0 + $1.box.elementCount } }
 
   /// From this many elements, the mean error is reliable enough to be judged.

@@ -13,12 +13,12 @@ struct ArchiveSummary: Encodable {
   /// Whether there was nothing left to do.
   let wasComplete: Bool
   /// By element type and method, the most bytes first.
-  let methods: [ArchiveManifest.MethodUse]
+  let methods: [ArchiveManifest.MethodTotal]
   let seconds: Double
   let peakMemoryBytes: Int
 
   /// The uses of methods, summed over all files.
-  static func methods(_ manifest: ArchiveManifest) -> [ArchiveManifest.MethodUse] {
+  static func methods(_ manifest: ArchiveManifest) -> [ArchiveManifest.MethodTotal] {
     struct Key: Hashable {
       let elementType: String?
       let method: String
@@ -30,7 +30,7 @@ struct ArchiveSummary: Encodable {
       sums[key, default: (0, 0)].storedBytes += use.storedBytes
     }
     return sums.map {
-      ArchiveManifest.MethodUse(
+      ArchiveManifest.MethodTotal(
         elementType: $0.elementType, method: $0.method, bytes: $1.bytes, storedBytes: $1.storedBytes)
     }.sorted { ($1.bytes, $0.elementType ?? "", $0.method) < ($0.bytes, $1.elementType ?? "", $1.method) }
   }

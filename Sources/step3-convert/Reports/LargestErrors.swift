@@ -62,11 +62,11 @@ struct LargestErrors {
   private static func usual(_ tensor: ShardPlan.Tensor) -> ErrorBound.Expected? {
     let storage =
       if case .encode(_, let stored, _) = tensor.operation {
-        TensorStorage(stored.scheme)
+        StoredPrecision(stored.scheme)
       } else {
-        TensorStorage(tensor.elementType)
+        StoredPrecision(tensor.elementType)
       }
-    return ErrorBound(storage, of: TensorStorage(.f32)).expected
+    return ErrorBound(storage, of: StoredPrecision(.f32)).expected
   }
 
   private static func format(of tensor: ShardPlan.Tensor?) -> String {

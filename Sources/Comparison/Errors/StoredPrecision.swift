@@ -4,7 +4,7 @@ public import Quantization
 public import TensorFormats
 
 /// How a tensor is stored, as far as it matters for precision.
-public struct TensorStorage: Hashable, Sendable {
+public struct StoredPrecision: Hashable, Sendable {
   /// How codes and scales make values; `nil` for a tensor that holds the values itself.
   public let scheme: WeightScheme?
   /// The element type of the values or codes.
@@ -62,7 +62,7 @@ struct FloatGrid {
   let lowest: Int
 
   /// - Returns: `nil` for blocks with scales.
-  init?(_ storage: TensorStorage) {
+  init?(_ storage: StoredPrecision) {
     guard storage.scheme == nil else { return nil }
     switch storage.elementType {
     case .f32, .f64: self.init(24, -149)  // F64 is decoded to F32 on both sides
