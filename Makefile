@@ -15,6 +15,9 @@
 
 SWIFT_FLAGS := -c release
 VENV := .venv
+# How many processes the tests in Python are divided among.
+PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
+PYTEST = $(VENV)/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal
 FUZZ_SECONDS ?= 15
 # How many rounds the tests that kill conversions go: two kills or so each, in each of two suites.
 KILL_ROUNDS ?= 24
@@ -71,11 +74,11 @@ $(VENV)/ready: $(REQUIREMENTS) | setup
 
 interop: build hub-server $(VENV)/ready
 	@.ci/setup browser
-	HUB_SERVER=$(HUB_SERVER) $(VENV)/bin/python -m pytest -q Tests/Interop
+	HUB_SERVER=$(HUB_SERVER) $(PYTEST) Tests/Interop
 
 # Calls of the system that fail, full disks, sources that change: a sample of what torture tries.
 faults: build $(VENV)/ready
-	$(VENV)/bin/python -m pytest -q Tests/Faults
+	$(PYTEST) Tests/Faults
 
 torture: unit $(VENV)/ready
 	$(VENV)/bin/python Tests/Fuzz/Structured/campaign.py --cases 5000

@@ -8,7 +8,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
 
 from built_tools import (  # noqa: E402, F401
-    FIXTURES, ROOT, TOOLS, Tools, closing_table, pytest_terminal_summary, tools)
+    FIXTURES, ROOT, TOOLS, Tools, closing_table, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown,
+    tools)
 from injection import Injector  # noqa: E402
 
 

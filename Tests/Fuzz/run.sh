@@ -2,7 +2,7 @@
 # Builds one fuzz target and runs it.
 #
 # Usage: Tests/Fuzz/run.sh TARGET SECONDS [FOLDER OF INPUTS...]
-#        Tests/Fuzz/run.sh --all SECONDS          every target, one after the other
+#        Tests/Fuzz/run.sh --all SECONDS          every target, as many at a time as there are cores
 #        Tests/Fuzz/run.sh --keep TARGET          put what runs have found worth keeping into Tests/Fuzz/Corpora
 #
 #   TARGET    a folder of Tests/Fuzz, FuzzGGUF for one
@@ -58,7 +58,6 @@ run() {
     esac
   fi
   if [ "$seconds" = 0 ]; then noise="-verbosity=1"; else noise="-verbosity=0 -print_funcs=0"; fi
-  build "$target"
   unpack "$target"
   finds=$here/.build/finds/$target
   mkdir -p "$finds"
@@ -94,8 +93,14 @@ keep() {
 [ $# -ge 2 ] || usage
 case $1 in
 --all)
-  for main in "$here"/Fuzz*/main.swift; do run "$(basename "$(dirname "$main")")" "$2"; done
+  targets=$(for main in "$here"/Fuzz*/main.swift; do basename "$(dirname "$main")"; done)
+  for target in $targets; do build "$target"; done
+  echo "$targets" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I TARGET "$0" --built TARGET "$2"
   ;;
+--built) run "$2" "$3" ;;
 --keep) keep "$2" ;;
-*) run "$@" ;;
+*)
+  build "$1"
+  run "$@"
+  ;;
 esac

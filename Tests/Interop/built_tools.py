@@ -73,6 +73,20 @@ def closing_table(request):
     return lambda title, row: tables.setdefault(title, []).append(row)
 
 
+def pytest_sessionfinish(session):
+    """Where tests run in several processes, each of them hands its rows to the one that prints."""
+    handed = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed["tables"] = session.config.stash.get(TABLES, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    tables = node.config.stash.setdefault(TABLES, {})
+    for title, rows in (getattr(node, "workeroutput", None) or {}).get("tables", {}).items():
+        tables.setdefault(title, []).extend(rows)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     for title, rows in config.stash.get(TABLES, {}).items():
         terminalreporter.section(title)

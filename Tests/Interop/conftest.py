@@ -4,7 +4,8 @@ import numpy
 import pytest
 
 from built_tools import (  # noqa: F401
-    FIXTURES, ROOT, TOOLS, Tools, closing_table, pytest_terminal_summary, require_tools)
+    FIXTURES, ROOT, TOOLS, Tools, closing_table, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown,
+    require_tools)
 from opened_models import OpenedTools
 
 
