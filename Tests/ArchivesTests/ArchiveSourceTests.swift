@@ -9,7 +9,7 @@ import Testing
 
 /// Archives are read like the files that they stand for.
 @Suite struct ArchiveSourceTests {
-  /// A file with a header, tensors of several types, gaps and an end that is not a tensor.
+  /// A file with a header, tensors of several types, gaps between them and a tail that belongs to no tensor.
   static func mixed() throws -> (original: [UInt8], archive: [UInt8]) {
     var original = Array(String(repeating: "{\"header\": 1}", count: 50).utf8)
     var tensors: [(range: Range<Int>, elementType: ElementType)] = []
@@ -24,7 +24,7 @@ import Testing
     return (original, try SmallArchive.make(original, layout))
   }
 
-  @Test func anyRange() throws {
+  @Test func anyRangeReadsAsInTheOriginal() throws {
     let (original, archive) = try Self.mixed()
     let source = try ArchiveSource(MemorySource(archive))
     #expect(source.byteCount == original.count && source.archiveByteCount == archive.count)
@@ -45,7 +45,7 @@ import Testing
     #expect(error?.code == .truncated)
   }
 
-  @Test func manyThreads() throws {
+  @Test func manyThreadsReadTheSameBytes() throws {
     let (original, archive) = try Self.mixed()
     let source = try ArchiveSource(MemorySource(archive))
     DispatchQueue.concurrentPerform(iterations: 16) { thread in
@@ -58,24 +58,24 @@ import Testing
     }
   }
 
-  /// Only what a read needs is fetched.
-  @Test func readsLittle() throws {
+  /// A read fetches only the pieces that it needs.
+  @Test func readsOnlyThePiecesItNeeds() throws {
     let (original, archive) = try Self.mixed()
     let counting = CountingSource(MemorySource(archive))
     let source = try ArchiveSource(counting)
-    // The table and the map.
+    // The seek table and the map.
     #expect(counting.reads <= 3)
     counting.reset()
     _ = try source.readBytes(700..<710)
     #expect(counting.reads == 1 && counting.bytes < 200_000)
     _ = try source.readBytes(710..<7000)
-    #expect(counting.reads == 1, "the piece is still there")
+    #expect(counting.reads == 1, "the piece is still cached")
     counting.reset()
     _ = try source.readBytes(0..<original.count)
     #expect(counting.bytes <= archive.count)
   }
 
-  @Test(arguments: ["tiny", "odd"]) func checkpointHeaders(name: String) throws {
+  @Test(arguments: ["tiny", "odd"]) func safetensorsHeadersReadThroughAnArchive(name: String) throws {
     let directory = Fixtures.path("checkpoints/\(name)")
     let names = try FileSystem.names(in: directory).filter { $0.hasSuffix(".safetensors") }
     try #require(!names.isEmpty)
@@ -94,7 +94,7 @@ import Testing
     }
   }
 
-  @Test func ggufHeader() throws {
+  @Test func ggufHeaderReadsThroughAnArchive() throws {
     let data = Weights.bytes(.f32, count: 4096, seed: 1)
     let plan = try GGUFLayout(
       metadata: GGUFMetadata(),
@@ -152,7 +152,7 @@ import Testing
   }
 }
 
-/// Counts what is read of another source. `@unchecked Sendable`: used by one thread.
+/// Counts the reads of another source. `@unchecked Sendable`: used by one thread.
 private final class CountingSource: ByteSource, @unchecked Sendable {
   private let source: any ByteSource
   private(set) var reads = 0

@@ -5,7 +5,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// Archives that were made after the manual, without this toolkit: `Tests/Corpus/make_archives.py`.
+/// Archives written from the format's manual, without this toolkit: `Tests/Corpus/make_archives.py`.
 @Suite struct ArchiveCorpusTests {
   private static let golden = Fixtures.path("golden/archive")
 
@@ -13,7 +13,7 @@ import Testing
     try FileManager.default.contentsOfDirectory(atPath: golden).filter { $0.hasSuffix(".zst") }.sorted()
   }
 
-  @Test func theCorpusIsThere() throws {
+  @Test func everyFileHasAnExpectation() throws {
     let names = try Self.names()
     #expect(names.count >= 9)
     let expected = try MalformedCorpus.cases(in: "archive").map(\.path)
@@ -22,7 +22,7 @@ import Testing
     #expect(entries == Set(expected))
   }
 
-  @Test(arguments: try names()) func isRead(name: String) throws {
+  @Test(arguments: try names()) func soundArchivesAreRead(name: String) throws {
     let original = try [UInt8](
       Data(contentsOf: URL(filePath: "\(Self.golden)/\(name.dropLast(4)).original")))
     let file = try InputFile("\(Self.golden)/\(name)")
@@ -37,7 +37,7 @@ import Testing
   }
 
   @Test(arguments: try MalformedCorpus.cases(in: "archive"))
-  func isRefused(_ expected: MalformedCorpus.Case) throws {
+  func brokenArchivesAreRefused(_ expected: MalformedCorpus.Case) throws {
     let path = MalformedCorpus.path(of: expected.path, in: "archive")
     let error = #expect(throws: CheckpointError.self) {
       let source = try ArchiveSource(InputFile(path))

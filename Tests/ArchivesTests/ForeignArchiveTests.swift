@@ -4,7 +4,7 @@ import CheckpointTesting
 import TensorFormats
 import Testing
 
-/// Files of zstd that others made, and files that were made to do harm.
+/// zstd files written by other programs, and hostile ones.
 @Suite struct ForeignArchiveTests {
   static let content = Weights.random(400_000, seed: 1)
 
@@ -34,7 +34,7 @@ import Testing
     #expect(error?.path == "x.zst")
   }
 
-  @Test func framesThatStateTheirSizes() throws {
+  @Test func framesWithContentSizesAllowRandomAccess() throws {
     let parts = [Self.content[..<1000], Self.content[1000..<300_000], Self.content[300_000...]]
     let skippable = Self.little(0x184D_2A53) + Self.little(3) + [1, 2, 3]
     let bytes = parts.flatMap { SmallArchive.frame(Array($0), stated: UInt64($0.count)) + skippable }
@@ -45,7 +45,7 @@ import Testing
     #expect(try open([]).byteCount == 0)
   }
 
-  @Test func seekableFilesOfOthers() throws {
+  @Test func seekTablesOfOtherWritersAreUsed() throws {
     let (first, second) = (Array(Self.content[..<70_000]), Array(Self.content[70_000...]))
     let frames = [SmallArchive.frame(first, stated: nil), SmallArchive.frame(second, stated: nil)]
     let table = Self.table([(frames[0].count, 70_000), (frames[1].count, 330_000)])
@@ -55,7 +55,7 @@ import Testing
     #expect(try source.readBytes(69_000..<71_000) == Array(Self.content[69_000..<71_000]))
   }
 
-  @Test func oneLargeFrameIsRefusedWithAWayOut() throws {
+  @Test func oneLargeFrameIsRefusedWithARemedy() throws {
     refused(
       SmallArchive.frame(Self.content, stated: nil), .unsupported, "does not state its decompressed size")
     let large = [UInt8](repeating: 1, count: 200_000)
@@ -70,7 +70,7 @@ import Testing
     refused(SmallArchive.frame(large, stated: 1 << 60), .unsupported, "would have to be decoded completely")
   }
 
-  @Test func hostileTables() {
+  @Test func hostileSeekTablesAreRefused() {
     let frame = SmallArchive.frame(Array(Self.content[..<1000]), stated: 1000)
     refused(frame + Self.table([(frame.count, 1000), (5, 5)]), .malformed, "lie before it")
     refused(frame + Self.table([(frame.count - 1, 1000)]), .malformed, "lie before it")
@@ -90,18 +90,18 @@ import Testing
       nameless + nameless + Self.table([(2 * nameless.count, 1000)]), .malformed,
       "bytes stated in the table")
     refused(frame + Self.table([(10, 500), (frame.count - 10, 500)]), .malformed, "")
-    // Much air around little.
+    // A frame followed by far more bytes than it needs.
     let air = [UInt8](repeating: 0, count: 70_000)
     refused(frame + air + Self.table([(frame.count + air.count, 1000)]), .malformed, "takes")
   }
 
-  @Test func petabytesAreRefusedAtOnce() {
-    // A million entries of nearly 128 MiB each, of which no byte is there.
+  @Test func aClaimOfPetabytesIsRefusedAtOnce() {
+    // A million entries of nearly 128 MiB each, with no data behind them.
     let entries = [(Int, Int)](repeating: (4096, 100 << 20), count: 1_000_000)
     refused(Self.table(entries), .malformed, "lie before it")
   }
 
-  @Test func brokenMaps() throws {
+  @Test func brokenMapsAreRefused() throws {
     let (_, archive) = try ArchiveSourceTests.mixed()
     let place = try #require(
       archive.indices.first { archive[$0...].starts(with: Array("STEP3ZST".utf8)) })
@@ -116,7 +116,7 @@ import Testing
     refused(changed(28, 9), .malformed, "checksum")
   }
 
-  @Test func walksAreChecked() {
+  @Test func brokenFramesWithoutATableAreRefused() {
     let frame = SmallArchive.frame(Array(Self.content[..<1000]), stated: 1000)
     refused(Array(frame.dropLast(10)), .truncated, "is incomplete")
     refused(frame + [1, 2, 3], .truncated, "inside a frame")
@@ -129,9 +129,9 @@ import Testing
   }
 }
 
-/// Files that can only be read from the start.
+/// zstd files that can only be read from the start.
 @Suite struct SequentialSourceTests {
-  @Test(arguments: [true, false]) func readsForward(stated: Bool) throws {
+  @Test(arguments: [true, false]) func readsForwardAndRefusesToGoBackFar(stated: Bool) throws {
     let content = ForeignArchiveTests.content
     let bytes =
       SmallArchive.frame(Array(content[..<399_990]), stated: stated ? 399_990 : nil)
@@ -146,8 +146,8 @@ import Testing
     #expect(error?.code == .unsupported && error?.remedy?.contains("zstd -d") == true)
   }
 
-  /// Readers side by side do not come in order; what they skipped is there as long as it fits.
-  @Test func readersOutOfOrder() throws {
+  /// Concurrent readers arrive out of order; skipped bytes stay available as long as they fit in the buffer.
+  @Test func concurrentReadersMayArriveOutOfOrder() throws {
     let content = ForeignArchiveTests.content
     let bytes = SmallArchive.frame(content, stated: UInt64(content.count))
     let source = try SequentialZstdSource(MemorySource(bytes), mostRedone: -1, window: 300_000)
@@ -158,7 +158,7 @@ import Testing
         #expect(try source.readBytes(range) == Array(content[range]))
       }
     }
-    // Everything has been read: going back begins again, which is not allowed here.
+    // Everything has been read, so going back would mean starting over, which is not allowed here.
     #expect(throws: CheckpointError.self) { try source.readBytes(0..<10) }
 
     let small = try SequentialZstdSource(MemorySource(bytes), mostRedone: -1, window: 50_000)
@@ -169,7 +169,7 @@ import Testing
     #expect(try again.readBytes(1000..<1010) == Array(content[1000..<1010]))
   }
 
-  @Test func sizesThatAreNotStated() throws {
+  @Test func framesWithoutContentSizesAreMeasured() throws {
     let content = Array(ForeignArchiveTests.content[..<5000])
     var bytes = SmallArchive.frame(content, stated: nil)
     let source = try SequentialZstdSource(MemorySource(bytes))
@@ -178,7 +178,7 @@ import Testing
     #expect(try SequentialZstdSource(MemorySource(bytes)).byteCount == 10_000)
   }
 
-  @Test func refusals() throws {
+  @Test func hostileAndReorderedFilesAreRefused() throws {
     let content = Array(ForeignArchiveTests.content[..<5000])
     func refused(_ bytes: [UInt8], _ code: CheckpointError.Code, _ words: String) {
       let error = #expect(throws: CheckpointError.self) {

@@ -5,9 +5,9 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// Pieces become frames and come back.
+/// Pieces are encoded as frames and decoded again.
 @Suite struct PieceTests {
-  /// Every method there can be.
+  /// Every possible method.
   static let methods = ArchiveTransform.allCases.flatMap { transform in
     let planes = [ArchiveTransform.none: 1, .planes16: 2, .planes32: 4][transform] ?? 1
     return (0..<planes).flatMap { first in (first...planes).map { first..<$0 } }.flatMap { coded in
@@ -17,7 +17,7 @@ import Testing
     }
   }
 
-  /// Contents that lead through every kind of block.
+  /// Contents that exercise every kind of block.
   static func contents(_ count: Int) -> [[UInt8]] {
     let phrase = Array("the embers of the evening ".utf8)
     return [
@@ -25,7 +25,7 @@ import Testing
       [UInt8](repeating: 0, count: count),
       Array(Weights.bytes(.bf16, count: count / 2 + 1, seed: 2).prefix(count)),
       (0..<count).map { phrase[$0 % phrase.count] },
-      // Half of it repeats: coded planes with matches next to others without.
+      // Half of it repeats: entropy-coded planes with matches next to planes without.
       (0..<count).map { $0 < count / 2 ? UInt8($0 % 7) : UInt8(truncatingIfNeeded: $0 &* 0x9E3779B1 >> 11) },
     ]
   }
@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test func weightsComeCloseToTheirEntropy() throws {
+  @Test func weightsCompressToNearlyTheirEntropy() throws {
     let count = 1 << 20
     let weights = Weights.bytes(.bf16, count: count, seed: 3)
     var frequencies = [Double](repeating: 0, count: 256)
@@ -70,7 +70,7 @@ import Testing
     #expect(share < (entropy + 8) / 16 + 0.005, "\(share), entropy \(entropy)")
   }
 
-  @Test func methodFollowsTheSample() throws {
+  @Test func theMethodIsChosenFromTheSample() throws {
     let encoder = PieceEncoder()
     func choose(_ type: ElementType?, _ bytes: [UInt8]) throws -> ArchiveMethod {
       try ArchiveMethod.choose(for: type, sample: [bytes], encoder: encoder).method
@@ -88,7 +88,7 @@ import Testing
     #expect(try choose(.f8E4M3, Weights.random(50_000, seed: 4).map { $0 % 16 }).name == "Huffman")
   }
 
-  @Test func samplesLieInside() {
+  @Test func samplesLieWithinTheirRange() {
     for count in [0, 1, 1000, 262_144, 262_145, 262_147, 10_000_001] {
       for start in [0, 5, 4096] {
         let parts = ArchiveMethod.sample(of: start..<start + count)

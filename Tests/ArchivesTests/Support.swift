@@ -6,13 +6,13 @@ import TensorFormats
 
 /// Archives in memory.
 enum SmallArchive {
-  /// What an archive's frames are made of.
+  /// The contents of an archive's frames.
   struct Part {
     let bytes: [UInt8]
     let method: ArchiveMethod
   }
 
-  /// An archive whose frames are these parts.
+  /// An archive with one frame for each of these parts.
   static func make(_ parts: [Part]) throws -> [UInt8] {
     let encoder = PieceEncoder()
     var table = ArchiveTable()

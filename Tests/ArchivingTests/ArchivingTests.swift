@@ -6,7 +6,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// Directories become archives and come back.
+/// Directories are archived and restored.
 @Suite struct ArchivingTests {
   private let directory: TemporaryDirectory
   private var source: String { directory.path("source") }
@@ -90,7 +90,7 @@ import Testing
     #expect(try contents(directory.path("one")) == contents(directory.path("eight")))
   }
 
-  @Test func nothingIsWrittenOver() async throws {
+  @Test func nothingIsOverwritten() async throws {
     _ = try await archive("archive")
     await refused(.cannotCreate, "already exists") { _ = try await archive("archive") }
     #expect(try await archive("archive", resume: true).wasComplete)
@@ -107,7 +107,9 @@ import Testing
     }
   }
 
-  @Test(arguments: ["model.safetensors.zst", "x.unfinished", "dangling"]) func unfitSources(name: String)
+  @Test(arguments: ["model.safetensors.zst", "x.unfinished", "dangling"]) func unarchivableSourcesAreRefused(
+    name: String
+  )
     async throws
   {
     if name == "dangling" {
@@ -120,8 +122,8 @@ import Testing
     try #expect(!FileSystem.isTaken(directory.path("archive")))
   }
 
-  /// As an interruption right after the journal has gone leaves it.
-  @Test func aRestoredDirectoryIsWhole() async throws {
+  /// The state left by an interruption right after the journal was removed.
+  @Test func resumingACompleteRestoreChangesNothing() async throws {
     _ = try await archive("archive")
     try await restore("archive", into: "restored")
     let again = try Restorer(directory.path("archive"), options: ArchivingOptions(threads: 2, resume: true))
@@ -158,7 +160,7 @@ import Testing
         == ["config.json", "model.safetensors"])
   }
 
-  @Test func hostileManifests() throws {
+  @Test func hostileManifestsAreRefused() throws {
     let digest = String(repeating: "0", count: 64)
     func parse(
       _ path: String, _ stored: String, bytes: String = "5", storedBytes: String = "5", more: String = ""

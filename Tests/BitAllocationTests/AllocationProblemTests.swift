@@ -4,7 +4,7 @@ import Testing
 
 typealias Option = AllocationProblem.Option
 
-/// All combinations of options, one by one: shares nothing with what it judges.
+/// Brute force over all combinations of options; shares no code with the solver under test.
 private func combinations(_ items: [[Option]]) -> [(bytes: Int, cost: Double)] {
   items.reduce([(0, 0.0)]) { sums, options in
     sums.flatMap { sum in options.map { (sum.0 + $0.bytes, sum.1 + $0.cost) } }
@@ -14,7 +14,7 @@ private func combinations(_ items: [[Option]]) -> [(bytes: Int, cost: Double)] {
 private func randomItems(_ generator: inout SeededGenerator) -> [[Option]] {
   (0..<Int.random(in: 1...5, using: &generator)).map { _ in
     (0..<Int.random(in: 1...6, using: &generator)).map { _ in
-      // Few values, so that there are ties.
+      // Few distinct values, so that ties occur.
       Option(
         bytes: Int.random(in: 1...20, using: &generator),
         cost: Double(Int.random(in: 0...15, using: &generator)) / 4)
@@ -22,7 +22,7 @@ private func randomItems(_ generator: inout SeededGenerator) -> [[Option]] {
   }
 }
 
-/// The largest step between neighbours on any hull.
+/// The largest step between neighbours on any item's convex hull.
 private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
   var (bytes, cost) = (0, 0.0)
   for options in items {
@@ -36,14 +36,14 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
 }
 
 @Suite struct AllocationProblemTests {
-  @Test func theHullHoldsWhatSomeMultiplierWouldChoose() {
+  @Test func theHullHoldsEveryOptionThatSomeMultiplierChooses() {
     var generator = SeededGenerator(seed: 1)
     for _ in 0..<500 {
       let options = randomItems(&generator)[0]
       let hull = AllocationProblem.hull(options)
       #expect(zip(hull, hull.dropFirst()).allSatisfy { options[$0].bytes < options[$1].bytes })
       #expect(zip(hull, hull.dropFirst()).allSatisfy { options[$0].cost > options[$1].cost })
-      // For every multiplier the best of all options is as good as the best on the hull.
+      // For every multiplier the best of all options is no better than the best on the hull.
       for step in 0...60 {
         let multiplier = Double(step) / 20
         func price(_ option: Option) -> Double { option.cost + multiplier * Double(option.bytes) }
@@ -51,7 +51,7 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
         let found = hull.map { price(options[$0]) }.min() ?? 0
         #expect(abs(best - found) < 1e-12)
       }
-      // No point of it lies on or above a line between two others.
+      // No hull point lies on or above the line between two others.
       for (place, middle) in hull.enumerated() where place > 0 && place < hull.count - 1 {
         let (left, right) = (options[hull[place - 1]], options[hull[place + 1]])
         let share = Double(options[middle].bytes - left.bytes) / Double(right.bytes - left.bytes)
@@ -60,7 +60,7 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
     }
   }
 
-  @Test func itIsWithinOneStepOfTheBestOfAllCombinations() throws {
+  @Test func leastCostIsWithinOneStepOfTheOptimum() throws {
     var generator = SeededGenerator(seed: 2)
     var exact = 0
     var tried = 0
@@ -79,7 +79,7 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
         #expect(found.cost >= possible - 1e-12 && found.cost <= possible + step.cost + 1e-12)
         tried += 1
         if found.cost <= possible + 1e-12 { exact += 1 }
-        // Nothing that would save anything fits into what is left.
+        // No improvement fits into the bytes that are left.
         for (options, choice) in zip(items, found.choices) {
           for option in options where option.cost < options[choice].cost {
             #expect(found.bytes - options[choice].bytes + option.bytes > bytes)
@@ -90,7 +90,7 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
     #expect(exact * 10 > tried * 8, "\(exact) of \(tried)")
   }
 
-  @Test func theSmallestThatKeepsACostIsWithinOneStepToo() throws {
+  @Test func fewestBytesIsWithinOneStepOfTheOptimum() throws {
     var generator = SeededGenerator(seed: 3)
     for _ in 0..<400 {
       let items = randomItems(&generator)
@@ -110,13 +110,13 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
     }
   }
 
-  @Test func oneMultiplierDecidesWhereNothingIsLeft() throws {
+  @Test func aMultipliersChoiceIsOptimalForItsOwnSize() throws {
     var generator = SeededGenerator(seed: 4)
     for _ in 0..<200 {
       let items = randomItems(&generator)
       let problem = AllocationProblem(items)
       for multiplier in [0.01, 0.1, 0.3, 1, 3] {
-        // What somebody who only knows the multiplier would choose takes so many bytes: with just these it is optimal.
+        // The bytes taken by the choice that the multiplier alone makes; with exactly this budget that choice is optimal.
         var (bytes, cost) = (0, 0.0)
         for options in items {
           let best = options.min {
@@ -132,7 +132,7 @@ private func largestStep(_ items: [[Option]]) -> (bytes: Int, cost: Double) {
     }
   }
 
-  @Test func theEndsAreTheEnds() {
+  @Test func limitsBeyondTheRangeGiveItsEnds() {
     let items = [[Option(bytes: 5, cost: 1), Option(bytes: 2, cost: 3)], [Option(bytes: 4, cost: 0)]]
     let problem = AllocationProblem(items)
     #expect(problem.smallest.choices == [1, 0] && problem.smallest.bytes == 6)

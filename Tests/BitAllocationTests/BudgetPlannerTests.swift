@@ -10,7 +10,7 @@ import Testing
 
 import BitAllocation
 
-/// Choices for the small checkpoints.
+/// Plans the small checkpoints for a target.
 struct BudgetPlannerTests {
   static func plan(
     _ target: ShardPlan.Budget.Target, of name: String = "tiny", base: String = "Q4_K",
@@ -30,9 +30,9 @@ struct BudgetPlannerTests {
   }
 
   @Test(
-    "the output keeps the budget, and what is left is less than any step",
+    "the output stays within the budget, and no useful step fits into the rest",
     arguments: ["tiny", "trained", "tiny-fp8"])
-  func budgetsAreKept(name: String) throws {
+  func outputStaysWithinTheBudget(name: String) throws {
     let reachable = try #require(
       try Self.plan(.klDivergence(0.005), of: name).plan.request.budget?.reachable)
     var last = Double.infinity
@@ -44,21 +44,21 @@ struct BudgetPlannerTests {
       // More bytes never cost more.
       #expect(budget.estimatedKL <= last)
       last = budget.estimatedKL
-      // The smallest step that saves anything, by sizes of formats alone, is of the smallest tensor.
+      // By format sizes alone, the smallest step is that of the smallest tensor.
       let smallest =
         plan.files.flatMap(\.tensors).filter(\.elementType.isBlockQuantized).map(\.bytes).min() ?? 0
       #expect(bytes - plan.outputBytes <= 2 * smallest, "\(bytes - plan.outputBytes) left")
     }
   }
 
-  @Test func bitsPerWeightAreKept() throws {
+  @Test func outputStaysWithinBitsPerWeight() throws {
     for bits in [3.0, 4.2] {
       let plan = try Self.plan(.bitsPerWeight(bits), of: "trained").plan
       #expect(plan.bitsPerWeight <= bits && plan.bitsPerWeight > bits - 0.05)
     }
   }
 
-  @Test func theEstimateIsKept() throws {
+  @Test func theEstimateStaysWithinItsLimit() throws {
     var last = Int.max
     for limit in [0.02, 0.001].reversed() {
       let plan = try Self.plan(.klDivergence(limit), of: "trained").plan
@@ -66,19 +66,19 @@ struct BudgetPlannerTests {
       #expect(budget.estimatedKL <= limit && budget.estimatedKL > limit * 0.8)
       #expect(plan.outputBytes < last)
       last = plan.outputBytes
-      // The other way round: nothing of that size is estimated better.
+      // Conversely, no plan of that size has a better estimate.
       let back = try #require(try Self.plan(.bytes(plan.outputBytes), of: "trained").plan.request.budget)
       #expect(back.estimatedKL <= budget.estimatedKL * 1.02)
     }
   }
 
-  @Test func neitherThreadsNorRunsChangeAnything() throws {
+  @Test func theChoiceIsDeterministic() throws {
     let plans = try [1, 2, 5].map { try Self.plan(.bytes(6_000_000), of: "trained", threads: $0).plan }
     #expect(plans.allSatisfy { $0 == plans[0] })
   }
 
-  @Test("the recipe file gives the same files", arguments: ["tiny", "trained", "tiny-fp8", "odd"])
-  func theRecipeIsTheChoice(name: String) throws {
+  @Test("the recipe file alone plans the same files", arguments: ["tiny", "trained", "tiny-fp8", "odd"])
+  func theRecipeFileGivesTheSamePlan(name: String) throws {
     let planned = try Self.plan(.bitsPerWeight(name == "odd" ? 9 : 5), of: name)
     let budget = try #require(planned.plan.request.budget)
     let again = try ShardPlanner.plan(
@@ -89,7 +89,7 @@ struct BudgetPlannerTests {
     #expect(again.plan.fallbacks == planned.plan.fallbacks)
     let types = Self.types(planned)
     #expect(budget.choices.allSatisfy { types[$0.tensor] == $0.format })
-    // What an earlier run chose is taken over, and nothing is read for it.
+    // An earlier run's choices are reused without reading anything.
     let planner = BudgetPlanner(
       try Checkpoint.open(Fixtures.path("checkpoints/\(name)")),
       request: ShardPlan.Request(format: .gguf, recipe: "budget"), base: try Recipe.named("Q4_K"), pins: 0,
@@ -100,7 +100,7 @@ struct BudgetPlannerTests {
     #expect(throws: CheckpointError.self) { try planner.plan(taking: other) }
   }
 
-  @Test func pinnedTensorsAndPreciseOnesStayAsTheyAre() throws {
+  @Test func pinnedAndPreciseTensorsAreNotChosenFor() throws {
     let pins = [
       try TensorTypeOverride(argument: "attn_v=Q8_0"),
       try TensorTypeOverride(argument: "^output\\.weight$=Q3_K"),
@@ -114,7 +114,7 @@ struct BudgetPlannerTests {
     #expect(!chosen.contains("output.weight") && chosen.contains("token_embd.weight"))
   }
 
-  @Test func whatTheBaseKeepsPlainStaysPlain() throws {
+  @Test func tensorsKeptPlainByTheBaseStayPlain() throws {
     let base = try Recipe(
       yaml: """
         name: mine
@@ -132,28 +132,28 @@ struct BudgetPlannerTests {
     #expect(planned.plan.outputBytes <= 5_500_000)
   }
 
-  @Test func candidatesAreTheOnlyOnes() throws {
+  @Test func onlyCandidateFormatsAreChosen() throws {
     let planned = try Self.plan(.bytes(6_500_000), of: "trained", candidates: [.q4K, .q6K])
     #expect(Set(planned.plan.request.budget?.choices.map(\.format) ?? []) == [.q4K, .q6K])
-    // Without an importance matrix nothing is chosen that needs one.
+    // Without an importance matrix no format is chosen that needs one.
     let small = try Self.plan(.klDivergence(0.05), of: "trained")
     let formats = Set(small.plan.request.budget?.choices.map(\.format) ?? [])
     #expect(formats.isDisjoint(with: [.iq1S, .iq2XXS, .iq2XS, .iq2S, .iq3XXS]))
   }
 
-  @Test("a budget out of reach names what is within", arguments: [1, 1_000_000_000])
-  func impossibleBudgets(bytes: Int) throws {
+  @Test("an unreachable budget is refused with the reachable range", arguments: [1, 1_000_000_000])
+  func unreachableBudgets(bytes: Int) throws {
     let error = #expect(throws: CheckpointError.self) { try Self.plan(.bytes(bytes), of: "trained") }
     #expect(error?.code == .invalidRequest)
     let numbers = (error?.remedy ?? "").split { !$0.isNumber }.compactMap { Int($0) }.filter {
       $0 > 1_000_000
     }
     #expect(numbers.count == 2)
-    // Both ends can be had.
+    // Both ends can be reached.
     for end in numbers { #expect(try Self.plan(.bytes(end), of: "trained").plan.outputBytes <= end) }
   }
 
-  @Test func otherImpossibleRequests() throws {
+  @Test func impossibleRequestsAreRefused() throws {
     for target in [ShardPlan.Budget.Target.bitsPerWeight(0.5), .klDivergence(1e-12), .klDivergence(100)] {
       let error = #expect(throws: CheckpointError.self) { try Self.plan(target, of: "trained") }
       #expect(error?.code == .invalidRequest && error?.remedy?.contains("range from") == true)
@@ -168,7 +168,7 @@ struct BudgetPlannerTests {
     #expect(try Candidates.parse("q4_k, BF16,Q4_K") == [.q4K, .bf16])
   }
 
-  @Test func whatIsReadIsWhatWasAnnounced() throws {
+  @Test func asManyBytesAreReadAsWereAnnounced() throws {
     let announced = Mutex(0)
     let read = Mutex(0)
     let planned = try Self.plan(.bytes(6_000_000), of: "trained") { bytes in
@@ -180,8 +180,8 @@ struct BudgetPlannerTests {
     #expect(planned.plan.request.budget?.sampledBytes == bytes)
   }
 
-  /// A plan that was stored may have been changed by anybody.
-  @Test func aBudgetThatCannotBeIsFound() throws {
+  /// A stored plan may have been tampered with.
+  @Test func aStoredBudgetThatIsInconsistentIsRefused() throws {
     let plan = try Self.plan(.bytes(6_000_000), of: "trained").plan
     try PlanCheck(plan).run()
     let decoded = try JSONDecoder().decode(ShardPlan.self, from: JSONEncoder().encode(plan))

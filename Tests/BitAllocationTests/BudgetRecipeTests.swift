@@ -16,12 +16,12 @@ import BitAllocation
     let recipe = BudgetRecipe(tensors: tensors, choices: choices).recipe(
       named: "b", summary: "s", base: base, pins: 0, used: [1])
     #expect(try Recipe(yaml: recipe.yaml(), path: "b.yaml") == recipe)
-    // What is left of the base comes last.
+    // The rest of the base recipe comes last.
     #expect(recipe.rules.last == RecipeRule(format: .element(.q4K), isOptional: true))
     return recipe.rules.dropLast().map(\.description)
   }
 
-  @Test func layersOfOneFormatAreOneRule() throws {
+  @Test func layersOfOneFormatShareOneRule() throws {
     let tensors = (0..<7).map { (layer: Int) in tensor("blk.\(layer).attn_k.weight", layer: layer) }
     var choices = Dictionary(
       uniqueKeysWithValues: (0..<7).map { ("blk.\($0).attn_k.weight", ElementType.q4K) })
@@ -33,12 +33,12 @@ import BitAllocation
         "layers 0-1, 3-5, name 'blk.*.attn_k.weight' -> Q4_K",
         "layers 2, 6, name 'blk.*.attn_k.weight' -> Q6_K",
       ])
-    // One that is not chosen for is not to be taken along.
+    // A layer without a choice must not be covered by the rule.
     choices = ["blk.3.attn_k.weight": .q5K]
     #expect(try rules(tensors, choices) == ["layers 3, name 'blk.*.attn_k.weight' -> Q5_K"])
   }
 
-  @Test func namesThatLookLikePatternsAreTakenAsTheyAre() throws {
+  @Test func namesThatLookLikePatternsAreMatchedLiterally() throws {
     let tensors = [tensor("a*b.weight"), tensor("what?.weight"), tensor("a\"\\b\u{1}.weight")]
     let choices = Dictionary(
       uniqueKeysWithValues: ["a*b.weight", "what?.weight", "a\"\\b\u{1}.weight"].map { ($0, ElementType.q4K) }

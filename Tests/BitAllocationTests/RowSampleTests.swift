@@ -4,7 +4,7 @@ import BitAllocation
 
 @Suite struct RowSampleTests {
   @Test(
-    "every matrix has its share, no row appears twice, and all rows are where there are few",
+    "rows are spread evenly over the matrices, none twice, and all are taken where there are few",
     arguments: [
       (1, 7, 64), (1, 1000, 64), (48, 5120, 74), (48, 5120, 20), (8, 3, 500), (3, 1, 2), (512, 1536, 96),
     ])
@@ -22,7 +22,7 @@ import BitAllocation
     #expect((counts.max() ?? 0) - (counts.min() ?? 0) <= 1)
   }
 
-  @Test func itFollowsFromTheNameAlone() {
+  @Test func theSampleDependsOnTheNameAlone() {
     func rows(_ name: String) -> [RowSample.Run] {
       RowSample(named: name, matrices: 4, rows: 4096, wanted: 64).runs
     }

@@ -19,10 +19,10 @@ import Testing
     #expect(Digest(hexadecimal: "zz") == nil)
   }
 
-  // What libxxhash's plain `XXH3_128bits` and coreutils' `sha256sum` give for 1,000,003 bytes: long inputs take other
-  // ways through XXH3, of which each vector width has its own.
+  // The results of libxxhash's plain `XXH3_128bits` and coreutils' `sha256sum` for 1,000,003 bytes: long inputs take other
+  // paths through XXH3, one per vector width.
   @Test(arguments: [1, 63, 64, 255, 256, 257, 1_024, 65_536, 1_000_003])
-  func longInputInPieces(_ pieceLength: Int) {
+  func longInputInPiecesHasTheKnownDigests(_ pieceLength: Int) {
     var state: UInt32 = 1
     let bytes = (0..<1_000_003).map { _ -> UInt8 in
       state = state &* 1_664_525 &+ 1_013_904_223
@@ -41,7 +41,7 @@ import Testing
 }
 
 @Suite struct FileSystemTests {
-  @Test func aRoundTripThroughADirectory() throws {
+  @Test func filesAreWrittenListedAndReadBack() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("sub")
     try FileSystem.createDirectory(path)
@@ -56,13 +56,13 @@ import Testing
     try FileSystem.removeFile(path + "/b")
     try FileSystem.removeFile(path + "/b")
     try #expect(FileSystem.kind(of: path + "/b") == nil)
-    // Names that nothing can have.
+    // Names that no file can have.
     try #expect(FileSystem.kind(of: String(repeating: "a", count: 5000)) == nil)
     try #expect(FileSystem.kind(of: path + "/no/such") == nil && !FileSystem.isTaken(path + "/no/such"))
     #expect((FileSystem.freeSpace(at: path) ?? 0) > 0)
   }
 
-  @Test func errorsSayWhatAndWhere() throws {
+  @Test func errorsNameTheCauseAndThePath() throws {
     let directory = try TemporaryDirectory()
     let missing = directory.path("missing")
     #expect(throws: CheckpointError.self) { try InputFile(missing) }
@@ -78,7 +78,7 @@ import Testing
     #expect(exists?.description.contains(missing) == true)
   }
 
-  @Test("a pipe is refused at once instead of waited for") func pipe() throws {
+  @Test("a pipe is refused at once instead of being waited for") func pipe() throws {
     let directory = try TemporaryDirectory()
     #expect(mkfifo(directory.path("pipe"), 0o600) == 0)
     let error = #expect(throws: CheckpointError.self) { try InputFile(directory.path("pipe")) }
@@ -86,7 +86,7 @@ import Testing
   }
 }
 
-/// What a file system says of a file that is open.
+/// What a file system reports about an open file.
 @Suite struct SourceChangeTests {
   private let directory: TemporaryDirectory
   private let path: String
@@ -100,7 +100,7 @@ import Testing
   private func change(_ body: () throws -> Void) throws -> SourceChange? {
     let file = try InputFile(path)
     try #expect(file.change == nil)
-    // Reading is not change.
+    // Reading is not a change.
     _ = try file.readBytes(0..<100)
     try #expect(file.change == nil)
     try body()
@@ -108,13 +108,13 @@ import Testing
     return try file.change
   }
 
-  @Test func bytesThatAreWritten() throws {
+  @Test func writesAndTruncationChangeTheContent() throws {
     let handle = try #require(FileHandle(forUpdatingAtPath: path))
     #expect(try change { try handle.write(contentsOf: Data([1])) } == .content)
     #expect(try change { try handle.truncate(atOffset: 50) } == .content)
   }
 
-  @Test("whoever sets the time back is noticed, and cannot be told from one who changes names and modes")
+  @Test("a write with the time set back is seen as a change of status, like a change of names or modes")
   func otherChanges() throws {
     let files = FileManager.default
     #expect(try change { try files.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path) } == .status)
@@ -130,7 +130,7 @@ import Testing
       } == .status)
   }
 
-  @Test("another file of its name is not the one that is read") func replacement() throws {
+  @Test("a replacement under the same name is noticed") func replacement() throws {
     #expect(
       try change {
         try FileManager.default.removeItem(atPath: path)

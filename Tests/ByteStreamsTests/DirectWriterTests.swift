@@ -3,15 +3,17 @@ import CheckpointTesting
 import TensorFormats
 import Testing
 
-/// Writing past the page cache, where the file system of the temporary directory offers it; the same without, where not.
+/// Writing past the page cache where the temporary directory's file system offers it, and through it elsewhere.
 @Suite struct DirectWriterTests {
-  /// Every byte of a file tells its place.
+  /// Every byte of the file identifies its position.
   private static func bytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] {
     range.map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761 + seed) >> 13) }
   }
 
-  /// Units side by side that share blocks, at odd places and from memory at odd addresses, written by several threads.
-  @Test(arguments: [0, 1, 511, 512, 4_095]) func neighboursKeepTheirBytes(_ first: Int) async throws {
+  /// Adjacent units that share blocks, at unaligned offsets and from unaligned memory, written by several threads.
+  @Test(arguments: [0, 1, 511, 512, 4_095]) func unalignedUnitsLeaveTheirNeighboursIntact(_ first: Int)
+    async throws
+  {
     let directory = try TemporaryDirectory()
     let size = 9_000_001
     let path = directory.path("file")
@@ -21,7 +23,7 @@ import Testing
     try await withThrowingTaskGroup(of: Void.self) { group in
       for (start, end) in zip(starts, starts.dropFirst()) {
         group.addTask {
-          // Bytes in front move the address.
+          // Leading bytes shift the address.
           let shift = [0, 1, 480][start % 3]
           let content = [UInt8](repeating: 0xAA, count: shift) + Self.bytes(start..<end)
           try output.write(content.span.bytes.extracting(shift..<content.count), at: start)
@@ -35,8 +37,8 @@ import Testing
     #expect(try InputFile(path).readBytes(0..<size) == expected)
   }
 
-  /// What is in the cache, written or only read, gives way to what is written later, and the other way round.
-  @Test func laterWritesWin() throws {
+  /// Cached bytes, written or only read, give way to later direct writes, and the other way round.
+  @Test func laterWritesWinOverCachedBytes() throws {
     let directory = try TemporaryDirectory()
     let size = 3 << 20
     let path = directory.path("file")

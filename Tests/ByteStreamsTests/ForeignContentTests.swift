@@ -3,7 +3,7 @@ import CheckpointTesting
 import TensorFormats
 import Testing
 
-/// What stands in a file's place when something went wrong before.
+/// What is found in place of a file when a download or a checkout went wrong.
 @Suite struct ForeignContentTests {
   private static let pointer = """
     version https://git-lfs.github.com/spec/v1
@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test(
-    "pointers, pages and answers in place of any file",
+    "pointers, web pages and server messages are recognised in place of any file",
     arguments: [
       ForeignContent.Expected.safetensors, .gguf, .json, .importanceMatrix,
     ])
@@ -45,12 +45,12 @@ import Testing
     }
   }
 
-  @Test func whatIsAsExpectedIsNotForeign() {
+  @Test func expectedContentIsNotForeign() {
     let header = Array("{\"a\":{}}".utf8)
     let safetensors = [UInt8(header.count), 0, 0, 0, 0, 0, 0, 0] + header
     #expect(recognise(safetensors, as: .safetensors) == nil)
     #expect(recognise(safetensors, as: .gguf) == .format("a safetensors file"))
-    // The length of a header may begin as an archive does.
+    // A header's length may begin with an archive's magic bytes.
     #expect(recognise([0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0] + header, as: .safetensors) != nil)
     let long = header + [UInt8](repeating: 0x20, count: 600_000)
     #expect(
@@ -69,7 +69,7 @@ import Testing
     #expect(recognise([1, 2, 3, 4], as: .gguf) == nil)
   }
 
-  @Test("an error is replaced and keeps the file; what failed for other reasons stays")
+  @Test("an error is replaced by what was found and keeps the file; errors with other causes stay")
   func explaining() {
     let source = MemorySource(Array(Self.pointer.utf8), path: "model.safetensors")
     let plain = CheckpointError(.malformed, "the header's length is 1", offset: 0)
@@ -79,7 +79,7 @@ import Testing
     #expect(error.remedy?.contains("git lfs pull") == true)
     let missing = CheckpointError(.notFound, "is not there")
     #expect(missing.explained(by: source, as: .safetensors) == missing.at(path: "model.safetensors"))
-    // What is not there is said by the parser already; only the way out is added.
+    // The parser already reports the empty file; only the remedy is added.
     let empty = plain.explained(by: MemorySource([], path: "b"), as: .gguf)
     #expect(empty.message == plain.message && empty.offset == 0 && empty.remedy?.contains("empty") == true)
     let sound = MemorySource([1, 2, 3], path: "a")

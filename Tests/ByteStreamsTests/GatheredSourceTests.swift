@@ -3,7 +3,7 @@ import CheckpointTesting
 import TensorFormats
 import Testing
 
-/// Tensors that lie in pieces, read in stretches of every kind.
+/// Tensors stored in pieces, read in ranges of every kind.
 @Suite struct GatheredSourceTests {
   /// A stack of 2 matrices of 6 rows of 10 bytes, each byte its own number.
   private let whole = (0..<120).map { UInt8($0) }
@@ -23,7 +23,7 @@ import Testing
     GatheredSource(path: "whole", matrices: 2, rows: 6, rowBytes: 10, pieces: pieces)
   }
 
-  @Test("every stretch of every way to cut is what it is in one piece") func stretches() throws {
+  @Test("every range reads the same however the tensor is cut") func stretches() throws {
     let cuts: [[GatheredSource.Piece]] = [
       [piece(0..<2, 0..<6, 0..<10)],
       [piece(1..<2, 0..<6, 0..<10), piece(0..<1, 0..<6, 0..<10)],
@@ -42,7 +42,7 @@ import Testing
     }
   }
 
-  @Test("what leaves something out, overlaps or lies outside is not a tensor") func refusals() {
+  @Test("pieces that leave a gap, overlap or reach beyond their source are refused") func refusals() {
     #expect(gathered([piece(0..<1, 0..<6, 0..<10)]) == nil)
     #expect(gathered([piece(0..<2, 0..<6, 0..<6), piece(0..<2, 0..<6, 5..<9)]) == nil)
     #expect(gathered([piece(0..<2, 0..<5, 0..<10), piece(0..<2, 4..<5, 0..<10)]) == nil)
@@ -51,7 +51,7 @@ import Testing
     #expect(gathered([short]) == nil)
   }
 
-  @Test("sources behind each other, empty ones among them") func concatenation() throws {
+  @Test("concatenated sources, empty ones among them, read as one") func concatenation() throws {
     let source = ConcatenatedSource(
       path: "all", [whole[..<7], whole[7..<7], whole[7..<100], whole[100...]].map { MemorySource(Array($0)) })
     #expect(source.byteCount == 120)

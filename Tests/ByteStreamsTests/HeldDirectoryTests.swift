@@ -5,7 +5,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// Whatever is done below a held directory stays there.
+/// No operation on a held directory leads out of it.
 @Suite struct HeldDirectoryTests {
   private let directory: TemporaryDirectory
   private let held: HeldDirectory
@@ -18,7 +18,7 @@ import Testing
     held = try #require(try HeldDirectory.open(directory.path("root")))
   }
 
-  @Test func aRoundTrip() throws {
+  @Test func filesAreWrittenListedAndRemoved() throws {
     #expect(try held.createDirectory("part"))
     #expect(try !held.createDirectory("part"))
     try held.writeAtomically([1, 2], to: "part/a", replacing: false)
@@ -40,7 +40,7 @@ import Testing
   }
 
   @Test(
-    "names that lead out are refused",
+    "names that lead out of the directory are refused",
     arguments: ["../outside/file", "/etc/passwd", "a/../../b", "", ".", "a//b"])
   func namesThatLeadOut(name: String) throws {
     #expect(throws: CheckpointError.self) { try held.entry(name) }
@@ -49,7 +49,7 @@ import Testing
     #expect(throws: CheckpointError.self) { try held.createDirectory(name) }
   }
 
-  @Test("links are not followed, last or on the way") func links() throws {
+  @Test("links are not followed, neither as the last component nor on the way") func links() throws {
     let files = FileManager.default
     try files.createSymbolicLink(atPath: directory.path("root/file"), withDestinationPath: "../outside/file")
     try files.createSymbolicLink(atPath: directory.path("root/part"), withDestinationPath: "../outside")
@@ -68,10 +68,10 @@ import Testing
     #expect(throws: CheckpointError.self) { try held.createDirectory("part") }
     #expect(throws: CheckpointError.self) { try held.removeFile("part/file") }
     #expect(throws: CheckpointError.self) { try held.rename("part/file", to: "x", replacing: true) }
-    // A small file takes the place of the link, not of what it leads to.
+    // A small file replaces the link itself, not its target.
     try held.writeAtomically([9], to: "file", replacing: true)
     #expect(try InputFile(directory.path("outside/file")).readBytes(0..<3) == [1, 2, 3])
-    // A file with two names is not gone on with.
+    // A file with a second hard link is not appended to.
     try files.linkItem(atPath: directory.path("outside/file"), toPath: directory.path("root/hard"))
     let error = #expect(throws: CheckpointError.self) {
       try OutputFile("hard", in: held, byteCount: 1, reopening: true)
@@ -80,7 +80,7 @@ import Testing
     #expect(try InputFile(directory.path("outside/file")).byteCount == 3)
   }
 
-  @Test("one process at a time, also where a name changes hands") func locks() throws {
+  @Test("a lock excludes other processes, even while a file is replaced under its name") func locks() throws {
     let other = try #require(try HeldDirectory.open(directory.path("root")))
     try held.lock()
     let busy = #expect(throws: CheckpointError.self) { try other.lock() }
@@ -96,8 +96,8 @@ import Testing
     withExtendedLifetime(journal) {}
   }
 
-  /// Between the start of a process and the program that it becomes, it holds what its parent had open, and the locks.
-  @Test("what is locked by nobody but processes that are being started is waited for") func starting()
+  /// Between fork and exec a process holds the files that its parent had open, and their locks.
+  @Test("a lock held only by processes that are just starting is waited for") func starting()
     async throws
   {
     try await withThrowingTaskGroup(of: Void.self) { group in

@@ -16,12 +16,12 @@ struct CalibrationInputTests {
     #expect(bare.sequences.map(\.first) == [10, 17, 24])
   }
 
-  @Test("a text shorter than one sequence is one")
+  @Test("a text shorter than one sequence becomes one sequence")
   func short() throws {
     #expect(try CalibrationInput(cutting: [7, 8], length: 5, first: 0, datasets: []).sequences == [[0, 8]])
   }
 
-  @Test("no tokens are not text")
+  @Test("a text without tokens is refused")
   func empty() {
     #expect(throws: CheckpointError.self) {
       try CalibrationInput(cutting: [], length: 5, first: 0, datasets: [])
@@ -29,7 +29,7 @@ struct CalibrationInputTests {
     #expect(throws: CheckpointError.self) { try CalibrationInput([[1], []], datasets: []) }
   }
 
-  @Test("the digest tells other tokens and other ends apart, and nothing else")
+  @Test("the digest depends on the tokens and the ends of sequences alone")
   func digest() throws {
     let digest = try CalibrationInput([[1, 2], [3]], datasets: ["a"]).digest
     #expect(try CalibrationInput([[1, 2], [3]], datasets: ["b"]).digest == digest)

@@ -12,7 +12,7 @@ struct GPTQEncoderTests {
 
   static func activations(_ rows: Int, _ columns: Int, seed: UInt64, dead: Set<Int> = []) -> Activations {
     var generator = SeededGenerator(seed: seed)
-    // A few directions that all columns share, so that errors have somewhere to go.
+    // A few directions that all columns share, so that errors can be compensated.
     let mixing = (0..<8 * columns).map { _ in Float.random(in: -1...1, using: &generator) }
     var values: [Float] = []
     for _ in 0..<rows {
@@ -31,7 +31,7 @@ struct GPTQEncoderTests {
     return (0..<count).map { _ in Float.random(in: -1...1, using: &generator) }
   }
 
-  /// Encodes and decodes, and gives what it stands for.
+  /// Encodes, decodes, and returns the decoded values.
   static func restored(
     _ values: [Float], columns: Int, _ order: ColumnOrder?
   ) throws -> (values: [Float], codes: [UInt8], scales: [UInt8]) {
@@ -63,7 +63,7 @@ struct GPTQEncoderTests {
     return total
   }
 
-  @Test("the scales are those of rounding to nearest, and the error of the output far less")
+  @Test("the scales are those of rounding to nearest, and the output error is far smaller")
   func gains() throws {
     let (columns, rows) = (320, 16)
     let x = Self.activations(500, columns, seed: 1)
@@ -100,7 +100,7 @@ struct GPTQEncoderTests {
     #expect(zip(spread, nearest).allSatisfy { abs($0 - $1) < 1e-6 })
   }
 
-  @Test("a column that nothing enters keeps its weight and spreads no error")
+  @Test("a column without activations keeps its rounded weight and spreads no error")
   func dead() throws {
     let columns = 96
     let x = Self.activations(300, columns, seed: 4, dead: [5, 40])
@@ -117,7 +117,7 @@ struct GPTQEncoderTests {
     }
   }
 
-  @Test("moments that are not numbers, and none at all, make no order")
+  @Test("moments that are not finite, or absent, give no column order")
   func refuses() throws {
     let moments = SecondMoments(columns: 32)
     #expect(try ColumnOrder(moments, damping: 0.01, threads: 1) == nil)
@@ -138,7 +138,7 @@ struct GPTQEncoderTests {
       .scheme(StoredScheme(.fp8Channel, .compressedTensors)),
     ]
 
-  /// What a band of rows comes to.
+  /// The result for a band of rows.
   static func restored(
     _ format: StorageFormat, _ values: [Float], columns: Int, _ order: ColumnOrder?,
     importance: [Float]? = nil
@@ -173,7 +173,7 @@ struct GPTQEncoderTests {
     return result
   }
 
-  @Test("every format's error of the output is far less", arguments: formats)
+  @Test("the output error is far smaller in every format", arguments: formats)
   func gains(_ format: StorageFormat) throws {
     let (columns, rows) = (512, 8)
     let x = Self.activations(600, columns, seed: 11)
@@ -190,11 +190,11 @@ struct GPTQEncoderTests {
     #expect(before > 0 && after < 0.4 * before, "\(format.spelling): \(after) of \(before)")
   }
 
-  @Test("blocks lose no weight because nothing has entered their columns", arguments: formats)
+  @Test("blocks without activations do not lose their weights", arguments: formats)
   func unseen(_ format: StorageFormat) throws {
     let columns = 512
     let values = Self.weights(4 * columns, seed: 13)
-    // The second half has never been seen.
+    // The second half never had any activations.
     let importance = (0..<columns).map { Float($0 < columns / 2 ? 1 : 0) }
     let plain = try Self.restored(format, values, columns: columns, nil)
     let weighted = try Self.restored(format, values, columns: columns, nil, importance: importance)
@@ -206,7 +206,7 @@ struct GPTQEncoderTests {
     #expect(error(weighted) < 2 * error(plain) + 1e-6)
   }
 
-  @Test("tiles at the edge are encoded like the others")
+  @Test("partial tiles at the edges are encoded like whole ones")
   func edges() throws {
     let (columns, rows) = (320, 72)
     let x = Self.activations(500, columns, seed: 14)

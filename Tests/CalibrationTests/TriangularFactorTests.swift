@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Triangular factors")
 struct TriangularFactorTests {
-  /// X Xᵀ / size + a bit of the unit matrix, row-major.
+  /// X Xᵀ / size plus a small multiple of the identity, row-major.
   static func matrix(_ size: Int, seed: UInt64) -> [Double] {
     var generator = SeededGenerator(seed: seed)
     let x = (0..<size * size).map { _ in Double.random(in: -1...1, using: &generator) }
@@ -25,7 +25,7 @@ struct TriangularFactorTests {
     return buffer
   }
 
-  @Test("L Lᵀ is the matrix, and what is inverted is L", arguments: [1, 2, 127, 128, 129, 300])
+  @Test("L Lᵀ is the matrix, and the inverse is that of L", arguments: [1, 2, 127, 128, 129, 300])
   func factors(_ size: Int) throws {
     let matrix = Self.matrix(size, seed: 3)
     let buffer = Self.buffer(matrix)
@@ -49,7 +49,7 @@ struct TriangularFactorTests {
     }
   }
 
-  @Test("the bits do not depend on threads")
+  @Test("the bits do not depend on the number of threads")
   func threads() throws {
     let matrix = Self.matrix(300, seed: 5)
     let results = try [1, 2, 7].map { threads in
@@ -61,7 +61,7 @@ struct TriangularFactorTests {
     #expect(results[0] == results[1] && results[0] == results[2])
   }
 
-  @Test("what is not positive definite is said to be so", arguments: [0, 140, 299])
+  @Test("a matrix that is not positive definite is reported as such", arguments: [0, 140, 299])
   func indefinite(_ place: Int) throws {
     var matrix = Self.matrix(300, seed: 7)
     matrix[place * 300 + place] = -1

@@ -23,14 +23,14 @@ import Testing
     }
   }
 
-  @Test("equal weights become rectangles that are nearly square")
+  @Test("equal weights become nearly square rectangles")
   func squares() {
     let frames = Treemap.layout(
       [Double](repeating: 1, count: 48), in: Frame(x: 0, y: 0, width: 800, height: 300))
     for frame in frames { #expect(max(frame.width / frame.height, frame.height / frame.width) < 2) }
   }
 
-  @Test("nothing to draw is not a fault")
+  @Test("a treemap of nothing, or of zeros, is empty")
   func empty() {
     let frame = Frame(x: 0, y: 0, width: 10, height: 10)
     #expect(Treemap.layout([], in: frame).isEmpty)
@@ -38,13 +38,13 @@ import Testing
     #expect(Treemap.layout([3, 0], in: frame).map(\.area) == [100, 0])
   }
 
-  @Test("text cannot become markup, and cannot hide")
+  @Test("markup in text is escaped, and invisible characters are shown")
   func escaping() {
     #expect("</script><b a='\"&".escapedForMarkup == "&lt;/script&gt;&lt;b a=&#39;&quot;&amp;")
     #expect("a\u{202E}b\u{0}\u{2028}c".escapedForMarkup == "a\\u{202e}b\\u{0}\\u{2028}c")
   }
 
-  @Test("a heat map's colours go from the smallest figure to the largest, by their logarithms")
+  @Test("a heat map's colours run from the smallest value to the largest on a logarithmic scale")
   func levels() throws {
     let grid = try #require(
       FigureGrid("errors", [("a", 0, 0.001), ("a", 1, 0.01), ("a", 2, 0.1), ("b", 0, 0)]))
@@ -57,7 +57,7 @@ import Testing
     #expect(HeatMap(try #require(FigureGrid("exact", [("a", 0, 0)])), number: 0) == nil)
   }
 
-  @Test("of figures that share a place the largest counts; places without one stay empty")
+  @Test("of values that share a cell the largest counts; cells without values stay empty")
   func grids() throws {
     let grid = try #require(FigureGrid("errors", [("up", 7, 0.5), ("down", 3, 0.25), ("up", 7, 0.75)]))
     #expect(grid.rows == ["up", "down"])

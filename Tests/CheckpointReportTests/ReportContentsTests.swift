@@ -4,7 +4,7 @@ import Testing
 
 @Suite("what a report shows") struct ReportContentsTests {
   @Test(
-    "a tensor's name tells the weight, the module and the expert",
+    "a tensor's name is split into weight, module and expert",
     arguments: [
       ("model.layers.4.moe.up_proj.weight", "model.layers.4.moe.up_proj.weight", "moe.up_proj", nil),
       (
@@ -41,7 +41,7 @@ import Testing
     "bisection": {"layers": [{"layer": 0, "relativeError": 0.5, "limit": 0.25, "ok": false}]}}
     """
 
-  @Test("a document of logits is read, alone and among all checks; what is null is infinite")
+  @Test("a logits document is read, alone and among all checks; null means infinite")
   func logits() throws {
     let all =
       "{\"ok\": true, \"checks\": [{\"name\": \"engine\"}, {\"name\": \"logits\", \"report\": \(Self.sound)}]}"
@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test(
-    "what is not a document of logits is refused with its path",
+    "a document of another kind is refused with its path",
     arguments: [
       "", "[]", "{}", "{\"checks\": []}", "{\"checks\": 3}",
       "{\"checks\": [{\"name\": \"logits\", \"skipped\": \"no text\"}]}",

@@ -1,7 +1,7 @@
 public import ByteStreams
 public import TensorFormats
 
-/// A store one of whose files lies on a bad sector.
+/// A store in which one file lies on a bad sector.
 public struct FailingStore: ByteStore {
   private let base: any ByteStore
   private let name: String

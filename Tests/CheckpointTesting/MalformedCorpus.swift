@@ -35,13 +35,13 @@ public enum MalformedCorpus {
     Fixtures.path("malformed/\(folder)/\(file)")
   }
 
-  /// The names of all entries of a corpus folder but `expected.json`, to find files without an expectation.
+  /// The names of all entries of a corpus folder except `expected.json`, to find files without an expectation.
   public static func entries(in folder: String) throws -> Set<String> {
     let names = try FileManager.default.contentsOfDirectory(atPath: Fixtures.path("malformed/\(folder)"))
     return Set(names).subtracting(["expected.json"])
   }
 
-  /// What is wrong with `error` as the error of `expected`; empty if nothing is.
+  /// How `error` differs from what `expected` asks for; empty if it does not.
   ///
   /// - Parameter error: What the parser threw, or `nil` if it accepted the file.
   public static func mismatches(of error: CheckpointError?, with expected: Case) -> [String] {

@@ -1,7 +1,7 @@
 public import Step3Model
 internal import Tokenization
 
-/// Configurations of some layers of Step-3, in full or reduced width.
+/// Configurations of a few layers of Step-3, in full or reduced width.
 public enum ModelSlice {
   /// The language model's first layer, which is dense, followed by layers with experts.
   ///

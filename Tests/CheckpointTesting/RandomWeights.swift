@@ -7,7 +7,7 @@ import Synchronization
 /// each matrix eight times as large, as trained models have outlier channels; vectors, which are the norms' weights,
 /// near 1. A number is one of 65,536 that were drawn beforehand, so that sixteen random bits make one.
 public enum RandomWeights {
-  /// What is drawn and written at a time, in elements.
+  /// How many elements are drawn and written at a time.
   private static let chunkLength = 1 << 21
 
   private struct Chunk: Sendable {
@@ -16,7 +16,7 @@ public enum RandomWeights {
     let range: Range<Int>
   }
 
-  /// Fills tensors of BF16 in files that exist. The bytes depend on the seed and on each tensor's name and shape only.
+  /// Fills BF16 tensors in existing files. The bytes depend only on the seed and on each tensor's name and shape.
   public static func fill(
     _ regions: [SparseCheckpoint.Region], seed: UInt64,
     threads: Int = 2
@@ -119,7 +119,7 @@ private struct TensorWeights {
     }
   }
 
-  /// Normally distributed, by the method of Box and Muller.
+  /// A normally distributed number, by the Box-Muller method.
   private static let gaussians: [Float] = {
     var generator = SeededGenerator(seed: 3)
     // Above 0 and at most 1.
@@ -127,7 +127,7 @@ private struct TensorWeights {
     return (0..<65_536).map { _ in Float((-2 * log(uniform())).squareRoot() * cos(2 * .pi * uniform())) }
   }()
 
-  /// Rounded to the nearest, ties to even.
+  /// Rounded to nearest, ties to even.
   private static func bf16(_ value: Float) -> UInt16 {
     let bits = value.bitPattern
     return UInt16(truncatingIfNeeded: (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)

@@ -1,6 +1,6 @@
 public import Tokenization
 
-/// The smallest tokenizer that can write any text: special tokens, one token per byte, a few pairs.
+/// The smallest tokenizer that can encode any text: special tokens, one token per byte, a few merges.
 public enum SmallTokenizer {
   /// Start, end and padding have ids 0, 1 and 2.
   public static let tokenizer: Step3Tokenizer = {
@@ -15,7 +15,7 @@ public enum SmallTokenizer {
       chatTemplate: "{% for m in messages %}{{ m['content'] }}{% endfor %}")
   }()
 
-  /// The characters that byte-level BPE writes bytes as: printable Latin-1 as itself, the others, in rising order, as
+  /// The characters that byte-level BPE writes bytes as: printable Latin-1 as itself, the others, in ascending order, as
   /// the characters from U+0100 on.
   ///
   /// Source: `bytes_to_unicode` of GPT-2's published encoder.

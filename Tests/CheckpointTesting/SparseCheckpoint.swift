@@ -3,9 +3,9 @@ public import Step3Model
 internal import TensorFormats
 internal import Tokenization
 
-/// Checkpoints of true shape without content: files of holes behind a real header.
+/// Checkpoints of full size without content: sparse files behind a real header.
 public enum SparseCheckpoint {
-  /// A tensor of a file to be made.
+  /// A tensor of a file to be written.
   public struct Entry: Sendable {
     /// The name.
     public let name: String
@@ -13,7 +13,7 @@ public enum SparseCheckpoint {
     public let type: String
     /// Row-major.
     public let shape: [Int]
-    /// How long it is.
+    /// Its size in bytes.
     public let bytes: Int
 
     /// Describes a tensor.
@@ -35,7 +35,7 @@ public enum SparseCheckpoint {
     public let offset: Int
   }
 
-  /// A safetensors header, its length prefix included and padded to 8 bytes. Written apart from the toolkit's own
+  /// A safetensors header, including its length prefix, padded to 8 bytes. Written independently of the toolkit's own
   /// writer, which tests must not trust.
   public static func header(_ entries: [Entry]) -> Data {
     var json = "{"
@@ -54,7 +54,7 @@ public enum SparseCheckpoint {
     return data
   }
 
-  /// Writes one file: the header, then a hole as long as the tensors.
+  /// Writes one file: the header, then a hole of the tensors' size.
   @discardableResult
   public static func write(_ entries: [Entry], to url: URL) throws -> [Region] {
     let header = header(entries)
@@ -72,7 +72,7 @@ public enum SparseCheckpoint {
     return regions
   }
 
-  /// Writes a whole checkpoint: shards of about `shardBytes` (a larger tensor has one alone), index, `config.json`
+  /// Writes a whole checkpoint: shards of about `shardBytes` (a larger tensor gets a shard of its own), index, `config.json`
   /// and a small tokenizer.
   @discardableResult
   public static func write(

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A directory that goes, with everything in it, when the last reference does.
+/// A directory that is removed, with everything in it, when the last reference to it goes away.
 public final class TemporaryDirectory: Sendable {
   /// Where it is.
   public let path: String

@@ -5,7 +5,7 @@ public struct WeightFile {
   private var header: [(String, String)] = []
   private var data = Data()
 
-  /// Makes an empty one.
+  /// Makes an empty file.
   public init() {}
 
   /// Appends a tensor of little-endian bytes.
@@ -37,6 +37,6 @@ public struct WeightFile {
     try bytes.write(to: URL(filePath: path))
   }
 
-  /// The upper half of each float: BF16, for values that it holds exactly.
+  /// The upper half of each float: BF16, for values that BF16 holds exactly.
   public static func bfloat16(_ values: [Float]) -> [UInt16] { values.map { UInt16($0.bitPattern >> 16) } }
 }

@@ -6,7 +6,7 @@ import Safetensors
 import TensorFormats
 import Testing
 
-/// `config.json` as people have it.
+/// `config.json` as found in practice.
 @Suite struct ConfigurationDocumentTests {
   private let directory: TemporaryDirectory
 
@@ -24,7 +24,7 @@ import Testing
 
   private func open(_ configuration: String) throws -> Checkpoint { try open(Array(configuration.utf8)) }
 
-  @Test func aByteOrderMarkIsCutOff() throws {
+  @Test func aByteOrderMarkIsIgnored() throws {
     let text = "{\"model_type\": \"llama\"}\r\n"
     let checkpoint = try open("\u{FEFF}" + text)
     #expect(checkpoint.architecture == "llama")
@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test(
-    "numbers as Python writes them",
+    "NaN and Infinity are read as Python writes them",
     arguments: ["NaN", "Infinity", "-Infinity", "[0.0, Infinity]", "{\"b\": [-Infinity, NaN, -1e-5]}"])
   func constants(value: String) throws {
     let checkpoint = try open("{\"a\": \(value), \"model_type\": \"m\", \"architectures\": [1, \"A\", null]}")
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test(
-    "what cannot be read names the file, the cause and the way out",
+    "an unreadable configuration is reported with file, cause and remedy",
     arguments: [
       ("", "empty"), ("Entry not found", "Entry not found"), ("[1]", "an object"), ("{\"a\": nan}", "byte"),
       ("{\"a\": Nan}", "byte"), ("{\"a\": +Infinity}", "byte"), ("{\"a\": 1,}", "comma"),
@@ -65,13 +65,13 @@ import Testing
     #expect(fault.remedy?.isEmpty == false)
   }
 
-  @Test func textInUTF16() throws {
+  @Test func utf16IsReportedAsSuch() throws {
     let data = try #require("{\"model_type\": \"m\"}".data(using: .utf16))
     let fault = try open(Array(data)).configurationDocument?.fault
     #expect(fault?.remedy == "save it as UTF-8")
   }
 
-  @Test("a link that leads nowhere is not taken for no configuration") func danglingLink() throws {
+  @Test("a dangling link is not taken for a missing configuration") func danglingLink() throws {
     try FileManager.default.createSymbolicLink(
       atPath: directory.path("config.json"), withDestinationPath: "../../blobs/0123")
     let fault = try Checkpoint.open(directory.path).configurationDocument?.fault
@@ -80,7 +80,9 @@ import Testing
     #expect(try Checkpoint.open(directory.path).configurationDocument == nil)
   }
 
-  @Test("a part whose configuration cannot be read is not left out of its set") func brokenPart() throws {
+  @Test("a part with an unreadable configuration is an error, not left out of its set") func brokenPart()
+    throws
+  {
     let set = try TemporaryDirectory()
     for part in ["attention", "ffn-ep0", "other"] {
       try FileSystem.createDirectory(set.path(part))

@@ -55,7 +55,7 @@ import Testing
   // MARK: Safetensors
 
   @Test(
-    "what lies beside model.safetensors is named and left out",
+    "other files beside model.safetensors are left out with a warning",
     arguments: ["consolidated.safetensors", "adapter_model.safetensors", "model.fp16.safetensors"])
   func besideTheModel(other: String) throws {
     try safetensors(["a", "b"], "model.safetensors")
@@ -67,17 +67,18 @@ import Testing
     #expect(checkpoint.warnings.first?.contains(other) == true)
   }
 
-  @Test("an adapter is known by its tensors, whatever it is called") func adapterByContent() throws {
+  @Test("an adapter is recognised by its tensors, whatever its name") func adapterByContent() throws {
     try safetensors(["x.lora_A.weight", "x.lora_B.weight"], "first.safetensors")
     try safetensors(["x.weight"], "weights.safetensors")
     let checkpoint = try Checkpoint.open(directory.path)
     #expect(checkpoint.tensors.map(\.name) == ["x.weight"])
     #expect(checkpoint.warnings.first?.contains("first.safetensors") == true)
-    // By itself it is what there is.
+    // On its own it is the model.
     #expect(try Checkpoint.open(directory.path("first.safetensors")).tensors.count == 2)
   }
 
-  @Test("a numbered set beside other divisions of the model") func severalDivisions() throws {
+  @Test("a numbered set is chosen over other files, and ambiguity is an error") func severalDivisions() throws
+  {
     for number in 1...2 { try safetensors(["t\(number)"], "model-0000\(number)-of-00002.safetensors") }
     try safetensors(["old"], "consolidated.00.safetensors")
     #expect(try Checkpoint.open(directory.path).tensors.map(\.name) == ["t1", "t2"])
@@ -88,7 +89,9 @@ import Testing
     #expect(error()?.message.contains("one of 3") == true)
   }
 
-  @Test("a numbered set that is not whole", arguments: [[1, 3], [2], [0, 2]]) func holes(numbers: [Int])
+  @Test("a numbered set with a missing shard is refused", arguments: [[1, 3], [2], [0, 2]]) func holes(
+    numbers: [Int]
+  )
     throws
   {
     for number in numbers { try safetensors(["t\(number)"], "model-0000\(number)-of-00003.safetensors") }
@@ -102,12 +105,12 @@ import Testing
     #expect(one.warnings.first?.contains("one of 3 shards") == true)
   }
 
-  @Test("missing shards of an index are counted") func missingOfAnIndex() throws {
+  @Test("missing shards of an index are counted and named") func missingOfAnIndex() throws {
     var map: [String: String] = [:]
     for number in 1...173 { map["t\(number)"] = "model-\(1000 + number)-of-1173.safetensors" }
     try index(map, "model.safetensors.index.json")
     for number in 1...112 { try safetensors(["t\(number)"], "model-\(1000 + number)-of-1173.safetensors") }
-    // A link into a cache from which the blob is gone is as good as nothing.
+    // A link into a cache whose blob is gone counts as missing.
     try link("model-1113-of-1173.safetensors", to: "nowhere")
     let missing = error()
     #expect(missing?.code == .notFound)
@@ -118,7 +121,7 @@ import Testing
     #expect(error()?.remedy?.contains(directory.path("model.safetensors")) == true)
   }
 
-  @Test func severalIndexes() throws {
+  @Test func theIndexOfTheModelWinsOverOthers() throws {
     try safetensors(["a"], "a.safetensors")
     try safetensors(["b"], "consolidated.safetensors")
     try index(["b": "consolidated.safetensors"], "consolidated.safetensors.index.json")
@@ -131,13 +134,13 @@ import Testing
     #expect(named.tensors.map(\.name) == ["b"])
   }
 
-  @Test("the index of another framework's files says nothing about these") func otherFrameworks() throws {
+  @Test("the index of another framework's files is ignored") func otherFrameworks() throws {
     try safetensors(["a"], "model.safetensors")
     try write(Array("{\"weight_map\": {\"a\": \"pytorch_model.bin\"}}".utf8), "pytorch_model.bin.index.json")
     #expect(try Checkpoint.open(directory.path).tensors.map(\.name) == ["a"])
   }
 
-  @Test func nothingHere() throws {
+  @Test func aDirectoryWithoutAModelNamesWhatIsNearby() throws {
     try write([1], "pytorch_model.bin")
     #expect(error()?.remedy?.contains("pytorch_model.bin") == true)
     try safetensors(["a"], "original/model.safetensors")
@@ -147,7 +150,7 @@ import Testing
   // MARK: GGUF
 
   @Test(
-    "files beside a GGUF model are told apart by what they say",
+    "files beside a GGUF model are told apart by their metadata",
     arguments: ["mmproj-model-f16.gguf", "Model.mmproj-f16.gguf", "vision.gguf"])
   func companions(vision: String) throws {
     try gguf(
@@ -166,7 +169,7 @@ import Testing
     #expect(error()?.message == "there are several models: m.gguf, m2.gguf")
   }
 
-  @Test func severalVisionSides() throws {
+  @Test func severalVisionCompanionsAreRefused() throws {
     try gguf(["a"], [("general.architecture", .string("step3"))], "m.gguf")
     for name in ["mmproj-f16.gguf", "mmproj-f32.gguf"] {
       try gguf(["v"], [("general.architecture", .string("clip"))], name)
@@ -175,7 +178,7 @@ import Testing
     #expect(try Checkpoint.open(directory.path("m.gguf")).tensors.count == 1)
   }
 
-  @Test("a split set without its first part") func splitWithoutFirst() throws {
+  @Test("a split set without its first file is refused") func splitWithoutFirst() throws {
     try gguf(["a"], [("general.architecture", .string("step3"))], "m-00002-of-00003.gguf")
     let missing = error()
     #expect(missing?.code == .notFound)
@@ -184,7 +187,7 @@ import Testing
 
   // MARK: Hugging Face's cache
 
-  @Test func cacheRoots() throws {
+  @Test func foldersOfTheHubCacheOpenTheMainRevision() throws {
     let root = "models--org--name"
     try safetensors(["a"], "\(root)/blobs/aa11")
     try safetensors(["b"], "\(root)/blobs/bb22")
@@ -212,7 +215,7 @@ import Testing
   // MARK: In place of weights
 
   @Test(
-    "pointers and pages in place of weights",
+    "pointers and web pages in place of weights are recognised",
     arguments: [
       "model.safetensors", "model.safetensors.index.json", "model.gguf", "model-00001-of-00002.gguf",
     ])

@@ -38,7 +38,7 @@ import Testing
   }
 
   @Test(
-    "every published-layout fixture",
+    "every fixture in the published layout opens",
     arguments: [("tiny", 88), ("odd", 78), ("tiny-fp8", 126), ("odd-fp8", 108)])
   func fixtures(name: String, tensors: Int) throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("checkpoints/\(name)"))
@@ -51,7 +51,7 @@ import Testing
     #expect(first.byteRange.count == first.shape.byteCount(as: first.elementType))
   }
 
-  @Test func aSingleFileAndItsDirectory() throws {
+  @Test func aFileAndItsDirectoryOpenAlike() throws {
     try write(safetensors(["b", "a"]), "model.safetensors")
     for path in [directory.path, directory.path("model.safetensors")] {
       let checkpoint = try Checkpoint.open(path)
@@ -69,7 +69,7 @@ import Testing
     }
   }
 
-  @Test("shards without an index open with a warning") func withoutIndex() throws {
+  @Test("shards open without an index, with a warning") func withoutIndex() throws {
     try write(safetensors(["a"]), "x-1.safetensors")
     try write(safetensors(["b"]), "x-2.safetensors")
     let checkpoint = try Checkpoint.open(directory.path)
@@ -79,7 +79,7 @@ import Testing
     #expect(error(directory.path)?.message == "is in two shards, x-2.safetensors and x-3.safetensors")
   }
 
-  @Test("an index under another name") func otherIndexName() throws {
+  @Test("an index under another name is found") func otherIndexName() throws {
     try write(safetensors(["a"]), "x-1.safetensors")
     let index = try SafetensorsIndex(weightMap: ["a": "x-1.safetensors"], totalSize: 24)
     try write(index.serialized(), "diffusion.safetensors.index.json")
@@ -89,7 +89,7 @@ import Testing
     #expect(error(directory.path)?.message.contains("several indexes") == true)
   }
 
-  @Test func theIndexIsHeldAgainstTheShards() throws {
+  @Test func theIndexIsComparedWithTheShards() throws {
     try write(safetensors(["a"]), "x-1.safetensors")
     func index(_ map: [String: String], _ size: Int) throws {
       try write(
@@ -108,7 +108,7 @@ import Testing
     #expect(try Checkpoint.open(directory.path).warnings.first?.contains("x-3.safetensors") == true)
   }
 
-  @Test("links into a blob folder, as in Hugging Face's cache") func symbolicLinks() throws {
+  @Test("links into a blob folder are followed, as in Hugging Face's cache") func symbolicLinks() throws {
     try FileSystem.createDirectory(directory.path("blobs"))
     try FileSystem.createDirectory(directory.path("snapshot"))
     try write(safetensors(["a"]), "blobs/0123abcd")
@@ -118,7 +118,7 @@ import Testing
     #expect(try Checkpoint.open(directory.path("blobs/0123abcd")).tensors.count == 1)
   }
 
-  @Test func ggufInItsForms() throws {
+  @Test func ggufOpensAloneAndWithItsVisionCompanion() throws {
     try write(gguf(["a", "b"]), "model.gguf")
     #expect(try Checkpoint.open(directory.path("model.gguf")).architecture == "test")
     try write(gguf(["v.patch"]), "mmproj.gguf")
@@ -147,7 +147,7 @@ import Testing
     }
   }
 
-  @Test func partitionSets() throws {
+  @Test func aPartitionSetOpensWithAllItsParts() throws {
     for part in ["attention", "ffn"] {
       try FileSystem.createDirectory(directory.path(part))
       try write(safetensors([part]), "\(part)/model.safetensors")
@@ -170,7 +170,7 @@ import Testing
     #expect(try Checkpoint.open(directory.path).tensors.count == 1)
   }
 
-  @Test func nothingToOpen() throws {
+  @Test func pathsWithoutACheckpointAreRefused() throws {
     #expect(error(directory.path("missing"))?.code == .notFound)
     #expect(error(directory.path)?.message.contains("no .safetensors and no .gguf") == true)
     try write([], "empty.safetensors")

@@ -3,7 +3,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-@Suite("What a part of a partition set says about itself")
+@Suite("A part's record of itself")
 struct PartitionRecordTests {
   private static let record = PartitionRecord(
     PartIdentity(
@@ -21,7 +21,7 @@ struct PartitionRecordTests {
       Array("{\"model_type\": \"m\", \"step3_partition\": \(partition)}".utf8), path: "/set/part/config.json")
   }
 
-  @Test func whatIsWrittenIsRead() throws {
+  @Test func recordsAreReadBackAsWritten() throws {
     let read = try #require(try PartitionRecord(document(Self.record.text)))
     #expect(read == Self.record)
     #expect(read.boxes["b"]?.extent == [0])
@@ -31,7 +31,7 @@ struct PartitionRecordTests {
     #expect(try PartitionRecord(ConfigurationDocument(Array("{}".utf8), path: "x")) == nil)
   }
 
-  @Test func names() {
+  @Test func partsHaveStandardNames() {
     #expect(Self.record.identity.position == .init(rank: 6, ranks: 8))
     #expect(Self.record.identity.standardName == "ffn-ep1-tp2")
     #expect(Self.record.identity.name(of: 3) == "ffn-ep0-tp3")
@@ -45,7 +45,7 @@ struct PartitionRecordTests {
   }
 
   @Test(
-    "what cannot be is refused with the file and the key",
+    "an impossible value is refused with the file and the key",
     arguments: [
       ("\"role\": \"ffn\"", "\"role\": \"model\"", "step3_partition.role"),
       ("\"role\": \"ffn\"", "\"role\": 3", "step3_partition.role"),
@@ -73,7 +73,7 @@ struct PartitionRecordTests {
     #expect(error?.remedy != nil)
   }
 
-  @Test func otherValuesAreRefused() {
+  @Test func unknownValuesAreRefused() {
     for value in ["null", "[]", "\"ffn\"", "{}", "1"] {
       let error = #expect(throws: CheckpointError.self) { try PartitionRecord(document(value)) }
       #expect(error?.message.contains("step3_partition") == true)
