@@ -6,13 +6,13 @@ import GGUF
 import TensorFormats
 import Testing
 
-/// Whatever is wrong with a file, what the tools print names the file.
-@Suite("errors name the file") struct BrokenFileTests {
+/// Whatever is wrong with a file, the error that the tools print names it.
+@Suite("errors name the broken file") struct BrokenFileTests {
   private let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
 
-  /// What each tool does with a checkpoint, first of all.
+  /// The basic command of each tool on a checkpoint.
   private static let commands: [(tool: String, arguments: [String])] = [
     ("step3-inspect", ["list"]), ("step3-inspect", ["metadata"]),
     ("step3-convert", ["plan", "--to", "safetensors", "--quantize", "BF16"]),
@@ -31,7 +31,7 @@ import Testing
     try Data(bytes).write(to: URL(filePath: path))
   }
 
-  /// Runs the commands and expects each either to fail naming the file, or, for those that do not need it, to succeed.
+  /// Runs the commands and expects each to fail naming the file or, for those that do not need the file, to succeed.
   private func expectNamed(
     _ broken: String, opening path: String, words: String? = nil, succeeding: Set<String> = [],
     warning: Set<String> = []
@@ -55,14 +55,15 @@ import Testing
     ("{\"error\":\"Access to model a/b is restricted\"}", "restricted"),
   ]
 
-  @Test("config.json", arguments: texts) func configuration(text: String, words: String) throws {
+  @Test("an unreadable config.json", arguments: texts) func configuration(text: String, words: String) throws
+  {
     let path = try copy()
     try replace("\(path)/config.json", with: Array(text.utf8))
     try expectNamed("\(path)/config.json", opening: path, words: words, warning: ["step3-inspect list"])
   }
 
   @Test(
-    "a configuration that says what cannot be",
+    "a configuration with impossible values",
     arguments: [
       ("\"head_dim\": 64", "\"head_dim\": 63"),
       ("\"moe_layers_enum\": \"1,2\"", "\"moe_layers_enum\": \"1,99\""),
@@ -77,21 +78,22 @@ import Testing
     try replace("\(path)/config.json", with: Array(changed.utf8))
     try expectNamed(
       "\(path)/config.json", opening: path, succeeding: ["step3-inspect list", "step3-inspect metadata"])
-    // A copy understands nothing, and needs not.
+    // A copy does not interpret the configuration, so it succeeds.
     let output = directory.path(UUID().uuidString)
     let result = try runTool("step3-convert", [path, output, "--to", "safetensors"])
     #expect(result.status == 0 && result.error.contains("\(path)/config.json"), "\(result.error)")
     #expect(try Data(contentsOf: URL(filePath: "\(output)/config.json")) == Data(changed.utf8))
   }
 
-  @Test("a shard", arguments: texts) func shard(text: String, words: String) throws {
+  @Test("a shard with a broken header", arguments: texts) func shard(text: String, words: String) throws {
     let path = try copy()
     let shard = try #require(try FileSystem.names(in: path).first { $0.hasSuffix(".safetensors") })
     try replace("\(path)/\(shard)", with: Array(text.utf8))
     try expectNamed("\(path)/\(shard)", opening: path, words: words)
   }
 
-  @Test("a shard that is damaged", arguments: ["cut", "header", "gzip"]) func damagedShard(kind: String)
+  @Test("a shard that is cut off, compressed or has a damaged header", arguments: ["cut", "header", "gzip"])
+  func damagedShard(kind: String)
     throws
   {
     let path = try copy()
@@ -106,14 +108,14 @@ import Testing
     try expectNamed("\(path)/\(shard)", opening: path, words: kind == "gzip" ? "gzip" : nil)
   }
 
-  @Test("the index", arguments: texts) func index(text: String, words: String) throws {
+  @Test("a broken index", arguments: texts) func index(text: String, words: String) throws {
     let path = try copy()
     let index = "\(path)/model.safetensors.index.json"
     try replace(index, with: Array(text.utf8))
     try expectNamed(index, opening: path, words: words)
   }
 
-  @Test("a GGUF file", arguments: texts) func gguf(text: String, words: String) throws {
+  @Test("a broken GGUF file", arguments: texts) func gguf(text: String, words: String) throws {
     let path = directory.path("model.gguf")
     try replace(path, with: Array(text.utf8))
     try expectNamed(path, opening: path, words: words)
@@ -121,7 +123,7 @@ import Testing
   }
 
   @Test(
-    "a key of a GGUF file that says what cannot be",
+    "a GGUF key with an impossible value",
     arguments: [
       "tokenizer.ggml.bos_token_id", "step3.attention.key_length", "step3.expert_used_count",
       "step3.block_count",
@@ -131,7 +133,7 @@ import Testing
     try await convert("tiny", to: .gguf, into: path)
     let file = "\(path)/model.gguf"
     let bytes = try Data(contentsOf: URL(filePath: file))
-    // The value of the key, a number of 32 bits, follows its name and type.
+    // The key's 32-bit value follows its name and type.
     let name = try #require(bytes.range(of: Data(key.utf8)))
     var changed = Array(bytes)
     for offset in 4..<8 { changed[name.upperBound + offset] = offset == 7 ? 0x7F : 0xFF }
@@ -141,7 +143,9 @@ import Testing
       succeeding: ["step3-inspect list", "step3-inspect metadata", "step3-verify engine"])
   }
 
-  @Test("an importance matrix", arguments: texts) func importanceMatrix(text: String, words: String) throws {
+  @Test("a broken importance matrix", arguments: texts) func importanceMatrix(text: String, words: String)
+    throws
+  {
     let path = directory.path("imatrix.dat")
     try replace(path, with: Array(text.utf8))
     let result = try runTool(
@@ -151,7 +155,9 @@ import Testing
     #expect(result.error.contains(path) && result.error.contains(words), "\(result.error)")
   }
 
-  @Test("tokenizer files", arguments: ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+  @Test(
+    "broken tokenizer files",
+    arguments: ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
   func tokenizer(name: String) throws {
     let source = directory.path("with-tokenizer")
     for (text, words) in Self.texts {
@@ -165,7 +171,7 @@ import Testing
     }
   }
 
-  @Test("a scale that is not finite names its tensor and file") func deadExpert() async throws {
+  @Test("a non-finite scale is reported with its tensor and file") func deadExpert() async throws {
     let source = directory.path("nvfp4")
     try await convert("tiny", to: .safetensors, recipe: "NVFP4A16", into: source)
     let checkpoint = try Checkpoint.open(source)

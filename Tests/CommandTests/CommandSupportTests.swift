@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ByteSizeTests {
   @Test(
-    "reads sizes",
+    "sizes are read with their units",
     arguments: [
       ("0", 0), ("4096", 4096), ("96B", 96), ("1K", 1000), ("1kB", 1000), ("1KiB", 1024), ("1Ki", 1024),
       ("2GiB", 2_147_483_648), ("5GB", 5_000_000_000), ("512MiB", 536_870_912), ("1.5T", 1_500_000_000_000),
@@ -16,7 +16,7 @@ import Testing
   func reads(text: String, bytes: Int) { #expect(ByteSize(text)?.bytes == bytes) }
 
   @Test(
-    "refuses",
+    "what is not a size is refused",
     arguments: [
       "", "B", "-1", "1.", ".5", "1.2.3", "5 GBB", "5X", "8EiB", "9223372036854775808", "1e9", "٣", "5 G B",
       "0x10",
@@ -24,7 +24,7 @@ import Testing
   func refuses(text: String) { #expect(ByteSize(text) == nil) }
 
   @Test(
-    "prints both ways",
+    "sizes are printed in decimal and binary units",
     arguments: [
       (0, "0 B", "0 B"), (999, "999 B", "999 B"), (1000, "1.00 kB", "1000 B"), (1023, "1.02 kB", "1023 B"),
       (1024, "1.02 kB", "1.00 KiB"), (14_336, "14.3 kB", "14.0 KiB"), (999_499, "999 kB", "976 KiB"),
@@ -88,7 +88,7 @@ import Testing
 }
 
 @Suite struct ProgressTests {
-  /// Collects what is printed, under a clock that a test moves.
+  /// Collects what is printed, with a clock that the test controls.
   final class Screen: Sendable {
     let text = Mutex("")
     let time = Mutex<UInt64>(0)
@@ -179,7 +179,7 @@ import Testing
 
 @Suite struct ExitStatusTests {
   @Test(
-    "every code of an error has its exit code",
+    "every error code maps to its exit code",
     arguments: [
       (CheckpointError.Code.truncated, 65), (.malformed, 65), (.unsupported, 65), (.unfinished, 65),
       (.nonFinite, 65),
@@ -191,11 +191,11 @@ import Testing
     #expect(ToolFailure(CheckpointError(code, ""))?.status.rawValue == Int32(status))
   }
 
-  @Test func interruption() {
+  @Test func anInterruptionEndsWith130() {
     #expect(ToolFailure(CancellationError())?.status.rawValue == 130)
   }
 
-  @Test func messagesAreHarmless() {
+  @Test func controlCharactersInMessagesAreEscaped() {
     let failure = ToolFailure(CheckpointError(.malformed, "bad", path: "a\u{1B}b", offset: 4, tensor: "t"))
     #expect(failure?.message(of: "tool") == "tool: error: a\\u{1b}b: byte 4: tensor 't': bad\n")
   }

@@ -2,9 +2,9 @@ import CommandSupport
 import Foundation
 import Testing
 
-/// What the tools offer the shells, asked as their scripts ask.
+/// The completions that the tools offer, requested as the shells' scripts request them.
 @Suite struct CompletionTests {
-  /// The first line, and the texts of the others.
+  /// The first line, which says what paths complete to, and the texts of the others.
   private func answer(
     _ tool: String, _ words: [String], shell: String = "zsh"
   ) throws -> (paths: String, texts: [String]) {
@@ -16,37 +16,37 @@ import Testing
 
   private let tiny = "Fixtures/checkpoints/tiny"
 
-  @Test func theFirstWordIsASubcommandOrWhatTheUsualOneTakes() throws {
+  @Test func theFirstWordIsASubcommandOrAnArgumentOfTheDefaultOne() throws {
     let empty = try answer("step3-convert", [""])
     #expect(empty.paths == "files")
     #expect(empty.texts.starts(with: ["convert", "plan", "run"]) && !empty.texts.contains("help"))
     #expect(try answer("step3-verify", ["che"]).texts == ["checksums"])
-    // The worker that AFD runs start is nobody's to type.
+    // The worker subcommand that disaggregated runs start is not offered.
     #expect(try answer("step3-verify", ["ffn"]).texts.isEmpty)
     #expect(try answer("step3-convert", ["--quan"]).texts == ["--quantize"])
     #expect(try answer("step3-inspect", ["stats", "--fi"]).texts == ["--filter"])
   }
 
-  @Test func valuesAreThoseThatTheToolTakes() throws {
+  @Test func onlyValidValuesAreOffered() throws {
     #expect(try answer("step3-convert", ["a", "b", "--to", ""]).texts == ["safetensors", "gguf", "archive"])
     #expect(
       try answer("step3-convert", ["plan", "a", "--quantize", "q4_k"]).texts == ["Q4_K_M", "Q4_K_S", "Q4_K"])
     #expect(try answer("step3-convert", ["plan", "a", "--quantize", "q4_k"]).paths == "files")
     #expect(try answer("step3-convert", ["a", "b", "--imatrix", ""]).paths == "files")
     #expect(try answer("step3-convert", ["a", ""]).paths == "directories")
-    // What was given once is not offered again, what may be repeated is.
+    // An option given once is not offered again unless it may be repeated.
     #expect(try !answer("step3-convert", ["--to", "gguf", "--t"]).texts.contains("--to"))
     #expect(try answer("step3-convert", ["--exclude", "a", "--exc"]).texts == ["--exclude"])
   }
 
-  @Test func anEqualSignIsPartOfTheWordButInBash() throws {
+  @Test func anEqualSignIsPartOfTheWordExceptInBash() throws {
     #expect(try answer("step3-convert", ["--to=g"]).texts == ["--to=gguf"])
     #expect(try answer("step3-convert", ["--to", "=", "g"], shell: "bash").texts == ["gguf"])
     #expect(
       try answer("step3-convert", ["--to", "="], shell: "bash").texts == ["safetensors", "gguf", "archive"])
   }
 
-  @Test func tensorsAreThoseOfTheCheckpointOnTheLine() throws {
+  @Test func tensorNamesComeFromTheCheckpointOnTheLine() throws {
     #expect(try answer("step3-inspect", ["list", tiny, "--filter", "moe.u"]).texts == ["moe.up_proj"])
     #expect(try answer("step3-inspect", ["list", "nowhere", "--filter", "moe.u"]).texts.isEmpty)
     let words = ["plan", tiny, "--to", "gguf", "--tensor-type"]
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test(arguments: ["bash", "zsh", "fish"])
-  func thereIsAScriptForEachShell(_ shell: String) throws {
+  func eachShellHasAScript(_ shell: String) throws {
     let script = try runTool("step3-verify", ["--generate-completion-script", shell])
     #expect(script.status == 0 && script.output.contains("---complete \(shell)"))
     #expect(try runTool("step3-verify", ["--generate-completion-script=" + shell]).output == script.output)

@@ -25,7 +25,7 @@ import Testing
   }
 
   @Test(
-    "the output is that of the direct conversion",
+    "the output equals that of the direct conversion",
     arguments: [
       ["--to", "gguf", "--quantize", "Q4_K"],
       ["--to", "safetensors", "--quantize", "NVFP4A16", "--partition", "afd", "--ffn-ep", "2"],
@@ -42,7 +42,7 @@ import Testing
     #expect(try files("output").count > 3)
   }
 
-  @Test("a source that has moved is named, and one that has changed is refused")
+  @Test("a source may move with --source, and a changed one is refused")
   func movedSource() throws {
     let (old, new) = (directory.path("old"), directory.path("new"))
     try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: old)
@@ -65,7 +65,7 @@ import Testing
     try #expect(FileSystem.kind(of: directory.path("again")) == nil)
   }
 
-  @Test("a plan is replaced only if it is one and --overwrite is given; without its headers it does not run")
+  @Test("only a plan is overwritten, and only with --overwrite; a plan without its headers does not run")
   func storedFiles() throws {
     let source = Fixtures.path("checkpoints/tiny")
     let arguments = ["plan", source, "--to", "gguf", "--output", plan]

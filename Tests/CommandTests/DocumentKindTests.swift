@@ -5,14 +5,14 @@ import ShardPlanning
 import Testing
 
 @Suite("kinds of JSON documents") struct DocumentKindTests {
-  @Test("each has a schema of its version", arguments: DocumentKind.allCases)
+  @Test("each kind has a schema of its version", arguments: DocumentKind.allCases)
   func schema(kind: DocumentKind) throws {
     let data = try Data(contentsOf: URL(filePath: "Manuals/schema/\(kind.rawValue).schema.json"))
     let schema = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
     #expect(schema["$id"] as? String == kind.identifier)
   }
 
-  @Test func plansHaveOneVersion() {
+  @Test func theVersionOfPlansIsThatOfShardPlan() {
     #expect(DocumentKind.plan.version == ShardPlan.currentVersion)
   }
 
@@ -29,7 +29,7 @@ import Testing
       JSONText.compact(document, schema: "s")
         == #"{ "schema": "s", "name": "x", "inner": [{ "number": 1 }] }"#)
     #expect(JSONText.compact(document) == #"{ "name": "x", "inner": [{ "number": 1 }] }"#)
-    // Of an array each element has one.
+    // In an array each element has a schema.
     #expect(
       JSONText.compact([document, document], schema: "s").components(separatedBy: #""schema": "s""#).count
         == 3)

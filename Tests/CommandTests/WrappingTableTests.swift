@@ -1,9 +1,9 @@
 import CommandSupport
 import Testing
 
-/// Tables on terminals that are too narrow for them.
+/// Tables on narrow terminals.
 @Suite struct WrappingTableTests {
-  @Test func aNameThatDoesNotFitHasALineOfItsOwn() {
+  @Test func aNameThatDoesNotFitGetsItsOwnLine() {
     var table = TextTable([.init("tensor", wraps: true), .init("type"), .init("size", .right)])
     table.append(["short", "BF16", "1 MB"])
     table.append(["layers.10.self_attn.q_proj.weight", "F32", "10 MB"])
@@ -15,7 +15,7 @@ import Testing
                         F32   10 MB
 
         """)
-    // Where there is room, a row is a line.
+    // Where there is room, a row is a single line.
     #expect(table.rendered(width: 60).split(separator: "\n").count == 3)
     #expect(table.rendered().split(separator: "\n").count == 3)
   }
@@ -33,7 +33,7 @@ import Testing
     #expect(table.rendered(width: 40).split(separator: "\n").count == 2)
   }
 
-  @Test func whatIsOptionalGoesBeforeTheTableIsTooWide() {
+  @Test func optionalColumnsAreDroppedBeforeTheTableIsTooWide() {
     var table = TextTable([
       .init("tensor", wraps: true), .init("error", .right), .init("cosine", .right, isOptional: true),
     ])

@@ -2,7 +2,7 @@ import CommandSupport
 import Foundation
 import Testing
 
-/// Command lines that make no sense, and the help that is to prevent them.
+/// Wrong command lines, and the help that is meant to prevent them.
 @Suite struct WrongUsageTests {
   @Test(
     arguments: [
@@ -12,7 +12,8 @@ import Testing
       ("step3-convert", ["plann", "x"], "did you mean the subcommand plan?", 64),
       ("step3-convert", ["a", "b", "--to", "gguf", "--quantise", "Q4_0"], "Did you mean '--quantize'?", 64),
     ])
-  func aSlipIsRecognised(_ tool: String, _ arguments: [String], _ question: String, _ status: Int32) throws {
+  func aTypoGetsASuggestion(_ tool: String, _ arguments: [String], _ question: String, _ status: Int32) throws
+  {
     let result = try runTool(tool, arguments)
     #expect(result.status == status)
     #expect(result.error.contains(question), "\(result.error)")
@@ -24,14 +25,14 @@ import Testing
       ("step3-inspect", ["metadata", "x", "--rule", "norm"]), ("step3-convert", ["plan", "x", "--ep", "3"]),
       ("step3-inspect", ["metadata", "x", "--colt"]),
     ])
-  func whatIsNoSlipGetsNoQuestion(_ tool: String, _ arguments: [String]) throws {
+  func whatIsNotATypoGetsNoSuggestion(_ tool: String, _ arguments: [String]) throws {
     let result = try runTool(tool, arguments)
     #expect(result.status == 64)
     #expect(!result.error.lowercased().contains("did you mean"), "\(result.error)")
   }
 
-  /// A file of that name is a file, and a path no slip of the keyboard.
-  @Test func aPathIsNoSubcommand() throws {
+  /// A path is never taken for a misspelt subcommand.
+  @Test func aPathIsNotTakenForASubcommand() throws {
     #expect(try !runTool("step3-inspect", ["./lst"]).error.contains("did you mean"))
   }
 
@@ -40,7 +41,7 @@ import Testing
       ("Q4KM", "did you mean Q4_K_M?"), ("q4-k-m", "did you mean Q4_K_M?"), ("W4A15", "did you mean W4A16?"),
       ("IQ5_XS", "did you mean IQ2_XS or IQ4_XS?"), ("nonsense", "step3-convert recipes lists"),
     ])
-  func recipesAreRecognised(_ name: String, _ remedy: String) throws {
+  func misspeltRecipesGetASuggestion(_ name: String, _ remedy: String) throws {
     let container = name.hasPrefix("W") ? "safetensors" : "gguf"
     let result = try runTool(
       "step3-convert", ["plan", "Fixtures/checkpoints/tiny", "--to", container, "--quantize", name])
@@ -53,7 +54,7 @@ import Testing
       ["--json"], ["lst", "x", "--json"], ["list", "--json", "--sort", "nothing"],
       ["stats", "--json", "--rule"],
     ])
-  func wrongUsageIsJSONWhereThatIsWanted(_ arguments: [String]) throws {
+  func wrongUsageIsReportedAsJSONOnRequest(_ arguments: [String]) throws {
     let result = try runTool("step3-inspect", arguments)
     #expect(result.status == 64 && result.output.isEmpty)
     let document = try JSONSerialization.jsonObject(with: Data(result.error.utf8)) as? [String: Any]
@@ -67,7 +68,7 @@ import Testing
     arguments: [
       ("step3-convert", "--quantize <recipe>", "plan "), ("step3-inspect", "--filter <regex>", "stats "),
     ])
-  func helpHasTheUsualSubcommandsOptions(_ tool: String, _ option: String, _ subcommand: String) throws {
+  func helpShowsTheDefaultSubcommandsOptions(_ tool: String, _ option: String, _ subcommand: String) throws {
     let help = try runTool(tool, ["--help"])
     #expect(help.status == 0)
     #expect(help.output.contains("\n  \(option)") && help.output.contains("\n  \(subcommand)"))
@@ -79,7 +80,7 @@ import Testing
   @Test func textIsBrokenBetweenWords() {
     #expect("one two three".wrapped(to: 9) == "one two\n  three")
     #expect("one two three".wrapped(to: nil) == "one two three")
-    // A path is longer than any line, and still one word.
+    // A path longer than a line is still one word.
     #expect("see /a/very/long/path now".wrapped(to: 12) == "see\n  /a/very/long/path\n  now")
   }
 }

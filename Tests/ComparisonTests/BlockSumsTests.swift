@@ -2,9 +2,9 @@ import Testing
 
 import Comparison
 
-/// The sums that blocks are judged by.
+/// The sums by which blocks are judged.
 @Suite struct BlockSumsTests {
-  @Test("equal the definition at any length and size", arguments: [Float(1), 1e-25, 1e25])
+  @Test("block sums equal the definition at any length and block size", arguments: [Float(1), 1e-25, 1e25])
   func definition(size: Float) {
     let x = (0..<77).map { Float($0 % 13 - 6) * size }
     let y = (0..<77).map { Float($0 % 7 - 3) * size }

@@ -1,7 +1,7 @@
 import Comparison
 import Testing
 
-@Suite("differences of elements") struct ElementDifferencesTests {
+@Suite("differences between elements") struct ElementDifferencesTests {
   private func differences(_ a: [Float], _ b: [Float], from start: Int = 0) -> ElementDifferences {
     var result = ElementDifferences()
     result.compare(a.span, b.span, from: start)
@@ -14,15 +14,15 @@ import Testing
     #expect(found.maxAbs == 4 && found.rmse == 2.5)
   }
 
-  @Test func whatIsNoFiniteNumber() {
+  @Test func nonFiniteValuesEqualOnlyTheirOwnKind() {
     let found = differences([.nan, .infinity, .infinity, 1, .nan], [.nan, .infinity, -.infinity, .nan, 2])
-    // Two NaNs are the same, and so are two infinities of one sign.
+    // Two NaNs are equal, and so are two infinities of the same sign.
     #expect(found.count == 3 && found.nonFinite == 3 && found.finite == 0)
     #expect(found.firstIndex == 2 && found.maxAbs == 0 && found.rmse == 0)
     #expect(differences([0, -0.0], [-0.0, 0]).count == 0)
   }
 
-  @Test func integersBeyondDoubles() {
+  @Test func integersBeyondDoublePrecisionAreExact() {
     var found = ElementDifferences()
     found.compare([Int128(UInt64.max), 5], [Int128(UInt64.max) - 1, 5], from: 3)
     #expect(found.count == 1 && found.maxAbs == 1 && found.firstIndex == 3)

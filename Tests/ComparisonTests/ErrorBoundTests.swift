@@ -4,11 +4,11 @@ import Testing
 
 import Comparison
 
-/// Bounds against honest conversions and against every kind of mistake, in every format that is written.
+/// Error bounds against sound conversions and against every kind of fault, in every format that is written.
 @Suite struct ErrorBoundTests {
   private static let source = StoredPrecision(.bf16)
 
-  @Test("an honest conversion is within its bounds", arguments: Storing.all, Weights.Kind.allCases)
+  @Test("a sound conversion is within its bounds", arguments: Storing.all, Weights.Kind.allCases)
   func honest(storing: Storing, kind: Weights.Kind) throws {
     let weights = Weights(kind).values
     let bound = ErrorBound(storing.storage, of: Self.source)
@@ -17,7 +17,7 @@ import Comparison
     #expect(errors.badBlocks == 0, "worst: \(String(describing: errors.worstBlock))")
     let limit = bound.typical * errors.boundSquares.squareRoot()
     #expect(errors.sums.squaredErrors.squareRoot() <= limit)
-    // The limit must mean something: it is never far above what really happens to ordinary weights.
+    // The bound must be tight: never far above the actual error of ordinary weights.
     if kind == .gaussian, !bound.isExact, errors.sums.squaredErrors > 0,
       storing.storage.elementType != .f8E4M3,
       storing.storage.elementType != .nvfp4, storing.storage.elementType != .f16
@@ -30,14 +30,14 @@ import Comparison
     case swappedRows, signOfARow, doubledScale, zeroedGroup, transposedTile, shiftedRow
   }
 
-  @Test("every mistake is found", arguments: Storing.all, Fault.allCases)
+  @Test("every kind of fault is found", arguments: Storing.all, Fault.allCases)
   func faults(storing: Storing, fault: Fault) throws {
     for kind in [Weights.Kind.gaussian, .heavyTailed] {
       let weights = Weights(kind).values
       let bound = ErrorBound(storing.storage, of: Self.source)
       var (restored, floor) = try storing.restored(weights)
       let columns = Weights.columns
-      // Any group of any row must do; this one is looked at.
+      // Any group of any row would do; this one is checked.
       let start = 77 * columns + columns / 2 / storing.group * storing.group
       let group = start..<start + storing.group
       switch fault {
@@ -67,18 +67,18 @@ import Comparison
     }
   }
 
-  @Test("errors that are somewhat too large everywhere are found", arguments: [ElementType.q8_0, .q4K, .q6K])
+  @Test("errors slightly too large everywhere are found", arguments: [ElementType.q8_0, .q4K, .q6K])
   func somewhatTooLarge(type: ElementType) throws {
     let weights = Weights(.gaussian).values
     let bound = ErrorBound(StoredPrecision(type), of: Self.source)
     let (restored, _) = try Storing(storage: StoredPrecision(type)).restored(weights)
-    // As an encoder that keeps a bit less.
+    // Like an encoder with one bit less precision.
     let worse = zip(weights, restored).map { $0 + ($1 - $0) * 3.2 }
     let errors = try judge(weights, worse, bound)
     #expect(errors.sums.squaredErrors.squareRoot() > bound.typical * errors.boundSquares.squareRoot())
   }
 
-  @Test func typesThatHoldAllValuesMustHoldThem() {
+  @Test func typesThatHoldAllValuesMustBeExact() {
     func isExact(_ candidate: ElementType, _ source: ElementType) -> Bool {
       ErrorBound(StoredPrecision(candidate), of: StoredPrecision(source)).isExact
     }
@@ -89,7 +89,7 @@ import Comparison
     #expect(
       ErrorBound(StoredPrecision(.f32), of: StoredPrecision(WeightScheme.fp8Tiles)).isExact
         && !ErrorBound(StoredPrecision(.bf16), of: StoredPrecision(WeightScheme.fp8Tiles)).isExact)
-    // F16 has all digits of BF16 and lacks only the smallest numbers.
+    // F16 has all the precision of BF16 and lacks only the smallest numbers.
     let half = ErrorBound(StoredPrecision(.f16), of: StoredPrecision(.bf16))
     #expect(half.relative == 0 && half.absolute == 0x1p-25)
   }
@@ -98,7 +98,7 @@ import Comparison
     let one = ErrorBound(StoredPrecision(.q8_0), of: StoredPrecision(.bf16))
     let both = ErrorBound(StoredPrecision(.q8_0), of: StoredPrecision(WeightScheme.fp8Tiles))
     #expect(both.relative > one.relative + 0.06 && both.relative < 0.1)
-    // Never so far that zeros would pass.
+    // But never so loose that zeros would pass.
     for candidate in Storing.all {
       for source in Storing.all {
         #expect(ErrorBound(candidate.storage, of: source.storage).relative < 1)

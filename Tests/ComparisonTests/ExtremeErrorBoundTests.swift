@@ -5,8 +5,8 @@ import Testing
 
 import Comparison
 
-/// What the encoders make of weights at the ends of a format's range is as good as the format allows, and the judge
-/// knows it; faults are found there too.
+/// At the ends of a format's range the encoders do as well as the format allows, and the error bound
+/// accounts for it; faults are still found there.
 @Suite struct ExtremeErrorBoundTests {
   enum Kind: String, CaseIterable, Sendable {
     case largestAndSmallestRows, oneOutlier, subnormal, smallestNormal, halfSubnormal, oneMagnitude, ternary,
@@ -33,9 +33,9 @@ import Comparison
     }
   }
 
-  @Test("honest conversions are not suspected", arguments: ExtremeStoring.all, Kind.allCases)
+  @Test("sound conversions are within their bounds", arguments: ExtremeStoring.all, Kind.allCases)
   func honest(storing: ExtremeStoring, kind: Kind) throws {
-    // These encoders fail on weights that are mostly zeros beside others, and saying so is right.
+    // These encoders do badly on rows that are mostly zeros, and reporting that is right.
     let fails: [ElementType] = [.q2K, .iq1S, .iq1M, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S]
     if kind == .oneOutlier, fails.contains(storing.storage.elementType) { return }
     let weights = kind.values
@@ -44,7 +44,7 @@ import Comparison
     do throws(CheckpointError) {
       restored = try storing.restored(weights)
     } catch {
-      // Refusing is as honest.
+      // Refusing to encode is just as sound.
       #expect(error.code == .nonFinite)
       return
     }
@@ -55,7 +55,7 @@ import Comparison
   }
 
   @Test(
-    "faults are found in what is far from the ends, whatever else is there",
+    "faults in ordinary rows are found beside rows of extreme values",
     arguments: ExtremeStoring.all.filter { $0.storage.elementType.block.elements < 256 })
   func faults(storing: ExtremeStoring) throws {
     var weights = Weights(.gaussian).values
@@ -64,7 +64,7 @@ import Comparison
       weights[9 * Weights.columns + column] = 0x1p-133
     }
     let bound = ErrorBound(storing.storage, of: StoredPrecision(.bf16))
-    // A scale for the whole matrix, or for tiles, loses what is beside the large row.
+    // A scale for the whole matrix, or for tiles, loses the rows beside the large one.
     guard storing.scheme?.geometry.hasMatrixScale != true, storing.scheme != .fp8Tiles else { return }
     guard let honest = try? storing.restored(weights) else { return }
     func bad(_ change: (inout [Float]) -> Void) throws -> Int {
@@ -79,7 +79,9 @@ import Comparison
     #expect(try bad { values in for index in 0..<128 { values.swapAt(row + index, row + 1024 + index) } } > 0)
   }
 
-  @Test("a little too much everywhere is found beside one magnitude") func somewhatTooLarge() throws {
+  @Test("errors slightly too large everywhere are found beside rows of one magnitude") func somewhatTooLarge()
+    throws
+  {
     let weights = Weights(.gaussian).values
     for type in [ElementType.q8_0, .q6K] {
       let storing = ExtremeStoring(type)
@@ -91,7 +93,7 @@ import Comparison
   }
 }
 
-/// Encoding and decoding as a conversion does it, refusals included.
+/// Encodes and decodes as a conversion does, including its refusals.
 struct ExtremeStoring: Sendable, CustomTestStringConvertible {
   let storage: StoredPrecision
   var scheme: WeightScheme?

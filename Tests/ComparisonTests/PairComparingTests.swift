@@ -4,9 +4,9 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// How pairs fall into units, whatever is compared.
-@Suite("units of pairs") struct PairComparingTests {
-  /// Notes which units it was given.
+/// How pairs are divided into units, whatever is compared.
+@Suite("dividing pairs into units") struct PairComparingTests {
+  /// Records the units that it is given.
   private struct Probe: PairComparing {
     struct Figures: PairFigures {
       var units: [Range<Int>] = []
@@ -28,7 +28,7 @@ import Testing
   }
 
   @Test(
-    "cover all elements in order, and keep within a stretch", arguments: [1, 2, 5],
+    "units cover all elements in order and never cross the end of a stretch", arguments: [1, 2, 5],
     [(0, 1, 1), (1, 1, 1), (100, 100, 7), (100, 25, 7), (1 << 20, 4096, 1 << 18), (77, 7, 100), (64, 64, 64)])
   func cover(_ threads: Int, _ shape: (count: Int, stretch: Int, unit: Int)) async throws {
     let (count, stretch, unit) = shape
@@ -44,7 +44,7 @@ import Testing
       for range in found.units {
         #expect(range.lowerBound == end && !range.isEmpty && range.count <= unit)
         #expect(range.lowerBound / stretch == (range.upperBound - 1) / stretch)
-        // Nothing but the end of a stretch, or of all, makes a unit short.
+        // Only the end of a stretch, or of the tensor, makes a unit short.
         #expect(
           range.count == unit || range.upperBound % stretch == 0 || range.upperBound == count, "\(range)")
         end = range.upperBound

@@ -10,8 +10,8 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Which weights meet, and what of them.
-@Suite("pairs of weights") struct WeightPairingTests {
+/// Which weights are paired, and which elements of them.
+@Suite("pairing weights") struct WeightPairingTests {
   private let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
@@ -42,7 +42,7 @@ import Testing
   }
 
   @Test(arguments: [WeightPairing.Counterpart.pieces, .weight])
-  func namesOfGGUFMeetPublishedOnes(_ counterpart: WeightPairing.Counterpart) async throws {
+  func ggufNamesArePairedWithPublishedOnes(_ counterpart: WeightPairing.Counterpart) async throws {
     let original = try source("tiny")
     let matches = try pairing(
       await convert("tiny", to: .gguf, recipe: "Q8_0", as: "q8"), original, counterpart)
@@ -53,7 +53,7 @@ import Testing
     }
   }
 
-  @Test func whatOnlyOneSideHas() throws {
+  @Test func weightsOfOneSideOnlyAreUnpaired() throws {
     for (name, tensors) in [
       ("a", [("both", 4), ("shape", 2), ("a", 1)]), ("b", [("both", 4), ("shape", 3), ("b", 1)]),
     ] {
@@ -75,7 +75,9 @@ import Testing
     #expect(filtered.matches.map(\.name) == ["a", "b"])
   }
 
-  @Test("each part's pieces meet the whole weight, and every element is met", arguments: ["tiny", "odd"])
+  @Test(
+    "each part's slices are paired with the whole weight, and every element is covered",
+    arguments: ["tiny", "odd"])
   func partsAndTheWhole(_ fixture: String) async throws {
     let original = try source(fixture)
     let set = try await convert(fixture, ep: 2, as: "set")
@@ -86,13 +88,13 @@ import Testing
         #expect(match.pairs.count == set[match.name]?.everyPiece.count)
       }
     }
-    // The other way round a set has no counterpart in one piece, but is put together.
+    // By weight, a set is merged to be compared in one piece.
     for match in try pairing(original, set, .weight) {
       #expect(match.pairs.count == 1 && match.pairs[0].b.isWhole && match.pairs[0].b.box.isWhole)
     }
   }
 
-  @Test func setsThatAreCutInDifferentWays() async throws {
+  @Test func setsCutInDifferentWaysArePaired() async throws {
     let (two, four) = (
       try await convert("tiny", ep: 2, as: "two"), try await convert("tiny", ep: 4, as: "four")
     )
@@ -100,11 +102,11 @@ import Testing
     let experts = try #require(matches.first { $0.name == "model.layers.1.moe.up_proj.weight" })
     #expect(experts.pairs.count == 4)
     #expect(WeightPairing.elementCount(Set(experts.pairs.map(\.box))) == experts.a?.shape.elementCount)
-    // Alike in both: each copy is the other's copy, once.
+    // Replicated on both sides: each copy is paired once.
     for match in try pairing(two, two) { #expect(match.pairs.count == two[match.name]?.everyPiece.count) }
   }
 
-  @Test func aPartHasNotAllOfTheOther() async throws {
+  @Test func aPartIsComparedWithItsSliceOnly() async throws {
     _ = try await convert("tiny", ep: 2, as: "set")
     let part = try weights(directory.path("set/ffn-ep1"))
     let original = try source("tiny")
@@ -115,10 +117,10 @@ import Testing
     #expect(lacking.pairs.isEmpty && lacking.unmatched.count == 1)
   }
 
-  // MARK: What pairs come to
+  // MARK: Results
 
   @Test(
-    "both ways of comparing agree with each other", arguments: ["tiny", "odd-fp8"],
+    "comparing by pieces and by weights gives the same result", arguments: ["tiny", "odd-fp8"],
     ["W4A16_G32", "NVFP4A16", "FP8_BLOCK", "keep"])
   func bothWaysAgree(_ fixture: String, _ recipe: String) async throws {
     let original = try source(fixture)
@@ -139,7 +141,7 @@ import Testing
     if recipe == "keep" { #expect(differences.allSatisfy { $0.count == 0 && !$0.bytesDiffer }) }
   }
 
-  @Test("figures do not depend on the number of threads", arguments: [1, 3, 8])
+  @Test("results do not depend on the number of threads", arguments: [1, 3, 8])
   func threads(_ threads: Int) async throws {
     let pairs = try pairing(
       await convert("tiny", recipe: "NVFP4A16", ep: 2, as: "set"), source("tiny")

@@ -6,7 +6,7 @@ import Testing
 
 import Comparison
 
-/// Rows of made-up weights, BF16 values.
+/// Rows of synthetic weights, BF16 values.
 struct Weights {
   enum Kind: String, CaseIterable, Sendable {
     /// Standard deviation 0.02.
@@ -57,21 +57,21 @@ struct Weights {
     self.values = values
   }
 
-  /// Weights of importance, one per column, as an importance matrix has them.
+  /// Importance weights, one per column, as in an importance matrix.
   static let importance: [Float] = {
     var generator = SeededGenerator(seed: 9)
     return (0..<columns).map { _ in Float(generator.next() >> 40) * 0x1p-22 + 0.05 }
   }()
 }
 
-/// What storing rows in some way makes of them.
+/// A way of storing rows, and the values that it leaves.
 struct Storing: Sendable, CustomTestStringConvertible {
   let storage: StoredPrecision
   var usesImportance = false
 
   var testDescription: String { storage.name + (usesImportance ? " with importance" : "") }
 
-  /// Every way that is written, by the codecs or, for codes with scales beside them, by the definition.
+  /// Every format that is written, by the codecs or, for schemes with separate scales, by the definition.
   static let all: [Storing] =
     ElementType.allCases.flatMap { type -> [Storing] in
       guard let codec = BlockCodec.codec(for: type), codec.canEncode, type != .f64 else { return [] }
@@ -87,7 +87,7 @@ struct Storing: Sendable, CustomTestStringConvertible {
       WeightScheme.fp8Tiles, .fp8Channel, .int8Channel, .int4Group(32), .int4Group(128), .nvfp4, .mxfp4,
     ].map { Storing(storage: StoredPrecision($0)) }
 
-  /// The neighbours in a row that share a scale with nobody outside.
+  /// How many neighbours in a row share a scale that nothing outside uses.
   var group: Int {
     switch storage.scheme {
     case nil: max(32, storage.elementType.block.elements)
@@ -99,7 +99,7 @@ struct Storing: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// The values after encoding and decoding, and the smallest step that a scale for the whole matrix leaves.
+  /// The values after encoding and decoding, and the smallest step that a scale of the whole matrix allows.
   func restored(_ values: [Float]) throws -> (values: [Float], floor: Double) {
     let columns = Weights.columns
     guard let scheme = storage.scheme else {

@@ -2,9 +2,9 @@ import CheckpointTesting
 import Foundation
 import Testing
 
-/// `step3-inspect list` on everything that is known to be broken.
+/// `step3-inspect list` on the whole corpus of malformed files.
 @Suite("step3-inspect on malformed files") struct InspectCorpusTests {
-  /// A case with its corpus.
+  /// A case and the corpus it belongs to.
   struct Broken: CustomStringConvertible, Sendable {
     let corpus: String
     let expected: MalformedCorpus.Case
@@ -16,7 +16,7 @@ import Testing
       }
     }
 
-    /// The path to give to the tool: a file, or a folder of shards.
+    /// The path to pass to the tool: a file, or a folder of shards.
     var path: String { MalformedCorpus.path(of: expected.path, in: corpus) }
 
     /// The exit code that the error's category asks for.
@@ -30,15 +30,15 @@ import Testing
     }
   }
 
-  @Test func theCorpusIsThere() throws {
+  @Test func theCorpusIsComplete() throws {
     #expect(try Broken.all().count >= 200)
   }
 
-  // One test for all, because each starts a process: hundreds at once would starve the others.
-  @Test func everyOneGivesOneLineThatNamesIt() throws {
+  // One test for all cases, because each starts a process: hundreds at once would starve the other tests.
+  @Test func everyFileGivesOneLineThatNamesIt() throws {
     for broken in try Broken.all() {
       let result = try runTool("step3-inspect", ["list", broken.path])
-      // Named .safetensors, but a GGUF by content, which is what counts: an empty one.
+      // Named .safetensors, but a GGUF by content, which is what counts: a GGUF without tensors.
       if broken.expected.path == "gguf-magic.safetensors" {
         #expect(result.status == 0)
         continue
@@ -47,7 +47,7 @@ import Testing
       #expect(result.output.isEmpty, "\(broken) gives results")
       let lines = result.error.split(separator: "\n", omittingEmptySubsequences: false)
       #expect(lines.count == 2 && lines.last == "", "\(broken): \(result.error)")
-      // A shard, or another part, of a broken set may be the one to blame.
+      // In a broken set another shard or part may be at fault.
       let isSet = broken.corpus == "index" || broken.expected.path.contains("/")
       let named =
         broken.corpus == "index" || !isSet

@@ -55,7 +55,7 @@ import Testing
     #expect(errors["rmse"] as? Double == (25.0 / 100_000).squareRoot())
   }
 
-  @Test func namesShapesAndIntegers() throws {
+  @Test func reportsNamesShapesAndIntegersThatDiffer() throws {
     var a = WeightFile()
     a.add("gone", "F32", [Float(1)])
     a.add("bent", "F32", [2, 3], Data(count: 24))
@@ -74,7 +74,7 @@ import Testing
     #expect((pairs[1]["errors"] as? [String: Any])?["firstIndex"] as? Int == 0)
   }
 
-  @Test func notANumberEqualsItselfOnly() throws {
+  @Test func nanEqualsOnlyNaN() throws {
     var a = WeightFile()
     a.add("w", "F32", [Float.nan, .infinity, 1, .infinity])
     var b = WeightFile()

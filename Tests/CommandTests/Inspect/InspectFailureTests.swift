@@ -4,7 +4,7 @@ import Testing
 
 /// Exit codes and messages of `step3-inspect` when something is wrong.
 @Suite("step3-inspect failures") struct InspectFailureTests {
-  @Test func missingInput() throws {
+  @Test func aMissingInputExitsWith66() throws {
     let result = try runTool("step3-inspect", ["/nowhere/at/all"])
     #expect(result.status == 66)
     #expect(result.output.isEmpty)
@@ -24,7 +24,7 @@ import Testing
   }
 
   @Test(
-    "wrong usage ends with 64",
+    "wrong usage exits with 64",
     arguments: [
       ["--filter", "(a"], ["--role", "wing"], ["--sort", "colour"], ["--threads", "0"], ["--wrong"],
     ])
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test(
-    "a wrong regular expression is quoted, with what is wrong",
+    "an invalid regular expression is quoted with its fault",
     arguments: [
       ("(a", "missing closing parenthesis, at character 3"),
       ("*a", "does not follow a repeatable item, at character 1"),
@@ -52,14 +52,14 @@ import Testing
     }
   }
 
-  @Test func helpIsNoError() throws {
+  @Test func helpExitsWith0() throws {
     let result = try runTool("step3-inspect", ["--help"])
     #expect(result.status == 0)
     #expect(result.output.contains("SUBCOMMANDS:"))
     #expect(result.error.isEmpty)
   }
 
-  @Test func malformedInput() throws {
+  @Test func aMalformedInputExitsWith65() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("bad\u{1B}[31m.safetensors")
     try Data([255, 255, 255, 255, 255, 255, 255, 127, 0]).write(to: URL(filePath: path))
@@ -70,7 +70,7 @@ import Testing
     #expect(result.error.contains("\\u{1b}"))
   }
 
-  @Test func fullOutputDevice() throws {
+  @Test func aFullOutputDeviceExitsWith74() throws {
     #if os(Linux)
     let process = Process()
     process.executableURL = URL(filePath: "/bin/sh")
@@ -82,7 +82,7 @@ import Testing
     #endif
   }
 
-  @Test func aReaderThatLeavesIsNoError() throws {
+  @Test func aClosedPipeIsNotAnError() throws {
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
     let tool = try toolPath("step3-inspect")

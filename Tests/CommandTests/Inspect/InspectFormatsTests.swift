@@ -35,7 +35,7 @@ import Testing
     #expect((json["tensors"] as? [[String: Any]])?.count == 5)
   }
 
-  @Test func metadataOfGGUFHasEveryTypeOfValue() throws {
+  @Test func ggufMetadataOfEveryTypeIsPrinted() throws {
     let (_, little) = try inspect(["metadata", Fixtures.path("golden/gguf/little.gguf")])
     let (_, big) = try inspect(["metadata", Fixtures.path("golden/gguf/big.gguf")])
     func entries(_ json: [String: Any]) throws -> [String: Any] {
@@ -47,7 +47,7 @@ import Testing
     #expect(try entries(big) as NSDictionary == values as NSDictionary)
   }
 
-  @Test func byteOrderChangesBytesAndNoValue() throws {
+  @Test func byteOrderChangesBytesButNotValues() throws {
     let little = Fixtures.path("golden/gguf/little.gguf")
     let big = Fixtures.path("golden/gguf/big.gguf")
     let (status, difference) = try inspect(["diff", little, big])
@@ -65,7 +65,7 @@ import Testing
       for key in ["minimum", "maximum", "mean", "rms", "zeros", "nan", "infinite"] {
         #expect((tensor[key] as? NSObject) == (other[key] as? NSObject), "\(name) \(key)")
       }
-      // The digest is that of the bytes in the file, which only one-byte types have alike.
+      // The digest is of the bytes in the file, which agree only for one-byte types.
       if tensor["xxh3"] as? String != other["xxh3"] as? String { digestsDiffer += 1 }
     }
     #expect(digestsDiffer > 3)
@@ -87,7 +87,7 @@ import Testing
     #expect((summary["identical"] ?? 0) + (summary["sameValues"] ?? 0) == count)
   }
 
-  @Test func quantisedGGUFDiffersByItsSteps() async throws {
+  @Test func quantisedGGUFDiffersByRoundingAlone() async throws {
     let directory = try TemporaryDirectory()
     try await convert("tiny", to: .gguf, recipe: "Q8_0", into: directory.path("gguf"))
     let source = Fixtures.path("checkpoints/tiny")
@@ -103,7 +103,7 @@ import Testing
       let range = try #require(ranges[name])
       let largest = max(abs(range["minimum"] as? Double ?? 0), abs(range["maximum"] as? Double ?? 0))
       let error = try #require(errors["maxAbs"] as? Double)
-      // Half a step of the largest block, and what rounding the step to F16 adds at 127 steps.
+      // Half a step of the largest block, plus what rounding the step to F16 adds at 127 steps.
       #expect(error > 0 && error <= largest / 127 * 0.5 + largest / 1024, "\(name): \(error) of \(largest)")
       #expect((errors["rmse"] as? Double ?? 0) <= error)
     }
@@ -113,7 +113,7 @@ import Testing
     #expect(summary["shape"] == 0 && summary["notCompared"] == 0)
   }
 
-  @Test("block-FP8 is compared with its scales", arguments: ["tiny", "odd"])
+  @Test("block-FP8 is compared with its scales applied", arguments: ["tiny", "odd"])
   func blockFP8(fixture: String) throws {
     let (status, json) = try inspect([
       "diff", Fixtures.path("checkpoints/\(fixture)"), Fixtures.path("checkpoints/\(fixture)-fp8"),
@@ -129,20 +129,20 @@ import Testing
     for pair in quantised {
       let name = try #require((pair["a"] as? [String: Any])?["name"] as? String)
       let errors = try #require(pair["errors"] as? [String: Any], "\(name)")
-      // E4M3 has three bits behind the point: without the scales errors would be hundreds of times the values.
+      // E4M3 has three mantissa bits: without the scales errors would be hundreds of times the values.
       let rms = try #require(ranges[name]?["rms"] as? Double)
       #expect((errors["rmse"] as? Double ?? .infinity) < rms * 0.05, "\(name)")
       #expect(pair["note"] as? String == "compared after multiplication by block scales")
     }
   }
 
-  @Test func tilesOfAnotherSize() throws {
+  @Test func theTileSizeComesFromTheConfiguration() throws {
     let directory = try TemporaryDirectory()
     func write(_ name: String, _ block: String, scales: [Int]) throws -> String {
       let path = directory.path(name)
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
       var file = WeightFile()
-      // 4 x 6 ones (E4M3: 0x38); tiles of 2 x 4 make 2 x 2 scales.
+      // 4 x 6 ones (E4M3: 0x38); tiles of 2 x 4 need 2 x 2 scales.
       file.add("x.weight", "F8_E4M3", [4, 6], Data(repeating: 0x38, count: 24))
       let values: [Float] = [1, 2, 3, 4]
       file.add(
@@ -160,7 +160,7 @@ import Testing
     try plain.write(to: reference)
 
     #expect(try inspect(["diff", write("small", "[2, 4]", scales: [2, 2]), reference]).status == 0)
-    // Without a word of the size it is 128 x 128, for which four scales are too many.
+    // When no size is given it is 128 x 128, for which four scales are too many.
     for block in ["null", "[128, 128]", "[2, 0]", "[2]", "\"2x4\""] {
       let path = try write("wrong-\(block.utf8.count)", block, scales: [2, 2])
       let result = try runTool("step3-inspect", ["diff", path, reference])

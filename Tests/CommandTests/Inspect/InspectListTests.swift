@@ -2,7 +2,7 @@ import CheckpointTesting
 import Foundation
 import Testing
 
-/// `step3-inspect list`, against sums that are made here from the headers of the fixtures.
+/// `step3-inspect list`, against sums computed here from the fixtures' headers.
 @Suite("step3-inspect list") struct InspectListTests {
   /// A tensor as the header of a safetensors file states it.
   struct HeaderTensor {
@@ -34,7 +34,7 @@ import Testing
     return tensors
   }
 
-  /// The role of a published Step-3 name, by the table of the model's description.
+  /// The role of a published Step-3 name, from the model description's table.
   static func role(_ name: String) -> String {
     if name.hasSuffix("_scale_inv") { return "scale" }
     if name.hasPrefix("vision_model.") || name.hasPrefix("vit_downsampler") { return "vision" }
@@ -49,7 +49,7 @@ import Testing
     return "norm"
   }
 
-  @Test("counts parameters and bytes per role", arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+  @Test("parameters and bytes are counted per role", arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
   func totals(fixture: String) throws {
     let result = try runTool("step3-inspect", [Fixtures.path("checkpoints/\(fixture)"), "--json"])
     #expect(result.status == 0)
@@ -73,8 +73,8 @@ import Testing
     }
   }
 
-  @Test func tiny() throws {
-    // 512 x 256 twice; the rest by hand from the configuration of the fixture.
+  @Test func totalsOfTinyAreThoseWorkedOutByHand() throws {
+    // 512 x 256 twice; the rest worked out by hand from the fixture's configuration.
     let json = try runTool("step3-inspect", ["list", Fixtures.path("checkpoints/tiny"), "--json"]).json()
     let roles = try #require(json["roles"] as? [String: [String: Int]])
     #expect(roles["embedding"]?["parameters"] == 131_072)
@@ -85,7 +85,7 @@ import Testing
     #expect(roles["norm"]?["parameters"] == (4 * 2 + 1) * 256)
   }
 
-  @Test func tensorsHaveTheKeysOfTheContract() throws {
+  @Test func tensorsHaveTheDocumentedKeys() throws {
     let path = Fixtures.path("checkpoints/tiny")
     let json = try runTool("step3-inspect", [path, "--filter", #"layers\.1\.moe\.gate\."#, "--json"]).json()
     #expect(
@@ -103,7 +103,7 @@ import Testing
     #expect(tensor["bytes"] as? Int == 4096)
     #expect(tensor["role"] as? String == "router")
     #expect(tensor["layer"] as? Int == 1)
-    // The offset is absolute: the bytes there are the tensor's, as its digest shows elsewhere; here the header's sum.
+    // The offset is absolute. That the bytes there are the tensor's is shown by digests elsewhere; here it is recomputed from the header.
     let file = try #require(tensor["file"] as? String)
     let data = try Data(contentsOf: URL(filePath: "\(path)/\(file)"))
     let length = data.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << ($1.offset * 8) }
@@ -127,10 +127,10 @@ import Testing
     #expect(sorted == sorted.sorted { $0.compare($1, options: .numeric) == .orderedAscending })
   }
 
-  @Test func fitsATableOntoATerminal() throws {
+  @Test func tablesFitTheTerminal() throws {
     let result = try runTool(
       "step3-inspect", [Fixtures.path("checkpoints/tiny"), "--filter", "moe.gate_proj", "--color", "never"])
-    // Standard output is a pipe: nothing is cut, nothing is coloured.
+    // Standard output is a pipe: nothing is truncated or coloured.
     #expect(
       result.output.contains("model.layers.1.moe.gate_proj.weight  BF16  8×256×256  1.05 MB  routed_experts"))
     #expect(!result.output.contains("\u{1B}"))

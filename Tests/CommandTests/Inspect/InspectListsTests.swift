@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Several checkpoints at once, folded rows, Markdown, percentiles and charts.
-@Suite("step3-inspect, of many") struct InspectListsTests {
+@Suite("step3-inspect on several checkpoints") struct InspectListsTests {
   private let directory: TemporaryDirectory
 
   init() throws {
@@ -20,7 +20,7 @@ import Testing
     try #require(try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [[String: Any]])
   }
 
-  @Test("several paths are an array", arguments: ["list", "stats"])
+  @Test("several paths give a JSON array", arguments: ["list", "stats"])
   func severalPaths(command: String) throws {
     let paths = ["b", "a"].map { directory.path("\($0).safetensors") }
     let result = try runTool("step3-inspect", [command] + paths + ["--json"])
@@ -29,7 +29,7 @@ import Testing
     let text = try runTool("step3-inspect", [command] + paths)
     #expect(
       text.output.contains("==> \(paths[0]) <==\n") && text.output.contains("\n\n==> \(paths[1]) <==\n"))
-    // One path is as it always was.
+    // A single path still gives a single object.
     #expect(
       try runTool("step3-inspect", [command, paths[0], "--json"]).json()["path"] as? String == paths[0])
     #expect(try !runTool("step3-inspect", [command, paths[0]]).output.contains("==>"))
@@ -46,7 +46,7 @@ import Testing
     #expect(none.error.contains("*.gguf: nothing matches this pattern"))
   }
 
-  @Test func theOthersGoOnAndTheFirstFailureIsTheStatus() throws {
+  @Test func aFailureDoesNotStopTheOthersAndTheFirstSetsTheStatus() throws {
     try Data("no".utf8).write(to: URL(filePath: directory.path("broken.safetensors")))
     let paths = ["broken", "a", "missing", "b"].map { directory.path("\($0).safetensors") }
     let result = try runTool("step3-inspect", ["list"] + paths + ["--json"])
@@ -60,7 +60,7 @@ import Testing
     #expect(try runTool("step3-inspect", ["list", paths[2], paths[0], paths[1]]).status == 66)
   }
 
-  @Test func foldedRowsAreInJSONToo() throws {
+  @Test func foldedRowsAddUpToAllTensors() throws {
     let path = Fixtures.path("checkpoints/tiny")
     let json = try runTool("step3-inspect", ["list", path, "--fold", "--json"]).json()
     let rows = try #require(json["folded"] as? [[String: Any]])
@@ -73,7 +73,7 @@ import Testing
     #expect(text.contains("parameters    1,048,576"))
   }
 
-  @Test func percentilesAndChartsAreAskedFor() throws {
+  @Test func percentilesAndChartsArePrintedOnRequest() throws {
     var file = WeightFile()
     file.add("w", "F32", (0...1000).map { Float($0) / 8 - 50 })
     file.add("empty", "F32", [0], Data())
@@ -104,7 +104,7 @@ import Testing
     }
   }
 
-  @Test func oneRoleOnly() throws {
+  @Test func listsOneRoleOnly() throws {
     let json = try runTool(
       "step3-inspect", ["stats", Fixtures.path("checkpoints/tiny"), "--role", "router", "--json"]
     ).json()
@@ -112,7 +112,7 @@ import Testing
     #expect(names == ["model.layers.1.moe.gate.weight", "model.layers.2.moe.gate.weight"])
   }
 
-  @Test func formsExcludeEachOther() throws {
+  @Test func outputFormatsExcludeEachOther() throws {
     for arguments in [
       ["list", "x", "--markdown", "--json"], ["stats", "x", "--markdown", "--json"],
       ["diff", "x", "y", "--markdown", "--json"], ["diff", "x", "y", "--exact", "--headers-only"],
@@ -121,7 +121,7 @@ import Testing
     }
   }
 
-  @Test func hostileNamesAreTextInMarkdown() {
+  @Test func hostileNamesStayTextInMarkdown() {
     let table = { (name: String) in
       var table = TextTable([.init("tensor"), .init("size", .right)])
       table.append([name, "1.5 MB"])
@@ -133,11 +133,11 @@ import Testing
     #expect(table("a\nb")[2].split(separator: "|").count == 2)
   }
 
-  @Test func chartsFitAndLoseNothing() {
+  @Test func chartsFitAndShowEveryValue() {
     let counts = (0..<64).map { $0 == 10 ? 1 : $0 == 50 ? 1_000_000 : 0 }
     let lines = BarChart.lines(counts, width: 80, usesUnicode: true)
     #expect(lines.count == 4 && lines[0] == String(repeating: " ", count: 50) + "█")
-    // A single one among a million is seen.
+    // A single value among a million is visible.
     #expect(lines[3].count == 51 && lines[3].contains("▂"))
     let narrow = BarChart.lines(counts, width: 20, usesUnicode: false)
     #expect(narrow.allSatisfy { $0.count <= 20 } && narrow[3].filter { $0 != " " }.count == 2)

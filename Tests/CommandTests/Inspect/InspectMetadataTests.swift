@@ -15,7 +15,7 @@ import Testing
     #expect(files.allSatisfy { ($0["metadata"] as? [String: String]) == ["format": "pt"] })
   }
 
-  @Test func wordsGroupFilesThatSayTheSame() throws {
+  @Test func filesWithTheSameMetadataAreGrouped() throws {
     let result = try runTool("step3-inspect", ["metadata", Fixtures.path("checkpoints/odd")])
     #expect(result.status == 0)
     #expect(result.output.contains("text_config.hidden_size"))
@@ -42,7 +42,7 @@ import Testing
     #expect(words.contains("zeta         1e-05\nalpha        500000.0\n"), "\(words)")
   }
 
-  @Test func aBrokenConfigurationIsNamedWithItsPlace() throws {
+  @Test func aBrokenConfigurationIsReportedWithItsPosition() throws {
     let directory = try TemporaryDirectory()
     var file = WeightFile()
     file.add("w", "F32", [Float(1)])
@@ -51,7 +51,7 @@ import Testing
     let result = try runTool("step3-inspect", ["metadata", directory.path])
     #expect(result.status == 65)
     #expect(result.error.contains("config.json: byte 14"), "\(result.error)")
-    // The weights can be looked at all the same.
+    // The weights can still be inspected.
     #expect(try runTool("step3-inspect", ["list", directory.path]).status == 0)
   }
 }

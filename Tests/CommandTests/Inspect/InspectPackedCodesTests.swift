@@ -2,8 +2,8 @@ import CheckpointTesting
 import Foundation
 import Testing
 
-/// `step3-inspect` on codes and scales that are written here byte by byte, damaged ones among them.
-@Suite("step3-inspect on codes with scales") struct InspectPackedCodesTests {
+/// `step3-inspect` on codes and scales written here byte by byte, some of them damaged.
+@Suite("step3-inspect on packed codes and scales") struct InspectPackedCodesTests {
   /// A file of one matrix of INT4 codes, 2 x 64 in groups of 32: code `i % 16 - 8` at element `i` of a row.
   private func packed(
     fourteenthWord: UInt32 = 0xFEDC_BA98, scales: [Float] = [1, 2, 0.5, 4],
@@ -50,7 +50,7 @@ import Testing
     try #require((json["pairs"] as? [[String: Any]])?.first?["errors"] as? [String: Any])
   }
 
-  @Test func codesTimesScalesAreTheValues() throws {
+  @Test func valuesAreCodesTimesScales() throws {
     let (status, json) = try diff(packed(), plain(values))
     #expect(status == 0)
     #expect((json["summary"] as? [String: Int])?["sameValues"] == 1)
@@ -62,21 +62,21 @@ import Testing
     #expect(try errors(difference)["maxAbs"] as? Double == 3)
   }
 
-  @Test func aChangedCodeIsOneElementAndAChangedScaleIsItsGroup() throws {
-    // The fourth code of a word in the second row's second group: 11 - 8 becomes 10 - 8, times 4.
+  @Test func aChangedCodeAffectsOneElementAndAChangedScaleItsGroup() throws {
+    // The fourth code of a word in the second group of the second row: 11 - 8 becomes 10 - 8, times 4.
     let code = try errors(
       diff(packed(), packed(fourteenthWord: 0xFEDC_AA98)).json)
     #expect(code["count"] as? Int == 1)
     #expect(code["firstIndex"] as? Int == 107)
     #expect(code["maxAbs"] as? Double == 4)
     let scale = try errors(diff(packed(), packed(scales: [1, 2, 0.5, 5])).json)
-    // The numbers -8 ... 7, twice, one time more: those of 0 are the same.
+    // The numbers -8 ... 7, twice, change by their own value; the zeros stay the same.
     #expect(scale["count"] as? Int == 30)
     #expect(scale["firstIndex"] as? Int == 96)
     #expect(scale["maxAbs"] as? Double == 8)
   }
 
-  @Test func otherBytesOfTheSameValuesAreFound() throws {
+  @Test func differentBytesOfEqualValuesAreReported() throws {
     func file(_ code: UInt8, _ scale: Float) -> WeightFile {
       var file = WeightFile()
       file.add("x.weight", "I8", [2, 2], Data([code, code, code, code]))
@@ -89,11 +89,11 @@ import Testing
     #expect((json["summary"] as? [String: Int])?["sameValues"] == 1)
     #expect(try diff(file(6, 1), file(3, 2), ["--exact"]).status == 1)
     #expect(try diff(file(6, 1), file(6, 1), ["--exact"]).status == 0)
-    // The bytes of the codes are the same, the values are not.
+    // The bytes of the codes agree, the values do not.
     #expect(try errors(diff(file(6, 1), file(6, 2)).json)["maxAbs"] as? Double == 6)
   }
 
-  @Test func whatIsNotReadIsComparedAsStored() throws {
+  @Test func unsupportedSchemesAreComparedAsStored() throws {
     func strange(zeroPoint: UInt32) -> WeightFile {
       var file = packed(zeroPoint: zeroPoint)
       file.add("x.pre_quant_scale", "F32", [Float(1)])
@@ -106,14 +106,14 @@ import Testing
     let (changed, difference) = try diff(file, strange(zeroPoint: 2))
     #expect(changed == 1)
     #expect((difference["summary"] as? [String: Int])?["different"] == 1)
-    // Scales of a weight that has no use for them are tensors like any other.
+    // Scales beside a weight that does not use them are ordinary tensors.
     var stray = plain(values)
     stray.add("x.weight_scale", "F32", [Float(1)])
     #expect(try diff(plain(values), stray).json["onlyInB"] as? [String] == ["x.weight_scale"])
   }
 
   @Test(
-    "counts packed codes, whether or not their scheme is read",
+    "packed codes are counted, whether or not their scheme is supported",
     arguments: [
       (Int64(64), UInt32?.none, 128), (64, 1, 128), (63, nil, 126), (32, nil, 64), (1 << 40, nil, 16),
       (0, nil, 16),

@@ -4,7 +4,7 @@ import Foundation
 import ShardPlanning
 import Testing
 
-/// `step3-inspect` on partition sets: what several parts hold, and what is cut.
+/// `step3-inspect` on partition sets: replicated and sliced weights.
 @Suite("step3-inspect on partition sets") struct InspectPartitionTests {
   static let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2))
 
@@ -14,7 +14,7 @@ import Testing
     return (result.status, try result.json())
   }
 
-  @Test("a copy in every part is one weight", arguments: ["tiny", "odd"])
+  @Test("a weight replicated in every part is counted once", arguments: ["tiny", "odd"])
   func list(fixture: String) async throws {
     let directory = try TemporaryDirectory()
     try await convert(fixture, to: .safetensors, partition: Self.layout, into: directory.path("set"))
@@ -35,7 +35,7 @@ import Testing
   }
 
   @Test(
-    "a set equals its source, in both orders and formats", arguments: ["tiny", "odd", "tiny-fp8"],
+    "a set equals its source, in either order and format", arguments: ["tiny", "odd", "tiny-fp8"],
     [Checkpoint.Format.safetensors, .gguf])
   func equalsItsSource(fixture: String, format: Checkpoint.Format) async throws {
     let directory = try TemporaryDirectory()
@@ -94,7 +94,7 @@ import Testing
     #expect(errors["firstIndex"] as? Int == 4 * 256 * 256 + 70_000)
   }
 
-  @Test func onePartIsNotTheModel() async throws {
+  @Test func onePartIsReportedAsIncomplete() async throws {
     let directory = try TemporaryDirectory()
     try await convert("tiny", to: .safetensors, partition: Self.layout, into: directory.path("set"))
     let part = directory.path("set/ffn-ep0")
@@ -102,7 +102,7 @@ import Testing
     #expect(status == 1)
     #expect((json["onlyInA"] as? [String])?.contains("model.embed_tokens.weight") == true)
     #expect(json["onlyInB"] as? [String] == [])
-    // What it has is right, and half of each expert tensor is not there.
+    // What the part has is right, and half of each expert tensor is missing.
     #expect((json["summary"] as? [String: Int])?["different"] == 0)
     let incomplete = try #require(json["incomplete"] as? [[String: Any]])
     let experts = try #require(
@@ -129,7 +129,7 @@ import Testing
     #expect(abs(means.reduce(0, +) / 2 - (whole["mean"] as? Double ?? .nan)) < 1e-12)
   }
 
-  @Test func aSliceThatDoesNotFitIsNamed() async throws {
+  @Test func aSliceOfTheWrongSizeIsNamed() async throws {
     let directory = try TemporaryDirectory()
     let set = directory.path("set")
     try await convert("tiny", to: .safetensors, partition: Self.layout, into: set)

@@ -3,9 +3,9 @@ import Foundation
 import Step3Model
 import Testing
 
-/// `step3-inspect` on what is as large as the real thing: files of holes behind true headers.
+/// `step3-inspect` on checkpoints of full size: sparse files behind real headers.
 @Suite("step3-inspect at full scale", .serialized) struct InspectScaleTests {
-  /// The most memory that the tool had, by what it says about itself.
+  /// The tool's peak memory, as it reports it.
   private func peakMemory(_ arguments: [String]) throws -> Int {
     let result = try runTool("step3-inspect", arguments + ["--verbose"])
     #expect(result.status == 0)
@@ -13,14 +13,14 @@ import Testing
     return try #require(Int(note.1))
   }
 
-  @Test func wholeModel() throws {
+  @Test func aWholeModelIsListed() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("step3")
     try SparseCheckpoint.write(.published, to: URL(filePath: path))
     let json = try runTool("step3-inspect", ["list", path, "--json"]).json()
     #expect(json["parameters"] as? Int == 320_969_912_832)
     #expect((json["tensors"] as? [Any])?.count == 1663)
-    // What no single weight needs: the sizes of the parts as the model's configuration gives them.
+    // Computed without any weight: the sizes of the parts follow from the model's configuration.
     let roles = try #require(json["roles"] as? [String: [String: Int]])
     let hidden = 7168
     let moe = 56
@@ -43,7 +43,7 @@ import Testing
     #expect((1_000_000..<100_000_000).contains(memory), "\(memory) bytes")
   }
 
-  @Test func aHundredThousandTensors() throws {
+  @Test func aHundredThousandTensorsAreListed() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("many.safetensors")
     let entries = (0..<100_000).map {

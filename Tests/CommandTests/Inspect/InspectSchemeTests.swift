@@ -5,22 +5,22 @@ import QuantizationRecipes
 import ShardPlanning
 import Testing
 
-/// `step3-inspect` on what engines load: codes with scales in tensors of their own.
+/// `step3-inspect` on the formats that engines load: codes with scales in separate tensors.
 @Suite("step3-inspect on schemes") struct InspectSchemeTests {
-  /// A recipe and what it makes of a weight.
+  /// A recipe and how it stores a weight.
   struct Scheme: CustomTestStringConvertible, Sendable {
     let recipe: String
     var scope = SchemeRecipe.Scope.linear
     let codes: String
-    /// The root mean square error that it may have, in root mean squares of a weight.
+    /// The largest relative root mean square error that it may have.
     let error: ClosedRange<Double>
     let note: String
     var isFused = false
     var testDescription: String { recipe }
   }
 
-  /// E4M3 rounds to 4 bits, INT8 to 254 steps from the least to the largest of a row, INT4 to 15 of a group, E2M1 to
-  /// 15 that are not even.
+  /// E4M3 rounds to 4 significant bits, INT8 to 254 steps across the range of a row, INT4 to 15 across that of a group, E2M1 to
+  /// 15 uneven steps.
   static let schemes = [
     Scheme(
       recipe: "FP8_BLOCK", codes: "F8_E4M3", error: 0.01...0.04,
@@ -62,7 +62,7 @@ import Testing
     try #require(json["summary"] as? [String: Int])
   }
 
-  @Test("codes count as the weights that they are, scales as nothing", arguments: schemes)
+  @Test("codes count as the weights they encode, scales as no parameters", arguments: schemes)
   func list(_ scheme: Scheme) async throws {
     let directory = try TemporaryDirectory()
     let output = directory.path("out")
@@ -82,7 +82,7 @@ import Testing
       let dtype = try #require(tensor["dtype"] as? String)
       let isScale = name.contains(".weight_") && !name.hasSuffix(".weight_packed")
       #expect((tensor["role"] as? String == "scale") == isScale, "\(name)")
-      // The shape is that of what is stored; eight codes are a word, two a byte.
+      // The shape is the stored one; a word holds eight codes, a byte two.
       let codesPerElement = isScale ? 1 : dtype == "I32" ? 8 : dtype == "U8" ? 2 : 1
       #expect(tensor["elements"] as? Int == stored * codesPerElement, "\(name)")
     }
@@ -126,7 +126,7 @@ import Testing
     }
   }
 
-  @Test("an output equals itself, what it decodes to, and a set of its parts", arguments: schemes)
+  @Test("an output equals itself, its decoded form and its partition set", arguments: schemes)
   func equalsItsOtherForms(_ scheme: Scheme) async throws {
     let directory = try TemporaryDirectory()
     let (whole, plain, set) = (directory.path("whole"), directory.path("plain"), directory.path("set"))
@@ -153,7 +153,7 @@ import Testing
   }
 
   @Test(
-    "columns of an expert in one part equal those of the whole",
+    "an expert's columns in one part equal those of the whole",
     arguments: ["W4A16", "NVFP4A16", "FP8_BLOCK"])
   func columnsOfAPart(recipe: String) async throws {
     let directory = try TemporaryDirectory()
@@ -169,7 +169,9 @@ import Testing
     #expect(try inspect([set]).json["parameters"] as? Int == 5_749_568)
   }
 
-  @Test("one format in safetensors and GGUF", arguments: ["MXFP4", "NVFP4A16_MODELOPT", "NVFP4A16"])
+  @Test(
+    "a four-bit format has equal values in safetensors and GGUF",
+    arguments: ["MXFP4", "NVFP4A16_MODELOPT", "NVFP4A16"])
   func fourBitsInGGUF(recipe: String) async throws {
     let directory = try TemporaryDirectory()
     let (output, gguf) = (directory.path("out"), directory.path("gguf"))
@@ -181,8 +183,8 @@ import Testing
     }
     #expect(experts.count == 6)
     for pair in experts {
-      // Scales of groups and matrices are multiplied in another order, and the reciprocal of a divisor is rounded: the
-      // last bits of F32 are the only difference that there is.
+      // The scales of groups and matrices are multiplied in another order, and the reciprocal of a divisor is rounded: only the
+      // last bits of F32 may differ.
       guard recipe != "MXFP4", let errors = pair["errors"] as? [String: Any] else {
         #expect(pair["outcome"] as? String == "sameValues")
         continue

@@ -14,10 +14,10 @@ import Testing
     return Dictionary(uniqueKeysWithValues: tensors.map { ($0["name"] as? String ?? "", $0) })
   }
 
-  @Test func realNumbersOfAnyAmount() throws {
+  @Test func statisticsOfRealNumbersMatchTheDefinition() throws {
     var file = WeightFile()
     var generator = SeededGenerator(seed: 11)
-    // More than one unit of work, a length that is not a multiple of any group, and BF16 beside it.
+    // More than one unit of work, a length that is no multiple of any group, and a BF16 tensor beside it.
     let values = (0..<700_001).map { _ in Float.random(in: -3...5, using: &generator) }
     let halves = values.prefix(99_999).map { Float(bitPattern: $0.bitPattern & 0xFFFF_0000) }
     file.add("f32", "F32", values)
@@ -29,7 +29,7 @@ import Testing
       let doubles = expected.map(Double.init)
       let mean = doubles.reduce(0, +) / Double(doubles.count)
       let rms = (doubles.reduce(0) { $0 + $1 * $1 } / Double(doubles.count)).squareRoot()
-      // As floats, because JSONSerialization is off by an ulp of Double now and then.
+      // Compared as Float, because JSONSerialization is occasionally off by one ulp of Double.
       #expect((found["minimum"] as? Double).map { Float($0) } == expected.min())
       #expect((found["maximum"] as? Double).map { Float($0) } == expected.max())
       #expect(abs((found["mean"] as? Double ?? .nan) - mean) < 1e-12, "\(name)")
@@ -38,7 +38,9 @@ import Testing
     }
   }
 
-  @Test("values that are not numbers are counted and left out", arguments: [0, 7, 8, 500, 1023, 4095, 4099])
+  @Test(
+    "NaN and infinity are counted and left out of the statistics",
+    arguments: [0, 7, 8, 500, 1023, 4095, 4099])
   func nonFinite(position: Int) throws {
     var values = [Float](repeating: 2, count: 4100)
     values[position] = .nan
@@ -81,7 +83,7 @@ import Testing
     #expect(results["i32"]?["rms"] as? Double == 7)
   }
 
-  @Test func emptyTensorsHaveADigestAndNoFigures() throws {
+  @Test func emptyTensorsHaveADigestAndNoStatistics() throws {
     var file = WeightFile()
     file.add("empty", "F32", [0, 4], Data())
     let found = try #require(try stats(file)["empty"])
@@ -92,7 +94,7 @@ import Testing
     #expect(found["zeros"] as? Int == 0)
   }
 
-  @Test func nothingDependsOnTheNumberOfThreads() throws {
+  @Test func statisticsDoNotDependOnTheNumberOfThreads() throws {
     var file = WeightFile()
     var generator = SeededGenerator(seed: 5)
     file.add("large", "BF16", (0..<3_000_000).map { _ in UInt16.random(in: 0...0x7000, using: &generator) })

@@ -5,7 +5,7 @@ import PlanTesting
 import QuantizationRecipes
 import ShardPlanning
 
-/// Converts a fixture with the library, for the tool to look at.
+/// Converts a fixture with the library, as input for the tool.
 func convert(
   _ fixture: String, to format: Checkpoint.Format, recipe: String = "keep",
   scope: SchemeRecipe.Scope? = nil, partition: ShardPlan.Partition = .none, into output: String
@@ -15,7 +15,7 @@ func convert(
     partition: partition, into: output)
 }
 
-/// Converts what is at a path.
+/// Converts the checkpoint at a path.
 func convert(
   path: String, to format: Checkpoint.Format, recipe: String = "keep", scope: SchemeRecipe.Scope? = nil,
   partition: ShardPlan.Partition = .none, into output: String

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// What a tool did.
+/// The result of running a tool.
 struct ToolResult {
   let status: Int32
   let output: String
@@ -25,7 +25,7 @@ func runTool(_ name: String, _ arguments: [String], environment: [String: String
   process.standardOutput = output
   process.standardError = error
   try process.run()
-  // Standard error stays small in every test, so reading one after the other cannot block.
+  // Standard error stays small in every test, so reading the pipes one after the other cannot block.
   let outputData = output.fileHandleForReading.readDataToEndOfFile()
   let errorData = error.fileHandleForReading.readDataToEndOfFile()
   process.waitUntilExit()

@@ -41,7 +41,7 @@ struct TensorFile {
   }
 }
 
-/// Whether a document says nothing of a key; optional members without a value are `null`.
+/// Whether a document has no value for a key; optional members without a value are `null`.
 func isAbsent(_ value: Any?) -> Bool { value == nil || value is NSNull }
 
 /// The largest difference of two lists of one length.

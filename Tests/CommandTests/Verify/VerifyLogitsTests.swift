@@ -32,7 +32,7 @@ import Testing
     try data.write(to: url)
   }
 
-  @Test func theMeasures() async throws {
+  @Test func everyMeasureIsReported() async throws {
     let output = directory.path("q8")
     try await convert("tiny", to: .gguf, recipe: "Q8_0", into: output)
     let arguments = ["--tokens-file", text, "--max-kl", "0.3", "--min-top1", "0.75", "--min-top5", "0.75"]
@@ -46,7 +46,7 @@ import Testing
     #expect(json["ok"] as? Bool == true && json["tokens"] as? Int == 64)
     let measured = try #require(json["kl"] as? [String: Any])
     #expect(Set(measured.keys) == ["mean", "standardError", "median", "p99", "max", "perToken"])
-    // One sequence says nothing about how far others may be off.
+    // One sequence gives no standard error.
     #expect(isAbsent(measured["standardError"]))
     let kl = measured.compactMapValues { $0 as? Double }
     let (median, p99, largest) = (kl["median"] ?? 0, kl["p99"] ?? 0, kl["max"] ?? 0)
@@ -65,7 +65,7 @@ import Testing
     let bisection = try #require(json["bisection"] as? [String: Any])
     #expect(bisection["ok"] as? Bool == true && isAbsent(bisection["firstLayer"]))
     #expect((bisection["layers"] as? [[String: Any]])?.count == 4)
-    // For people, without a search: nothing failed.
+    // As text and without bisection: nothing failed.
     let plain = try logits(output, tiny, arguments)
     #expect(plain.status == 0 && plain.output.hasSuffix(": every limit holds\n"))
     #expect(plain.output.contains("ok: max-kl: ") && !plain.output.contains("no fault"))
@@ -95,10 +95,10 @@ import Testing
     #expect((bisection["tensors"] as? [[String: Any]])?.count == 1)
   }
 
-  @Test func aFaultTooSmallForTheLimit() async throws {
+  @Test func aFaultBelowTheLimitPasses() async throws {
     let output = directory.path("q8")
     try await convert("tiny", to: .gguf, recipe: "Q8_0", into: output)
-    // Two rows of the output matrix, of tokens that nobody thinks likely.
+    // Two rows of the output matrix, of unlikely tokens.
     try damage(output, "output.weight") { bytes in
       let row = 256 / 32 * 34
       for index in 0..<row {
@@ -115,7 +115,7 @@ import Testing
     #expect((json["checks"] as? [[String: Any]])?.first?["ok"] as? Bool == true)
   }
 
-  @Test func aSettingIsNamed() throws {
+  @Test func aDifferentSettingIsNamed() throws {
     let output = directory.path("copy")
     try FileManager.default.copyItem(atPath: tiny, toPath: output)
     let url = URL(filePath: "\(output)/config.json")
@@ -129,7 +129,7 @@ import Testing
         "config.json: rope_theta: 500000.0 in the reference, 1000.0 in the candidate\n"))
   }
 
-  @Test func aCandidateThatMakesNoNumbers() throws {
+  @Test func aCandidateWithNonFiniteLogitsFails() throws {
     let output = directory.path("copy")
     try FileManager.default.copyItem(atPath: tiny, toPath: output)
     try damage(output, "model.layers.1.self_attn.o_proj.weight") { bytes in
@@ -143,14 +143,14 @@ import Testing
     let json = try logits(output, tiny, ["--tokens", "1,2,3", "--json"]).json()
     #expect(json["ok"] as? Bool == false && json["failure"] is String)
     #expect((json["bisection"] as? [String: Any])?["firstLayer"] as? Int == 1)
-    // It is not a failure of the candidate's where the reference makes none.
+    // Where the reference gives no numbers, it is not the candidate that fails.
     #expect(try logits(tiny, output, ["--tokens", "1,2,3"]).status == 65)
   }
 
-  @Test func aCandidateThatLacksATensor() throws {
+  @Test func aCandidateWithoutATensorFails() throws {
     let output = directory.path("copy")
     try FileManager.default.copyItem(atPath: tiny, toPath: output)
-    // Under a name that nobody asks for.
+    // Renamed to a name that is never looked up.
     for file in try FileManager.default.contentsOfDirectory(atPath: output) {
       let url = URL(filePath: "\(output)/\(file)")
       guard url.pathExtension == "safetensors" || url.pathExtension == "json" else { continue }
@@ -164,7 +164,7 @@ import Testing
     #expect(try logits(tiny, output, ["--tokens", "1,2,3"]).status == 66)
   }
 
-  @Test("a partition set, merged and as it would be served", arguments: [false, true])
+  @Test("a partition set matches, merged and run in separate processes", arguments: [false, true])
   func partitionSet(served: Bool) async throws {
     let output = directory.path("set")
     try await convert("tiny", to: .safetensors, partition: .afd(.init(ffnEP: 2)), into: output)
@@ -181,28 +181,28 @@ import Testing
 
   // MARK: Files of logits
 
-  @Test func aFileOfLogits() throws {
-    // Its tokens are taken.
+  @Test func logitsOfAFileAreTheReference() throws {
+    // The file's own tokens are used.
     let result = try logits(
       tiny, text, ["--max-abs", "2e-4", "--max-kl", "1e-8", "--min-top1", "1", "--json"])
     #expect(result.status == 0, "\(result)")
     let json = try result.json()
     #expect(json["tokens"] as? Int == 64 && isAbsent(json["bisection"]))
     #expect((json["expertAgreement"] as? [Any])?.isEmpty == true)
-    // A dump is such a file.
+    // A dump is itself a file of logits.
     let dump = directory.path("dump.safetensors")
     #expect(try logits(tiny, text, ["--dump", dump]).status == 0)
     let exact = try logits(tiny, dump, ["--max-abs", "0", "--max-kl", "0"])
     #expect(exact.status == 0, "\(exact)")
     #expect(try logits(tiny, text, ["--dump", dump]).status == 73)
-    // Without weights there is nothing to search, but a limit fails all the same.
+    // Without weights there is nothing to bisect, but a limit can still fail.
     let other = try logits(Fixtures.path("checkpoints/tiny-fp8"), text, ["--max-abs", "1e-4"])
     #expect(other.status == 1 && other.output.hasSuffix("a limit does not hold\n"))
     #expect(try logits(tiny, text, ["--bisect"]).status == 64)
     #expect(try logits(tiny, text, ["--min-expert-agreement", "0.5"]).status == 64)
   }
 
-  @Test func aFileOfNumPy() throws {
+  @Test func numPyFilesAreRead() throws {
     let ids = try TensorFile(text).integers("input_ids").map(String.init).joined(separator: ",")
     let file = directory.path("logits.npy")
     var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (64, 512), }"
@@ -221,7 +221,7 @@ import Testing
     #expect(try logits(tiny, file, ["--tokens", ids]).status == 65)
   }
 
-  @Test func filesThatDoNotFit() throws {
+  @Test func filesThatDoNotMatchAreRefused() throws {
     let tokens = try logits(tiny, text, ["--tokens", "1,2"])
     #expect(tokens.status == 64 && tokens.error.contains("leave the tokens out"))
     let same = try logits(
@@ -235,7 +235,7 @@ import Testing
     #expect(try logits(tiny, directory.path("none.npy"), ["--tokens", "1"]).status == 66)
     #expect(try logits(tiny, directory.path("none"), ["--tokens", "1"]).status == 66)
     #expect(try logits(directory.path("none"), tiny, ["--tokens", "1"]).status == 66)
-    // A file of logits that is not sound is said to be one.
+    // A malformed file of logits is reported as a file of logits.
     var file = WeightFile()
     file.add("logits", "F32", [2, 512], Data(count: 4096))
     file.add("input_ids", "I64", [1], Data(count: 8))
@@ -245,7 +245,7 @@ import Testing
   }
 
   @Test(
-    "wrong usage",
+    "wrong usage exits with 64",
     arguments: [
       [], ["--tokens", "1", "--max-kl", "-1"], ["--tokens", "1", "--max-kl", "nan"],
       ["--tokens", "1", "--min-top1", "2"], ["--tokens", "1", "--min-expert-agreement", "1.01"],
@@ -256,13 +256,13 @@ import Testing
     #expect(result.status == 64 && result.output.isEmpty && !result.error.isEmpty, "\(result)")
   }
 
-  @Test func modelsThatDoNotFit() throws {
+  @Test func modelsThatDoNotMatchAreRefused() throws {
     let result = try logits(Fixtures.path("checkpoints/odd"), tiny, ["--tokens", "1"])
     #expect(result.status == 64 && result.error.contains("has a vocabulary of 512 tokens"), "\(result)")
     #expect(try runTool("step3-verify", ["logits", tiny, "--tokens", "1"]).status == 64)
   }
 
-  @Test func moreTokensThanMemoryAllows() throws {
+  @Test func moreTokensThanMemoryAllowsAreRefused() throws {
     let file = directory.path("many.json")
     try JSONEncoder().encode([Int](repeating: 7, count: 30_000)).write(to: URL(filePath: file))
     let result = try logits(tiny, tiny, ["--tokens-file", file, "--memory", "64MiB"])

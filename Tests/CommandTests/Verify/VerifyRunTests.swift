@@ -22,8 +22,9 @@ import Testing
   }
 
   #if os(Linux)
-  /// The BLAS would look for room for ever.
-  @Test("without room for the products' buffers it says so") func addressSpace() throws {
+  /// Left to itself, the BLAS would retry its allocation for ever.
+  @Test("too little address space for the buffers of matrix products is an error") func addressSpace() throws
+  {
     func run(kilobytes: Int, threads: Int) throws -> ToolResult {
       let process = Process()
       process.executableURL = URL(filePath: "/bin/sh")
@@ -51,7 +52,7 @@ import Testing
   #endif
 
   @Test(
-    "the dump holds what the published modeling code computes", arguments: ["tiny", "odd", "tiny-fp8"])
+    "the dump matches the published modeling code", arguments: ["tiny", "odd", "tiny-fp8"])
   func dump(fixture: String) throws {
     let path = Fixtures.path("checkpoints/\(fixture)")
     let names = ["text_064", "text_007"]
@@ -68,7 +69,7 @@ import Testing
     #expect(try dump.integers("input_ids") == references.flatMap { try $0.integers("input_ids") })
     #expect(
       try largestDifference(dump.floats("logits"), references.flatMap { try $0.floats("logits") }) < 2e-4)
-    // Before the first layer, behind each, and what the last norm makes of it.
+    // Before the first layer, after each layer, and after the final norm.
     let layers = references[0].names.count { $0.hasPrefix("hidden.") } - 2
     #expect(dump.names.count == layers + 4)
     for number in 0...layers + 1 {
@@ -80,7 +81,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["dump.safetensors"])
   }
 
-  @Test("continues as the published modeling code does", arguments: ["tiny", "odd-fp8"])
+  @Test("greedy generation continues as the published modeling code does", arguments: ["tiny", "odd-fp8"])
   func generates(fixture: String) throws {
     let path = Fixtures.path("checkpoints/\(fixture)")
     let meta = try #require(
@@ -103,7 +104,7 @@ import Testing
     }
   }
 
-  @Test func text() throws {
+  @Test func promptsAreTokenized() throws {
     let written = try prompts(tiny, ["--prompt", "Hello, world!", "--no-special-tokens"])
     let ids = [42, 71, 284, 81, 14, 264, 286, 78, 70, 3]
     #expect(written.first?["tokens"] as? [Int] == ids)
@@ -111,28 +112,29 @@ import Testing
     #expect(
       (written.first?["next"] as? [[String: Any]])?.first?["logit"] as? Double
         == (numbered.first?["next"] as? [[String: Any]])?.first?["logit"] as? Double)
-    // The same from a GGUF file, which has the tokenizer in it.
+    // As text, with a generated continuation and a prompt of token ids beside it.
     let result = try run(
       tiny, ["--prompt", "Hello, world!", "--no-special-tokens", "--generate", "2", "--tokens", "1"])
     #expect(result.status == 0)
     #expect(result.output.contains("10 tokens, perplexity ") && result.output.contains("generated  "))
-    // Numbers go before texts; the second prompt is the text.
+    // Token ids come before texts, so the second prompt is the text.
     #expect(
       result.output.hasPrefix("prompt 1, 1 tokens\n") && result.output.contains("\nprompt 2, 10 tokens"))
   }
 
-  @Test func theDocument() throws {
+  @Test func theJSONDocumentIsComplete() throws {
     let json = try run(tiny, ["--tokens", "5", "--json"]).json()
     #expect(json["path"] as? String == tiny && json["tokens"] as? Int == 1)
     #expect(json["bytesRead"] as? Int ?? 0 > 1_000_000 && json["seconds"] as? Double ?? -1 >= 0)
     #expect(json["peakMemoryBytes"] as? Int ?? 0 > 1_000_000)
     let prompt = try #require((json["prompts"] as? [[String: Any]])?.first)
     #expect(prompt["tokens"] as? [Int] == [5] && isAbsent(prompt["generated"]))
-    // One token alone has none to be surprised by.
+    // A single token has no next token to predict, and so no perplexity.
     #expect(isAbsent(prompt["perplexity"]))
   }
 
-  @Test("a partition set, merged and as it would be served", arguments: [false, true])
+  @Test(
+    "a partition set gives the same logits, merged and run in separate processes", arguments: [false, true])
   func partitionSet(served: Bool) async throws {
     let output = directory.path("set")
     try await convert("tiny", to: .safetensors, partition: .afd(.init(ffnEP: 2)), into: output)
@@ -150,7 +152,7 @@ import Testing
 
   // MARK: Pictures
 
-  @Test func exactPixels() throws {
+  @Test func pixelValuesGiveTheReferencesLogits() throws {
     let reference = "\(tiny)/reference/image.safetensors"
     let file = directory.path("dump.safetensors")
     let arguments = ["--tokens-file", reference, "--pixel-values", reference]
@@ -160,19 +162,19 @@ import Testing
     #expect(try largestDifference(TensorFile(file).floats("logits"), expected.floats("logits")) < 2e-4)
     let prompt = try #require((try result.json()["prompts"] as? [[String: Any]])?.first)
     #expect(prompt["generated"] as? [Int] == [183, 202, 184, 182, 138, 446, 507, 184])
-    // Pixels without a place, and places that the pixels do not fill.
+    // Pixels without image tokens, and too few image tokens for the pixels.
     #expect(try run(tiny, ["--tokens", "1,2", "--pixel-values", reference]).status == 64)
     #expect(try run(tiny, ["--tokens", "1,503", "--pixel-values", reference]).status == 64)
     #expect(try run(tiny, arguments + ["--image", "x.png"]).status == 64)
   }
 
-  @Test func pictures() throws {
+  @Test func picturesFillTheirPlaces() throws {
     let image = Fixtures.path("images/rgb.png")
     let shown = try prompts(
       tiny, ["--image", image, "--prompt", "The boats <im_patch> came", "--crop-size", "84"])
     let tokens = try #require(shown.first?["tokens"] as? [Int])
     #expect(tokens.contains(503) && tokens.contains(505) == tokens.contains(506))
-    // The same tokens by number need the same picture.
+    // The same token ids with the same picture give the same logits.
     let numbers = tokens.map(String.init).joined(separator: ",")
     let again = try prompts(tiny, ["--image", image, "--tokens", numbers, "--crop-size", "84"])
     func logit(_ prompts: [[String: Any]]) -> Double? {
@@ -187,10 +189,10 @@ import Testing
     #expect(broken.status == 65 && broken.error.contains("some.png"))
   }
 
-  // MARK: Wrong
+  // MARK: Wrong input
 
   @Test(
-    "wrong usage",
+    "wrong usage exits with 64",
     arguments: [
       [], ["--tokens", ""], ["--tokens", "1,,2"], ["--tokens", "-1"], ["--tokens", "1;2"],
       ["--tokens", "1", "--hidden-states"], ["--tokens", "1", "--generate", "-1"],
@@ -202,7 +204,7 @@ import Testing
     #expect(result.status == 64 && result.output.isEmpty && !result.error.isEmpty, "\(result)")
   }
 
-  @Test func whatIsNotThere() throws {
+  @Test func missingFilesAndUnknownTokensAreRefused() throws {
     #expect(try run(directory.path("none"), ["--tokens", "1"]).status == 66)
     #expect(try run(tiny, ["--tokens-file", directory.path("none.json")]).status == 66)
     let token = try run(tiny, ["--tokens", "3,512,4"])
@@ -215,12 +217,12 @@ import Testing
     #expect(try run(tiny, ["--tokens", "1", "--dump", file]).status == 73)
     #expect(try String(contentsOf: URL(filePath: file), encoding: .utf8) == "mine")
     #expect(try run(tiny, ["--tokens", "1", "--dump", directory.path("no/dump.safetensors")]).status == 73)
-    // What fails leaves nothing behind.
+    // A failed run leaves nothing behind.
     #expect(try run(tiny, ["--tokens", "512", "--dump", directory.path("other.safetensors")]).status == 64)
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["dump.safetensors"])
   }
 
-  @Test func aBrokenCheckpoint() throws {
+  @Test func aBrokenCheckpointIsRefused() throws {
     let path = directory.path("broken")
     try FileManager.default.copyItem(atPath: tiny, toPath: path)
     let shard = URL(filePath: "\(path)/model-00002-of-00004.safetensors")
@@ -228,7 +230,7 @@ import Testing
     #expect(try run(path, ["--tokens", "1"]).status == 65)
   }
 
-  @Test func moreTokensThanMemoryAllows() throws {
+  @Test func moreTokensThanMemoryAllowsAreRefused() throws {
     let file = directory.path("many.json")
     try JSONEncoder().encode([Int](repeating: 7, count: 30_000)).write(to: URL(filePath: file))
     let result = try run(tiny, ["--tokens-file", file, "--memory", "64MiB"])
@@ -239,7 +241,7 @@ import Testing
   // MARK: Files of tokens
 
   @Test(
-    "JSON",
+    "token files in every JSON form are read",
     arguments: zip(
       [
         "[1, 2, 3]", "[[1,2],[3]]", #"{"input_ids": [4]}"#,
@@ -252,7 +254,7 @@ import Testing
   }
 
   @Test(
-    "JSON that holds no prompts",
+    "JSON without prompts is refused",
     arguments: [
       "", "{", "[]", "[[]]", "[[1], []]", "7", #""1,2""#, "[1.5]", "[1, [2]]", "[[1], 2]", "[null]",
       #"{"ids": [1]}"#, "[[[1]]]", "[1e99]", "[99999999999999999999]",
@@ -264,7 +266,7 @@ import Testing
     #expect(result.status == 65 && result.error.contains("tokens.json"), "\(result)")
   }
 
-  @Test func tensors() throws {
+  @Test func tokensAreReadFromTensors() throws {
     func tokens(_ type: String, _ shape: [Int], _ bytes: Data) throws -> [[Int]?] {
       let file = directory.path("\(UUID().uuidString).safetensors")
       var weights = WeightFile()
@@ -280,7 +282,7 @@ import Testing
     #expect(try tokens("I16", [1], data([7] as [Int16])) == [[7]])
   }
 
-  @Test func tensorsThatAreNoTokens() throws {
+  @Test func tensorsThatAreNotTokensAreRefused() throws {
     func status(_ name: String, _ type: String, _ shape: [Int], _ bytes: Data) throws -> Int32 {
       let file = directory.path("\(UUID().uuidString).safetensors")
       var weights = WeightFile()
@@ -294,7 +296,7 @@ import Testing
     #expect(try status("input_ids", "I64", [1, 1, 1], Data(count: 8)) == 65)
     #expect(try status("input_ids", "I64", [0], Data()) == 65)
     #expect(try status("input_ids", "I64", [2, 0], Data()) == 65)
-    // A number that no vocabulary has.
+    // An id beyond any vocabulary.
     #expect(try status("input_ids", "I32", [1], Data([255, 255, 255, 255])) == 64)
     try Data(count: 3).write(to: URL(filePath: directory.path("short.safetensors")))
     #expect(try run(tiny, ["--tokens-file", directory.path("short.safetensors")]).status == 65)

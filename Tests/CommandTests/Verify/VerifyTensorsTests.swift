@@ -7,7 +7,7 @@ import Testing
 @Suite("step3-verify tensors") struct VerifyTensorsTests {
   private let source = Fixtures.path("checkpoints/tiny")
 
-  @Test func saysThatAConversionIsSound() async throws {
+  @Test func aSoundConversionPasses() async throws {
     let directory = try TemporaryDirectory()
     try await convert("tiny", to: .gguf, recipe: "Q4_K", into: directory.path("q4"))
     let text = try runTool("step3-verify", ["tensors", directory.path("q4"), "--source", source])
@@ -28,7 +28,7 @@ import Testing
     #expect(abs(snr + 20 * log10(relative)) < 1e-9)
     let formats = try #require(json["formats"] as? [[String: Any]])
     #expect(formats.contains { $0["to"] as? String == "Q4_K" && $0["outOfLine"] as? Int == 0 })
-    // The manifest has the same errors, measured while the tensor was written.
+    // The manifest records the same errors, measured while the tensor was written.
     let manifest = try #require(
       try JSONSerialization.jsonObject(
         with: Data(contentsOf: URL(filePath: directory.path("q4/manifest.json")))) as? [String: Any])
@@ -42,7 +42,7 @@ import Testing
     #expect(abs(rmse - (tensor["rmse"] as? Double ?? 0)) < 1e-6 * rmse)
   }
 
-  @Test func saysWhatIsOutOfLine() async throws {
+  @Test func aDamagedBlockIsReportedWithItsPlace() async throws {
     let directory = try TemporaryDirectory()
     try await convert("tiny", to: .gguf, recipe: "Q8_0", into: directory.path("q8"))
     let checkpoint = try Checkpoint.open(directory.path("q8"))
@@ -60,23 +60,23 @@ import Testing
         "FAILED: model.layers.1.moe.up_proj.weight: 1 blocks in 1 rows are off by more than Q8_0 explains: "
           + "the worst, at matrix 3, row 100, column 160 to 191, by "))
     #expect(result.output.contains("1 finding in "))
-    // What was not asked for is not looked at.
+    // Tensors outside the filter are not checked.
     let other = try runTool(
       "step3-verify", ["tensors", directory.path("q8"), "--source", source, "--filter", "down_proj"])
     #expect(other.status == 0)
   }
 
-  @Test func twoGGUFFilesOfDifferentPrecision() async throws {
+  @Test func twoGGUFFilesOfDifferentPrecisionAgree() async throws {
     let directory = try TemporaryDirectory()
     try await convert("tiny", to: .gguf, recipe: "Q8_0", into: directory.path("q8"))
     try await convert("tiny", to: .gguf, recipe: "Q4_0", into: directory.path("q4"))
     let paths = [directory.path("q4"), directory.path("q8")]
     #expect(try runTool("step3-verify", ["tensors", paths[0], "--source", paths[1]]).status == 0)
-    // The other way round the errors add too: either may have come from a third.
+    // In the other direction the errors add as well: both may derive from a third checkpoint.
     #expect(try runTool("step3-verify", ["tensors", paths[1], "--source", paths[0]]).status == 0)
   }
 
-  @Test func whatIsNotThere() async throws {
+  @Test func missingAndUnexpectedTensorsAreReported() async throws {
     let directory = try TemporaryDirectory()
     #expect(try runTool("step3-verify", ["tensors", source]).status == 64)
     #expect(
