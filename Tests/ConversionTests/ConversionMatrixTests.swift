@@ -8,8 +8,8 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Every fixture through every kind of output and partition: what is read back is the source's, within what the
-/// stored formats can hold.
+/// Every fixture through every kind of output and partition: the values read back are the source's, within what the
+/// stored formats can represent.
 @Suite struct ConversionMatrixTests {
   private let harness: ConversionHarness
 
@@ -45,8 +45,8 @@ import Testing
     }
   }()
 
-  /// What each format may lose of weights that are normally distributed, as a share of their size. Twice the usual,
-  /// so that only mistakes exceed it.
+  /// The relative error that each format may have on normally distributed weights: twice the usual,
+  /// so that only faults exceed it.
   static let bounds: [ElementType: Double] = [
     .f32: 0, .bf16: 0.004, .f8E4M3: 0.05, .q8_0: 0.012, .q6K: 0.04, .q5K: 0.08, .q5_0: 0.1, .q5_1: 0.08,
     .q4K: 0.16, .iq4XS: 0.16, .iq4NL: 0.16,
@@ -57,7 +57,7 @@ import Testing
     let request = ConversionHarness.Request(
       format: test.format, recipe: test.recipe, partition: test.partition)
     guard Self.fits(test) else {
-      // FP8 tiles are kept or taken apart, never cut.
+      // FP8 tiles are kept or decoded, never cut.
       let error = #expect(throws: CheckpointError.self) { try harness.plan(source.path, request) }
       #expect(error?.message.contains("falls inside an FP8 tile") == true, "\(error?.message ?? "")")
       return
@@ -72,7 +72,7 @@ import Testing
       let original = try sourceValues(of: tensor.source.tensor, in: source)
       let restored = try merged.floats(of: tensor.name)
       let sums = ErrorSums.reference(original: original.span, restored: restored.span)
-      // A BF16 source loses nothing in BF16; FP8 multiplied out does.
+      // A BF16 source is exact in BF16; decoded FP8 is not.
       let isExact =
         tensor.elementType == .bf16 && tensor.source.scaling == nil
         || tensor.elementType == .f8E4M3 && tensor.isCopy
@@ -86,7 +86,7 @@ import Testing
     #expect(sources.union(absorbed).union(carried) == Set(source.tensors.map(\.name)))
   }
 
-  /// Whether the slices of FP8 weights that stay FP8 begin and end with tiles. The odd model's never do; the tiny one's
+  /// Whether the slices of weights that stay FP8 begin and end on tiles. The odd model's never do; the tiny one's
   /// intermediate dimensions of 256 and 512 do between two ranks.
   private static func fits(_ test: Case) -> Bool {
     guard case .afd(let layout) = test.partition, test.fixture.hasSuffix("-fp8"), test.recipe == "keep",

@@ -11,7 +11,7 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Fixtures through every output format, element type and partition: what comes out is what went in.
+/// Fixtures through every output format, element type and partition: values go through unchanged.
 @Suite struct ConversionTests {
   private let harness: ConversionHarness
 
@@ -40,7 +40,7 @@ import Testing
   }
 
   private static func source(of tensor: ShardPlan.Tensor, in source: Checkpoint) throws -> [Float] {
-    // A kept FP8 weight is a tensor of codes by itself, with scales beside it.
+    // A kept FP8 weight is a tensor of codes with a separate tensor of scales.
     if tensor.operation.part == .scales {
       return try decoded(try #require(tensor.source.scaling?.scales).tensor, source)
     }
@@ -48,7 +48,7 @@ import Testing
     return try ConversionTestsValues(of: tensor.source.tensor, in: source)
   }
 
-  /// What a codec makes of a tensor's bytes, scales left out.
+  /// A tensor's bytes decoded by its codec, without scales.
   private static func decoded(_ name: String, _ checkpoint: Checkpoint) throws -> [Float] {
     let tensor = try #require(checkpoint[name])
     let codec = try #require(BlockCodec.codec(for: tensor.elementType))
@@ -59,7 +59,7 @@ import Testing
     return values
   }
 
-  /// `values` as the target type holds them, by the codec's definition.
+  /// `values` as the target type represents them, by the codec's definition.
   private func rounded(_ values: [Float], to tensor: ShardPlan.Tensor) throws -> [Float] {
     let codec = try #require(BlockCodec.codec(for: tensor.elementType))
     var encoded = [UInt8](repeating: 0, count: tensor.bytes)
@@ -74,7 +74,7 @@ import Testing
     return result
   }
 
-  @Test("keeping everything keeps every byte, and the names", arguments: fixtures)
+  @Test("keeping everything keeps every byte and every name", arguments: fixtures)
   func keep(fixture: String) async throws {
     let source = try Checkpoint.open(Fixtures.path("checkpoints/\(fixture)"))
     try await harness.convert(source.path, .init(maximumShardBytes: 1 << 20))
@@ -93,7 +93,7 @@ import Testing
     #expect(output.configuration == source.configuration)
   }
 
-  @Test("the parts put together are the model, exactly once", arguments: fixtures, [1, 2])
+  @Test("the parts together hold every element of the model exactly once", arguments: fixtures, [1, 2])
   func partitions(fixture: String, instances: Int) async throws {
     let source = try Checkpoint.open(Fixtures.path("checkpoints/\(fixture)"))
     let partition = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: instances))
@@ -149,7 +149,7 @@ import Testing
     }
   }
 
-  @Test("attention, FFN and vision each live where the report puts them") func sides() async throws {
+  @Test("attention, FFN and vision weights are placed as in the Step-3 report") func sides() async throws {
     let plan = try harness.plan(
       Fixtures.path("checkpoints/tiny"), .init(partition: .afd(ShardPlan.AFDLayout(ffnEP: 2, router: .ffn)))
     ).plan
@@ -163,7 +163,7 @@ import Testing
       plan.replicated.map(\.tensor) == ["model.layers.1.moe.gate.weight", "model.layers.2.moe.gate.weight"])
   }
 
-  @Test("digests computed while the bytes pass are those of the files", arguments: [nil, 300_000])
+  @Test("the manifest's digests are those of the files", arguments: [nil, 300_000])
   func digestsOfFiles(limit: Int?) async throws {
     let source = Fixtures.path("checkpoints/odd-fp8")
     let manifest = try await harness.convert(
@@ -187,7 +187,7 @@ import Testing
     #expect(try Manifest.read(from: harness.directory.path("output")) == manifest)
   }
 
-  @Test("the same bytes whatever the threads and the memory")
+  @Test("the bytes do not depend on the number of threads or the memory budget")
   func determinism() async throws {
     let request = ConversionHarness.Request(
       format: .gguf, recipe: "Q8_0", partition: .afd(ShardPlan.AFDLayout(ffnEP: 2)),
@@ -200,7 +200,7 @@ import Testing
     #expect(try contents(of: harness.directory.path("a")) == contents(of: harness.directory.path("b")))
   }
 
-  @Test("errors in the manifest are those of the values") func quantizationErrors() async throws {
+  @Test("the manifest's errors are those of the stored values") func quantizationErrors() async throws {
     let source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
     let manifest = try await harness.convert(source.path, .init(format: .gguf, recipe: "Q8_0"))
     let output = try Checkpoint.open(harness.directory.path("output"))
@@ -224,7 +224,7 @@ private func ConversionTestsValues(of name: String, in checkpoint: Checkpoint) t
   try values(of: name, in: checkpoint)
 }
 
-/// BF16 by the definition: to nearest, ties to even.
+/// BF16 by definition: to nearest, ties to even.
 private func bfloat16(_ value: Float) -> Float {
   let bits = value.bitPattern
   return Float(bitPattern: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) & 0xFFFF_0000)

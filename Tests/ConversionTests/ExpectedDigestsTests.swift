@@ -7,7 +7,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// The source is compared with the digests that were published for it.
+/// The source is compared with its published digests.
 @Suite struct ExpectedDigestsTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -25,14 +25,14 @@ import Testing
     try await harness.convert(tiny, .init(), options: options)
   }
 
-  @Test func whatFitsPasses() async throws {
+  @Test func matchingDigestsPass() async throws {
     try await convert(
       list { "\($0) *./\($1)\r\n" } + "\n" + String(repeating: "0", count: 64) + "  README.md\n")
     // And again, from the manifest of the finished output.
     try await convert(list { "\($0.uppercased())  \($1)\n" })
   }
 
-  @Test func whatDoesNotFitIsNamedAndNotFinished() async throws {
+  @Test func aMismatchIsNamedAndTheOutputStaysUnfinished() async throws {
     let wrong = try list { "\($1.contains("00003") ? String($0.reversed()) : $0)  \($1)\n" }
     for _ in 0..<2 {
       let error = await #expect(throws: CheckpointError.self) { try await convert(wrong) }
@@ -48,7 +48,7 @@ import Testing
     #expect(finished?.code == .digestMismatch)
   }
 
-  @Test func listsAboutSomethingElse() async throws {
+  @Test func listsOfOtherFilesAreRefused() async throws {
     let zeros = String(repeating: "0", count: 64)
     for (text, message) in [
       ("\(zeros)  model-00009-of-00009.safetensors\n", "names model-00009-of-00009.safetensors"),
@@ -60,7 +60,7 @@ import Testing
     }
   }
 
-  @Test func linesThatAreNone() {
+  @Test func malformedLinesAreRefusedByNumber() {
     let zeros = String(repeating: "0", count: 64)
     let ones = String(repeating: "1", count: 64)
     for (text, line) in [

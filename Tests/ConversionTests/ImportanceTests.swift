@@ -16,7 +16,7 @@ import Testing
 
   init() throws { harness = try ConversionHarness() }
 
-  /// Sums for some tensors: distinct for every expert and column.
+  /// Sums for some tensors, different for every expert and column.
   private func write(
     _ tensors: [(name: String, experts: Int, columns: Int)], as name: String = "imatrix.gguf"
   ) throws -> String {
@@ -71,7 +71,7 @@ import Testing
     return try Checkpoint.open(harness.directory.path(name))
   }
 
-  @Test("each expert is encoded with its own weights, as the codec's definition says") func experts()
+  @Test("each expert is encoded with its own importance, as the codec's definition does") func experts()
     async throws
   {
     let path = try write(everything)
@@ -113,7 +113,7 @@ import Testing
         == TensorBytes("blk.2.ffn_up_exps.weight", in: output).bytes)
   }
 
-  @Test("the plan says what has weights, and of which file") func listing() throws {
+  @Test("the plan records which tensors have importance, and from which file") func listing() throws {
     let path = try write(everything)
     let plan = try self.plan("Q4_K", path).plan
     let importance = try #require(plan.importance)
@@ -126,12 +126,12 @@ import Testing
     #expect(importance.unweighted.contains("model.layers.2.moe.up_proj.weight"))
     #expect(!importance.unweighted.contains("model.norm.weight"))
     #expect(try self.plan("Q4_K", nil).plan.importance == nil)
-    // Formats that have no use for weights do not mention them.
+    // Formats that do not use importance do not record it.
     #expect(try self.plan("Q8_0", path).plan.importance?.weighted == 0)
     #expect(try self.plan("Q8_0", path).plan.importance?.unweighted == [])
   }
 
-  @Test("formats that need weights get them, or something else, or are refused") func required() throws {
+  @Test("formats that need importance get it, fall back or are refused") func required() throws {
     let missing = #expect(throws: CheckpointError.self) { try self.plan("IQ2_XXS", nil) }
     #expect(missing?.code == .invalidRequest)
     #expect(missing?.remedy?.contains("--imatrix") == true)
@@ -149,8 +149,8 @@ import Testing
     #expect(wrong?.message.contains("importance matrix has 1024 values") == true, "\(wrong?.message ?? "")")
   }
 
-  @Test("slices are weighted by their own columns") func slices() async throws {
-    // The error of a K block is weighted within the row, so a slice is compared with its own definition.
+  @Test("slices use the importance of their own columns") func slices() async throws {
+    // K-quants weight errors relative to the row, so a slice is compared with the definition applied to the slice.
     let path = try write(everything)
     let planned = try plan("Q5_0", path, partition: .afd(.init(ffnEP: 2, ffnTP: 2)))
     _ = try await Conversion(planned, options: ConversionOptions(threads: 2))

@@ -11,14 +11,14 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Runs that write schemes: the same bytes however they go, and importance that counts.
+/// Runs that write schemes: deterministic bytes, and the effect of importance.
 @Suite struct SchemeRunTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
 
   init() throws { harness = try ConversionHarness() }
 
-  @Test("the same bytes with one thread and many, in shards and not") func determinism() async throws {
+  @Test("the bytes do not depend on the number of threads or shards") func determinism() async throws {
     let request = ConversionHarness.Request(recipe: "NVFP4A16", maximumShardBytes: 300_000, scope: .linear)
     try await harness.convert(tiny, request, into: "one", options: ConversionOptions(threads: 1))
     try await harness.convert(tiny, request, into: "many", options: ConversionOptions(threads: 7))
@@ -29,7 +29,8 @@ import Testing
     #expect(one == many && one.count > 8)
   }
 
-  @Test("killed and gone on with, the same bytes", arguments: [3, 11]) func resuming(kills: Int) throws {
+  @Test("a killed and resumed run gives the same bytes", arguments: [3, 11]) func resuming(kills: Int) throws
+  {
     let source = harness.directory.path("noise")
     try NoiseCheckpoint.write(to: source, seed: 5)
     let arguments = [
@@ -42,7 +43,7 @@ import Testing
     var interrupted = 0
     for attempt in 1...kills where try FileSystem.kind(of: "\(output)/manifest.json") == nil {
       let run = try ConvertProcess([source, output] + arguments + ["--resume"])
-      // From the first bytes on, a little further each time.
+      // Killed at the first bytes, then a little later each time.
       for _ in 0..<2000 where try FileSystem.kind(of: output) == nil {
         Thread.sleep(forTimeInterval: 0.002)
       }
@@ -57,7 +58,7 @@ import Testing
     #expect(try fingerprints(of: output) == fingerprints(of: harness.directory.path("whole")))
   }
 
-  @Test("values that are not numbers are refused, wherever their matrix is first needed") func nonFinite()
+  @Test("non-finite values are refused wherever their matrix is first read") func nonFinite()
     async throws
   {
     let source = harness.directory.path("noise")
@@ -102,7 +103,7 @@ import Testing
   }
 
   @Test(
-    "importance changes what is written, and lowers the weighted error",
+    "importance changes the codes and lowers the weighted error",
     arguments: ["NVFP4A16", "W4A16", "MXFP4A16"])
   func importance(name: String) async throws {
     let stored = try SchemeOutputTests.scheme(name)
@@ -137,7 +138,7 @@ import Testing
       StoredModule(module, stored, in: plain), StoredModule(module, stored, in: weighted)
     )
     #expect(try before.bytes(before.codesName) != after.bytes(after.codesName))
-    // What the matrix says nothing about stays as it is.
+    // Weights that the importance matrix does not cover stay the same.
     let other = "model.layers.2.moe.up_proj.\(stored.codesSuffix)"
     #expect(try before.bytes(other) == after.bytes(other))
     let record = try #require(manifest.tensors.first { $0.name == after.codesName }?.error?.search)
@@ -147,13 +148,13 @@ import Testing
   }
 }
 
-/// What `config.json` gets wrong for the engines is put right.
+/// `config.json` is corrected where engines would not accept it.
 @Suite struct ConfigurationAmendmentTests {
   private let harness: ConversionHarness
 
   init() throws { harness = try ConversionHarness() }
 
-  /// The tiny checkpoint with another text instead of the string of layers.
+  /// The tiny checkpoint with another value in place of the string of layers.
   private func source(_ layers: String) throws -> String {
     let directory = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: directory)
@@ -165,7 +166,7 @@ import Testing
     return directory
   }
 
-  @Test("a list of MoE layers becomes a string of them") func list() throws {
+  @Test("a list of MoE layers becomes a string") func list() throws {
     let path = try source(#""moe_layers_enum": [1, 2],"#)
     let plan = try harness.plan(path, .init(recipe: "W4A16")).plan
     #expect(plan.amendments.map(\.key) == ["text_config.moe_layers_enum"])
@@ -174,11 +175,11 @@ import Testing
     let inner = try #require(json["text_config"] as? [String: Any])
     #expect(inner["moe_layers_enum"] as? String == "1,2" && inner["hidden_size"] as? Int == 256)
     #expect(json["torch_dtype"] as? String == "bfloat16")
-    // GGUF says it in its metadata, and the text stays as it is.
+    // GGUF states the layers in its metadata, and the text stays as it is.
     #expect(try harness.plan(path, .init(format: .gguf, recipe: "Q8_0")).plan.amendments.isEmpty)
   }
 
-  @Test("a string stays, and so does every other byte") func string() throws {
+  @Test("a string of MoE layers stays, and so does every other byte") func string() throws {
     let tiny = Fixtures.path("checkpoints/tiny")
     let plan = try harness.plan(tiny, .init()).plan
     #expect(plan.amendments.isEmpty)
@@ -186,7 +187,7 @@ import Testing
     #expect(text.map { Array($0.utf8) } == (try Checkpoint.open(tiny).configuration))
   }
 
-  @Test("the type of activations follows the weights") func types() throws {
+  @Test("torch_dtype follows the weights") func types() throws {
     let plan = try harness.plan(Fixtures.path("checkpoints/tiny"), .init(recipe: "F16")).plan
     #expect(Set(plan.amendments.map(\.key)) == ["torch_dtype", "text_config.torch_dtype"])
     let text = try #require(plan.parts[0].documents.first { $0.path == "config.json" }?.text)

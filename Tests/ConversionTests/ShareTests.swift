@@ -10,10 +10,10 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// One conversion by several processes: the bytes of one run, and no mistake goes through.
+/// One conversion by several processes: the bytes of one run, and no mix-up goes unnoticed.
 @Suite struct ShareTests {
   private let harness: ConversionHarness
-  /// `tiny` in many files, so that there is something to share.
+  /// `tiny` in many files, so that there is work to share.
   private let source: String
   private var output: String { harness.directory.path("output") }
 
@@ -37,7 +37,7 @@ import Testing
     try #require(ConversionShare(number, of: count))
   }
 
-  /// All names and bytes in a directory, however deep.
+  /// All names and bytes below a directory.
   private func contents(_ name: String) throws -> [String: Data] {
     let root = harness.directory.path(name)
     var files: [String: Data] = [:]
@@ -55,7 +55,7 @@ import Testing
     .init(recipe: "FP8_BLOCK", maximumShardBytes: 300_000),
   ]
 
-  @Test("shares at the same time, sealed, are one run", arguments: requests.indices)
+  @Test("concurrent shares, once sealed, equal one run", arguments: requests.indices)
   func sameBytes(index: Int) async throws {
     let request = Self.requests[index]
     try await harness.convert(source, request, into: "whole")
@@ -80,7 +80,7 @@ import Testing
     #expect(try contents("output") == contents("whole"))
   }
 
-  @Test("an interrupted share goes on, and only with --resume")
+  @Test("an interrupted share can be resumed, and only with --resume")
   func interrupted() async throws {
     let request = ConversionHarness.Request(recipe: "F32")
     try await harness.convert(source, request, into: "whole")
@@ -89,7 +89,7 @@ import Testing
     let (first, second) = (try share(1, 2), try share(2, 2))
     let task = Task {
       try await running.run(first, into: output) { _ in
-        // Late enough for some to be in the journal.
+        // Late enough for some units to be in the journal.
         Thread.sleep(forTimeInterval: 0.03)
         if seen.add(1, ordering: .relaxed).newValue > 4 { withUnsafeCurrentTask { $0?.cancel() } }
       }
@@ -113,7 +113,7 @@ import Testing
     #expect(try contents("output") == contents("whole"))
   }
 
-  @Test("a share that is being run cannot be run, nor can the output be sealed or replaced")
+  @Test("while a share runs it cannot be run again, nor the output sealed or replaced")
   func busy() async throws {
     let request = ConversionHarness.Request(recipe: "F32")
     let only = try share(1, 1)
@@ -123,7 +123,7 @@ import Testing
       Conversion(try harness.plan(source, request), options: ConversionOptions(threads: 1, overwrite: true))
     )
     let tried = Atomic<Bool>(false)
-    // From within: the share is certainly at work.
+    // Called from within the share, so that it is certainly running.
     let inner: @Sendable () async -> Void = {
       for attempt in [
         { _ = try await again.run(only, into: output) }, { _ = try await again.seal(output) },
@@ -135,7 +135,7 @@ import Testing
       }
     }
     let (started, done) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-    // The pool's threads may all stand still behind the share.
+    // All threads of the pool may be blocked behind the share.
     let probe = Task(executorPreference: OwnThreads()) {
       await withCheckedContinuation { continuation in
         DispatchQueue.global().async {
@@ -146,7 +146,7 @@ import Testing
       await inner()
       done.signal()
     }
-    // A pipeline that stands still on a thread of its own.
+    // The blocked pipeline has a thread of its own.
     let running = try conversion(request)
     _ = try await running.run(only, into: output) { _ in
       guard !tried.exchange(true, ordering: .relaxed) else { return }
@@ -159,7 +159,7 @@ import Testing
     #expect(try Checkpoint.open(output).format == .safetensors)
   }
 
-  @Test("another plan, another number of shares, a whole run: refused, and nothing changes")
+  @Test("another plan, another number of shares or a whole run is refused, and nothing changes")
   func strangers() async throws {
     let request = ConversionHarness.Request(recipe: "F32")
     _ = try await conversion(request).run(share(1, 3), into: output)
@@ -183,7 +183,7 @@ import Testing
     await refused("there is no output") {
       _ = try await conversion(request).seal(harness.directory.path("none"))
     }
-    // A whole run that is unfinished is not a place for shares.
+    // An unfinished whole run does not accept shares.
     let task = Task {
       try await conversion(request).run(into: harness.directory.path("whole")) { _ in
         withUnsafeCurrentTask { $0?.cancel() }
@@ -194,14 +194,14 @@ import Testing
       _ = try await conversion(request).run(share(1, 3), into: harness.directory.path("whole"))
     }
     await refused("as a whole") { _ = try await conversion(request).seal(harness.directory.path("whole")) }
-    // It may be replaced.
+    // But it may be replaced.
     _ = try await Conversion(
       harness.plan(source, request), options: ConversionOptions(threads: 2, overwrite: true)
     ).run(into: output)
     #expect(try contents("output").keys.allSatisfy { !$0.contains("share") })
   }
 
-  @Test("what has changed since a share wrote it is found when it is sealed, and made anew by a whole run")
+  @Test("changes to a share's output are found when sealing, and repaired by a whole run with --resume")
   func damaged() async throws {
     let request = ConversionHarness.Request(recipe: "F32")
     try await harness.convert(source, request, into: "whole")
@@ -217,7 +217,7 @@ import Testing
     #expect(try contents("output") == contents("whole"))
   }
 
-  @Test("more shares than files: some have nothing to do")
+  @Test("with more shares than files some have nothing to do")
   func manyShares() async throws {
     let request = ConversionHarness.Request(recipe: "F32")
     try await harness.convert(source, request, into: "whole")
@@ -241,7 +241,7 @@ import Testing
   }
 
   @Test(
-    "shares as text",
+    "shares are parsed and printed",
     arguments: [
       ("1/1", true), ("3/16", true), ("16/16", true), ("0/4", false), ("5/4", false),
       ("1/0", false), ("1/4097", false), ("a/4", false), ("-1/4", false), ("1/4/2", false), ("", false),
@@ -252,7 +252,7 @@ import Testing
   }
 }
 
-/// Runs tasks on threads that are not the pool's.
+/// Runs tasks on threads outside the pool.
 private final class OwnThreads: TaskExecutor {
   private let queue = DispatchQueue(label: "tests.own-threads", attributes: .concurrent)
 

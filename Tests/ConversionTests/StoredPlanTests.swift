@@ -12,7 +12,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// A stored plan gives what the direct conversion gives, or is refused with what is wrong.
+/// A stored plan gives what the direct conversion gives, or is refused with the fault.
 @Suite struct StoredPlanTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -47,7 +47,7 @@ import Testing
     #expect(try contents(of: direct) == contents(of: stored), "\(request)")
   }
 
-  @Test("the output and its manifest are those of the direct conversion, byte for byte")
+  @Test("output and manifest equal those of the direct conversion, byte for byte")
   func equal() async throws {
     let afd = ShardPlan.Partition.afd(.init(ffnEP: 2, ffnTP: 2, router: .ffn))
     for request: ConversionHarness.Request in [
@@ -58,7 +58,7 @@ import Testing
     ] { try await compare(tiny, request) }
   }
 
-  @Test("sources that are conversions, partition sets among them")
+  @Test("conversions and partition sets as sources give the direct conversion's bytes")
   func chained() async throws {
     try await harness.convert(tiny, .init(recipe: "NVFP4A16", scope: .linear), into: "nvfp4")
     for request: ConversionHarness.Request in [
@@ -79,7 +79,9 @@ import Testing
     try await compare(Fixtures.path("checkpoints/odd-fp8"), .init(recipe: "keep"))
   }
 
-  @Test("an unfinished output goes on, whichever way it was begun") func resumed() async throws {
+  @Test("an output begun by the direct conversion is completed by its stored plan") func resumed()
+    async throws
+  {
     let planned = try harness.plan(tiny, .init(format: .gguf, recipe: "Q8_0"))
     try StoredPlan.write(planned, to: path("plan.json"), source: tiny)
     let task = Task {
@@ -97,9 +99,9 @@ import Testing
     #expect(again.wasComplete)
   }
 
-  // MARK: - Files that are not what they were
+  // MARK: - Changed files
 
-  /// A plan of a copy of tiny that may be changed.
+  /// A plan of a copy of tiny, which may be changed.
   private func storedPlan(_ request: ConversionHarness.Request = .init(recipe: "F16")) throws -> (
     source: String, plan: StoredPlan
   ) {
@@ -161,7 +163,7 @@ import Testing
     try Data(prefix + data[8..<8 + length] + spaces + data[(8 + length)...]).write(to: URL(filePath: path))
   }
 
-  @Test("headers that are not the plan's are refused") func headers() throws {
+  @Test("a headers file that is not the plan's is refused") func headers() throws {
     let (source, plan) = try storedPlan()
     let file = path("plan.json.headers")
     let intact = try Data(contentsOf: URL(filePath: file))
@@ -178,7 +180,7 @@ import Testing
     #expect(refusal(plan, source)?.code == .notFound)
   }
 
-  @Test("an importance matrix is the plan's, or refused") func importance() async throws {
+  @Test("an importance matrix other than the plan's is refused") func importance() async throws {
     let matrix = path("imatrix.dat")
     try LegacyMatrix.write(["blk.1.ffn_up_exps.weight": 8 * 256, "blk.0.ffn_down.weight": 512], to: matrix)
     try await compare(tiny, .init(format: .gguf, recipe: "Q4_K"), imatrix: matrix)
@@ -197,7 +199,7 @@ import Testing
     #expect(useless?.code == .invalidRequest)
   }
 
-  @Test("what stands where the plan would be written stays") func writing() throws {
+  @Test("writing a plan does not overwrite other files") func writing() throws {
     let planned = try harness.plan(tiny, .init())
     let file = path("plan.json")
     func write(_ to: String, source: String? = nil, overwriting: Bool = false) throws {
@@ -219,7 +221,7 @@ import Testing
     #expect(try String(contentsOfFile: headers, encoding: .utf8) == "mine")
     #expect(refused(path("nowhere/plan.json"))?.code == .cannotCreate)
     try #expect(FileSystem.kind(of: path("other.json")) == nil)
-    // In the source it would be a part of the model.
+    // Inside the source it would become part of the model.
     let copy = path("copy")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
     let own = try harness.plan(copy, .init())
@@ -230,7 +232,7 @@ import Testing
     try #expect(FileSystem.kind(of: "\(copy)/plan.json") == nil)
   }
 
-  @Test("what is not a stored plan is said to be none") func strangers() async throws {
+  @Test("a file that is not a stored plan is refused") func strangers() async throws {
     try await harness.convert(tiny, .init())
     for (name, text) in [
       ("empty", ""), ("null", "null"), ("list", "[1]"), ("object", "{}"),
@@ -245,9 +247,9 @@ import Testing
     #expect(throws: CheckpointError.self) { try StoredPlan(reading: path("nothing")) }
   }
 
-  // MARK: - Plans that a hand has changed
+  // MARK: - Edited plans
 
-  /// The plan as JSON, changed and written again; its headers stay beside it.
+  /// The plan as JSON, changed and written back; its headers stay beside it.
   private func changed(_ change: (inout [String: Any]) throws -> Void) throws -> String {
     let text = try Data(contentsOf: URL(filePath: path("plan.json")))
     var root = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
@@ -288,7 +290,7 @@ import Testing
     root["plan"] = plan
   }
 
-  @Test("changes that would give wrong bytes are named") func edited() throws {
+  @Test("edits that would give wrong bytes are refused with the fault") func edited() throws {
     let (source, _) = try storedPlan(.init(recipe: "NVFP4A16"))
     let module = "model.layers.1.moe.up_proj"
     let norm = "model.layers.1.input_layernorm.weight"
@@ -335,7 +337,7 @@ import Testing
         tensor["sources"] = sources
       }
     }
-    // The very bytes of another weight of the same shape.
+    // The bytes of another weight of the same shape.
     try expect("does not store it as the plan says", tensor: norm) { root in
       Self.edit(&root, norm) { tensor in
         var sources = tensor["sources"] as? [[String: Any]] ?? []
@@ -394,7 +396,7 @@ import Testing
     }
   }
 
-  @Test("what a plan says of its budget is what it is") func budgets() throws {
+  @Test("an edited budget is refused") func budgets() throws {
     let source = try budgeted(.bytes(3_200_000))
     func refused(_ what: String, _ change: @escaping (inout [String: Any]) -> Void) throws {
       let file = try changed(
@@ -440,7 +442,7 @@ import Testing
     #expect(renamed?.code == .malformed)
   }
 
-  @Test("a stored plan runs no calibration, and none that is not described") func calibrations() throws {
+  @Test("a stored plan with a calibration is refused, however it is described") func calibrations() throws {
     let (source, _) = try storedPlan(.init(recipe: "W4A16_G32"))
     let sound: [String: Any] = [
       "method": "gptq", "damping": 0.01, "minimumExpertTokens": 128, "datasets": ["a.txt"], "tokens": 1000,
@@ -463,18 +465,18 @@ import Testing
       #expect(try refusal(other)?.code == .malformed, "without \(key)")
     }
     #expect(try refusal("gptq")?.code == .malformed)
-    // Nothing that takes its codes from elsewhere runs without them either.
+    // Without the calibration the plan is sound.
     #expect(try outcome(changed(Self.request { $0["calibration"] = nil }), source) == nil)
   }
 
-  @Test("whatever is changed at random: a refusal, or an output that is sound", arguments: 0..<8)
+  @Test("a randomly changed plan is refused or gives a sound output", arguments: 0..<8)
   func mutations(seed: UInt64) async throws {
     let requests: [ConversionHarness.Request] = [
       .init(recipe: "F16"), .init(format: .gguf, recipe: "Q8_0"), .init(recipe: "NVFP4A16"),
       .init(recipe: "W4A16_G32", partition: .afd(.init(ffnEP: 2, ffnTP: 2))), .init(),
       .init(format: .gguf, recipe: "Q4_K", partition: .afd(.init(attentionTP: 2))),
     ]
-    // The last two are of plans whose formats were chosen.
+    // The last two are plans with formats chosen for a budget.
     let targets: [ShardPlan.Budget.Target] = [.bytes(3_200_000), .klDivergence(0.02)]
     let source =
       seed < requests.count
@@ -516,7 +518,7 @@ import Testing
 /// A change of a JSON value at a random place.
 private enum Mutation {
   static func random(of value: Any, _ generator: inout SeededGenerator) -> Any {
-    // Deep places are many: the way down is chosen step by step, so that shallow ones are met as often.
+    // Most places are deep: the path is chosen step by step, so that shallow ones are hit as often.
     switch value {
     case var object as [String: Any] where !object.isEmpty:
       let keys = object.keys.sorted()
@@ -561,7 +563,7 @@ private enum Mutation {
 
 /// Importance matrices in the legacy form.
 private enum LegacyMatrix {
-  /// Writes positive values, so many for each name.
+  /// Writes the given number of positive values for each name.
   static func write(_ counts: [String: Int], to path: String) throws {
     func number(_ value: Int) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
     var bytes = number(counts.count)

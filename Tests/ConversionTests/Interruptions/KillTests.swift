@@ -5,7 +5,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// The tool as a child process that is killed, interrupted and starved, then allowed to go on.
+/// The tool as a child process that is killed, interrupted or out of disk space, and then resumed.
 ///
 /// `STEP3_KILLS=200 swift test -c release --filter KillTests` kills it that often.
 @Suite(.serialized) struct KillTests {
@@ -35,7 +35,7 @@ import Testing
       + options
   }
 
-  @Test("four shares at a time, two of them killed and run again: sealed, the output is that of one run")
+  @Test("four concurrent shares, two killed and rerun, give the bytes of one run when sealed")
   func killedShares() throws {
     let plan = directory.path("plan.json")
     let many = directory.path("many")
@@ -63,12 +63,12 @@ import Testing
       #expect(index < 2 || result.status == 0, "\(result.error)")
     }
     try expectHonest(output)
-    // The shares that were killed may have been done: then there is nothing to miss.
+    // The killed shares may have finished already; then nothing is missing.
     for number in 1...2 {
       let again = try share(number).finish()
       #expect(again.status == 0, "\(again.error)")
     }
-    // Sealing is killed, too.
+    // Sealing is killed as well.
     let sealing = try ConvertProcess(["run", plan, output, "--seal"] + options)
     Thread.sleep(forTimeInterval: Double.random(in: 0.02..<0.2, using: &generator))
     sealing.send(SIGKILL)
@@ -78,7 +78,7 @@ import Testing
     #expect(try fingerprints(of: output) == expected)
   }
 
-  @Test("killed at any moment and resumed, the output is that of an uninterrupted run")
+  @Test("a run killed at any moment and resumed gives the bytes of an uninterrupted run")
   func killed() throws {
     let kills = ProcessInfo.processInfo.environment["STEP3_KILLS"].flatMap(Int.init) ?? 6
     var generator = SeededGenerator(seed: UInt64(kills))
@@ -94,7 +94,7 @@ import Testing
       var share = (kills + Self.optionSets.count - 1) / Self.optionSets.count
       if kills < Self.optionSets.count * 2 { share = 2 }
       while share > 0 {
-        // Up to three times before it may finish.
+        // Up to three kills before it may finish.
         for _ in 0..<Int.random(in: 1...min(3, share), using: &generator) {
           let child = try ConvertProcess(convert("output", options + ["--resume"]))
           Thread.sleep(
@@ -122,14 +122,14 @@ import Testing
     return try #require(summary?["resumedUnits"] as? Int)
   }
 
-  /// A directory is complete, or nothing takes it for a checkpoint.
+  /// A directory is complete, or does not open as a checkpoint.
   private func expectHonest(_ output: String) throws {
     guard try FileSystem.kind(of: "\(output)/manifest.json") == nil else { return }
     let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(output) }
     #expect(error?.code == .unfinished || error?.code == .notFound)
   }
 
-  @Test("Ctrl-C ends it with 130 and keeps what is done") func interrupted() throws {
+  @Test("Ctrl-C exits with 130 and keeps what is done") func interrupted() throws {
     let options = ["--to", "gguf", "--quantize", "Q4_K"]
     let reference = try ConvertProcess(convert("reference", options)).finish()
     #expect(reference.status == 0, "\(reference.error)")
@@ -148,7 +148,7 @@ import Testing
       try fingerprints(of: directory.path("output")) == fingerprints(of: directory.path("reference")))
   }
 
-  @Test("without room it ends with 74 and can go on later") func noRoom() throws {
+  @Test("a full disk exits with 74, and the run can be resumed") func noRoom() throws {
     let arguments = convert("output", ["--to", "gguf", "--quantize", "Q8_0"])
     let starved = try ConvertProcess(arguments, shell: "trap '' XFSZ; ulimit -f 2000").finish()
     #expect(starved.status == 74)
@@ -158,7 +158,7 @@ import Testing
     #expect(try Checkpoint.open(directory.path("output")).format == .gguf)
   }
 
-  @Test("memory stays within the budget, whatever the model's size") func memory() throws {
+  @Test("memory stays within its budget whatever the model's size") func memory() throws {
     // 2 GB of holes, read as zeros.
     let large = directory.path("large.safetensors")
     let entries = (0..<4).map {

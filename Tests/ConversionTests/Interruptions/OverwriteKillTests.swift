@@ -6,7 +6,7 @@ import Foundation
 import TensorFormats
 import Testing
 
-/// Overwriting as a child process that is killed, starved of room, or started twice.
+/// Overwriting by a child process that is killed, out of disk space, or started twice.
 ///
 /// `STEP3_KILLS=200 swift test -c release --filter OverwriteKillTests` kills it that often.
 @Suite(.serialized) struct OverwriteKillTests {
@@ -28,7 +28,7 @@ import Testing
     ] + options
   }
 
-  @Test("killed at any moment, the old output is there or the next command completes the new one")
+  @Test("after a kill at any moment the old output is intact, or the next command completes the new one")
   func killed() throws {
     let files = FileManager.default
     let kills = ProcessInfo.processInfo.environment["STEP3_KILLS"].flatMap(Int.init) ?? 8
@@ -51,12 +51,12 @@ import Testing
       try files.removeItem(atPath: output)
       try files.copyItem(atPath: directory.path("old"), toPath: output)
       for _ in 0..<(1 + round % 3) {
-        // What --overwrite has begun either of the two goes on with.
+        // What --overwrite has begun, both --overwrite and --resume continue.
         let isBegun = try FileSystem.isTaken("\(output)/.step3-convert.new")
         let mode = isBegun && round % 2 == 1 ? "--resume" : "--overwrite"
         let child = try ConvertProcess(convert("output", new + [mode]))
         if round % 4 == 3 {
-          // In the exchange, which is short.
+          // During the exchange, which is short.
           let deadline = ContinuousClock.now + .seconds(60)
           while try !FileSystem.isTaken("\(output)/.step3-convert.old"), ContinuousClock.now < deadline,
             try FileSystem.isTaken("\(output)/model.gguf")
@@ -84,11 +84,12 @@ import Testing
       #expect(try fingerprints(of: output) == expected)
     }
     print(
-      "killed: \(complete) times the old output was there, \(unfinished) neither, \(replaced) the new one")
+      "killed: the old output was left \(complete) times, neither \(unfinished) times, the new one \(replaced) times"
+    )
   }
 
   @Test(
-    "of two that are started together one ends with an error, and nothing is mixed",
+    "of two concurrent runs one fails, and their outputs are not mixed",
     arguments: [
       "--resume", "--overwrite",
     ])
@@ -110,7 +111,7 @@ import Testing
       let winner = try #require(references.firstIndex(of: found), "\(found.keys)")
       #expect(results[winner].status == 0)
       let loser = results[1 - winner]
-      // Started late enough it came when the other one was done.
+      // A late start came after the other had finished.
       #expect(
         loser.status == 73
           && (loser.error.contains("another process is writing here")
@@ -121,7 +122,7 @@ import Testing
     }
   }
 
-  @Test("a directory that another process holds is left alone") func held() throws {
+  @Test("a directory locked by another process is left alone") func held() throws {
     #expect(try ConvertProcess(convert("output", old)).finish().status == 0)
     let before = try fingerprints(of: directory.path("output"))
     let held = try #require(try HeldDirectory.open(directory.path("output")))
@@ -134,11 +135,12 @@ import Testing
     withExtendedLifetime(held) {}
   }
 
-  @Test("without room for both the old output goes first, and it is said", .enabled(if: Self.canMount))
+  @Test(
+    "without room for both outputs the old one is removed first, with a warning", .enabled(if: Self.canMount))
   func noRoom() throws {
     let tool = try ConvertProcess.path()
     let base = directory.path
-    // A file system of its own, which goes with the shell.
+    // A file system of its own, which disappears with the shell.
     let script = """
       set -e; cd "\(base)"; mkdir mount; mount -t tmpfs -o size=58m none mount
       run() { "\(tool)" source mount/output --progress none "$@"; }

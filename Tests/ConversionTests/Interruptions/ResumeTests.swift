@@ -8,7 +8,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Interrupted conversions go on, whatever state they were left in, and never with the wrong source or options.
+/// Interrupted conversions can be resumed from any state, and never with another source or other options.
 @Suite struct ResumeTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -65,7 +65,8 @@ import Testing
   }
 
   @Test(
-    "wherever it was cancelled, what was done is kept and the bytes are the same", arguments: [1, 17, 60, 85])
+    "a run cancelled at any step keeps what is done and resumes to the same bytes",
+    arguments: [1, 17, 60, 85])
   func cancelled(steps: Int) async throws {
     for request in [afd, quantized] {
       let reference = try await run(request, into: "reference-\(request.recipe)")
@@ -80,10 +81,10 @@ import Testing
     }
   }
 
-  @Test func whatIsNotWhatTheJournalSaysIsDoneAgain() async throws {
+  @Test func workThatDisagreesWithTheJournalIsRedone() async throws {
     let reference = try await run(quantized, into: "reference")
     try await interrupt(quantized, after: 60)
-    // Everything that was written is lost, as after a power cut on a disk that lies.
+    // All written data is lost, as after a power cut on a disk that lies about syncing.
     for name in try FileSystem.names(in: output) where name.hasSuffix(".unfinished") {
       let size = try #require(try FileSystem.size(of: "\(output)/\(name)"))
       try FileSystem.writeAtomically([UInt8](repeating: 0xA5, count: size), to: "\(output)/\(name)")
@@ -95,9 +96,9 @@ import Testing
   }
 
   @Test(
-    "a run that stopped while it finished can go on from every point",
+    "a run that stopped at any point of finishing can be resumed",
     arguments: [
-      // A name that is taken by a directory stops the run exactly there.
+      // A directory in place of the file stops the run at exactly this point.
       "attention/model-00001-of-00002.safetensors", "ffn-ep1/config.json.writing",
       "ffn-ep0/manifest.json.writing",
       "ffn-ep1/manifest.json.writing", "manifest.json.writing",
@@ -124,7 +125,7 @@ import Testing
   @Test func aFinishedOutputIsLeftAlone() async throws {
     try #expect(await run(quantized).wasComplete == false)
     let before = try contents(of: output)
-    // A crash right before the journal was removed.
+    // As after a crash right before the journal was removed.
     try FileSystem.writeAtomically([1, 2, 3], to: journal)
     let outcome = try await run(quantized)
     #expect(outcome.wasComplete && outcome.units == 0)
@@ -132,7 +133,7 @@ import Testing
     #expect(await resumeFails(afd)?.code == .cannotCreate)
   }
 
-  @Test func anotherConversionIsNotMixedIn() async throws {
+  @Test func anotherConversionIsRefused() async throws {
     let copy = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
     try await interrupt(quantized, source: copy, after: 40)
@@ -147,7 +148,7 @@ import Testing
     try await whileHeld(copy)
     #expect(try contents(of: output) == state)
 
-    // One byte of a weight that has been read already.
+    // One byte of a weight that has already been read.
     let shard = "\(copy)/model-00001-of-00004.safetensors"
     let handle = try FileHandle(forUpdating: URL(filePath: shard))
     try handle.seek(toOffset: 30_000)
@@ -159,7 +160,7 @@ import Testing
     #expect(changed?.code == .sourceChanged && changed?.path == shard)
   }
 
-  @Test("what was refused may be let through from there on, and not the other way round")
+  @Test("a refused run may be resumed with --allow-nonfinite, but not the reverse")
   func nonFiniteOnTheWay() async throws {
     let copy = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
@@ -179,12 +180,12 @@ import Testing
     #expect(refused?.code == .cannotCreate && refused?.message.contains("other options") == true)
     try #expect(await run(lax, source: copy).wasComplete)
 
-    // Where nothing had to be let through, it does not matter that it may be.
+    // An output begun with --allow-nonfinite is not continued without it.
     try FileManager.default.removeItem(atPath: output)
     try await interrupt(lax, source: copy, after: 3)
     let back = await resumeFails(strict, source: copy)
     #expect(back?.code == .invalidRequest && back?.message.contains("--allow-nonfinite") == true)
-    // Nor is it begun afresh only to end at the same weight: what is there stays.
+    // Nor is it started afresh, only to stop at the same weight: the output stays as it is.
     let before = try fingerprints(of: output)
     let afresh = await resumeFails(
       strict, source: copy, options: ConversionOptions(threads: 2, overwrite: true))
@@ -192,7 +193,7 @@ import Testing
     #expect(try fingerprints(of: output) == before)
     var other = strict
     other.recipe = "F16"
-    // What one conversion let through says nothing about another.
+    // What one conversion allowed does not bind another.
     try #expect(
       await !run(other, source: copy, options: ConversionOptions(threads: 2, overwrite: true)).wasComplete)
     (strict, lax) = (quantized, quantized)
@@ -202,7 +203,7 @@ import Testing
     try #expect(await run(lax).wasComplete)
   }
 
-  /// Another process has the journal open.
+  /// As if another process had the journal open.
   private func whileHeld(_ source: String) async throws {
     let held = try AppendFile(journal)
     #expect(await resumeFails(quantized, source: source)?.message == "another process is writing here")
@@ -220,7 +221,7 @@ import Testing
     try FileSystem.writeAtomically(Array(bytes[..<title]) + frame([1] + Array(old.utf8)), to: journal)
     let error = await resumeFails(quantized)
     #expect(error?.code == .unsupported && error?.message.contains("0.0.9") == true)
-    // Well-formed frames that make no sense.
+    // Well-formed frames with nonsensical contents.
     for payload: [UInt8] in [[9], [2, 1, 2, 3], [3, 0], [1]] {
       try FileSystem.writeAtomically(
         Array(bytes[..<title]) + frame([1] + Array(identity.utf8)) + frame(payload), to: journal)
@@ -228,7 +229,7 @@ import Testing
     }
   }
 
-  /// A frame as the format says: length, the first half of XXH3-128 as a number, payload.
+  /// A frame in the documented format: length, the first half of XXH3-128 as a number, payload.
   private func frame(_ payload: [UInt8]) -> [UInt8] {
     var digester = XXH3Digester()
     digester.update(payload)
@@ -266,7 +267,7 @@ import Testing
     #expect(refused > 0 && refused < 40)
   }
 
-  @Test("a source that is changed while it is read ends the conversion, and does not spoil what is kept")
+  @Test("a source changed while it is read ends the conversion without spoiling what is kept")
   func sourceChangedMeanwhile() async throws {
     let source = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: source)
@@ -274,7 +275,7 @@ import Testing
     let shard = try #require(try Checkpoint.open(source).files.last?.source.path)
     let attributes = try FileManager.default.attributesOfItem(atPath: shard)
     let date = try #require(attributes[.modificationDate] as? Date)
-    // The same bytes: only the time says that somebody has written them.
+    // The same bytes: only the time of change shows the write.
     let error = await #expect(throws: CheckpointError.self) {
       try await run(quantized, source: source) { _ in
         try? FileManager.default.setAttributes(
@@ -288,7 +289,7 @@ import Testing
     #expect(try contents(of: output) == contents(of: harness.directory.path("reference")))
   }
 
-  @Test("a file beside the weights that has grown meanwhile is not cut to its old size")
+  @Test("a side file that has grown meanwhile is not truncated to its old size")
   func copyChangedMeanwhile() async throws {
     let source = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: source)
@@ -303,7 +304,7 @@ import Testing
     #expect(error?.code == .sourceChanged && error?.path?.hasSuffix(copy.from) == true)
   }
 
-  @Test("a finished output that is not whole any more is not called complete", arguments: [0, 1, 2, 3])
+  @Test("a damaged finished output is not called complete", arguments: [0, 1, 2, 3])
   func damagedFinishedOutput(kind: Int) async throws {
     let manifest = try await run(afd).manifest
     #expect(try await run(afd).wasComplete)
@@ -312,7 +313,7 @@ import Testing
     switch kind {
     case 0: try FileManager.default.removeItem(atPath: path)
     case 1:
-      // Its size and its header are as they were.
+      // Its size and its header are unchanged.
       let handle = try #require(FileHandle(forUpdatingAtPath: path))
       try handle.seek(toOffset: UInt64(file.bytes / 2))
       try handle.write(contentsOf: Data(repeating: 0, count: 4096))
@@ -323,7 +324,9 @@ import Testing
     #expect(error?.code == .digestMismatch && error?.remedy?.contains("--overwrite") == true, "\(kind)")
   }
 
-  @Test("resuming nothing starts; resuming something else is refused") func nothingToResume() async throws {
+  @Test("--resume starts in an empty directory and refuses one with other files") func nothingToResume()
+    async throws
+  {
     try FileSystem.createDirectory(output)
     try FileSystem.writeAtomically([], to: "\(journal).writing")
     try #expect(await run(quantized).reusedUnits == 0)

@@ -12,7 +12,7 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// Outputs that are archived while they are written: what archiving the plain output afterwards would give.
+/// Outputs that are archived while they are written, as archiving the plain output afterwards would.
 @Suite struct ArchivedOutputTests {
   private let harness: ConversionHarness
   private let source = Fixtures.path("checkpoints/tiny")
@@ -50,7 +50,7 @@ import Testing
     #expect(error?.code == code && error?.description.contains(words) == true, "\(error?.description ?? "")")
   }
 
-  @Test("the bytes of archiving the plain output afterwards", arguments: requests.indices)
+  @Test("an archived output has the bytes of archiving the plain output", arguments: requests.indices)
   func sameBytes(index: Int) async throws {
     let request = Self.requests[index]
     try await harness.convert(source, request, into: "plain")
@@ -59,7 +59,7 @@ import Testing
     #expect(try written("output") == written("archived"))
     let archive = try #require(outcome.archive)
     #expect(archive.storedBytes < archive.bytes)
-    // It is read as what it stands for, and there is nothing left to do.
+    // It reads as the plain output, and there is nothing left to do.
     let (opened, plain) = (try Location(output).open(), try Checkpoint.open(harness.directory.path("plain")))
     #expect(opened.tensors.map(\.name) == plain.tensors.map(\.name))
     for (mine, other) in zip(opened.tensors, plain.tensors) {
@@ -71,7 +71,7 @@ import Testing
     #expect(try written("output") == written("archived"))
   }
 
-  @Test("interrupted after any share of the work and gone on with, it is that of one run", arguments: 0..<8)
+  @Test("a run interrupted at any point and resumed gives the bytes of one run", arguments: 0..<8)
   func resumed(part: Int) async throws {
     let request = Self.requests[part % 2 == 0 ? 0 : 2]
     try await harness.convert(source, request, into: "whole", options: options())
@@ -104,13 +104,13 @@ import Testing
     #expect(try written("output") == written("whole"))
   }
 
-  @Test("what was archived and is damaged is noticed, named, and can be made again") func damaged()
+  @Test("damage to an archived file is reported by name and can be repaired") func damaged()
     async throws
   {
     let request = Self.requests[0]
     try await harness.convert(source, request, into: "whole", options: options())
     let planned = try harness.plan(source, request)
-    // Ends when half of the output has been archived.
+    // Stops when half of the output has been archived.
     let done = Atomic(0)
     let task = Mutex<Task<Void, any Error>?>(nil)
     let begun = Task {
@@ -138,7 +138,7 @@ import Testing
     #expect(try written("output") == written("whole"))
   }
 
-  @Test("plain over archived and archived over plain") func replaced() async throws {
+  @Test("a plain output replaces an archived one, and the reverse") func replaced() async throws {
     let (first, second) = (Self.requests[0], Self.requests[3])
     try await harness.convert(source, first, into: "plain")
     try await harness.convert(source, second, into: "archived", options: options())
@@ -159,7 +159,9 @@ import Testing
     #expect(try written("output") == written("plain"))
   }
 
-  @Test("a manifest that was copied does not make other archives ours") func foreign() async throws {
+  @Test("an archive that a manifest lists but does not describe is not overwritten") func foreign()
+    async throws
+  {
     try await harness.convert(source, Self.requests[0], into: "output", options: options())
     let name = try #require(try written("output").keys.filter { $0.hasSuffix(".zst") }.min())
     try Data("something else".utf8).write(to: URL(filePath: "\(output)/\(name)"))
@@ -169,7 +171,7 @@ import Testing
     #expect(try written("output")[name] == Data("something else".utf8))
   }
 
-  @Test("begun plainly it is not gone on with as an archive") func otherForm() async throws {
+  @Test("an output begun plain is not resumed as an archive") func otherForm() async throws {
     let planned = try harness.plan(source, Self.requests[0])
     let task = Mutex<Task<Void, any Error>?>(nil)
     let begun = Task {
@@ -183,7 +185,7 @@ import Testing
     }
   }
 
-  @Test("shares are archived when they are sealed") func shares() async throws {
+  @Test("shares are archived when the output is sealed") func shares() async throws {
     let request = Self.requests[2]
     try await harness.convert(source, request, into: "whole", options: options())
     let conversion = try Conversion(harness.plan(source, request), options: options())

@@ -9,14 +9,15 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// `FP8_BLOCK` output is what StepFun's own FP8 release is of the same weights.
+/// `FP8_BLOCK` output equals StepFun's own FP8 release of the same weights.
 @Suite struct BlockFP8OutputTests {
   private let harness: ConversionHarness
 
   init() throws { harness = try ConversionHarness() }
 
   @Test(
-    "codes, scales and everything else are those of the FP8 twin", arguments: ["tiny", "odd"], [nil, 100_000])
+    "codes, scales and all other tensors are those of the published FP8 fixture", arguments: ["tiny", "odd"],
+    [nil, 100_000])
   func twin(fixture: String, limit: Int?) async throws {
     let manifest = try await harness.convert(
       Fixtures.path("checkpoints/\(fixture)"), .init(recipe: "FP8_BLOCK", maximumShardBytes: limit))
@@ -30,7 +31,7 @@ import Testing
         try TensorBytes(tensor.name, in: output).bytes == TensorBytes(tensor.name, in: twin).bytes,
         "\(tensor.name)")
     }
-    // Every file is hashed as it is, scales that come out of turn included.
+    // Every file's digest is that of its bytes, including scales written out of order.
     for record in manifest.files {
       #expect(
         try digests(ofFile: harness.directory.path("output/\(record.path)"))
@@ -39,7 +40,7 @@ import Testing
     try checkErrors(of: manifest, source: Checkpoint.open(Fixtures.path("checkpoints/\(fixture)")), output)
   }
 
-  /// The codes' errors are those of the values; scales lose nothing.
+  /// The codes' errors are those of the values; scales have no error.
   private func checkErrors(of manifest: Manifest, source: Checkpoint, _ output: Checkpoint) throws {
     let name = "model.layers.0.self_attn.o_proj.weight"
     let error = try #require(manifest.tensors.first { $0.name == name }?.error)
@@ -55,7 +56,7 @@ import Testing
     return try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
   }
 
-  @Test("config.json says what engines have to know") func configuration() throws {
+  @Test("config.json states what engines need") func configuration() throws {
     let plan = try harness.plan(Fixtures.path("checkpoints/tiny"), .init(recipe: "FP8_BLOCK")).plan
     let json = try configuration(plan.parts[0].documents.first { $0.path == "config.json" }?.text)
     let quantization = try #require(json["quantization_config"] as? [String: Any])
@@ -71,7 +72,7 @@ import Testing
     #expect(quantization.count == expected.count + 1)
   }
 
-  @Test("what stays BF16 is listed under all names that engines give it") func exclusions() throws {
+  @Test("weights that stay BF16 are listed under every engine's name for them") func exclusions() throws {
     let path = Fixtures.path("checkpoints/tiny")
     let recipe = try Recipe.named("FP8_BLOCK").overriding(with: [
       TensorTypeOverride(argument: "self_attn=BF16"), TensorTypeOverride(argument: "layers.1.moe=BF16"),
@@ -105,14 +106,14 @@ import Testing
     #expect(error?.message.contains("one module") == true)
   }
 
-  @Test("each part says only what it holds") func parts() throws {
+  @Test("each part's configuration lists only what it holds") func parts() throws {
     let request = ConversionHarness.Request(recipe: "FP8_BLOCK", partition: .afd(.init(ffnEP: 2)))
     let plan = try harness.plan(Fixtures.path("checkpoints/tiny"), request).plan
     for part in plan.parts {
       let json = try configuration(part.documents.first { $0.path == "\(part.directory)/config.json" }?.text)
       #expect((json["quantization_config"] != nil) == (part.role != .vision))
     }
-    // An FP8 source's claim goes with its last FP8 tensor.
+    // An FP8 source's quantization_config is dropped with its last FP8 tensor.
     let kept = try harness.plan(
       Fixtures.path("checkpoints/tiny-fp8"), .init(recipe: "keep", partition: .afd(.init(ffnEP: 2)))
     ).plan
@@ -120,7 +121,7 @@ import Testing
     #expect(try configuration(vision.documents[0].text)["quantization_config"] == nil)
   }
 
-  @Test("FP8 sources stay bytes, FP8 of a quantised GGUF is FP8 of its values") func otherSources()
+  @Test("FP8 sources are copied, and a quantised GGUF is encoded from its values") func otherSources()
     async throws
   {
     let fp8 = Fixtures.path("checkpoints/odd-fp8")

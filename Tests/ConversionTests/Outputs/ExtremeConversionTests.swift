@@ -10,7 +10,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// Weights without elements, and weights at the ends of F32's range: converted or refused, never a trap.
+/// Empty weights and weights at the ends of F32's range are converted or refused, and never trap.
 @Suite struct ExtremeConversionTests {
   private let directory: TemporaryDirectory
   private var source: String { directory.path("source") }
@@ -58,7 +58,7 @@ import Verification
   }
 
   @Test(
-    "a weight without elements stays as it is",
+    "an empty weight stays as it is",
     arguments: formats, [[0, 128], [128, 0], [4, 0, 128], [4, 128, 0], [0, 128, 128], [0, 0]])
   func empty(format: String, shape: [Int]) async throws {
     for alone in [false, true] {
@@ -78,7 +78,7 @@ import Verification
   }
 
   @Test(
-    "a single large weight is stored or refused, and the manifest can be read again",
+    "a single huge value is stored or refused, and the manifest can be read back",
     arguments: formats, [1e25, 3.4e38] as [Float])
   func oneLarge(format: String, value: Float) async throws {
     var values = (0..<16_384).map { Float($0 % 251) * 1e-4 }
@@ -102,7 +102,7 @@ import Verification
     }
   }
 
-  @Test("figures that are not numbers are null in the manifest, and it stays readable")
+  @Test("infinite errors are null in the manifest, which stays readable")
   func infiniteFigures() async throws {
     try write([("a_proj.weight", [64, 256], (0..<16_384).map { Float($0 % 251) * 1e-4 })])
     var manifest = try await convert("W4A16", search: .mse)
@@ -120,9 +120,9 @@ import Verification
   // MARK: Journals
 
   @Test(
-    "sums that no comparison can have given are not a journal",
+    "a journal with impossible error sums is refused",
     arguments: [
-      // Which of the eight numbers of the first lossy record, and what it becomes.
+      // Which of the eight numbers of the first lossy record is changed, and its new value.
       (0, -1.0), (0, .infinity), (0, .nan), (1, .nan), (2, -1), (3, .infinity), (4, .nan), (4, -1),
       (4, .infinity), (5, .nan), (6, .nan), (6, .infinity), (6, -1), (0, 1e30), (4, 1e20), (3, 1e30),
       (6, 1e30), (0, 1e-12), (0, 1e-3), (1, 3), (2, 3), (3, 3),
@@ -131,7 +131,7 @@ import Verification
     let values = (0..<16_384).map { Float($0 % 251) * 1e-4 }
     try write((0..<24).map { ("layers.\($0).weight", [64, 256], values) })
     let journal = "\(output)/step3-convert.journal"
-    // A directory in the manifest's place stops the run when everything else is done, if it comes in time.
+    // A directory in the manifest's place, if created in time, stops the run when everything else is done.
     let obstacle = "\(output)/manifest.json.writing"
     for _ in 0..<20 where try FileSystem.kind(of: journal) == nil {
       try? FileManager.default.removeItem(atPath: output)
@@ -151,7 +151,7 @@ import Verification
   }
 }
 
-/// Changes the sums of the first delivery that a journal records, with the checksum.
+/// Changes the sums of the first delivery that a journal records, and the checksum to match.
 private enum JournalEdit {
   static func set(_ field: Int, to value: Double, in bytes: inout [UInt8]) throws {
     var position = try #require(bytes.firstIndex(of: UInt8(ascii: "\n"))) + 1
@@ -162,7 +162,7 @@ private enum JournalEdit {
         position = payload.upperBound
         continue
       }
-      // Unit, digest, count of deliveries: none for the header of the source, which is a batch alone where the machine
+      // Unit, digest, count of deliveries: zero for the source's header, which is a batch of its own when the machine
       // is busy.
       var record = payload.lowerBound + 1
       while record < payload.upperBound, bytes[record + 24..<record + 28].allSatisfy({ $0 == 0 }) {
@@ -172,7 +172,7 @@ private enum JournalEdit {
         position = payload.upperBound
         continue
       }
-      // And of the first delivery: digest, count of elements.
+      // Then, of the first delivery: digest, count of elements.
       let sums = record + 28 + 16 + 8
       if field == 4 {
         put(UInt64(Float(value).bitPattern), 4, at: sums + 32, in: &bytes)

@@ -9,7 +9,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// A manifest is believed only where it is sound, and reading one costs what it is worth.
+/// Only a sound manifest is trusted, and the cost of reading one is bounded.
 @Suite struct ManifestReadingTests {
   private let harness: ConversionHarness
   private let output: String
@@ -28,7 +28,7 @@ import Verification
     }
   }
 
-  @Test("a key twice, at any depth and however it is written") func duplicateKeys() async throws {
+  @Test("a repeated key is refused at any depth and in any spelling") func duplicateKeys() async throws {
     let text = try String(contentsOfFile: manifest, encoding: .utf8)
     for (key, twice) in [
       ("\"version\" : ", "\"version\" : 2, \"version\" : "),
@@ -47,7 +47,7 @@ import Verification
     }
   }
 
-  @Test("what is not a regular file is said to be what it is, and not waited for") func otherKinds()
+  @Test("a pipe, directory, device or dangling link is refused as such, without waiting") func otherKinds()
     async throws
   {
     try FileManager.default.removeItem(atPath: manifest)
@@ -68,7 +68,7 @@ import Verification
     #expect(error?.code == .malformed && error?.message.contains("device") == true)
   }
 
-  @Test("numbers that are none, paths that lead elsewhere, lists that disagree: every field of its kind")
+  @Test("every field with an impossible number or path is refused")
   func everyField() async throws {
     let text = try Data(contentsOf: URL(filePath: manifest))
     let root = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
@@ -81,8 +81,8 @@ import Verification
       }
     }
     collect(root, [])
-    // With a root digest that fits again: texts for people and what only names the source's content may be anything;
-    // so may a layer. The directory is "" here.
+    // The root digest is recomputed. Texts for people, and fields that only name the source's content, may be anything;
+    // so may a layer's number. The directory is "" here.
     let free: Set<String> = [
       "digest", "plan.parts.*.directory", "plan.parts.*.files.*.tensors.*.layer", "plan.request.recipe",
       "plan.source.architecture",
@@ -95,7 +95,7 @@ import Verification
       for value in original is String ? texts : numbers where !(original is Bool) {
         let changed = Self.replacing(path[...], of: root, with: value)
         try RootDigest.seal(changed).write(to: URL(filePath: manifest))
-        // Large values are as good as any other where they are counts that nothing is compared with.
+        // A huge value is allowed in counts that are compared with nothing.
         let isLarge = "\(value)".hasPrefix("9223") || "\(value)".hasPrefix("1844")
         do {
           let report = try await ChecksumVerification(DirectoryStore(output), .init(threads: 1)).run()
@@ -132,7 +132,7 @@ import Verification
     return array
   }
 
-  @Test("records removed, doubled or exchanged") func records() async throws {
+  @Test("removed or repeated records are refused") func records() async throws {
     let text = try Data(contentsOf: URL(filePath: manifest))
     let root = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
     for key in ["files", "tensors", "sources"] {
@@ -150,7 +150,7 @@ import Verification
   }
 
   @Test(
-    "error figures that no values can have",
+    "impossible error figures are refused",
     arguments: [
       ("rmse", 1e9), ("rmse", 0), ("rmse", -1), ("maximumAbsoluteError", 1e9), ("maximumAbsoluteError", 0),
       ("maximumAbsoluteError", 1e300), ("relativeRMSE", 1e-9), ("relativeRMSE", -1),
@@ -168,7 +168,7 @@ import Verification
     try RootDigest.seal(changed).write(to: URL(filePath: manifest))
     let error = await failure()
     #expect(error?.code == .malformed && error?.tensor == tensors[index]["name"] as? String)
-    // And one that has none, or one that cannot have any.
+    // Also an error removed, and one added to a tensor that cannot have any.
     let exchanged: [(Int?, Any?)] = [
       (index, nil), (tensors.firstIndex { $0["error"] == nil }, tensors[index]["error"]),
     ]
@@ -181,7 +181,7 @@ import Verification
     }
   }
 
-  @Test("any line of any manifest, changed, lost or doubled, fails the check")
+  @Test("any changed, lost or repeated line of a manifest fails the check")
   func everyLine() async throws {
     let parts = harness.directory.path("parts")
     try await harness.convert(
@@ -193,7 +193,7 @@ import Verification
       let file = "\(output)/manifest.json"
       let lines = try String(contentsOfFile: file, encoding: .utf8).split(
         separator: "\n", omittingEmptySubsequences: false)
-      // Of each kind of line (its indentation and its key) the first and the last.
+      // The first and last line of each kind (same indentation and key).
       var first: [Substring: Int] = [:]
       var last: [Substring: Int] = [:]
       for (index, line) in lines.enumerated() where !line.isEmpty {
@@ -221,7 +221,7 @@ import Verification
     }
   }
 
-  /// What becomes of a line of a manifest: other numbers and texts, nothing, itself twice.
+  /// Changes to a line of a manifest: other numbers and texts, removal, repetition.
   private static func changes(of line: Substring, _ generator: inout SeededGenerator) -> [[Substring]] {
     var changes: [[Substring]] = [[], [line, line]]
     let start = line.range(of: " : ")?.upperBound ?? line.firstIndex { $0 != " " } ?? line.startIndex
@@ -245,7 +245,7 @@ import Verification
     return changes
   }
 
-  @Test("a file of zeros is refused by its first bytes, and a dense one by what it would cost")
+  @Test("a file of zeros is refused at its first byte, and one of too many values by its count")
   func memory() async throws {
     let handle = try #require(FileHandle(forWritingAtPath: manifest))
     try handle.truncate(atOffset: 0)
@@ -262,7 +262,7 @@ import Verification
 
 /// The root digest, computed as the manual says.
 enum RootDigest {
-  /// A manifest of a value, with the digest that it has to have.
+  /// A manifest with this value, sealed with the right digest.
   static func seal(_ value: Any) throws -> Data {
     let text = try JSONSerialization.data(
       withJSONObject: value, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])

@@ -9,7 +9,7 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// What is written of an output can be read of it, however many ranks it is for.
+/// A manifest that is written can be read, however many ranks it describes.
 @Suite struct ManifestSizeTests {
   private func encoded(_ plan: ShardPlan) throws -> [UInt8] {
     let encoder = JSONEncoder()
@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test(
-    "the bound holds, and is not a multiple of what is written",
+    "the size bound holds and is tight",
     arguments: [
       ConversionHarness.Request(recipe: "keep"), .init(format: .gguf, recipe: "Q4_K"),
       .init(recipe: "NVFP4A16", partition: .afd(.init(ffnEP: 2, attentionTP: 2))),
@@ -33,12 +33,12 @@ import Testing
   }
 
   @Test(
-    "1,024 ranks of the whole model: the plan is made, and its manifest can be read", .timeLimit(.minutes(10))
+    "the whole model on 1,024 ranks can be planned, and its manifest stays readable", .timeLimit(.minutes(10))
   )
   func manyRanks() throws {
     let harness = try ConversionHarness()
     let layout = ShardPlan.AFDLayout(ffnEP: 16, ffnTP: PartIdentity.mostRanks / 16)
-    // Every further layer has the same tensors, so two sizes tell all others.
+    // Every further layer has the same tensors, so two sizes determine all others.
     var bounds: [Int] = []
     for layers in [2, 3] {
       var model = Step3Configuration.published
@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test(
-    "more ranks than any reader takes are not planned",
+    "more ranks than readers accept are not planned",
     arguments: [
       ShardPlan.AFDLayout(ffnEP: 1025), .init(ffnTP: 2048), .init(attentionTP: 4096),
       .init(ffnEP: 64, ffnTP: 32),

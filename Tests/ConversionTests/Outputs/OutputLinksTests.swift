@@ -8,8 +8,8 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Nothing is written through a link that stands in OUTPUT, symbolic or hard, and nothing is written over that somebody
-/// else put there.
+/// Nothing is written through a link in OUTPUT, symbolic or hard, and no file that somebody
+/// else put there is overwritten.
 @Suite struct OutputLinksTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -37,7 +37,9 @@ import Testing
     "attention/model-00001-of-00002.safetensors",
   ]
 
-  @Test("a symbolic link in a resumed output", arguments: planted) func symbolic(name: String) async throws {
+  @Test("a symbolic link in a resumed output is not followed", arguments: planted) func symbolic(name: String)
+    async throws
+  {
     try await interrupt()
     let isDirectory = try FileSystem.kind(of: path("output/\(name)")) == .directory
     let target = path("elsewhere")
@@ -62,7 +64,7 @@ import Testing
     #expect(try files.destinationOfSymbolicLink(atPath: path("output/\(name)")) == target)
   }
 
-  @Test("a file with another name is not gone on with") func hard() async throws {
+  @Test("a file with a second hard link is not continued") func hard() async throws {
     try await interrupt()
     let name = "attention/model-00001-of-00002.safetensors.unfinished"
     try files.removeItem(atPath: path("output/\(name)"))
@@ -79,7 +81,7 @@ import Testing
   }
 
   @Test(
-    "what somebody else put into an unfinished output is in the way",
+    "a foreign file in an unfinished output is refused",
     arguments: [
       "attention/config.json", "attention/model-00001-of-00002.safetensors", "ffn-ep0/manifest.json",
     ])
@@ -100,7 +102,7 @@ import Testing
     try await harness.convert(tiny, request, options: ConversionOptions(threads: 2, resume: true))
   }
 
-  @Test("OUTPUT itself may be a link that the user made") func linkedOutput() async throws {
+  @Test("OUTPUT itself may be a symbolic link") func linkedOutput() async throws {
     try files.createDirectory(atPath: path("disk"), withIntermediateDirectories: false)
     try files.createSymbolicLink(atPath: path("output"), withDestinationPath: path("disk"))
     try await harness.convert(tiny, request, options: ConversionOptions(threads: 2, resume: true))
@@ -110,7 +112,7 @@ import Testing
     try files.removeItem(atPath: path("disk"))
     let error = await #expect(throws: CheckpointError.self) { try await harness.convert(tiny, request) }
     #expect(error?.code == .cannotCreate && error?.message.contains("is a dangling symbolic link") == true)
-    // A slash at the end changes nothing.
+    // A trailing slash changes nothing.
     try await harness.convert(tiny, .init(), into: "plain/")
     #expect(try Checkpoint.open(path("plain")).format == .safetensors)
   }

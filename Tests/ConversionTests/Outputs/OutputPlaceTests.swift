@@ -5,13 +5,13 @@ import Synchronization
 import TensorFormats
 import Testing
 
-@Suite("the place of an output") struct OutputPlaceTests {
+@Suite("resolving the output directory") struct OutputPlaceTests {
   private let scratch: TemporaryDirectory
 
   init() throws { scratch = try TemporaryDirectory() }
 
-  /// Shares of a conversion that start together find OUTPUT made between two looks at it.
-  @Test("a directory that others make and remove meanwhile is not an obstacle") func racing() throws {
+  /// Shares that start together may see OUTPUT appear between two checks.
+  @Test("a directory that other processes create and remove meanwhile is accepted") func racing() throws {
     let path = scratch.path("output")
     let flag = Flag()
     let hasStopped = DispatchSemaphore(value: 0)
@@ -29,7 +29,7 @@ import Testing
     for _ in 0..<20_000 { _ = try OutputPlace(path) }
   }
 
-  @Test("what is not a directory, or is a dangling symbolic link, is") func obstacles() throws {
+  @Test("a file, a dangling link or a missing parent is refused") func obstacles() throws {
     try Data([1]).write(to: URL(fileURLWithPath: scratch.path("file")))
     try FileManager.default.createSymbolicLink(
       atPath: scratch.path("nowhere"), withDestinationPath: scratch.path("missing"))

@@ -10,7 +10,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// An output is replaced by one that is complete, at one stroke, and only what a conversion wrote goes.
+/// An output is replaced at once by a complete one, and only files that a conversion wrote are removed.
 @Suite struct OutputReplacementTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -28,7 +28,7 @@ import Verification
 
   private func path(_ name: String) -> String { harness.directory.path(name) }
 
-  /// Files of the user's own, at the top and in a part.
+  /// The user's own files, at the top level and in a part.
   private func addStrangers(to output: String) throws -> [String: Data] {
     var strangers: [String: Data] = [:]
     for name in ["notes.txt", "papers/thesis.txt", "attention/mine.bin"] {
@@ -45,7 +45,7 @@ import Verification
     try #require(try FileSystem.identity(of: path(name)))
   }
 
-  @Test("files of others stay, and are named", arguments: [0, 1, 2]) func strangersStay(pair: Int)
+  @Test("foreign files stay in place and are named", arguments: [0, 1, 2]) func strangersStay(pair: Int)
     async throws
   {
     let (old, new) = [(set, packed), (packed, set), (set, otherSet)][pair]
@@ -58,14 +58,14 @@ import Verification
       .run(into: path("output"), warn: { text in said.withLock { $0.append(text) } })
     let expected = try contents(of: path("reference")).merging(strangers) { $1 }
     #expect(try contents(of: path("output")) == expected)
-    // Permissions, open shells and mounts stay what they were.
+    // The directory itself stays, so permissions, open shells and mounts do.
     #expect(try identity("output") == directory)
     let text = said.withLock { $0.joined() }
     #expect(text.contains("notes.txt") && text.contains("papers") && text.contains("left in place"))
     #expect(try FileSystem.names(in: path("output")).allSatisfy { !$0.hasPrefix(".") })
   }
 
-  @Test("the old output is complete until the new one is") func interruption() async throws {
+  @Test("the old output stays complete until the new one is") func interruption() async throws {
     try await harness.convert(tiny, packed, into: "reference")
     try await harness.convert(tiny, set)
     let strangers = try addStrangers(to: "output")
@@ -98,7 +98,8 @@ import Verification
     #expect(try contents(of: directory) == expected)
   }
 
-  @Test("another --overwrite gives up what was begun, --resume does not") func anotherReplacement()
+  @Test("another --overwrite discards what was begun; --resume of another conversion is refused")
+  func anotherReplacement()
     async throws
   {
     try await harness.convert(tiny, set)
@@ -108,7 +109,7 @@ import Verification
       try await conversion.run(into: directory) { _ in withUnsafeCurrentTask { $0?.cancel() } }
     }
     await #expect(throws: CancellationError.self) { try await task.value }
-    // What is there is what is asked for.
+    // The old output is what is asked for, so resuming succeeds.
     try await harness.convert(tiny, set, options: resume)
     let error = await #expect(throws: CheckpointError.self) {
       try await harness.convert(tiny, otherSet, options: resume)
@@ -119,7 +120,7 @@ import Verification
     #expect(try contents(of: directory) == contents(of: path("reference")))
   }
 
-  @Test("what is in the way is left alone, and so is everything else") func inTheWay() async throws {
+  @Test("a foreign file in the way is refused, and nothing changes") func inTheWay() async throws {
     try await harness.convert(tiny, set)
     try FileSystem.writeAtomically([1], to: path("output/config.json"))
     let before = try contents(of: path("output"))
@@ -129,7 +130,7 @@ import Verification
     #expect(error?.code == .cannotCreate && error?.path?.hasSuffix("output/config.json") == true)
     #expect(try contents(of: path("output")) == before)
     try files.removeItem(atPath: path("output/config.json"))
-    // A listed name that has become a link is not a file of ours any more.
+    // A listed name that has become a link is no longer a file of ours.
     let listed = "attention/config.json"
     try files.moveItem(atPath: path("output/\(listed)"), toPath: path("elsewhere"))
     try files.createSymbolicLink(atPath: path("output/\(listed)"), withDestinationPath: path("elsewhere"))
@@ -138,7 +139,7 @@ import Verification
     #expect(try files.destinationOfSymbolicLink(atPath: path("output/\(listed)")) == path("elsewhere"))
   }
 
-  @Test("a manifest that is not ours, or not sound, protects everything beside it")
+  @Test("a foreign or unsound manifest protects everything beside it")
   func foreignManifests() async throws {
     try await harness.convert(tiny, packed)
     let manifest = try String(contentsOfFile: path("output/manifest.json"), encoding: .utf8)
@@ -163,10 +164,10 @@ import Verification
   }
 }
 
-// MARK: - The exchange, interrupted everywhere
+// MARK: - The exchange, interrupted at every step
 
 extension OutputReplacementTests {
-  /// The exchange as it is documented, as a list of single steps.
+  /// The documented exchange as a list of single steps.
   private struct Exchange {
     let root: String
     let old: ShardPlan
@@ -220,7 +221,9 @@ extension OutputReplacementTests {
     }
   }
 
-  @Test("from every point of the exchange it goes on", arguments: [0, 1, 2]) func everyPoint(pair: Int)
+  @Test("an exchange interrupted at any step can be continued", arguments: [0, 1, 2]) func everyPoint(
+    pair: Int
+  )
     async throws
   {
     let (old, new) = [(set, packed), (packed, set), (set, otherSet)][pair]
@@ -235,7 +238,7 @@ extension OutputReplacementTests {
       try files.copyItem(atPath: path("old"), toPath: root)
       try files.copyItem(atPath: path("new"), toPath: "\(root)/.step3-convert.new")
       for step in exchange.steps.prefix(count) { try step() }
-      // What is there says what it is.
+      // Whatever is there is complete or marked unfinished.
       if try FileSystem.isTaken("\(root)/manifest.json") {
         #expect(try await ChecksumVerification(DirectoryStore(root), .init(threads: 2)).run().ok, "\(count)")
       } else {
@@ -255,7 +258,7 @@ extension OutputReplacementTests {
     }
   }
 
-  @Test("where the old output had to go first, that goes on as well", arguments: [0, 3, 1000])
+  @Test("an interrupted removal of the old output can be continued", arguments: [0, 3, 1000])
   func removalInterrupted(count: Int) async throws {
     try await harness.convert(tiny, packed, into: "reference")
     let old = try await harness.convert(tiny, set)

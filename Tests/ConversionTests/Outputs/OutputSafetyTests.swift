@@ -11,7 +11,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Outputs are complete or say that they are not, and nothing that was there is lost.
+/// Outputs are complete or marked unfinished, and nothing that was there is lost.
 @Suite struct OutputSafetyTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -46,7 +46,7 @@ import Testing
     try #expect(FileSystem.kind(of: harness.directory.path("precious/thesis.txt")) == .file)
   }
 
-  @Test("a cancelled run leaves a directory that says it is unfinished") func cancellation() async throws {
+  @Test("a cancelled run leaves a directory marked unfinished") func cancellation() async throws {
     let directory = harness.directory.path("output")
     _ = try Checkpoint.open(tiny)
     let conversion = Conversion(
@@ -62,15 +62,15 @@ import Testing
     #expect(error?.code == .unfinished)
     let manifest = #expect(throws: CheckpointError.self) { try Manifest.read(from: directory) }
     #expect(manifest?.code == .unfinished)
-    // No engine finds weights in it either.
+    // Engines find no weights in it either.
     let names = try contents(of: directory).keys
     #expect(!names.contains { $0.hasSuffix(".safetensors") || $0.hasSuffix("config.json") })
-    // And it can be started afresh.
+    // And the conversion can be started afresh.
     #expect(await failure()?.message == "holds an unfinished conversion")
     try await harness.convert(tiny, .init(), options: ConversionOptions(threads: 2, overwrite: true))
   }
 
-  @Test func weightsThatAreNoNumbers() async throws {
+  @Test func nonFiniteWeightsAreRefused() async throws {
     let layout = try SafetensorsLayout([
       SafetensorsLayout.Item(name: "layer.weight", elementType: .f32, shape: TensorShape([40, 64]))
     ])
@@ -91,7 +91,7 @@ import Testing
     #expect(try values(of: "layer.weight", in: output)[33 * 64 + 7].isNaN)
   }
 
-  @Test("a source that shrinks while it is read ends in an error") func truncatedSource() async throws {
+  @Test("a source that shrinks while it is read is an error") func truncatedSource() async throws {
     let copy = harness.directory.path("source")
     try FileManager.default.copyItem(atPath: tiny, toPath: copy)
     _ = try Checkpoint.open(copy)
@@ -107,7 +107,7 @@ import Testing
     #expect(error?.path == shard)
   }
 
-  @Test func whatCannotBeDoneIsSaidBeforeAnythingIsWritten() async throws {
+  @Test func impossibleRequestsAreRefusedBeforeAnythingIsWritten() async throws {
     let minimum = harness.directory.path("nowhere/output")
     let error = await #expect(throws: CheckpointError.self) {
       try await Conversion(harness.plan(tiny, .init()), options: .init(threads: 1))

@@ -10,7 +10,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// The bytes of schemes are what their codecs' definitions make of the source's values.
+/// The bytes of schemes are those of their codecs' definitions applied to the source's values.
 @Suite struct SchemeOutputTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -36,7 +36,7 @@ import Testing
     try #require(schemes.first { $0.recipe == recipe }).scheme
   }
 
-  @Test("absmax is the codec's, bit for bit", arguments: names.filter { $0 != "FP8_BLOCK" })
+  @Test("absmax output equals the codec's, bit for bit", arguments: names.filter { $0 != "FP8_BLOCK" })
   func absmax(recipe: String) async throws {
     let stored = try Self.scheme(recipe)
     try await harness.convert(tiny, .init(recipe: recipe, scope: .experts, scaleSearch: .absmax))
@@ -53,7 +53,7 @@ import Testing
     }
   }
 
-  @Test("what is written decodes to the source, nearly, and the manifest says how nearly", arguments: names)
+  @Test("the output decodes to the source within the error that the manifest states", arguments: names)
   func errors(recipe: String) async throws {
     let stored = try Self.scheme(recipe)
     let manifest = try await harness.convert(
@@ -91,7 +91,7 @@ import Testing
   }
 
   @Test(
-    "queries, keys and values are the rows of one tensor",
+    "queries, keys and values are fused as rows of one tensor",
     arguments: ["W4A16", "NVFP4A16", "NVFP4A16_MODELOPT"])
   func fusedQueries(recipe: String) async throws {
     let stored = try Self.scheme(recipe)
@@ -122,7 +122,7 @@ import Testing
   }
 
   @Test(
-    "gate and up of an expert share their scale: that of the larger",
+    "an expert's gate and up share the larger of their scales",
     arguments: ["NVFP4A16", "NVFP4A16_MODELOPT"])
   func sharedScales(recipe: String) async throws {
     let stored = try Self.scheme(recipe)
@@ -154,7 +154,7 @@ import Testing
     #expect(differ > 8)
   }
 
-  @Test("rows that are not whole groups become BF16, and the plan says so") func misfits() throws {
+  @Test("rows that are not whole groups fall back to BF16, and the plan lists them") func misfits() throws {
     let recipe = try Recipe.named("W4A16", for: .safetensors)
     let plan = try ShardPlanner.plan(
       Checkpoint.open(Fixtures.path("checkpoints/odd")),

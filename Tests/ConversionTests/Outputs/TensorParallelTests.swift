@@ -8,7 +8,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Parts of every number of ranks, put together again, are the unpartitioned conversion.
+/// Parts for any number of ranks, merged, equal the unpartitioned conversion.
 @Suite struct TensorParallelTests {
   private let harness: ConversionHarness
 
@@ -42,7 +42,7 @@ import Testing
       cases.append(Case(fixture: "tiny", format: .safetensors, recipe: "FP8_BLOCK", layout: layout))
       cases.append(Case(fixture: "tiny-fp8", format: .safetensors, recipe: "keep", layout: layout))
     }
-    // Groups of 32 fit slices of 64 columns, scales of whole rows are those of the whole rows.
+    // Groups of 32 fit slices of 64 columns; a slice's row scales are those of the whole rows.
     for recipe in SchemeOutputTests.names where recipe != "FP8_BLOCK" && !recipe.hasPrefix("W4A16") {
       let layout = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 2)
       cases.append(Case(fixture: "tiny", format: .safetensors, recipe: recipe, layout: layout))
@@ -51,7 +51,7 @@ import Testing
       Case(
         fixture: "tiny", format: .safetensors, recipe: "W4A16",
         layout: .init(ffnEP: 4, ffnTP: 2, attentionTP: 2)))
-    // What is multiplied out can be cut anywhere.
+    // Decoded weights can be cut anywhere.
     let four = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 4)
     cases.append(Case(fixture: "tiny-fp8", format: .gguf, recipe: "BF16", layout: four))
     cases.append(
@@ -94,8 +94,7 @@ import Testing
     }
   }
 
-  @Test("slices of one width are read back as values where a format falls back") func fallbacks() async throws
-  {
+  @Test("slices that fall back to another format merge by value") func fallbacks() async throws {
     // 160 columns between 4 ranks are 40: no blocks of 32.
     let layout = ShardPlan.AFDLayout(ffnTP: 4)
     let manifest = try await harness.convert(
@@ -111,7 +110,7 @@ import Testing
     #expect(found == (try values(of: "model.layers.0.moe.down_proj.weight", in: source)))
   }
 
-  @Test("a part's configuration says which slice it is") func configuration() throws {
+  @Test("a part's configuration states which slice it holds") func configuration() throws {
     let layout = ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 4)
     let plan = try harness.plan(Fixtures.path("checkpoints/tiny"), .init(partition: .afd(layout))).plan
     #expect(
@@ -135,7 +134,7 @@ import Testing
     #expect(
       slices["model.layers.1.share_expert.up_proj.weight"]
         == ["shape": [256, 256], "origin": [192, 0], "extent": [64, 256]])
-    // The attention ranks have whole norms, embeddings and low-rank projections, and their heads.
+    // The attention ranks hold whole norms, embeddings and low-rank projections, and their own heads.
     let attention = plan.parts[2]
     let names = Dictionary(uniqueKeysWithValues: attention.tensors.map { ($0.name, $0) })
     #expect(names["model.layers.0.self_attn.wq.weight"]?.source.origin == [128, 0])
@@ -148,7 +147,7 @@ import Testing
     #expect(replication.reason.contains("one key and value head"))
   }
 
-  @Test("what cannot be cut is refused with what can") func refusals() throws {
+  @Test("an impossible number of ranks is refused with the possible ones") func refusals() throws {
     func refusal(
       _ fixture: String, _ layout: ShardPlan.AFDLayout, _ recipe: String = "keep",
       _ format: Checkpoint.Format = .safetensors
@@ -193,7 +192,7 @@ import Testing
     #expect(refusal?.remedy?.contains("1 or 2 would fit") == true, "\(refusal?.remedy ?? "")")
   }
 
-  @Test("a cut inside a group falls back, or is refused with what fits") func groups() throws {
+  @Test("a cut inside a group falls back, or is refused with the ranks that fit") func groups() throws {
     // 256 columns between 4 ranks are 64: half a group of 128.
     let tiny = Fixtures.path("checkpoints/tiny")
     let layout = ShardPlan.AFDLayout(ffnTP: 4)
@@ -213,14 +212,14 @@ import Testing
     #expect(plan.fallbacks.isEmpty)
   }
 
-  @Test("a part is not partitioned again") func partsAsSources() async throws {
+  @Test("a part cannot be partitioned again") func partsAsSources() async throws {
     let request = ConversionHarness.Request(partition: .afd(.init(ffnEP: 2)))
     try await harness.convert(Fixtures.path("checkpoints/tiny"), request, into: "set")
     let part = #expect(throws: CheckpointError.self) {
       try harness.plan(harness.directory.path("set/ffn-ep0"), request)
     }
     #expect(part?.message.contains("one part of a partitioned model") == true)
-    // By itself it converts, and stays the part it is.
+    // A part can be converted on its own, and stays that part.
     try await harness.convert(harness.directory.path("set/ffn-ep1"), .init(recipe: "F32"), into: "f32")
     let converted = try Checkpoint.open(harness.directory.path("f32"))
     let text = String(decoding: try #require(converted.configuration), as: UTF8.self)

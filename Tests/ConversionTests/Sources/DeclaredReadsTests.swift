@@ -9,13 +9,13 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// The pipeline reads what its units declare, and nothing else.
+/// The pipeline reads exactly what its units declare.
 @Suite struct DeclaredReadsTests {
   private let harness: ConversionHarness
 
   init() throws { harness = try ConversionHarness() }
 
-  /// Notes every range that is read.
+  /// Records every range that is read.
   private final class Record: Sendable {
     let reads = Mutex<[FileRange: Int]>([:])
   }
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  /// Converts and returns what was read, and what is declared.
+  /// Converts and returns the ranges that were read and those that were declared.
   private func reads(
     _ fixture: String, _ request: ConversionHarness.Request
   ) async throws -> (read: [FileRange: Int], declared: DeclaredReads) {
@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test(
-    "nothing but the declared ranges is read, each as often as it is declared",
+    "exactly the declared ranges are read, each as often as declared",
     arguments: [
       ("tiny", "BF16", Checkpoint.Format.gguf), ("tiny", "Q8_0", .gguf), ("tiny-fp8", "BF16", .safetensors),
       ("tiny-fp8", "keep", .safetensors), ("odd-fp8", "F16", .gguf), ("tiny", "FP8_BLOCK", .safetensors),
@@ -67,7 +67,7 @@ import Testing
     #expect(read == declared.units)
   }
 
-  @Test("a matrix that fits into the window is read once, though its scale needs all of it")
+  @Test("a matrix that fits into the window is read once, although its scale needs all of it")
   func measuredOnce() async throws {
     let (read, declared) = try await reads(
       Fixtures.path("checkpoints/tiny"), ConversionHarness.Request(recipe: "NVFP4A16"))
@@ -77,13 +77,13 @@ import Testing
     }
     let allowed = declared.scans
     #expect(!undeclared.isEmpty && undeclared.allSatisfy { allowed.contains($0.0) && $0.1 == 1 })
-    // Of a group of two, one is measured while it is read; single matrices need no second read at all.
+    // In a group of two, one is measured while it is read; single matrices need no second read at all.
     let scanned = undeclared.reduce(0) { $0 + $1.0.bytes.count }
     let all = allowed.reduce(0) { $0 + $1.bytes.count }
     #expect(scanned * 2 < all, "\(scanned) of \(all) bytes were read a second time")
   }
 
-  @Test("an output file that is a source file is hashed as that, and a changed one is not")
+  @Test("an output file that equals a source file is hashed once, and a changed one separately")
   func twins() async throws {
     let first = harness.directory.path("first")
     let request = ConversionHarness.Request(maximumShardBytes: 3_000_000)
@@ -118,7 +118,7 @@ import Testing
     #expect(published.files.allSatisfy { published.source.twin(of: $0) == nil })
   }
 
-  /// Lets the first two reads go on only when both are there.
+  /// Lets the first two reads proceed only once both have started.
   private final class Pair: Sendable {
     private let state = Mutex((arrived: 0, met: false))
     private let both = DispatchSemaphore(value: 0)
@@ -134,7 +134,7 @@ import Testing
         state.withLock { $0.met = true }
         both.signal()
       } else if number == 1 {
-        // Whoever waits in vain fails the test instead of hanging.
+        // A read that waits in vain fails the test instead of hanging.
         _ = both.wait(timeout: .now() + 30)
       }
     }
@@ -153,7 +153,7 @@ import Testing
     }
   }
 
-  @Test("reads wait side by side, though one thread computes") func latency() async throws {
+  @Test("reads overlap although only one thread computes") func latency() async throws {
     let planned = try harness.plan(
       Fixtures.path("checkpoints/tiny"), ConversionHarness.Request(format: .gguf, recipe: "Q8_0"))
     let pair = Pair()

@@ -12,14 +12,14 @@ import TensorFormats
 import Testing
 import Tokenization
 
-/// GGUF read, and written again as safetensors or GGUF.
+/// GGUF sources, converted to safetensors or GGUF.
 @Suite struct GGUFSourceTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
 
   init() throws { harness = try ConversionHarness() }
 
-  /// A GGUF of the tiny model without any file beside it that would tell more than the metadata.
+  /// A GGUF of the tiny model alone, so that nothing but its metadata is available.
   private func gguf(
     _ recipe: String, into name: String = "gguf", maximumShardBytes: Int? = nil
   ) async throws -> Checkpoint {
@@ -32,7 +32,9 @@ import Tokenization
     return try Checkpoint.open(directory)
   }
 
-  @Test("to GGUF and back: every byte of every tensor, and the configuration", arguments: [nil, 300_000])
+  @Test(
+    "a conversion to GGUF and back keeps every byte of every tensor, and the configuration",
+    arguments: [nil, 300_000])
   func roundTrip(limit: Int?) async throws {
     let middle = try await gguf("BF16", maximumShardBytes: limit)
     #expect(limit == nil ? middle.files.count == 2 : middle.files.count > 4)
@@ -50,13 +52,13 @@ import Tokenization
     }
     let expected = try Step3Configuration(configJSON: try #require(source.configuration))
     var found = try Step3Configuration(configJSON: try #require(output.configuration))
-    // GGUF states the epsilon that is computed with, not the one that the file claims.
+    // GGUF states the epsilon that is actually used, not the one in the configuration.
     found.vision?.layerNormEpsilon = expected.vision?.layerNormEpsilon ?? 0
-    // Of the tokens that end a text it states all, which here only generation_config.json does.
+    // GGUF states all end-of-text tokens, which here only generation_config.json does.
     #expect(found.eosTokenIDs == [1, 509])
     found.eosTokenIDs = expected.eosTokenIDs
     #expect(found == expected)
-    // The tokenizer's three files are made of the metadata, and say the same.
+    // The tokenizer's three files are rebuilt from the metadata with the same content.
     func tokenizer(_ checkpoint: Checkpoint) throws -> Step3Tokenizer {
       func file(_ name: String) throws -> [UInt8] {
         Array(try Data(contentsOf: URL(filePath: checkpoint.store.path(of: name))))
@@ -69,7 +71,7 @@ import Tokenization
     #expect(try tokenizer(output) == tokenizer(source))
   }
 
-  @Test("requantising keeps what the file says about itself") func requantising() async throws {
+  @Test("requantising keeps the file's metadata") func requantising() async throws {
     let middle = try await gguf("BF16")
     try await harness.convert(middle.path, .init(format: .gguf, recipe: "Q4_K_M"))
     let output = try Checkpoint.open(harness.directory.path("output"))
@@ -86,7 +88,7 @@ import Tokenization
     #expect(companion.ggufMetadata == earlier.ggufMetadata)
     #expect(output["blk.1.ffn_up_exps.weight"]?.elementType == .q4K)
     #expect(output["output_norm.weight"]?.elementType == .f32)
-    // Copied once more, nothing changes, the file type included.
+    // Another copy changes nothing, the file type included.
     try await harness.convert(output.path, .init(format: .gguf), into: "copy")
     let copy = try Checkpoint.open(harness.directory.path("copy"))
     #expect(copy.ggufMetadata == output.ggufMetadata)
@@ -95,9 +97,11 @@ import Tokenization
     }
   }
 
-  @Test("any architecture, split or whole, with its companion") func otherArchitectures() async throws {
+  @Test("any architecture is converted, split or whole, with its vision companion") func otherArchitectures()
+    async throws
+  {
     let middle = try await gguf("BF16", maximumShardBytes: 300_000)
-    // The same files under another architecture's name, which is all that makes a model known.
+    // The same files under another architecture's name; the name alone makes a model known.
     let directory = harness.directory.path("unknown")
     try FileSystem.createDirectory(directory)
     for file in middle.files {
@@ -127,7 +131,7 @@ import Tokenization
       .map { $0..<$0 + pattern.count }
   }
 
-  @Test("a quantised GGUF is cut where its blocks allow it") func partitions() async throws {
+  @Test("a quantised GGUF is partitioned where its blocks allow it") func partitions() async throws {
     let middle = try await gguf("Q4_K_M")
     let error = #expect(throws: CheckpointError.self) {
       try harness.plan(

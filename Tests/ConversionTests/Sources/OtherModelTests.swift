@@ -9,7 +9,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Models of which nothing is known: what needs no knowledge is done, and what needs it is refused in a sentence.
+/// Unknown models: conversions that need no knowledge of the model work, and others are refused with a clear message.
 @Suite struct OtherModelTests {
   private let harness: ConversionHarness
   private let source: String
@@ -52,7 +52,7 @@ import Testing
   // MARK: Names
 
   @Test(
-    "a name that begins like Step-3's is another model's",
+    "a model type that begins like Step-3's is another model",
     arguments: ["step3p9", "step3_mini", "step3", "step3_vl_next"])
   func similarNames(name: String) async throws {
     try write(
@@ -73,7 +73,7 @@ import Testing
   // MARK: Recipes
 
   @Test(
-    "a recipe about experts says so in a sentence",
+    "a recipe for experts is refused with the reason and a remedy",
     arguments: ["W4A16", "NVFP4A16", "FP8_DYNAMIC", "MXFP4", "W8A8_INT8"])
   func recipesOfExperts(recipe: String) throws {
     try write(Self.layer, configuration: "{\"model_type\": \"qwen2\"}")
@@ -84,7 +84,7 @@ import Testing
   }
 
   @Test(
-    "linear layers are known by shape and name",
+    "linear layers are recognised by shape and name",
     arguments: ["FP8_BLOCK", "FP8_DYNAMIC", "W4A16", "NVFP4A16"])
   func linearLayers(recipe: String) async throws {
     let linear = [
@@ -114,7 +114,7 @@ import Testing
     }
   }
 
-  // MARK: What the configuration says of types
+  // MARK: Types in the configuration
 
   @Test("torch_dtype and dtype follow the weights", arguments: ["torch_dtype", "dtype"])
   func types(key: String) async throws {
@@ -132,13 +132,13 @@ import Testing
     #expect(text.components(separatedBy: "bfloat16").count == 3)
     // The rest keeps its spelling.
     #expect(text.contains("[0.0, Infinity]") && text.contains("\"nan\": NaN"))
-    // Nothing to say where nothing changed.
+    // Nothing is amended where nothing changed.
     #expect(try harness.plan(source, .init(recipe: "keep")).plan.amendments.isEmpty)
   }
 
   // MARK: __metadata__
 
-  @Test func metadataIsCarried() async throws {
+  @Test func metadataIsCarriedOver() async throws {
     try write(
       [("a", [4])], configuration: "{}", metadata: ["format": "pt", "license": "mit", "step": "5"],
       file: "x-1.safetensors")
@@ -154,7 +154,7 @@ import Testing
   }
 }
 
-/// Configurations of Step-3 as people have them, converted.
+/// Step-3 configurations as found in practice, converted.
 @Suite struct FoundConfigurationConversionTests {
   private let harness: ConversionHarness
   private let source: String
@@ -176,7 +176,7 @@ import Testing
   }
 
   @Test(
-    "a byte order mark and NaN do not keep a Step-3 from being one",
+    "a byte order mark and NaN do not keep a Step-3 from being recognised",
     arguments: [Checkpoint.Format.gguf, .safetensors])
   func markAndConstants(format: Checkpoint.Format) async throws {
     try edit {
@@ -186,7 +186,7 @@ import Testing
     }
     let plan = try harness.plan(source, .init(format: format, recipe: "BF16")).plan
     #expect(plan.amendments.contains { $0.reason.contains("byte order mark") })
-    // A copy has it as it is.
+    // A copy keeps it as it is.
     let copy = try harness.plan(source, .init(recipe: "keep")).plan
     #expect(copy.amendments.isEmpty)
     #expect(
@@ -199,7 +199,7 @@ import Testing
     #expect(try Checkpoint.open(harness.directory.path("output")).configurationDocument?.fault == nil)
   }
 
-  @Test("text_config: null beside a flat configuration") func nullTextConfiguration() async throws {
+  @Test("a flat configuration with text_config null is converted") func nullTextConfiguration() async throws {
     let path = "\(source)/config.json"
     let bytes = try Data(contentsOf: URL(filePath: path))
     let object = try #require(JSONSerialization.jsonObject(with: bytes) as? [String: Any])
@@ -221,7 +221,8 @@ import Testing
     }
   }
 
-  @Test("what changes the arithmetic is not dropped on the way to GGUF") func unreadSettings() throws {
+  @Test("a setting that changes the arithmetic is refused for GGUF, not dropped") func unreadSettings() throws
+  {
     try edit {
       $0.replacing("\"rope_scaling\": null", with: "\"rope_scaling\": null, \"sliding_window\": 512")
     }
@@ -230,11 +231,11 @@ import Testing
     }
     #expect(error?.path == "\(source)/config.json")
     #expect(error?.message.contains("sliding_window is 512") == true)
-    // Safetensors carry the configuration itself.
+    // Safetensors outputs carry the configuration itself.
     #expect(throws: Never.self) { try harness.plan(source, .init(recipe: "keep")) }
   }
 
-  @Test func unreadableConfigurations() throws {
+  @Test func unreadableConfigurationsAreRefused() throws {
     try edit { _ in "Entry not found" }
     for format in [Checkpoint.Format.gguf, .safetensors] {
       let error = #expect(throws: CheckpointError.self) {

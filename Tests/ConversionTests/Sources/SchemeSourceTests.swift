@@ -11,7 +11,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Checkpoints in schemes as sources: decoded, kept, put into another scheme, moved to GGUF and back.
+/// Checkpoints in schemes as sources: decoded, kept, converted to another scheme, to GGUF and back.
 @Suite struct SchemeSourceTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -26,7 +26,7 @@ import Testing
     return try Checkpoint.open(harness.directory.path(name))
   }
 
-  /// The values of a weight by its published name, fused or not.
+  /// A weight's values by its published name, whether it is stored fused or not.
   private func values(
     _ module: String, _ stored: StoredScheme, in checkpoint: Checkpoint
   ) throws -> [Float] {
@@ -46,7 +46,7 @@ import Testing
     "model.layers.2.share_expert.up_proj",
   ]
 
-  @Test("to F32 and BF16: the values that the codes stand for", arguments: SchemeOutputTests.names)
+  @Test("codes are decoded to F32 and BF16", arguments: SchemeOutputTests.names)
   func decoding(recipe: String) async throws {
     let stored = try SchemeOutputTests.scheme(recipe)
     let source = try await make(recipe)
@@ -71,7 +71,7 @@ import Testing
     #expect(!text.contains("quantization_config"))
   }
 
-  @Test("kept, every byte stays", arguments: SchemeOutputTests.names) func keeping(recipe: String)
+  @Test("a kept scheme keeps every byte", arguments: SchemeOutputTests.names) func keeping(recipe: String)
     async throws
   {
     let source = try await make(recipe)
@@ -91,7 +91,7 @@ import Testing
   }
 
   @Test(
-    "the same scheme again is a copy, another is encoded from the values",
+    "the same scheme is copied, and another is encoded from the values",
     arguments: [
       ("NVFP4A16", "W4A16"), ("W4A16", "MXFP4A16"), ("FP8_BLOCK", "NVFP4A16"), ("FP8_DYNAMIC", "W8A8_INT8"),
     ])
@@ -110,11 +110,11 @@ import Testing
       search: .absmax)
     #expect(try found.bytes(found.codesName) == expected.codes)
     #expect(try found.bytes(found.scalesName) == expected.scales)
-    // Attention was quantised and is not any more.
+    // Attention was quantised and no longer is.
     #expect(output["model.layers.1.self_attn.q_proj.weight"]?.elementType == .bf16)
   }
 
-  @Test("NVFP4 under other names keeps codes and scales; the matrix's scale becomes its reciprocal")
+  @Test("NVFP4 in the other convention keeps codes and scales, with the reciprocal matrix scale")
   func conventions()
     async throws
   {
@@ -134,11 +134,11 @@ import Testing
 
   // MARK: - GGUF
 
-  /// GGUF knows no -0.
+  /// GGUF's four-bit formats have no -0.
   private func same(_ a: [Float], _ b: [Float]) -> Bool { a.elementsEqual(b) { $0 == $1 } }
 
   @Test(
-    "four bits go to GGUF and back without a loss",
+    "four-bit formats go to GGUF and back without loss",
     arguments: [
       ("MXFP4", "MXFP4"), ("MXFP4A16", "MXFP4"), ("NVFP4A16_MODELOPT", "NVFP4"), ("NVFP4A16", "NVFP4"),
     ])
@@ -166,7 +166,7 @@ import Testing
         #expect(same(found, expected))
       }
     }
-    // Decoded from GGUF, the scales of matrices are multiplied in.
+    // When decoded from GGUF, matrix scales are multiplied in.
     try await harness.convert(gguf.path, .init(recipe: "F32"), into: "f32")
     let f32 = try Checkpoint.open(harness.directory.path("f32"))
     let module = "model.layers.2.moe.gate_proj"
@@ -188,7 +188,7 @@ import Testing
     }
   }
 
-  @Test("GGUF's own blocks of four bits become schemes as they are", arguments: ["MXFP4", "NVFP4"])
+  @Test("GGUF's four-bit blocks are repacked into schemes losslessly", arguments: ["MXFP4", "NVFP4"])
   func fromGGUF(format: String) async throws {
     try await harness.convert(tiny, .init(format: .gguf, recipe: format), into: "gguf")
     let gguf = try Checkpoint.open(harness.directory.path("gguf"))

@@ -10,8 +10,8 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Sources that are not in the published form: partition sets, wrapped names, experts saved one by one, tensors that
-/// nobody understands, tensors that are missing.
+/// Sources that are not in the published form: partition sets, wrapped names, experts saved one by one, tensors of
+/// unknown meaning, missing tensors.
 @Suite struct SourceFormTests {
   private let harness: ConversionHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
@@ -31,9 +31,9 @@ import Testing
       })
   }
 
-  /// The weights of a checkpoint under other names, in one file.
+  /// A checkpoint's weights under other names, in one file.
   ///
-  /// - Parameter change: What becomes of a tensor: names, shapes and bytes.
+  /// - Parameter change: The tensors that replace a tensor: names, shapes and bytes.
   private func rewrite(
     _ source: String, as name: String,
     _ change: (String, [Int], Data) -> [(name: String, shape: [Int], bytes: Data)]
@@ -63,7 +63,7 @@ import Testing
     ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 2, router: .ffn),
   ]
 
-  @Test("a partition set is put together again, byte for byte", arguments: layouts, ["tiny", "tiny-fp8"])
+  @Test("a partition set is merged byte for byte", arguments: layouts, ["tiny", "tiny-fp8"])
   func merging(layout: ShardPlan.AFDLayout, name: String) async throws {
     let source = Fixtures.path("checkpoints/\(name)")
     // Tiles of 128 do not fit the cuts of the small model.
@@ -82,7 +82,7 @@ import Testing
   }
 
   @Test(
-    "a set in a scheme, whose parts say different things of it",
+    "a set in a scheme is merged, although its parts' configurations differ",
     arguments: ["FP8_BLOCK", "W4A16_G32", "NVFP4A16", "FP8_DYNAMIC", "MXFP4A16"],
     [SchemeRecipe.Scope.experts, .linear])
   func mergingSchemes(recipe: String, scope: SchemeRecipe.Scope) async throws {
@@ -98,7 +98,7 @@ import Testing
     #expect(try configuration("merged") == configuration("whole"))
   }
 
-  @Test("a part of another conversion is not put together with a set") func foreignPart() async throws {
+  @Test("a part of another conversion is not merged into a set") func foreignPart() async throws {
     let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2))
     try await harness.convert(tiny, .init(partition: layout), into: "set")
     let other = try rewrite(tiny, as: "other") { name, shape, bytes in
@@ -118,7 +118,9 @@ import Testing
     #expect(error?.code == .digestMismatch && error?.path?.contains("ffn-ep1") == true)
   }
 
-  @Test("a set in GGUF blocks too, and encoded anew as the whole model is") func mergingGGUF() async throws {
+  @Test("a set in GGUF blocks is merged, and re-encoded as the whole model would be") func mergingGGUF()
+    async throws
+  {
     let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2, attentionTP: 2))
     try await harness.convert(tiny, .init(format: .gguf, recipe: "Q8_0"), into: "whole")
     try await harness.convert(tiny, .init(format: .gguf, recipe: "Q8_0", partition: layout), into: "set")
@@ -133,7 +135,7 @@ import Testing
       try tensors(of: harness.directory.path("encoded")) == tensors(of: harness.directory.path("expected")))
   }
 
-  @Test("a set without one of its parts is refused, and says which") func missingPart() async throws {
+  @Test("a set with a missing part is refused with its name") func missingPart() async throws {
     let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2))
     try await harness.convert(tiny, .init(partition: layout), into: "set")
     try FileManager.default.removeItem(atPath: harness.directory.path("set/ffn-ep1"))
@@ -143,7 +145,7 @@ import Testing
     #expect(error?.description.contains("of 2 ffn parts the ranks 1 are missing") == true)
   }
 
-  @Test("a set that is resumed ends in the same bytes, with the digests of what is on disk")
+  @Test("resuming a merge gives the same bytes, and digests of the files on disk")
   func resuming() async throws {
     let layout = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnEP: 2, ffnTP: 2))
     try await harness.convert(tiny, .init(partition: layout), into: "set")
@@ -208,7 +210,9 @@ import Testing
     }
   }
 
-  @Test("a wrapper's prefixes are taken off", arguments: ["model.language_model.", "language_model.model."])
+  @Test(
+    "a wrapper's prefixes are removed from names",
+    arguments: ["model.language_model.", "language_model.model."])
   func wrapped(prefix: String) async throws {
     let source = try rewrite(tiny, as: "wrapped") { name, shape, bytes in
       let other: String
@@ -225,12 +229,12 @@ import Testing
     let manifest = try await harness.convert(source, .init(format: .gguf, recipe: "BF16"), into: "output")
     #expect(
       try tensors(of: harness.directory.path("output")) == tensors(of: harness.directory.path("expected")))
-    // The manifest names what is on disk.
+    // The manifest uses the names on disk.
     #expect(manifest.tensors.allSatisfy { $0.sources.allSatisfy { !$0.hasPrefix("model.layers") } })
     #expect(manifest.plan.source.derived.count == manifest.tensors.count)
   }
 
-  @Test("experts that are missing, alike or there twice are refused by name") func oddExperts() throws {
+  @Test("missing or duplicate experts are refused by name") func oddExperts() throws {
     func refused(_ change: @escaping (String) -> String?) throws -> String {
       let single = try perExpert(tiny, experts: "moe.experts", as: "a\(Int.random(in: 0..<Int.max))")
       let odd = try rewrite(single, as: "b\(Int.random(in: 0..<Int.max))") { name, shape, bytes in
@@ -250,7 +254,7 @@ import Testing
   }
 
   @Test(
-    "what lies beside a single expert's codes is not left behind",
+    "an unknown tensor beside a single expert's codes is refused, not dropped",
     arguments: [".pre_quant_scale", ".zeros", "_scale", "_scale_inv"])
   func expertSiblings(suffix: String) throws {
     let single = try perExpert(tinyFP8, experts: "moe.experts", as: "single")
@@ -269,7 +273,7 @@ import Testing
 
   // MARK: Copies
 
-  @Test("keep copies what nobody understands: tensors, configuration, side files") func copying() async throws
+  @Test("keep copies what is not understood: tensors, configuration, side files") func copying() async throws
   {
     let source = harness.directory.path("strange")
     try FileManager.default.createDirectory(
@@ -299,12 +303,12 @@ import Testing
       #expect(try String(contentsOfFile: harness.directory.path("copy/\(name)"), encoding: .utf8) == text)
     }
     #expect(manifest.plan.omissions.map(\.what) == ["optimizer.pt"])
-    // Anything else needs an understanding.
+    // Anything other than keep needs to interpret the tensors.
     #expect(throws: CheckpointError.self) { try harness.plan(source, .init(recipe: "BF16")) }
   }
 
   @Test(
-    "what is quantised in a way that is not read is never quantised further",
+    "weights in an unsupported quantisation are never quantised further",
     arguments: ["bitsandbytes", "hqq", "torchao", "quanto"])
   func foreignQuantisation(method: String) throws {
     let source = harness.directory.path("foreign")
@@ -321,10 +325,10 @@ import Testing
     #expect(error?.tensor == "model.layers.0.mlp.up_proj.weight")
   }
 
-  // MARK: Wholeness
+  // MARK: Completeness
 
   @Test(
-    "a Step-3 that is not whole is refused for GGUF and AFD, and warned of otherwise",
+    "an incomplete Step-3 is refused for GGUF and AFD, and gets a warning otherwise",
     arguments: ["missing", "extra", "shape"])
   func incomplete(kind: String) throws {
     let victim = "model.layers.1.moe.up_proj.weight"
@@ -357,7 +361,7 @@ import Testing
     #expect(try harness.plan(tiny, .init()).plan.warnings.isEmpty)
   }
 
-  @Test("tensors are left out on purpose, with what belongs to them") func excluding() throws {
+  @Test("excluded tensors are left out together with their scales") func excluding() throws {
     func plan(_ patterns: [String], _ format: Checkpoint.Format = .safetensors) throws -> ShardPlan {
       try ShardPlanner.plan(
         Checkpoint.open(tinyFP8),
@@ -368,22 +372,22 @@ import Testing
     let name = "model.layers.1.moe.up_proj.weight"
     let excluded = try plan(["1.moe.up_proj.weight$"]).excluded
     #expect(Set(excluded.map(\.tensor)) == [name, "\(name)_scale_inv"])
-    // What is left out on purpose is not missing.
+    // An excluded tensor does not count as missing.
     #expect(try plan(["vision_model|vit_"], .gguf).files.map(\.path) == ["model.gguf"])
     let idle = #expect(throws: CheckpointError.self) { try plan(["nothing"]) }
     #expect(idle?.code == .invalidRequest)
-    // Codes without their scales are not weights, with or without a configuration that says so.
+    // Codes without their scales are not weights, with or without a configuration that describes them.
     #expect(throws: CheckpointError.self) { try plan(["up_proj.weight_scale_inv"]) }
   }
 
-  @Test("a recipe that most parameters cannot follow is not a recipe") func fallbacks() throws {
+  @Test("a recipe that falls back for most parameters is refused") func fallbacks() throws {
     let cut = ShardPlan.Partition.afd(ShardPlan.AFDLayout(ffnTP: 4))
     let plan = try harness.plan(tiny, .init(recipe: "FP8_BLOCK", partition: cut)).plan
     #expect(plan.fallbackShare > 0.5)
     let error = #expect(throws: CheckpointError.self) { try plan.requireRecipe() }
     #expect(error?.code == .invalidRequest && error?.remedy?.contains("--allow-fallback") == true)
     try harness.plan(tiny, .init(recipe: "FP8_BLOCK")).plan.requireRecipe()
-    // A recipe that says itself what to do instead is followed.
+    // A recipe with its own fallback is followed.
     let file = try Recipe(
       yaml: "name: mine\nrules: [{format: FP8_BLOCK, fallback: [BF16]}]\n", path: "mine.yaml")
     let foreseen = try ShardPlanner.plan(

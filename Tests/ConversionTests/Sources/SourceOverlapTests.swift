@@ -8,7 +8,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// A conversion never writes where it reads, whatever the two are called.
+/// A conversion never writes where it reads, under whatever names.
 @Suite struct SourceOverlapTests {
   private let harness: ConversionHarness
   private let files = FileManager.default
@@ -23,7 +23,7 @@ import Testing
     ConversionOptions(threads: 1, resume: true),
   ]
 
-  /// Every way of converting is refused, names both, and leaves everything as it is.
+  /// Expects every mode of converting to be refused, to name both paths, and to change nothing.
   private func expectRefusal(
     of source: String, into named: String, sourceLocation: SourceLocation = #_sourceLocation
   ) async throws {
@@ -50,7 +50,7 @@ import Testing
     try files.createSymbolicLink(atPath: path(name), withDestinationPath: target)
   }
 
-  @Test("the source directory itself, by every name") func itself() async throws {
+  @Test("the source directory as the output is refused under every name") func itself() async throws {
     try await harness.convert(Fixtures.path("checkpoints/tiny"), .init(), into: "work")
     try link("link", to: "work")
     try link("again", to: path("link"))
@@ -60,7 +60,7 @@ import Testing
     }
   }
 
-  @Test("in the source, and around it") func nested() async throws {
+  @Test("an output inside the source, or around it, is refused") func nested() async throws {
     try await harness.convert(Fixtures.path("checkpoints/tiny"), .init(), into: "work")
     try await expectRefusal(of: "work", into: "work/output")
     try files.createDirectory(atPath: path("work/there/deep"), withIntermediateDirectories: true)
@@ -68,7 +68,7 @@ import Testing
     try link("deep", to: "work/there/deep")
     try await expectRefusal(of: "work", into: "deep")
     try await expectRefusal(of: "work", into: "deep/output")
-    // Around it: a directory with an output of its own, in which the source lies.
+    // Around the source: a directory with an output of its own that contains the source.
     try await harness.convert(
       Fixtures.path("checkpoints/tiny"), .init(format: .gguf, recipe: "Q8_0"), into: "outer")
     try files.moveItem(atPath: path("work"), toPath: path("outer/inner"))
@@ -77,7 +77,7 @@ import Testing
     try await expectRefusal(of: "outer/inner/\(file)", into: "outer")
   }
 
-  @Test("single files, in the output or linked to from there or to there") func singleFiles() async throws {
+  @Test("a source file inside the output, or linked with it, is refused") func singleFiles() async throws {
     let odd = Fixtures.path("checkpoints/odd-fp8")
     try await harness.convert(odd, .init(recipe: "F32"), into: "work")
     let file = try #require(Manifest.read(from: path("work")).plan.files.first?.path)
@@ -90,9 +90,9 @@ import Testing
         path("hard.safetensors"), .init(recipe: "BF16"), into: "work", options: Self.modes[1])
     }
     #expect(error?.message.contains("under another name") == true && error?.code == .cannotCreate)
-    // The source's directory may hold the output of one of its files: nothing of the source is in the output.
+    // An output beside a source file, in the same directory, is allowed: the source is not inside it.
     try await harness.convert(path("hard.safetensors"), .init(recipe: "BF16"), into: "beside")
-    // A link inside of the output that leads out to the source.
+    // A link inside the output that leads out to the source.
     try files.createDirectory(atPath: path("store"), withIntermediateDirectories: false)
     try files.moveItem(atPath: path("hard.safetensors"), toPath: path("store/model.safetensors"))
     try files.removeItem(atPath: path("beside/\(file)"))
@@ -106,10 +106,11 @@ import Testing
     try #expect(FileSystem.size(of: path("store/model.safetensors")) ?? 0 > 0)
   }
 
-  @Test("parts of a partition set, and the set of a part") func partitionSets() async throws {
+  @Test("a part of the source's set, and the set of a source part, are refused as outputs")
+  func partitionSets() async throws {
     try await harness.convert(Fixtures.path("checkpoints/tiny"), afd, into: "set")
     try await expectRefusal(of: "set/ffn-ep0", into: "set")
-    // A part that lies elsewhere belongs to the set all the same.
+    // A part that lies elsewhere still belongs to the set.
     try files.moveItem(atPath: path("set/attention"), toPath: path("elsewhere"))
     try link("set/attention", to: "../elsewhere")
     let planned = try harness.plan(path("set"), .init())
@@ -127,8 +128,8 @@ import Testing
     }
   }
 
-  @Test("a snapshot of links into a store") func linkedSnapshot() async throws {
-    // As Hugging Face's cache: the weights are links to blobs.
+  @Test("an output that holds the blobs of a linked snapshot is refused") func linkedSnapshot() async throws {
+    // As in Hugging Face's cache: the weights are links to blobs.
     try await harness.convert(Fixtures.path("checkpoints/tiny"), .init(), into: "blobs")
     try files.createDirectory(atPath: path("snapshot"), withIntermediateDirectories: false)
     for name in try FileSystem.names(in: path("blobs")) where name != "manifest.json" {

@@ -1,16 +1,16 @@
 import Conversion
 import Testing
 
-/// Which source files are under way together.
+/// Which source files are read concurrently.
 @Suite struct StreamOrderTests {
-  @Test("files with outputs of their own go side by side, up to the width") func disjoint() {
+  @Test("files with separate outputs are read concurrently, up to the width") func disjoint() {
     var order = StreamOrder(outputBytes: [[0: 10], [1: 10], [2: 10], [3: 10]], width: 3)
     #expect([order.next(), order.next(), order.next(), order.next()] == [0, 1, 2, nil])
     order.finish(1)
     #expect(order.next() == 3)
   }
 
-  @Test("files of one output go one after the other") func shared() {
+  @Test("files that share an output are read one after the other") func shared() {
     var order = StreamOrder(outputBytes: [[0: 10], [0: 10], [0: 10]], width: 8)
     #expect(order.next() == 0)
     #expect(order.next() == nil)
@@ -19,8 +19,8 @@ import Testing
     #expect(order.next() == nil)
   }
 
-  @Test("a file that gives little to a shared output does not wait for it") func little() {
-    // Norms go to one file, experts to one of their own.
+  @Test("a file that contributes little to a shared output does not wait for it") func little() {
+    // Norms go to one file, experts to another.
     var order = StreamOrder(outputBytes: [[0: 1, 1: 99], [0: 1, 2: 99], [0: 50, 3: 50]], width: 8)
     #expect(order.next() == 0)
     #expect(order.next() == 1)
@@ -31,7 +31,7 @@ import Testing
     #expect(order.next() == 2)
   }
 
-  @Test("a later output begins while an earlier one is being filled") func later() {
+  @Test("a later output can begin while an earlier one is being filled") func later() {
     var order = StreamOrder(outputBytes: [[0: 10], [0: 10], [1: 10], [1: 10]], width: 8)
     #expect(order.next() == 0)
     #expect(order.next() == 2)
@@ -42,7 +42,7 @@ import Testing
     #expect(order.next() == 1)
   }
 
-  @Test("every file gets its turn, however they depend on each other", arguments: 0..<20)
+  @Test("every file is read eventually, however they depend on each other", arguments: 0..<20)
   func complete(seed: Int) {
     var state = UInt64(seed) &* 0x9E37_79B9_7F4A_7C15 | 1
     func random(_ limit: Int) -> Int {

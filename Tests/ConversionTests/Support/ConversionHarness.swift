@@ -33,7 +33,7 @@ struct ConversionHarness {
   }
 }
 
-/// The values of a tensor, by the definition: decoded with the reference twins, block-FP8 multiplied out.
+/// A tensor's values by definition: decoded with the Swift twins, block-FP8 multiplied by its scales.
 func values(of name: String, in checkpoint: Checkpoint) throws -> [Float] {
   let tensor = try #require(checkpoint[name], "no tensor \(name)")
   let bytes = try bytes(of: tensor, in: checkpoint)

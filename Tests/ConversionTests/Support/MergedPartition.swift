@@ -8,13 +8,13 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// The parts of a partition put together again, tensor by tensor, from nothing but the plan's boxes.
+/// The parts of a partition merged again, tensor by tensor, from the plan's boxes alone.
 struct MergedPartition {
   struct Tensor {
     let elementType: ElementType
     let shape: [Int]
     var bytes: [UInt8]
-    /// How often each byte was written; a tensor that several parts have all of counts once.
+    /// How often each byte was written; a tensor replicated in several parts counts once.
     var writes: [UInt8]
   }
 
@@ -49,7 +49,7 @@ struct MergedPartition {
   ) throws {
     let (shape, origin, extent) = try box(of: tensor, asValues: type != tensor.elementType)
     let rank = shape.count
-    // What several slices of a matrix have is compared.
+    // Scales that several slices of a matrix hold are compared.
     let isCopy = isCopy || tensor.operation.part == .matrixScales || isReplicated(tensor)
     let block = type.block
     let size = try #require(TensorShape(shape).byteCount(as: type))
@@ -89,7 +89,7 @@ struct MergedPartition {
     tensors[tensor.name] = whole
   }
 
-  /// The tensor's box in the units of what it holds: packed codes, groups, tiles, matrices.
+  /// The tensor's box in units of its contents: packed codes, groups, tiles, matrices.
   private func box(
     of tensor: ShardPlan.Tensor, asValues: Bool
   ) throws -> (shape: [Int], origin: [Int], extent: [Int]) {
@@ -124,7 +124,7 @@ struct MergedPartition {
     return (shape, origin, extent)
   }
 
-  /// Whether the scales of whole rows are those of a piece of these rows.
+  /// Whether a slice of rows has the scales of the whole rows.
   private func isReplicated(_ tensor: ShardPlan.Tensor) -> Bool {
     tensor.operation.part == .scales && tensor.operation.scheme?.scheme.scalesWholeRows == true
       && tensor.source.extent.last != tensor.source.shape.dimensions.last

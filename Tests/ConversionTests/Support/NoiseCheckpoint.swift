@@ -67,7 +67,7 @@ struct ConvertProcess {
     try process.run()
   }
 
-  /// Who runs the tests in the background has them ignore signals, and what is ignored stays so in the tool.
+  /// Tests run in the background ignore signals, and the tool would inherit that.
   private static let heedsSignals: Void = {
     for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
   }()

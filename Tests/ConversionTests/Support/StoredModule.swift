@@ -71,7 +71,7 @@ func tensorValues(of name: String, in checkpoint: Checkpoint) throws -> [Float] 
   try values(of: name, in: checkpoint)
 }
 
-/// What a scheme's codec makes of values, by its definition.
+/// Values encoded by the definition of a scheme's codec.
 struct EncodedModule {
   var codes: [UInt8] = []
   var scales: [UInt8] = []
