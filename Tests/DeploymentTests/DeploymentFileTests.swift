@@ -8,7 +8,7 @@ import Testing
   private static let card =
     "{name: X, price: 2, bf16: 1e15, bandwidth: 3.35 TB/s, memory: 80GiB, network: 400 Gbps}"
 
-  @Test func aCompleteFile() throws {
+  @Test func aCompleteFileIsRead() throws {
     let request = try DeploymentRequest(
       yaml: """
         accelerators:
@@ -41,12 +41,12 @@ import Testing
   }
 
   @Test(arguments: ["report", "h200", "2A2F"])
-  func examplesOfTheManual(name: String) throws {
+  func theManualsExamplesAreRead(name: String) throws {
     let request = try DeploymentRequest(file: InputFile("\(Fixtures.root)/Manuals/examples/\(name).yaml"))
     #expect(!request.accelerators.isEmpty && request.context >= 4096)
   }
 
-  /// Each bad file with the start of its message, and what the remedy has to say.
+  /// Each bad file with the start of its message and a part of the remedy.
   @Test(arguments: [
     ("context: 8K", "line 1, column 1: 'accelerators' is missing", "at least one card"),
     ("accelerators: []\ncontext: 8K", "line 1, column 15: 'accelerators' is an empty list", ""),
@@ -116,7 +116,7 @@ import Testing
     ),
     ("a: &a [1]\nb: *a", "line 2, column 4: the alias *a is not supported", "write out"),
   ])
-  func badFiles(yaml: String, message: String, remedy: String) {
+  func badFilesAreRefusedWithARemedy(yaml: String, message: String, remedy: String) {
     let text = yaml.replacing("CARD", with: Self.card)
     let error = #expect(throws: CheckpointError.self) { try DeploymentRequest(yaml: text, path: "d.yaml") }
     #expect(error?.code == .malformed && error?.path == "d.yaml")
@@ -124,7 +124,7 @@ import Testing
     #expect(remedy.isEmpty || error?.remedy?.contains(remedy) == true, "\(error?.remedy ?? "no remedy")")
   }
 
-  @Test func hostileFiles() {
+  @Test func hostileFilesAreRefused() {
     let large = MemorySource([UInt8](repeating: 32, count: (1 << 20) + 1))
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: large) }
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: MemorySource([0xFF, 0xFE])) }
@@ -132,9 +132,9 @@ import Testing
     #expect(throws: CheckpointError.self) { try DeploymentRequest(file: nested) }
   }
 
-  /// Files with bytes changed, taken out and doubled: refused with a place, or planned for with numbers.
+  /// Files with bytes changed, removed and doubled: refused with a position, or planned for with finite numbers.
   @Test(arguments: 0..<40)
-  func changedFiles(seed: UInt64) throws {
+  func randomlyChangedFilesAreRefusedOrPlanned(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let texts = try ["report", "h200", "2A2F"].map {
       try InputFile("\(Fixtures.root)/Manuals/examples/\($0).yaml")
@@ -170,7 +170,7 @@ import Testing
     (.operationsPerSecond, "1.98 PFLOP/s", 1.98e15), (.operationsPerSecond, "989 TFLOPS", 9.89e14),
     (.seconds, "50ms", 0.05), (.seconds, "250 us", 0.00025), (.seconds, "2 s", 2),
   ])
-  func quantities(unit: Quantity, text: String, value: Double) throws {
+  func quantitiesAreParsedWithTheirUnits(unit: Quantity, text: String, value: Double) throws {
     let parsed = try #require(unit.parse(text))
     #expect(abs(parsed / value - 1) < 1e-12)
   }
@@ -181,9 +181,9 @@ import Testing
     (.bytes, "0x10"), (.bytes, "5 GB/s"), (.bytesPerSecond, "5 GB"), (.operationsPerSecond, "5 GiFLOP/s"),
     (.seconds, "5 Gs"), (.seconds, "1e999 s"), (.bytes, "1.2.3"), (.bytes, ""), (.bytes, "5 GiGB"),
   ])
-  func noQuantities(unit: Quantity, text: String) { #expect(unit.parse(text) == nil) }
+  func whatIsNotAQuantityIsRefused(unit: Quantity, text: String) { #expect(unit.parse(text) == nil) }
 
-  @Test func tokens() {
+  @Test func tokenCountsAreParsed() {
     #expect(TokenCount("32K")?.tokens == 32_768 && TokenCount("32k")?.tokens == 32_768)
     #expect(TokenCount("1M")?.tokens == 1 << 20 && TokenCount("8000")?.tokens == 8000)
     for text in ["", "K", "0", "-1", "1.5K", "32 K", "32KB", "2000M", "99999999999999999999K", "٣"] {

@@ -3,7 +3,7 @@ import Deployment
 import Step3Model
 import Testing
 
-/// What has to hold of any model on any cards.
+/// Properties that hold for any model on any cards.
 @Suite struct DeploymentPropertyTests {
   /// A model and cards of random sizes.
   struct Sample {
@@ -69,7 +69,7 @@ import Testing
   }
 
   @Test(arguments: seeds)
-  func pricesAndContextsScale(seed: UInt64) throws {
+  func costsScaleWithPricesAndContexts(seed: UInt64) throws {
     let sample = Sample(seed)
     let before = try DeploymentPlan(sample.shape, sample.request)
     var request = sample.request
@@ -86,18 +86,18 @@ import Testing
   }
 
   @Test(arguments: seeds)
-  func twoKindsOfCardsAreNeverDearerThanOne(seed: UInt64) throws {
+  func twoKindsOfCardsNeverCostMoreThanOne(seed: UInt64) throws {
     let plan = try DeploymentPlan(Sample(seed).shape, Sample(seed).request)
     for cost in plan.costs { #expect(plan.disaggregated.cost <= cost.totalCost) }
-    // So many cards of each kind make the same tokens.
+    // The number of cards of each kind that give the same throughput.
     let (a, f) = (plan.disaggregated.attention, plan.disaggregated.feedForward)
     let rate = plan.disaggregated.ratio * a.attentionTokensPerSecond
     #expect(abs(rate / f.feedForwardTokensPerSecond - 1) < 1e-12)
   }
 
-  /// One machine less does not hold the batch, or is too slow: counted again from what the model has.
+  /// With one machine fewer the batch does not fit or is too slow: recounted from the model's dimensions.
   @Test(arguments: seeds)
-  func noFewerMachinesWouldDo(seed: UInt64) throws {
+  func oneMachineFewerIsNotEnough(seed: UInt64) throws {
     let sample = Sample(seed)
     let request = sample.request
     let plan = try DeploymentPlan(sample.shape, request)
@@ -133,8 +133,8 @@ import Testing
     #expect(slow.cost >= fast.cost)
   }
 
-  /// The published dimensions, by hand: weights of one layer's projections, and of everything per token.
-  @Test func shapesOfTheFamily() {
+  /// The published dimensions, worked out by hand: the weights of one layer's projections, and all weights used per token.
+  @Test func shapesOfTheFamilyAreThoseWorkedOutByHand() {
     let flash = DecoderShape(.published(.step3p5))
     #expect(flash.layerCount == 45 && flash.attention.map(\.count) == [12, 33])
     // q, k, v, o and the gate of each head.
@@ -149,7 +149,7 @@ import Testing
     #expect(work.attentionFLOPs == 512 * scores)
     let widths: Double = 3 * 11_264 + 42 * 9 * 1280
     #expect(work.feedForwardFLOPs == 6 * 4096 * widths)
-    // Full layers see 513 regions of 8 tokens at most, and the summaries of all.
+    // Full layers attend to at most 513 regions of 8 tokens, and to the summaries of all regions.
     let preview = DecoderShape(.published(.step5)).work(context: 1 << 20)
     let seen: Double = 23 * 4104 + 69 * 512
     let summaries: Double = 23 * 131_072

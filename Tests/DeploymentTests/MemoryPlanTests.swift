@@ -8,9 +8,9 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Memory of whole models, against figures that were calculated by hand and against every other way to spread them.
+/// Memory of whole models, against figures worked out by hand and against every other way to distribute them.
 @Suite struct MemoryPlanTests {
-  /// Runs something on a whole model in true shape.
+  /// Runs `body` on a whole model of full size.
   private static func withModel<Result>(
     _ family: ModelFamily, _ body: (String, Step3Configuration) throws -> Result
   ) throws -> Result {
@@ -30,41 +30,41 @@ import Testing
 
   // MARK: The cache
 
-  /// Elements per token and layer times tokens that are kept, by hand.
+  /// Elements per token and layer times the tokens that are cached, worked out by hand.
   @Test(arguments: [
     // 61 layers x 2 x 256.
     (ModelFamily.step3, 61 * 512 * 32_768 * 2),
     // 12 full and 33 sliding layers of 2 x 8 x 128.
     (.step3p5, 2048 * 2 * (12 * 32_768 + 33 * 512)), (.step3p7, 2048 * 2 * (12 * 32_768 + 33 * 512)),
-    // 23 full and 69 sliding layers of 2 x 4 x 192, and a byte for each of 256 elements of each region's summary.
+    // 23 full and 69 sliding layers of 2 x 4 x 192, and one byte for each of the 256 elements of a region's summary.
     (.step5, 1536 * 2 * (23 * 32_768 + 69 * 512) + 23 * 4096 * 256),
     // 36 layers of 2 x 8 x 128.
     (.step3VL10B, 36 * 2048 * 2 * 32_768),
   ])
-  func cacheOfASequence(family: ModelFamily, bytes: Int) {
+  func cachePerSequenceIsThatWorkedOutByHand(family: ModelFamily, bytes: Int) {
     let cache = CacheMemory(.published(family), predicting: false)
     #expect(cache.bytes(context: 32_768, stored: .bf16) == Double(bytes))
   }
 
-  @Test func cacheOnRanks() {
+  @Test func kvHeadsAreDividedBetweenRanks() {
     let step3 = CacheMemory(.published, predicting: false)
-    // Its only head is on every rank.
+    // Its only KV head is on every rank.
     #expect(step3.bytes(context: 8192, stored: .fp8, tensorParallel: 8) == 61 * 512 * 8192)
     let flash = CacheMemory(.published(.step3p5), predicting: false)
     let whole = flash.bytes(context: 8192, stored: .fp8)
     #expect(flash.bytes(context: 8192, stored: .fp8, tensorParallel: 8) == whole / 8)
     #expect(flash.bytes(context: 8192, stored: .fp8, tensorParallel: 32) == whole / 8)
-    // Three sliding layers more.
+    // Three further sliding layers.
     let predicting = CacheMemory(.published(.step3p5), predicting: true)
     #expect(predicting.bytes(context: 8192, stored: .fp8) == whole + 3 * 2048 * 512)
-    // Shorter than a window.
+    // Shorter than the sliding window.
     #expect(flash.bytes(context: 100, stored: .fp8) == 45 * 2048 * 100)
   }
 
   // MARK: Weights
 
-  /// Step-3 in BF16, by hand: what is cut between 8 ranks, and what is whole on each.
-  @Test func weightsOfStep3() throws {
+  /// Step-3 in BF16, worked out by hand: weights cut between 8 ranks, and weights replicated on each.
+  @Test func weightsPerRankAreThoseWorkedOutByHand() throws {
     try Self.withModel(.step3) { source, configuration in
       let plan = try Self.plan(source)
       func weights(_ layout: (tp: Int, cards: Int, expert: Bool)) throws -> Double {
@@ -74,7 +74,7 @@ import Testing
         return Double(
           try #require(try MemoryPlan(plan, configuration, request).asked?.sides.first).rank.weights)
       }
-      // Every product times two bytes.
+      // Every product times two bytes per element.
       let (hidden, layers, sparse) = (7168, 61, 56)
       let words = 128_815 * hidden
       let low = layers * hidden * (2048 + 2 * 256)
@@ -84,7 +84,7 @@ import Testing
       let dense = 5 * 3 * hidden * 18_432
       let shared = sparse * 3 * hidden * 5120
       let routed = sparse * 48 * 3 * hidden * 5120
-      // The vision tower's layers: q, k, v with their biases and fc1 with its are cut, so are out and fc2 without theirs.
+      // The vision tower's layers: q, k, v and fc1 are cut with their biases, out and fc2 without theirs.
       let (width, inner, tower) = (1792, 15_360, 63)
       let visionCut = tower * (4 * width * width + 3 * width + 2 * width * inner + inner)
       let vision = 4_616_654_336 + 58_720_256 - visionCut
@@ -97,13 +97,13 @@ import Testing
       #expect(abs(try weights((8, 8, false)) - rank(8, routed / 8)) <= 4)
       #expect(abs(try weights((8, 16, false)) - rank(8, routed / 16)) <= 4)
       #expect(abs(try weights((8, 16, true)) - rank(8, routed / 16)) <= 4)
-      // 48 experts on 32 ranks: two on the fullest.
+      // 48 experts on 32 ranks: at most two on a rank.
       #expect(abs(try weights((4, 32, true)) - rank(4, routed / 24)) <= 4)
     }
   }
 
-  /// Blocks of scales divide less often than weights do, and the reason says so.
-  @Test func tilesLimitTheRanks() throws {
+  /// Blocks with scales allow fewer ranks than plain weights do, and the reason says so.
+  @Test func scaleTilesLimitTheRanks() throws {
     try Self.withModel(.step3) { source, configuration in
       let plan = try Self.plan(source, "FP8_BLOCK")
       func request(_ tp: Int) -> MemoryRequest {
@@ -120,16 +120,16 @@ import Testing
     }
   }
 
-  // MARK: The smallest number
+  // MARK: The smallest number of cards
 
-  /// Every number of cards and every way to spread over it, one at a time.
+  /// Every number of cards and every distribution over them, one at a time.
   @Test(arguments: [
     (ModelFamily.step3, "keep", 80, 32_768, 64), (.step3, "FP8_BLOCK", 141, 65_536, 32),
     (.step3p5, "keep", 80, 131_072, 100), (.step3p7, "keep", 48, 8192, 10),
     (.step5, "keep", 192, 262_144, 24),
     (.step3VL10B, "keep", 24, 32_768, 16),
   ])
-  func noFewerCardsWouldDo(
+  func oneCardFewerIsNotEnough(
     family: ModelFamily, recipe: String, gigabytes: Int, context: Int, batch: Int
   ) throws {
     try Self.withModel(family) { source, configuration in
@@ -167,7 +167,7 @@ import Testing
     }
   }
 
-  @Test func whatNeverFitsSaysWhy() throws {
+  @Test func aRequestThatNeverFitsSaysWhy() throws {
     try Self.withModel(.step3) { source, configuration in
       // One sequence of a million tokens alone is 65 GB.
       let request = MemoryRequest(cardBytes: 24_000_000_000, context: 1 << 20, batch: 1)
@@ -177,8 +177,8 @@ import Testing
     }
   }
 
-  /// Sums beyond what a number holds fit nowhere.
-  @Test func numbersBeyondAll() throws {
+  /// Sums that overflow fit nowhere.
+  @Test func overflowingSizesNeverFit() throws {
     try Self.withModel(.step3VL10B) { source, configuration in
       let request = MemoryRequest(
         cardBytes: .max, memoryShare: 1, context: TokenCount.largest, batch: 1 << 30, cards: 1)
@@ -187,8 +187,8 @@ import Testing
     }
   }
 
-  /// Two cards are too few, and what would do is said beside it.
-  @Test func tooFewCards() throws {
+  /// Two cards are too few, and the smallest sufficient number is given.
+  @Test func tooFewCardsAreReportedWithTheSmallestNumber() throws {
     try Self.withModel(.step3) { source, configuration in
       let request = MemoryRequest(cardBytes: 141_000_000_000, context: 32_768, batch: 64, cards: 2)
       let memory = try MemoryPlan(try Self.plan(source, "FP8_BLOCK"), configuration, request)
@@ -199,7 +199,7 @@ import Testing
 
   // MARK: Partitions
 
-  @Test func partsAreRanks() throws {
+  @Test func thePartsOfAPartitionAreTheRanks() throws {
     try Self.withModel(.step3) { source, configuration in
       let layout = ShardPlan.AFDLayout(ffnEP: 4)
       let plan = try Self.plan(source, "FP8_BLOCK", .afd(layout))
@@ -209,7 +209,7 @@ import Testing
       }
       let sides = try #require(memory.asked?.sides)
       #expect(sides.map(\.side) == [.attention, .feedForward, .vision])
-      // 76 GB a part are more than 72; 304.1 GB on five are 61.6 with the tenth expert.
+      // 76 GB per part exceed 72 GB; 304.1 GB on five cards are 61.6 GB with the tenth expert.
       #expect(!memory.fits && !sides[1].fits && sides[1].cards == 4)
       #expect(memory.obstacle == "a rank of ffn does not fit on a card")
       let smallest = try #require(memory.smallest)
@@ -217,19 +217,19 @@ import Testing
       // 18432 and 5120 divide by 8, not by 5, 6 or 7.
       #expect(ffn.cards == 8 && ffn.fits && ffn.cut?.expertParallel == 8)
       #expect(abs(Double(ffn.rank.weights) - 304.1e9 / 8) < 0.2e9)
-      // By hand: 1,023,410,176 bytes a sequence beside 14.1 GB.
+      // By hand: 1,023,410,176 bytes per sequence beside 14.1 GB of weights.
       let attention = try #require(smallest.sides.first { $0.side == .attention })
       let each = 61.0 * 512 * 32_768
       #expect(Double(attention.rank.cache) == Double(attention.rank.sequences) * each)
       #expect(attention.replicas == 5 && attention.rank.sequences == 52)
       #expect(abs(Double(attention.rank.weights) - 14.06e9) < 0.1e9)
-      // With four instances 64 sequences are on one, and 65.5 GB of cache too much.
+      // With four instances each has 64 sequences, and 65.5 GB of cache are too much.
       #expect(Double(attention.rank.weights) + 64 * each > 72e9)
       #expect(smallest.cards == 13 && smallest.machines == 2)
     }
   }
 
-  @Test func partsWithinANumberOfCards() throws {
+  @Test func aPartitionIsFittedIntoTheGivenCards() throws {
     try Self.withModel(.step3) { source, configuration in
       let plan = try Self.plan(source, "FP8_BLOCK", .afd(.init(ffnEP: 4, ffnTP: 2)))
       func memory(_ cards: Int) throws -> MemoryPlan {

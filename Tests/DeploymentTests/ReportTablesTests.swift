@@ -6,14 +6,14 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// What the Step-3 system report (arXiv 2507.19427) prints comes out of the models' dimensions and the cards of
+/// The figures printed in the Step-3 system report (arXiv 2507.19427) follow from the models' dimensions and the cards of
 /// `Manuals/examples/report.yaml`.
 @Suite struct ReportTablesTests {
-  /// A printed figure, under the table's, row's and column's name.
+  /// A printed figure, keyed by table, row and column.
   struct Cell {
     let printed: String
 
-    /// Whether a value rounds to it, to all digits that it has.
+    /// Whether a value rounds to the figure in all its digits.
     func isRounded(_ value: Double) -> Bool {
       let parts = printed.split(separator: "e")
       let decimals = parts[0].split(separator: ".").dropFirst().first?.count ?? 0
@@ -77,11 +77,11 @@ import Testing
     return values
   }
 
-  /// The one that does not: 2 / 3600 / 1.98e15 is 2.806e-19, and the report cuts it off to 2.80. Its other tables follow
-  /// from the uncut value.
+  /// The exception: 2 / 3600 / 1.98e15 is 2.806e-19, which the report truncates to 2.80. Its other tables follow
+  /// from the exact value.
   private static let truncated = "Table 5/H800/cost_per_flop"
 
-  @Test func tablesTwoToSeven() throws {
+  @Test func tables2To7AreReproduced() throws {
     let (cells, values) = (try Self.cells(), try Self.computed())
     #expect(cells.count == 196)
     #expect(Set(cells.keys) == Set(values.keys))
@@ -92,7 +92,7 @@ import Testing
     #expect((value * 1e21).rounded(.down) == 280)
   }
 
-  /// A check that rounds anything to anything is worthless.
+  /// Guards the check itself: rounding must not accept neighbouring figures.
   @Test func roundingIsStrict() {
     #expect(Cell(printed: "2.88e8").isRounded(2.8849e8) && !Cell(printed: "2.88e8").isRounded(2.8851e8))
     #expect(Cell(printed: "0.048").isRounded(0.04849) && !Cell(printed: "0.048").isRounded(0.0474))
@@ -104,7 +104,7 @@ import Testing
     ("Step-3", 8192, 0.055), ("Step-3", 32_768, 0.129), ("Qwen3 MoE", 8192, 0.062),
     ("Qwen3 MoE", 32_768, 0.193),
   ])
-  func totalsOfDisaggregation(model: String, context: Int, printed: Double) throws {
+  func costsOfDisaggregationAreReproduced(model: String, context: Int, printed: Double) throws {
     var request = try Self.request()
     request.context = context
     let shape = try #require(Self.models.first { $0.name == model })
@@ -116,7 +116,7 @@ import Testing
   }
 
   @Test(arguments: [(8192, 0.068), (32_768, 0.211)])
-  func deepSeekOnOneKindOfCard(context: Int, printed: Double) throws {
+  func costOfDeepSeekOnOneKindOfCardIsReproduced(context: Int, printed: Double) throws {
     var request = try Self.request()
     request.context = context
     let plan = try DeploymentPlan(try #require(Self.models.first { $0.name == "DSv3" }), request)
@@ -126,14 +126,14 @@ import Testing
 
   /// Page 8: operations of attention per byte of cache.
   @Test(arguments: [("Step-3", 128.0), ("DSv3", 512), ("Qwen3 MoE", 32)])
-  func intensities(model: String, printed: Double) throws {
+  func arithmeticIntensitiesAreReproduced(model: String, printed: Double) throws {
     let shape = try #require(Self.models.first { $0.name == model })
     #expect(shape.work(context: 8192).intensity == printed)
   }
 
-  /// Page 14 at half of the peaks: two machines for each side of 2A2F; at 8K four of attention, at the same FFN.
+  /// Page 14 at half of the peak rates: two machines for each side of 2A2F; at 8K four for attention and the same for FFN.
   @Test(arguments: [(4096, 2, 3840.0), (8192, 4, 2560)])
-  func deployments(context: Int, attention: Int, rate: Double) throws {
+  func deploymentsAreReproduced(context: Int, attention: Int, rate: Double) throws {
     var request = try DeploymentRequest(file: InputFile("\(Fixtures.root)/Manuals/examples/2A2F.yaml"))
     request.context = context
     let instances = try #require(try DeploymentPlan(Self.step3, request).instances)
@@ -142,13 +142,13 @@ import Testing
     #expect(instances.attention.cards == attention * 8)
     #expect(instances.tokensPerSecondPerCard == rate)
     #expect(instances.hidesNetwork)
-    // 61 layers x 512 bytes a token and sequence, over the side's cards; the projections, embedding and head on each.
+    // 61 layers x 512 bytes per token and sequence, over the side's cards; projections, embedding and head on each card.
     let cache = 6144.0 * Double(context) * 61 * 512 / Double(attention * 8)
     #expect(abs(instances.attention.bytesPerCard - cache - 10_330_046_464 - 3_693_383_680) < 1)
     #expect(abs(instances.feedForward.bytesPerCard - 304_097_525_760 / 16) < 1)
   }
 
-  @Test func whatHeadlinesGotWrong() {
+  @Test func mistakenHeadlinesAreCorrected() {
     let sentences = ReportedFindings.sentences(about: .published)
     #expect(sentences.contains { $0.contains("74 % faster, not 174 %") })
     #expect(sentences.contains { $0.contains("65536 tokens of context") })
@@ -158,7 +158,7 @@ import Testing
 
   /// The shares of DeepSeek-V3's cost that the findings name.
   @Test(arguments: [(32_768, 0.31), (8192, 0.49)])
-  func onH20Alone(context: Int, share: Double) throws {
+  func costsRelativeToDeepSeekOnH20AreReproduced(context: Int, share: Double) throws {
     let card = try #require(try Self.request().accelerators.first { $0.name == "H20" })
     let costs = try ["Step-3", "DSv3"].map { name in
       let shape = try #require(Self.models.first { $0.name == name })

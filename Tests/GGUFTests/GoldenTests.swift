@@ -40,7 +40,7 @@ import Testing
   }
 
   @Test(arguments: [("little.gguf", GGUFByteOrder.little), ("big.gguf", .big)])
-  func everything(name: String, order: GGUFByteOrder) throws {
+  func packageFilesAreReadAndRewritten(name: String, order: GGUFByteOrder) throws {
     let file = try bytes(name)
     let header = try GGUFHeader.read(from: MemorySource(file))
     #expect(header.byteOrder == order)
@@ -71,7 +71,7 @@ import Testing
     }
   }
 
-  @Test func alignment() throws {
+  @Test func customAlignmentIsHonoured() throws {
     let file = try bytes("aligned-128.gguf")
     let header = try GGUFHeader.read(from: MemorySource(file))
     #expect(header.alignment == 128)
@@ -79,7 +79,7 @@ import Testing
     #expect(try GGUFLayout(rewriting: header).headerBytes == Array(file[..<256]))
   }
 
-  @Test func parts() throws {
+  @Test func splitSetsAreReadAndPlannedAlike() throws {
     let set = try GGUFSplitSet.read(firstPart: Fixtures.path("golden/gguf/split-00001-of-00004.gguf"))
     #expect(set.parts.map(\.header.tensors.count) == [0, 2, 2, 1])
     #expect(set.tensorCount == 5)

@@ -2,7 +2,7 @@ import ByteStreams
 import GGUF
 import TensorFormats
 
-/// Puts a GGUF file together byte by byte, without the code under test, so that it can be wrong in any way.
+/// Builds a GGUF file byte by byte, without the code under test, so that it can be malformed in any way.
 struct HeaderBytes {
   var order: GGUFByteOrder = .little
   var bytes: [UInt8] = []
@@ -52,7 +52,7 @@ struct HeaderBytes {
 
   func read() throws(CheckpointError) -> GGUFHeader { try GGUFHeader.read(from: MemorySource(bytes)) }
 
-  /// The error that reading gives, `nil` if there is none.
+  /// The error that reading throws, `nil` if none.
   var failure: CheckpointError? {
     do throws(CheckpointError) {
       _ = try read()
@@ -63,7 +63,7 @@ struct HeaderBytes {
   }
 }
 
-/// A source that knows the bytes of a header and claims more behind them; it fails when anything beyond the
+/// A source that holds the bytes of a header and claims more after them; it fails when anything beyond the
 /// known bytes and some read-ahead is touched.
 final class PretendingSource: ByteSource {
   let path = "pretending.gguf"

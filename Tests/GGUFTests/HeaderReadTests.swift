@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct HeaderReadTests {
   @Test(arguments: [GGUFByteOrder.little, .big], [2, 3] as [UInt32])
-  func smallestFile(order: GGUFByteOrder, version: UInt32) throws {
+  func theSmallestFileIsRead(order: GGUFByteOrder, version: UInt32) throws {
     let header = try HeaderBytes(order, version: version).read()
     #expect(header.version == version)
     #expect(header.byteOrder == order)
@@ -15,7 +15,7 @@ import Testing
     #expect(header.dataOffset == 24)
   }
 
-  @Test func isCallableWithAnExistential() throws {
+  @Test func anExistentialSourceIsAccepted() throws {
     let source: any ByteSource = MemorySource(HeaderBytes().bytes)
     #expect(try GGUFHeader.read(from: source).version == 3)
   }
@@ -28,14 +28,14 @@ import Testing
   }
 
   @Test(arguments: [0, 1, 4, 0x0300_0004, .max] as [UInt32], [GGUFByteOrder.little, .big])
-  func refusesOtherVersions(version: UInt32, order: GGUFByteOrder) {
+  func otherVersionsAreRefused(version: UInt32, order: GGUFByteOrder) {
     let code: CheckpointError.Code = version == 0 ? .malformed : .unsupported
     #expect(HeaderBytes(order, version: version).failure?.code == code)
     #expect(HeaderBytes(order, version: version).failure?.offset == 4)
   }
 
   @Test(arguments: [GGUFByteOrder.little, .big])
-  func everyValueType(order: GGUFByteOrder) throws {
+  func everyValueTypeIsRead(order: GGUFByteOrder) throws {
     var file = HeaderBytes(order, entries: 13)
     file.entry("u8", type: 0) { $0.number(0xF1 as UInt8) }
     file.entry("i8", type: 1) { $0.number(-2 as Int8) }
@@ -66,13 +66,13 @@ import Testing
   }
 
   @Test(arguments: [(65_535, true), (65_536, false)])
-  func lengthOfKeys(count: Int, isLegal: Bool) {
+  func keysHaveALengthLimit(count: Int, isLegal: Bool) {
     var file = HeaderBytes(entries: 1)
     file.entry(String(repeating: "k", count: count), type: 0) { $0.number(1 as UInt8) }
     #expect((file.failure == nil) == isLegal)
   }
 
-  @Test func keysDifferByBytesNotByAppearance() throws {
+  @Test func keysAreComparedByBytesNotByAppearance() throws {
     var file = HeaderBytes(entries: 2)
     file.entry("caf\u{E9}", type: 0) { $0.number(1 as UInt8) }
     file.entry("cafe\u{301}", type: 0) { $0.number(2 as UInt8) }
@@ -83,16 +83,16 @@ import Testing
   }
 
   @Test(arguments: [0 as UInt8, 1, 2, 255])
-  func truthValues(byte: UInt8) {
+  func booleansAre0Or1(byte: UInt8) {
     var file = HeaderBytes(entries: 1)
     file.entry("flag", type: 7) { $0.number(byte) }
     #expect((file.failure == nil) == (byte <= 1))
   }
 
   @Test(arguments: 0...32)
-  func alignmentsThatArePowersOfTwo(exponent: Int) throws {
+  func alignmentsMustBePowersOfTwo(exponent: Int) throws {
     var file = HeaderBytes(tensors: 1, entries: 1)
-    let alignment = UInt32(truncatingIfNeeded: 1 << exponent)  // The last one is 0.
+    let alignment = UInt32(truncatingIfNeeded: 1 << exponent)  // The last dimension is 0.
     file.entry("general.alignment", type: 4) { $0.number(alignment) }
     file.tensor("w", [1])
     let source = PretendingSource(file.bytes, byteCount: 1 << 40)
@@ -106,7 +106,7 @@ import Testing
     #expect(header.dataOffset >= file.bytes.count && header.dataOffset < file.bytes.count + 1 << exponent)
   }
 
-  @Test func tensorsAreWhereTheFileSays() throws {
+  @Test func tensorsAreLocatedByTheirOffsets() throws {
     var file = HeaderBytes(tensors: 4)
     file.tensor("embedding", [5, 3, 2], type: 1)  // 60 bytes
     file.tensor("scalar", [], type: 0, offset: 64)
@@ -124,7 +124,7 @@ import Testing
         start..<(start + 60), (start + 64)..<(start + 68), (start + 96)..<(start + 96),
         (start + 96)..<(start + 164),
       ])
-    // The padding behind the last tensor may be missing or there, and other bytes may follow; data may not be
+    // The padding after the last tensor is optional, and other bytes may follow; the data may not be
     // short.
     #expect(start + 164 == file.bytes.count)
     for extra in [1, 28, 100] {
@@ -138,7 +138,7 @@ import Testing
   }
 
   @Test(arguments: [(0, true), (63, true), (64, false)])
-  func lengthOfTensorNames(count: Int, isLegal: Bool) {
+  func tensorNamesHaveALengthLimit(count: Int, isLegal: Bool) {
     var file = HeaderBytes(tensors: 1)
     file.tensor(String(repeating: "n", count: count), [1])
     file.payload(4)
@@ -146,7 +146,7 @@ import Testing
   }
 
   @Test(arguments: 0...5)
-  func numberOfDimensions(rank: Int) {
+  func theNumberOfDimensionsIsLimited(rank: Int) {
     var file = HeaderBytes(tensors: 1)
     file.tensor("w", Array(repeating: 1, count: rank))
     file.payload(4)
@@ -154,7 +154,7 @@ import Testing
   }
 
   @Test(arguments: 0..<50 as Range<UInt32>)
-  func everyElementType(id: UInt32) throws {
+  func everyElementTypeIsRead(id: UInt32) throws {
     var file = HeaderBytes(tensors: 1)
     file.tensor("w", [256, 3], type: id)
     file.payload(256 * 3 * 8)
@@ -169,14 +169,14 @@ import Testing
     #expect(tensor.elementType.ggmlTypeID == id)
     #expect(
       tensor.byteRange.count == 256 * 3 / tensor.elementType.block.elements * tensor.elementType.block.bytes)
-    // One element less than a block.
+    // One element short of a block.
     var odd = HeaderBytes(tensors: 1)
     odd.tensor("w", [255, 256], type: id)
     odd.payload(255 * 256 * 8)
     #expect((odd.failure == nil) == (tensor.elementType.block.elements == 1))
   }
 
-  @Test func aLargeHeaderIsReadInPortionsAndTheDataNotAtAll() throws {
+  @Test func aLargeHeaderIsReadInPortionsWithoutTheData() throws {
     var file = HeaderBytes(tensors: 1, entries: 2)
     file.entry("tokens", type: 9) { bytes in
       bytes.number(8 as UInt32)
@@ -210,7 +210,7 @@ import Testing
     }
   }
 
-  @Test func lengthsBeyondTheFileCostNoMemory() {
+  @Test func lengthsBeyondTheFileAllocateNothing() {
     var text = HeaderBytes(entries: 1)
     text.entry("text", type: 8) { $0.number(1 << 30 as UInt64) }
     let error = #expect(throws: CheckpointError.self) {

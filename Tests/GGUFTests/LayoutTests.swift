@@ -28,7 +28,7 @@ import Testing
     GGUFLayout.Tensor(name: name, elementType: type, shape: TensorShape(dimensions))
   }
 
-  @Test func planToTheByte() throws {
+  @Test func layoutIsExactToTheByte() throws {
     let layout = try GGUFLayout(metadata: ["k": .uint8(7)], tensors: tensors)
     var expected = HeaderBytes(tensors: 3, entries: 1)
     expected.entry("k", type: 0) { $0.number(7 as UInt8) }
@@ -65,14 +65,14 @@ import Testing
     #expect(own.header.alignment == 8)
   }
 
-  @Test func withoutTensors() throws {
+  @Test func aFileWithoutTensorsIsLaidOut() throws {
     let layout = try GGUFLayout(metadata: ["k": .uint8(7)], tensors: [])
     #expect(layout.byteCount == 64)
     #expect(layout.headerBytes.count == 64)
     #expect(try GGUFHeader.read(from: MemorySource(layout.headerBytes)) == layout.header)
   }
 
-  @Test func rulesOfTheRequest() {
+  @Test func invalidRequestsAreRefused() {
     #expect(refusal(tensors) == nil)
     #expect(refusal(version: 2) == nil)
     for version in [0, 1, 4] as [UInt32] { #expect(refusal(version: version)?.code == .invalidRequest) }
@@ -85,7 +85,7 @@ import Testing
     #expect(refusal(metadata: ["general.alignment": .uint32(3)])?.message.contains("power of two") == true)
   }
 
-  @Test func rulesOfTensors() {
+  @Test func invalidTensorsAreRefused() {
     let name63 = String(repeating: "n", count: 63)
     #expect(refusal([tensor(name63, .f32, [1])]) == nil)
     #expect(refusal([tensor(name63 + "n", .f32, [1])])?.tensor == name63 + "n")
@@ -102,7 +102,7 @@ import Testing
   }
 
   @Test(arguments: ElementType.allCases)
-  func everyElementType(type: ElementType) throws {
+  func everyElementTypeIsLaidOut(type: ElementType) throws {
     let request = [tensor("w", type, [2, 256])]
     guard type.ggmlTypeID != nil else {
       #expect(refusal(request)?.code == .unsupported)
@@ -113,16 +113,16 @@ import Testing
   }
 
   @Test(arguments: [GGUFByteOrder.little, .big])
-  func writerPutsEverythingInItsPlace(order: GGUFByteOrder) throws {
+  func writerPlacesTensorsWrittenInAnyOrder(order: GGUFByteOrder) throws {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).gguf").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     let layout = try GGUFLayout(metadata: ["k": .string("v")], tensors: tensors, byteOrder: order)
     var writer = try GGUFWriter(path, layout: layout)
-    // Backwards, and each in two portions.
+    // In reverse order, each in two portions.
     for index in [2, 1, 0] {
       let data = [UInt8](repeating: 0xAB, count: layout.header.tensors[index].byteRange.count)
       try writer.append(Array(data[..<5]).span.bytes, toTensor: index)
-      // The form on arrays.
+      // The overload on arrays.
       try writer.append(Array(data[5...]), toTensor: index)
     }
     try writer.finish()
@@ -131,7 +131,7 @@ import Testing
     #expect(try GGUFHeader.read(from: file) == layout.header)
   }
 
-  @Test func writerCountsBytes() throws {
+  @Test func writerRefusesTooManyOrTooFewBytes() throws {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).gguf").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     var writer = try GGUFWriter(path, layout: GGUFLayout(metadata: [:], tensors: [tensor("w", .i8, [8])]))

@@ -3,7 +3,7 @@ import TensorFormats
 import Testing
 
 @Suite struct MetadataTests {
-  @Test func settingKeepsThePlaceAndRemovingClosesTheGap() {
+  @Test func settingKeepsTheOrderOfKeys() {
     var metadata = GGUFMetadata([.init("a", .uint8(1)), .init("b", .uint8(2)), .init("a", .uint8(3))])
     #expect(metadata.entries == [.init("a", .uint8(3)), .init("b", .uint8(2))])
     metadata.set("c", .bool(true))
@@ -18,7 +18,7 @@ import Testing
     #expect(metadata["c"] == .bool(false))
   }
 
-  @Test func integersOfAnyType() {
+  @Test func integersOfAnyTypeAreRead() {
     let all: [GGUFValue] = [
       .uint8(7), .int8(7), .uint16(7), .int16(7), .uint32(7), .int32(7), .uint64(7), .int64(7),
     ]
@@ -38,7 +38,7 @@ import Testing
     #expect(GGUFMetadata([.init("k", .array(.float32([7])))]).integers("k") == nil)
   }
 
-  @Test func otherTypes() {
+  @Test func valuesAreReadByTheirType() {
     let metadata: GGUFMetadata = [
       "text": .string("t"), "half": .float32(0.5), "tenth": .float64(0.1), "flag": .bool(true),
       "texts": .array(.string(["a", "b"])), "halves": .array(.float32([0.5])),
@@ -64,7 +64,7 @@ import Testing
     #expect(metadata.fileType == .q4KMedium)
   }
 
-  @Test func fileTypes() {
+  @Test func fileTypesHaveTheirNumbers() {
     #expect(GGUFFileType(name: "Q4_K_M") == .q4KMedium)
     #expect(GGUFFileType(name: "Q4_K_XXL") == nil)
     #expect("\(GGUFFileType.mxfp4MoE)" == "MXFP4_MOE")
@@ -74,7 +74,7 @@ import Testing
     #expect(numbers == [0, 1, 2, 3] + Array(7...32) + Array(36...41) + [1024])
   }
 
-  @Test func typeNumbersAreInverse() {
+  @Test func typeNumbersRoundTrip() {
     for type in ElementType.allCases {
       guard let id = type.ggmlTypeID else { continue }
       #expect(ElementType(ggmlTypeID: id) == type)

@@ -15,7 +15,7 @@ func swapped(_ type: ElementType, _ bytes: [UInt8]) -> [UInt8] {
 }
 
 @Suite struct PayloadTests {
-  /// Where each byte of a block goes, as runs: a positive number is that many bytes that stay, a negative one
+  /// Where each byte of a block goes, as runs: a positive number is that many bytes left in place, a negative one
   /// a number of that many bytes. Written down from the structures of ggml-common.h and the loads of
   /// ggml-quants.c.
   private static let blocks: [(type: ElementType, runs: [Int])] = [
@@ -40,7 +40,7 @@ func swapped(_ type: ElementType, _ bytes: [UInt8]) -> [UInt8] {
     (.q1_0, [-2, 16]), (.q2_0, [-2, 16]),
   ]
 
-  @Test func theTableIsComplete() {
+  @Test func everyTypeHasARow() {
     #expect(Set(PayloadTests.blocks.map(\.type)) == Set(ElementType.allCases))
     for block in PayloadTests.blocks {
       #expect(block.runs.reduce(0) { $0 + abs($1) } == block.type.block.bytes, "\(block.type)")
@@ -48,7 +48,7 @@ func swapped(_ type: ElementType, _ bytes: [UInt8]) -> [UInt8] {
   }
 
   @Test(arguments: ElementType.allCases)
-  func everyType(type: ElementType) throws {
+  func byteOrderOfEveryTypeIsSwapped(type: ElementType) throws {
     let runs = try #require(PayloadTests.blocks.first { $0.type == type }).runs
     var generator = SeededGenerator(seed: 7)
     let blockCount = 5

@@ -4,7 +4,7 @@ import GGUF
 import TensorFormats
 import Testing
 
-/// Random legal content, and random damage.
+/// Random valid content, and random damage.
 @Suite struct PropertyTests {
   static let storable = ElementType.allCases.filter { $0.ggmlTypeID != nil }
 
@@ -82,12 +82,12 @@ import Testing
   }
 
   @Test(arguments: 0..<300 as Range<UInt64>)
-  func whatIsLaidOutIsReadBack(seed: UInt64) throws {
+  func layoutsAreReadBack(seed: UInt64) throws {
     var generator = SeededGenerator(seed: seed)
     let layout = try PropertyTests.layout(&generator)
     let header = try GGUFHeader.read(from: MemorySource(layout.fileBytes))
     #expect(header == layout.header)
-    // Strings compare by appearance, so compare what was written as well.
+    // Swift strings compare by canonical equivalence, so the written bytes are compared as well.
     #expect(try GGUFLayout(rewriting: header) == layout)
     #expect(try GGUFLayout(rewriting: header).headerBytes == layout.headerBytes)
   }
@@ -97,7 +97,7 @@ import Testing
     var generator = SeededGenerator(seed: seed)
     let layout = try PropertyTests.layout(&generator)
     let bytes = layout.fileBytes
-    // The padding behind the last tensor is not needed, nor that behind a header without tensors.
+    // The padding after the last tensor is optional, as is that after a header without tensors.
     let end = layout.header.tensors.last?.byteRange.upperBound ?? layout.header.dataOffset
     for count in 0..<end where count < 3000 || count > end - 100 {
       let error = HeaderBytes(cut: bytes, to: count).failure
@@ -107,7 +107,7 @@ import Testing
   }
 
   @Test(arguments: 0..<40 as Range<UInt64>)
-  func damageIsRefusedOrReadButNeverTraps(seed: UInt64) throws {
+  func damageNeverTraps(seed: UInt64) throws {
     var generator = SeededGenerator(seed: seed)
     let layout = try PropertyTests.layout(&generator)
     let bytes = Array(layout.fileBytes.prefix(20_000))
@@ -128,7 +128,7 @@ import Testing
         refused += 1
         continue
       }
-      // What is read can be written: reader and writer have the same rules.
+      // Whatever is read can be written: reader and writer have the same rules.
       let rewritten = try GGUFLayout(rewriting: header)
       #expect(
         rewritten.headerBytes.starts(

@@ -4,7 +4,7 @@ import TensorFormats
 import Testing
 
 @Suite struct SplitNameTests {
-  @Test func namesAreTakenApart() throws {
+  @Test func splitNamesAreParsed() throws {
     let name = try #require(GGUFSplitName(path: "/models/Step3-Q4_K_M-00002-of-00015.gguf"))
     #expect(name.prefix == "/models/Step3-Q4_K_M")
     #expect(name.index == 1)
@@ -23,7 +23,7 @@ import Testing
       ".gguf", "",
       "model-00001-of-00002.GGUF", "m-000001-of-00002.gguf", "m-00001-of-99999999999999999999.gguf",
     ])
-  func otherNames(path: String) {
+  func otherNamesAreNotSplitNames(path: String) {
     #expect(GGUFSplitName(path: path) == nil)
   }
 }
@@ -45,7 +45,7 @@ import Testing
       alignment: alignment)
   }
 
-  @Test func byNumberOfTensors() throws {
+  @Test func splitsByNumberOfTensors() throws {
     #expect(try plan(.tensors(2)).parts.map(\.tensors) == [0..<2, 2..<4, 4..<5])
     #expect(try plan(.tensors(5)).parts.map(\.tensors) == [0..<5])
     #expect(try plan(.tensors(.max)).parts.map(\.tensors) == [0..<5])
@@ -54,7 +54,7 @@ import Testing
     #expect(throws: CheckpointError.self) { try plan(.tensors(0)) }
   }
 
-  @Test func byBytes() throws {
+  @Test func splitsByBytes() throws {
     #expect(try plan(.bytes(128)).parts.map(\.tensors) == [0..<2, 2..<3, 3..<5])
     #expect(try plan(.bytes(96 + 128)).parts.map(\.tensors) == [0..<3, 3..<5])
     #expect(try plan(.bytes(.max)).parts.map(\.tensors) == [0..<5])
@@ -70,7 +70,7 @@ import Testing
     }
   }
 
-  @Test func metadataOfTheParts() throws {
+  @Test func partsHaveTheSplitMetadata() throws {
     let parts = try plan(.tensors(3), alignment: 64).parts
     #expect(parts.map(\.name.path) == ["out/m-00001-of-00002.gguf", "out/m-00002-of-00002.gguf"])
     #expect(
@@ -86,13 +86,13 @@ import Testing
     #expect(try plan(.tensors(3)).parts[1].layout.header.metadata["general.alignment"] == nil)
   }
 
-  @Test func withoutTensors() throws {
+  @Test func aModelWithoutTensorsIsOneFile() throws {
     let plan = try GGUFSplitPlan(
       prefix: "m", metadata: metadata, tensors: [], limit: .bytes(1), metadataOnlyFirst: true)
     #expect(plan.parts.map(\.tensors) == [0..<0])
   }
 
-  @Test func tooManyParts() {
+  @Test func tooManyPartsAreRefused() {
     let many = (0..<65_536).map {
       GGUFLayout.Tensor(name: "\($0)", elementType: .i8, shape: TensorShape([1]))
     }
@@ -129,7 +129,7 @@ import Testing
 }
 
 @Suite struct SplitSetTests {
-  @Test func oneFileIsAModelToo() throws {
+  @Test func aSingleFileIsASet() throws {
     let layout = try GGUFLayout(
       metadata: [:], tensors: [GGUFLayout.Tensor(name: "w", elementType: .f32, shape: TensorShape([2]))])
     let set = try GGUFSplitSet.read(firstPart: "any name.gguf") { path throws(CheckpointError) in

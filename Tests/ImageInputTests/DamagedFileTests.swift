@@ -4,7 +4,7 @@ import ImageInput
 import TensorFormats
 import Testing
 
-/// Files that are cut off, mutilated or made up give an error or a picture, and never more.
+/// Truncated, damaged or crafted files give an error or a picture, and nothing worse.
 @Suite struct DamagedFileTests {
   private func bytes(_ name: String) throws -> [UInt8] {
     let file = try InputFile(Fixtures.path("images/\(name)"))
@@ -34,9 +34,9 @@ import Testing
     }
   }
 
-  @Test("the header is judged before anything is decoded") func judgement() throws {
+  @Test("the caller can refuse a picture by its header, before it is decoded") func judgement() throws {
     for (name, isTurned) in [("rgb.png", false), ("progressive.jpg", false), ("cmyk.jpg", false)] {
-      // Damaged behind its header: decoding it would say so.
+      // Truncated after the header: decoding would fail.
       var whole = try bytes(name)
       let image = try ImageFile.decode(whole)
       whole.removeLast(whole.count / 3)
@@ -53,9 +53,9 @@ import Testing
     }
   }
 
-  @Test("a JPEG of more scans than any encoder makes is refused") func scans() throws {
+  @Test("a JPEG with more scans than any encoder writes is refused") func scans() throws {
     let whole = try bytes("progressive.jpg")
-    // Once more a last scan, of which nothing is left: each costs the decoder the whole picture.
+    // The last scan repeated without data: each costs the decoder a pass over the whole picture.
     let scan: [UInt8] = [0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]
     let spoilt = whole.dropLast(2) + Array(repeating: scan, count: 65).joined() + whole.suffix(2)
     let error = failure(Array(spoilt))
@@ -63,13 +63,13 @@ import Testing
     #expect(failure(whole) == nil)
   }
 
-  @Test("what becomes of a picture is known, and refused, from its size alone") func crops() throws {
+  @Test("a picture whose crops would exceed memory is refused from its size alone") func crops() throws {
     let processor = try Step3ImageProcessor()
     func check(_ width: Int, _ height: Int, memory: Int) throws {
       let header = ImageHeader(width: width, height: height, decodingBytes: 8 * width * height)
       try processor.check(header, memory: memory)
     }
-    // 756 crops of a stripe that is four pixels high when it has been scaled: two gigabytes of samples.
+    // 756 crops of a strip that is scaled to four pixels in height: two gigabytes of samples.
     let error = #expect(throws: CheckpointError.self) { try check(22568, 32, memory: 2 << 30) }
     #expect(error?.code == .unsupported && error?.message.contains("756 crops") == true)
     #expect(throws: CheckpointError.self) { try check(32, 22568, memory: 2 << 30) }
@@ -92,13 +92,13 @@ import Testing
     }
   }
 
-  @Test("every bit of a PNG's data is under its checksum")
+  @Test("a changed bit in a PNG is found by its checksum")
   func checksums() throws {
     let whole = try bytes("gray.png")
     for index in 8..<whole.count {
       var damaged = whole
       damaged[index] ^= 0x10
-      // A damaged name may make a chunk optional, but then its checksum is still compared.
+      // A damaged name may turn a chunk into an ancillary one, but its checksum is still compared.
       #expect(failure(damaged) != nil, "byte \(index) may be changed")
     }
   }
@@ -117,7 +117,7 @@ import Testing
     #expect(folder?.code == .notFound)
   }
 
-  @Test("sizes that a header only claims cost nothing")
+  @Test("false sizes in a header are refused without allocating for them")
   func claims() throws {
     var png = try bytes("rgb.png")
     for (width, height, code) in [
@@ -165,7 +165,7 @@ import Testing
       }
       if failure(damaged) == nil { pictures += 1 } else { errors += 1 }
     }
-    // Both happen: JPEG has no checksums.
+    // Both occur: JPEG has no checksums.
     #expect(errors > 1000)
     #expect(pictures > 100)
   }

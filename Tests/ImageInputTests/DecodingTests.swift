@@ -3,7 +3,7 @@ import ImageInput
 import TensorFormats
 import Testing
 
-/// Pictures of every kind give the samples that Pillow gives, bit for bit, under each of the three ways of reading.
+/// Pictures of every kind give Pillow's samples, bit for bit, in each of the three reading modes.
 @Suite struct DecodingTests {
   static let names: [String] =
     ["rgb", "rgba", "gray", "gray-alpha", "gray-key", "bits-1", "palette", "palette-4", "palette-alpha"]
@@ -23,7 +23,7 @@ import Testing
     #expect(stored == Set(Self.names))
   }
 
-  @Test("decoded as Pillow decodes", arguments: names)
+  @Test("pictures are decoded as by Pillow, bit for bit", arguments: names)
   func decoded(name: String) throws {
     let reference = try ReferenceTensors("decoded")
     let published = try reference.bytes("\(name).published")
@@ -40,7 +40,7 @@ import Testing
     }
   }
 
-  @Test("the three ways of reading differ where they should")
+  @Test("the three reading modes differ where they should")
   func readingsDiffer() throws {
     let reference = try ReferenceTensors("decoded")
     for name in ["rgba.png.vllm", "palette-alpha.png.vllm", "gamma.png.vllm", "gray-key.png.vllm"] {

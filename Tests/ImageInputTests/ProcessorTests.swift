@@ -22,7 +22,7 @@ import ImageInput
   }
 
   @Test(
-    "tensors are those of Pillow and PyTorch",
+    "tensors equal those of Pillow and PyTorch",
     arguments: [
       "beside.jpg", "below.jpg", "strip.png", "padded.png", "shrunk.png", "single.png", "limit.png",
     ])
@@ -64,7 +64,7 @@ import ImageInput
     }
   }
 
-  @Test("the prompt has crops row by row with new lines between rows, then the picture")
+  @Test("the prompt has the crops row by row with newlines between rows, then the whole picture")
   func prompt() throws {
     let processor = try Step3ImageProcessor()
     #expect((processor.imageFeatures, processor.cropFeatures) == (169, 81))
@@ -108,7 +108,7 @@ import ImageInput
     #expect(try CropLayout(width: 3000, height: 3000, rule: rule).count == 0)
   }
 
-  @Test("shapes that would give no picture, or more tokens than the model takes, are refused")
+  @Test("pictures that would vanish or need more tokens than the model takes are refused")
   func extremes() throws {
     for (width, height) in [(200_000, 33), (1, 60_000), (89_000_000, 1)] {
       let error = #expect(throws: CheckpointError.self) { try CropLayout(width: width, height: height) }

@@ -4,7 +4,7 @@ import Safetensors
 import TensorFormats
 import Testing
 
-/// One of the files of Fixtures/images that hold what Pillow and PyTorch made (Tests/Interop/make_image_fixtures.py).
+/// A file of Fixtures/images with tensors made by Pillow and PyTorch (Tests/Interop/make_image_fixtures.py).
 struct ReferenceTensors {
   private let file: InputFile
   private let header: SafetensorsHeader

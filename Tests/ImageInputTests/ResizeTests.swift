@@ -2,7 +2,7 @@ import Testing
 
 import ImageInput
 
-/// Both resizers give what the libraries give that the published processor calls.
+/// Both resizers match the libraries that the published processor calls.
 @Suite struct ResizeTests {
   @Test("8-bit bilinear as in Pillow, bit for bit", arguments: [PillowVersion.upTo12, .from13])
   func pillow(version: PillowVersion) throws {
@@ -44,7 +44,7 @@ import ImageInput
     }
   }
 
-  @Test("the table of positions of a crop")
+  @Test("position embeddings are interpolated as in PyTorch")
   func positions() throws {
     let reference = try ReferenceTensors("resized")
     let (source, shape) = try reference.floats("positions.source")
@@ -55,7 +55,7 @@ import ImageInput
     #expect(largestDifference(result, expected.values) < 2e-6)
   }
 
-  @Test("a constant stays itself, whatever the lengths")
+  @Test("a constant picture stays constant at any size")
   func constants() {
     for filter in [ResamplingFilter.bilinear, .bicubic] {
       for source in 1...40 {

@@ -8,7 +8,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-@Suite("differences of checkpoints") struct DifferenceReportTests {
+@Suite("differences between checkpoints") struct DifferenceReportTests {
   private let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
@@ -30,7 +30,7 @@ import Testing
     return try Checkpoint.open(directory.path("out"))
   }
 
-  @Test func everyOutcome() async throws {
+  @Test func everyOutcomeIsReported() async throws {
     let a = try checkpoint("a") { file in
       file.add("same", "F32", [Float(1), 2])
       file.add("other type", "F32", [Float(1), 2])
@@ -62,11 +62,11 @@ import Testing
     #expect(outcomes["shape"]?.b.shape.dimensions == [3])
     #expect(outcomes["kinds"]?.outcome == .notCompared)
     #expect(outcomes["kinds"]?.note == "values of F32 and I32 cannot be compared")
-    // In the order of the first.
+    // In the order of the first checkpoint.
     #expect(report.pairs.map(\.a.name) == ["other type", "values", "shape", "kinds", "flags"])
   }
 
-  @Test func exactnessIsAskedFor() async throws {
+  @Test func bytesAreComparedOnRequest() async throws {
     let a = try checkpoint("a") { $0.add("w", "F32", [Float(1), 2]) }
     let b = try checkpoint("b") { $0.add("w", "BF16", WeightFile.bfloat16([1, 2])) }
     let lenient = try await DifferenceReport(a, b, threads: 1)
@@ -74,7 +74,7 @@ import Testing
     #expect(lenient.equal && !exact.equal)
   }
 
-  @Test func aPartHasSomeElementsOnly() async throws {
+  @Test func aPartIsReportedAsIncomplete() async throws {
     let set = try await convert("keep", .afd(ShardPlan.AFDLayout(ffnEP: 2)))
     let source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
     #expect(try await DifferenceReport(set, source, threads: 2).equal)
@@ -102,7 +102,7 @@ import Testing
     #expect(texts.count == 1)
   }
 
-  @Test func theWorstIsFirst() async throws {
+  @Test func pairsCanBeSortedByError() async throws {
     let base: [Float] = (0..<1000).map { Float($0) + 1 }
     func changed(_ position: Int, by difference: Float) -> [Float] {
       var values = base
@@ -132,11 +132,11 @@ import Testing
     for (index, difference) in [(3, 100.0), (4, 1.0), (5, 1.0)] {
       #expect(abs(try #require(worst.pairs[index].errors?.relative) - difference / norm) < 1e-15)
     }
-    // From nothing but zeros there is no relation.
+    // Relative to zeros there is no relative error.
     #expect(worst.pairs[2].errors?.relative == nil && worst.pairs[2].errors?.maxAbs == 1000)
   }
 
-  /// Most units of the pair are the same to the byte, and count nevertheless.
+  /// Most units of the pair are equal byte for byte, and still count.
   @Test func theRelativeErrorIsThatOfTheWholeTensor() async throws {
     let base: [Float] = (0..<300_000).map { Float($0 % 97) - 40 }
     var other = base
@@ -161,7 +161,7 @@ import Testing
       file.add("shape", "F32", [Float(1), 2, 3])
     }
     let request = DifferenceReport.Request(headersOnly: true, order: .worst)
-    // The data is gone before anything could be read.
+    // The data is truncated, so any read would fail.
     for name in ["a", "b"] {
       let handle = try #require(FileHandle(forWritingAtPath: directory.path("\(name).safetensors")))
       try handle.truncate(atOffset: try handle.seekToEnd() - 8)
@@ -173,7 +173,7 @@ import Testing
     #expect(try await DifferenceReport(a, a, request: request, threads: 2).equal)
   }
 
-  @Test func someNamesOnly() async throws {
+  @Test func tensorsAreSelectedByName() async throws {
     let a = try checkpoint("a") { file in
       file.add("model.layers.0.x", "F32", [Float(1)])
       file.add("other", "F32", [Float(1)])
@@ -184,7 +184,7 @@ import Testing
     }
     #expect(try await report("model").equal)
     #expect(try await report("oth").onlyInA == ["other"])
-    // Nothing compared is not nothing different.
+    // Comparing nothing does not mean that nothing differs.
     let error = await #expect(throws: CheckpointError.self) { try await report("nothing") }
     #expect(error?.code == .invalidRequest)
   }

@@ -17,7 +17,7 @@ import Testing
     let rows = listing.folded()
     #expect(rows.reduce(0) { $0 + $1.count } == listing.tensors.count)
     #expect(rows.reduce(0) { $0 + $1.bytes } == listing.totals.bytes)
-    // What rows stand for is what there is, each once.
+    // The rows unfold to every tensor exactly once.
     #expect(rows.flatMap(Self.unfolded).sorted() == listing.tensors.map(\.name).sorted())
     return rows
   }
@@ -54,7 +54,7 @@ import Testing
     #expect(rows[1].indices == [[[4, 11]], [[0, 4]]] && rows[1].bytes == 320)
   }
 
-  @Test func whatDiffersIsNotFolded() throws {
+  @Test func tensorsThatDifferAreNotFolded() throws {
     let rows = try fold { file in
       file.add("a.0.w", "F32", [2], Data(count: 8))
       file.add("a.1.w", "F32", [1, 2], Data(count: 8))
@@ -83,7 +83,7 @@ import Testing
     #expect(rows.map(\.indices) == [[[[0, 2], [7, 8]], [[0, 3]]], [[[0, 1], [3, 3]]]])
   }
 
-  @Test("rows stand where their first tensor does", arguments: [UInt64](1...20))
+  @Test("rows are in the order of their first tensors", arguments: [UInt64](1...20))
   func anyNamesFoldWithoutLoss(seed: UInt64) throws {
     var generator = SeededGenerator(seed: seed)
     var names: Set<String> = []

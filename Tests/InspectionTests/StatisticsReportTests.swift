@@ -7,7 +7,7 @@ import Synchronization
 import TensorFormats
 import Testing
 
-@Suite("figures of tensors") struct StatisticsReportTests {
+@Suite("statistics of tensors") struct StatisticsReportTests {
   private func checkpoint(_ file: WeightFile) throws -> (Checkpoint, TemporaryDirectory) {
     let directory = try TemporaryDirectory()
     try file.write(to: directory.path("w.safetensors"))
@@ -21,9 +21,9 @@ import Testing
       of: checkpoint, tensors: checkpoint.tensors, threads: threads, monitor: monitor)
   }
 
-  @Test func tensorsOfSeveralUnitsAndSeveralInOne() async throws {
+  @Test func tensorsSpanUnitsAndShareThem() async throws {
     var file = WeightFile()
-    // More than a unit of a mebibyte, then more tensors than a unit takes.
+    // More than one unit of a mebibyte, then more tensors than fit into a unit.
     file.add("large", "F32", (0..<700_000).map { Float($0 % 1000) })
     for index in 0..<300 { file.add("small.\(index)", "U8", [UInt8(index % 200), 255]) }
     let (checkpoint, directory) = try checkpoint(file)

@@ -5,7 +5,7 @@ import Inspection
 import TensorFormats
 import Testing
 
-@Suite("choosing tensors") struct TensorSelectionTests {
+@Suite("selecting tensors") struct TensorSelectionTests {
   private let checkpoint: Checkpoint
 
   init() throws {
@@ -23,7 +23,7 @@ import Testing
     try selection.tensors(of: checkpoint).map(\.name)
   }
 
-  @Test func numbersInNamesSortByTheirValue() throws {
+  @Test func numbersInNamesSortByValue() throws {
     #expect(
       try names(TensorSelection(order: .name)) == [
         "model.layers.2.moe.gate.weight", "model.layers.2.self_attn.q_proj.weight", "model.layers.02.x",
@@ -39,7 +39,7 @@ import Testing
       ])
   }
 
-  @Test func byNameAndRole() throws {
+  @Test func tensorsAreSelectedByNameAndRole() throws {
     #expect(try names(TensorSelection(matches: { $0.contains("q_proj") })).count == 2)
     let roles = try TensorListing(of: checkpoint).tensors.map(\.role)
     for role in Set(roles) {

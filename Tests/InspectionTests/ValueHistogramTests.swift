@@ -2,8 +2,8 @@ import CheckpointTesting
 import Inspection
 import Testing
 
-@Suite("how values are distributed") struct ValueHistogramTests {
-  /// A histogram of F32, counted in pieces of so many values.
+@Suite("histograms of values") struct ValueHistogramTests {
+  /// A histogram of F32 values, counted in pieces of the given size.
   private func histogram(_ values: [Float], pieces: Int) -> ValueHistogram {
     var counter = ValueCounter()
     var all = ValueHistogram()
@@ -14,7 +14,7 @@ import Testing
     return all
   }
 
-  /// The nearest rank, by its definition.
+  /// The nearest-rank percentile, by definition.
   private func percentile(_ sorted: [Float], thousandths: Int) -> Double {
     Double(sorted[max(1, (sorted.count * thousandths + 99_999) / 100_000) - 1])
   }
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  @Test("percentiles are within the bound", arguments: [1, 2, 100, 2047, 2049, 100_003])
+  @Test("percentiles are within the documented bound", arguments: [1, 2, 100, 2047, 2049, 100_003])
   func percentiles(count: Int) throws {
     let values = values(count, seed: UInt64(count))
     let histogram = histogram(values, pieces: 33_333)
@@ -74,14 +74,14 @@ import Testing
     #expect(histogram(values.reversed(), pieces: 4097) == whole)
   }
 
-  @Test func whatIsNoNumberIsLeftOut() {
+  @Test func nanIsLeftOut() {
     let histogram = histogram([.nan, 1, -.infinity, .infinity, -0.0, 0, -.nan], pieces: 7)
     #expect(histogram.count == 3)
     #expect(histogram.percentile(0) == 0 && histogram.percentile(100) == 1)
     #expect(ValueHistogram().percentile(50) == nil)
   }
 
-  @Test func whatIsBeyondF32CountsAsItsLargest() throws {
+  @Test func valuesBeyondF32CountAsItsLargest() throws {
     var counter = ValueCounter()
     for value in [1e300, -1e300, 1e-300, .infinity, .nan] { counter.add(value) }
     let histogram = counter.take()
@@ -96,7 +96,7 @@ import Testing
     let found = histogram(values, pieces: 100).counts(from: 0, to: 100, bins: 10)
     #expect(found.below == 2 && found.above == 1)
     #expect(found.counts.reduce(0, +) == 1000)
-    // Half a bin of two numbers at 100 is wider than three of the values.
+    // Half a bin at 100 is wider than the spacing of three values.
     #expect(found.counts.allSatisfy { abs($0 - 100) <= 3 }, "\(found.counts)")
   }
 
@@ -106,12 +106,12 @@ import Testing
     for index in 0..<16 { #expect(abs(found[index] - found[15 - index]) <= 1) }
   }
 
-  @Test func equalLimitsHaveOneBin() {
+  @Test func equalLimitsGiveOneBin() {
     let found = histogram([Float](repeating: 2.5, count: 9), pieces: 4).counts(from: 2.5, to: 2.5, bins: 5)
     #expect(found.counts == [9, 0, 0, 0, 0] && found.below == 0 && found.above == 0)
   }
 
-  @Test func limitsAtTheEndsOfF64() {
+  @Test func limitsAtTheEndsOfF64AreHandled() {
     var counter = ValueCounter()
     for value in [1.7e308, -1.7e308, 0] { counter.add(value) }
     let found = counter.take().counts(from: -1.7e308, to: 1.7e308, bins: 3)

@@ -2,7 +2,7 @@ import JSON
 import TensorFormats
 import Testing
 
-/// Documents in which an object says two things under one name.
+/// Documents in which an object has two values under one name.
 @Suite struct DuplicateKeyTests {
   private func check(_ text: String, keys: Int = 100, values: Int = 1000) throws {
     let bytes = Array(text.utf8)
@@ -15,20 +15,20 @@ import Testing
     // Two spellings of one accent are two keys.
     #"{"\u00e9": 1, "e\u0301": 2}"#, #"{"a": "a", "b": "a"}"#,
   ])
-  func eachOnce(text: String) throws { try check(text) }
+  func distinctKeysAreAccepted(text: String) throws { try check(text) }
 
   @Test(arguments: [
     #"{"a": 1, "a": 1}"#, #"{"a": 1, "b": 2, "\u0061": 3}"#, #"{"\u0061": 1, "a": 3}"#,
     #"[{"x": [{"k": {"z": 1, "y": 2, "z": 3}}]}]"#, #"{"": 1, "": 2}"#, #"{"a": {"b": 1}, "a": {"b": 1}}"#,
     #"{"\ud83d\ude00": 1, "😀": 2}"#,
   ])
-  func twice(text: String) throws {
+  func repeatedKeysAreRefused(text: String) throws {
     let error = #expect(throws: CheckpointError.self) { try check(text) }
     #expect(
       error?.code == .malformed && error?.message.contains("appears twice") == true && error?.offset != nil)
   }
 
-  @Test func limits() throws {
+  @Test func limitsAndSyntaxAreChecked() throws {
     try check(#"{"a": 1, "b": 2}"#, keys: 2, values: 5)
     #expect(throws: CheckpointError.self) { try check(#"{"a": 1, "b": 2}"#, keys: 1, values: 5) }
     #expect(throws: CheckpointError.self) { try check(#"{"a": 1, "b": 2}"#, keys: 2, values: 4) }

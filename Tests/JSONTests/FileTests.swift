@@ -3,9 +3,9 @@ import JSON
 import TensorFormats
 import Testing
 
-/// Documents as they are written into files, and read again.
+/// Documents written to files and read back.
 @Suite struct FileTests {
-  /// Plain ASCII and beyond, in a sequence that every run has.
+  /// Characters of ASCII and beyond, in the same sequence in every run.
   private struct Numbers: RandomNumberGenerator {
     var state: UInt64
     mutating func next() -> UInt64 {
@@ -41,7 +41,7 @@ import Testing
     }
   }
 
-  @Test("what is written is read back the same, in every layout", arguments: 0..<300 as Range<UInt64>)
+  @Test("documents are read back as written, in every layout", arguments: 0..<300 as Range<UInt64>)
   func roundTrip(seed: UInt64) throws {
     var numbers = Numbers(state: seed)
     let value = value(0, &numbers)
@@ -76,7 +76,7 @@ import Testing
   }
 
   @Test(
-    "a file holds no number that JSON has no spelling for",
+    "writing a number that JSON cannot express is refused",
     arguments: ["NaN", "[1, Infinity]", "{\"a\": -Infinity}"])
   func notFinite(text: String) throws {
     let value = try JSONValue(parsing: Array(text.utf8), dialect: .python)
@@ -84,7 +84,9 @@ import Testing
     #expect(error?.code == .unsupported)
   }
 
-  @Test("damaged text is read or refused, and never taken for another's", arguments: 0..<200 as Range<UInt64>)
+  @Test(
+    "damaged text is refused with its offset, or is JSON to Foundation as well",
+    arguments: 0..<200 as Range<UInt64>)
   func damage(seed: UInt64) throws {
     var numbers = Numbers(state: seed &+ 1_000_000)
     var text = try JSONText.file(value(0, &numbers))
@@ -99,7 +101,7 @@ import Testing
     do throws(CheckpointError) {
       let read = try JSONValue(parsing: text)
       #expect(try JSONValue(parsing: JSONText.file(read)) == read)
-      // What is taken for JSON here is JSON to Foundation, which allows more.
+      // Whatever is accepted here is JSON to Foundation, which allows more.
       #expect(throws: Never.self) {
         try JSONSerialization.jsonObject(with: Data(text), options: .fragmentsAllowed)
       }

@@ -20,7 +20,7 @@ import Testing
     let flags = ["x": true]
   }
 
-  @Test func document() {
+  @Test func documentsAreLaidOutReadably() {
     #expect(
       String(decoding: JSONText.document(Sample()), as: UTF8.self) == #"""
         {
@@ -42,7 +42,7 @@ import Testing
         """#)
   }
 
-  @Test func compact() {
+  @Test func compactDocumentsAreOneLine() {
     #expect(JSONText.compact(Sample.Element(name: "a", shape: [1])) == #"{ "name": "a", "shape": [1] }"#)
     #expect(JSONText.compact([[1], [2, 3]]) == "[[1], [2, 3]]")
     #expect(JSONText.compact([String: Int]()) == "{}")
@@ -54,7 +54,7 @@ import Testing
     #expect((parsed?["list"] as? [[String: Any]])?.count == 2)
   }
 
-  @Test("a number that JSON has no spelling for is null in a type's field, and its name in a JSON value")
+  @Test("a non-finite number is null in a field, and its name in a JSON value")
   func notFinite() throws {
     #expect(JSONText.compact([Float.nan, -.infinity, 1.5]) == "[null, null, 1.5]")
     let value = try JSONValue(parsing: Array("[NaN, -Infinity, Infinity, 1]".utf8), dialect: .python)
@@ -62,12 +62,12 @@ import Testing
     #expect(JSONText.compact(JSONValue.number(JSONNumber(Float.infinity))) == #""Infinity""#)
   }
 
-  @Test("a value keeps order and spelling") func value() throws {
+  @Test("a value keeps the order of keys and the spelling of numbers") func value() throws {
     let text = #"{ "b": 1e-05, "a": [1, 2.50, -0], "c": { "z": 123456789012345678901234567890, "y": null } }"#
     #expect(JSONText.compact(try JSONValue(parsing: Array(text.utf8))) == text)
   }
 
-  @Test("a terminal is sent no character that it obeys", arguments: JSONTestTexts.all)
+  @Test("control characters are escaped for terminals", arguments: JSONTestTexts.all)
   func terminal(text: String) throws {
     let report = String(decoding: JSONText.document([text: [text]]), as: UTF8.self)
     for scalar in report.unicodeScalars where scalar != "\n" {

@@ -2,7 +2,7 @@ import JSON
 import TensorFormats
 import Testing
 
-/// What is JSON, and what is not.
+/// Which texts are JSON, and which are not.
 @Suite struct ScannerTests {
   private func parse(_ text: String, _ dialect: JSONDialect = .strict) throws -> JSONValue {
     try JSONValue(parsing: Array(text.utf8), dialect: dialect)
@@ -14,13 +14,13 @@ import Testing
     ("[1 , [2]]", .array([.integer(1), .array([.integer(2)])])),
     (#"{"a":{"b":null},"":""}"#, .object(["a": .object(["b": .null]), "": .string("")])),
   ])
-  func sound(text: String, expected: JSONValue) throws {
+  func validJSONIsAccepted(text: String, expected: JSONValue) throws {
     #expect(try parse(text) == expected)
     #expect(try parse(text, .python) == expected)
   }
 
   @Test(
-    "what is refused, at its byte",
+    "invalid JSON is refused with its byte offset",
     arguments: [
       ("", 0), ("  ", 2), ("nul", 0), ("nulL", 0), ("True", 0), ("[1,]", 3), ("[,1]", 1), ("[1 2]", 3),
       ("{\"a\":1,}", 7),
@@ -36,7 +36,7 @@ import Testing
     #expect(error?.code == .malformed && error?.offset == offset, "\(error.map { "\($0)" } ?? "")")
   }
 
-  @Test("Python's constants and a byte order mark are read where they are asked for") func pythonDialect()
+  @Test("Python's constants and a byte order mark are read in the Python dialect only") func pythonDialect()
     throws
   {
     for (text, spelling) in [("NaN", "NaN"), ("Infinity", "Infinity"), (" -Infinity ", "-Infinity")] {
@@ -62,7 +62,7 @@ import Testing
       let error = #expect(throws: CheckpointError.self) { try parse(nested(128 / levels)) }
       #expect(error?.message.contains("127 deep") == true)
     }
-    // Siblings are not nesting, and no length of text exhausts the stack.
+    // Siblings do not count as nesting, and no length of text exhausts the stack.
     #expect(try parse("[" + String(repeating: "[],", count: 10_000) + "[]]").items?.count == 10_001)
     #expect(throws: CheckpointError.self) { try parse(String(repeating: "[", count: 1_000_000)) }
   }
@@ -76,7 +76,7 @@ import Testing
     #expect(error?.offset == 104)
   }
 
-  @Test("stepping over a value checks it as reading it does, but for what only readers know") func skipping()
+  @Test("skipping a value checks its syntax as reading it does") func skipping()
     throws
   {
     for text in ["[1, {\"a\": [true, null, \"x\"]}]", "{\"a\": 1, \"a\": 2}", "1e999"] {
@@ -96,7 +96,7 @@ import Testing
   }
 
   @Test(
-    "sizes and offsets",
+    "sizes and offsets are read as integers",
     arguments: [
       ("0", 0), ("9223372036854775807", Int.max), ("9223372036854775808", nil), ("-1", nil), ("1.0", nil),
       ("1e2", nil),
@@ -115,7 +115,7 @@ import Testing
   }
 
   @Test(
-    "sizes that some writers give as floats",
+    "whole numbers written as floats are read as integers",
     arguments: [
       ("12", 12), ("12.0", 12), ("1.2e1", 12), ("9007199254740991.0", 1 << 53 - 1),
       ("9007199254740992.0", nil),

@@ -3,7 +3,7 @@ import JSON
 import TensorFormats
 import Testing
 
-/// Texts with everything in them that writers escape, or might.
+/// Texts with every character that writers escape, or might.
 enum JSONTestTexts {
   static let all: [String] = [
     "", "plain ~", "\"quoted\" \\ /", "\u{0}\u{1}\u{8}\u{9}\u{A}\u{B}\u{C}\u{D}\u{1F}", "\u{7F}",
@@ -14,14 +14,14 @@ enum JSONTestTexts {
   ]
 }
 
-/// Strings: what is escaped in which style, and what is read back.
+/// Strings: what each style escapes, and what is read back.
 @Suite struct StringTests {
   private func quoted(_ text: String, _ style: JSONText.Style) -> String {
     JSONText.quoted(text, style: style)
   }
 
   @Test(
-    "U+007F stands in headers as serde_json writes it, in an index as Python does, and is shown to no terminal"
+    "U+007F is written as serde_json does in headers, as Python does in an index, and escaped for terminals"
   )
   func delete() {
     #expect(quoted("\u{7F}", .minimal) == "\"\u{7F}\"")
@@ -29,7 +29,7 @@ enum JSONTestTexts {
     #expect(quoted("\u{7F}", .terminal) == #""\u007f""#)
   }
 
-  @Test func styles() {
+  @Test func eachStyleEscapesItsCharacters() {
     let controls = "\u{0}\u{8}\t\n\u{B}\u{C}\r\u{1F}\"\\/"
     for style in [JSONText.Style.minimal, .ascii, .terminal] {
       #expect(quoted(controls, style) == #""\u0000\b\t\n\u000b\f\r\u001f\"\\/""#)
@@ -39,7 +39,7 @@ enum JSONTestTexts {
     #expect(quoted("é漢🎛\u{9B}\u{2028}\u{202E}", .terminal) == #""é漢🎛\u009b\u2028\u202e""#)
   }
 
-  @Test("every style is read back, here and by Foundation", arguments: JSONTestTexts.all)
+  @Test("every style is read back, by this parser and by Foundation", arguments: JSONTestTexts.all)
   func roundTrip(text: String) throws {
     for style in [JSONText.Style.minimal, .ascii, .terminal] {
       let written = Array(quoted(text, style).utf8)
@@ -53,12 +53,12 @@ enum JSONTestTexts {
     (#""\ud83c\udf9b\uD83C\uDF9B""#, "🎛🎛"), (#""\u0000\u001f\u007f""#, "\u{0}\u{1F}\u{7F}"),
     ("\"\u{7F}\"", "\u{7F}"), (#""\\u0041""#, "\\u0041"),
   ])
-  func escapes(text: String, expected: String) throws {
+  func escapesAreDecoded(text: String, expected: String) throws {
     #expect(try JSONValue(parsing: Array(text.utf8)).text.map { Array($0.utf8) } == Array(expected.utf8))
   }
 
   @Test(
-    "what is not a string",
+    "invalid strings are refused",
     arguments: [
       #""\x""#, #""\u12""#, #""\u12g4""#, #""\ud83c""#, #""\ud83cx""#, #""\ud83c\u0041""#, #""\udf9b""#,
       #""\ud83c\ud83c""#, "\"a\nb\"", "\"\u{0}\"", "\"\u{1F}\"", "\"a", "\"\\", "\"\\\"", "'a'", #""\U0041""#,
@@ -69,7 +69,7 @@ enum JSONTestTexts {
   }
 
   @Test(
-    "what is not UTF-8",
+    "invalid UTF-8 is refused",
     arguments: [
       [0x80], [0xBF], [0xC0, 0x80], [0xC1, 0xBF], [0xC3], [0xC3, 0x28], [0xE0, 0x80, 0x80],
       [0xE0, 0x9F, 0xBF],

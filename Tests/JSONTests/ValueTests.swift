@@ -2,7 +2,7 @@ import JSON
 import TensorFormats
 import Testing
 
-/// The tree of a document: order, numbers, keys, and what is asked of it.
+/// A document's tree: order, numbers, keys and accessors.
 @Suite struct ValueTests {
   private func parse(_ text: String, _ dialect: JSONDialect = .strict) throws -> JSONValue {
     try JSONValue(parsing: Array(text.utf8), dialect: dialect)
@@ -26,7 +26,7 @@ import Testing
     #expect(try one != parse(#"{"a": 1, "c": [1, 2]}"#))
   }
 
-  @Test("numbers keep their spelling and compare by what readers take from them") func numbers() throws {
+  @Test("numbers keep their spelling and compare by value") func numbers() throws {
     for text in [
       "1e-05", "500000.0", "-0.10", "1E+2", "-0", "123456789012345678901234567890", "1e-400", "0.0",
     ] {
@@ -52,7 +52,7 @@ import Testing
   }
 
   @Test(
-    "what no Double holds is refused, in every dialect",
+    "numbers beyond Double are refused in every dialect",
     arguments: ["1e309", "-1e999", "1" + String(repeating: "0", count: 400)])
   func tooLarge(text: String) {
     for dialect in [JSONDialect.strict, .python] {
@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test(
-    "a key that appears twice, at its second byte",
+    "a repeated key is refused at its second occurrence",
     arguments: [
       (#"{"a": 1, "a": 1}"#, 9), (#"{"a": 1, "\u0061": 2}"#, 9), (#"[{"x": {"k": 1, "j": 2, "k": 3}}]"#, 24),
       (#"{"": 1, "": 2}"#, 8), (#"{"é": 1, "\u00e9": 2}"#, 10),
@@ -74,12 +74,12 @@ import Testing
       "\(error.map { "\($0)" } ?? "")")
   }
 
-  @Test("keys are told apart by their bytes, as other readers tell them") func accents() throws {
+  @Test("keys are compared by bytes, as other readers compare them") func accents() throws {
     let members = try #require(parse(#"{"\u00e9": 1, "e\u0301": 2}"#).members)
     #expect(members.count == 2 && members["\u{e9}"] == .integer(1) && members["e\u{301}"] == .integer(2))
   }
 
-  @Test func membersAreSetAndTakenOut() throws {
+  @Test func membersAreSetAndRemoved() throws {
     var members: JSONMembers = ["a": .integer(1), "b": .integer(2), "c": .integer(3)]
     members["b"] = .null
     members["d"] = .bool(true)
@@ -95,7 +95,7 @@ import Testing
       JSONMembers([("k", .integer(1)), ("l", .null), ("k", .integer(2))]) == ["k": .integer(2), "l": .null])
   }
 
-  @Test("a fault in an object leaves what precedes it") func partial() throws {
+  @Test("members before a fault are kept") func partial() throws {
     let text = Array(#"{"model_type": "m", "step3_partition": {"rank": nan}}"#.utf8)
     var members = JSONMembers()
     let error = #expect(throws: CheckpointError.self) {
@@ -106,7 +106,7 @@ import Testing
     #expect(members["model_type"]?.text == "m" && members["step3_partition"] == .null)
   }
 
-  @Test func asking() throws {
+  @Test func accessorsReturnValuesOrNil() throws {
     let value = try parse(#"{"o": {"n": null}, "l": ["a", 1, "b"], "s": "t", "f": false, "n": null, "i": 3}"#)
     #expect(
       value["n"] == nil && value["x"] == nil && value["o"]?["n"] == nil && value["o"]?.members?["n"] == .null)
@@ -121,14 +121,14 @@ import Testing
         && value["s"]?.kind == "the string 't'")
   }
 
-  @Test("a hundred thousand keys are found, and compared, at once") func manyKeys() throws {
+  @Test("a hundred thousand keys are looked up and compared quickly") func manyKeys() throws {
     let text = "{" + (0..<100_000).map { "\"key\($0)\": \($0)" }.joined(separator: ",") + "}"
     let members = try #require(parse(text).members)
     for number in stride(from: 0, to: 100_000, by: 7) { #expect(members["key\(number)"] == .integer(number)) }
     #expect(try parse(text) == .object(members))
   }
 
-  @Test func placedObjects() throws {
+  @Test func errorsNameThePlaceOfAMember() throws {
     let object = try JSONObject(
       parse(#"{"n": 5, "t": "x", "none": null, "in": {"b": true}, "l": [1, 2], "e": 1e-05}"#),
       place: "f.json: ")

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("a parallel loop", .timeLimit(.minutes(10))) struct ForEachTests {
   @Test(arguments: [0, 1, 2, 7, 1000], [1, 2, 5])
-  func everyNumberOnce(_ count: Int, _ threads: Int) throws {
+  func everyIndexRunsOnce(_ count: Int, _ threads: Int) throws {
     let log = Log<Int>()
     let running = Counter()
     let scratches = Counter()
@@ -39,7 +39,7 @@ import Testing
         if index >= 10 { throw Fault(number: index) }
       }
     }
-    // On one thread the eleventh is the last; each further thread may be in the middle of one more.
+    // On one thread the eleventh is the last; each further thread may be in the middle of another.
     #expect(begun.total <= 10 + threads)
     if threads == 1 { #expect(error == Fault(number: 10)) }
   }

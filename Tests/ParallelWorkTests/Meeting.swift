@@ -2,7 +2,7 @@ import Dispatch
 import Synchronization
 import Testing
 
-/// Where threads wait for each other, so that tests make the interleaving that they are about instead of hoping for it.
+/// A point where threads wait for each other, so that tests force the interleaving they need instead of hoping for it.
 final class Meeting: Sendable {
   private struct State {
     var happened: Set<String> = []
@@ -11,7 +11,7 @@ final class Meeting: Sendable {
 
   private let state = Mutex(State())
 
-  /// Says that something has happened.
+  /// Signals that the event has happened.
   func announce(_ event: String) {
     state.withLock { state in
       state.happened.insert(event)
@@ -19,10 +19,10 @@ final class Meeting: Sendable {
     }
   }
 
-  /// Whether it has happened, for those who may not block their thread.
+  /// Whether the event has happened, for callers that must not block their thread.
   func hasHappened(_ event: String) -> Bool { state.withLock { $0.happened.contains(event) } }
 
-  /// Waits until it has happened. A test that waits in vain fails instead of hanging.
+  /// Waits until the event has happened. A test that waits in vain fails instead of hanging.
   func await(_ event: String, _ location: SourceLocation = #_sourceLocation) {
     let semaphore: DispatchSemaphore? = state.withLock { state in
       guard !state.happened.contains(event) else { return nil }
@@ -35,14 +35,14 @@ final class Meeting: Sendable {
   }
 }
 
-/// Counts what is under way.
+/// Counts concurrent work.
 final class Counter: Sendable {
   private let state = Mutex((now: 0, peak: 0, total: 0))
 
   var peak: Int { state.withLock { $0.peak } }
   var total: Int { state.withLock { $0.total } }
 
-  /// - Returns: How many are under way now.
+  /// - Returns: How many are in progress now.
   @discardableResult func enter() -> Int {
     state.withLock { state in
       state.now += 1
@@ -55,7 +55,7 @@ final class Counter: Sendable {
   func leave() { state.withLock { $0.now -= 1 } }
 }
 
-/// What was taken in.
+/// The results that were consumed, in order.
 final class Log<Entry: Sendable>: Sendable {
   private let state = Mutex<[Entry]>([])
   var entries: [Entry] { state.withLock { $0 } }

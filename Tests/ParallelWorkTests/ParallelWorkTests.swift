@@ -7,8 +7,8 @@ import Testing
 
   // MARK: Order
 
-  @Test func takesInInTheOrderOfUnits() async throws {
-    // The first of four can only finish after the last.
+  @Test func resultsAreConsumedInUnitOrder() async throws {
+    // The first of four units can finish only after the last.
     try await ParallelWork(threads: 4).run(0..<40) { unit in
       if unit % 4 == 0 { meeting.await("\(unit + 3)") }
       meeting.announce("\(unit)")
@@ -20,7 +20,7 @@ import Testing
     #expect(log.entries == Array(0..<40))
   }
 
-  @Test func takesInAsBodiesFinish() async throws {
+  @Test func resultsAreConsumedAsBodiesFinish() async throws {
     try await ParallelWork(threads: 3).run(0..<30, delivering: .asFinished) { unit in
       if unit == 0 { meeting.await("29") }
       return unit
@@ -32,7 +32,7 @@ import Testing
   }
 
   @Test(arguments: [ParallelWork.Delivery.inOrder, .asFinished])
-  func takesInOneAtATime(_ delivery: ParallelWork.Delivery) async throws {
+  func resultsAreConsumedOneAtATime(_ delivery: ParallelWork.Delivery) async throws {
     let counter = Counter()
     try await ParallelWork(threads: 4, inFlight: 9).run(0..<500, delivering: delivery) {
       $0
@@ -44,7 +44,7 @@ import Testing
     #expect(counter.peak == 1 && counter.total == 500)
   }
 
-  @Test func nothingToDo() async throws {
+  @Test func noUnitsRunNothing() async throws {
     try await ParallelWork(threads: 4).run([Int]()) {
       log.append($0)
     } takeIn: { unit, _ in
@@ -55,9 +55,9 @@ import Testing
 
   // MARK: Bounds
 
-  /// More bodies than there are processors may wait for each other: none of them waits for a thread.
+  /// More bodies than processors may wait for each other: each has a thread.
   @Test(arguments: [(1, 1), (3, 8), (16, 16), (48, 60), (5, 2)])
-  func asManyBodiesAsThreads(_ threads: Int, _ inFlight: Int) async throws {
+  func asManyBodiesRunAsThreads(_ threads: Int, _ inFlight: Int) async throws {
     let counter = Counter()
     let expected = min(threads, inFlight)
     try await ParallelWork(threads: threads, inFlight: inFlight).run(0..<300) { unit in
@@ -70,7 +70,7 @@ import Testing
   }
 
   @Test(arguments: [(1, 1), (2, 7), (4, 4), (2, 64)])
-  func unitsInFlight(_ threads: Int, _ inFlight: Int) async throws {
+  func unitsInFlightAreBounded(_ threads: Int, _ inFlight: Int) async throws {
     let counter = Counter()
     let meeting = meeting
     let units = (0..<400).lazy.map { unit in
@@ -82,7 +82,7 @@ import Testing
       unit, _ in
       unit
     } takeIn: { unit, _, _ in
-      // With the first unit not taken in, others are begun until there is no room.
+      // While the first unit is not consumed, others are started until the bound is reached.
       if unit == 0 { meeting.await("full") }
       counter.leave()
     }
@@ -103,7 +103,7 @@ import Testing
   // MARK: Errors
 
   @Test func theFirstFailingUnitWins() async throws {
-    // The fifth has failed before the third does, yet the third comes first.
+    // The fifth fails before the third does, yet the third's error is reported.
     let error = await #expect(throws: Fault.self) {
       try await ParallelWork(threads: 6).run(0..<1000) { unit in
         if unit == 5 {
@@ -128,7 +128,7 @@ import Testing
       try await ParallelWork(threads: 2).run(0..<1000, delivering: .asFinished) { unit in
         if unit == 1 { throw Fault(number: 1) }
         guard unit == 0 else { return }
-        // The error of the other has ended everything, this task too.
+        // The other unit's error has cancelled everything, including this task.
         while !Task.isCancelled { await Task.yield() }
         throw Fault(number: 0)
       } takeIn: { unit, _ in
@@ -155,12 +155,12 @@ import Testing
     }
     #expect(error == Fault(number: 100))
     #expect(log.entries == Array(0..<100))
-    // The failing unit, those in flight behind it, and no more.
+    // The failing unit and those in flight after it, and no more.
     #expect((101...106).contains(pulled.total))
   }
 
   @Test(arguments: [ParallelWork.Delivery.inOrder, .asFinished])
-  func anErrorOfTakingInCancelsTheRest(_ delivery: ParallelWork.Delivery) async throws {
+  func anErrorOfTheConsumerCancelsTheRest(_ delivery: ParallelWork.Delivery) async throws {
     let cancelled = Counter()
     let error = await #expect(throws: Fault.self) {
       try await ParallelWork(threads: 4).run(0..<1000, delivering: delivery) { unit in
@@ -176,7 +176,7 @@ import Testing
     #expect((1...3).contains(cancelled.total))
   }
 
-  @Test func cancellationFromOutside() async throws {
+  @Test func cancellationFromOutsideStopsTheWork() async throws {
     let (meeting, log) = (meeting, log)
     let begun = Counter()
     let task = Task {
@@ -196,11 +196,11 @@ import Testing
     let result = await task.result
     #expect(throws: CancellationError.self) { try result.get() }
     #expect(log.entries == Array(0..<10))
-    // Those in flight, and no more.
+    // The units in flight, and no more.
     #expect(begun.total <= 18)
   }
 
-  @Test func cancelledBeforeItBegins() async throws {
+  @Test func aTaskCancelledBeforehandRunsNothing() async throws {
     let log = log
     let task = Task {
       while !Task.isCancelled { await Task.yield() }
@@ -218,7 +218,7 @@ import Testing
   // MARK: Stages
 
   /// Two stages with bounds of their own, as reading and computing need them.
-  @Test func limitsWithinABody() async throws {
+  @Test func stagesHaveTheirOwnBounds() async throws {
     let (reads, computing) = (Counter(), Counter())
     let (readLimit, computeLimit) = (Permits(5), Permits(2))
     try await ParallelWork(threads: 8).run(0..<300) { unit in

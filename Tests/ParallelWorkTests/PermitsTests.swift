@@ -1,9 +1,9 @@
 import ParallelWork
 import Testing
 
-/// What bounds the units under way.
+/// Permits bound the units in progress.
 @Suite("permits", .timeLimit(.minutes(10))) struct PermitsTests {
-  @Test("who wants few does not overtake who wants many") func order() async throws {
+  @Test("a small request does not overtake a large one") func order() async throws {
     let permits = Permits(3)
     try await permits.take(3)
     let log = Log()
@@ -27,7 +27,7 @@ import Testing
     #expect(await log.notes == ["many", "few"])
   }
 
-  @Test("who is cancelled goes away, and those behind move up") func cancellation() async throws {
+  @Test("a cancelled waiter leaves the queue, and those behind it move up") func cancellation() async throws {
     let permits = Permits(2)
     try await permits.take(1)
     let many = Task { try await permits.take(2) }
@@ -40,7 +40,7 @@ import Testing
     #expect(permits.waitingCount == 0)
   }
 
-  @Test("more than there are means all of them") func tooMany() async throws {
+  @Test("a request for more permits than exist takes all of them") func tooMany() async throws {
     let permits = Permits(2)
     try await permits.take(1_000)
     let next = Task { try await permits.take(1) }
@@ -49,7 +49,7 @@ import Testing
     try await next.value
   }
 
-  @Test("permits that are held go back with the last reference") func held() async throws {
+  @Test("held permits are returned with the last reference") func held() async throws {
     let permits = Permits(1)
     try await permits.take()
     var holder: HeldPermits? = HeldPermits(permits, 1)
@@ -62,7 +62,7 @@ import Testing
     try await next.value
   }
 
-  @Test("first come, first served") func fairness() async throws {
+  @Test("waiters are served in order of arrival") func fairness() async throws {
     let permits = Permits(1)
     try await permits.take()
     let log = Log()
@@ -77,7 +77,7 @@ import Testing
     #expect(permits.available == 1 && permits.waitingCount == 0)
   }
 
-  @Test("calls that wait have a thread each, up to the width") func blocking() async throws {
+  @Test("blocking calls get a thread each, up to the width") func blocking() async throws {
     let calls = BlockingCalls("test", width: 5)
     let meeting = Meeting()
     // Each of the five waits until all five are there.
@@ -95,7 +95,7 @@ import Testing
     await #expect(throws: CancellationError.self) { try await calls.run { throw CancellationError() } }
   }
 
-  /// Lets others run until so many tasks wait.
+  /// Yields until the given number of tasks are waiting.
   private func waiting(_ count: Int, _ permits: Permits) async throws {
     while permits.waitingCount < count { try await Task.sleep(for: .milliseconds(1)) }
   }

@@ -9,24 +9,24 @@ import Testing
     ("*.v_proj.weight", "v_proj.weight", false), ("a.b", "axb", false), ("*a*b*", "xxaxxbxx", true),
     ("*ab", "aab", true), ("**", "x", true), ("", "", true), ("", "x", false), ("[a]", "a", false),
   ])
-  func globs(pattern: String, name: String, matches: Bool) throws {
+  func globsMatchWholeNames(pattern: String, name: String, matches: Bool) throws {
     #expect(try NamePattern.glob(pattern).matches(name) == matches)
   }
 
-  /// A pattern that takes exponential time in a naive matcher.
+  /// A pattern that needs exponential time in a naive matcher.
   @Test func globsDoNotBacktrackExponentially() throws {
     let pattern = NamePattern.glob(String(repeating: "*a", count: 40) + "b")
     #expect(try !pattern.matches(String(repeating: "a", count: 2000)))
   }
 
-  @Test func expressionsAreFoundAnywhere() throws {
+  @Test func expressionsMatchAnywhereInAName() throws {
     let pattern = try NamePattern.regex(#"blk\.(\d|1\d)\.attn_(k|v)"#)
     #expect(try pattern.matches("blk.12.attn_v.weight"))
     #expect(try !pattern.matches("blk.22.attn_v.weight"))
   }
 
   @Test(
-    "what is not an expression is refused by place",
+    "an invalid expression is refused with its position",
     arguments: [
       ("a(b", "missing closing parenthesis, at character 4"), ("ä[", "at character 3"),
       ("*a", "at character 1"),
@@ -45,7 +45,7 @@ import Testing
   }
 
   @Test(
-    "the dialect is PCRE2's, with Unicode",
+    "expressions are PCRE2's, with Unicode",
     arguments: [
       (#"^\w+$"#, "größe_1", true), (#"^\d$"#, "٣", true), (#"(?i)ATTN"#, "blk.attn", true),
       (#"(?<=layers\.)\d+\.(?!mlp)"#, "layers.12.moe", true),
@@ -60,7 +60,7 @@ import Testing
     #expect(try NamePattern.regex(pattern).kind == .regex)
   }
 
-  /// Every one of these takes exponential, cubic or square time.
+  /// Each of these needs exponential, cubic or quadratic time.
   static let hostile = [
     #"(\w+\.?)+Z"#, "(.*)*(.*)*(.*)*Z", "(a|a)*b", "(a|a)*[bc]", "(a+)+[bc]", "a*a*a*a*[bc]",
     #"(\w+\.?)+[Z!]"#,
@@ -69,7 +69,7 @@ import Testing
     "^(a|b|ab)*c", "(x+x+)+y|a{30000}b",
   ]
 
-  @Test("no pattern takes long, whatever the name", arguments: hostile)
+  @Test("matching time is bounded, whatever the pattern and the name", arguments: hostile)
   func hostilePatterns(pattern: String) throws {
     let compiled = try NamePattern.regex(pattern)
     for name in [
@@ -86,7 +86,7 @@ import Testing
     }
   }
 
-  @Test func whatTakesTooLongIsAnError() throws {
+  @Test func aMatchThatTakesTooLongIsAnError() throws {
     let pattern = try NamePattern.regex("(a|a)*[bc]")
     let error = #expect(throws: CheckpointError.self) {
       try pattern.matches(String(repeating: "a", count: 100))
@@ -95,11 +95,11 @@ import Testing
       error?.message == "regex '(a|a)*[bc]' takes too long on the name "
         + "'\(String(repeating: "a", count: 80))...' (100 bytes)")
     #expect(error?.remedy?.contains("repetitions") == true)
-    // Another name is not concerned.
+    // Another name is unaffected.
     #expect(try pattern.matches("aaab"))
   }
 
-  @Test func aJobHasABudget() throws {
+  @Test func aJobsPatternsShareABudget() throws {
     let budget = PatternBudget(steps: 20_000)
     let patterns = [try NamePattern.regex("x$").drawing(on: budget), .glob("*a*a*b").drawing(on: budget)]
     let name = String(repeating: "a", count: 100)
@@ -112,7 +112,7 @@ import Testing
     }
     #expect(matched > 5 && matched < 1000)
     #expect(error?.message.contains("their steps ran out") == true)
-    // Patterns compare by what they say.
+    // Patterns compare by their text.
     #expect(try patterns[0] == NamePattern.regex("x$"))
   }
 }

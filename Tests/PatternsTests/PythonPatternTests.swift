@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Patterns as Python matches them")
 struct PythonPatternTests {
-  /// Expected as Python's `re.match(pattern, name) is not None` gives it.
+  /// The expected result is Python's `re.match(pattern, name) is not None`.
   @Test(
     "A pattern matches as re.match does",
     arguments: [
@@ -51,7 +51,7 @@ struct PythonPatternTests {
   }
 
   @Test(
-    "What Python refuses is refused, with its place",
+    "What Python refuses is refused, with its position",
     arguments: [
       ("(", "missing )"), (")", "unbalanced parenthesis"), ("[a", "unterminated character set"),
       ("*a", "nothing to repeat, before character 2"), ("a**", "multiple repeat"),
@@ -88,7 +88,7 @@ struct PythonPatternTests {
   }
 
   @Test(
-    "A match has a limit, whatever the pattern",
+    "Matching time is limited, whatever the pattern",
     arguments: [
       "(a+)+[bc]", "(.*)*(.*)*[bc]", "(a|a)*[bc]", #"(.*)\1\1[bc]"#, "(?=(a+)+[bc])", "(?:a?){50}a{50}[bc]",
       "(((a{20}){20}){20})",
@@ -101,7 +101,7 @@ struct PythonPatternTests {
     } catch {
       #expect(error.message.contains("pattern '\(pattern)' takes too long"), "\(error.message)")
     }
-    // Others that draw on the same budget are concerned, once it is used up.
+    // Other patterns that draw on the same budget fail once it is used up.
     let budget = PatternBudget(steps: 100)
     #expect(throws: CheckpointError.self) {
       for _ in 0..<100 { _ = try PythonPattern("a.*").drawing(on: budget).matchesStart(of: "a") }

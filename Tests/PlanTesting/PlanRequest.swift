@@ -3,7 +3,7 @@ public import Quantization
 public import QuantizationRecipes
 public import ShardPlanning
 
-/// What a test asks of the planner: everything but the source.
+/// A test's request to the planner, without the source.
 public struct PlanRequest: Sendable {
   public var format: Checkpoint.Format
   public var recipe: String
@@ -27,7 +27,7 @@ public struct PlanRequest: Sendable {
     self.allowNonFinite = allowNonFinite
   }
 
-  /// Plans a conversion of what is at a path.
+  /// Plans a conversion of the checkpoint at a path.
   public func plan(_ source: String) throws -> PlannedConversion {
     try ShardPlanner.plan(
       Checkpoint.open(source),

@@ -2,8 +2,8 @@ internal import Foundation
 internal import Patterns
 internal import TensorFormats
 
-/// Answers questions about patterns, for comparison with the libraries whose dialects they are: a JSON document a line,
-/// with a dialect, a pattern and texts; a line of answers for each.
+/// Answers questions about patterns, for comparison with the libraries that define the dialects: one JSON document per line,
+/// with a dialect, a pattern and texts, and one line of answers for each.
 @main struct PatternProbe {
   private struct Question: Decodable {
     var dialect: String
@@ -12,9 +12,9 @@ internal import TensorFormats
   }
 
   private struct Answer: Encodable {
-    /// What is wrong with the pattern.
+    /// The fault of the pattern.
     var error: String?
-    /// Whether each text matches; `nil` where that takes too long.
+    /// Whether each text matches; `nil` where matching takes too long.
     var matches: [Bool?]?
     /// For the dialect of tokenizers: where the matches in each text begin and end, in bytes.
     var places: [[[Int]]?]?
