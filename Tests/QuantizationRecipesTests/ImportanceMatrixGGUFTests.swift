@@ -10,7 +10,7 @@ import Testing
   static let stackCounts = GGUFTensor("blk.1.ffn_up_exps.weight.counts", [3, 1], [2, 0, 4])
 
   @Test(arguments: [false, true])
-  func ggufFile(isBigEndian: Bool) throws {
+  func ggufMatricesAreRead(isBigEndian: Bool) throws {
     let sums = GGUFTensor("blk.0.ffn_up.weight.in_sum", [4], [-1, 0, 1, 2])
     let bytes = GGUFBytes.file(
       [Self.plain, Self.plainCount, Self.stack, Self.stackCounts, sums], datasets: ["a.txt", "b.txt"],
@@ -29,7 +29,7 @@ import Testing
     #expect(try matrix.covers(stack, columns: 2, expertCount: 3))
   }
 
-  /// In this form the rows are known, so a wrong width is found even where the product fits.
+  /// This form states the rows, so a wrong width is found even where the product fits.
   @Test func rowsMustAgreeWithTheCounts() throws {
     let matrix = try ImportanceMatrix(MemorySource(GGUFBytes.file([Self.stack, Self.stackCounts])))
     let error = #expect(throws: CheckpointError.self) {
@@ -69,7 +69,7 @@ import Testing
     (Array("GGUF".utf8), ""),
     (Array(GGUFBytes.file([plain, plainCount]).dropLast(40)), ""),
   ])
-  func faults(bytes: [UInt8], message: String) {
+  func faultyMatricesAreRefused(bytes: [UInt8], message: String) {
     let error = #expect(throws: CheckpointError.self) {
       try ImportanceMatrix(MemorySource(bytes, path: "bad.gguf"))
     }
@@ -78,7 +78,7 @@ import Testing
   }
 }
 
-/// A tensor to put into a file; the shape is row-major.
+/// A tensor to write; the shape is row-major.
 struct GGUFTensor {
   var name: String
   var shape: [Int]

@@ -4,7 +4,7 @@ import TensorFormats
 import Testing
 
 @Suite struct ImportanceMatrixTests {
-  @Test func legacyFile() throws {
+  @Test func legacyMatricesAreRead() throws {
     var bytes = LegacyBytes(entryCount: 2)
     bytes.entry("blk.0.ffn_up.weight", calls: 4, [4, 8, 0, 2])
     bytes.entry("blk.1.ffn_up_exps.weight", calls: 2, [2, 4, 0, 0, 6, 8])
@@ -24,7 +24,7 @@ import Testing
     #expect(try matrix.weights(for: "blk.2.ffn_up.weight", columns: 4, expert: nil) == nil)
   }
 
-  @Test func legacyFileWithoutTrailerOrCalls() throws {
+  @Test func legacyMatricesMayLackTrailerAndCalls() throws {
     var bytes = LegacyBytes(entryCount: 1)
     bytes.entry("a", calls: 0, [3, 5])
     let matrix = try ImportanceMatrix(MemorySource(bytes.bytes))
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  @Test func everyCutLegacyFileIsRefused() throws {
+  @Test func everyTruncatedLegacyFileIsRefused() throws {
     var bytes = LegacyBytes(entryCount: 2)
     bytes.entry("abc", calls: 1, [1, 2])
     let afterFirst = bytes.bytes.count
@@ -74,7 +74,7 @@ import Testing
   }
 
   @Test(arguments: LegacyFault.allCases)
-  func legacyFaults(fault: LegacyFault) {
+  func faultyLegacyFilesAreRefused(fault: LegacyFault) {
     let error = #expect(throws: CheckpointError.self) {
       try ImportanceMatrix(MemorySource(fault.bytes, path: "bad.dat"))
     }

@@ -2,7 +2,7 @@ import Checkpoint
 import QuantizationRecipes
 import TensorFormats
 
-/// A model's tensors as recipes see them, without any bytes.
+/// A model's tensors as recipes see them, without data.
 struct Inventory {
   var subjects: [RecipeSubject] = []
   var layerCount: Int

@@ -22,7 +22,7 @@ import Testing
     ("blk.0.attn_q_norm.weight", .other, [8, 256], .bf16, .norm),
     ("scalar.weight", .other, [], .bf16, .vector),
   ])
-  func rulesAreNotAsked(
+  func preciseTensorsAreNotMatchedAgainstRules(
     name: String, role: TensorRole, shape: [Int], type: ElementType, reason: KeptPrecise
   ) throws {
     let recipe = Recipe(name: "all", summary: "", rules: [RecipeRule(format: .element(.q8_0))])
@@ -38,12 +38,12 @@ import Testing
   }
 
   @Test(arguments: ["blk.0.attn_q.weight", "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"])
-  func ordinaryMatricesAreLeftToTheRules(name: String) throws {
+  func ordinaryMatricesFollowTheRules(name: String) throws {
     let recipe = Recipe(name: "all", summary: "", rules: [RecipeRule(format: .element(.q8_0))])
     #expect(try recipe.decide(subject(name, .other, [256, 256], .bf16), in: .gguf).rule == 0)
   }
 
-  @Test func preciseTypesFollowTheContainers() throws {
+  @Test func preciseTypesDependOnTheContainer() throws {
     let recipe = try #require(Recipe.builtIn(named: "BF16"))
     var norm = subject("model.norm.weight", .norm, [256], .bf16)
     #expect(try recipe.decide(norm, in: .gguf).format == .element(.f32))
@@ -54,14 +54,14 @@ import Testing
     #expect(try recipe.decide(norm, in: .safetensors).format == .element(.bf16))
   }
 
-  @Test func keepMeansKeepAlsoOnTheWayBack() throws {
+  @Test func keepAppliesToGGUFSourcesToo() throws {
     let recipe = try #require(Recipe.builtIn(named: "keep"))
     var norm = subject("output_norm.weight", .norm, [256], .f32)
     norm.sourceContainer = .gguf
     #expect(try recipe.decide(norm, in: .safetensors).format == .keep)
   }
 
-  @Test func aRecipeMayChooseThePreciseTypes() throws {
+  @Test func aRecipeMaySetThePreciseTypes() throws {
     let recipe = Recipe(
       name: "own", summary: "", rules: [RecipeRule(format: .element(.q8_0))],
       precise: PreciseFormats(safetensors: .element(.f32), gguf: .keep))
@@ -70,7 +70,7 @@ import Testing
     #expect(try recipe.decide(norm, in: .safetensors).format == .element(.f32))
   }
 
-  @Test func integersThatTheContainerHasNotAreAnError() throws {
+  @Test func integersThatTheContainerLacksAreAnError() throws {
     let recipe = try #require(Recipe.builtIn(named: "keep"))
     let error = #expect(throws: CheckpointError.self) {
       try recipe.decide(subject("table", .other, [4, 4], .u8), in: .gguf)

@@ -5,7 +5,7 @@ import TensorFormats
 import Testing
 
 @Suite struct OverrideTests {
-  @Test func overridesGoInFront() throws {
+  @Test func overridesPrecedeTheRecipesRules() throws {
     let base = try #require(Recipe.builtIn(named: "Q4_K_M"))
     let recipe = base.overriding(with: [
       try TensorTypeOverride(argument: #"blk\.(0|1)\.attn_v=q8_0"#),
@@ -19,19 +19,19 @@ import Testing
     #expect(base.overriding(with: []) == base)
   }
 
-  @Test func theLastEqualsSignCounts() throws {
+  @Test func theLastEqualsSignSeparatesTheFormat() throws {
     let override = try TensorTypeOverride(argument: "a=b=Q8_0")
     #expect(override.pattern.text == "a=b")
     #expect(override.format == .element(.q8_0))
   }
 
   @Test(arguments: ["attn_v", "=Q8_0", "attn_v=", "attn_v=Q9", "attn_(=Q8_0", ""])
-  func badArguments(text: String) {
+  func badArgumentsAreRefused(text: String) {
     let error = #expect(throws: CheckpointError.self) { try TensorTypeOverride(argument: text) }
     #expect(error?.code == .invalidRequest)
   }
 
-  @Test func rulesThatDecideNothingAreErrors() throws {
+  @Test func rulesThatMatchNothingAreErrors() throws {
     let base = try #require(Recipe.builtIn(named: "Q4_K"))
     let recipe = base.overriding(with: [
       try TensorTypeOverride(argument: "no_such=Q8_0"),
@@ -49,7 +49,7 @@ import Testing
     try base.requireAllUsed([1])
   }
 
-  @Test func optionalRulesMayDecideNothing() throws {
+  @Test func optionalRulesMayMatchNothing() throws {
     let recipe = Recipe(
       name: "x", summary: "",
       rules: [
@@ -70,7 +70,7 @@ import Testing
         == "no rule of the recipe 'half' covers it (role routed_experts, layer 5, shape [48, 5120, 7168])")
   }
 
-  @Test("Recipes that ask for nothing special hold for models without a matrix", arguments: ["keep", "F32"])
+  @Test("Recipes without required rules work for models without a matrix", arguments: ["keep", "F32"])
   func needNoMatrix(name: String) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     #expect(recipe.unusedRules(used: []) == [])

@@ -5,7 +5,7 @@ import TensorFormats
 import Testing
 
 @Suite struct BuiltInRecipeTests {
-  /// One line per recipe: what lm_head, embedding, and the projections of a layer get, in GGUF.
+  /// One line per recipe: the formats of lm_head, the embedding and a layer's projections, in GGUF.
   @Test(arguments: [
     // recipe, lm_head, embedding, v_proj in layers 0, 7 and 9, down_proj of experts in 4, 7 and 58, o_proj, gate
     ("Q4_K", "Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K Q4_K"),
@@ -21,7 +21,7 @@ import Testing
     ("BF16", "BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16 BF16"),
     ("keep", "keep keep keep keep keep keep keep keep keep keep"),
   ])
-  func decides(name: String, expected: String) throws {
+  func builtInRecipesDecideAsDocumented(name: String, expected: String) throws {
     let names = [
       "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.v_proj.weight",
       "model.layers.7.self_attn.v_proj.weight", "model.layers.9.self_attn.v_proj.weight",
@@ -32,9 +32,9 @@ import Testing
     #expect(try formats(of: names, by: name, in: .gguf).joined(separator: " ") == expected)
   }
 
-  /// The same mixture whether the checkpoint has Hugging Face's names or GGUF's.
+  /// The mixture does not depend on whether the checkpoint has Hugging Face's names or GGUF's.
   @Test(arguments: ["Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "MXFP4_MOE", "FP8_BLOCK"])
-  func namesOfBothWorldsMeanTheSame(name: String) throws {
+  func namesOfBothFormatsAreEquivalent(name: String) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     let container: Checkpoint.Format = name == "FP8_BLOCK" ? .safetensors : .gguf
     for subject in Inventory.step3.language where !subject.otherNames.isEmpty {
@@ -46,7 +46,7 @@ import Testing
     }
   }
 
-  @Test func fp8BlockIsStepFunsLayout() throws {
+  @Test func fp8BlockHasStepFunsLayout() throws {
     let recipe = try #require(Recipe.builtIn(named: "fp8_block"))
     for subject in Inventory.step3.subjects {
       let decision = try recipe.decide(subject, in: .safetensors)
@@ -59,8 +59,8 @@ import Testing
     }
   }
 
-  /// Scopes: the routed experts, or every linear layer of the language model; never embedding, norms, router, lm_head
-  /// and vision.
+  /// Scopes: the routed experts, or every linear layer of the language model; never the embedding, norms, router, lm_head
+  /// or vision.
   @Test(arguments: SchemeRecipe.all.map(\.name), SchemeRecipe.Scope.allCases)
   func schemesHaveScopes(name: String, scope: SchemeRecipe.Scope) throws {
     if name == "MXFP4", scope == .linear {
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test func groupSizesAreNames() throws {
+  @Test func groupSizesSelectNamedRecipes() throws {
     #expect(try Recipe.named("W4A16", for: .safetensors, groupSize: 64).name == "W4A16_G64")
     #expect(try Recipe.named("W4A16", for: .safetensors, groupSize: 128).name == "W4A16")
     for (name, size) in [("W4A16", 48), ("NVFP4A16", 32), ("Q4_K", 32)] {
@@ -98,7 +98,7 @@ import Testing
     ("Q3_K_M", "Q8_0 Q8_0 Q5_K"), ("Q3_K_L", "Q8_0 Q8_0 Q3_K"), ("Q5_K_M", "Q8_0 Q8_0 Q5_K"),
     ("Q5_K_S", "Q8_0 Q8_0 Q5_K"), ("Q6_K", "Q6_K Q6_K Q6_K"),
   ])
-  func eightExpertsAreSpecial(name: String, expected: String) throws {
+  func eightExpertsAreTreatedAsInLlamaCpp(name: String, expected: String) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     var formats: [String] = []
     for part in ["v_proj", "k_proj", "o_proj"] {
@@ -109,7 +109,7 @@ import Testing
     #expect(formats.joined(separator: " ") == expected)
   }
 
-  @Test func aTiedEmbeddingIsTheOutput() throws {
+  @Test func aTiedEmbeddingIsTreatedAsTheOutput() throws {
     let recipe = try #require(Recipe.builtIn(named: "Q4_K_M"))
     var subject = try #require(Inventory.step3["model.embed_tokens.weight"])
     #expect(try recipe.decide(subject, in: .gguf).format == .element(.q4K))
@@ -120,7 +120,7 @@ import Testing
   /// No built-in leaves a tensor of the model uncovered, falls back on its published shapes, or has a required rule
   /// that decides nothing.
   @Test(arguments: Recipe.builtIns)
-  func coversStep3(recipe: Recipe) throws {
+  func builtInRecipesCoverStep3(recipe: Recipe) throws {
     let isScheme = SchemeRecipe.all.contains { $0.name == recipe.name } && recipe.container != nil
     let hasScheme = StorageFormat.all.contains {
       if case .scheme = $0 { $0.spelling == recipe.name } else { false }
@@ -139,7 +139,7 @@ import Testing
 
   @Test func namesAreUniqueAndComplete() {
     let names = Recipe.builtIns.map(\.name)
-    // Only MXFP4 means one thing in safetensors and another in GGUF.
+    // Only MXFP4 means different things in safetensors and GGUF.
     #expect(Set(names).count == names.count - 1)
     #expect(names.filter { $0 == "MXFP4" }.count == 2)
     let promised = [
@@ -154,7 +154,7 @@ import Testing
     #expect(Recipe.builtIn(named: "Q4") == nil)
   }
 
-  @Test func recipesSurviveJSON() throws {
+  @Test func recipesRoundTripThroughJSON() throws {
     for recipe in Recipe.builtIns {
       let json = try JSONEncoder().encode(recipe)
       #expect(try JSONDecoder().decode(Recipe.self, from: json) == recipe)
@@ -178,7 +178,7 @@ import Testing
     ("IQ4_XS", "IQ4_NL"), ("IQ3_S", "IQ4_NL"), ("IQ3_XXS", "IQ4_NL"), ("TQ1_0", "Q4_0"), ("TQ2_0", "Q4_0"),
     ("Q1_0", "Q4_0"),
   ])
-  func largeBlocksGiveWayToSmallOnes(name: String, standIn: String) throws {
+  func largeBlocksFallBackToSmallOnes(name: String, standIn: String) throws {
     let recipe = try #require(Recipe.builtIn(named: name))
     var seen: Set<Int> = []
     for subject in Inventory.odd.subjects {
@@ -195,7 +195,7 @@ import Testing
     #expect(seen == [192, 96, 240, 416, 160, 224])
   }
 
-  @Test func blocksOf64FitSomeRows() throws {
+  @Test func blocksOf64FitRowsThatBlocksOf256DoNot() throws {
     let recipe = try #require(Recipe.builtIn(named: "NVFP4"))
     let expected = [
       192: "NVFP4", 96: "IQ4_NL", 416: "IQ4_NL", 160: "IQ4_NL", 224: "IQ4_NL", 240: "BF16", 48: "BF16",
@@ -238,7 +238,7 @@ import Testing
       error?.message == "cannot be stored as Q4_K: rows of 48 elements are not whole blocks of 256 (Q4_K)")
   }
 
-  @Test("an obstacle of the caller's counts like a misfit, and later formats are not reasons of their own")
+  @Test("an obstacle given by the caller counts like a misfit, and the reason is that of the wanted format")
   func obstacles() throws {
     let rule = RecipeRule(
       format: .element(.iq2XXS), fallback: .chain([.element(.q4K), .element(.q8_0), .element(.f32)]))
@@ -260,7 +260,7 @@ import Testing
     #expect(decision.format == .element(.q8_0) && decision.wanted == .element(.iq2XXS))
     #expect(decision.reason == "no weights")
     #expect(asked == [.element(.iq2XXS), .element(.q4K), .element(.q8_0)])
-    // What does not fit is not asked for.
+    // Formats that do not fit are not asked about.
     (decision, asked) = try decide(96, [.element(.q8_0): "no bytes"])
     #expect(decision.format == .element(.f32) && asked == [.element(.q8_0), .element(.f32)])
     #expect(
@@ -281,7 +281,7 @@ import Testing
     #expect(thrown?.message == "never")
   }
 
-  @Test func aTypeThatTheContainerHasNotIsAnError() throws {
+  @Test func aTypeThatTheContainerLacksIsAnError() throws {
     let q4K = try #require(Recipe.builtIn(named: "Q4_K"))
     let inSafetensors = #expect(throws: CheckpointError.self) {
       try q4K.decide(matrix(columns: 256), in: .safetensors)
@@ -293,7 +293,7 @@ import Testing
     #expect(inGGUF?.remedy?.contains("write safetensors") == true)
   }
 
-  @Test func keepFallsBackWhereTheContainerHasNoSuchType() throws {
+  @Test func keepFallsBackWhereTheContainerLacksTheType() throws {
     let recipe = try #require(Recipe.builtIn(named: "keep"))
     let decision = try recipe.decide(matrix(columns: 256, type: .f8E4M3), in: .gguf)
     #expect(decision.format == .element(.bf16))

@@ -7,7 +7,7 @@ import TensorFormats
 import Testing
 
 @Suite struct RecipeFileTests {
-  @Test func aCompleteFile() throws {
+  @Test func aCompleteFileIsRead() throws {
     let recipe = try Recipe(
       yaml: """
         name: experts-first
@@ -51,7 +51,7 @@ import Testing
           precise: PreciseFormats(safetensors: .keep, gguf: .element(.f32))))
   }
 
-  @Test func aBaseContinuesTheList() throws {
+  @Test func theBasesRulesFollow() throws {
     let recipe = try Recipe(
       yaml: "base: Q4_K_M\nrules:\n- {role: shared_expert, format: Q8_0}\n", path: "a/b/mine.yaml")
     let base = try #require(Recipe.builtIn(named: "Q4_K_M"))
@@ -81,14 +81,14 @@ import Testing
     #expect(try decide("lm_head.weight") == ("Q4_K", 2))
   }
 
-  @Test func patternsLookAtEveryName() throws {
+  @Test func patternsMatchEitherFormatsName() throws {
     let recipe = try Recipe(
       yaml: "rules:\n- {name: 'blk.*.attn_v.weight', format: Q8_0}\n- {format: Q4_K}", path: "x")
     let subject = try #require(Inventory.step3["model.layers.1.self_attn.v_proj.weight"])
     #expect(try recipe.decide(subject, in: .gguf).format == .element(.q8_0))
   }
 
-  /// Each bad file with the start of its message; every one of them has a place.
+  /// Each bad file with the start of its message; every message has a position.
   @Test(arguments: [
     ("rules: [", "line 2, column 1: "),
     ("a: 1\na: 2", "line 1, column 1: the key a appears twice"),
@@ -145,7 +145,7 @@ import Testing
     ("on_misfit: maybe\nrules: [{format: keep}]", "line 1, column 12: 'maybe' is not a storage format"),
     ("rules: [{format: keep}]\n---\nrules: []", "line 2, column 1: "),
   ])
-  func badFiles(yaml: String, message: String) {
+  func badFilesAreRefused(yaml: String, message: String) {
     let error = #expect(throws: CheckpointError.self) { try Recipe(yaml: yaml, path: "r.yaml") }
     #expect(error?.code == .malformed)
     #expect(error?.path == "r.yaml")
@@ -153,12 +153,12 @@ import Testing
   }
 
   @Test(arguments: ["", "# nothing\n", "\u{1}"])
-  func filesWithoutContent(yaml: String) {
+  func emptyFilesAreRefused(yaml: String) {
     let error = #expect(throws: CheckpointError.self) { try Recipe(yaml: yaml, path: "r.yaml") }
     #expect(error?.code == .malformed)
   }
 
-  @Test func hostileFiles() {
+  @Test func hostileFilesAreRefused() {
     let nested = MemorySource(Array((String(repeating: "[", count: 100_000)).utf8))
     #expect(throws: CheckpointError.self) { try Recipe(file: nested) }
     let large = MemorySource([UInt8](repeating: 32, count: (1 << 20) + 1))
@@ -170,7 +170,7 @@ import Testing
     #expect(notText?.message == "is not UTF-8 text")
   }
 
-  /// Nested, as keys: a parser that compares keys never ends.
+  /// Nested aliases as keys: a parser that compares keys by value never ends.
   @Test func aliasesThatMultiplyAreRefusedAtOnce() throws {
     var text = "? &a0 [x]\n: 1\n"
     for level in 1...40 { text += "? &a\(level) [*a\(level - 1), *a\(level - 1)]\n: 1\n" }
@@ -179,7 +179,7 @@ import Testing
     #expect(error?.message == "line 3, column 8: the alias *a0 is not supported")
   }
 
-  /// What only looks like one is text.
+  /// Text that only looks like an alias or an anchor.
   @Test func starsAndAmpersandsAreText() throws {
     let text = "rules:\n- {format: Q4_K, name: '*weight', regex: 'a&weights'}\n- &unused {format: BF16}"
     let recipe = try Recipe(yaml: text, path: "r.yaml")
@@ -197,7 +197,7 @@ import Testing
     #expect(error?.message.contains("regex '(a|a)*[bc]' takes too long") == true)
   }
 
-  @Test func namesOnTheCommandLine() throws {
+  @Test func recipesAreFoundByNameOrPath() throws {
     #expect(try Recipe.named("q8_0").name == "Q8_0")
     let unknown = #expect(throws: CheckpointError.self) { try Recipe.named("Q4-KM") }
     #expect(unknown?.code == .invalidRequest)
@@ -210,7 +210,7 @@ import Testing
     #expect(try Recipe.named(path).rules == [RecipeRule(format: .element(.q8_0))])
   }
 
-  /// The example in the manual is a recipe, and it covers the model.
+  /// The manual's example is a valid recipe and covers the model.
   @Test func theManualsExampleWorks() throws {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()

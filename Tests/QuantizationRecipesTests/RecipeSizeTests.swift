@@ -4,13 +4,13 @@ import TensorFormats
 import Testing
 
 @Suite struct RecipeSizeTests {
-  @Test func theInventoryIsThePublishedModel() {
+  @Test func theInventoryHasThePublishedParameters() {
     let language = Inventory.step3.language.reduce(0) { $0 + $1.shape.elementCount }
     #expect(language == 316_294_538_240)
     #expect(Inventory.step3.subjects.reduce(0) { $0 + $1.shape.elementCount } == 320_969_912_832)
   }
 
-  /// Bytes of the language model's tensors, added up by hand from the published shapes and the blocks' sizes.
+  /// The language model's size in bytes, worked out by hand from the published shapes and the block sizes.
   @Test(arguments: [
     ("BF16", Checkpoint.Format.safetensors, 632_589_076_480), ("FP8_BLOCK", .safetensors, 318_238_268_800),
     ("F32", .safetensors, 1_265_178_152_960), ("BF16", .gguf, 632_629_624_832),
@@ -22,7 +22,9 @@ import Testing
     ("Q3_K_M", .gguf, 150_819_849_472), ("Q3_K_S", .gguf, 136_340_876_544), ("Q2_K", .gguf, 103_858_589_600),
     ("MXFP4_MOE", .gguf, 178_899_016_832), ("TQ1_0", .gguf, 66_795_199_280),
   ])
-  func languageModel(name: String, container: Checkpoint.Format, bytes: Int) throws {
+  func sizesOfTheLanguageModelAreThoseWorkedOutByHand(name: String, container: Checkpoint.Format, bytes: Int)
+    throws
+  {
     let recipe = try #require(Recipe.builtIn(named: name))
     let size = try recipe.size(over: Inventory.step3.language, container: container)
     #expect(size.bytes == bytes)
@@ -32,17 +34,18 @@ import Testing
         == Double(bytes) * 8 / 316_294_538_240)
   }
 
-  /// 641.94 GB and 327.6 GB are what StepFun's releases weigh.
+  /// 641.94 GB and 327.6 GB are the sizes of StepFun's releases.
   @Test(arguments: [
     ("keep", Checkpoint.Format.safetensors, 641_939_825_664), ("FP8_BLOCK", .safetensors, 327_589_017_984),
     ("Q4_K", .gguf, 188_014_620_800), ("Q4_K_M", .gguf, 200_027_831_240),
   ])
-  func wholeModel(name: String, container: Checkpoint.Format, bytes: Int) throws {
+  func sizesOfTheWholeModelAreThePublishedOnes(name: String, container: Checkpoint.Format, bytes: Int) throws
+  {
     let recipe = try #require(Recipe.builtIn(named: name))
     #expect(try recipe.size(over: Inventory.step3.subjects, container: container).bytes == bytes)
   }
 
-  @Test func scalesOfTheSourceCountWhereTheirWeightIsKept() throws {
+  @Test func sourceScalesCountWhereTheirWeightIsKept() throws {
     var inventory = Inventory(layerCount: 1, expertCount: 0)
     inventory.add("a.weight", .denseFFN, [256, 256], layer: 0, type: .f8E4M3)
     inventory.add("a.weight_scale_inv", .scale, [2, 2], layer: 0, type: .f32)
@@ -56,7 +59,7 @@ import Testing
         == RecipeSize(parameters: 65536, bytes: 131_072))
   }
 
-  @Test func nothingWeighsNothing() throws {
+  @Test func noTensorsGiveZeroBitsPerWeight() throws {
     let recipe = try #require(Recipe.builtIn(named: "Q4_K"))
     #expect(try recipe.bitsPerWeight(over: [], container: .gguf) == 0)
   }

@@ -5,17 +5,17 @@ import TensorFormats
 import Testing
 
 @Suite struct RecipeWritingTests {
-  @Test("what a built-in says can be written and read back", arguments: Recipe.builtIns.map(\.name))
+  @Test("built-in recipes can be written and read back", arguments: Recipe.builtIns.map(\.name))
   func builtIns(name: String) throws {
     var recipe = try Recipe.named(name)
-    // Files have no words for these.
+    // Recipe files cannot express these.
     recipe.container = nil
     recipe.knownSubject = nil
     for index in recipe.rules.indices { recipe.rules[index].isLinear = nil }
     #expect(try Recipe(yaml: recipe.yaml(comment: ["a", "", "b\nc"]), path: "x.yaml") == recipe)
   }
 
-  @Test func everythingThatAFileCanSay() throws {
+  @Test func everyElementOfAFileRoundTrips() throws {
     let texts = [
       "plain", "with \"quotes\"", "back\\slash", "tab\tand\u{1}and\u{85}", "*star", "é漢😀", "- : #", "yes",
       "1",

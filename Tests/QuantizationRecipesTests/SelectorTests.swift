@@ -9,7 +9,7 @@ import Testing
     // llama.cpp's use_more_bits for 61 layers, worked out by hand: 61/8 = 7, 7*61/8 = 53, and 9, 12, ... 51 between.
     ("more-bits", Array(0...6) + Array(stride(from: 9, through: 51, by: 3)) + Array(53...60)),
   ])
-  func selectsTheseOf61(text: String, layers: [Int]) throws {
+  func layersOf61AreSelectedAsInLlamaCpp(text: String, layers: [Int]) throws {
     let selectors = try LayerSelector.parse(text)
     #expect((0..<61).filter { layer in selectors.contains { $0.contains(layer, of: 61) } } == layers)
     #expect(try LayerSelector.parse(selectors.map(\.description).joined(separator: ",")) == selectors)
@@ -24,7 +24,7 @@ import Testing
     "", ",", "3-1", "-1", "1-", "first", "first 0", "first -1", "last 1/1", "first 1/0", "a", "1 2", "0x1",
     "9999999", "１", "0-3,", "middle 3",
   ])
-  func refuses(text: String) {
+  func badSelectorsAreRefused(text: String) {
     let error = #expect(throws: CheckpointError.self) { try LayerSelector.parse(text) }
     #expect(error?.code == .invalidRequest)
   }

@@ -23,7 +23,7 @@ import Testing
     #expect(error?.remedy?.contains("FP8_BLOCK") == true)
   }
 
-  /// The bytes of safetensors files in block-FP8 are F8 plus one F32 per started tile of 128 x 128.
+  /// Block-FP8 takes one byte per weight plus one F32 for each tile of 128 x 128, partial tiles included.
   @Test(arguments: [
     ([256, 128], [2, 1]), ([48, 192], [1, 2]), ([5, 192, 160], [5, 2, 2]), ([1, 1], [1, 1]),
     ([0, 128], [0, 1]),
@@ -70,7 +70,7 @@ import Testing
     ("NVFP4A16", 2 * 4 * 128 + 2 * 4 * 16 + 2 * 4), ("NVFP4A16_MODELOPT", 2 * 4 * 128 + 2 * 4 * 16 + 2 * 4),
     ("MXFP4A16", 2 * 4 * 128 + 2 * 4 * 8),
   ])
-  func schemesCountAllTheirTensors(spelling: String, bytes: Int) throws {
+  func schemeSizesIncludeAllTheirTensors(spelling: String, bytes: Int) throws {
     let format = try StorageFormat(spelling: spelling)
     #expect(format.byteCount(TensorShape([2, 4, 256]), source: .bf16) == bytes)
     #expect(
@@ -79,7 +79,7 @@ import Testing
     #expect((format.misfit(TensorShape([4, 250]), source: .bf16, in: .safetensors) != nil) == isGrouped)
   }
 
-  @Test func mxfp4IsAnotherThingInEachContainer() throws {
+  @Test func mxfp4DiffersBetweenContainers() throws {
     let format = try StorageFormat(spelling: "MXFP4")
     #expect(format.resolved(in: .gguf) == .element(.mxfp4))
     #expect(format.resolved(in: .safetensors) == .scheme(StoredScheme(.mxfp4, .mxfp4)))

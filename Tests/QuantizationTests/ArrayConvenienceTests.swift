@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// The forms on arrays, against those on spans.
+/// The overloads on arrays, against those on spans.
 @Suite("codecs on arrays") struct ArrayConvenienceTests {
   private let values: [Float]
   private let importance: [Float]
@@ -14,7 +14,8 @@ import Testing
     importance = (0..<256).map { _ in Float.random(in: 0...3, using: &generator) }
   }
 
-  @Test("blocks", arguments: [ElementType.q4K, .q8_0, .bf16, .iq4XS, .f32])
+  @Test(
+    "block codecs on arrays equal those on spans", arguments: [ElementType.q4K, .q8_0, .bf16, .iq4XS, .f32])
   func blocks(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     for importance in [nil, importance] {
@@ -35,7 +36,7 @@ import Testing
     }
   }
 
-  @Test func whatIsNotWholeIsRefused() throws {
+  @Test func incompleteRowsAreRefused() throws {
     let codec = try #require(BlockCodec.codec(for: .q4K))
     #expect(throws: CheckpointError.self) {
       try codec.encode([Float](repeating: 1, count: 100), columns: 100)
@@ -47,7 +48,9 @@ import Testing
     #expect(FiniteCheck.firstNonFinite([1, 2, .nan]) == 2 && FiniteCheck.firstNonFinite(values) == nil)
   }
 
-  @Test("rows of schemes", arguments: [WeightScheme.int4Group(128), .nvfp4, .int8Channel])
+  @Test(
+    "row schemes on arrays equal those on spans",
+    arguments: [WeightScheme.int4Group(128), .nvfp4, .int8Channel])
   func rows(scheme: WeightScheme) throws {
     let codec = try RowScheme(StoredScheme(scheme, .compressedTensors))
     for search in [ScaleSearch.absmax, .mse] {

@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// What can be stored in a block is what its decoder gives, element by element.
+/// The values that a block can hold, element by element, are those that its decoder gives.
 @Suite struct BlockGridTests {
   static let types: [ElementType] = [
     .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .q2K, .q3K, .q4K, .q5K, .q6K, .iq4NL, .iq4XS, .mxfp4, .nvfp4,
@@ -13,7 +13,7 @@ import Testing
   static func values(_ type: ElementType, rows: Int, seed: UInt64) -> [Float] {
     var generator = SeededGenerator(seed: seed)
     return (0..<rows * columns).map { _ in
-      // The two without a scale of the tensor have a narrow range.
+      // Two of the types have no tensor-wide scale and so a narrow range.
       Float.random(in: -1...1, using: &generator) * Float.random(in: 0...2, using: &generator)
     }
   }
@@ -43,7 +43,7 @@ import Testing
     return changed
   }
 
-  @Test("a code that is stored is decoded as the value that was promised, and scales stay", arguments: types)
+  @Test("a stored code decodes to the promised value, and the scales stay the same", arguments: types)
   func stored(_ type: ElementType) throws {
     let grid = try #require(BlockGrid(type))
     let blocks = try Self.encoded(type, Self.values(type, rows: 2, seed: 1))
@@ -55,12 +55,12 @@ import Testing
     #expect(changed != blocks && grid.groups(of: changed.span.bytes) == groups)
     let values = try Self.decoded(type, changed)
     #expect(zip(values, choices).allSatisfy { $0 == $1.value })
-    // What is there already is nearest to itself.
+    // A stored value is nearest to itself.
     let again = values.indices.map { grid.nearest(values[$0], in: groups[$0 / grid.groupLength]).value }
     #expect(again == values)
   }
 
-  @Test("no other code is nearer", arguments: types)
+  @Test("the chosen code is the nearest", arguments: types)
   func nearest(_ type: ElementType) throws {
     let grid = try #require(BlockGrid(type))
     let blocks = try Self.encoded(type, Self.values(type, rows: 1, seed: 3))
@@ -69,7 +69,7 @@ import Testing
     let chosen = wanted.indices.map { grid.nearest(wanted[$0], in: groups[$0 / grid.groupLength]).value }
     let most = wanted.indices.map { Int(grid.nearest(wanted[$0], in: groups[$0 / grid.groupLength]).code) }
       .max()
-    // Every code that the format has: what is beyond its bits would come out as another.
+    // Every code of the format: one wider than its bits would decode as another.
     let count = [.q8_0: 255, .q6K: 64, .q5K: 32, .q5_0: 32, .q5_1: 32, .q3K: 8, .q2K: 4][type] ?? 16
     #expect(most.map { $0 < count } == true)
     for code in 0..<count {
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  @Test("a scale of 0 makes no trap of any value", arguments: types)
+  @Test("a scale of 0 does not trap", arguments: types)
   func zeros(_ type: ElementType) throws {
     let grid = try #require(BlockGrid(type))
     let blocks = try Self.encoded(type, [Float](repeating: 0, count: Self.columns))
@@ -94,14 +94,14 @@ import Testing
     }
   }
 
-  @Test("formats that choose several elements at once have no grid")
+  @Test("lattice formats, whose codes stand for several elements, have no grid")
   func lattices() {
     for type: ElementType in [.iq1S, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S, .tq1_0, .q8K, .f16, .bf16] {
       #expect(BlockGrid(type) == nil)
     }
   }
 
-  @Test("what was encoded elsewhere is measured like what is encoded here", arguments: types)
+  @Test("blocks encoded elsewhere are measured like those encoded here", arguments: types)
   func compared(_ type: ElementType) throws {
     let values = Self.values(type, rows: 20, seed: 5)
     let transcoder = try RowTranscoder(from: .f32, to: type, columns: Self.columns)

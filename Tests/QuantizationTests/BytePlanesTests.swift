@@ -2,7 +2,7 @@ import CheckpointTesting
 import Quantization
 import Testing
 
-/// Planes on every kernel tier, against their definition.
+/// Byte planes on every kernel tier, against their definition.
 @Suite struct BytePlanesTests {
   private func random(_ count: Int, seed: UInt64) -> [UInt8] {
     var generator = SeededGenerator(seed: seed)
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test func planesHoldWhatTheySay() {
+  @Test func planesSeparateSignExponentAndMantissa() {
     // 1 01111110 0000011 in BF16: minus, exponent 126, mantissa 3.
     let bits: UInt16 = 1 << 15 | 126 << 7 | 3
     #expect(BytePlanes.splitReference([UInt8(bits & 255), UInt8(bits >> 8)], width: 2) == [126, 0x83])

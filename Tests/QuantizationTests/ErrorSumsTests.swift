@@ -29,7 +29,7 @@ import Testing
     #expect(sums.maximumAbsoluteError == 2)
   }
 
-  @Test func nothingAndZerosAreWithoutError() throws {
+  @Test func emptyAndZeroRowsHaveNoError() throws {
     #expect(ErrorSums().rmse == 0)
     #expect(ErrorSums().cosineSimilarity == 1)
     let zeros = [Float](repeating: 0, count: 20)

@@ -9,7 +9,7 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     anyFiniteBits,
     justBelowOverflow
 
-  /// Rows of one kind, every second one of the smallest numbers for the first.
+  /// Rows of one kind; for the first kind every second row is of the smallest numbers.
   func rows(_ count: Int, columns: Int, seed: UInt64) -> [Float] {
     var generator = SeededGenerator(seed: seed)
     return (0..<count).flatMap { row in
@@ -36,10 +36,10 @@ enum ExtremeRow: String, CaseIterable, Sendable {
   }
 }
 
-/// Nothing that is a number stops an encoder, and every tier makes the same of it.
+/// Every finite value can be encoded, and every tier gives the same bytes.
 @Suite struct ExtremeWeightTests {
   @Test(arguments: TestedScheme.all, ExtremeRow.allCases)
-  func schemesAgree(tested: TestedScheme, kind: ExtremeRow) throws {
+  func tiersAgreeOnEveryFiniteValue(tested: TestedScheme, kind: ExtremeRow) throws {
     let scheme = try RowScheme(tested.stored)
     let columns = 256
     let values = kind.rows(19, columns: columns, seed: 61)
@@ -60,7 +60,7 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     }
   }
 
-  /// The sums of the search are those of the values, however large or small they are.
+  /// The search's error sums are right for values of any size.
   @Test(arguments: TestedScheme.all, [1e25, 1e-30] as [Float])
   func sumsStayFinite(tested: TestedScheme, size: Float) throws {
     let scheme = try RowScheme(tested.stored)
@@ -80,9 +80,9 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     #expect(abs(errors.after / squares - 1) < 1e-4)
   }
 
-  /// A power of two in all weights changes the scales and nothing else.
+  /// Multiplying all weights by a power of two changes the scales and nothing else.
   @Test(arguments: TestedScheme.all.filter { !$0.stored.scheme.geometry.hasMatrixScale }, [-60, 60])
-  func searchesDoNotDependOnSize(tested: TestedScheme, exponent: Int) throws {
+  func searchesDoNotDependOnMagnitude(tested: TestedScheme, exponent: Int) throws {
     let scheme = try RowScheme(tested.stored)
     let columns = 256
     var generator = SeededGenerator(seed: 63)
@@ -98,9 +98,9 @@ enum ExtremeRow: String, CaseIterable, Sendable {
 
   static let blockTypes = TierEqualityTests.encoders.filter { $0.largestMagnitude != nil }
 
-  /// One rule for all formats: what is larger than their largest number is refused by place and value.
+  /// In every format, a value beyond the largest representable number is refused with its position and value.
   @Test(arguments: blockTypes, [1.01, 1e25] as [Float])
-  func valuesBeyondTheRange(type: ElementType, factor: Float) throws {
+  func valuesBeyondTheRangeAreRefused(type: ElementType, factor: Float) throws {
     let largest = try #require(type.largestMagnitude)
     let value = min(largest * factor, .greatestFiniteMagnitude)
     let columns = 512
@@ -121,8 +121,8 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     }
   }
 
-  /// A scale that overflows names the value that it was made for, not its neighbours.
-  @Test func overflowOfAScaleNamesTheLargest() throws {
+  /// A scale that overflows is reported with the value that caused it, not a neighbour.
+  @Test func overflowOfAScaleNamesTheLargestValue() throws {
     var values = [Float](repeating: 0.5, count: 2 * 256)
     values[256 + 200] = 0x1.FFp127
     for stored in [StoredScheme(.int4Group(128), .compressedTensors), StoredScheme(.mxfp4, .mxfp4)] {
@@ -144,9 +144,9 @@ enum ExtremeRow: String, CaseIterable, Sendable {
     }
   }
 
-  /// The largest number of a format is not too many, at least where one element fills the scale.
+  /// A format's largest number can be stored, at least where one element determines the scale.
   @Test(arguments: [ElementType.q4_0, .q5_0, .q8_0, .tq2_0, .nvfp4, .mxfp4, .f8E5M2])
-  func theLargestNumberIsHeld(type: ElementType) throws {
+  func theLargestNumberCanBeStored(type: ElementType) throws {
     let largest = try #require(type.largestMagnitude)
     let columns = type.block.elements * 2
     var values = [Float](repeating: 0, count: columns)

@@ -18,9 +18,9 @@ import Testing
     return magnitudes
   }
 
-  /// Rows of every kind, and the largest value in every place.
+  /// Rows of every kind, with the largest value in every position.
   @Test(arguments: [ElementType.f32, .bf16], [1, 2, 31, 64, 65, 200])
-  func everyPlace(type: ElementType, columns: Int) throws {
+  func theLargestIsFoundInEveryPosition(type: ElementType, columns: Int) throws {
     let count = RowKind.allCases.count
     var values = RowKind.rows(count + columns, columns: columns, seed: 41)
     for i in 0..<columns { values[(count + i) * columns + i] = i % 2 == 0 ? 3e38 : -3e38 }
@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [ElementType.f32, .bf16]) func infinityAndNaNComeThrough(type: ElementType) throws {
+  @Test(arguments: [ElementType.f32, .bf16]) func infinityAndNaNAreReturned(type: ElementType) throws {
     for tier in KernelTier.runnable {
       var values = [Float](repeating: 1, count: 300)
       values[217] = -.infinity

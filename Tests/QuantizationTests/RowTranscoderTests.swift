@@ -31,11 +31,11 @@ import Testing
     return (output, sums)
   }
 
-  @Test(arguments: TierEqualityTests.encoders) func givesTheCodecsBytesAndTheirErrors(type: ElementType)
+  @Test(arguments: TierEqualityTests.encoders) func transcodedBytesAndErrorsAreTheCodecs(type: ElementType)
     throws
   {
     let codec = try #require(BlockCodec.codec(for: type))
-    // More than one tile of whole rows, and rows that are cut.
+    // More than one tile of whole rows, and rows that span tiles.
     for (rows, columns) in [(19, 1024), (2, 20_480)] {
       let (bytes, values) = Self.brainFloatRows(rows, columns, within: min(1e4, type.largestMagnitude ?? 1e4))
       let importance = codec.importanceUse == .ignored ? nil : RowKind.importance(columns)
@@ -54,7 +54,7 @@ import Testing
     }
   }
 
-  /// The error sums go into manifests: bit for bit those of whole tiles of 16,384 elements, or of cut rows.
+  /// The error sums go into manifests: they equal, bit for bit, those of whole tiles of 16,384 elements, or of split rows.
   @Test(arguments: [ElementType.q8_0, .q4_0, .f16, .mxfp4, .q6K, .q1_0])
   func errorsAreAddedUpTileByTile(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
@@ -79,9 +79,9 @@ import Testing
     }
   }
 
-  /// NaN, infinity and what is out of range, wherever they are among the pieces of a tile.
+  /// NaN, infinity and out-of-range values, wherever they are among the pieces of a tile.
   @Test(arguments: [(0, 0), (1, 2_047), (0, 2_048), (2, 5_119), (5, 4_096)])
-  func badValuesAreFoundInEveryPiece(row: Int, column: Int) throws {
+  func nonFiniteValuesAreFoundInEveryPiece(row: Int, column: Int) throws {
     let columns = 5_120
     for (bits, what) in [(0x7F80, "infinity"), (0xFFC0, "NaN"), (0x7F00, "beyond the range")] {
       var (bytes, _) = Self.brainFloatRows(6, columns)
@@ -101,7 +101,7 @@ import Testing
     }
   }
 
-  @Test func withoutMeasuringTheBytesAreTheSame() throws {
+  @Test func bytesDoNotDependOnMeasuring() throws {
     let (bytes, _) = Self.brainFloatRows(5, 512)
     let transcoder = try RowTranscoder(from: .bf16, to: .q8_0, columns: 512)
     let measured = try Self.transcode(transcoder, bytes, rows: 5)
@@ -117,19 +117,19 @@ import Testing
     let found = try Self.transcode(transcoder, bytes, rows: 3)
     #expect(found.bytes == bytes)
     #expect(found.sums == ErrorSums(exact: 96))
-    // Types that are only read can still be copied.
+    // Types that can only be decoded can still be copied.
     let scales = try RowTranscoder(from: .f8E8M0, to: .f8E8M0, columns: 3)
     #expect(try Self.transcode(scales, [1, 2, 255], rows: 1).bytes == [1, 2, 255])
   }
 
-  @Test func exactPairsNeedNoMeasuring() throws {
+  @Test func exactPairsHaveNoError() throws {
     let (bytes, values) = Self.brainFloatRows(3, 256)
     let found = try Self.transcode(RowTranscoder(from: .bf16, to: .f32, columns: 256), bytes, rows: 3)
     #expect(found.sums == ErrorSums(exact: 768))
     #expect(found.bytes == BlockFP8Tests.bytes(values))
   }
 
-  @Test(arguments: TierEqualityTests.codecs) func exactnessIsTrue(type: ElementType) throws {
+  @Test(arguments: TierEqualityTests.codecs) func pairsDeclaredExactLoseNothing(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     var generator = SeededGenerator(seed: 77)
     let bytes = (0..<(codec.elementType.block.bytes * 512)).map { _ in
@@ -145,7 +145,7 @@ import Testing
     }
   }
 
-  @Test func nonFiniteValuesAreReported() throws {
+  @Test func nonFiniteValuesAreReportedByRowAndColumn() throws {
     let columns = 64
     var (bytes, _) = Self.brainFloatRows(400, columns)
     // Row 300, column 7: NaN.
@@ -187,7 +187,7 @@ import Testing
     }
   }
 
-  @Test func whatDoesNotFitIsRefused() throws {
+  @Test func rowsThatDoNotFitAreRefused() throws {
     func code(_ body: () throws -> Void) -> CheckpointError.Code? {
       do { try body() } catch { return (error as? CheckpointError)?.code }
       return nil

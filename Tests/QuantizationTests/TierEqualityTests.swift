@@ -3,14 +3,14 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// Every codec, on every kernel tier that runs here, gives the bits of its Swift twin.
+/// Every codec gives the bits of its Swift twin on every kernel tier that runs here.
 @Suite struct TierEqualityTests {
   static let codecs = ElementType.allCases.filter { BlockCodec.codec(for: $0) != nil }
   static let encoders = codecs.filter { BlockCodec.codec(for: $0)?.canEncode == true }
 
   @Test(arguments: encoders) func encodingAgrees(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
-    // 17 blocks of 256 to a row: vector kernels that take 16 at a time have a remainder.
+    // 17 blocks of 256 per row: vector kernels that take 16 at a time have a remainder.
     for (columns, rows) in [(17 * 256, 2), (256, RowKind.allCases.count * 2)] {
       let values = RowKind.rows(rows, columns: columns, seed: UInt64(columns))
       let importance = RowKind.importance(columns)
@@ -29,7 +29,7 @@ import Testing
   @Test(arguments: codecs) func decodingAgrees(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     let layout = type.block
-    // Any bytes are a legal block; an odd number of them leaves a remainder in every vector kernel.
+    // Any bytes are a valid block; an odd number of blocks leaves a remainder in every vector kernel.
     let blocks = layout.elements == 1 ? 65_537 : 4_099 / layout.elements * 8 + 3
     var generator = SeededGenerator(seed: 11)
     let bytes = (0..<(blocks * layout.bytes)).map { _ in UInt8.random(in: 0...255, using: &generator) }
@@ -59,13 +59,13 @@ import Testing
   }
 }
 
-/// What a row of test values looks like.
+/// Kinds of rows of test values.
 enum RowKind: Int, CaseIterable {
   case gaussian, heavyTailed, brainFloat, wideRange, subnormal, huge, constant, zeros, signedZeros, ties,
     sparse, tiny
   case positive, negative
 
-  /// Rows of all kinds in turn.
+  /// Rows of all kinds, in rotation.
   static func rows(_ count: Int, columns: Int, seed: UInt64) -> [Float] {
     var generator = SeededGenerator(seed: seed)
     return (0..<count).flatMap { row in
@@ -111,7 +111,7 @@ enum RowKind: Int, CaseIterable {
 }
 
 extension Float {
-  /// The same bits, or NaN both: what a processor puts into a NaN that it makes is its own affair.
+  /// The same bits, or both NaN: a NaN's payload is up to the processor.
   func isSameResult(as other: Float) -> Bool { bitPattern == other.bitPattern || (isNaN && other.isNaN) }
 }
 

@@ -72,7 +72,7 @@ import Testing
     }
   }
 
-  /// The fixture's FP8 checkpoint was made by PyTorch from the BF16 one: shapes [R, C] and [E, R, C] that no tile fits.
+  /// The FP8 fixture was made by PyTorch from the BF16 one, with shapes [R, C] and [E, R, C] that tiles do not divide.
   @Test func agreesWithTheFixtureCheckpoints() throws {
     let plain = try Self.checkpoint("odd")
     let quantized = try Self.checkpoint("odd-fp8")
@@ -89,7 +89,7 @@ import Testing
       #expect(found.codes == [UInt8](weight.data), "\(name)")
       #expect(found.scales == scales, "\(name)")
 
-      // Decoding rows from the middle of the stack: code times scale, found by other means.
+      // Rows from the middle of the stack: code times scale, looked up independently.
       let firstRow = rows / 3
       let codes = [UInt8](weight.data)[(firstRow * columns)...]
       var values = [Float](repeating: 0, count: codes.count)
@@ -140,7 +140,7 @@ import Testing
     #expect(scales == whole.scales)
   }
 
-  @Test func zerosHaveAScale() throws {
+  @Test func zeroTilesHaveAScale() throws {
     let format = try BlockFP8(rows: 2, columns: 3)
     let found = try Self.encode(format, [UInt8](repeating: 0, count: 24), .f32, matrices: 1)
     #expect(found.codes == [0, 0, 0, 0, 0, 0])

@@ -4,9 +4,9 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// Blocks made to sit on the edges of the flat formats' arithmetic.
+/// Blocks at the edge cases of the flat formats' arithmetic.
 @Suite struct FlatAdversarialTests {
-  /// Every tier gives the twin's bytes for these blocks.
+  /// Expects every tier to give the twin's bytes for these blocks.
   private func check(_ type: ElementType, _ values: [Float], _ what: String) throws -> [UInt8] {
     let codec = try #require(BlockCodec.codec(for: type))
     let expected = try codec.bytes(ofReference: values, columns: values.count, importance: nil)
@@ -18,16 +18,16 @@ import Testing
     return expected
   }
 
-  /// Largest magnitudes around every power of two that F32 has.
+  /// Largest magnitudes around every power of two in F32.
   private static let nearPowers: [Float] = (-149...127).flatMap { exponent -> [Float] in
     let power = Float(sign: .plus, exponent: exponent, significand: 1)
     return (-100...3).map { Float(bitPattern: UInt32(clamping: Int(power.bitPattern) + $0)) }
       .filter { $0 > 0 && $0.isFinite }
   }
 
-  /// The exponent is that of `floor(log2f(x))`, with the C library's rounding: some values just below a power of two
+  /// The exponent is `floor(log2f(x))` with the C library's rounding: some values just below a power of two
   /// get its exponent.
-  @Test func exponentsOfMXFP4AreThoseOfTheCLibrary() throws {
+  @Test func mxfp4ExponentsAreThoseOfTheCLibrary() throws {
     let values = Self.nearPowers.flatMap { largest in [largest] + [Float](repeating: -largest / 3, count: 31)
     }
     let bytes = try check(.mxfp4, values, "near powers of two")
@@ -39,8 +39,8 @@ import Testing
     #endif
   }
 
-  /// Elements on the midpoints between levels and next to them.
-  @Test func midpointsOfFourBitFloats() throws {
+  /// Elements at and next to the midpoints between levels.
+  @Test func midpointsOfFourBitFloatsAreRoundedAlike() throws {
     let midpoints: [Float] = [0.5, 1.5, 2.5, 3.5, 5, 7, 10, 12]
     var generator = SeededGenerator(seed: 12)
     var mxfp4: [Float] = []
@@ -61,7 +61,9 @@ import Testing
 
   /// Blocks whose largest magnitude occurs with both signs, is zero of either sign, subnormal, or of one sign only, in
   /// any place among the blocks whose scales are found together.
-  @Test(arguments: [ElementType.q4_0, .q5_0, .q8_0]) func extremesAmongManyBlocks(type: ElementType) throws {
+  @Test(arguments: [ElementType.q4_0, .q5_0, .q8_0]) func extremesAmongManyBlocksAreEncodedAlike(
+    type: ElementType
+  ) throws {
     var generator = SeededGenerator(seed: 14)
     let kinds: [(inout SeededGenerator) -> Float] = [
       { Float(Int.random(in: -3...3, using: &$0)) }, { Bool.random(using: &$0) ? 0 : -0.0 },
@@ -82,7 +84,7 @@ import Testing
     }
   }
 
-  /// The values, their neighbours, either sign.
+  /// The values and their neighbours, with either sign.
   private static func around(_ values: [Float], count: Int, _ generator: inout SeededGenerator) -> [Float] {
     (0..<count).map { _ in
       let value = values[Int.random(in: 0..<(values.count - 1), using: &generator)]
@@ -91,8 +93,8 @@ import Testing
     }
   }
 
-  /// Scales at and beyond the ends of NVFP4's range, where the rounding of distances decides.
-  @Test func clampedScalesOfNVFP4() throws {
+  /// Scales at and beyond the ends of NVFP4's range, where the choice depends on how distances are rounded.
+  @Test func nvfp4ScalesAreClampedAlike() throws {
     var generator = SeededGenerator(seed: 13)
     var values: [Float] = []
     for exponent in -20...127 {
@@ -106,7 +108,7 @@ import Testing
 
   /// Quotients next to a half: adding one half and truncating would round some of them up.
   @Test(arguments: [ElementType.q8_0, .q4_0, .q4_1, .q5_0, .q5_1])
-  func halves(type: ElementType) throws {
+  func quotientsNextToAHalfAreRoundedAlike(type: ElementType) throws {
     var values: [Float] = []
     for largest in [127, 8, -8, 16, 15, 31] as [Float] {
       for start in stride(from: -15, to: 15, by: 2) {
@@ -124,9 +126,9 @@ import Testing
     #expect(!bytes.isEmpty)
   }
 
-  /// From here to there 1/d overflows: all levels are 0.
+  /// At these magnitudes 1/d overflows, so that all levels are 0.
   @Test(arguments: [ElementType.q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .tq1_0, .tq2_0, .q1_0, .q2_0])
-  func subnormalScales(type: ElementType) throws {
+  func subnormalScalesAreEncodedAlike(type: ElementType) throws {
     var generator = SeededGenerator(seed: 14)
     var values: [Float] = []
     for exponent in -149 ... -118 {
@@ -136,8 +138,10 @@ import Testing
     _ = try check(type, values, "subnormal scales")
   }
 
-  /// The difference of the extremes overflows.
-  @Test(arguments: [ElementType.q4_1, .q5_1, .q4_0, .q8_0, .q2_0, .tq1_0]) func hugeRanges(type: ElementType)
+  /// The difference between the extremes overflows.
+  @Test(arguments: [ElementType.q4_1, .q5_1, .q4_0, .q8_0, .q2_0, .tq1_0]) func hugeRangesAreEncodedAlike(
+    type: ElementType
+  )
     throws
   {
     var generator = SeededGenerator(seed: 15)

@@ -49,7 +49,7 @@ import Testing
     }
     for (form, found) in forms {
       let values = try codec.values(ofReference: found)
-      // NaN has several codes; any of them will do.
+      // NaN has several codes; any of them is fine.
       let wrong = inputs.indices.first {
         found[$0] != expected[$0] && !(inputs[$0].isNaN && values[$0].isNaN && decoded[$0].isNaN)
       }

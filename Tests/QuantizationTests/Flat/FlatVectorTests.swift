@@ -9,14 +9,16 @@ import Testing
     .f16, .bf16, .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .mxfp4, .nvfp4, .tq1_0, .tq2_0, .q1_0, .q2_0,
   ]
 
-  @Test(arguments: types) func plain(type: ElementType) throws {
+  @Test(arguments: types) func plainVectorsMatchTheReference(type: ElementType) throws {
     let vectors = try ReferenceVectors.load(type.rawValue)
     try check(
       type, bytes: try #require(vectors.plainBytes), values: try #require(vectors.plainValues),
       weighted: false)
   }
 
-  @Test(arguments: [ElementType.q4_0, .q4_1, .q5_0, .q5_1]) func weighted(type: ElementType) throws {
+  @Test(arguments: [ElementType.q4_0, .q4_1, .q5_0, .q5_1]) func weightedVectorsMatchTheReference(
+    type: ElementType
+  ) throws {
     let vectors = try ReferenceVectors.load(type.rawValue)
     try check(
       type, bytes: try #require(vectors.imatrixBytes), values: try #require(vectors.imatrixValues),

@@ -3,12 +3,12 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// The IQ3 kernels queue the work of many groups and do it in vectors: whatever is in a queue, and however much, the
+/// The IQ3 kernels queue the work of many groups and process it in vectors: whatever a queue holds, and however much, the
 /// bytes are the twin's.
 @Suite("IQ3 queues") struct IQ3QueueTests {
   static let types: [ElementType] = [.iq3XXS, .iq3S]
 
-  /// Holds every tier to the twin, on as many super-blocks as there are.
+  /// Compares every tier with the twin, on as many super-blocks as there are.
   private func expectTwin(_ values: [Float], _ type: ElementType, importance: [Float]?, _ what: String) throws
   {
     let codec = try #require(BlockCodec.codec(for: type))
@@ -21,27 +21,29 @@ import Testing
     }
   }
 
-  @Test("any number of groups has stretches", arguments: types)
+  @Test("any number of groups with stretches encodes as the twin", arguments: types)
   func anyNumberOfGroups(type: ElementType) throws {
-    // From none to all 64 groups of a super-block, which leaves every possible rest of a vector, in queues of short
+    // From none to all 64 groups of a super-block, which leaves every possible vector remainder, in queues of short
     // lists and of long ones.
     var values: [Float] = []
     for active in 0...64 {
       let groups = IQuantRows.normal(count: 256, seed: 0xAC + UInt64(active))
-      // Scattered over the sub-blocks: 37 and 64 have no common factor.
+      // Scattered over the sub-blocks: 37 and 64 are coprime.
       let chosen = Set((0..<active).map { $0 * 37 % 64 })
       values += groups.indices.map { chosen.contains($0 / 4) ? groups[$0] : 0 }
     }
     try expectTwin(values, type, importance: nil, "groups")
     try expectTwin(values, type, importance: IQuantRows.importance(columns: values.count), "groups")
-    // The same as batches of one super-block, the last lanes of which repeat the first.
+    // The same as batches of one super-block, whose last lanes repeat the first.
     for block in [0, 1, 2, 17, 63, 64] {
       try expectTwin(
         Array(values[block * 256..<block * 256 + 256]), type, importance: nil, "\(block) groups alone")
     }
   }
 
-  @Test("batches without any stretch", arguments: types) func emptyBatches(type: ElementType) throws {
+  @Test("batches without any stretch encode as the twin", arguments: types) func emptyBatches(
+    type: ElementType
+  ) throws {
     for count in [1, 2, 8, 9] {
       let zeros = [Float](repeating: 0, count: 256 * count)
       try expectTwin(zeros, type, importance: nil, "zeros")
@@ -52,11 +54,11 @@ import Testing
     }
   }
 
-  @Test("full batches, and full and empty ones in turn", arguments: types)
+  @Test("full batches, and full and empty ones in turn, encode as the twin", arguments: types)
   func fullBatches(type: ElementType) throws {
     var generator = SeededGenerator(seed: 0xF1)
     // Values between a half and the whole of the largest cross most levels from the first candidate to the last, each
-    // at a scale of its own: no group can have many more stretches.
+    // at a different scale: no group can have many more stretches.
     func full() -> [Float] {
       (0..<256).map {
         let sign: Float = Bool.random(using: &generator) ? 1 : -1
@@ -71,7 +73,7 @@ import Testing
     }
   }
 
-  @Test("values half way between levels, and neighbours as near as each other", arguments: types)
+  @Test("ties between levels and between neighbours encode as the twin", arguments: types)
   func edgesAndTies(type: ElementType) throws {
     var generator = SeededGenerator(seed: 0x71E)
     // At the candidate of reach 14, multiples of 1/7 of the largest are half way between two levels; at that of 15,
@@ -96,13 +98,13 @@ import Testing
     }
   }
 
-  @Test("sub-blocks that cannot be queued among others", arguments: types)
+  @Test("sub-blocks that cannot be queued encode as the twin among others", arguments: types)
   func untamedAmongOthers(type: ElementType) throws {
-    // A sub-block with values that are too large, too small or no number is searched without queues, and so are those
+    // A sub-block with values that are too large, too small or NaN is searched without queues, and so are those
     // in the lanes beside it.
     for odd: Float in [1e30, -3e38, 1e-30, 0x1p-140, .infinity, .nan] {
       var values = IQuantRows.normal(count: 9 * 256, seed: 0x0DD)
-      // A small value is nothing among larger ones: all of a sub-block become so.
+      // A single small value does not matter among larger ones, so all values of the sub-block are small.
       if odd.magnitude < 1 { for element in 512..<544 { values[element] *= odd } }
       values[520] = odd
       values[2000] = odd
@@ -117,7 +119,7 @@ import Testing
     }
   }
 
-  @Test("many random rows", arguments: types) func randomRows(type: ElementType) throws {
+  @Test("many random rows encode as the twin", arguments: types) func randomRows(type: ElementType) throws {
     var generator = SeededGenerator(seed: 0x1A3)
     for scale: Float in [1e-7, 0.02, 100] {
       let normal = IQuantRows.normal(count: 33 * 256, seed: 0x2B, scale: scale)

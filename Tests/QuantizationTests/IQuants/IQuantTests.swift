@@ -8,9 +8,9 @@ import Testing
   static let types: [ElementType] = [
     .iq1S, .iq1M, .iq2XXS, .iq2XS, .iq2S, .iq3XXS, .iq3S, .iq4NL, .iq4XS,
   ]
-  /// The types that can be written.
+  /// The types that can be encoded.
   static let writtenTypes: [ElementType] = types.filter { $0 != .iq1M }
-  /// The types that can be written without importance.
+  /// The types that can be encoded without importance.
   static let plainTypes: [ElementType] = [.iq2S, .iq3XXS, .iq3S, .iq4NL, .iq4XS]
 
   // MARK: Against the reference
@@ -33,24 +33,24 @@ import Testing
     }
   }
 
-  @Test("the twin encodes as the reference", arguments: writtenTypes)
+  @Test("the twin encodes as the reference does", arguments: writtenTypes)
   func twinEncodesAsReference(type: ElementType) throws {
     try Self.expectReference(type, tier: nil)
   }
 
-  @Test("every kernel encodes as the reference", arguments: writtenTypes, KernelTier.runnable)
+  @Test("every kernel encodes as the reference does", arguments: writtenTypes, KernelTier.runnable)
   func kernelsEncodeAsReference(type: ElementType, tier: KernelTier) throws {
     try Self.expectReference(type, tier: tier)
   }
 
   // MARK: Kernels against the twin
 
-  @Test("kernels decode any bytes as the twin", arguments: types)
+  @Test("kernels decode any bytes as the twin does", arguments: types)
   func kernelsDecodeAnything(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     var generator = SeededGenerator(seed: 0x1_0D)
-    // Every bit of a block means something, so random bytes reach every position, sign and scale, units that are
-    // infinite or NaN among them.
+    // Every bit of a block is significant, so random bytes reach every position, sign and scale, including scales that are
+    // infinite or NaN.
     let bytes = (0..<97 * type.block.bytes).map { _ in UInt8.random(in: 0...255, using: &generator) }
     let expected = Self.bits(try Self.decode(codec, bytes, tier: nil))
     for tier in KernelTier.runnable {
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  @Test("kernels encode adversarial rows as the twin", arguments: writtenTypes)
+  @Test("kernels encode adversarial rows as the twin does", arguments: writtenTypes)
   func kernelsEncodeAdversarialRows(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     // Three super-blocks a row, and rows that do not fill the last batch of lanes.
@@ -80,7 +80,7 @@ import Testing
     let importance = IQuantRows.importance(columns: 19 * size)
     let row = IQuantRows.normal(count: 19 * size, seed: 0xC0)
     let all = try Self.encode(codec, row, columns: row.count, importance, tier: .portable)
-    // A block's bytes depend on nothing but itself: a prefix of the blocks encodes to a prefix of the bytes.
+    // A block's bytes depend on that block alone: a prefix of the blocks encodes to a prefix of the bytes.
     for count in [1, 2, 3, 7, 8, 9, 15, 16, 17, 18] {
       for tier in KernelTier.runnable {
         let bytes = try Self.encode(
@@ -93,7 +93,7 @@ import Testing
     }
   }
 
-  @Test("many rows encode as each by itself", arguments: writtenTypes)
+  @Test("rows encode alike alone and together", arguments: writtenTypes)
   func rowsAreIndependent(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     let importance = IQuantRows.importance(columns: 256)
@@ -107,7 +107,9 @@ import Testing
 
   // MARK: Use of importance
 
-  @Test("formats that need importance say so", arguments: [ElementType.iq1S, .iq2XXS, .iq2XS])
+  @Test(
+    "formats that need importance refuse to encode without it",
+    arguments: [ElementType.iq1S, .iq2XXS, .iq2XS])
   func importanceIsRequired(type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     #expect(codec.importanceUse == .required)
@@ -117,7 +119,7 @@ import Testing
     #expect(error?.code == .unsupported)
   }
 
-  @Test("IQ1_M is only read") func iq1MIsOnlyRead() throws {
+  @Test("IQ1_M can be decoded but not encoded") func iq1MIsOnlyRead() throws {
     let codec = try #require(BlockCodec.codec(for: .iq1M))
     #expect(!codec.canEncode)
     let ones = [Float](repeating: 1, count: 256)

@@ -15,7 +15,7 @@ struct KQuantTests {
   }
 
   @Test(
-    "Every kernel form encodes and decodes the reference vectors", arguments: encoded, KernelTier.runnable)
+    "Every kernel tier encodes and decodes the reference vectors", arguments: encoded, KernelTier.runnable)
   func kernelVectors(_ type: ElementType, _ tier: KernelTier) throws {
     try checkVectors(type, tier: tier)
   }
@@ -39,7 +39,7 @@ struct KQuantTests {
     try checkAgreement(type, values, columns: columns, importance: importance, "\(kind)")
   }
 
-  @Test("Kernels and twin agree where rounding alone decides the search", arguments: encoded)
+  @Test("Kernels and twin agree where only rounding decides the search", arguments: encoded)
   func degenerateSearches(_ type: ElementType) throws {
     var generator = SeededGenerator(seed: 0x3a11)
     let columns = 8 * 256
@@ -49,7 +49,7 @@ struct KQuantTests {
   }
 
   @Test(
-    "Super-blocks that do not fill the lanes", arguments: all,
+    "Kernels and twin agree on super-blocks that do not fill the lanes", arguments: all,
     [(1, 1), (2, 1), (1, 2), (3, 1), (17, 1), (1, 17), (5, 7), (16, 1), (33, 1)])
   func counts(_ type: ElementType, _ shape: (rows: Int, superBlocks: Int)) throws {
     var generator = SeededGenerator(seed: UInt64(shape.rows * 100 + shape.superBlocks))
@@ -60,7 +60,7 @@ struct KQuantTests {
     try checkAgreement(type, values, columns: columns, importance: importance, "\(shape), weighted")
   }
 
-  @Test("Any bytes decode alike in every form", arguments: all)
+  @Test("Any bytes decode alike on every tier", arguments: all)
   func anyBytes(_ type: ElementType) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     var generator = SeededGenerator(seed: 77)
@@ -75,7 +75,7 @@ struct KQuantTests {
     }
   }
 
-  @Test("Bytes may start anywhere", arguments: all, KernelTier.runnable)
+  @Test("Bytes may start at any address", arguments: all, KernelTier.runnable)
   func unaligned(_ type: ElementType, _ tier: KernelTier) throws {
     let codec = try #require(BlockCodec.codec(for: type))
     var generator = SeededGenerator(seed: 5)
@@ -83,7 +83,7 @@ struct KQuantTests {
     let expected = try encode(codec, values, columns: 256, importance: nil, tier: nil)
     let expectedValues = try decode(codec, expected, tier: nil)
     for shift in 1...3 {
-      // Guards before and after must stay as they are.
+      // Guard bytes before and after must stay unchanged.
       var bytes = [UInt8](repeating: 0xa5, count: expected.count + 8)
       do {
         var all = bytes.mutableSpan
@@ -103,7 +103,7 @@ struct KQuantTests {
     }
   }
 
-  @Test("Q8_K keeps the sums of its levels")
+  @Test("Q8_K stores the sums of its levels")
   func q8Sums() throws {
     let codec = try #require(BlockCodec.codec(for: .q8K))
     let values = (0..<256).map { Float($0) - 200 }
@@ -141,7 +141,7 @@ private func checkVectors(_ type: ElementType, tier: KernelTier?) throws {
   }
 }
 
-/// Expects every kernel form to encode and decode as the twin does, bit for bit.
+/// Expects every kernel tier to encode and decode as the twin does, bit for bit.
 private func checkAgreement(
   _ type: ElementType, _ values: [Float], columns: Int, importance: [Float]?, _ what: String
 ) throws {
@@ -191,7 +191,7 @@ private func decode(_ codec: BlockCodec, _ bytes: [UInt8], tier: KernelTier?) th
 }
 
 extension Sequence {
-  /// The position of the first pair that is not alike.
+  /// The position of the first pair that differs.
   fileprivate func firstDifference<T>(by alike: (T, T) -> Bool) -> Int? where Element == (T, T) {
     var position = 0
     for (a, b) in self {

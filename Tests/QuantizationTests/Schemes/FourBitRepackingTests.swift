@@ -3,9 +3,9 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// Repacked weights have the same values, and there and back again is the identity.
+/// Repacked weights keep their values, and a round trip is the identity.
 @Suite struct FourBitRepackingTests {
-  /// The two layouts of one format.
+  /// The two layouts of a format.
   struct Layouts: Sendable, CustomTestStringConvertible {
     var type: ElementType
     var scheme: StoredScheme
@@ -47,7 +47,7 @@ import Testing
       return blocks
     }
 
-    /// Every scale that both layouts know, in turn, over every pair of codes.
+    /// Every scale that both layouts have, over every pair of codes.
     func everyScale() -> (codes: [UInt8], scales: [UInt8]) {
       let count = type == .mxfp4 ? 255 : 127
       let groups = count * 16  // whole NVFP4 blocks
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  @Test(arguments: Layouts.all) func valuesStay(layouts: Layouts) throws {
+  @Test(arguments: Layouts.all) func repackingKeepsValues(layouts: Layouts) throws {
     let (codes, scales) = layouts.everyScale()
     let scheme = try RowScheme(layouts.scheme)
     let codec = try #require(BlockCodec.codec(for: layouts.type))
@@ -77,8 +77,8 @@ import Testing
     #expect(Set(expected).count > 400)
   }
 
-  /// What GGML's own encoder writes comes out with the same values, in rows of several blocks.
-  @Test(arguments: Layouts.all) func encodedBlocks(layouts: Layouts) throws {
+  /// Blocks from GGML's own encoder keep their values, in rows of several blocks.
+  @Test(arguments: Layouts.all) func blocksOfTheEncoderKeepTheirValues(layouts: Layouts) throws {
     let codec = try #require(BlockCodec.codec(for: layouts.type))
     let scheme = try RowScheme(layouts.scheme)
     let columns = 192
@@ -92,8 +92,8 @@ import Testing
     }
   }
 
-  /// GGML ignores the sign of an NVFP4 scale and takes 7F for 0; safetensors get what is meant.
-  @Test func scalesOfNVFP4AreWrittenAsTheyAreMeant() throws {
+  /// GGML ignores the sign of an NVFP4 scale and reads 7F as 0; in safetensors the scale is written with that value.
+  @Test func nvfp4ScalesAreWrittenWithTheValueThatGGMLReads() throws {
     let layouts = Layouts.all[1]
     let codec = try #require(BlockCodec.codec(for: .nvfp4))
     let blocks = [0x7F, 0xFE, 0xB8, 0x80] + (0..<32).map { UInt8($0 * 8) }
@@ -105,8 +105,8 @@ import Testing
         == codec.values(ofReference: blocks))
   }
 
-  /// GGML's decoder makes 480 of it.
-  @Test func scaleFFOfNVFP4() throws {
+  /// GGML's decoder reads it as 480.
+  @Test func nvfp4ScaleFFIsRefused() throws {
     var blocks = [UInt8](repeating: 1, count: 36 * 4)
     blocks[36 * 3 + 2] = 0xFF
     for tier in KernelTier.runnable {
@@ -120,9 +120,9 @@ import Testing
     #expect(values[128 + 96] == 240)
   }
 
-  @Test func exponent255() throws {
+  @Test func exponent255IsRefusedExceptOverZeros() throws {
     let layouts = Layouts.all[0]
-    // Over zeros, of either sign: what GGML writes below 2^-125.
+    // With zeros of either sign, as GGML writes for magnitudes below 2^-125.
     let zeros: [UInt8] = [0xFF] + [0x80] + [UInt8](repeating: 0, count: 15)
     let (codes, scales) = try layouts.unpack(zeros, columns: 32)
     #expect(scales == [0])
@@ -141,7 +141,7 @@ import Testing
   }
 
   @Test(arguments: [(0, 255 as UInt8), (1, 0x7F), (1, 0xFF), (1, 0x80), (1, 0x81)])
-  func scalesThatGGMLDoesNotKnow(format: Int, scale: UInt8) throws {
+  func scalesThatGGMLLacksAreRefused(format: Int, scale: UInt8) throws {
     let layouts = Layouts.all[format]
     let groups = 128 * 5 / layouts.group
     for place in [0, 21 * 32 / layouts.group % groups, groups - 1] {
@@ -161,7 +161,7 @@ import Testing
     }
   }
 
-  @Test func sizesThatDoNotFit() throws {
+  @Test func sizesThatDoNotFitAreRefused() throws {
     let layouts = Layouts.all[1]
     let codes = [UInt8](repeating: 0, count: 32)
     let scales = [UInt8](repeating: 0, count: 4)
@@ -180,7 +180,7 @@ import Testing
     #expect(!FourBitRepacking.applies(to: .q4_0))
   }
 
-  @Test func scalesOfMatrices() throws {
+  @Test func matrixScalesAreConverted() throws {
     let half = try #require(FourBitRepacking.matrixScale(0.5, from: .factor, to: .divisor))
     #expect(half.scale == 2 && half.isExact)
     let third = try #require(FourBitRepacking.matrixScale(3, from: .divisor, to: .factor))

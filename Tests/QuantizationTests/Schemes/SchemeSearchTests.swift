@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// The search for scales of least squared error.
+/// The search for scales with the least squared error.
 @Suite struct SchemeSearchTests {
   /// Σ w (x - y)², in F64.
   private func error(_ x: [Float], _ y: [Float], _ weights: [Float]?, columns: Int) -> Double {
@@ -26,10 +26,10 @@ import Testing
     )
   }
 
-  /// Group by group, the error is never more than with the scales of the library, and the sums that are reported are
-  /// those of what was written.
+  /// Group by group, the error is never larger than with the library's scales, and the reported sums are
+  /// those of the codes written.
   @Test(arguments: TestedScheme.all, [false, true])
-  func isNeverWorse(tested: TestedScheme, weighted: Bool) throws {
+  func searchIsNeverWorseThanAbsmax(tested: TestedScheme, weighted: Bool) throws {
     let scheme = try RowScheme(tested.stored)
     let columns = 512
     let group = tested.stored.scheme.groupLength ?? columns
@@ -58,12 +58,12 @@ import Testing
     }
   }
 
-  /// How much of the error is left for Gaussian and heavy-tailed weights.
+  /// How much of the error remains for Gaussian weights.
   @Test(arguments: [
     ("int4-128", 0.87), ("int4-32", 0.87), ("nvfp4", 0.78), ("nvfp4-modelopt", 0.78), ("mxfp4", 0.995),
     ("mxfp4-ocp", 0.97),
   ])
-  func isWorthIt(file: String, share: Double) throws {
+  func searchLowersTheErrorOfGaussianWeights(file: String, share: Double) throws {
     let tested = try #require(TestedScheme.all.first { $0.file == file })
     let scheme = try RowScheme(tested.stored)
     var generator = SeededGenerator(seed: 52)
@@ -74,8 +74,8 @@ import Testing
     #expect(errors.after < errors.before * share, "\(errors.after / errors.before)")
   }
 
-  /// An outlier without importance does not spoil its group.
-  @Test(arguments: TestedScheme.all) func importanceCounts(tested: TestedScheme) throws {
+  /// An outlier without importance does not spoil its group's scale.
+  @Test(arguments: TestedScheme.all) func importanceLowersTheWeightedError(tested: TestedScheme) throws {
     let scheme = try RowScheme(tested.stored)
     let columns = 128
     var generator = SeededGenerator(seed: 53)
@@ -89,7 +89,7 @@ import Testing
     let weighted = try #require(try restored(scheme, values, columns: columns, importance, .mse).errors)
     #expect(weighted.after < plain.after)
     #expect(weighted.before <= plain.before)
-    // Only zeros: there is nothing to gain, and absmax stays.
+    // Importance of zero everywhere: there is nothing to gain, and absmax stays.
     let nothing = [Float](repeating: 0, count: columns)
     let matrixScale = scheme.matrixScale(amax: 1.9)
     let kept = try scheme.encode(
@@ -100,7 +100,7 @@ import Testing
     #expect(kept.errors?.before == 0 && kept.errors?.after == 0)
   }
 
-  /// Rows are encoded alike alone and together.
+  /// Rows encode alike alone and together.
   @Test(arguments: TestedScheme.all, ScaleSearch.allCases)
   func rowsAreIndependent(tested: TestedScheme, search: ScaleSearch) throws {
     let scheme = try RowScheme(tested.stored)
@@ -121,9 +121,9 @@ import Testing
   }
 }
 
-/// What RowScheme refuses.
+/// Schemes and sizes that RowScheme refuses.
 @Suite struct RowSchemeErrorTests {
-  @Test func schemesThatAreNotOfRows() throws {
+  @Test func schemesWithoutRowCodesAreRefused() throws {
     let wrong: [StoredScheme] = [
       StoredScheme(.fp8Tiles, .fp8), StoredScheme(.fp8Tiles, .compressedTensors),
       StoredScheme(.fp8Channel, .fp8),
@@ -138,7 +138,7 @@ import Testing
     }
   }
 
-  @Test func sizesThatDoNotFit() throws {
+  @Test func sizesThatDoNotFitAreRefused() throws {
     let scheme = try RowScheme(StoredScheme(.int4Group(64), .compressedTensors))
     #expect(try scheme.codeBytes(columns: 128) == 64 && scheme.scaleBytes(columns: 128) == 4)
     for columns in [0, -64, 32, 100] {
@@ -159,13 +159,13 @@ import Testing
       #expect(throws: CheckpointError.self) {
         try scheme.decode(Array(found.codes.dropLast()), found.scales, columns: 64, form)
       }
-      // No rows at all are not a mistake.
+      // No rows at all is not an error.
       #expect(try scheme.encode([], columns: 64, form).codes == [])
       #expect(try scheme.encode([], columns: 64, search: .mse, form).errors == SearchErrors())
     }
   }
 
-  @Test(arguments: [0, -1, Float.infinity, .nan]) func scalesOfMatrices(scale: Float) throws {
+  @Test(arguments: [0, -1, Float.infinity, .nan]) func invalidMatrixScalesAreRefused(scale: Float) throws {
     let values = [Float](repeating: 1, count: 64)
     for method in [StoredScheme.Method.compressedTensors, .modelOpt] {
       let scheme = try RowScheme(StoredScheme(.nvfp4, method))
@@ -182,7 +182,7 @@ import Testing
     }
   }
 
-  @Test func scaleOfAMatrixFromItsLargestMagnitude() throws {
+  @Test func theMatrixScaleFollowsFromTheLargestMagnitude() throws {
     let divided = try RowScheme(StoredScheme(.nvfp4, .compressedTensors))
     let multiplied = try RowScheme(StoredScheme(.nvfp4, .modelOpt))
     #expect(divided.matrixScale(amax: 4) == 672 && multiplied.matrixScale(amax: 4) == Float(4) / 2688)

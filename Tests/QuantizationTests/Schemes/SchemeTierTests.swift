@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// Every scheme, on every kernel tier that runs here, gives the bits of its Swift twin.
+/// Every scheme gives the bits of its Swift twin on every kernel tier that runs here.
 @Suite struct SchemeTierTests {
   static let searches: [(ScaleSearch, weighted: Bool)] = [(.absmax, false), (.mse, false), (.mse, true)]
 
@@ -23,7 +23,7 @@ import Testing
     }
   }
 
-  /// A largest magnitude for each row kind, from none to huge; one is enough where there is no scale of the matrix.
+  /// A largest magnitude for each row kind, from none to huge; one is enough for schemes without a matrix scale.
   static func matrixScales(_ scheme: RowScheme) -> [Float] {
     guard scheme.stored.scheme.geometry.hasMatrixScale else { return [1] }
     return [0.5, 1e30, 1e-12, 1e-38, 3e38].map { scheme.matrixScale(amax: $0) } + [1e-38, 1e38]
@@ -31,7 +31,7 @@ import Testing
 
   /// Rows of eight-bit codes may have any length.
   @Test(arguments: TestedScheme.all.filter { $0.stored.scheme.groupLength == nil }, [1, 15, 33, 100])
-  func oddLengths(tested: TestedScheme, columns: Int) throws {
+  func rowsOfAnyLengthEncodeAlike(tested: TestedScheme, columns: Int) throws {
     let scheme = try RowScheme(tested.stored)
     let values = RowKind.rows(RowKind.allCases.count * 2, columns: columns, seed: 7)
     for (search, weighted) in Self.searches {
@@ -40,8 +40,8 @@ import Testing
     }
   }
 
-  /// Quotients on the midpoints between codes and next to them, under scales of all sizes.
-  @Test(arguments: TestedScheme.all) func midpoints(tested: TestedScheme) throws {
+  /// Quotients at and next to the midpoints between codes, under scales of all sizes.
+  @Test(arguments: TestedScheme.all) func midpointsAreRoundedAlike(tested: TestedScheme) throws {
     let scheme = try RowScheme(tested.stored)
     let midpoints: [Float]
     let largest: Float
@@ -74,7 +74,7 @@ import Testing
     }
   }
 
-  /// Any bytes can be decoded.
+  /// Any bytes decode alike on every tier.
   @Test(arguments: TestedScheme.all) func decodingAgrees(tested: TestedScheme) throws {
     let scheme = try RowScheme(tested.stored)
     var generator = SeededGenerator(seed: 22)

@@ -4,7 +4,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// `absmax` gives the bytes of the schemes' own libraries for weights in BF16, and decoding gives their values.
+/// For BF16 weights `absmax` gives the bytes of the schemes' own libraries, and decoding gives their values.
 ///
 /// The vectors are made by `Tests/Interop/make_scheme_vectors.py`.
 @Suite struct SchemeVectorTests {
@@ -71,7 +71,7 @@ import Testing
             Array(codes[(row * codeBytes)..<((row + 1) * codeBytes)]),
             Array(scales[(row * scaleBytes)..<((row + 1) * scaleBytes)]), columns: columns,
             matrixScale: matrixScale, form)
-          // ModelOpt's decoder makes 0 of the code of -0; the others do not.
+          // ModelOpt decodes the code of -0 as 0; the others do not.
           let wrong = decoded.indices.first {
             let expected = values[row * columns + $0]
             return tested.stored.method == .modelOpt

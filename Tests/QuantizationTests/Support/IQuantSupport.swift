@@ -4,7 +4,7 @@ import TensorFormats
 import Testing
 
 extension IQuantTests {
-  /// The reference's blocks and what its decoder makes of them.
+  /// The reference's blocks and their decoded values.
   static func referenceBlocks(_ type: ElementType) throws -> [(bytes: [UInt8], values: [Float])] {
     let vectors = try ReferenceVectors.load(type.rawValue)
     var blocks: [(bytes: [UInt8], values: [Float])] = []
@@ -14,7 +14,7 @@ extension IQuantTests {
     return blocks
   }
 
-  /// The bits of values, all NaN being one: the sign of a product with NaN is not defined.
+  /// The bits of values, with all NaNs made equal: the sign of a product with NaN is not defined.
   static func bits(_ values: [Float]) -> [UInt32] {
     values.map { $0.isNaN ? Float.nan.bitPattern : $0.bitPattern }
   }
@@ -97,7 +97,7 @@ enum IQuantRows {
     }
   }
 
-  /// Rows that reach the corners of the searches.
+  /// Rows that reach the corner cases of the searches.
   static func adversarial(columns: Int) -> [Float] {
     var generator = SeededGenerator(seed: 0xADE5)
     func uniform() -> Float { Float.random(in: -1...1, using: &generator) }

@@ -1,7 +1,7 @@
 import CheckpointTesting
 import Quantization
 
-/// Rows that bring out what an encoder does at its edges, one kind per case. Every value is finite.
+/// Rows that exercise an encoder's edge cases, one kind per case. Every value is finite.
 enum KQuantRows: String, CaseIterable {
   case gaussian, bfloat, heavyTailed, mixedMagnitudes
   case allEqual, allNegativeEqual, zeros, negativeZeros, sparse, signs
@@ -39,7 +39,7 @@ enum KQuantRows: String, CaseIterable {
     case .positiveOnly: return abs(normal)
     case .negativeOnly: return -abs(normal)
     case .outlier: return position == block % 16 ? 100 : normal * 0.001
-    // With KQuantImportance.ignoringOutliers, rounding alone decides the least squares.
+    // With KQuantImportance.ignoringOutliers, only rounding decides the least squares.
     case .outlierColumns:
       let usual = -0.5 - Float(block % 61) / 61
       return position == 5 ? Self.scaled(usual, (exponent + 24) / 2) : usual
@@ -60,7 +60,7 @@ enum KQuantRows: String, CaseIterable {
     value * Float(sign: .plus, exponent: exponent, significand: 1)
   }
 
-  /// About normal: the sum of twelve uniform values.
+  /// Nearly normal: the sum of twelve uniform values.
   private static func gaussian(using generator: inout SeededGenerator) -> Float {
     var sum: Float = -6
     for _ in 0..<12 { sum += Float.random(in: 0..<1, using: &generator) }
@@ -68,7 +68,7 @@ enum KQuantRows: String, CaseIterable {
   }
 }
 
-/// Importance matrices with what real ones have, and zeros.
+/// Importance matrices that resemble real ones, and ones with zeros.
 enum KQuantImportance: String, CaseIterable {
   case uniform, spread, withZeros, zeroBlocks, ignoringOutliers
 

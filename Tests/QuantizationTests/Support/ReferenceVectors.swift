@@ -1,10 +1,10 @@
 import CheckpointTesting
 import Foundation
 
-/// What the reference encoder and decoder of one GGML element type give for the rows of `inputs.safetensors`.
+/// The output of the reference encoder and decoder of one GGML element type for the rows of `inputs.safetensors`.
 ///
-/// Reads just enough of safetensors for files that the repository itself holds; the `Safetensors` module is tested
-/// elsewhere and is not trusted here.
+/// Reads just enough of safetensors for files in this repository; the `Safetensors` module is tested
+/// elsewhere and not trusted here.
 struct ReferenceVectors {
   /// The encoder's bytes without an importance matrix.
   var plainBytes: [UInt8]?
@@ -63,7 +63,7 @@ struct ReferenceVectors {
   }
 }
 
-/// A fixture that is not what this repository put there.
+/// A fixture with unexpected contents.
 struct BadVectors: Error {
   var file: String
 }

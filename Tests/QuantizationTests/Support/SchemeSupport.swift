@@ -3,7 +3,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// The schemes that ``RowScheme`` reads and writes, with the file of what their library gives.
+/// The schemes that ``RowScheme`` reads and writes, each with the file of its library's results.
 struct TestedScheme: Sendable, CustomTestStringConvertible {
   var file: String
   var stored: StoredScheme
@@ -49,7 +49,7 @@ extension RowScheme {
     search: ScaleSearch = .absmax, _ form: Form
   ) throws -> Encoded {
     let rows = values.count / columns
-    // What was there before must not shine through.
+    // Previous contents must not show through.
     var codes = [UInt8](repeating: 0xA5, count: try codeBytes(columns: columns) * rows)
     var scales = [UInt8](repeating: 0x5A, count: try scaleBytes(columns: columns) * rows)
     let errors: SearchErrors?
