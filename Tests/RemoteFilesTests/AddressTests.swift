@@ -3,7 +3,7 @@ import RemoteFiles
 import TensorFormats
 import Testing
 
-/// What is refused or understood before any server is asked. An offline environment keeps it that way.
+/// Addresses that are accepted or refused before any server is asked; an offline environment makes sure of that.
 struct AddressTests {
   private func failure(_ address: String, _ variables: [String: String] = [:]) -> CheckpointError? {
     let all = ["HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"].merging(variables) { $1 }
@@ -15,7 +15,7 @@ struct AddressTests {
     }
   }
 
-  @Test func addressesAndPathsAreToldApart() {
+  @Test func addressesAreDistinguishedFromPaths() {
     for text in ["hf://a/b", "https://h/x", "ms://a/b", "HTTPS://h/x", "s3://b/k"] {
       #expect(RemoteDirectory.isRemote(text))
     }
@@ -39,7 +39,7 @@ struct AddressTests {
     ("https://example.com/dir/?x=1", "https://example.com/dir/?…"),
     ("https://example.com/a.gguf?X-Amz-Signature=abc", "https://example.com/a.gguf?…"),
   ])
-  func areUnderstood(_ address: String, _ path: String) {
+  func addressesAreAccepted(_ address: String, _ path: String) {
     let error = failure(address, ["HF_ENDPOINT": "https://mirror.example/hub/"])
     #expect(error?.code == .notFound)
     #expect(error?.message.contains("HF_HUB_OFFLINE") == true)
@@ -51,13 +51,13 @@ struct AddressTests {
     "hf://owner/na me", "hf://owner/%2e%2e", "hf://owner/name/..%2f..", "s3://bucket/key", "ftp://host/x",
     "https://user:password@host/x.gguf", "https://", "https://host:99999/x", "hf://owner/name/a%00b",
   ])
-  func areRefused(_ address: String) {
+  func badAddressesAreRefused(_ address: String) {
     let error = failure(address)
     #expect(error?.code == .invalidRequest, "\(address): \(error?.description ?? "opened")")
     #expect(error?.description.contains("password@") == false)
   }
 
-  @Test func theEnvironmentIsThatOfHuggingFacesClient() throws {
+  @Test func environmentVariablesAreThoseOfTheHubsClient() throws {
     func environment(_ variables: [String: String]) -> HubEnvironment { HubEnvironment { variables[$0] } }
     #expect(environment(["HOME": "/h"]).cacheDirectory == "/h/.cache/huggingface/hub")
     #expect(environment(["HOME": "/h", "XDG_CACHE_HOME": "/x"]).cacheDirectory == "/x/huggingface/hub")

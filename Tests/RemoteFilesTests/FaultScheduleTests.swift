@@ -7,7 +7,7 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// Random schedules of faults. Whatever happens, bytes are right or there is an error; and it comes to an end.
+/// Random schedules of faults. In every case the bytes are right or there is an error, and the read ends.
 @Suite(
   .enabled(if: HubServer.isThere, "build it: swift build -c release --package-path Tests/HubServer"),
   .timeLimit(.minutes(10)))
@@ -15,7 +15,7 @@ struct FaultScheduleTests {
   private struct Schedule {
     let settings: String
     let isHub: Bool
-    /// Whether what is read goes into a cache, which then has to be right.
+    /// Whether reads are stored in a cache, which must then be right.
     let isKept: Bool
     let name: String
     let reads: [Range<Int>]
@@ -33,7 +33,7 @@ struct FaultScheduleTests {
         return start..<start + Int.random(in: 1...most, using: &generator)
       }
       var faults: [String] = []
-      // What is another version of the file may come once: a file that stays another one would be just that file.
+      // Another version of the file may be served only once: if it stayed, it would simply be the file.
       var hasVersion = false
       for _ in 0..<Int.random(in: 0...7, using: &generator) {
         let number = Int.random(in: 0...size, using: &generator)
@@ -47,7 +47,7 @@ struct FaultScheduleTests {
           "loop", "longHead",
           "status:404", "status:403", "status:418", "later:9999",
         ]
-        // Behind a hub, content is named by its commit; another version of the same size has no sign of its own there.
+        // A hub names content by its commit, so another version of the same size could not be detected there.
         let versions = ["grown:\(1 + number % 9)", "pointer"] + (isHub ? ["expired"] : ["changed"])
         switch Int.random(in: 0..<20, using: &generator) {
         case 0..<14: faults.append(passing.randomElement(using: &generator)!)
@@ -86,7 +86,7 @@ struct FaultScheduleTests {
     let group = DispatchGroup()
     let seeds = Self.seeds
     let next = Atomic(seeds.lowerBound)
-    // On threads that may wait: a stall costs nothing but time.
+    // On threads that may block: a stall costs only time.
     for worker in 0..<12 {
       DispatchQueue(label: "schedules.\(worker)").async(group: group) {
         while true {
@@ -125,7 +125,7 @@ struct FaultScheduleTests {
     group.wait()
     let (right, refused) = counts.withLock { $0 }
     #expect(right + refused == seeds.count)
-    // The schedules are such that both happen.
+    // The schedules are chosen so that both occur.
     #expect(
       seeds.count < 100 || (right > seeds.count / 3 && refused > seeds.count / 5),
       "\(right) right, \(refused) refused")

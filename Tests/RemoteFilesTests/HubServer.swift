@@ -13,7 +13,7 @@ final class HubServer: Sendable {
     )
     .standardizedFileURL.path(percentEncoded: false)
 
-  /// Whether the tests can run. Where `make` set HUB_SERVER, they have to.
+  /// Whether the tests can run. Where `make` has set HUB_SERVER, they must.
   static let isThere =
     ProcessInfo.processInfo.environment["HUB_SERVER"] != nil
     || FileManager.default.isExecutableFile(atPath: program)
@@ -59,7 +59,7 @@ final class HubServer: Sendable {
       try Data(text.utf8).write(to: URL(filePath: "\(model)/\(name)"))
     }
     self.files = files
-    // A model whose file is not what its hub says.
+    // A model whose file does not have the digest that the hub publishes.
     let broken = root.path("owner/broken")
     try FileManager.default.createDirectory(atPath: "\(broken)/.sha256", withIntermediateDirectories: true)
     try Data(count: 100_000).write(to: URL(filePath: "\(broken)/model.safetensors"))
@@ -70,7 +70,7 @@ final class HubServer: Sendable {
     let output = Pipe()
     input = Pipe()
     process.standardOutput = output
-    // The server ends when this end of the pipe is closed: with this process at the latest.
+    // The server exits when this end of the pipe is closed, at the latest with this process.
     process.standardInput = input
     try process.run()
     var line = ""
@@ -93,7 +93,7 @@ final class HubServer: Sendable {
 
   func digest(of name: String) -> Digest { Self.digest(files[name] ?? []) }
 
-  /// What a test meets on this server.
+  /// A test's session on this server.
   struct Session {
     let name: String
     let server: HubServer
@@ -101,14 +101,14 @@ final class HubServer: Sendable {
     var endpoint: String { "http://127.0.0.1:\(server.hub)/s/\(name)" }
     var plain: String { "\(endpoint)/static/owner/model" }
 
-    /// Options that are over soon, with a cache that is not there.
+    /// Options with short timeouts and no cache.
     func options(_ more: [String: String] = [:], token: String? = nil) -> RemoteOptions {
       var variables = ["HF_ENDPOINT": endpoint, "HF_HOME": "/nonexistent", "MODELSCOPE_ENDPOINT": endpoint]
       variables["HF_TOKEN"] = token
       variables.merge(more) { $1 }
       let all = variables
       var options = RemoteOptions(environment: HubEnvironment { all[$0] })
-      // Only a server that is told to stall does; any other one may be slow on a busy machine.
+      // Only a server told to stall needs a short timeout; any other may be slow on a busy machine.
       options.stallLimit = name.contains("stall") ? .seconds(1) : .seconds(60)
       options.firstDelay = .milliseconds(2)
       options.longestDelay = .milliseconds(10)
@@ -116,7 +116,7 @@ final class HubServer: Sendable {
       return options
     }
 
-    /// What the server was asked: host, method, path, range, authorisation.
+    /// The requests that the server received: host, method, path, range, authorisation.
     func log() throws -> [[String]] {
       var options = options()
       options.attempts = 1
@@ -128,7 +128,7 @@ final class HubServer: Sendable {
     }
   }
 
-  /// A session of its own for each test.
+  /// A separate session for each test.
   func session(_ settings: String = "", _ name: String = UUID().uuidString) -> Session {
     Session(name: settings.isEmpty ? name : "\(name)~\(settings)", server: self)
   }

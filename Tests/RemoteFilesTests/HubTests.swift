@@ -33,7 +33,7 @@ struct HubTests {
     #expect(directory.files.first { $0.name == "config.json" }?.sha256 == nil)
   }
 
-  @Test func pinsTheCommitAndAsksForItOnly() throws {
+  @Test func laterRequestsUseThePinnedCommit() throws {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/model@main", options: session.options())
     _ = try directory.read("config.json", limit: 64 << 20)
@@ -53,7 +53,7 @@ struct HubTests {
     let log = try session.log()
     #expect(log.filter { $0[1] == "HEAD" }.count == 1)
     #expect(log.filter { $0[0] == "cdn" }.count == 7)
-    // What follows comes with it, and no more than that.
+    // Read-ahead fetches what follows, and no more than that.
     #expect(log.filter { $0[0] == "cdn" }.map { $0[3] }.first == "bytes=300000-431071")
   }
 
@@ -61,7 +61,7 @@ struct HubTests {
     let session = server.session()
     let source = try RemoteDirectory("hf://owner/model", options: session.options()).open(HubServer.large)
     let content = try #require(server.files[HubServer.large])
-    // Two readers that go forward in different places, and one that jumps.
+    // Two readers that move forward in different places, and one that jumps.
     try await withThrowingTaskGroup(of: Void.self) { group in
       for start in [400_000, 1_900_000] {
         group.addTask {
@@ -85,7 +85,7 @@ struct HubTests {
     #expect(requests < 60, "2,700 reads in \(requests) requests")
   }
 
-  @Test func whatIsKeptIsBounded() throws {
+  @Test func readingBackwardsGivesTheRightBytes() throws {
     let session = server.session()
     var options = session.options()
     options.readAheadByteCount = 0
@@ -96,18 +96,18 @@ struct HubTests {
     }
   }
 
-  @Test func anExpiredSignatureIsRenewedAtTheSameByte() throws {
+  @Test func aReadContinuesAtTheSameByteWithARenewedSignature() throws {
     let session = server.session("uses=2~faults=drop:100000,drop:100000,ok,expired,drop:70000")
     let source = try RemoteDirectory("hf://owner/model", options: session.options()).open(HubServer.large)
     #expect(try source.readBytes(0..<source.byteCount) == server.files[HubServer.large])
     let log = try session.log()
     #expect(log.filter { $0[1] == "HEAD" }.count >= 2)
-    // What came before the cut is not asked for again.
+    // Bytes received before the cut are not requested again.
     let starts = log.filter { $0[0] == "cdn" }.compactMap { Int($0[3].dropFirst(6).prefix { $0 != "-" }) }
     #expect(starts == starts.sorted() && (starts.last ?? 0) > 0)
   }
 
-  @Test func theTokenStaysWithTheHub() throws {
+  @Test func theTokenIsSentToTheHubOnly() throws {
     let secret = "hf_secretsecretsecret"
     let session = server.session("token=\(secret)")
     let directory = try RemoteDirectory("hf://owner/model", options: session.options(token: secret))
@@ -140,7 +140,7 @@ struct HubTests {
     #expect(try session.log().filter { $0[2].contains("/tree/") }.count == 4)
   }
 
-  @Test func aListThatGoesRoundInCirclesIsRefused() throws {
+  @Test func aCircularListIsRefused() throws {
     let session = server.session("page=0")
     let error = #expect(throws: CheckpointError.self) {
       try RemoteDirectory("hf://owner/model", options: session.options())
@@ -148,7 +148,7 @@ struct HubTests {
     #expect(error?.code == .unsupported && error?.message.contains("does not end") == true)
   }
 
-  @Test func aMirrorWithoutSizesIsReadAllTheSame() throws {
+  @Test func aMirrorWithoutSizesIsRead() throws {
     let session = server.session("tree=0")
     let directory = try RemoteDirectory("hf://owner/model", options: session.options())
     #expect(directory.files.allSatisfy { $0.byteCount == nil })
@@ -159,7 +159,7 @@ struct HubTests {
   }
 
   @Test(arguments: ["hf://owner/model@main/sub%20dir", "/owner/model/tree/main/sub%20dir"])
-  func directoriesAndNamesAreEncoded(_ address: String) throws {
+  func directoriesAndNamesArePercentEncoded(_ address: String) throws {
     let session = server.session()
     let directory = try RemoteDirectory(
       address.hasPrefix("/") ? session.endpoint + address : address, options: session.options())
@@ -168,7 +168,7 @@ struct HubTests {
     #expect(directory.path == "hf://owner/model@\(server.commit)/sub dir")
   }
 
-  @Test func aPastedAddressOfAFileIsThatOfItsModel() throws {
+  @Test func aPastedFileAddressOpensItsModel() throws {
     let session = server.session()
     for verb in ["blob", "resolve", "raw"] {
       let directory = try RemoteDirectory(
@@ -179,7 +179,7 @@ struct HubTests {
     }
   }
 
-  @Test func whatIsNotThereIsSaid() throws {
+  @Test func missingModelsAndFilesAreReported() throws {
     let session = server.session()
     for address in ["hf://owner/nothing", "hf://owner/model@no-such-branch", "hf://owner/model@main/nowhere"]
     {
@@ -194,7 +194,7 @@ struct HubTests {
     }
   }
 
-  @Test func headersOfManyShardsComeSideBySide() throws {
+  @Test func headersOfManyShardsAreFetchedConcurrently() throws {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/model", options: session.options())
     let names = [HubServer.large, HubServer.second, "weights.gguf"]
@@ -220,7 +220,7 @@ struct HubTests {
     try Data(server.files[HubServer.large]!).write(to: URL(filePath: "\(root)/blobs/\(digest)"))
     try FileManager.default.createSymbolicLink(
       atPath: "\(snapshot)/\(HubServer.large)", withDestinationPath: "../../blobs/\(digest)")
-    // One that is too short, and one that is another blob.
+    // One file that is too short, and one that links to another blob.
     try Data([1, 2]).write(to: URL(filePath: "\(snapshot)/\(HubServer.second)"))
     try Data(count: 5000).write(to: URL(filePath: "\(root)/blobs/other"))
     try FileManager.default.createSymbolicLink(
@@ -279,7 +279,7 @@ struct HubTests {
     #expect(try allowed.readBytes(0..<10).elementsEqual(server.files[HubServer.large]![..<10]))
   }
 
-  @Test func errorsOfTheHubPassOrAreTold() throws {
+  @Test func temporaryHubErrorsAreRetriedAndOthersReported() throws {
     let passing = server.session("hub=close,status:503,quota:0,ok,status:502,close,status:429")
     let directory = try RemoteDirectory("hf://owner/model", options: passing.options())
     #expect(try directory.read("weights.gguf", limit: 64 << 20) == server.files["weights.gguf"])

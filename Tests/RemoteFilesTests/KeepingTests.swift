@@ -20,7 +20,7 @@ struct KeepingTests {
 
   private var root: String { cache.path("models--owner--model") }
 
-  @Test func whatIsReadIsKeptInTheFormOfTheHubsCache() throws {
+  @Test func readsAreCachedInTheHubsLayout() throws {
     let session = server.session("faults=drop:70000,stall:5000,ok,status:503,shorter:1000")
     let directory = try RemoteDirectory("hf://owner/model@main", options: session.options()).keeping(
       in: cache.path)
@@ -46,16 +46,16 @@ struct KeepingTests {
     #expect(try String(contentsOfFile: "\(root)/refs/main", encoding: .utf8) == server.commit)
     #expect(try FileSystem.names(in: "\(root)/blobs").allSatisfy { !$0.contains("step3") })
 
-    // Another process would find everything.
+    // Another process finds everything in the cache.
     let offline = session.options(["HF_HUB_CACHE": cache.path, "HF_HUB_OFFLINE": "1"])
     let local = try RemoteDirectory("hf://owner/model", options: offline)
     #expect(try local.open(HubServer.large).readBytes(0..<3_000_000) == expected)
-    // And so does this one, in a directory below as well.
+    // And so does this one, including files in subdirectories.
     let deep = try RemoteDirectory("hf://owner/model@main/sub%20dir", options: session.options())
     #expect(throws: CheckpointError.self) { try deep.keeping(in: cache.path) }
   }
 
-  @Test func directoriesBelowAreLinkedToo() throws {
+  @Test func filesInSubdirectoriesAreLinkedToo() throws {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/model@main/sub%20dir", options: session.options())
       .keeping(in: cache.path)
@@ -64,7 +64,7 @@ struct KeepingTests {
     #expect(try Data(contentsOf: URL(filePath: path)) == Data(#"{"a":1}"#.utf8))
   }
 
-  @Test func anInterruptedRunGoesOn() throws {
+  @Test func anInterruptedDownloadIsContinued() throws {
     let first = server.session()
     do {
       let directory = try RemoteDirectory("hf://owner/model", options: first.options()).keeping(
@@ -89,7 +89,7 @@ struct KeepingTests {
   @Test(arguments: [
     "step3-toolkit ranges 1\n3000000\n0-3000000\n", "step3-toolkit ranges 1\n2999999\n0-100\n", "0-100", "",
   ])
-  func aListThatDoesNotFitIsNotBelieved(_ text: String) throws {
+  func aListOfRangesThatDoesNotFitIsNotTrusted(_ text: String) throws {
     let session = server.session()
     let place = "\(root)/blobs/\(server.digest(of: HubServer.large))"
     try FileManager.default.createDirectory(atPath: "\(root)/blobs", withIntermediateDirectories: true)
@@ -98,7 +98,7 @@ struct KeepingTests {
     let directory = try RemoteDirectory("hf://owner/model", options: session.options()).keeping(
       in: cache.path)
     if text.contains("0-3000000") {
-      // It says that zeros are the file: the SHA-256 tells.
+      // The list claims that the zeros are complete; the SHA-256 shows that they are not.
       let error = #expect(throws: CheckpointError.self) { try directory.completeKept(HubServer.large) }
       #expect(error?.code == .sourceChanged)
       #expect(throws: CheckpointError.self) { try directory.completeKept(HubServer.large) }
@@ -109,7 +109,7 @@ struct KeepingTests {
     }
   }
 
-  @Test func anotherDigestThanPublishedIsRefused() throws {
+  @Test func aDigestOtherThanThePublishedOneIsRefused() throws {
     let session = server.session()
     let directory = try RemoteDirectory("hf://owner/broken", options: session.options()).keeping(
       in: cache.path)
@@ -120,7 +120,7 @@ struct KeepingTests {
     #expect(try FileSystem.names(in: "\(broken)/blobs").isEmpty)
   }
 
-  @Test func whatCannotBeKeptIsRefused() throws {
+  @Test func sourcesThatCannotBeCachedAreRefused() throws {
     let session = server.session("tree=0")
     for address in ["ms://owner/model", "\(session.plain)/weights.gguf", "hf://owner/model"] {
       let directory = try RemoteDirectory(address, options: session.options())
@@ -128,7 +128,7 @@ struct KeepingTests {
     }
   }
 
-  @Test(arguments: 0..<20) func rangesAreWhatWasPutIn(_ seed: Int) {
+  @Test(arguments: 0..<20) func rangesHoldExactlyWhatWasInserted(_ seed: Int) {
     var generator = SeededGenerator(seed: UInt64(seed))
     var ranges = ByteRanges()
     var there = [Bool](repeating: false, count: 200)

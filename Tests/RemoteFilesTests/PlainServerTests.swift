@@ -16,13 +16,13 @@ struct PlainServerTests {
     let session = server.session(settings)
     let directory = try RemoteDirectory("\(session.plain)/\(name)", options: session.options())
     let source = try directory.open(name)
-    // Not from the start, so that the range counts.
+    // Not from the start, so that the range matters.
     let start = min(1000, source.byteCount)
     let rest = try source.readBytes(start..<source.byteCount)
     return try source.readBytes(0..<start) + rest
   }
 
-  @Test func aDirectoryIsKnownByItsIndex() throws {
+  @Test func aDirectoryIsListedByItsIndex() throws {
     let session = server.session()
     let directory = try RemoteDirectory("\(session.plain)/", options: session.options())
     #expect(
@@ -44,7 +44,7 @@ struct PlainServerTests {
     "faults=ok,later:0,quota:0,laterDate:-9000",
     "head=0", "head=0~faults=drop:0,whole",
   ])
-  func faultsThatPass(_ settings: String) throws {
+  func temporaryFaultsAreRetried(_ settings: String) throws {
     #expect(try read(settings) == server.files[HubServer.second])
   }
 
@@ -65,7 +65,7 @@ struct PlainServerTests {
     ("faults=ok,status:503,status:503,status:503,status:503,status:503,status:503,status:503", "in a row"),
     ("faults=ok,stall:9,stall:9,stall:9,stall:9,stall:9,stall:9,stall:9", "in a row"),
   ])
-  func faultsThatDoNot(_ settings: String, _ words: String) throws {
+  func permanentFaultsAreErrors(_ settings: String, _ words: String) throws {
     let error = #expect(throws: CheckpointError.self) { try read(settings) }
     #expect(error?.message.contains(words) == true, "\(settings): \(error?.description ?? "")")
     #expect(error?.path?.hasSuffix(HubServer.second) == true)
@@ -90,7 +90,7 @@ struct PlainServerTests {
     #expect(error?.message.contains("Git LFS pointer, not the file of 700001 bytes") == true)
   }
 
-  @Test func rangesThatAreIgnoredAreRefusedWhereSkippingIsDear() throws {
+  @Test func ignoredRangesAreRefusedWhereSkippingIsExpensive() throws {
     let session = server.session("faults=ok,whole")
     var options = session.options()
     options.largestSkip = 500_000
@@ -103,7 +103,7 @@ struct PlainServerTests {
     )
   }
 
-  @Test func emptyFilesAndTheirEnds() throws {
+  @Test func readsBeyondTheEndAreRefused() throws {
     #expect(try read("", "empty.bin") == [])
     #expect(try read("head=0", "empty.bin") == [])
     let session = server.session()
@@ -132,7 +132,7 @@ struct PlainServerTests {
     #expect(error?.description.contains("secret") == false)
     #expect(error?.description.contains("Request has expired") == true)
     #expect(error?.remedy?.contains("expired") == true)
-    // A signature is for GET alone.
+    // A signature is valid for GET only.
     #expect(try session.log().allSatisfy { $0[1] == "GET" })
     #expect(throws: CheckpointError.self) { try directory.open("config.json") }
   }
@@ -161,7 +161,7 @@ struct PlainServerTests {
   }
 
   @Test(arguments: ["http://127.0.0.1:1/x/", "http://no-such-host.invalid/x/"])
-  func whereNobodyListensIsSaidSoon(_ address: String) throws {
+  func aRefusedConnectionIsReportedSoon(_ address: String) throws {
     let session = server.session()
     var options = session.options()
     options.stallLimit = .seconds(20)
@@ -171,7 +171,7 @@ struct PlainServerTests {
   }
 
   @Test(arguments: ["faults=ok,stall:10", "faults=ok,later:300"])
-  func aCancelledTaskReadsNoFurther(_ settings: String) async throws {
+  func aCancelledTaskStopsReading(_ settings: String) async throws {
     let session = server.session(settings)
     var options = session.options()
     options.stallLimit = .seconds(600)

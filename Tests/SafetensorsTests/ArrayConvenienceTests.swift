@@ -4,9 +4,9 @@ import Safetensors
 import TensorFormats
 import Testing
 
-/// The forms on arrays, against those on spans.
+/// The overloads on arrays, against those on spans.
 @Suite("safetensors from arrays") struct ArrayConvenienceTests {
-  @Test func whatIsWrittenIsParsed() throws {
+  @Test func writtenFilesAreParsed() throws {
     let directory = try TemporaryDirectory()
     let layout = try SafetensorsLayout([
       .init(name: "a", elementType: .f32, shape: TensorShape([2])),
@@ -23,12 +23,12 @@ import Testing
     let header = try SafetensorsHeader.parse(bytes)
     #expect(try unsafe header == SafetensorsHeader.parse(bytes.span.bytes, fileByteCount: bytes.count))
     #expect(header.tensors.map(\.name) == ["a", "b"])
-    // The beginning alone, of a file that is longer.
+    // Only the beginning of a longer file.
     #expect(try SafetensorsHeader.parse(Array(bytes.dropLast(11)), fileByteCount: bytes.count) == header)
     #expect(throws: CheckpointError.self) { try SafetensorsHeader.parse(Array(bytes.dropLast(11))) }
   }
 
-  @Test func anIndex() throws {
+  @Test func writtenIndexesAreParsed() throws {
     let text = Array(#"{"weight_map": {"a": "x.safetensors"}}"#.utf8)
     #expect(try unsafe SafetensorsIndex.parse(text) == SafetensorsIndex.parse(text.span.bytes))
     #expect(throws: CheckpointError.self) { try SafetensorsIndex.parse(Array(text.dropLast())) }

@@ -3,7 +3,7 @@ import Safetensors
 import TensorFormats
 import Testing
 
-/// What the format allows, each beside the nearest thing that it does not; the corpus has more of the latter.
+/// What the format allows, each case beside the nearest one that it does not; the corpus has more of the latter.
 @Suite struct HeaderRulesTests {
   @Test func readsATensorAndItsMetadata() throws {
     let text = #"{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}}"#
@@ -35,7 +35,7 @@ import Testing
     #"{"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
     #"{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"z":{"dtype":"F64","shape":[0],"data_offsets":[3,3]},"b":{"dtype":"U8","shape":[],"data_offsets":[3,4]}}"#,
   ])
-  func acceptsWhatTheReferenceReaderDoes(text: String) throws {
+  func acceptsWhatTheReferenceReaderAccepts(text: String) throws {
     let header = try parse(text, dataByteCount: 4)
     #expect(header.dataByteCount == 4)
     var end = header.dataOffset
@@ -82,7 +82,7 @@ import Testing
   }
 
   @Test func checksTheHeaderLengthBeforeAnythingElse() throws {
-    // A claim of exactly the limit is believed if the file is that long, one byte more never is.
+    // A length of exactly the limit is accepted if the file is that long; one byte more never is.
     func claim(_ length: UInt64, fileByteCount: Int) -> CheckpointError? {
       let bytes = (0..<8).map { UInt8(truncatingIfNeeded: length >> (8 * UInt64($0))) }
       return failure { () throws(CheckpointError) in

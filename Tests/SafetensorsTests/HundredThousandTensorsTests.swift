@@ -3,7 +3,7 @@ import TensorFormats
 import Testing
 
 @Suite struct HundredThousandTensorsTests {
-  /// Also what a quadratic step would show in: the whole test takes well under a second.
+  /// A quadratic step would show here too: the whole test takes well under a second.
   @Test func readsAHundredThousandTensors() throws {
     let items = (0..<100_000).map { number in
       Item(

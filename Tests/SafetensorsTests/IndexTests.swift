@@ -46,7 +46,7 @@ import Testing
     #expect(try index(text) == SafetensorsIndex(weightMap: [:], totalSize: nil))
   }
 
-  /// What Python prints with `json.dumps(index, indent=2, sort_keys=True) + "\n"`.
+  /// The output of Python's `json.dumps(index, indent=2, sort_keys=True) + "\n"`.
   @Test func writesWhatTransformersWrites() throws {
     let map = ["b": "s2", "a.10": "s1", "a.9": "s1", "é\"\\\u{7f}\n🎛": "s2", "\u{ff5e}": "s1"]
     let text = String(
@@ -170,7 +170,7 @@ import Testing
     #expect(issue.message.contains("is 5") && issue.message.contains("4 bytes"))
   }
 
-  @Test func comparesTheTotalSizeOfNothing() throws {
+  @Test func skipsTheTotalSizeWhenAShardIsMissing() throws {
     #expect(try issues([:], [:], totalSize: 18).only?.code == .totalSizeMismatch)
     #expect(try issues([:], [:], totalSize: 0) == [])
     // With a shard missing there is no sum to compare with.
@@ -193,6 +193,6 @@ import Testing
 }
 
 extension Array {
-  /// The element of an array of one.
+  /// The only element of an array.
   fileprivate var only: Element? { count == 1 ? first : nil }
 }

@@ -5,7 +5,7 @@ import TensorFormats
 import Testing
 
 @Suite struct LayoutTests {
-  /// Files that the reference writer wrote: `Fixtures/golden/safetensors/README.md`.
+  /// Files written by the reference writer: `Fixtures/golden/safetensors/README.md`.
   @Test(arguments: ["every_type", "names", "shapes", "metadata_only", "empty"])
   func writesTheReferenceWritersBytes(name: String) throws {
     let source = try InputFile(Fixtures.path("golden/safetensors/\(name).safetensors"))
@@ -18,7 +18,7 @@ import Testing
     #expect(layout.fileByteCount == source.byteCount)
   }
 
-  /// The published layout in small, written by the same package.
+  /// The published layout at a small size, written by the same package.
   @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"], 1...4)
   func writesTheBytesOfThePublishedLayout(checkpoint: String, number: Int) throws {
     let source = try InputFile(

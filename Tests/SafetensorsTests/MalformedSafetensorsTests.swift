@@ -29,7 +29,7 @@ import Testing
     #expect(expected.count >= (folder == "index" ? 12 : 40))
   }
 
-  /// Opens a folder as a sharded checkpoint and throws the first error that it has.
+  /// Opens a folder as a sharded checkpoint and throws the first error.
   private func open(_ folder: String) throws(CheckpointError) {
     let file = try InputFile("\(folder)/model.safetensors.index.json")
     let index = try SafetensorsIndex.read(from: file)
@@ -39,7 +39,7 @@ import Testing
       do throws(CheckpointError) {
         shard = try InputFile("\(folder)/\(name)")
       } catch {
-        // Absent: for the comparison to say.
+        // Left out: the comparison reports it.
         continue
       }
       shards[name] = try SafetensorsHeader.read(from: shard)

@@ -4,7 +4,7 @@ import Safetensors
 import TensorFormats
 import Testing
 
-/// Damaged files: whatever happens to a header, it is refused or it is sound.
+/// Damaged files: a changed header is refused, or it is sound.
 @Suite struct RobustnessTests {
   @Test(arguments: 0..<32)
   func survivesMutations(seed: UInt64) throws {
@@ -38,7 +38,7 @@ import Testing
     let file = layout.emptyFile
     for count in 0..<file.count {
       #expect(throws: CheckpointError.self) { try parse(Array(file.prefix(count))) }
-      // A file that is whole, of which too little was read.
+      // A complete file of which too little was read.
       if count < layout.headerBytes.count {
         let error = failure { () throws(CheckpointError) in
           let prefix = Array(file.prefix(count))

@@ -25,7 +25,7 @@ func index(_ text: String) throws(CheckpointError) -> SafetensorsIndex {
   try SafetensorsIndex.read(from: MemorySource(Array(text.utf8)))
 }
 
-/// What `body` throws; `nil` if it throws nothing.
+/// The error that `body` throws; `nil` if none.
 func failure(_ body: () throws(CheckpointError) -> Void) -> CheckpointError? {
   do throws(CheckpointError) {
     try body()
@@ -36,7 +36,7 @@ func failure(_ body: () throws(CheckpointError) -> Void) -> CheckpointError? {
 }
 
 extension SafetensorsHeader {
-  /// The tensors as they would be laid out again.
+  /// The tensors as a layout would describe them.
   var items: [Item] { tensors.map { Item(name: $0.name, elementType: $0.elementType, shape: $0.shape) } }
 }
 

@@ -4,12 +4,12 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Codes whose scales, zero points or order an engine would not load, or would load as something else.
+/// Codes whose scales, zero points or column order an engine would not load, or would misread.
 @Suite("Codes taken for values")
 struct EngineCodesTests {
   private static let experts = "1.moe.gate_proj."
 
-  /// Both engines object, each with a fault of one of these kinds.
+  /// Expects both engines to report a fault of one of these kinds.
   private func expect(
     _ checkpoint: SyntheticCheckpoint, _ codes: Set<EngineFinding.Code>,
     at location: SourceLocation = #_sourceLocation
@@ -23,7 +23,8 @@ struct EngineCodesTests {
   }
 
   @Test(
-    "Scales under a name that no engine has", arguments: ["scale", "scales", "weight_scale", "scale_inv"])
+    "Scales under a name that no engine knows are a fault",
+    arguments: ["scale", "scales", "weight_scale", "scale_inv"])
   func scaleUnderAnotherName(name: String) throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.change(Self.experts + "weight_scale_inv") { tensor in
@@ -33,7 +34,7 @@ struct EngineCodesTests {
     try expect(checkpoint, [.unknownScale])
   }
 
-  @Test("The same where the configuration says nothing", arguments: ["scale", "weight_scale_inv", "descale"])
+  @Test("So are they without a quantization_config", arguments: ["scale", "weight_scale_inv", "descale"])
   func scaleWithoutConfiguration(name: String) throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.config.set(["quantization_config"], to: nil)
@@ -48,7 +49,8 @@ struct EngineCodesTests {
   }
 
   @Test(
-    "Other floating-point codes of eight bits", arguments: ["F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8"])
+    "Eight-bit floats other than E4M3 are a fault",
+    arguments: ["F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8"])
   func otherCodes(type: String) throws {
     for scheme in [SyntheticScheme.fp8Block, .fp8Tensor, .fp8Dynamic] {
       var checkpoint = try SyntheticCheckpoint(scheme)
@@ -61,7 +63,8 @@ struct EngineCodesTests {
   }
 
   @Test(
-    "Zero points that the scheme has no place for", arguments: [SyntheticScheme.int8CT, .int8SGLang, .w4a16])
+    "Zero points that the scheme does not have are a fault",
+    arguments: [SyntheticScheme.int8CT, .int8SGLang, .w4a16])
   func zeroPoints(scheme: SyntheticScheme) throws {
     var checkpoint = try SyntheticCheckpoint(scheme)
     for layer in [1, 2] {
@@ -70,7 +73,7 @@ struct EngineCodesTests {
     try expect(checkpoint, [.unknownScale, .schemeUnsupported])
   }
 
-  @Test("INT8 and FP8 that are said to be asymmetric", arguments: [SyntheticScheme.int8CT, .fp8Dynamic])
+  @Test("INT8 and FP8 declared as asymmetric are a fault", arguments: [SyntheticScheme.int8CT, .fp8Dynamic])
   func asymmetric(scheme: SyntheticScheme) throws {
     var checkpoint = try SyntheticCheckpoint(scheme)
     checkpoint.config.set(
@@ -78,7 +81,7 @@ struct EngineCodesTests {
     try expect(checkpoint, [.schemeUnsupported])
   }
 
-  @Test("An order of columns that the configuration does not mention")
+  @Test("A column order that the configuration does not declare is a fault")
   func order() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)
     checkpoint.add("model.layers.1.moe.gate_proj.weight_g_idx", "I32", [48, 512])
@@ -101,7 +104,7 @@ struct EngineCodesTests {
     #expect(try checkpoint.report(.sglang).checksSkipped.contains { $0.contains("g_idx") } == !isReordered)
   }
 
-  @Test("A scheme of another width than it is declared")
+  @Test("A scheme with another width than declared is a fault")
   func otherWidth() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)
     let bits = ["quantization_config", "config_groups", "group_0", "weights", "num_bits"]
@@ -118,7 +121,7 @@ struct EngineCodesTests {
     try expect(absent, [.missingScale])
   }
 
-  @Test("A configuration that others cannot read is a finding, not the end")
+  @Test("An unreadable tile size is a finding and does not end the check")
   func unreadableTile() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.config.set(["quantization_config", "weight_block_size"], to: .string("128"))

@@ -11,7 +11,7 @@ struct EngineConfigurationTests {
   // MARK: config.json
 
   @Test(
-    "moe-layers-enum: a list, nothing and an empty item stop both",
+    "moe-layers-enum: a list, a missing value and an empty item stop both engines",
     arguments: [JSONValue.array([.integer(1), .integer(2)]), nil, .string("1,2,")])
   func moeLayersEnum(value: JSONValue?) throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
@@ -19,12 +19,12 @@ struct EngineConfigurationTests {
     for engine in Engine.allCases {
       let report = try checkpoint.report(engine)
       #expect(report.severity(.moeLayersEnum) == .error)
-      // Left out, it means all layers but the first, and then names differ as well.
+      // If it is missing, all layers but the first have experts, and then names differ as well.
       if value != nil { #expect(report.faults == [.moeLayersEnum]) }
     }
   }
 
-  @Test("architecture: SGLang has no language model by itself")
+  @Test("architecture: SGLang has no class for the language model alone")
   func architecture() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.config.set(["architectures"], to: list("Step3TextForCausalLM"))
@@ -33,7 +33,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.sglang).faults == [.architecture])
   }
 
-  @Test("activation-scheme: fp8 needs it")
+  @Test("activation-scheme: fp8 requires it")
   func activationScheme() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.config.set(["quantization_config", "activation_scheme"], to: nil)
@@ -54,7 +54,7 @@ struct EngineConfigurationTests {
     }
   }
 
-  @Test("A method that is not known is refused, and what it hides is named as not checked")
+  @Test("An unknown method is refused, and what it hides is listed as unchecked")
   func unknownMethod() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.config.set(["quantization_config", "quant_method"], to: .string("bitsandbytes"))
@@ -116,7 +116,7 @@ struct EngineConfigurationTests {
     #expect(sglang.findings.first?.remedy.contains("mlp.experts") == true)
   }
 
-  @Test("A target that names the tensors of experts matches none of vLLM's modules")
+  @Test("A target with tensor names of experts matches none of vLLM's modules")
   func expertTarget() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)
     checkpoint.config.set(
@@ -128,7 +128,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).ok)
   }
 
-  @Test("module-not-ignored: plain experts under a quantising configuration, mended as the finding says")
+  @Test("module-not-ignored: plain experts under a quantising configuration; the suggested remedy works")
   func plainExperts() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     guard case .object(let members) = try SyntheticCheckpoint(.w4a16).config else { return }
@@ -147,7 +147,7 @@ struct EngineConfigurationTests {
     for engine in Engine.allCases { #expect(try checkpoint.report(engine).ok) }
   }
 
-  @Test("A list of patterns beyond any sense is refused, not worked through")
+  @Test("An absurdly long list of patterns is refused, not evaluated")
   func hostileList() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16, expertsOnly: false)
     let hostile = JSONValue.string("re:(?:[a-z._0-9]|[a-z._])*[#!]")
@@ -156,7 +156,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).severity(.patternUnreadable) == .error)
     checkpoint.config.set(["quantization_config", "ignore"], to: list("lm_head", "re:(?:[a-z._0-9]+)+[#!]"))
     #expect(try checkpoint.report(.sglang).severity(.patternUnreadable) == .error)
-    // A long list of plain ones is none of those.
+    // A long list of plain names is fine.
     let plain = JSONValue.string("re:[ab]{199}")
     checkpoint.config.set(
       ["quantization_config", "ignore"],
@@ -171,7 +171,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).severity(.patternUnreadable) == .error)
   }
 
-  @Test("A hostile pattern takes no longer than another")
+  @Test("A hostile pattern takes no longer than any other")
   func hostilePattern() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16, expertsOnly: false)
     checkpoint.config.set(
@@ -179,7 +179,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.vllm).ok)
   }
 
-  @Test("lm-head-not-listed: SGLang is told of it")
+  @Test("lm-head-not-listed: reported for SGLang")
   func lmHeadNotListed() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16, expertsOnly: false)
     checkpoint.config.set(["quantization_config", "ignore"], to: list("re:.*vision_model.*"))
@@ -223,7 +223,7 @@ struct EngineConfigurationTests {
     #expect(try checkpoint.report(.sglang).severity(.duplicateTensor) == .silent)
   }
 
-  @Test("index: what does not agree is named, and a sound one passes")
+  @Test("index: disagreements are named, and a sound index passes")
   func index() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.addIndex()
@@ -243,7 +243,7 @@ struct EngineConfigurationTests {
     #expect(try orphan.report(.vllm).ok)
   }
 
-  @Test("header-too-large: beyond 100,000,000 bytes nobody reads, beyond 25 MB the Hub does not")
+  @Test("header-too-large: beyond 100,000,000 bytes no reader accepts it, beyond 25 MB the Hub does not")
   func header() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.headerBytes = 100_000_001

@@ -8,7 +8,7 @@ import TensorFormats
 struct EngineFaultTests {
   private typealias Expected = (engine: Engine, severity: EngineFinding.Severity)
 
-  /// Expects one kind of fault from each engine, besides what follows from it.
+  /// Expects one kind of fault from each engine, apart from its consequences.
   private func expect(
     _ checkpoint: SyntheticCheckpoint, _ code: EngineFinding.Code, vllm: EngineFinding.Severity?,
     sglang: EngineFinding.Severity?, besides: Set<EngineFinding.Code> = [],
@@ -26,7 +26,7 @@ struct EngineFaultTests {
 
   // MARK: Names of experts
 
-  @Test("per-expert-names: vLLM stops, SGLang drops them")
+  @Test("per-expert-names: vLLM stops, SGLang drops the experts")
   func perExpertNames() throws {
     for infix in ["moe.experts", "moe"] {
       var checkpoint = try SyntheticCheckpoint(.bf16)
@@ -40,7 +40,7 @@ struct EngineFaultTests {
   }
 
   @Test(
-    "fused-expert-names: gate and up of all experts in one tensor",
+    "fused-expert-names: gate and up of all experts in one tensor are a fault",
     arguments: ["moe.gate_up_proj.weight", "moe.experts.gate_up_proj"])
   func fusedExpertNames(name: String) throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
@@ -50,21 +50,21 @@ struct EngineFaultTests {
     try expect(checkpoint, .fusedExpertNames, vllm: .error, sglang: .silent, besides: [.missingTensor])
   }
 
-  @Test("internal-names: an engine's own parameter")
+  @Test("internal-names: an engine's own parameter name is a fault")
   func internalNames() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.add("model.layers.1.moe.experts.routed_experts.w13_weight", "BF16", [48, 2048, 512])
     try expect(checkpoint, .internalNames, vllm: .error, sglang: .silent)
   }
 
-  @Test("unknown-moe: vLLM stops, SGLang drops it")
+  @Test("unknown-moe: vLLM stops, SGLang drops the tensor")
   func unknownMoE() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.add("model.layers.1.moe.router_bias", "F32", [48])
     try expect(checkpoint, .unknownMoE, vllm: .error, sglang: .silent)
   }
 
-  @Test("language-model-prefix: vLLM takes it, SGLang drops experts and stops at others")
+  @Test("language-model-prefix: vLLM loads it, SGLang drops experts and stops at other tensors")
   func languageModelPrefix() throws {
     var experts = try SyntheticCheckpoint(.bf16)
     experts.change("1.moe.gate_proj.weight") { $0.name = "language_model." + $0.name }
@@ -74,14 +74,14 @@ struct EngineFaultTests {
     try expect(norm, .languageModelPrefix, vllm: .warning, sglang: .error, besides: [.missingTensor])
   }
 
-  @Test("router-scale: both stop")
+  @Test("router-scale: both engines stop")
   func routerScale() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.add("model.layers.1.moe.gate.weight_scale", "F32", [1])
     try expect(checkpoint, .routerScale, vllm: .error, sglang: .error)
   }
 
-  @Test("expert-input-scale: vLLM stops at scales of activations")
+  @Test("expert-input-scale: vLLM stops at activation scales")
   func expertInputScale() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Tensor)
     checkpoint.config.set(["quantization_config", "activation_scheme"], to: .string("static"))
@@ -93,7 +93,7 @@ struct EngineFaultTests {
     try expect(checkpoint, .expertInputScale, vllm: .error, sglang: nil)
   }
 
-  @Test("scheme-unsupported: NVFP4 with quantised activations is not for vLLM")
+  @Test("scheme-unsupported: vLLM does not load NVFP4 with quantised activations")
   func globalInputScale() throws {
     try expect(SyntheticCheckpoint(.nvfp4W4A4), .schemeUnsupported, vllm: .error, sglang: nil)
     try expect(SyntheticCheckpoint(.awq), .schemeUnsupported, vllm: .error, sglang: nil)
@@ -101,7 +101,7 @@ struct EngineFaultTests {
     try expect(SyntheticCheckpoint(.int8SGLang), .schemeUnsupported, vllm: .error, sglang: nil)
   }
 
-  @Test("scheme-unsupported: MXFP4 and asymmetric zero points are not for SGLang")
+  @Test("scheme-unsupported: SGLang does not load MXFP4 or asymmetric zero points")
   func notForSGLang() throws {
     for scheme in [SyntheticScheme.mxfp4, .mxfp4CT, .fp8WithMXFP4, .w4a16Asymmetric, .int8CT] {
       try expect(SyntheticCheckpoint(scheme), .schemeUnsupported, vllm: nil, sglang: .error)
@@ -110,14 +110,14 @@ struct EngineFaultTests {
 
   // MARK: Names of linear layers
 
-  @Test("unknown-scale: block scales without _inv")
+  @Test("unknown-scale: block scales without _inv are a fault")
   func wrongScaleName() throws {
     var checkpoint = try SyntheticCheckpoint(.fp8Block)
     checkpoint.change("1.moe.gate_proj.weight_scale_inv") { $0.name = String($0.name.dropLast(4)) }
     try expect(checkpoint, .unknownScale, vllm: .error, sglang: .error, besides: [.missingScale])
   }
 
-  @Test("quantized-lm-head: both stop")
+  @Test("quantized-lm-head: both engines stop")
   func quantizedLMHead() throws {
     var checkpoint = try SyntheticCheckpoint(.w4a16)
     checkpoint.remove("lm_head.weight")
@@ -141,14 +141,14 @@ struct EngineFaultTests {
     try expect(checkpoint, .attentionScalar, vllm: .error, sglang: nil)
   }
 
-  @Test("fused-twice: the fused module and its parts")
+  @Test("fused-twice: a fused module beside its parts is a fault")
   func fusedTwice() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.add("model.layers.0.self_attn.qkv_proj.weight", "BF16", [512, 512])
     try expect(checkpoint, .fusedTwice, vllm: .silent, sglang: .silent)
   }
 
-  @Test("key-value-scale: only under the attention's own name")
+  @Test("key-value-scale: accepted only under the attention's own name")
   func keyValueScale() throws {
     var wrong = try SyntheticCheckpoint(.bf16)
     wrong.add("model.layers.0.self_attn.k_proj.k_scale", "F32", [1])
@@ -158,7 +158,7 @@ struct EngineFaultTests {
     #expect(try right.report(.vllm).ok && right.report(.sglang).ok)
   }
 
-  @Test("unknown-tensor: a layer beyond the last")
+  @Test("unknown-tensor: a layer beyond the last is a fault")
   func unknownTensor() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.add("model.layers.4.input_layernorm.weight", "BF16", [512])
@@ -175,7 +175,7 @@ struct EngineFaultTests {
     try expect(quantized, .missingTensor, vllm: .silent, sglang: .silent)
   }
 
-  @Test("missing-scale and missing-input-scale: uninitialised, or 1")
+  @Test("missing-scale and missing-input-scale: they stay uninitialised, or 1")
   func missingScales() throws {
     var scale = try SyntheticCheckpoint(.fp8Block)
     scale.remove("2.moe.down_proj.weight_scale_inv")
@@ -208,7 +208,7 @@ struct EngineFaultTests {
       shaped(.bf16, "1.moe.up_proj.weight", [49, 1024, 512]), .tooManyExperts, vllm: .error, sglang: .silent)
   }
 
-  @Test("transposed: gate as [in, out]")
+  @Test("transposed: a gate stored as [in, out] is a fault")
   func transposed() throws {
     try expect(
       shaped(.fp8Block, "1.moe.gate_proj.weight", [48, 512, 1024]), .transposed, vllm: .error, sglang: .error)
@@ -229,7 +229,7 @@ struct EngineFaultTests {
     #expect(try checkpoint.report(.sglang).faults == [.wrongShape])
   }
 
-  @Test("wrong-shape: a linear layer of another width")
+  @Test("wrong-shape: a linear layer of another width is a fault")
   func wrongShape() throws {
     try expect(
       shaped(.bf16, "0.self_attn.wq.weight", [2048, 255]), .wrongShape, vllm: .error, sglang: .error)
@@ -245,21 +245,21 @@ struct EngineFaultTests {
     return checkpoint
   }
 
-  @Test("wrong-type: BF16 values under the name of FP8 codes")
+  @Test("wrong-type: BF16 values under the name of FP8 codes are a fault")
   func wrongType() throws {
     try expect(typed(.fp8Block, "1.moe.gate_proj.weight", .bf16), .wrongType, vllm: .silent, sglang: .silent)
     try expect(
       typed(.fp8Block, "1.moe.gate_proj.weight", .f8E5M2), .wrongType, vllm: .silent, sglang: .silent)
   }
 
-  @Test("e8m0-scale: exponents of compressed-tensors' MXFP4 have to be U8")
+  @Test("e8m0-scale: exponents of compressed-tensors' MXFP4 must be U8")
   func e8m0Scale() throws {
     let checkpoint = try typed(.mxfp4CT, "moe.gate_proj.weight_scale", .f8E8M0)
     #expect(try checkpoint.report(.vllm).faults == [.e8m0Scale])
     #expect(try typed(.mxfp4, "moe.gate_proj.weight_scale", .f8E8M0).report(.vllm).ok)
   }
 
-  @Test("converted-type: a number in another format is a warning")
+  @Test("converted-type: a value in another number format is a warning")
   func convertedType() throws {
     try expect(typed(.bf16, "model.norm.weight", .f32), .convertedType, vllm: .warning, sglang: .warning)
     try expect(
@@ -267,7 +267,7 @@ struct EngineFaultTests {
       sglang: .warning)
   }
 
-  @Test("unequal-global-scales: gate and up of an expert share one")
+  @Test("unequal-global-scales: an expert's gate and up must share one")
   func unequalGlobalScales() throws {
     var checkpoint = try SyntheticCheckpoint(.nvfp4A16)
     checkpoint.bytes["model.layers.2.moe.up_proj.weight_global_scale"] = [UInt8](repeating: 2, count: 48 * 4)

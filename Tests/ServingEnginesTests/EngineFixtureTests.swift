@@ -21,8 +21,8 @@ struct EngineFixtureTests {
     #expect(report.ok && report.findings.isEmpty, "\(report.findings)")
   }
 
-  /// Keys and values of 64 rows share a block of 128 with each other in the fused module.
-  @Test("The small FP8 fixture's keys do not begin on a block: wrong in vLLM, refused by SGLang")
+  /// In the fused module, keys and values of 64 rows each share a block of 128.
+  @Test("Keys that do not begin on a block are misread by vLLM and refused by SGLang")
   func tinyFP8() throws {
     let vllm = try report("tiny-fp8", .vllm)
     #expect(vllm.faults == [.blockMisaligned])
@@ -30,7 +30,7 @@ struct EngineFixtureTests {
     #expect(try report("tiny-fp8", .sglang).findings.map(\.severity) == [.error])
   }
 
-  @Test("The odd FP8 fixture's widths are not whole blocks", arguments: Engine.allCases)
+  @Test("Widths that are not whole blocks are a fault", arguments: Engine.allCases)
   func oddFP8(engine: Engine) throws {
     let report = try report("odd-fp8", engine)
     #expect(report.faults == [.blockMisaligned])
@@ -38,7 +38,7 @@ struct EngineFixtureTests {
     #expect(report.largestTP == nil)
   }
 
-  @Test("The whole FP8 model loads at eight ranks, by its headers alone", arguments: Engine.allCases)
+  @Test("The whole FP8 model loads on eight ranks, judged by its headers alone", arguments: Engine.allCases)
   func published(engine: Engine) throws {
     let directory = try TemporaryDirectory()
     var model = Step3Configuration.published
@@ -52,7 +52,7 @@ struct EngineFixtureTests {
     #expect(report.schemes.map(\.modules) == [56, 112, 10, 183, 1])
   }
 
-  @Test("A shard that the index does not name is found on disk")
+  @Test("A shard that the index does not name is a warning")
   func orphan() throws {
     let directory = try TemporaryDirectory()
     let copy = "\(directory.path)/model"
@@ -85,7 +85,7 @@ struct EngineFixtureTests {
     }
   }
 
-  @Test("A part of a partitioned model is not for engines")
+  @Test("A part of a partition set is refused")
   func partition() throws {
     var checkpoint = try SyntheticCheckpoint(.bf16)
     checkpoint.config.set(["step3_partition"], to: .object([:]))
@@ -94,12 +94,12 @@ struct EngineFixtureTests {
     for engine in Engine.allCases {
       let report = try EngineReport(subject, engine: engine)
       #expect(report.faults == [.partition])
-      // The advice is a command that there is.
+      // The advice names an existing command.
       #expect(report.findings.first?.remedy.contains("step3-convert SET OUTPUT --to safetensors") == true)
     }
   }
 
-  @Test("ModelOpt's own file says what config.json does not", arguments: Engine.allCases)
+  @Test("ModelOpt's own file is used where config.json says nothing", arguments: Engine.allCases)
   func modelOptFile(engine: Engine) throws {
     let directory = try TemporaryDirectory()
     let copy = "\(directory.path)/model"
@@ -109,7 +109,7 @@ struct EngineFixtureTests {
     try Data(text.utf8).write(to: URL(filePath: "\(copy)/hf_quant_config.json"))
     let report = try EngineReport(EngineSubject(Checkpoint.open(copy)), engine: engine)
     #expect(report.faults.contains(.moduleNotIgnored), "\(report.findings)")
-    // A device that does not give it back does not say that it is not there.
+    // A device error is not taken for a missing file.
     let failing = FailingStore(base: DirectoryStore(copy), name: "hf_quant_config.json", failsAt: nil)
     let checkpoint = try Checkpoint.open(in: failing)
     #expect { try EngineSubject(checkpoint) } throws: { ($0 as? CheckpointError)?.code == .inputOutput }

@@ -4,7 +4,7 @@ import Testing
 @Suite("Schemes that engines load")
 struct EngineSchemeTests {
   @Test(
-    "A sound checkpoint of experts passes exactly the engines that load its scheme",
+    "A sound checkpoint with quantised experts passes exactly the engines that load its scheme",
     arguments: SyntheticScheme.allCases)
   func experts(scheme: SyntheticScheme) throws {
     let checkpoint = try SyntheticCheckpoint(scheme)
@@ -48,7 +48,7 @@ struct EngineSchemeTests {
       (SyntheticScheme.bf16, 16), (.w4a16, 8), (.nvfp4A16, 16), (.fp8Dynamic, 16), (.fp8BlockCT, 8),
     ])
   func largestDegree(scheme: SyntheticScheme, degree: Int) throws {
-    // 16 heads allow no more than 16 ranks, in the language model and in the vision tower.
+    // 16 heads, in the language model and in the vision tower, allow at most 16 ranks.
     #expect(try SyntheticCheckpoint(scheme).report(.vllm).largestTP == degree)
   }
 
@@ -71,7 +71,7 @@ struct EngineSchemeTests {
     #expect(try checkpoint.report(.vllm, tensorParallel: 3).faults == [.tensorParallel])
   }
 
-  @Test("Scales that cannot be read yet are named as not checked")
+  @Test("Scales whose data cannot be read are listed as unchecked")
   func unreadable() throws {
     var checkpoint = try SyntheticCheckpoint(.nvfp4A16)
     checkpoint.canRead = false

@@ -7,10 +7,10 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// The loaders of the later members: what differs from Step-3's, engine by engine.
+/// The loaders of later family members: what differs from Step-3's, engine by engine.
 @Suite("Loaders of Step-3.5, 3.7, Step-5 and Step3-VL-10B")
 struct FamilyEngineTests {
-  /// The members whose experts vLLM and SGLang load, and which schemes of them: from the loaders, not from the rules.
+  /// The members whose experts vLLM and SGLang load, and in which schemes: taken from the loaders, not from the rules.
   private func isLoaded(_ scheme: SyntheticScheme, _ family: ModelFamily, _ engine: Engine) -> Bool {
     guard engine == .vllm else { return family != .step5 && scheme.isLoaded.sglang }
     // Unlike Step-3's, these classes have a place for an input_scale of experts.
@@ -40,7 +40,7 @@ struct FamilyEngineTests {
     }
   }
 
-  @Test("SGLang has no class for Step-5, and says so")
+  @Test("SGLang has no class for Step-5")
   func previewInSGLang() throws {
     let report = try SyntheticCheckpoint(.step5, .bf16).report(.sglang)
     #expect(report.faults == [.architecture] && report.checksSkipped == ["all others"])
@@ -58,7 +58,7 @@ struct FamilyEngineTests {
     return checkpoint
   }
 
-  @Test("The gate of heads is a layer in vLLM, and none in SGLang")
+  @Test("The head gate is a layer in vLLM, but not in SGLang")
   func gates() throws {
     let checkpoint = without(try SyntheticCheckpoint(.step3p5, .fp8Block)) { $0.hasSuffix("g_proj") }
     let vllm = try checkpoint.report(.vllm)
@@ -68,14 +68,14 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.sglang).ok)
   }
 
-  @Test("vLLM quantises what is not listed of the vision side", arguments: [ModelFamily.step3p7, .step5])
+  @Test("vLLM quantises vision layers that are not listed", arguments: [ModelFamily.step3p7, .step5])
   func vision(family: ModelFamily) throws {
     let checkpoint = without(try SyntheticCheckpoint(family, .fp8Block)) { $0.hasPrefix("vi") }
     let vllm = try checkpoint.report(.vllm)
     #expect(vllm.faults == [.moduleNotIgnored] && vllm.findings.allSatisfy { $0.severity == .silent })
     #expect(vllm.findings.map(\.count).reduce(0, +) == 5)
     if family == .step3p7 { #expect(try checkpoint.report(.sglang).ok) }
-    // Names as the files have them are renamed on the way.
+    // The loader renames the names in the files.
     var published = checkpoint
     let names = ["attn.qkv_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj"].map {
       "model.vision_model.transformer.resblocks.0.\($0)"
@@ -87,7 +87,7 @@ struct FamilyEngineTests {
     #expect(try published.report(.vllm).ok)
   }
 
-  @Test("SGLang quantises Step3-VL-10B's vision side too, under names of its own")
+  @Test("SGLang also quantises Step3-VL-10B's vision side, under its own names")
   func visionOfSmall() throws {
     let checkpoint = try SyntheticCheckpoint(.step3VL10B, .fp8Block, expertsOnly: false)
     let exact = without(checkpoint) { $0 == "vision_model" }
@@ -95,7 +95,7 @@ struct FamilyEngineTests {
     #expect(try exact.report(.sglang).faults == [.moduleNotIgnored])
   }
 
-  @Test("Names of weights are enough for a fused module: vLLM's classes say what it is made of")
+  @Test("vLLM derives a fused module's members from its classes, so listing the parts is enough")
   func members() throws {
     let flash = without(try SyntheticCheckpoint(.step3p7, .fp8Block)) {
       $0.hasSuffix("qkv_proj") && !$0.hasPrefix("vi") || $0.hasSuffix("gate_up_proj")
@@ -107,7 +107,7 @@ struct FamilyEngineTests {
     for engine in Engine.allCases { #expect(try part.report(engine).faults == [.mixedModule], "\(engine)") }
   }
 
-  @Test("SGLang asks for the weights of a fused module alone")
+  @Test("SGLang only looks for the fused module's own name")
   func fusedNames() throws {
     let checkpoint = without(try SyntheticCheckpoint(.step3p5, .fp8Block)) {
       ["q_proj", "k_proj", "v_proj"].contains($0.split(separator: ".").last.map(String.init) ?? "")
@@ -116,7 +116,7 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.sglang).faults == [.moduleNotIgnored])
   }
 
-  @Test("ModelOpt quantises lm_head where nobody lists it", arguments: [ModelFamily.step3p5, .step3p7])
+  @Test("ModelOpt quantises lm_head unless it is listed", arguments: [ModelFamily.step3p5, .step3p7])
   func head(family: ModelFamily) throws {
     let checkpoint = without(try SyntheticCheckpoint(family, .modelOptA16)) { $0 == "lm_head" }
     for engine in Engine.allCases {
@@ -142,7 +142,7 @@ struct FamilyEngineTests {
 
   // MARK: Names
 
-  @Test("Names as the NVFP4 release wraps them", arguments: Engine.allCases)
+  @Test("The NVFP4 release's wrapped names are accepted", arguments: Engine.allCases)
   func wrapped(engine: Engine) throws {
     var checkpoint = try SyntheticCheckpoint(.step3p7, .modelOptW4A4)
     for index in checkpoint.tensors.indices {
@@ -157,7 +157,7 @@ struct FamilyEngineTests {
     #expect(report.ok && report.findings.isEmpty, "\(report.findings)")
   }
 
-  @Test("vLLM takes experts one by one, SGLang does not")
+  @Test("vLLM loads experts one by one, SGLang does not")
   func singleExperts() throws {
     var checkpoint = try SyntheticCheckpoint(.step3p5, .w4a16)
     let stacks = checkpoint.tensors.filter { $0.name.contains(".moe.") && $0.name.contains("_proj.") }
@@ -174,14 +174,14 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.sglang).faults.contains(.perExpertNames))
     checkpoint.remove("2.moe.experts.40.down_proj.weight_scale")
     #expect(try checkpoint.report(.vllm).faults == [.missingScale])
-    // One of them is not there at all, and what a configuration claims beyond costs no time.
+    // One expert is missing, and an inflated count in the configuration costs no time.
     checkpoint.tensors.removeAll { $0.name.contains("1.moe.experts.17.") }
     #expect(try checkpoint.report(.vllm).findings.contains { $0.tensor?.contains("experts.17.") == true })
     checkpoint.config.set(["moe_num_experts"], to: .integer(65_536))
     #expect(try checkpoint.report(.vllm).faults.isSuperset(of: [.missingTensor]))
   }
 
-  @Test("Names without a parameter are dropped without a word")
+  @Test("Names without a parameter are dropped silently")
   func dropped() throws {
     var checkpoint = try SyntheticCheckpoint(.step3p5, .fp8Block)
     checkpoint.add("model.layers.1.moe.correction", "F32", [48])
@@ -195,7 +195,7 @@ struct FamilyEngineTests {
     for engine in Engine.allCases { #expect(try outside.report(engine).severity(.unknownTensor) == .error) }
   }
 
-  @Test("SGLang counts what it has loaded, vLLM not in a quantised model")
+  @Test("SGLang notices missing tensors, vLLM does not in a quantised model")
   func missing() throws {
     var checkpoint = try SyntheticCheckpoint(.step3p5, .fp8Block)
     checkpoint.remove("1.moe.down_proj.weight_scale_inv")
@@ -205,7 +205,7 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.vllm).severity(.missingTensor) == .silent)
   }
 
-  @Test("Both stop at a stack of another number of experts")
+  @Test("Both engines stop at a stack with another number of experts")
   func expertCount() throws {
     var checkpoint = try SyntheticCheckpoint(.step3p5, .bf16)
     checkpoint.change("1.moe.up_proj.weight") { $0.shape = TensorShape([40, 1024, 512]) }
@@ -216,7 +216,7 @@ struct FamilyEngineTests {
 
   // MARK: config.json
 
-  @Test("Settings that the classes refuse")
+  @Test("Settings that the classes refuse are faults")
   func settings() throws {
     for (path, value, engines) in [
       (["text_config", "use_moe_router_bias"], JSONValue.bool(false), [Engine.vllm]),
@@ -237,7 +237,7 @@ struct FamilyEngineTests {
         checkpoint.config.set(["text_config", "num_sliding_attention_heads"], to: .integer(32))
       }
       checkpoint.config.set(path, to: value)
-      // Without the bias there is a tensor too many as well.
+      // Without the bias in the configuration there is also a surplus tensor.
       for engine in Engine.allCases {
         let found = try checkpoint.report(engine).findings.contains { $0.code == .setting }
         #expect(found == engines.contains(engine), "\(path) \(engine)")
@@ -245,7 +245,7 @@ struct FamilyEngineTests {
     }
   }
 
-  @Test("The language model is made by the name in text_config")
+  @Test("The language model's class is chosen by the name in text_config")
   func languageModel() throws {
     var checkpoint = try SyntheticCheckpoint(.step3p7, .bf16)
     checkpoint.config.set(["text_config", "architectures"], to: .array([.string("Step3p6ForCausalLM")]))
@@ -253,7 +253,7 @@ struct FamilyEngineTests {
     #expect(try checkpoint.report(.sglang).ok)
   }
 
-  @Test("Step-5 under the names of its copies")
+  @Test("Step-5 under the names of its copies is accepted")
   func previewNames() throws {
     var checkpoint = try SyntheticCheckpoint(.step5, .bf16)
     checkpoint.config.set(["architectures"], to: .array([.string("MMGPTStepRoboticsForCausalLM")]))
@@ -264,7 +264,7 @@ struct FamilyEngineTests {
   }
 
   @Test(
-    "Step-5's sparse attention is for some sizes only",
+    "Step-5's sparse attention supports certain sizes only",
     arguments: [
       ("proxy_dim", 128), ("region_block_size", 16), ("topk", 2000), ("num_provider_groups", 2),
       ("sparse_indexer_num_heads", 4),
@@ -277,7 +277,7 @@ struct FamilyEngineTests {
 
   // MARK: Step-5's indexer
 
-  @Test("What is multiplied together with the indexer cannot be quantised")
+  @Test("Weights that are fused with the indexer cannot be quantised")
   func indexer() throws {
     let scheme = SyntheticScheme.fp8Block
     var checkpoint = without(try SyntheticCheckpoint(.step5, scheme, expertsOnly: false)) {
@@ -285,12 +285,12 @@ struct FamilyEngineTests {
     }
     #expect(try checkpoint.report(.vllm).faults == [.moduleNotIgnored])
     #expect(try checkpoint.report(.vllm).findings.first?.severity == .error)
-    // Listed, but not stored so.
+    // Listed as plain, but stored quantised.
     checkpoint = try SyntheticCheckpoint(.step5, scheme, expertsOnly: false)
     checkpoint.change("3.self_attn.k_proj.weight") { $0.elementType = .f8E4M3 }
     checkpoint.add("model.layers.3.self_attn.k_proj.weight_scale_inv", "F32", [4, 4])
     #expect(try checkpoint.report(.vllm).faults == [.moduleIgnored])
-    // One of the parts listed and others not.
+    // Some of the fused parts listed and others not.
     checkpoint = without(try SyntheticCheckpoint(.step5, scheme)) { $0.hasSuffix("sparse_indexer_z") }
     #expect(try checkpoint.report(.vllm).faults == [.mixedModule])
     checkpoint = try SyntheticCheckpoint(.step5, .bf16)
@@ -300,22 +300,22 @@ struct FamilyEngineTests {
 
   // MARK: Ranks
 
-  @Test("Heads of all kinds of layers limit the ranks, and so do blocks")
+  @Test("The heads of every kind of layer and the blocks limit the number of ranks")
   func ranks() throws {
-    // 16 heads of the vision tower and of full layers.
+    // The vision tower and the full layers have 16 heads.
     #expect(try SyntheticCheckpoint(.step3p7, .bf16).report(.vllm).largestTP == 16)
     #expect(try SyntheticCheckpoint(.step3p5, .fp8Block).report(.vllm).largestTP == 8)
-    // Heads of 128 are whole blocks, and keys are repeated beyond four ranks.
+    // Heads of 128 are whole blocks, and keys are replicated beyond four ranks.
     let linear = try SyntheticCheckpoint(.step3p5, .fp8Block, expertsOnly: false).report(.vllm)
     #expect(linear.schemes.first { $0.kind == .attention && $0.scheme != "BF16" }?.largestTP == 16)
-    // Sixteen ranks would leave one query head to a key.
+    // Sixteen ranks would leave one query head per key.
     #expect(try SyntheticCheckpoint(.step5, .bf16).report(.vllm).largestTP == 4)
     let report = try SyntheticCheckpoint(.step5, .bf16).report(.vllm, tensorParallel: 8)
     #expect(report.faults == [.tensorParallel])
   }
 
   @Test(
-    "The whole models load, by their headers alone",
+    "The whole models load, judged by their headers alone",
     arguments: [(ModelFamily.step3p5, 32), (.step3p7, 16), (.step3VL10B, 16)])
   func published(family: ModelFamily, ranks: Int) throws {
     let directory = try TemporaryDirectory()

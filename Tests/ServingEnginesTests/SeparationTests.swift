@@ -2,9 +2,9 @@ import CheckpointTesting
 import Foundation
 import Testing
 
-/// A check shares nothing with what it checks: the replayed loaders and what the planner asks lie in one module, and
+/// A check shares nothing with what it checks: the replayed loaders and the code that the planner uses are in one module, and
 /// neither may use the other.
-@Suite("What is written and what is checked")
+@Suite("Separation of writing and checking")
 struct SeparationTests {
   private let root = URL(fileURLWithPath: "\(Fixtures.root)/Sources/ServingEngines")
 
@@ -17,7 +17,7 @@ struct SeparationTests {
     }
   }
 
-  /// The types that files declare outside of others.
+  /// The top-level types that files declare.
   private func types(_ files: [(name: String, text: String)]) -> Set<String> {
     Set(
       files.flatMap {
@@ -27,7 +27,7 @@ struct SeparationTests {
       })
   }
 
-  @Test("every file lies in the check's folders or in the writer's, but for the engines' names")
+  @Test("every file is in the check's folders or the writer's, except the one with the engines' names")
   func folders() throws {
     let found = try FileManager.default.contentsOfDirectory(atPath: root.path).sorted()
     #expect(found == ["Check", "Engine.swift", "Rules", "Writing"])
@@ -48,7 +48,7 @@ struct SeparationTests {
     }
   }
 
-  @Test("the check imports nothing that the writer decides, encodes or decodes with")
+  @Test("the check imports no module that the writer decides, encodes or decodes with")
   func imports() throws {
     for file in try files(["Check", "Rules"]) {
       for module in ["ModelWeights", "Quantization", "QuantizationRecipes", "ShardPlanning", "Conversion"] {

@@ -4,7 +4,7 @@ import ServingEngines
 import Step3Model
 import TensorFormats
 
-/// A checkpoint of headers alone: four layers, of which 1 and 2 have 48 experts.
+/// A checkpoint of headers only: four layers, of which 1 and 2 have 48 experts.
 struct SyntheticCheckpoint {
   var tensors: [EngineSubject.Tensor]
   /// `config.json`.
@@ -36,7 +36,7 @@ struct SyntheticCheckpoint {
     return model
   }
 
-  /// Leaves one narrow layer of the vision side.
+  /// Reduces the vision side to one narrow layer.
   static func shrinkVision(_ model: inout Step3Configuration, outputSize: Int) {
     model.vision?.imageSize = 28
     model.vision?.hiddenSize = 64
@@ -46,7 +46,7 @@ struct SyntheticCheckpoint {
     model.vision?.imageTokenID = 500
   }
 
-  /// A checkpoint without a fault, of one scheme for the experts and, if asked for, for all linear layers.
+  /// A sound checkpoint, with one scheme for the experts and optionally for all linear layers.
   init(_ scheme: SyntheticScheme, expertsOnly: Bool = true, fusedAttention: Bool? = nil) throws {
     var config = try JSONValue.parse(Self.model.configJSON(), name: "config.json")
     if let text = scheme.configuration(expertsOnly: expertsOnly) {
@@ -88,7 +88,7 @@ struct SyntheticCheckpoint {
       EngineSubject.Tensor(name: name, elementType: elementType, shape: TensorShape(shape), file: file))
   }
 
-  /// Changes tensors whose name ends so; at least one has to.
+  /// Changes the tensors with this suffix; there must be at least one.
   mutating func change(_ suffix: String, _ body: (inout EngineSubject.Tensor) -> Void) {
     var changed = false
     for index in tensors.indices where tensors[index].name.hasSuffix(suffix) {
@@ -104,7 +104,7 @@ struct SyntheticCheckpoint {
     precondition(tensors.count < count, "no tensor ends in \(suffix)")
   }
 
-  /// Writes an index that fits.
+  /// Writes a matching index.
   mutating func addIndex() {
     index = EngineSubject.Index(
       weightMap: Dictionary(uniqueKeysWithValues: tensors.map { ($0.name, $0.file) }),
@@ -153,7 +153,7 @@ extension JSONValue {
 }
 
 extension EngineReport {
-  /// The kinds of fault that keep it from being served right.
+  /// The kinds of fault that keep the checkpoint from being served correctly.
   var faults: Set<EngineFinding.Code> { Set(findings.filter(\.severity.isFatal).map(\.code)) }
 
   func severity(_ code: EngineFinding.Code) -> EngineFinding.Severity? {

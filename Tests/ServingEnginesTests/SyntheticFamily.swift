@@ -4,7 +4,7 @@ import ServingEngines
 import Step3Model
 import TensorFormats
 
-/// Later members of the family as headers alone: four layers, of which 1 and 2 have experts, and one that predicts a further
+/// Later members of the family as headers only: four layers, of which 1 and 2 have experts, and one that predicts a further
 /// token.
 extension SyntheticCheckpoint {
   /// The dimensions of a small member.
@@ -36,7 +36,7 @@ extension SyntheticCheckpoint {
     return model
   }
 
-  /// The names that engines need in a list of what is not quantised, beside those of Step-3: written down here again.
+  /// The names that engines need in a list of unquantised modules, beside those of Step-3: written down here independently.
   static func furtherNames(of family: ModelFamily, expertsOnly: Bool) -> [String] {
     var names: [String] = []
     for layer in 0..<4 {
@@ -48,12 +48,12 @@ extension SyntheticCheckpoint {
     }
     if family == .step3VL10B { names = [] }
     let block = "vision_model.transformer.resblocks.0."
-    // SGLang calls Step3-VL-10B's vision side so, and matches any name that has this between dots.
+    // SGLang's name for Step3-VL-10B's vision side; it matches any name with this component.
     return names + ["attn.qkv_proj", "attn.out_proj", "mlp.fc1", "mlp.fc2"].map { block + $0 }
       + ["vit_large_projector", "vision_model"]
   }
 
-  /// A checkpoint without a fault: the experts in a scheme, or all that engines quantise.
+  /// A sound checkpoint: the experts in a scheme, or everything that engines quantise.
   init(_ family: ModelFamily, _ scheme: SyntheticScheme, expertsOnly: Bool = true) throws {
     let model = Self.dimensions(of: family)
     var config = try JSONValue.parse(model.configJSON(), name: "config.json")

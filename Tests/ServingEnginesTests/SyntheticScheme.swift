@@ -1,4 +1,4 @@
-/// The schemes of the engines' loaders, written down a second time: tests must not believe the module's own table.
+/// The schemes of the engines' loaders, written down a second time: tests must not trust the module's own table.
 enum SyntheticScheme: String, CaseIterable {
   case bf16, fp8Block, fp8Tensor, fp8Dynamic, fp8BlockCT, int8CT, int8SGLang, w4a16, w4a16Asymmetric
   case nvfp4A16, nvfp4W4A4, modelOptA16, modelOptW4A4, mxfp4, fp8WithMXFP4, mxfp4CT, mxfp8, mxfp8SGLang, awq,
@@ -13,7 +13,7 @@ enum SyntheticScheme: String, CaseIterable {
     }
   }
 
-  /// Whether q, k and v need the fused module in vLLM, because scales per matrix go with them.
+  /// Whether q, k and v must be fused for vLLM, because of their per-matrix scales.
   var needsFusedAttention: Bool {
     switch self {
     case .fp8Tensor, .nvfp4A16, .nvfp4W4A4, .modelOptA16, .modelOptW4A4: true
@@ -21,10 +21,10 @@ enum SyntheticScheme: String, CaseIterable {
     }
   }
 
-  /// What a tensor of a weight is called, its type and its shape behind the experts.
+  /// A weight tensor's suffix, its type, and its shape without the expert dimension.
   typealias Part = (suffix: String, type: String, shape: [Int])
 
-  /// The tensors of a weight; `isExpert` for a stack of them, whose dimension in front is for the caller to add.
+  /// The tensors of a weight; `isExpert` for a stack, whose leading dimension the caller adds.
   func parts(rows: Int, columns: Int, isExpert: Bool) -> [Part] {
     let scalar = isExpert ? [] : [1]
     let weight: Part = ("weight", "F8_E4M3", [rows, columns])
@@ -37,7 +37,7 @@ enum SyntheticScheme: String, CaseIterable {
     case .int8CT, .int8SGLang:
       return [("weight", "I8", [rows, columns]), ("weight_scale", "F32", [rows, 1])]
     case .w4a16:
-      // Optional, and not possible for q, k and v in vLLM: experts have it.
+      // Optional, and not possible for q, k and v in vLLM: only experts have it.
       return [
         ("weight_packed", "I32", [rows, columns / 8]), ("weight_scale", "BF16", [rows, columns / 128]),
       ]

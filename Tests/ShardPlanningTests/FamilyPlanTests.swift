@@ -8,8 +8,8 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// Whole models of the family, in true shape and without content.
-@Suite("Plans of the whole family") struct FamilyPlanTests {
+/// Whole models of the family, of full size and without content.
+@Suite("Plans for the whole family") struct FamilyPlanTests {
   private static let later = ModelFamily.allCases.filter { $0 != .step3 }
   private let directory: TemporaryDirectory
 
@@ -21,7 +21,7 @@ import Testing
     return path
   }
 
-  @Test("in safetensors nothing changes but the files", arguments: later)
+  @Test("a safetensors plan changes nothing but the division into files", arguments: later)
   func same(family: ModelFamily) throws {
     let source = try source(family)
     let expected = try Step3Inventory(.published(family))
@@ -29,14 +29,14 @@ import Testing
     #expect(plan.warnings.isEmpty, "\(plan.warnings)")
     let tensors = plan.files.flatMap(\.tensors)
     #expect(Set(tensors.map(\.name)) == Set(expected.tensors.map(\.publishedName)))
-    // Each layer and each role is what the inventory says.
+    // Each layer and each role matches the inventory.
     let described = Dictionary(uniqueKeysWithValues: expected.tensors.map { ($0.publishedName, $0) })
     for tensor in tensors {
       #expect(tensor.role == described[tensor.name]?.role && tensor.layer == described[tensor.name]?.layer)
     }
   }
 
-  @Test("AFD parts have every element once, or all of them where that is said", arguments: later)
+  @Test("AFD parts hold every element once, except for declared replicas", arguments: later)
   func partitions(family: ModelFamily) throws {
     let source = try source(family)
     let dense = family == .step3VL10B
@@ -45,7 +45,7 @@ import Testing
     let configuration = Step3Configuration.published(family)
     let isSeeing = configuration.vision != nil
     #expect(plan.parts.count == 4 + 4 + (isSeeing ? 1 : 0))
-    // What the attention side holds of layer 1, which slides in Step-3.5-Flash.
+    // The attention side's tensors of layer 1, which has sliding attention in Step-3.5-Flash.
     let first = try #require(plan.parts.first)
     let heads = configuration.text.headCount(layer: 1)
     let query = try #require(
@@ -67,7 +67,7 @@ import Testing
     }
   }
 
-  @Test("more ranks than heads divide into are refused")
+  @Test("more ranks than the heads allow are refused")
   func tooManyRanks() throws {
     let source = try source(.step3p5)
     let error = #expect(throws: CheckpointError.self) {
@@ -76,7 +76,7 @@ import Testing
     #expect(error?.remedy?.contains("1, 2, 4 or 8") == true, "\(String(describing: error))")
   }
 
-  @Test("a model that is not whole is not cut, and what is missing is named")
+  @Test("an incomplete model is not partitioned, and what is missing is named")
   func incomplete() throws {
     let path = directory.path("lacking")
     var configuration = Step3Configuration.published(.step3p5)
@@ -85,7 +85,7 @@ import Testing
     configuration.text.expertLimits.removeLast(3)
     configuration.text.sharedExpertLimits.removeLast(3)
     try SparseCheckpoint.write(configuration, to: URL(filePath: path))
-    // The same files under a configuration that promises more.
+    // The same files with a configuration of more layers.
     try Data(Step3Configuration.published(.step3p5).configJSON()).write(
       to: URL(filePath: "\(path)/config.json"))
     let error = #expect(throws: CheckpointError.self) {
@@ -104,7 +104,9 @@ import Testing
     #expect(error?.message.contains("sparse attention") == true, "\(String(describing: error))")
   }
 
-  @Test("GGUF has a file of each side", arguments: [ModelFamily.step3p5, .step3p7, .step3VL10B])
+  @Test(
+    "GGUF has one file for the language side and one for vision",
+    arguments: [ModelFamily.step3p5, .step3p7, .step3VL10B])
   func gguf(family: ModelFamily) throws {
     let source = try source(family)
     let plan = try PlanRequest(format: .gguf, recipe: "BF16", maximumShardBytes: 1 << 40).plan(source).plan
@@ -112,12 +114,12 @@ import Testing
     let sides = Dictionary(uniqueKeysWithValues: plan.files.map { ($0.path, $0.tensors) })
     #expect(Set(sides.keys) == (family == .step3p5 ? ["model.gguf"] : ["model.gguf", "mmproj.gguf"]))
     let names = Set((sides["model.gguf"] ?? []).map(\.name))
-    // 754 in the published file, which has no layers of prediction.
+    // 754 in the published file, which has no prediction layers.
     let trunk = names.filter { !["blk.45.", "blk.46.", "blk.47."].contains(where: $0.hasPrefix) }
     #expect(trunk.count == (family == .step3VL10B ? 399 : 754))
     #expect(sides["mmproj.gguf"]?.count ?? 667 == 667)
     if family != .step3VL10B {
-      // The factors come first, and a norm where it is among the others.
+      // The rope factors come first, and norms are in their usual place.
       let listed = (sides["model.gguf"] ?? []).map(\.name)
       #expect(listed.first == "rope_freqs.weight")
       let norm = try #require(listed.firstIndex(of: "blk.7.attn_norm.weight"))

@@ -8,7 +8,7 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// What is done for a tensor follows from how the source stores it and how the output shall: as little as possible.
+/// A tensor's operation follows from how source and output store it, and is the least work possible.
 @Suite struct OperationTests {
   private let harness: PlanningHarness
 
@@ -119,13 +119,13 @@ import Testing
       ]),
   ]
 
-  @Test(arguments: cases) func decided(_ test: Case) throws {
+  @Test(arguments: cases) func theLeastOperationIsChosen(_ test: Case) throws {
     var source = Fixtures.path("checkpoints/tiny")
     if let made = test.source {
       source = try harness.source("source", .init(format: made.format, recipe: made.recipe))
     }
     let plan = try harness.plan(source, .init(format: test.target.format, recipe: test.target.recipe)).plan
-    // Of experts, the first of the first group.
+    // For experts, the first of the first group.
     let module = test.target.format == .gguf ? "blk.1.ffn_gate_exps" : "model.layers.1.moe.gate_proj"
     var found: [String: ShardPlan.Operation] = [:]
     for tensor in plan.files.flatMap(\.tensors) where tensor.name.hasPrefix(module + ".") {
@@ -139,7 +139,7 @@ import Testing
     }
   }
 
-  /// The operation with another group's number, where it has one: which number it is depends on the order of the layers.
+  /// The operation with another scale group number, if it has one: the number depends on the order of the layers.
   private static func named(_ group: Int) -> (ShardPlan.Operation) -> ShardPlan.Operation {
     { operation in
       switch operation {
@@ -153,8 +153,8 @@ import Testing
     }
   }
 
-  @Test("one of several that share a scale cannot keep its codes alone") func neighbours() throws {
-    // Attention in NVFP4 by single tensors has a scale for each of queries, keys and values; engines want one.
+  @Test("fused attention is carried over whole, with its shared scale") func neighbours() throws {
+    // Unfused NVFP4 attention has a matrix scale for each of queries, keys and values; engines want a shared one.
     let source = try harness.source("source", .init(recipe: "NVFP4A16_MODELOPT", scope: .linear))
     let plan = try harness.plan(source, .init(recipe: "NVFP4A16", scope: .linear)).plan
     let fused = try #require(plan.tensor("model.layers.0.self_attn.qkv_proj.weight_packed"))
@@ -162,7 +162,7 @@ import Testing
     #expect(fused.sources.count == 1 && fused.sources[0].isWhole)
   }
 
-  @Test("what is lossless, what is a copy") func asking() throws {
+  @Test("copies and lossless operations are identified") func asking() throws {
     let source = try harness.source("source", .init(recipe: "NVFP4A16"))
     func tensor(_ name: String, _ request: PlanningHarness.Request) throws -> ShardPlan.Tensor {
       try #require(harness.plan(source, request).plan.tensor(name))
@@ -173,7 +173,7 @@ import Testing
       let kept = try tensor("\(module).\(suffix)", same)
       #expect(kept.isCopy && kept.isLossless)
     }
-    // A reciprocal is rounded, and that is the codes' error.
+    // The reciprocal is rounded, and that counts as the codes' error.
     let moved = PlanningHarness.Request(recipe: "NVFP4A16_MODELOPT")
     let codes = try tensor("\(module).weight", moved)
     #expect(codes.isCopy && !codes.isLossless && codes.parameters == 8 * 256 * 256)
@@ -188,7 +188,7 @@ import Testing
   }
 
   @Test(
-    "operations that make no sense are not read",
+    "invalid operations are not decoded",
     arguments: [
       #"{"kind": "dance"}"#, #"{"kind": "encode", "part": "codes", "search": "mse"}"#,
       #"{"kind": "encode", "part": "codes", "scheme": {"scheme": "nvfp4", "method": "modelopt"}}"#,

@@ -6,7 +6,7 @@ import Step3Model
 import TensorFormats
 import Testing
 
-/// The planner's check of its own work finds what it is there to find.
+/// The planner's check of its own work finds every kind of mistake.
 @Suite struct PlanCoverageTests {
   private let source: Checkpoint
   private let plan: ShardPlan
@@ -39,31 +39,31 @@ import Testing
 
   private let stack = "model.layers.1.moe.up_proj.weight"
 
-  @Test func aPlanAsItIs() throws { try plan.checkCoverage(of: source) }
+  @Test func aSoundPlanPasses() throws { try plan.checkCoverage(of: source) }
 
-  @Test func aHole() throws {
+  @Test func aGapIsFound() throws {
     expectMistake(try changed(stack, in: "ffn-ep1") { $0.source.extent[0] -= 1 }, about: stack)
   }
 
-  @Test func aTensorForgotten() throws {
+  @Test func aMissingTensorIsFound() throws {
     var plan = plan
     plan.parts.removeLast()
     let error = #expect(throws: CheckpointError.self) { try plan.checkCoverage(of: source) }
     #expect(error?.tensor?.hasPrefix("vi") == true)
   }
 
-  @Test("the same share twice, and none of the other") func aDoubling() throws {
+  @Test("one slice twice and another missing is found") func aDoubling() throws {
     let wrong = try changed(stack, in: "ffn-ep1") { $0.source.origin[0] = 0 }
     expectMistake(wrong, about: stack)
   }
 
-  @Test("as many elements as there should be, some of them twice") func anOverlap() throws {
+  @Test("an overlap with the right number of elements is found") func anOverlap() throws {
     let wrong = try changed(stack, in: "ffn-ep1") { $0.source.origin[0] = 3 }
     expectMistake(wrong, about: stack)
   }
 
-  @Test("boxes that are not a grid") func irregularBoxes() throws {
-    // One box of 256 x 256 cut into an L: 0..128 x 0..256, 128..256 x 0..128, and a third that overlaps both or fits.
+  @Test("irregular boxes are accepted only where they tile") func irregularBoxes() throws {
+    // A box of 256 x 256 cut into an L (0..128 x 0..256, 128..256 x 0..128) and a third box that overlaps both or fits.
     let name = "model.layers.0.mlp.up_proj.weight"
     var wrong = try changed(name, in: "ffn-ep0") {
       ($0.source.origin, $0.source.extent) = ([0, 0], [512, 128])
@@ -80,12 +80,12 @@ import Testing
     expectMistake(wrong, about: name)
   }
 
-  @Test func scalesOfAnotherBox() throws {
+  @Test func scalesOfAnotherSliceAreFound() throws {
     let wrong = try changed(stack + "_scale_inv", in: "ffn-ep1") { $0.source.origin[0] = 0 }
     expectMistake(wrong, about: stack)
   }
 
-  @Test func aReplicaMissing() throws {
+  @Test func aMissingReplicaIsFound() throws {
     let router = "model.layers.1.moe.gate.weight"
     var plan = plan
     let index = try #require(plan.replicated.firstIndex { $0.tensor == router })

@@ -7,7 +7,7 @@ import PlanTesting
 import ShardPlanning
 import TensorFormats
 
-/// Plans, and makes checkpoints of plans without converting anything.
+/// Plans, and creates checkpoints from plans without converting anything.
 struct PlanningHarness {
   let directory: TemporaryDirectory
 
@@ -17,7 +17,7 @@ struct PlanningHarness {
 
   func plan(_ source: String, _ request: Request) throws -> PlannedConversion { try request.plan(source) }
 
-  /// What a conversion of tiny would leave, all of its weights zero: enough for whoever reads headers.
+  /// The output of a conversion of tiny, with all weights zero: enough for reading headers.
   func source(_ name: String, _ request: Request) throws -> String {
     let planned = try plan(Fixtures.path("checkpoints/tiny"), request)
     let root = directory.path(name)
@@ -32,7 +32,7 @@ struct PlanningHarness {
         _ = FileManager.default.createFile(atPath: path, contents: Data(planned.headers[file.path] ?? []))
         let handle = try FileHandle(forUpdating: URL(filePath: path))
         try handle.truncate(atOffset: UInt64(file.bytes))
-        // Readers hold the shape before packing against the codes.
+        // Readers compare the shape before packing with the codes.
         for tensor in file.tensors where tensor.operation.part == .shape {
           let matrix = (tensor.sources.first?.extent ?? []).suffix(2)
           let numbers = (0..<tensor.bytes / 16).flatMap { _ in matrix.map { Int64($0).littleEndian } }

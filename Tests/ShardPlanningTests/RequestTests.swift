@@ -6,9 +6,9 @@ import Quantization
 import ShardPlanning
 import Testing
 
-/// What was asked for, as a plan holds it.
+/// Requests as plans record them.
 @Suite struct RequestTests {
-  @Test("every option is in the plan's JSON and comes back") func roundTrip() throws {
+  @Test("every option round-trips through the plan's JSON") func roundTrip() throws {
     let request = ShardPlan.Request(
       format: .gguf, recipe: "Q4_K_M", partition: .afd(.init(ffnEP: 2, attentionTP: 4, router: .ffn)),
       maximumShardBytes: 123_456, scaleSearch: .mse, tokenizerPre: "llama3", exclude: ["a+", "b"],
@@ -23,7 +23,7 @@ import Testing
       ])
   }
 
-  @Test("a request that does not speak of numbers that are none refuses them") func older() throws {
+  @Test("a request without allowNonFinite refuses non-finite values") func older() throws {
     let request = ShardPlan.Request(format: .gguf, recipe: "BF16", allowNonFinite: true)
     var object = try #require(
       JSONSerialization.jsonObject(with: JSONEncoder().encode(request)) as? [String: Any])
@@ -38,7 +38,7 @@ import Testing
     }
   }
 
-  @Test("what is asked for is what the plan says") func planned() throws {
+  @Test("the plan records the request") func planned() throws {
     let harness = try PlanningHarness()
     let plan = try harness.plan(
       Fixtures.path("checkpoints/tiny"), .init(recipe: "W4A16", scaleSearch: .absmax)

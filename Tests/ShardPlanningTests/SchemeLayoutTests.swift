@@ -8,14 +8,14 @@ import ShardPlanning
 import TensorFormats
 import Testing
 
-/// Names, types, shapes and configuration of the schemes, as the loaders of vLLM 0.33 and SGLang 0.5.23 want them.
+/// Names, types, shapes and configuration of the schemes, as the loaders of vLLM 0.33 and SGLang 0.5.23 expect them.
 @Suite struct SchemeLayoutTests {
   private let harness: PlanningHarness
   private let tiny = Fixtures.path("checkpoints/tiny")
 
   init() throws { harness = try PlanningHarness() }
 
-  /// What `moe.up_proj`, eight experts of 256 x 256, is stored as; `weights` of the configuration's group.
+  /// How `moe.up_proj`, eight experts of 256 x 256, is stored, and the `weights` of the configuration's group.
   struct Case: CustomTestStringConvertible, Sendable {
     let recipe: String
     let tensors: [String: String]
@@ -86,7 +86,7 @@ import Testing
     return try #require(json["quantization_config"] as? [String: Any])
   }
 
-  /// A value in words: lists joined with commas, null as null.
+  /// A value as text: lists joined with commas, null as "null".
   private func words(_ value: Any?) -> String {
     switch value {
     case nil: "missing"
@@ -105,8 +105,9 @@ import Testing
     return found
   }
 
-  @Test("experts alone, whatever the recipe's own scope", arguments: cases) func experts(_ test: Case) throws
-  {
+  @Test("only experts are quantised, whatever the recipe's own scope", arguments: cases) func experts(
+    _ test: Case
+  ) throws {
     let plan = try harness.plan(tiny, .init(recipe: test.recipe, scope: .experts)).plan
     for layer in 1...2 {
       for name in ["gate_proj", "up_proj", "down_proj"] {
@@ -140,7 +141,7 @@ import Testing
   }
 
   /// LOADERS.md 4.4: the list for compressed-tensors, with this model's dense layers, 0 and 3.
-  @Test("what is not quantised is listed under both engines' names") func ignored() throws {
+  @Test("unquantised modules are listed under both engines' names") func ignored() throws {
     let patterns = [
       "lm_head", "model.embed_tokens", #"re:.*vision_model.*"#, #"re:.*vit_.*"#, #"re:.*moe\.gate$"#,
       #"re:.*self_attn\..*"#, #"re:.*share_expert\..*"#, #"re:.*layers\.(0|3)\.mlp\..*"#,
@@ -168,7 +169,7 @@ import Testing
     #expect(Set(try #require(modelOpt["ignore"] as? [String])).isSuperset(of: names))
   }
 
-  @Test("some layers only: the others are named, fused and unfused") func someLayers() throws {
+  @Test("layers left out are listed, fused and unfused") func someLayers() throws {
     let recipe = try Recipe.named("W4A16", for: .safetensors, scope: .linear).overriding(with: [
       TensorTypeOverride(argument: "layers.1.moe.*_proj=BF16"),
       TensorTypeOverride(argument: "layers.(0|2).self_attn.(q|k|v)_proj=BF16"),
@@ -186,8 +187,8 @@ import Testing
       ]), "\(list)")
   }
 
-  /// vLLM copies queries, keys and values through a dimension that weight_shape and scales of matrices do not have.
-  @Test("attention is one tensor where engines need it so", arguments: cases.filter { $0.recipe != "MXFP4" })
+  /// vLLM loads queries, keys and values along a dimension that weight_shape and matrix scales do not have.
+  @Test("attention is fused where engines need it", arguments: cases.filter { $0.recipe != "MXFP4" })
   func attention(_ test: Case) throws {
     let plan = try harness.plan(tiny, .init(recipe: test.recipe, scope: .linear)).plan
     let isFused = ["W4A16", "W4A16_G32", "NVFP4A16", "NVFP4A16_MODELOPT"].contains(test.recipe)
@@ -199,7 +200,7 @@ import Testing
       uniqueKeysWithValues: test.tensors.map { suffix, text in
         let shape = text.replacing("8x256x256", with: "\(rows)x256").replacing("8x256x", with: "\(rows)x")
           .replacing("8x2x2", with: "1x2")
-        // What a matrix has one of.
+        // Tensors with one entry per matrix.
         return (suffix, shape == "F32 8" ? "F32 1" : shape == "I64 8x2" ? "I64 2" : shape)
       })
     #expect((isFused ? fused : single) == expected)
@@ -209,7 +210,7 @@ import Testing
     #expect(plan.files.flatMap(\.tensors).first { $0.name == "lm_head.weight" }?.elementType == .bf16)
   }
 
-  @Test("one checkpoint, one scheme; MXFP4 for all experts or none") func mixtures() throws {
+  @Test("a mixture of schemes, and MXFP4 for some experts only, are refused") func mixtures() throws {
     func refusal(_ recipe: String, _ overrides: [String]) throws -> CheckpointError? {
       let recipe = try Recipe.named(recipe, for: .safetensors).overriding(
         with: overrides.map { try TensorTypeOverride(argument: $0) })
@@ -229,7 +230,9 @@ import Testing
     #expect(search?.code == .invalidRequest)
   }
 
-  @Test("four bits are searched for, eight are not, unless asked for") func searches() throws {
+  @Test("scales of four-bit schemes are searched by default, of eight-bit ones on request") func searches()
+    throws
+  {
     func searches(_ recipe: String, _ search: ScaleSearch?) throws -> Set<ScaleSearch?> {
       let plan = try harness.plan(tiny, .init(recipe: recipe, scaleSearch: search)).plan
       return Set(plan.files.flatMap(\.tensors).filter { $0.operation.part == .codes }.map(\.operation.search))

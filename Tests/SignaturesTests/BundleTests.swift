@@ -6,7 +6,7 @@ import Signatures
 import TensorFormats
 import Testing
 
-/// The envelope: read, written, and refused where it is none or has been changed.
+/// The envelope: read, written, and refused if malformed or changed.
 @Suite struct BundleTests {
   private let key: SigningKey
   private let statement = ModelStatement(
@@ -22,7 +22,7 @@ import Testing
     return bundle.keyHint == "\(key.fingerprint)" && bundle.isSigned(by: key)
   }
 
-  @Test("a statement comes back as it was signed")
+  @Test("a signed statement is read back")
   func roundTrip() throws {
     let bundle = try SigstoreBundle(signing: statement.statement, with: key)
     let read = try SigstoreBundle(parsing: bundle.text)
@@ -44,7 +44,7 @@ import Testing
     }
   }
 
-  @Test("of what model_signing wrote every flipped bit is noticed", arguments: ["files.sig", "shards.sig"])
+  @Test("every flipped bit of a model_signing bundle is noticed", arguments: ["files.sig", "shards.sig"])
   func flipsOfOthers(name: String) throws {
     let (text, key) = (try SignedByOthers.bundle(name), try SignedByOthers.key())
     #expect(holds(text, key))
@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  @Test("another key, of the same curve or not, is not taken for the one that signed")
+  @Test("another key is refused, of the same curve or not")
   func otherKeys() throws {
     let text = try SigstoreBundle(signing: statement.statement, with: key).text
     for pem in [P256.Signing.PrivateKey().pemRepresentation, P384.Signing.PrivateKey().pemRepresentation] {
@@ -65,7 +65,7 @@ import Testing
     }
   }
 
-  /// A change of a sound bundle's text, and how it is refused.
+  /// A change to a sound bundle's text, and the refusal.
   private static let changes: [(from: String, to: String, code: CheckpointError.Code, word: String)] = [
     ("\"mediaType\"", "\"mediatype\"", .malformed, "mediaType"),
     ("v0.3+json", "v0.2+json", .unsupported, "media type"),
@@ -94,7 +94,7 @@ import Testing
     #expect(error?.code == code && error?.message.contains(word) == true, "\(String(describing: error))")
   }
 
-  @Test("a certificate's bundle is refused and named")
+  @Test("a bundle with a certificate is refused as such")
   func certificate() throws {
     let error = #expect(throws: CheckpointError.self) {
       try SigstoreBundle(parsing: SignedByOthers.bundle("certificate.sig"))
@@ -102,7 +102,7 @@ import Testing
     #expect(error?.code == .unsupported && error?.message.contains("certificate") == true)
   }
 
-  @Test("what is not JSON is named for what it is")
+  @Test("a file that is not JSON is identified")
   func notJSON() {
     for text in [
       "", "[]", "{", "null", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",

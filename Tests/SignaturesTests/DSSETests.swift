@@ -1,9 +1,9 @@
 import Signatures
 import Testing
 
-/// What an envelope's signature is of.
+/// The bytes that an envelope's signature covers.
 @Suite struct DSSETests {
-  @Test("the example of the specification")
+  @Test("the specification's example is encoded")
   func example() {
     let encoded = DSSE.preAuthenticationEncoding(
       type: "http://example.com/HelloWorld", payload: Array("hello world".utf8))
@@ -11,7 +11,7 @@ import Testing
       String(decoding: encoded, as: UTF8.self) == "DSSEv1 29 http://example.com/HelloWorld 11 hello world")
   }
 
-  @Test("lengths are those of bytes, and a payload is taken as it is")
+  @Test("lengths count bytes, and the payload is not changed")
   func lengths() {
     let encoded = DSSE.preAuthenticationEncoding(type: "é", payload: [0, 0xFF, 0x20])
     #expect(encoded == Array("DSSEv1 2 é 3 ".utf8) + [0, 0xFF, 0x20])

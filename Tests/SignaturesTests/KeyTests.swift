@@ -5,7 +5,7 @@ import Signatures
 import TensorFormats
 import Testing
 
-/// Keys in PEM files: those that sign, and those that are refused with a reason.
+/// Keys in PEM files: those that work, and those that are refused with a reason.
 @Suite struct KeyTests {
   private static let bytes = Array("what is signed".utf8)
 
@@ -18,7 +18,7 @@ import Testing
     ]
   }()
 
-  @Test("each curve signs for its own key alone", arguments: [0, 1, 2])
+  @Test("a signature is valid for its own key only, on each curve", arguments: [0, 1, 2])
   func curves(index: Int) throws {
     let pair = Self.pairs[index]
     let key = try SigningKey(pem: Array(pair.pem.utf8))
@@ -49,7 +49,7 @@ import Testing
     #expect(!key.publicKey.isValid(signature + [0], of: Self.bytes))
   }
 
-  @Test("the fingerprint is the one by which model_signing names the key")
+  @Test("the fingerprint is model_signing's")
   func fingerprint() throws {
     let bundle = try SigstoreBundle(parsing: SignedByOthers.bundle("files.sig"))
     #expect(try "\(SignedByOthers.key().fingerprint)" == bundle.keyHint)
@@ -74,14 +74,14 @@ import Testing
     ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", .unsupported, "CERTIFICATE"),
   ]
 
-  @Test("what is not a private key is refused", arguments: refused.indices)
+  @Test("invalid private keys are refused", arguments: refused.indices)
   func refusedPrivate(index: Int) {
     let (text, code, word) = Self.refused[index]
     let error = #expect(throws: CheckpointError.self) { try SigningKey(pem: Array(text.utf8)) }
     #expect(error?.code == code && error?.message.contains(word) == true, "\(String(describing: error))")
   }
 
-  @Test("what is not a public key is refused, a private one with the way out")
+  @Test("invalid public keys are refused, a private key with a remedy")
   func refusedPublic() {
     let error = #expect(throws: CheckpointError.self) { try VerifyingKey(pem: Array(Self.pairs[0].pem.utf8)) }
     #expect(error?.code == .unsupported && error?.remedy?.contains("-pubout") == true)
@@ -91,7 +91,7 @@ import Testing
     #expect(other?.code == .unsupported && other?.message.contains("no private key") == true)
   }
 
-  @Test("Windows lines, notes around the block and OpenSSL's parameters in front do no harm")
+  @Test("CRLF, text around the block and leading OpenSSL parameters are accepted")
   func spelling() throws {
     let pem = Self.pairs[0].pem
     let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
@@ -103,9 +103,9 @@ import Testing
     #expect(error?.code == .unsupported)
   }
 
-  @Test("a number of the right length is not a key of a curve that it does not name")
+  @Test("a key of another curve with the same length is refused")
   func otherCurves() throws {
-    // secp256k1 (1.3.132.0.10) has numbers of 32 bytes, as P-256 has.
+    // secp256k1 (1.3.132.0.10) has numbers of 32 bytes, like P-256.
     let p256: [UInt8] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]
     let k256: [UInt8] = [0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x0A]
     func tagged(_ tag: UInt8, _ parts: [UInt8]...) -> [UInt8] {

@@ -6,7 +6,7 @@ import Signatures
 import TensorFormats
 import Testing
 
-/// Models that model_signing signed, sound and changed.
+/// Models signed by model_signing, sound and changed.
 @Suite struct SignatureVerificationTests {
   private let directory: TemporaryDirectory
   private let model: SignedModel
@@ -36,7 +36,7 @@ import Testing
     try FileManager.default.removeItem(atPath: "\(model.path)/\(name)")
   }
 
-  @Test("a sound model holds", arguments: ["files.sig", "shards.sig"])
+  @Test("a sound model passes", arguments: ["files.sig", "shards.sig"])
   func sound(name: String) async throws {
     let report = try await check(SignedByOthers.path(name))
     #expect(report.ok && report.findings == [])
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test(
-    "every flipped bit of every file is found, and the file named", arguments: ["files.sig", "shards.sig"])
+    "every flipped bit of every file is found and the file named", arguments: ["files.sig", "shards.sig"])
   func flips(name: String) async throws {
     for file in SignedByOthers.files {
       let text = Array(file.text.utf8)
@@ -63,7 +63,7 @@ import Testing
     #expect(try await check(SignedByOthers.path(name)).ok)
   }
 
-  @Test("what is missing, longer, shorter or too much is told apart")
+  @Test("missing, longer, shorter and extra files are distinguished")
   func names() async throws {
     try remove("sub-1")
     try write("weights and more", to: "a.safetensors")
@@ -79,7 +79,7 @@ import Testing
     #expect(pieces.findings.map(\.file) == ["a.safetensors", "config.json", "sub-1", "sub/y"])
   }
 
-  @Test("what the signature leaves out is listed and not held against the model; the signature itself is not")
+  @Test("files that the signature ignores are listed without failing the check, except the signature itself")
   func ignored() async throws {
     try FileManager.default.createDirectory(atPath: "\(model.path)/.git", withIntermediateDirectories: true)
     try write("x", to: ".git/config")
@@ -93,7 +93,7 @@ import Testing
     #expect(try await check(nil).findings.map(\.file) == ["sub/.gitattributes"])
   }
 
-  @Test("links are followed only where that is asked for, and links to directories never")
+  @Test("links to files are followed only on request, and links to directories never")
   func links() async throws {
     try remove("sub-1")
     try Data("q".utf8).write(to: URL(filePath: directory.path("elsewhere")))
@@ -107,7 +107,7 @@ import Testing
     await #expect(throws: CheckpointError.self) { try await check(links: true) }
   }
 
-  @Test("with another key nothing that the signature says counts, and no file is read")
+  @Test("with another key the statement is not used and no file is read")
   func otherKey() async throws {
     for pem in [
       P256.Signing.PrivateKey().publicKey.pemRepresentation,
@@ -122,7 +122,7 @@ import Testing
     }
   }
 
-  @Test("a root digest that the digests do not give is found, signed or not")
+  @Test("a root digest that does not follow from the files' digests is found, signed or not")
   func root() async throws {
     let key = try SigningKey(pem: Array(P256.Signing.PrivateKey().pemRepresentation.utf8))
     var statement = ModelStatement(
@@ -138,7 +138,7 @@ import Testing
     #expect(!report.ok && report.findings.map(\.kind) == [.root])
   }
 
-  @Test("a file that cannot be read is not a difference, but nothing is known about it")
+  @Test("an unreadable file is reported as unread, not as a difference")
   func unreadable() async throws {
     let store = FailingStore(base: DirectoryStore(model.path), name: "a.safetensors", failsAt: 3)
     let broken = SignedModel(path: model.path, store: store, unpacked: store)

@@ -4,7 +4,7 @@ import Foundation
 import Signatures
 import TensorFormats
 
-/// What the package model_signing 1.1.1 signed: `Fixtures/signatures`, of the model that ``model(in:)`` makes.
+/// Signatures by the package model_signing 1.1.1: `Fixtures/signatures`, of the model that ``model(in:)`` writes.
 enum SignedByOthers {
   static func path(_ name: String) -> String { Fixtures.path("signatures/\(name)") }
 

@@ -11,7 +11,7 @@ import Signatures
 import TensorFormats
 import Testing
 
-/// Outputs of conversions, signed by what their manifests say.
+/// Conversion outputs, signed with the digests of their manifests.
 @Suite struct SigningTests {
   private let directory: TemporaryDirectory
   private let output: String
@@ -56,7 +56,7 @@ import Testing
     ).run()
   }
 
-  /// Turns one bit round in the middle of a file.
+  /// Flips one bit in the middle of a file.
   private func flip(_ file: String, at place: Int? = nil) throws {
     let url = URL(filePath: "\(output)/\(file)")
     var bytes = try Data(contentsOf: url)
@@ -68,14 +68,14 @@ import Testing
     try #require(try Manifest.read(from: output).plan.files.first?.path)
   }
 
-  @Test("all files of a partition are signed, and no weight is read for that")
+  @Test("all files of a partition set are signed without reading the weights")
   func partition() async throws {
     let weights = try weights()
-    // What is there has been changed already: whoever had read it would sign the change.
+    // The weights have been changed already: reading them would sign the change.
     try flip(weights)
     let summary = try await sign()
     let manifest = try Manifest.read(from: output)
-    // The manifests of the whole and of its parts are in no list.
+    // The manifests of the whole and of its parts are not listed in any manifest.
     #expect(summary.files == manifest.files.count + 1 + manifest.plan.parts.count)
     #expect(summary.filesRead == 1 + manifest.plan.parts.count)
     let report = try await verify()
@@ -85,7 +85,7 @@ import Testing
     #expect(try await verify().ok)
   }
 
-  @Test("with hashing, what is not what was written is not signed")
+  @Test("with hashing, changed files are not signed")
   func hashing() async throws {
     let weights = try weights()
     try flip(weights)
@@ -98,7 +98,7 @@ import Testing
     #expect(hashed.rootDigest == recorded.rootDigest && hashed.bytesRead > recorded.bytesRead)
   }
 
-  @Test("a change in any file is found in the file")
+  @Test("a change in any file is found and the file named")
   func everyFile() async throws {
     try await sign()
     let manifest = try Manifest.read(from: output)
@@ -114,7 +114,7 @@ import Testing
   }
 
   @Test(
-    "by the manifest alone a change of weights goes unnoticed, and that is said; one of the manifest does not"
+    "by manifest alone a changed weight goes unnoticed, as reported; a changed manifest does not"
   )
   func byManifest() async throws {
     try await sign()
@@ -126,7 +126,7 @@ import Testing
     #expect(try await !verify().ok)
   }
 
-  @Test("files that are gone, or have another size, are not signed")
+  @Test("an output with missing or resized files is not signed")
   func incomplete() async throws {
     let weights = try weights()
     let handle = try FileHandle(forUpdating: URL(filePath: "\(output)/\(weights)"))
@@ -139,7 +139,7 @@ import Testing
     #expect(missing?.code == .notFound && missing?.path?.hasSuffix(weights) == true)
   }
 
-  @Test("without a manifest nothing is signed unread")
+  @Test("without a manifest the files are hashed before signing")
   func withoutManifest() async throws {
     let model = try SignedByOthers.model(in: directory)
     let error = await #expect(throws: CheckpointError.self) {
@@ -147,12 +147,12 @@ import Testing
     }
     #expect(error?.code == .notFound && error?.remedy?.contains("--hash") == true)
     let summary = try await sign(model, to: directory.path("model.sig"), hashing: true)
-    // What model_signing found in the same files.
+    // The digest that model_signing computed for the same files.
     #expect(summary.rootDigest == "a7ffc6d2be86e0d2afe62f6b533e1eecff53728cdca95250bcc1234e2391fe72")
     #expect(try await verify(model, signature: directory.path("model.sig")).ok)
   }
 
-  @Test("one file alone, by the manifest that it lies beside")
+  @Test("a single file is signed by the manifest beside it")
   func loneFile() async throws {
     let weights = try #require(try Manifest.read(from: output + "/attention").plan.files.first?.path)
     let part = model(output + "/attention", file: weights)
@@ -162,11 +162,11 @@ import Testing
     #expect(try await verify(part, signature: path).ok)
     try flip("attention/\(weights)")
     #expect(try await verify(part, signature: path).findings.map(\.kind) == [.changed])
-    // It says nothing about a directory, and the other way round.
+    // A file's signature is not valid for a directory, and the reverse.
     await #expect(throws: CheckpointError.self) { try await verify(signature: path) }
   }
 
-  @Test("a signature is not replaced unless that is asked for, and nothing else ever is")
+  @Test("a signature is replaced only on request, and other files never")
   func overwriting() async throws {
     let first = try await sign()
     let error = await #expect(throws: CheckpointError.self) { try await sign() }
@@ -181,7 +181,7 @@ import Testing
     #expect(try await verify().ok)
   }
 
-  @Test("provenance is signed as a file of the model, and holds against the manifest")
+  @Test("provenance is signed with the model and agrees with the manifest")
   func provenance() async throws {
     let path = "\(output)/provenance.sig"
     let plain = try await sign(to: directory.path("plain.sig"))
@@ -199,7 +199,7 @@ import Testing
       definition?["resolvedDependencies"]?.items?.map { $0["digest"]?["sha256"]?.text }
         == manifest.sources.map(\.sha256))
 
-    // Whatever is signed otherwise than the manifest has it is named.
+    // Everything signed that disagrees with the manifest is named.
     let sound = try Provenance(statement)
     var changes: [(Provenance, String)] = []
     var changed = sound
@@ -227,7 +227,7 @@ import Testing
       #expect(report.findings.contains { $0.kind == .provenance && $0.message.contains(word) }, "\(word)")
       #expect(report.findings.allSatisfy { $0.kind == .provenance })
     }
-    // Neither statement is taken for the other, and another key's is not valid.
+    // The two kinds of statement are not interchangeable, and another key's signature is not valid.
     await #expect(throws: CheckpointError.self) { try await verify(signature: path) }
     await #expect(throws: CheckpointError.self) { try await verify(provenance: "\(output)/model.sig") }
     let stranger = try SigningKey(pem: Array(P256.Signing.PrivateKey().pemRepresentation.utf8))
@@ -236,7 +236,7 @@ import Testing
     #expect(try await verify(provenance: forged).findings.map(\.kind) == [.signature])
   }
 
-  @Test("a signature of the source is not one of what is made from it")
+  @Test("a signature of the source is not copied to the output")
   func notCopied() async throws {
     let source = directory.path("source")
     try FileManager.default.copyItem(atPath: Fixtures.path("checkpoints/tiny"), toPath: source)

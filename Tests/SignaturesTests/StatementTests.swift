@@ -5,13 +5,13 @@ import Signatures
 import TensorFormats
 import Testing
 
-/// What is signed of a model, in the form of model_signing.
+/// Statements about a model, in model_signing's form.
 @Suite struct StatementTests {
   private func others(_ name: String) throws -> ModelStatement {
     try ModelStatement(Statement(in: SigstoreBundle(parsing: SignedByOthers.bundle(name))))
   }
 
-  @Test("files and digests come out as model_signing has them, in its order and with its root digest")
+  @Test("files, order and root digest are those of model_signing")
   func files() throws {
     let read = try others("files.sig")
     let own = ModelStatement(
@@ -26,7 +26,7 @@ import Testing
     #expect(try ModelStatement(own.statement) == own)
   }
 
-  @Test("pieces of files, as model_signing cuts them")
+  @Test("files are divided into shards as by model_signing")
   func shards() throws {
     let read = try others("shards.sig")
     #expect(read.method == .shards(4) && read.rootDigest == read.statedRootDigest)
@@ -38,7 +38,7 @@ import Testing
     #expect(try ModelStatement(read.statement) == read)
   }
 
-  @Test("what is left out is a path with all below it, and no other that begins alike")
+  @Test("an ignored path covers everything below it, and no path that merely begins alike")
   func ignoring() {
     let paths = [".git", "model.sig", "/config.json", "../sub", "a/./b"]
     for path in [".git", ".git/config", "model.sig", "a/b", "a/b/c"] {
@@ -128,7 +128,7 @@ import Testing
   private func read(_ payload: String) throws -> ModelStatement {
     let text = String(decoding: try SignedByOthers.bundle("files.sig"), as: UTF8.self)
     var value = try JSONValue(parsing: Array(text.utf8))
-    // Nothing has been signed here: whoever reads statements has checked that before.
+    // Not signed: the signature is checked before a statement is read.
     guard case .object(var members) = value, case .object(var envelope)? = members["dsseEnvelope"] else {
       throw CheckpointError(.malformed, "")
     }
@@ -138,14 +138,14 @@ import Testing
     return try ModelStatement(Statement(in: SigstoreBundle(parsing: Array(JSONText.compact(value).utf8))))
   }
 
-  @Test("what contradicts itself, or is of another kind, is refused", arguments: unsound.indices)
+  @Test("contradictory statements, and those of another kind, are refused", arguments: unsound.indices)
   func refused(index: Int) {
     let error = #expect(throws: CheckpointError.self) { try read(Self.unsound[index].payload) }
     #expect(
       error?.code == Self.unsound[index].code, "\(Self.unsound[index].payload): \(String(describing: error))")
   }
 
-  @Test("what these are made of is read")
+  @Test("the sound statement that these are derived from is read")
   func accepted() throws {
     #expect(try read(Self.payload()).files.map(\.path) == ["a"])
     let pieces = Self.payload(serialization: Self.sharded, resources: Self.pieces("a:4:6", "a:0:4"))
