@@ -6,7 +6,7 @@ internal import Step3Model
 internal import TensorFormats
 internal import Testing
 
-/// Later members of the family. The numbers are from the published headers and cards, not from this code.
+/// Later members of the family. The numbers are from the published headers and model cards, not from this code.
 @Suite("The family") struct FamilyTests {
   private func inventory(_ family: ModelFamily) throws -> Step3Inventory {
     try Step3Inventory(.published(family))
@@ -18,7 +18,8 @@ internal import Testing
     inventory.tensors.filter(isCounted).reduce(0) { $0 + $1.shape.elementCount }
   }
 
-  @Test("Step-3.5-Flash has 753 tensors and 196,956,130,368 parameters, and 2.43 billion to predict with")
+  @Test(
+    "Step-3.5-Flash has 753 tensors and 196,956,130,368 parameters, and 2.43 billion in prediction layers")
   func flash() throws {
     let inventory = try inventory(.step3p5)
     let trunk = inventory.tensors.filter { ($0.layer ?? 0) < 45 }
@@ -26,7 +27,7 @@ internal import Testing
     #expect(trunk.reduce(0) { $0 + $1.shape.elementCount } == 196_956_130_368)
     let prediction = inventory.tensors.filter { ($0.layer ?? 0) >= 45 }
     #expect(prediction.count == 3 * 17)
-    // Three heads of the vocabulary and three dense layers.
+    // Three output heads and three dense layers.
     #expect((prediction.reduce(0) { $0 + $1.shape.elementCount } + 5_000_000) / 10_000_000 == 243)
     #expect(inventory.parameterCount == inventory.tensors.reduce(0) { $0 + $1.shape.elementCount })
     #expect(parameters(inventory) { $0.role == .routedExperts } == 190_253_629_440)
@@ -59,7 +60,7 @@ internal import Testing
     #expect(shapes["vit_large_projector.weight"] == [4096, 6144])
   }
 
-  @Test("Step-5-Preview has 2,449 tensors and 600,991,912,512 parameters beside the vision side")
+  @Test("Step-5-Preview has 2,449 tensors and 600,991,912,512 parameters without the vision side")
   func preview() throws {
     let inventory = try inventory(.step5)
     #expect(inventory.tensors.count == 2449)
@@ -74,11 +75,11 @@ internal import Testing
     for tensor in inventory.tensors where tensor.role == .norm && !tensor.publishedName.hasPrefix("vi") {
       #expect(tensor.elementType == .f32, "\(tensor.publishedName)")
     }
-    // 1,206 GB are indexed.
+    // The index states 1,206 GB.
     #expect(inventory.byteCount / 1_000_000_000 == 1205 || inventory.byteCount / 1_000_000_000 == 1206)
   }
 
-  @Test("Step3-VL-10B is Qwen3-8B with the vision side")
+  @Test("Step3-VL-10B is Qwen3-8B with a vision side")
   func visionLanguage() throws {
     let inventory = try inventory(.step3VL10B)
     // Qwen3-8B has 8,190,735,360 parameters.
@@ -96,7 +97,7 @@ internal import Testing
         #expect(model.tensor(gguf: name) == tensor.name)
         #expect(gguf.insert(name).inserted)
       }
-      // Whoever sees only the name says the same.
+      // The name alone gives the same role.
       let described = TensorDescription(name: tensor.publishedName)
       #expect(described.role == tensor.role && described.layer == tensor.layer, "\(tensor.publishedName)")
     }
@@ -104,7 +105,7 @@ internal import Testing
 
   // MARK: Configurations
 
-  @Test("a configuration that is written reads back", arguments: ModelFamily.allCases)
+  @Test("a written configuration is read back", arguments: ModelFamily.allCases)
   func roundTrip(family: ModelFamily) throws {
     let published = Step3Configuration.published(family)
     let read = try Step3Configuration(configJSON: published.configJSON())
@@ -112,7 +113,7 @@ internal import Testing
     #expect(read.unread.isEmpty)
   }
 
-  /// What transformers 5.24 saves of Step-3.7-Flash's language model.
+  /// The language model's configuration of Step-3.7-Flash as saved by transformers 5.24.
   private static let newer = """
     {"model_type": "step3p5", "architectures": ["Step3p5ForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
      "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 128,
@@ -129,7 +130,7 @@ internal import Testing
        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}}}
     """
 
-  /// The same in StepFun's words.
+  /// The same in StepFun's spelling.
   private static let older = """
     {"model_type": "step3p5", "architectures": ["Step3p5ForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
      "num_hidden_layers": 4, "num_attention_heads": 4, "num_attention_groups": 2, "head_dim": 16, "vocab_size": 128,
@@ -147,7 +148,7 @@ internal import Testing
      "swiglu_limits": [0.0, 0.0, 7.0, 0.0, 0.0], "sink": false, "tie_word_embeddings": false}
     """
 
-  @Test("both spellings say the same")
+  @Test("both spellings give the same configuration")
   func spellings() throws {
     let older = try Step3Configuration(configJSON: Array(Self.older.utf8))
     let newer = try Step3Configuration(configJSON: Array(Self.newer.utf8))
@@ -164,7 +165,7 @@ internal import Testing
   }
 
   @Test(
-    "what the spellings contradict or leave open is refused",
+    "contradictory or incomplete spellings are refused",
     arguments: [
       ("\"sliding_attention\"]", "\"chunked_attention\"]", "layer_types"),
       ("[5000000.0, 10000.0, 10000.0,", "[5000000.0, 10000.0, 20000.0,", "rope_theta"),
@@ -190,7 +191,7 @@ internal import Testing
   }
 
   @Test(
-    "what changes the arithmetic and is not computed is noted",
+    "unsupported settings that change the arithmetic are noted",
     arguments: [
       ("\"sink\": false", "\"sink\": true", "sink"),
       (
@@ -209,7 +210,7 @@ internal import Testing
       configuration.unread.count == 1 && configuration.unread[0].contains(key), "\(configuration.unread)")
   }
 
-  @Test("the names that vLLM has for Step-5 mean the same as those of its copies")
+  @Test("vLLM's names for Step-5 are equivalent to those of its copies")
   func previewNames() throws {
     let published = Step3Configuration.published(.step5)
     var text = String(decoding: try published.configJSON(), as: UTF8.self)
@@ -223,7 +224,7 @@ internal import Testing
     #expect(try Step3Configuration(configJSON: Array(text.utf8)) == published)
   }
 
-  @Test("the vision side in the words of transformers")
+  @Test("the vision side is read in transformers' spelling")
   func perception() throws {
     let published = Step3Configuration.published(.step3p7)
     var text = String(decoding: try published.configJSON(), as: UTF8.self)
@@ -242,7 +243,7 @@ internal import Testing
     #expect(throws: CheckpointError.self) { try Step3Configuration(configJSON: Array(classToken.utf8)) }
   }
 
-  @Test("a head that is cut is cut for every kind of layer")
+  @Test("the heads that ranks divide are common to all kinds of layers")
   func divided() {
     let flash = Step3Configuration.published(.step3p5)
     #expect(flash.text.dividedHeads(of: .step3p5) == 8)
@@ -252,7 +253,7 @@ internal import Testing
 
   // MARK: GGUF
 
-  /// Tokens enough for a published vocabulary.
+  /// Metadata with enough tokens for a published vocabulary.
   private func metadata(_ configuration: Step3Configuration, withPrediction: Bool = true) -> GGUFMetadata {
     var metadata = configuration.ggufMetadata(name: "x", fileType: 32, withPrediction: withPrediction)
     metadata.set(
@@ -260,11 +261,11 @@ internal import Testing
     return metadata
   }
 
-  @Test("keys of GGUF say what the configuration says")
+  @Test("GGUF keys give the same configuration")
   func metadata() throws {
     let published = Step3Configuration.published(.step3p5)
     var expected = published.text
-    // A tensor says it.
+    // A tensor shows it.
     expected.ropeScaling = nil
     let whole = metadata(published)
     #expect(try Step3Configuration(ggufMetadata: whole).text == expected)
@@ -279,7 +280,7 @@ internal import Testing
   }
 
   @Test(
-    "keys that a reader could not make sense of are refused",
+    "invalid GGUF keys are refused",
     arguments: [
       ("step35.attention.sliding_window_pattern", GGUFValue.array(.bool([true, false]))),
       ("step35.attention.head_count", .array(.int32((0..<48).map { Int32($0 + 1) }))),
@@ -293,7 +294,7 @@ internal import Testing
     #expect(error?.message.contains(key) == true, "\(String(describing: error))")
   }
 
-  @Test("what no key can say is an obstacle")
+  @Test("settings that GGUF cannot express are obstacles")
   func obstacles() {
     func obstacle(_ change: (inout Step3Configuration) -> Void) -> String? {
       var configuration = Step3Configuration.published(.step3p7)

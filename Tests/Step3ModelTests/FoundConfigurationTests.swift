@@ -4,7 +4,7 @@ internal import Step3Model
 internal import TensorFormats
 internal import Testing
 
-/// Configurations as tools rewrite them: the rotary embedding under newer names, nulls, and settings of other models.
+/// Configurations as rewritten by tools: the rotary embedding under newer names, nulls, settings of other models.
 @Suite struct FoundConfigurationTests {
   /// The tiny model's `config.json` with members of `text_config` replaced; `nil` takes one out.
   private func configuration(
@@ -23,7 +23,7 @@ internal import Testing
     #expect(throws: CheckpointError.self) { try configuration(changes) }
   }
 
-  @Test("the base may be wherever one version or another puts it") func baseAlone() throws {
+  @Test("the rope base is found wherever a version of transformers puts it") func baseAlone() throws {
     let parameters: [[String: Any]] = [
       ["rope_theta": 7000.0], ["rope_theta": 7000, "rope_type": "default"],
       ["full_attention": ["rope_theta": 7000.0, "rope_type": "default"]],
@@ -33,7 +33,7 @@ internal import Testing
       let read = try configuration(["rope_theta": nil, "rope_scaling": nil, "rope_parameters": parameters])
       #expect(read.text.ropeTheta == 7000 && read.text.ropeScaling == nil && read.unread.isEmpty)
     }
-    // The older name without a base, the newer with one.
+    // The older name without a base, the newer one with it.
     let both = try configuration([
       "rope_theta": nil, "rope_scaling": ["rope_type": "linear", "factor": 2],
       "rope_parameters": ["rope_theta": 7000.0, "rope_type": "linear", "factor": 2],
@@ -65,7 +65,7 @@ internal import Testing
       try configuration(none.merging(["max_position_embedding": 778]) { $1 }).text.contextLength == 778)
   }
 
-  @Test("null says nothing") func nulls() throws {
+  @Test("null counts as missing") func nulls() throws {
     let read = try configuration(
       ["rope_scaling": NSNull(), "rope_parameters": NSNull(), "sliding_window": NSNull()],
       root: ["quantization_config": NSNull(), "vision_config": NSNull()])
@@ -73,7 +73,7 @@ internal import Testing
   }
 
   @Test(
-    "settings that change the arithmetic are noticed",
+    "unsupported settings that change the arithmetic are noted",
     arguments: [
       ("sliding_window", "4096"), ("attention_bias", "true"), ("partial_rotary_factor", "0.5"),
       ("hidden_act", "\"gelu\""), ("scoring_func", "\"sigmoid\""), ("final_logit_softcapping", "30.0"),
@@ -89,7 +89,7 @@ internal import Testing
     #expect(error?.message.contains(key == "rope_scaling" ? "rope_scaling.long_factor" : key) == true)
   }
 
-  @Test("the same settings at the values that change nothing") func neutralSettings() throws {
+  @Test("the same settings at neutral values are not noted") func neutralSettings() throws {
     let read = try configuration([
       "sliding_window": NSNull(), "attention_bias": false, "partial_rotary_factor": 1.0, "hidden_act": "silu",
       "scoring_func": "softmax", "layer_types": Array(repeating: "full_attention", count: 4),

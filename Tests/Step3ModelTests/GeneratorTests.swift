@@ -8,7 +8,7 @@ internal import Testing
 internal import Tokenization
 
 @Suite struct GeneratorTests {
-  /// The model as opened, after comparing every tensor with the inventory of its own `config.json`.
+  /// The opened model, after comparing every tensor with the inventory of its own `config.json`.
   private func opened(_ path: String) throws -> Checkpoint {
     let checkpoint = try Checkpoint.open(path)
     let bytes = try #require(checkpoint.configuration)
@@ -32,7 +32,7 @@ internal import Tokenization
   }
 
   @Test(arguments: [(false, false), (true, false), (false, true), (true, true)])
-  func fullIsSparse(blockFP8: Bool, projectorBias: Bool) throws {
+  func theFullModelIsSparse(blockFP8: Bool, projectorBias: Bool) throws {
     let directory = try TemporaryDirectory()
     var model = Step3Configuration.published
     if blockFP8 { model.quantization = .blockFP8 }
@@ -43,7 +43,7 @@ internal import Tokenization
     #expect(size == (try Step3Inventory(model).byteCount))
     #expect(size > (blockFP8 ? 327_000_000_000 : 641_000_000_000))
     #expect(checkpoint.tensors.contains { $0.name == "vit_large_projector.bias" } == projectorBias)
-    // Headers and companions only.
+    // Only headers and side files take space.
     #expect(try allocated(directory.path) < 8_000_000)
     let configuration = try Step3Configuration(configJSON: #require(checkpoint.configuration))
     #expect(configuration == model)
@@ -56,7 +56,7 @@ internal import Tokenization
     #expect(tokenizer.bosTokenID == 0 && tokenizer.eosTokenIDs == [1] && tokenizer.padTokenID == 2)
   }
 
-  @Test func sliceIsDeterministicAndPlausible() throws {
+  @Test func aSliceIsDeterministicAndPlausible() throws {
     let model = ModelSlice.configuration(layers: 2, experts: 4, widthDivisor: 32)
     #expect(model.text.moeLayers == [1])
     let directory = try TemporaryDirectory()
@@ -89,18 +89,18 @@ internal import Tokenization
       }
       #expect(abs(mean) < 0.01, "\(name)")
       let magnitudes = values.map(abs).sorted()
-      // The median of the magnitudes is 0.67 sigma, and outliers hardly move it.
+      // The median magnitude is 0.67 sigma, and outliers hardly affect it.
       #expect((0.008...0.02).contains(magnitudes[values.count / 2]), "\(name)")
       #expect((magnitudes.last ?? 0) > 0.15, "\(name) has no outliers")
     }
   }
 
-  @Test func trueWidthSlice() throws {
+  @Test func aSliceHasThePublishedWidth() throws {
     let inventory = try Step3Inventory(ModelSlice.configuration())
     #expect(inventory.byteCount == 12_495_599_616)
     let full = Dictionary(
       uniqueKeysWithValues: try Step3Inventory(.published).tensors.map { ($0.publishedName, $0.shape) })
-    // Only the vocabulary is not of published size.
+    // Only the vocabulary differs from the published size.
     for tensor in inventory.tensors where tensor.layer != nil {
       let published = tensor.publishedName.replacingOccurrences(of: "layers.1.", with: "layers.4.")
       #expect(full[published] == tensor.shape)

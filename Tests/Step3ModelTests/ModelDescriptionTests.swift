@@ -14,7 +14,7 @@ struct ModelDescriptionTests {
     for row in model.modules {
       #expect(model[row.module]?.publishedName == row.publishedName)
       #expect(row.isVision == (row.side == .vision))
-      // What experts divide is a stack, and what engines fuse has a name of its own in the fusion.
+      // Expert weights are stacks, and members of a fusion have their own names.
       #expect((row.role == .routedExperts) == (row.expertAxis != nil))
       if let fusion = row.fusion {
         #expect(fusion.members.contains(row.ownName) && row.isLinear && !row.engineNames.isEmpty)
@@ -32,7 +32,7 @@ struct ModelDescriptionTests {
     }
   }
 
-  @Test("the modules of a fused one, by its name")
+  @Test("a fused module's members are found by its name")
   func fused() throws {
     let model = ModelDescription.step3
     let (queries, layer) = try #require(model.members(ofFused: "model.layers.7.self_attn.qkv_proj"))
@@ -47,9 +47,9 @@ struct ModelDescriptionTests {
     }
   }
 
-  // MARK: A further value
+  // MARK: Another model
 
-  /// A model as later members of the family are: query heads that differ between layers, norms that are stored around
+  /// A model like later members of the family: query heads that differ between layers, norms that are stored around
   /// zero, a bias of the router without a suffix, and layers that predict further tokens behind the others.
   private static let further: ModelDescription = {
     typealias Module = ModelDescription.Module
@@ -82,7 +82,7 @@ struct ModelDescriptionTests {
       ])
   }()
 
-  @Test("layers of several kinds, norms around zero and further heads are another value of the same table")
+  @Test("the table can describe several kinds of layers, norms around zero and prediction layers")
   func furtherValue() throws {
     let model = Self.further
     var configuration = Step3Configuration(vision: nil)
@@ -103,11 +103,11 @@ struct ModelDescriptionTests {
     #expect(
       shapes["model.layers.6.eh_proj.weight"] == [7168, 2 * 7168]
         && shapes["model.layers.4.eh_proj.weight"] == nil)
-    // Its values in GGUF are the sums.
+    // Its values in GGUF have the offset added.
     #expect(model.gguf(Step3TensorName(.inputNorm, layer: 0)) == "blk.0.attn_norm.weight")
     #expect(model[.inputNorm]?.offset == 1)
     #expect(model.gguf(Step3TensorName(.query, layer: 0)) == "blk.0.attn_q.weight")
-    // A suffix where there is none, and none where there is one.
+    // A suffix where none belongs, and a missing suffix.
     #expect(model.tensor(published: "model.layers.2.moe.router_bias.weight") == nil)
     #expect(model.tensor(published: "model.layers.2.self_attn.q_proj") == nil)
     #expect(model[.denseGate] == nil)
@@ -115,14 +115,14 @@ struct ModelDescriptionTests {
 
   // MARK: One place
 
-  @Test("published names are spelled out by the table alone, apart from checks")
+  @Test("only the table and the checks spell out published names")
   func spelledOnce() throws {
     let model = ModelDescription.step3
     let fusions = ModelDescription.Fusion.usual
     var names: Set<String> = []
     for row in model.modules { names.formUnion([row.publishedName, row.ownName] + row.engineNames) }
     for fusion in fusions { names.formUnion(fusion.members + [fusion.name]) }
-    // Words that mean something else as well.
+    // Words that have other meanings as well.
     names.subtract([
       "gate", "norm", "wq", "lm_head", "patch_embedding", "class_embedding", "position_embedding",
     ])
@@ -130,7 +130,7 @@ struct ModelDescriptionTests {
     var looked = 0
     for case let path as String in FileManager.default.enumerator(atPath: sources.path()) ?? .init()
     where path.hasSuffix(".swift") {
-      // The checks read names by themselves; recipes are for any model.
+      // The checks parse names on their own; recipes are for any model.
       if ["Step3Model/", "ServingEngines/Check/", "ServingEngines/Rules/", "QuantizationRecipes/"]
         .contains(where: path.hasPrefix)
       {

@@ -13,7 +13,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
 
 @Suite struct ConfigurationTests {
   @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
-  func roundTrip(preset: String) throws {
+  func configurationsRoundTrip(preset: String) throws {
     let configuration = try Step3Configuration(configJSON: bytes("\(preset)/config.json"))
     #expect(try Step3Configuration(configJSON: configuration.configJSON()) == configuration)
     var text = configuration
@@ -39,7 +39,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
     #expect(try Step3Configuration(configJSON: bytes("odd-fp8/config.json")).quantization == .blockFP8)
   }
 
-  @Test func namesTheKey() throws {
+  @Test func errorsNameTheKey() throws {
     let source = String(decoding: try bytes("tiny/config.json"), as: UTF8.self)
     for (old, new, key) in [
       ("\"1,2\"", "\"1,4\"", "moe_layers_enum"),
@@ -55,7 +55,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
 }
 
 @Suite struct InventoryTests {
-  @Test func publishedNumbers() throws {
+  @Test func sizesAreThePublishedOnes() throws {
     let inventory = try Step3Inventory(.published)
     #expect(inventory.tensors.count == 1663)
     #expect(inventory.parameterCount == 320_969_912_832)
@@ -76,7 +76,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
     #expect(try Step3Inventory(biased).parameterCount == 320_969_912_832 + 7168)
     var fp8 = Step3Configuration.published
     fp8.quantization = .blockFP8
-    // 327.6 GB, to the digit that is published.
+    // 327.6 GB, to the published digit.
     #expect(abs(try Step3Inventory(fp8).byteCount - 327_600_000_000) <= 50_000_000)
   }
 
@@ -92,7 +92,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
   }
 
   @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
-  func matchesTheIndex(preset: String) throws {
+  func theInventoryMatchesTheIndex(preset: String) throws {
     struct Index: Decodable { let weight_map: [String: String] }
     let index = try JSONDecoder().decode(
       Index.self, from: Data(bytes("\(preset)/model.safetensors.index.json")))
@@ -100,7 +100,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
     #expect(Set(inventory.tensors.map(\.publishedName)) == Set(index.weight_map.keys))
   }
 
-  @Test func listsIssues() throws {
+  @Test func differencesFromTheInventoryAreListed() throws {
     let inventory = try Step3Inventory(Step3Configuration(configJSON: bytes("tiny/config.json")))
     var found = inventory.tensors.map { (name: $0.publishedName, shape: $0.shape) }
     #expect(inventory.issues(with: found).isEmpty)
@@ -114,7 +114,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
 }
 
 @Suite struct PlacementTests {
-  @Test func sides() throws {
+  @Test func modulesHaveTheirSides() throws {
     let model = ModelDescription.step3
     var sizes: [PartRole: Int] = [:]
     for tensor in try Step3Inventory(.published).tensors {
@@ -127,7 +127,7 @@ private func bytes(_ path: String) throws -> [UInt8] {
     #expect(model[.expertGate]?.tensorParallelAxis == 1)
   }
 
-  @Test func scalesKnowTheirWeight() throws {
+  @Test func scalesAreMappedToTheirWeights() throws {
     let model = ModelDescription.step3
     let name = try #require(model.tensor(published: "model.layers.4.moe.gate_proj.weight_scale_inv"))
     #expect(model.role(of: name) == .scale)

@@ -44,7 +44,7 @@ internal import Tokenization
     #expect(error?.message.contains(part) == true, "\(error.map { "\($0)" } ?? "")")
   }
 
-  @Test func deepAndLongDocuments() {
+  @Test func deepAndLongDocumentsAreRefused() {
     for bracket in ["[", "{\"a\":"] {
       let deep = Array(String(repeating: bracket, count: 10_000).utf8)
       let error = #expect(throws: CheckpointError.self) { try Step3Configuration(configJSON: deep) }
@@ -62,8 +62,8 @@ internal import Tokenization
     }
   }
 
-  /// Every dimension as large as the reader takes it: the sizes overflow 64 bits.
-  @Test func sumsDoNotTrap() throws {
+  /// Every dimension as large as the reader accepts: the sizes overflow 64 bits.
+  @Test func overflowingSizesAreRefused() throws {
     var model = Step3Configuration.published
     model.text.hiddenSize = 1_048_576
     model.text.expertIntermediateSize = 1_048_576

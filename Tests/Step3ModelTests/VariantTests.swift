@@ -5,7 +5,7 @@ internal import Step3Model
 internal import TensorFormats
 internal import Testing
 
-/// The ways in which published and derived configurations differ from each other.
+/// The ways in which published and derived configurations differ.
 @Suite struct VariantTests {
   private func tiny() throws -> [String: Any] {
     let data = try Data(contentsOf: URL(fileURLWithPath: Fixtures.path("checkpoints/tiny/config.json")))
@@ -29,7 +29,7 @@ internal import Testing
     return try configuration(object)
   }
 
-  @Test func ropeScaling() throws {
+  @Test func ropeScalingIsRead() throws {
     typealias Scaling = Step3Configuration.RopeScaling
     let cases: [([String: Any], Scaling)] = [
       (["rope_type": "linear", "factor": 4], Scaling(kind: .linear, factor: 4)),
@@ -63,7 +63,7 @@ internal import Testing
     #expect(try withText("rope_scaling", ["rope_type": "default"]).text.ropeScaling == nil)
   }
 
-  @Test("rope_parameters, and the base inside either") func ropeParameters() throws {
+  @Test("rope_parameters is read, and the base inside either spelling") func ropeParameters() throws {
     func text(_ changes: [String: Any?]) throws -> Step3Configuration.Text {
       try withText(changes).text
     }
@@ -73,7 +73,7 @@ internal import Testing
     let newName = try text(["rope_scaling": nil, "rope_theta": nil, "rope_parameters": own])
     #expect(newName.ropeScaling == expected)
     #expect(newName.ropeTheta == 10_000)
-    // The base inside counts more than the one beside, under both names.
+    // The base inside wins over the one beside it, under both names.
     #expect(try text(["rope_scaling": own]).ropeTheta == 10_000)
     #expect(try text(["rope_scaling": yarn]).ropeTheta == 500_000)
     #expect(try text(["rope_scaling": nil, "rope_parameters": yarn]).ropeTheta == 500_000)
@@ -82,7 +82,7 @@ internal import Testing
       #expect(plain.ropeScaling == nil)
       #expect(plain.ropeTheta == 7.5)
     }
-    // The older name counts where both say something.
+    // The older name wins where both have a value.
     let both = try text(["rope_scaling": ["type": "linear", "factor": 3], "rope_parameters": own])
     #expect(both.ropeScaling == .init(kind: .linear, factor: 3))
     #expect(both.ropeTheta == 500_000)
@@ -93,7 +93,7 @@ internal import Testing
     #expect(error?.message.contains("text_config.rope_parameters.rope_theta") == true)
   }
 
-  @Test func moeLayers() throws {
+  @Test func moeLayersAreReadInEverySpelling() throws {
     #expect(try withText("moe_layers_enum", "1,2").text.moeLayers == [1, 2])
     #expect(try withText("moe_layers_enum", " 2, 1 ").text.moeLayers == [1, 2])
     #expect(try withText("moe_layers_enum", [3, 0]).text.moeLayers == [0, 3])
@@ -103,7 +103,7 @@ internal import Testing
     #expect((0..<4).filter { text.isMoE(layer: $0) } == [0, 3])
   }
 
-  @Test func flatConfiguration() throws {
+  @Test func aFlatConfigurationEqualsTheNestedOne() throws {
     let nested = try configuration(tiny())
     var flat = try #require(try tiny()["text_config"] as? [String: Any])
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] { flat[key] = try tiny()[key] }
@@ -122,7 +122,7 @@ internal import Testing
   }
 
   @Test(arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
-  func inventoryIsWhatTheFilesHold(preset: String) throws {
+  func theInventoryMatchesTheFiles(preset: String) throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("checkpoints/\(preset)"))
     let inventory = try Step3Inventory(Step3Configuration(configJSON: #require(checkpoint.configuration)))
     #expect(inventory.issues(with: checkpoint.tensors.map { (name: $0.name, shape: $0.shape) }) == [])

@@ -13,7 +13,9 @@ struct GenerationTests {
     let prompts: [String: Prompt]
   }
 
-  @Test("eight tokens through the cache", arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
+  @Test(
+    "greedy generation through the KV cache matches the published modeling code",
+    arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
   func continuesGreedily(_ model: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
     let meta = try JSONDecoder().decode(
@@ -30,7 +32,7 @@ struct GenerationTests {
     }
   }
 
-  @Test("a token that ends a text ends only its own prompt")
+  @Test("an end token ends only its own prompt")
   func stops() throws {
     let path = Fixtures.path("checkpoints/tiny")
     let runner = try ModelRunner(
@@ -58,7 +60,7 @@ struct GenerationTests {
     #expect(differing == 0)
   }
 
-  @Test("a batch that does not fit the budget is refused with what would fit")
+  @Test("a batch beyond the memory budget is refused with the size that would fit")
   func refusesTooMuch() throws {
     let runner = try ModelRunner(
       ModelWeights(Checkpoint.open(Fixtures.path("checkpoints/tiny"))),

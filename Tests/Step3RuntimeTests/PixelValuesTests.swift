@@ -49,7 +49,7 @@ struct PixelValuesTests {
   private static let images = Content.floats("pixel_values", [2, 3, 2, 2], (0..<24).map { Float($0) })
   private static let crops = Content.floats("patch_pixel_values", [3, 3, 1, 1], (0..<9).map { Float(-$0) })
 
-  @Test("F32, BF16 and F16 pixels, I32 and I64 counts")
+  @Test("pixels are read as F32, BF16 and F16, counts as I32 and I64")
   func types() throws {
     let read = try PixelValues(
       safetensors: file([Self.images, Self.crops, .counts([1, 2], as: .i32)]))
@@ -72,7 +72,7 @@ struct PixelValuesTests {
     #expect(whole.crops == nil && whole.cropCounts == [0, 0])
   }
 
-  @Test("what does not fit is refused and named")
+  @Test("mismatching tensors are refused by name")
   func refuses() throws {
     func expect(
       _ code: CheckpointError.Code, _ tensor: String, _ contents: [Content],
@@ -98,7 +98,7 @@ struct PixelValuesTests {
     try expect(
       .nonFinite, "patch_pixel_values",
       [Self.images, .floats("patch_pixel_values", [1, 3, 1, 1], [0, 0, .infinity]), .counts([1, 0])])
-    // Counts: none although there are crops, of other pictures, of other crops, negative, overflowing, of other types.
+    // Counts that are missing although there are crops, disagree with pictures or crops, are negative, overflow, or have other types.
     try expect(.malformed, "num_patches", [Self.images, Self.crops])
     try expect(.malformed, "num_patches", [Self.images, Self.crops, .counts([3])])
     try expect(.malformed, "num_patches", [Self.images, Self.crops, .counts([1, 1])])

@@ -39,7 +39,7 @@ struct ReferenceOutput {
     try bytes(name).withUnsafeBytes { bytes in Array(bytes.bindMemory(to: Float.self)) }
   }
 
-  /// The largest difference between a stored tensor and some rows of ours.
+  /// The largest difference between a stored tensor and rows of the runtime.
   func largestDifference(_ name: String, _ found: Activations, _ rows: Range<Int>) throws -> Float {
     let expected = try floats(name)
     let values = found.copy(rows: rows).array
@@ -49,7 +49,7 @@ struct ReferenceOutput {
   }
 }
 
-/// Keeps everything that goes by.
+/// Records everything that is observed.
 final class Recorder: ForwardObserver {
   private struct Place: Hashable {
     let stage: ForwardStage

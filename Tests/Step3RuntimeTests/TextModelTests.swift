@@ -12,11 +12,11 @@ import Testing
 @Suite("Text model")
 struct TextModelTests {
   static let prompts = ["text_001", "text_007", "text_033", "text_064"]
-  /// Of the FP8 twins and of the trained model fewer outputs are kept.
+  /// Fewer reference outputs are stored for the FP8 fixtures and the trained model.
   static let fewPrompts = ["text_007", "text_064"]
 
   @Test(
-    "logits within 2e-4, every router choice and hidden state",
+    "logits are within 2e-4, and router choices and hidden states match",
     arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8", "trained"])
   func matchesReference(_ model: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
@@ -48,7 +48,7 @@ struct TextModelTests {
     }
   }
 
-  @Test("the insides of every layer", arguments: ["tiny", "odd"])
+  @Test("intermediate values of every layer match the reference", arguments: ["tiny", "odd"])
   func matchesDetails(_ model: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
     let prompt = try ReferenceOutput("\(path)/reference/text_007.safetensors")
@@ -69,7 +69,7 @@ struct TextModelTests {
     }
   }
 
-  @Test("a model of no known family is not run as if it were one", arguments: ["step9", "llama"])
+  @Test("a model of an unknown family is refused", arguments: ["step9", "llama"])
   func unknownFamily(_ type: String) throws {
     let directory = try TemporaryDirectory()
     let copy = directory.path("model")

@@ -6,7 +6,7 @@ import Step3Runtime
 import TensorFormats
 import Testing
 
-/// Pictures' vectors in the place of token embeddings.
+/// Picture features in place of token embeddings.
 @Suite("Vision merging")
 struct VisionMergingTests {
   private let weights: ModelWeights
@@ -24,7 +24,7 @@ struct VisionMergingTests {
       of: PixelValues(safetensors: "\(path)/reference/image.safetensors"))
   }
 
-  @Test("vectors fill the places in order, over all sequences; other tokens stay")
+  @Test("picture features fill the image tokens in order across sequences; other tokens stay")
   func inOrder() throws {
     let model = try TextModel(weights, products: products)
     let features = try features()
@@ -46,7 +46,7 @@ struct VisionMergingTests {
     #expect(next == 10)
   }
 
-  @Test("one place too few or too many is refused with both counts", arguments: [0, 9, 11])
+  @Test("one image token too few or too many is refused with both counts", arguments: [0, 9, 11])
   func countsMustMatch(places: Int) throws {
     let model = try TextModel(weights, products: products)
     let batch = TokenBatch([[5] + [Int](repeating: imageToken, count: places)])

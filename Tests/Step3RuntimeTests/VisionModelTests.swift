@@ -11,7 +11,7 @@ import Testing
 @Suite("Vision model")
 struct VisionModelTests {
   @Test(
-    "every layer, the encoded patches and the features, of the native size and of another",
+    "every layer, the encoded patches and the features match, at the native size and another",
     arguments: ["tiny", "odd"], ["native", "resized"])
   func matchesReference(_ model: String, _ size: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
@@ -40,7 +40,7 @@ struct VisionModelTests {
   }
 
   @Test(
-    "a prompt with pictures: features, hidden states, router choices and logits",
+    "a prompt with pictures matches in features, hidden states, router choices and logits",
     arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"])
   func promptWithImages(_ model: String) throws {
     let path = Fixtures.path("checkpoints/\(model)")
@@ -58,7 +58,7 @@ struct VisionModelTests {
     #expect(results[0] == results[1])
   }
 
-  @Test("pictures that the model cannot take", arguments: [(7, 3), (14, 3), (20, 3), (28, 1)])
+  @Test("pictures that the model cannot process are refused", arguments: [(7, 3), (14, 3), (20, 3), (28, 1)])
   func refusesImages(side: Int, channels: Int) throws {
     let vision = try VisionModel(
       ModelWeights(Checkpoint.open(Fixtures.path("checkpoints/tiny"))), products: Products(threads: 1))
@@ -69,7 +69,7 @@ struct VisionModelTests {
     #expect(error?.message.contains(channels == 3 ? "\(side) pixels" : "1 channels") == true)
   }
 
-  @Test("pictures of one feature, and of no picture at all")
+  @Test("pictures of a single feature, and an empty batch, are processed")
   func smallest() throws {
     let vision = try VisionModel(
       ModelWeights(Checkpoint.open(Fixtures.path("checkpoints/tiny"))), products: Products(threads: 1))
@@ -115,7 +115,7 @@ func expectImagePrompt(
   try compare("logits", model.logits(normalised))
 }
 
-/// Keeps everything that goes by in the vision tower.
+/// Records everything observed in the vision tower.
 final class VisionRecorder: VisionObserver {
   private struct Place: Hashable {
     let stage: VisionStage

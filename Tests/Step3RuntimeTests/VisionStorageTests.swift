@@ -11,7 +11,7 @@ import Step3Runtime
 import TensorFormats
 import Testing
 
-/// The same pictures from the same weights, however these are stored.
+/// The same pictures and weights, whatever the storage format.
 @Suite("Vision storage")
 struct VisionStorageTests {
   private let directory: TemporaryDirectory
@@ -32,7 +32,8 @@ struct VisionStorageTests {
     return path
   }
 
-  @Test("GGUF with its vision companion", arguments: ["tiny", "odd"], ["F32", "BF16"])
+  @Test(
+    "GGUF with its vision companion gives the same features", arguments: ["tiny", "odd"], ["F32", "BF16"])
   func gguf(_ model: String, _ recipe: String) async throws {
     let path = try await converted(model, to: .gguf, Recipe.named(recipe))
     let checkpoint = try Checkpoint.open(path)
@@ -43,7 +44,7 @@ struct VisionStorageTests {
   }
 
   @Test(
-    "an AFD partition set opened as a whole", arguments: ["tiny", "odd", "tiny-fp8"],
+    "an AFD partition set gives the same features", arguments: ["tiny", "odd", "tiny-fp8"],
     [RouterSide.attention, .ffn])
   func partitionSet(_ model: String, _ router: RouterSide) async throws {
     let path = try await converted(
@@ -55,7 +56,7 @@ struct VisionStorageTests {
       of: ModelWeights(checkpoint), matches: Fixtures.path("checkpoints/\(model)"))
   }
 
-  @Test("the vision part alone is enough for features; other parts say what is missing")
+  @Test("the vision part alone gives features; other parts are refused with what is missing")
   func visionPart() async throws {
     let path = try await converted(
       "tiny", to: .safetensors, Recipe.named("keep"), partition: .afd(.init()))
@@ -78,9 +79,9 @@ struct VisionStorageTests {
     #expect(seen == 1)
   }
 
-  /// Weights of the linear layers in 8 bits: what comes out differs by their rounding and no more. Twice what was
+  /// Linear layers in 8 bits: features differ by rounding alone. The bound is twice what was
   /// measured.
-  @Test("quantised vision weights")
+  @Test("quantised vision weights give nearly the same features")
   func quantised() async throws {
     let recipe = Recipe(
       name: "all-Q8_0", summary: "vision included", rules: [RecipeRule(format: .element(.q8_0))])
@@ -96,7 +97,7 @@ struct VisionStorageTests {
     #expect(error > 0)
   }
 
-  @Test("a GGUF without its companion says where pictures would be seen")
+  @Test("a GGUF without its vision companion is refused with what is missing")
   func noCompanion() async throws {
     let path = try await converted("tiny", to: .gguf, Recipe.named("BF16"))
     for name in try FileManager.default.contentsOfDirectory(atPath: path) where name.hasPrefix("mmproj") {

@@ -5,7 +5,7 @@ import TensorFormats
 import Testing
 
 @Suite("weights as arrays") struct ArrayConvenienceTests {
-  @Test func byName() throws {
+  @Test func weightsAreReadByName() throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
     let weights = try ModelWeights(checkpoint)
     let name = "model.layers.1.moe.gate.weight"

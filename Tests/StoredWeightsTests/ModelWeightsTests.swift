@@ -5,9 +5,9 @@ import StoredWeights
 import TensorFormats
 import Testing
 
-/// One module of an unknown model, stored by hand in one way or another, and what its elements are.
+/// One module of an unknown model, stored by hand in various forms, and its expected values.
 ///
-/// Every form is written by its definition, element by element, with nothing of the product.
+/// Every form is written from its definition, element by element, without any code of the product.
 @Suite struct StoredFormTests {
   private let directory: TemporaryDirectory
 
@@ -78,7 +78,7 @@ import Testing
     )
   }
 
-  /// E4M3 codes; those with a bias of 8 are half as much.
+  /// E4M3 codes; with a bias of 8 their values are half as large.
   private func e4m3(_ code: Int) -> (byte: UInt8, value: Float) {
     let (exponent, mantissa) = (4 + code / 8 % 8, code % 8)
     return (
@@ -88,7 +88,7 @@ import Testing
   }
 
   @Test(
-    "eight-bit floats of every kind, with scales of every shape and type",
+    "eight-bit floats are decoded with scales of every shape and type",
     arguments: ["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"], ["F32", "BF16", "F16", "F8_E8M0"])
   func eightBits(type: String, scaleType: String) throws {
     let small = { (row: Int, column: Int) in
@@ -139,7 +139,7 @@ import Testing
     }
   }
 
-  @Test("MXFP8, whose scales are called U8") func mxfp8() throws {
+  @Test("MXFP8 is decoded, with its scales stored as U8") func mxfp8() throws {
     for suffix in ["weight_scale", "weight_scale_inv"] {
       var file = WeightFile()
       file.add(
@@ -155,7 +155,7 @@ import Testing
     }
   }
 
-  @Test("INT8 with zero points, by rows and in groups") func int8() throws {
+  @Test("INT8 is decoded with zero points, by row and by group") func int8() throws {
     for groups in [1, 4] {
       var file = WeightFile()
       file.add(
@@ -202,7 +202,7 @@ import Testing
     var isOrdered = false
     var statesShape = true
     var scaleType = "BF16"
-    /// Whether codes cross the ends of words.
+    /// Whether codes cross word boundaries.
     var isDense = false
     var testDescription: String {
       "\(bits) bits, \(groups) groups, zeros \(hasZeros), order \(isOrdered), shape \(statesShape), \(scaleType), dense \(isDense)"
@@ -217,7 +217,9 @@ import Testing
       Packing(statesShape: false), Packing(scaleType: "F16"), Packing(hasZeros: true, scaleType: "F32"),
     ] + [3, 5, 6, 7].map { Packing(bits: $0, hasZeros: true, isDense: true) }
 
-  @Test("integers as compressed-tensors packs them", arguments: packings) func packed(_ packing: Packing)
+  @Test("integers packed by compressed-tensors are decoded", arguments: packings) func packed(
+    _ packing: Packing
+  )
     throws
   {
     let bits = packing.bits
@@ -246,7 +248,7 @@ import Testing
       file.add("\(Self.module).weight_shape", "I64", [Self.rows, Self.columns])
     }
     if packing.hasZeros {
-      // Down the rows.
+      // Along the rows.
       let columns = (0..<packing.groups).map { group in
         words((0..<Self.rows).map { zero($0, group) }, bits: bits, isDense: packing.isDense)
       }
@@ -269,7 +271,7 @@ import Testing
 
   // MARK: Transposes
 
-  /// Codes one behind the other, lowest bits first.
+  /// Codes one after the other, lowest bits first.
   private func dense(_ codes: [Int], bits: Int) -> [UInt32] {
     var words = [UInt32](repeating: 0, count: codes.count * bits / 32)
     for (index, code) in codes.enumerated() {
@@ -280,7 +282,9 @@ import Testing
     return words
   }
 
-  @Test("GPTQ, both versions, with and without an order", arguments: [2, 3, 4, 8], [false, true])
+  @Test(
+    "GPTQ is decoded in both versions, with and without activation order", arguments: [2, 3, 4, 8],
+    [false, true])
   func gptq(bits: Int, isOrdered: Bool) throws {
     let (groups, limit) = (4, 1 << bits)
     func group(_ column: Int) -> Int { isOrdered ? column * 5 % groups : column * groups / Self.columns }
@@ -313,7 +317,7 @@ import Testing
     }
   }
 
-  @Test("AWQ, alone and stacked") func awq() throws {
+  @Test("AWQ is decoded, as single matrices and stacks") func awq() throws {
     let groups = 4
     let order = [0, 2, 4, 6, 1, 3, 5, 7]
     func words(_ code: (Int) -> Int) -> [UInt32] {
@@ -356,11 +360,11 @@ import Testing
     }
   }
 
-  // MARK: What is not read
+  // MARK: Unsupported forms
 
   struct Refusal: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// Name after the module's, type and shape; bytes are zero.
+    /// Suffix after the module's name, type and shape; all bytes are zero.
     let tensors: [(String, String, [Int])]
     var configuration = "{}"
     let names: String
@@ -459,7 +463,7 @@ import Testing
       configuration: #"{"quantization_config": {"quant_method": "fp8"}}"#, names: "the purpose of the scale"),
   ]
 
-  @Test("codes that are not understood are refused, with what lies beside them", arguments: refusals)
+  @Test("unsupported codes are refused, as are their companions", arguments: refusals)
   func refusing(_ refusal: Refusal) throws {
     let sizes = ["F8_E4M3": 1, "U8": 1, "BF16": 2, "F16": 2, "F32": 4, "I32": 4, "U32": 4, "I64": 8]
     var file = WeightFile()
@@ -473,13 +477,13 @@ import Testing
     #expect(error?.description.contains(refusal.names) == true, "\(error?.description ?? "")")
     #expect(error?.tensor?.hasPrefix(Self.module) == true)
     #expect(error?.path?.hasSuffix("model.safetensors") == true)
-    // Whoever only looks sees every tensor as it is stored, if only it makes sense.
+    // For inspection every well-formed tensor is available as stored.
     guard error?.code == .unsupported else { return }
     let seen = try ModelWeights(checkpoint, unread: .asStored)
     for tensor in refusal.tensors { #expect(seen.checkpoint[Self.module + tensor.0] != nil) }
   }
 
-  @Test("integers and masks of a model of floats are nobody's codes") func buffers() throws {
+  @Test("integer buffers and masks are not taken for codes") func buffers() throws {
     var file = WeightFile()
     file.add("embeddings.position_ids", "I64", [1, 4], [0, 1, 2, 3] as [Int64])
     file.add("counters.steps", "I32", [1], [7] as [Int32])

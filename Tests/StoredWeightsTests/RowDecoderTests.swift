@@ -7,7 +7,7 @@ import Quantization
 import TensorFormats
 import Testing
 
-/// Which bytes rows need, and what they mean, for weights that are stored by their definition.
+/// The bytes that rows need and the values that they decode to, for weights stored by definition.
 @Suite struct RowDecoderTests {
   private let directory: TemporaryDirectory
 
@@ -40,7 +40,7 @@ import Testing
     )
   }
 
-  @Test("rows need their codes and the tiles that they are in, of their matrix", arguments: ["F32", "BF16"])
+  @Test("rows need their codes and the scales of their own matrix's tiles", arguments: ["F32", "BF16"])
   func tiles(scalesType: String) throws {
     let (decoder, checkpoint, value) = try tiled(scalesType)
     #expect((decoder.columns, decoder.matrixRows, decoder.rowBytes) == (8, 5, 8))
@@ -70,19 +70,19 @@ import Testing
     }
   }
 
-  @Test("scales of other rows are refused, not misread") func wrongScales() throws {
+  @Test("scales of other rows are refused") func wrongScales() throws {
     let (decoder, _, _) = try tiled("F32")
     var values = [Float](repeating: 0, count: 16)
     var span = values.mutableSpan
     let (codes, scales) = ([UInt8](repeating: 0x38, count: 16), [UInt8](repeating: 0, count: 8))
     #expect(throws: CheckpointError.self) {
-      // Rows 1 and 2 lie in two rows of tiles, and one was given.
+      // Rows 1 and 2 span two rows of tiles, and only one was given.
       try decoder.decode(
         codes.span.bytes, scales: scales.span.bytes, matrixScale: 1, rows: 1..<3, into: &span)
     }
   }
 
-  @Test("a stack has a scale for each matrix, or one for all", arguments: [1, 3])
+  @Test("a stack has a scale per matrix, or one for all", arguments: [1, 3])
   func matrixScales(count: Int) throws {
     var file = WeightFile()
     file.add("w.weight", "U8", [3, 2, 8], [UInt8](repeating: 0x22, count: 48))

@@ -7,7 +7,7 @@ import Testing
     #expect(NumberText.decimals(0.0713, 4) == "0.0713" && NumberText.decimals(12, 1) == "12.0")
     #expect(NumberText.decimals(0.05, 1) == "0.1" && NumberText.decimals(-1.25, 1) == "-1.3")
     #expect(NumberText.decimals(999.96, 1) == "1000.0" && NumberText.decimals(9.5, 0) == "10")
-    // Nothing is left of the number, and so of its sign.
+    // The number rounds to zero and loses its sign.
     #expect(NumberText.decimals(-0.004, 2) == "0.00" && NumberText.decimals(-0.0, 1) == "0.0")
     #expect(NumberText.decimals(1.5e300, 3) == "1.5e+300" && NumberText.decimals(.nan, 1) == "nan")
     #expect(NumberText.decimals(-.infinity, 1) == "-inf")
@@ -22,13 +22,13 @@ import Testing
   @Test func significant() {
     #expect(NumberText.significant(0.002134) == "0.00213" && NumberText.significant(0.0999996) == "0.1")
     #expect(NumberText.significant(-0.5) == "-0.5" && NumberText.significant(0.000_001_234) == "0.00000123")
-    // From a millionth on what counts would be lost among zeros.
+    // Below a millionth the significant digits would be lost among zeros.
     #expect(NumberText.significant(1.5e-7) == "1.5e-7" && NumberText.significant(-1.234e-9) == "-1.23e-9")
     #expect(NumberText.significant(1) == "1" && NumberText.significant(12.3456) == "12.3")
     #expect(NumberText.significant(123.4) == "123" && NumberText.significant(123_456.7) == "123457")
     #expect(NumberText.significant(0) == "0" && NumberText.significant(-0.0) == "0")
     #expect(NumberText.significant(.nan) == "nan" && NumberText.significant(-.infinity) == "-inf")
-    // No digit counts twice: what rounds up to the next power of ten is written as that.
+    // A number that rounds up to a power of ten is written as that.
     #expect(NumberText.significant(9.999e-8) == "1e-7" && NumberText.significant(0.9999) == "1")
     #expect(NumberText.significant(1e-30) == "1e-30")
     #expect(NumberText.significant(.leastNonzeroMagnitude).hasSuffix("e-324"))

@@ -1,7 +1,7 @@
 import TensorFormats
 import Testing
 
-/// Which names a slip of the keyboard stands for.
+/// Suggestions for mistyped names.
 @Suite struct SuggestionTests {
   @Test(
     arguments: [
@@ -9,10 +9,10 @@ import Testing
       ("Q4KM", ["Q4_K_M", "Q4_K_S"], ["Q4_K_M"]),
       ("deepseekv3", ["deepseek-v3", "deepseek-llm"], ["deepseek-v3"]),
       ("Qwen-2", ["qwen2", "qwen35"], ["qwen2"]), ("quant", ["quantize", "to"], ["quantize"]),
-      // As near as each other: both, in their order.
+      // Equally near: both, in their order.
       ("Q4_2", ["Q4_0", "Q8_0", "Q4_1"], ["Q4_0", "Q4_1"]),
     ])
-  func near(name: String, names: [String], expected: [String]) {
+  func nearNamesAreSuggested(name: String, names: [String], expected: [String]) {
     #expect(Suggestion.nearest(to: name, among: names) == expected)
   }
 
@@ -21,12 +21,12 @@ import Testing
       ("tp", ["to", "top"]), ("role", ["color", "router"]), ("", ["a"]), ("ab", ["abc"]),
       (String(repeating: "a", count: 65), [String(repeating: "a", count: 64)]),
     ])
-  func farIsNothing(name: String, names: [String]) {
+  func distantNamesAreNotSuggested(name: String, names: [String]) {
     #expect(Suggestion.nearest(to: name, among: names).isEmpty)
     #expect(Suggestion.question(for: name, among: names) == nil)
   }
 
-  @Test func questions() {
+  @Test func suggestionsArePhrasedAsQuestions() {
     #expect(Suggestion.question(for: "Q4_2", among: ["Q4_0", "Q4_1"]) == "did you mean Q4_0 or Q4_1?")
   }
 }

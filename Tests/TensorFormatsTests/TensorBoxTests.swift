@@ -2,7 +2,7 @@ import TensorFormats
 import Testing
 
 @Suite struct TensorBoxTests {
-  /// How often each element is in one of the boxes, row-major.
+  /// How many of the boxes contain each element, row-major.
   private func counts(_ boxes: [TensorBox], _ shape: TensorShape) -> [Int] {
     let whole = TensorBox(wholeOf: shape)
     var counts = [Int](repeating: 0, count: shape.elementCount)
@@ -16,7 +16,7 @@ import Testing
     var found = (whole: 0, broken: 0)
     for _ in 0..<2000 {
       let shape = TensorShape((0..<rank).map { _ in Int.random(in: 1...(rank > 3 ? 2 : 4), using: &random) })
-      // Cut in two at random, again and again; then sometimes lose, double, move or widen one.
+      // Cut in two at random, repeatedly; then sometimes drop, repeat, move or widen a box.
       var boxes = [TensorBox(wholeOf: shape)]
       for _ in 0..<Int.random(in: 0...6) {
         let box = boxes.remove(at: Int.random(in: boxes.indices))
@@ -45,7 +45,7 @@ import Testing
     #expect(found.whole > 200 && found.broken > 200)
   }
 
-  @Test("boxes of another tensor tile none; of nothing, nothing is all")
+  @Test("boxes of another rank tile nothing; an empty tensor needs no boxes")
   func otherShapes() {
     let shape = TensorShape([2, 3])
     #expect(!TensorBox.tile([TensorBox(wholeOf: TensorShape([3, 2]))], shape))
@@ -53,7 +53,7 @@ import Testing
     #expect(TensorBox.tile([], TensorShape([2, 0])))
   }
 
-  @Test("dimensions have no bound, and cost no more than the boxes")
+  @Test("tensors may have any number of dimensions, at the cost of the boxes alone")
   func manyDimensions() throws {
     let shape = TensorShape(Array(repeating: 1, count: 70) + Array(repeating: 2, count: 50))
     let whole = TensorBox(wholeOf: shape)

@@ -8,7 +8,7 @@ import Testing
   }
 
   @Test(
-    "storage per element",
+    "element types have their storage per element",
     arguments: [
       (ElementType.f32, 32.0), (.f4, 4), (.f6E2M3, 6), (.q4K, 4.5), (.q6K, 6.5625), (.iq1S, 1.5625),
       (.mxfp4, 4.25),
@@ -29,7 +29,7 @@ import Testing
     #expect(TensorShape(checking: [-1]) == nil)
   }
 
-  @Test func blocksMustFitRows() {
+  @Test func rowsMustBeWholeBlocks() {
     #expect(TensorShape([2, 128]).byteCount(as: .q4K) == nil)
     #expect(TensorShape([2, 256]).byteCount(as: .q4K) == 288)
     #expect(TensorShape([3, 3]).byteCount(as: .f4) == nil)

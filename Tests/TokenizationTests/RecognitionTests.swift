@@ -6,13 +6,13 @@ internal import Testing
 internal import Tokenization
 
 @Suite struct RecognitionTests {
-  /// The characters that bytes are written as; their order does not matter here.
+  /// The characters that stand for bytes; their order does not matter here.
   private static let alphabet: [String] = {
     let ranges: [ClosedRange<UInt32>] = [0x21...0x7E, 0xA1...0xAC, 0xAE...0xFF, 0x100...0x143]
     return ranges.joined().compactMap { Unicode.Scalar($0).map { String($0) } }
   }()
 
-  /// A byte-level tokenizer with the 256 bytes, further tokens and their pairs.
+  /// A byte-level tokenizer with the 256 bytes, further tokens and their merges.
   private func document(
     _ preTokenizer: String, merges: [(String, String)] = [], further: [String] = [],
     ignoresMerges: Bool = false,
@@ -36,7 +36,7 @@ internal import Tokenization
     try PreTokenizerRecognition(tokenizerJSON: bytes).name
   }
 
-  /// Pairs over every boundary that some pre-tokenizer makes, so that the vocabulary shows all divisions.
+  /// Merges across every boundary of some pre-tokenizer, so that the vocabulary exposes all splits.
   private static let revealing: [(String, String)] = [
     ("1", "2"), ("12", "3"), ("123", "4"), ("a", "1"), ("a", "Z"), ("Ġ", "Ġ"), ("Ċ", "Ċ"), (".", "Ċ"),
     ("'", "S"), ("a", "'"),
@@ -44,17 +44,17 @@ internal import Tokenization
   ]
 
   @Test(arguments: KnownPreTokenizer.all)
-  func knownOnesByTheirDivision(_ known: KnownPreTokenizer) throws {
-    // A token that no pairs lead to shows whether words are taken whole.
+  func knownPreTokenizersAreRecognisedByTheirSplits(_ known: KnownPreTokenizer) throws {
+    // A token that no merges produce shows whether whole words are looked up.
     let written = document(
       known.json, merges: Self.revealing, further: ["Ġwhole"], ignoresMerges: known.ignoresMerges)
-    // `\s*[\r\n]` reaches as far as `\s*[\r\n]+`: these two divide alike.
+    // `\s*[\r\n]` matches as far as `\s*[\r\n]+`: the two split alike.
     let expected = known.names[0] == "bailingmoe" ? "qwen2" : known.names[0]
     #expect(try name(written) == expected)
   }
 
-  /// How the models themselves spell it: other steps, the same division.
-  @Test func otherSpellings() throws {
+  /// The models' own spelling: other steps, the same split.
+  @Test func otherSpellingsAreRecognised() throws {
     let digits = #"{"type":"Digits","individual_digits":true}"#
     let bytes = #"{"type":"ByteLevel","add_prefix_space":false,"use_regex":true}"#
     let starcoder = document(
@@ -67,23 +67,23 @@ internal import Tokenization
   }
 
   @Test(arguments: ["tiny", "odd"])
-  func fixtures(_ preset: String) throws {
+  func fixturesAreRecognised(_ preset: String) throws {
     #expect(try name(fixture("checkpoints/\(preset)/tokenizer.json")) == "deepseek-v3")
   }
 
-  @Test func wholeWordsDecide() throws {
+  @Test func lookingUpWholeWordsIsRecognised() throws {
     let llama = try #require(KnownPreTokenizer.named("llama-bpe"))
-    // Pairs lead to every word: it makes no difference whether words are taken whole.
+    // Merges produce every word, so looking up whole words makes no difference.
     let trained: [(String, String)] = [("t", "h"), ("th", "e"), ("Ġ", "the")]
     for ignores in [true, false] {
       #expect(try name(document(llama.json, merges: trained, ignoresMerges: ignores)) == "llama-bpe")
     }
-    // Now a word has a token that no pairs lead to.
+    // Now a word has a token that no merges produce.
     let further = ["Ġwhole"]
     #expect(
       try name(document(llama.json, merges: trained, further: further, ignoresMerges: true)) == "llama-bpe")
     #expect(try name(document(llama.json, merges: trained, further: further)) == "smaug-bpe")
-    // A token of two words is never taken whole.
+    // A token of two words is never looked up.
     #expect(try name(document(llama.json, merges: trained, further: ["aĠb"])) == "llama-bpe")
     let deepSeek = try #require(KnownPreTokenizer.named("deepseek-v3"))
     expectRefusal(
@@ -99,9 +99,9 @@ internal import Tokenization
     #expect(error?.remedy?.contains("deepseek-v3, ") == true)
   }
 
-  @Test func refusesWhatDividesOtherwise() throws {
+  @Test func otherSplitsAreRefused() throws {
     let known = try #require(KnownPreTokenizer.named("deepseek-v3")).json
-    // One step is missing, one character is, and digits come by twos.
+    // A missing step, a missing character, and digits in twos.
     let oneStep =
       #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"#
       + #""behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]}"#
@@ -119,8 +119,8 @@ internal import Tokenization
     expectRefusal(document(known, merges: Self.revealing, normalizer: #"{"type":"NFKC"}"#), "NFKC")
   }
 
-  /// Divisions that no token goes over make no difference, and are stated with a note.
-  @Test func divisionsThatNoTokenShows() throws {
+  /// Splits that no token crosses make no difference, and are noted.
+  @Test func splitsThatNoTokenCrossesAreNoted() throws {
     let whole = #"{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}"#
     let letters: [(String, String)] = [("h", "e"), ("l", "l"), ("ll", "o"), ("he", "llo")]
     for removed in [[], ["Ġ", "é", "Ċ", "x"]] as [Set<String>] {
@@ -129,7 +129,7 @@ internal import Tokenization
       #expect(found.name == "deepseek-v3")
       #expect(found.notes.map(\.what) == ["pre_tokenizer"])
     }
-    // One that goes over a space shows it; so does half a character with what comes before.
+    // A token across a space exposes the split; so does half a character with its predecessor.
     expectRefusal(document(whole, merges: letters + [("o", "Ġ")]), "pre_tokenizer")
     expectRefusal(document(whole, merges: letters + [("o", "Ã")]), "pre_tokenizer")
   }
@@ -143,8 +143,8 @@ internal import Tokenization
     #expect(composed.name == "qwen2" && composed.notes.map(\.what) == ["normalizer NFC"])
   }
 
-  /// The digest is that of the list as Python prints it: `sha256(str([1, 2, 30]).encode())`.
-  @Test func digestOfIDs() {
+  /// The digest is of the list as Python prints it: `sha256(str([1, 2, 30]).encode())`.
+  @Test func idsAreDigestedAsByPython() {
     #expect(
       PreTokenizerRecognition.digest(of: [1, 2, 30])
         == "bc1c61fe28da6942de6a7179c81d85dcf79eee45559db3dad4e95e9e4d6d8ba5")
@@ -152,7 +152,7 @@ internal import Tokenization
     #expect(PreTokenizerDigests.names.values.allSatisfy(KnownPreTokenizer.readersNames.contains))
   }
 
-  @Test func namesAreTold() {
+  @Test func givenNamesAreAccepted() {
     #expect(KnownPreTokenizer.named("dbrx")?.names[0] == "smaug-bpe")
     let names = KnownPreTokenizer.readersNames
     #expect(Set(names).count == names.count)

@@ -11,7 +11,7 @@ internal import Tokenization
   }
 
   @Test(arguments: ["tiny", "odd"])
-  func casesOfTheModelReference(_ name: String) throws {
+  func idsAreThoseOfTheModelReference(_ name: String) throws {
     let cases = try fixture("checkpoints/\(name)/reference/tokenizer_cases.json", as: [Case].self)
     let tokenizer = try fixtureTokenizer(name)
     #expect(cases.count >= 12)
@@ -42,7 +42,7 @@ internal import Tokenization
   }
 
   @Test(arguments: ["gpt2", "llama3", "qwen2", "tiny", "odd"])
-  func textsOfManyScripts(_ name: String) throws {
+  func textsOfManyScriptsEncodeAsTheReference(_ name: String) throws {
     let cases = try fixture("tokenizer/cases.json", as: Cases.self)
     let tokenizer = try fixtureTokenizer(name)
     let ids = try #require(cases.ids[name])
@@ -51,13 +51,13 @@ internal import Tokenization
       #expect(try tokenizer.encode(text, addSpecialTokens: false) == ids, "\(text.debugDescription)")
     }
     #expect(try tokenizer.encode("a b", addSpecialTokens: true) == cases.special[name])
-    // One after the other gives the same as all at once: no text is kept between calls, only within.
+    // One text after the other gives the same as all at once: nothing carries over between calls.
     let joined = cases.texts.joined(separator: "\n\n")
     #expect(try tokenizer.encode(joined, addSpecialTokens: false).count > ids.count)
   }
 
   @Test(arguments: ["gpt2", "llama3", "qwen2", "tiny", "odd"])
-  func textsOfRandomIDs(_ name: String) throws {
+  func randomIDsDecodeAsTheReference(_ name: String) throws {
     let cases = try fixture("tokenizer/cases.json", as: Cases.self)
     let tokenizer = try fixtureTokenizer(name)
     let rows = try #require(cases.decoded[name])
@@ -69,7 +69,7 @@ internal import Tokenization
     }
   }
 
-  @Test func whatWasEncodedDecodes() throws {
+  @Test func encodedTextsDecodeToThemselves() throws {
     let cases = try fixture("tokenizer/cases.json", as: Cases.self)
     for name in ["gpt2", "llama3", "tiny"] {
       let tokenizer = try fixtureTokenizer(name)
@@ -81,7 +81,7 @@ internal import Tokenization
   }
 
   /// Regular expressions, split behaviours, added tokens, normal forms and incomplete vocabularies.
-  @Test func variantsOfThePipeline() throws {
+  @Test func variantsOfThePipelineEncodeAsTheReference() throws {
     let base = try #require(
       JSONSerialization.jsonObject(with: Data(fixture("tokenizer/crossing.json"))) as? [String: Any])
     let file = try #require(
@@ -113,8 +113,8 @@ internal import Tokenization
     }
   }
 
-  /// The whole code space: what `\p{Lu}` and all other categories hold.
-  @Test func generalCategoryOfEveryScalar() throws {
+  /// All of Unicode: the members of `\p{Lu}` and every other category.
+  @Test func everyScalarHasTheReferencesCategory() throws {
     let runs = String(decoding: try fixture("tokenizer/categories.txt"), as: UTF8.self).split(
       whereSeparator: \.isWhitespace)
     var members: [String: String.UnicodeScalarView] = [:]
@@ -122,7 +122,7 @@ internal import Tokenization
     for run in runs {
       let category = String(run.prefix(2))
       for _ in 0..<(run.count > 2 ? try #require(UInt32(run.dropFirst(2))) : 1) {
-        // The planes from the third on are private use and unassigned: their ends will do.
+        // Planes from the third on are private use or unassigned: their ends suffice.
         let isNearEnd = value & 0xFFFF > 0xFFF0 || value & 0xFFFF < 0x10
         if value < 0x20000 || isNearEnd || (0xE0000..<0xE0200).contains(value) {
           members[category, default: .init()].append(try #require(UnicodeScalar(value)))

@@ -3,7 +3,7 @@ internal import TensorFormats
 internal import Testing
 internal import Tokenization
 
-/// What is refused when a tokenizer is read, and by what name.
+/// What reading a tokenizer refuses, and how it is named.
 @Suite struct RefusalTests {
   private func added(_ id: Int, _ content: String, special: Bool = false, normalized: Bool = false) -> String
   {
@@ -14,7 +14,7 @@ internal import Tokenization
     Array(#"{"pre_tokenizer":{"type":"ByteLevel"},"decoder":{"type":"ByteLevel"},"model":\#(text)}"#.utf8)
   }
 
-  @Test func idsAndTextsOfTheVocabulary() {
+  @Test func invalidVocabulariesAreRefused() {
     expectFailure(.malformed, "expected one token with id 0", model(#"{"vocab":{"a":0,"b":0},"merges":[]}"#))
     expectFailure(.malformed, "expected 'a' once", model(#"{"vocab":{"a":0,"a":1},"merges":[]}"#))
     expectFailure(.malformed, "near the number of tokens", model(#"{"vocab":{"a":2000000000},"merges":[]}"#))
@@ -26,7 +26,7 @@ internal import Tokenization
     expectFailure(.malformed, "'vocab' appears twice", model(#"{"vocab":{},"merges":[],"vocab":{}}"#))
   }
 
-  @Test func mergesOfUnknownTokens() {
+  @Test func mergesOfUnknownTokensAreRefused() {
     expectFailure(.malformed, "'x' is not in", model(#"{"vocab":{"a":0},"merges":["x a"]}"#))
     expectFailure(
       .malformed, "number 1: 'ab' is not in", model(#"{"vocab":{"a":0,"aa":1,"b":2},"merges":["a a","a b"]}"#)
@@ -39,7 +39,7 @@ internal import Tokenization
     expectFailure(.malformed, "unk_token", model(#"{"vocab":{"a":0},"merges":[],"unk_token":"<unk>"}"#))
   }
 
-  @Test func modelsThatAreNotKnown() {
+  @Test func unknownModelsAreRefused() {
     expectFailure(.unsupported, "Unigram", model(#"{"type":"Unigram","vocab":{},"merges":[]}"#))
     expectFailure(.unsupported, "continuing_subword_prefix", model(#"{"continuing_subword_prefix":"@@"}"#))
     expectFailure(.unsupported, "end_of_word_suffix", model(#"{"end_of_word_suffix":"</w>"}"#))
@@ -51,7 +51,7 @@ internal import Tokenization
     }
   }
 
-  @Test func addedTokens() {
+  @Test func invalidAddedTokensAreRefused() {
     func tokens(_ list: String...) -> [UInt8] {
       document(rest: #","added_tokens":[\#(list.joined(separator: ","))]"#)
     }
@@ -69,7 +69,7 @@ internal import Tokenization
       document(rest: #","normalizer":{"type":"NFC"},"added_tokens":[\#(normalized.joined(separator: ","))]"#))
   }
 
-  @Test func stepsThatAreNotKnown() {
+  @Test func unknownStepsAreRefused() {
     expectFailure(.unsupported, "Lowercase", document(rest: #","normalizer":{"type":"Lowercase"}"#))
     expectFailure(
       .unsupported, "normalizers[1].type: 'Strip'",
@@ -112,22 +112,22 @@ internal import Tokenization
     #"[a-[b]]"#,
     #"(?<=a+)b"#, #"(?<=a{2})b"#, #"\p{lu}"#, #"\p{}"#,
   ])
-  func expressionsThatAreNotKnown(_ pattern: String) {
+  func unsupportedExpressionsAreRefused(_ pattern: String) {
     expectFailure(.unsupported, "is not supported", document(preTokenizer: removing(pattern)))
   }
 
   @Test(arguments: ["(a", "a)", "[a", #"[a-\p{L}]"#, #"\x{110000}"#, #"\xG1"#, #"\"#, #"\u12"#, #"\x{D800}"#])
-  func brokenExpressions(_ pattern: String) {
+  func brokenExpressionsAreRefused(_ pattern: String) {
     expectFailure(.malformed, "regular expression, character", document(preTokenizer: removing(pattern)))
   }
 
-  /// What Oniguruma itself refuses; it does not say where.
+  /// Expressions that Oniguruma itself refuses, without a position.
   @Test(arguments: ["*a", "[b-a]", #"[a-\s]"#, "^*a", "(?=a)*", "a|*"])
-  func expressionsThatOnigurumaRefuses(_ pattern: String) {
+  func expressionsThatOnigurumaRefusesAreRefused(_ pattern: String) {
     expectFailure(.malformed, "regular expression '\(pattern)': ", document(preTokenizer: removing(pattern)))
   }
 
-  @Test func expressionsNestedTooDeep() {
+  @Test func expressionsNestedTooDeepAreRefused() {
     let pattern = String(repeating: "(", count: 5000) + "a" + String(repeating: ")", count: 5000)
     expectFailure(.unsupported, "nested", document(preTokenizer: removing(pattern)))
     expectFailure(
@@ -139,7 +139,7 @@ internal import Tokenization
       document(preTokenizer: removing(String(repeating: #"\p{L}"#, count: 2000))))
   }
 
-  @Test func expressionsThatTakeTooLong() throws {
+  @Test func expressionsThatTakeTooLongAreErrors() throws {
     let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing("(?:a+)+b")))
     #expect(try tokenizer.encode("aaaaab", addSpecialTokens: false).isEmpty)
     #expect(throws: CheckpointError.self) {
@@ -147,14 +147,14 @@ internal import Tokenization
     }
   }
 
-  /// Every one of these takes exponential or square time, or more, where steps are not counted.
+  /// Each of these needs quadratic or exponential time unless steps are counted.
   @Test(arguments: [
     "(?:a+)+b", "(?:a|a)+b", "(?:a?){40}a{40}b", "a*b|a", "a*+b|a", "(?>a*)b|a", "(?=.*b)a|a", "(?!.*b)b|a",
     "(?:a*+b|a*+c|a*+d)|a", "(?:(?:a+)+){50}b", "(?i:(?:a|A)+)+b", "[^b]*b|(?<=a)a", "a{50000}b|a",
     "a{50000,}b|a", "a{0,50000}b|a", "(?:aa|a){50000}b|a", "(a|aa)(?=a*b)|a",
     String(repeating: "(a|a)", count: 30) + "b|a", String(repeating: "(?:|)", count: 30) + "b",
   ])
-  func hostileExpressions(_ pattern: String) throws {
+  func hostileExpressionsAreBounded(_ pattern: String) throws {
     let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing(pattern)))
     let error = #expect(throws: CheckpointError.self, "\(pattern)") {
       try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
@@ -165,13 +165,13 @@ internal import Tokenization
       "\(error?.message ?? "")")
   }
 
-  /// Others of the kind that come to an end in another way.
+  /// Similar expressions that finish quickly.
   @Test(arguments: [
     "(?:(?:(?:){1000}){1000}){1000}", "(?:(?:(?:a?){1000}){1000}){1000}b", "(?:[ab]*[ac]*)*d",
     "(?:(?:(?:a*)*)*)*",
     "(?:(?:a{0,1000}){0,1000}){0,1000}a",
   ])
-  func expressionsThatLookHostile(_ pattern: String) throws {
+  func expressionsThatOnlyLookHostileFinish(_ pattern: String) throws {
     let tokenizer = try Tokenizer(tokenizerJSON: document(preTokenizer: removing(pattern)))
     do throws(CheckpointError) {
       let ids = try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
@@ -181,8 +181,8 @@ internal import Tokenization
     }
   }
 
-  /// Every document that a changed byte leaves is read or refused.
-  @Test func damagedDocuments() throws {
+  /// Every document with a changed byte is read or refused.
+  @Test func damagedDocumentsAreReadOrRefused() throws {
     let whole = try fixture("tokenizer/llama3.json")
     var generator = SeededGenerator(seed: 5)
     var refused = 0

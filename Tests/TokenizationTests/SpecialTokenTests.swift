@@ -5,8 +5,8 @@ internal import TensorFormats
 internal import Testing
 internal import Tokenization
 
-/// Special tokens, templates and contradictions between the files of a tokenizer. What `gguf` and `transformers` make of
-/// such files is in `Tests/Interop/test_tokenizer.py`.
+/// Special tokens, templates and contradictions between a tokenizer's files. How `gguf` and `transformers` treat
+/// such files is tested in `Tests/Interop/test_tokenizer.py`.
 @Suite struct SpecialTokenTests {
   private static let model =
     #""model": {"vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}, "added_tokens": [\#(added("<s>", 3)), \#(added("</s>", 4)), \#(added("<e>", 5)), \#(added("<m>", 6)), \#(added("<x>", 7))]"#
@@ -37,7 +37,7 @@ internal import Tokenization
 
   // MARK: Ids
 
-  @Test func namesAsTextOrObject() throws {
+  @Test func tokensMayBeNamedByTextOrObject() throws {
     let tokenizer = try read(
       companion: #"""
         {"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "pad_token": "<x>", "unk_token": "a",
@@ -48,7 +48,7 @@ internal import Tokenization
     #expect(tokenizer.padTokenID == 7)
     #expect(tokenizer.specialTokenIDs == [.unknown: 0, .separator: 5, .mask: 6, .fillPrefix: 5])
     #expect(tokenizer.addsEosToken == true && !tokenizer.addsBosToken)
-    // Named as special, so it is one, whatever the vocabulary says.
+    // Named as a special token, so it is one, whatever the vocabulary says.
     #expect(tokenizer.types[0] == .control)
     let keys = metadata(tokenizer)
     #expect(keys["tokenizer.ggml.unknown_token_id"] == .uint32(0))
@@ -67,7 +67,7 @@ internal import Tokenization
       ])
   }
 
-  @Test func endsBeyondThree() throws {
+  @Test func endTokensBeyondThreeAreNoted() throws {
     let tokenizer = try read(
       companion: #"{"eos_token": "</s>"}"#, generation: #"{"eos_token_id": [5, 4, 6, 7, 3]}"#)
     #expect(tokenizer.eosTokenIDs == [4, 5, 6, 7, 3])
@@ -90,7 +90,7 @@ internal import Tokenization
     }
     let tokenizer = try read(generation: #"{"\#(key)": -1}"#)
     #expect(tokenizer.bosTokenID == nil && tokenizer.eosTokenIDs == [] && tokenizer.padTokenID == nil)
-    // In the way that files write -1 into a field without a sign.
+    // As files write -1 into an unsigned field.
     var keys = metadata(try read())
     let ggufKey = kind == "pad" ? "tokenizer.ggml.padding_token_id" : "tokenizer.ggml.\(key)"
     for value in [GGUFValue.int32(-1), .uint32(.max), .int64(-1)] {
@@ -98,12 +98,12 @@ internal import Tokenization
       let read = try #require(try Step3Tokenizer(metadata: keys))
       #expect(read.bosTokenID == nil && read.eosTokenIDs == [] && read.padTokenID == nil)
     }
-    // Beyond the vocabulary is an error as before, with the right file in front.
+    // An id beyond the vocabulary is still an error, with the right file.
     let error = #expect(throws: CheckpointError.self) { try read(generation: #"{"\#(key)": 12}"#) }
     #expect(error?.message.hasPrefix("generation_config.json: \(key): ") == true)
   }
 
-  @Test func namesWithoutTokens() throws {
+  @Test func namesWithoutTokensAreHandled() throws {
     let tokenizer = try read(
       companion: #"{"bos_token": "<none>", "cls_token": "<m>"}"#,
       generation: #"{"bos_token_id": 3, "eos_token_id": 9}"#)
@@ -112,7 +112,7 @@ internal import Tokenization
       tokenizer.notes.map(\.what) == ["cls token 6", "bos token '<none>'", "special token 9"])
   }
 
-  // MARK: Around texts
+  // MARK: Tokens around texts
 
   private func template(_ single: [String], pair: [String] = []) -> String {
     func pieces(_ names: [String]) -> String {
@@ -128,13 +128,13 @@ internal import Tokenization
 
   private static let named = #"{"bos_token": "<s>", "eos_token": "</s>"}"#
 
-  @Test func templates() throws {
+  @Test func templatesAddTokensAroundTexts() throws {
     let both = try read(
       template(["<s>", "A", "</s>"], pair: ["<s>", "A", "</s>", "<s>", "B", "</s>"]), companion: Self.named)
     #expect(both.addsBosToken && both.addsEosToken == true && both.notes.isEmpty)
     let start = try read(template(["<s>", "A"]), companion: Self.named)
     #expect(start.addsBosToken && start.addsEosToken == nil)
-    // What tokenizer_config.json says counts more.
+    // tokenizer_config.json takes precedence.
     let stated = try read(
       template(["<s>", "A"]),
       companion: #"{"bos_token": "<s>", "add_bos_token": false, "add_eos_token": false}"#)
@@ -143,7 +143,7 @@ internal import Tokenization
     let alone = try read(template(["<s>", "A", "<e>"]))
     #expect(
       alone.bosTokenID == 3 && alone.eosTokenIDs == [5] && alone.addsBosToken && alone.addsEosToken == true)
-    // Another end than the named one: both end a text, and the template's is the one that is added.
+    // An end token other than the named one: both end a text, and the template's is the one added.
     let other = try read(template(["A", "<e>"]), companion: Self.named)
     #expect(other.eosTokenIDs == [5, 4] && other.addsEosToken == true)
     // A separator between two texts.
@@ -151,7 +151,7 @@ internal import Tokenization
     #expect(pair.addsSeparatorToken == true && pair.specialTokenIDs[.separator] == 4)
   }
 
-  @Test func unusualTemplates() throws {
+  @Test func unusualTemplatesAreNoted() throws {
     let two = try read(template(["<s>", "<m>", "A"]), companion: Self.named)
     #expect(two.addsBosToken && two.notes.count == 1)
     #expect(two.notes.first?.what.contains("'<s>', '<m>', text A") == true)
@@ -163,7 +163,7 @@ internal import Tokenization
     #expect(!unknown.addsBosToken && unknown.addsEosToken == false && unknown.notes.count == 2)
   }
 
-  @Test func aroundTextsAndBack() throws {
+  @Test func tokensAroundTextsRoundTrip() throws {
     let both = try read(
       template(["<s>", "A", "</s>"], pair: ["<s>", "A", "</s>", "<s>", "B", "</s>"]), companion: Self.named)
     let written = try both.tokenizerJSON()
@@ -171,7 +171,7 @@ internal import Tokenization
       String(decoding: written, as: UTF8.self),
       companion: String(decoding: both.tokenizerConfigJSON(contextLength: 8), as: UTF8.self))
     #expect(again == both)
-    // Without the other file it is the template that says so.
+    // Without the other file the template alone determines it.
     let alone = try read(String(decoding: written, as: UTF8.self))
     #expect(
       alone.addsBosToken && alone.addsEosToken == true && alone.bosTokenID == 3 && alone.eosTokenIDs == [4])
@@ -179,7 +179,7 @@ internal import Tokenization
 
   // MARK: Chat templates
 
-  @Test func listOfTemplates() throws {
+  @Test func listsOfChatTemplatesAreRead() throws {
     let tokenizer = try read(
       companion: #"""
         {"chat_template": [{"name": "tool-use", "template": "T"}, {"name": "default", "template": "D"},
@@ -199,7 +199,7 @@ internal import Tokenization
     #expect(written.namedChatTemplates == read.namedChatTemplates && written.chatTemplate == "D")
   }
 
-  @Test func filesOfTemplates() throws {
+  @Test func filesOfChatTemplatesAreRead() throws {
     let json = Array(#"{"chat_template": "J"}"#.utf8)
     #expect(try read { $0.chatTemplateJSON = json }.chatTemplate == "J")
     #expect(
@@ -215,7 +215,7 @@ internal import Tokenization
       all.notes.map(\.what) == [
         "chat template of tokenizer_config.json", "chat template of chat_template.json",
       ])
-    // The same template twice is not a loss.
+    // The same template twice loses nothing.
     let same = try read(companion: #"{"chat_template": "X"}"#) { $0.chatTemplate = Array("X".utf8) }
     #expect(same.chatTemplate == "X" && same.notes.isEmpty)
     #expect(
@@ -225,7 +225,7 @@ internal import Tokenization
   @Test(arguments: [
     #"{"chat_template": 1}"#, #"{"chat_template": [{"name": "x"}]}"#, #"{"chat_template": {"a": 1}}"#,
   ])
-  func brokenTemplates(_ companion: String) {
+  func brokenChatTemplatesAreRefused(_ companion: String) {
     let error = #expect(throws: CheckpointError.self) { try read(companion: companion) }
     #expect(error?.message.hasPrefix("tokenizer_config.json: chat_template") == true)
     let jinja = #expect(throws: CheckpointError.self) { try read { $0.chatTemplate = [0xFF] } }
@@ -234,23 +234,23 @@ internal import Tokenization
 
   // MARK: Contradictions
 
-  @Test func textTwiceInTheVocabulary() throws {
+  @Test func repeatedTextsInTheVocabularyAreHandled() throws {
     let tokenizer = try read(#"{"model": {"vocab": {"a": 0, "b": 1, "a": 2}, "merges": []}}"#, size: 3)
     #expect(tokenizer.tokens == ["[PAD0]", "b", "a"])
     #expect(tokenizer.types == [.unused, .normal, .normal])
     #expect(tokenizer.notes.map(\.what) == ["token 'a' (0 and 2)"])
   }
 
-  @Test func addedTokensThatAreThereAlready() throws {
+  @Test func addedTokensInTheVocabularyAreMerged() throws {
     func tokens(_ added: String, size: Int = 6) throws -> ([String], [String]) {
       let tokenizer = try read(
         #"{"added_tokens": [\#(added)], "model": {"vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#,
         size: size)
       return (tokenizer.tokens, tokenizer.notes.map(\.what))
     }
-    // At its own id: nothing but its type changes.
+    // At its own id: only its type changes.
     #expect(try tokens(Self.added("b", 1), size: 3) == (["a", "b", "c"], []))
-    // At another id: text becomes the id of the vocabulary.
+    // At another id: the text keeps the vocabulary's id.
     #expect(
       try tokens(Self.added("b", 5)) == (
         ["a", "b", "c", "[PAD3]", "[PAD4]", "[PAD5]"], ["token 'b' (5, now 1)"]
@@ -276,7 +276,7 @@ internal import Tokenization
     #expect(again == tokenizer)
   }
 
-  @Test func tokensOfTheOtherFile() throws {
+  @Test func addedTokensOfTheConfigurationAreUsed() throws {
     let tokenizer = try read(
       companion:
         #"{"added_tokens_decoder": {"8": {"content": "<new>", "special": false}, "5": {"content": "<e>", "special": false}}, "additional_special_tokens": ["<new>"]}"#
@@ -304,7 +304,7 @@ internal import Tokenization
   }
 }
 
-/// The smallest `config.json` of a Step-3.
+/// The smallest possible `config.json` of a Step-3.
 private enum Step3ConfigurationText {
   static func nested(root: String, text: String) -> String {
     #"{"model_type": "step3_vl", \#(root) "text_config": {\#(text) "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16, "share_q_dim": 32, "vocab_size": 96, "moe_layers_enum": []}}"#

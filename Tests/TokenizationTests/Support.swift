@@ -15,7 +15,7 @@ func fixture<Document: Decodable>(_ path: String, as type: Document.Type) throws
   try JSONDecoder().decode(type, from: Data(fixture(path)))
 }
 
-/// A tokenizer of the fixtures by the name that it has in `cases.json`.
+/// A fixture's tokenizer by its name in `cases.json`.
 func fixtureTokenizer(_ name: String) throws -> Tokenizer {
   if ["tiny", "odd"].contains(name) {
     return try Tokenizer(in: DirectoryStore(Fixtures.path("checkpoints/\(name)")))
@@ -23,7 +23,7 @@ func fixtureTokenizer(_ name: String) throws -> Tokenizer {
   return try Tokenizer(tokenizerJSON: fixture("tokenizer/\(name).json"))
 }
 
-/// A document around a vocabulary of all bytes, in their order, and the tokens and pairs given.
+/// A document with a vocabulary of all bytes, in order, and the given tokens and merges.
 func document(
   tokens: [String] = [], merges: String = "[]", model: String = "", preTokenizer: String? = nil,
   rest: String = ""
@@ -38,7 +38,7 @@ func document(
     """.utf8)
 }
 
-/// A pre-tokenizer that keeps what a regular expression does not match.
+/// A pre-tokenizer that removes the matches of a regular expression.
 func removing(_ pattern: String, inverted: Bool = false) -> String {
   """
   {"type":"Sequence","pretokenizers":[
@@ -47,7 +47,7 @@ func removing(_ pattern: String, inverted: Bool = false) -> String {
   """
 }
 
-/// A text as JSON.
+/// A text as a JSON string.
 func quoted(_ text: String) -> String {
   "\"\(text.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\"", with: "\\\""))\""
 }
@@ -64,7 +64,7 @@ let byteAlphabet: [String] = {
   }
 }()
 
-/// Checks that reading a document fails with this code and a message that has these words.
+/// Checks that reading a document fails with this code and a message that contains these words.
 func expectFailure(
   _ code: CheckpointError.Code, _ words: String, _ bytes: [UInt8], configuration: [UInt8]? = nil,
   at location: SourceLocation = #_sourceLocation

@@ -6,7 +6,7 @@ internal import Testing
 internal import Tokenization
 
 @Suite struct TokenizationTests {
-  @Test func tokensByTextAndID() throws {
+  @Test func tokensAreFoundByTextAndID() throws {
     let tokenizer = try fixtureTokenizer("tiny")
     #expect(tokenizer.tokenCount == 512)
     #expect(tokenizer.idLimit == 512)
@@ -21,7 +21,7 @@ internal import Tokenization
     #expect(tokenizer.decode([-1, 512, .max, .min]).isEmpty)
   }
 
-  @Test func lowestRankFirstThenLeftmost() throws {
+  @Test func mergesApplyByRankThenFromTheLeft() throws {
     let merges = #"["b c","a b","ab c","a a","aa a"]"#
     let tokenizer = try Tokenizer(
       tokenizerJSON: document(tokens: ["bc", "ab", "abc", "aa", "aaa"], merges: merges))
@@ -33,8 +33,8 @@ internal import Tokenization
     #expect(try tokens("aaaaa") == ["aa", "aaa"])
   }
 
-  /// What JSON readers may swallow, so not in the fixtures.
-  @Test func byteOrderMarkInFront() throws {
+  /// JSON readers may drop it, so it is not in the fixtures.
+  @Test func aLeadingByteOrderMarkIsKept() throws {
     let text = "\u{FEFF}bom"
     for name in ["gpt2", "qwen2"] {
       let tokenizer = try fixtureTokenizer(name)
@@ -43,7 +43,7 @@ internal import Tokenization
     }
   }
 
-  @Test func aVeryLongWord() throws {
+  @Test func aVeryLongWordIsEncodedQuickly() throws {
     let tokenizer = try Tokenizer(
       tokenizerJSON: document(tokens: ["ab", "abab"], merges: #"[["a","b"],["ab","ab"]]"#))
     let text = String(repeating: "ab", count: 100_001)
@@ -51,7 +51,7 @@ internal import Tokenization
     #expect(ids == Array(repeating: 257, count: 50_000) + [256])
   }
 
-  @Test func sameWordsAgainAndMoreThanAreRemembered() throws {
+  @Test func theWordCacheDoesNotChangeResults() throws {
     let tokenizer = try fixtureTokenizer("tiny")
     var text = ""
     for number in 0..<70_000 { text += " x\(String(number, radix: 36))" }
@@ -60,7 +60,7 @@ internal import Tokenization
     #expect(tokenizer.decode(once) == text)
   }
 
-  @Test func fromGGUFTheSameAsFromTheDocument() throws {
+  @Test func ggufAndDocumentEncodeAlike() throws {
     let texts = [
       "The boats that came back", "  two  spaces\n\n12345 这座房子 don't", "<|BOT|>user\n<im_patch><think>", "",
     ]
@@ -86,10 +86,10 @@ internal import Tokenization
     }
   }
 
-  @Test func otherFamiliesFromGGUF() throws {
+  @Test func otherFamiliesAreReadFromGGUF() throws {
     var stated = SmallTokenizer.tokenizer
     stated.preTokenizer = "llama-bpe"
-    // A token that no pairs lead to: only this family takes whole words.
+    // A token that no merges produce: only this family looks up whole words.
     stated.tokens.append("Ġthey")
     stated.types.append(.normal)
     stated.tokens.append("[PAD\(stated.tokens.count)]")
@@ -114,7 +114,7 @@ internal import Tokenization
     #expect(throws: CheckpointError.self) { try Tokenizer(stated) }
   }
 
-  @Test func startTokenOfTheLlamaClasses() throws {
+  @Test func llamaClassesAddAStartToken() throws {
     let added =
       #","added_tokens":[{"id":256,"content":"<s>","special":true,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false}]"#
     let bytes = document(rest: added)
@@ -137,7 +137,7 @@ internal import Tokenization
       configuration: Array(#"{"tokenizer_class":"LlamaTokenizer","bos_token":"<t>"}"#.utf8))
   }
 
-  @Test func directoryWithoutTokenizer() throws {
+  @Test func aDirectoryWithoutATokenizerIsAnError() throws {
     #expect(throws: CheckpointError.self) { try Tokenizer(in: DirectoryStore(Fixtures.path("ggml"))) }
   }
 }

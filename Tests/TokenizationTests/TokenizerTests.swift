@@ -26,7 +26,7 @@ internal import Tokenization
       preTokenizer: Step3Tokenizer.deepSeekV3)
   }
 
-  @Test func typesOfTokens() throws {
+  @Test func tokensHaveTheirTypes() throws {
     let tokenizer = try read(
       #"""
       {"added_tokens": [{"id": 5, "content": "<s>", "special": true}, {"id": 6, "content": "<u>", "special": false}],
@@ -38,12 +38,12 @@ internal import Tokenization
       tokenizer.types == [
         .normal, .normal, .byte, .unknown, .normal, .control, .userDefined, .unused,
       ])
-    // Without byte fallback it is a text like any other.
+    // Without byte fallback it is ordinary text.
     let plain = try read(#"{"model": {"vocab": {"<0x0A>": 0}, "merges": []}}"#, size: 1)
     #expect(plain.types == [.normal])
   }
 
-  @Test func bothFormsOfMerges() throws {
+  @Test func bothFormsOfMergesAreRead() throws {
     let old = try read(#"{"model": {"vocab": {"a": 0, "b": 1}, "merges": ["a b", "b a"]}}"#, size: 2)
     let new = try read(
       #"{"model": {"vocab": {"a": 0, "b": 1}, "merges": [["a", "b"], ["b", "a"]]}}"#, size: 2)
@@ -51,7 +51,7 @@ internal import Tokenization
     #expect(new == old)
   }
 
-  @Test func canonicallyEqualTokensStayApart() throws {
+  @Test func canonicallyEqualTokensStayDistinct() throws {
     // U+00E9, and e with U+0301: equal as Swift strings, two tokens of a vocabulary.
     let tokenizer = try read(
       "{\"model\": {\"vocab\": {\"\u{E9}\": 0, \"e\u{301}\": 1}, \"merges\": []}}", size: 2)
@@ -78,7 +78,7 @@ internal import Tokenization
     (#"[]"#, "object"),
     (#"{"model": {"vocab": {"a": 0}, "merges": []}} x"#, "end of the JSON"),
   ])
-  func refuses(json: String, part: String) {
+  func invalidTokenizersAreRefused(json: String, part: String) {
     let error = #expect(throws: CheckpointError.self) { try read(json, size: 2) }
     #expect(error?.message.contains(part) == true, "\(error.map { "\($0)" } ?? "")")
     #expect(error?.message.hasPrefix("tokenizer.json: ") == true)
@@ -91,7 +91,7 @@ internal import Tokenization
     #expect(error?.message.contains("vocab_size 16777216") == true)
   }
 
-  @Test func generationConfigurationWins() throws {
+  @Test func generationConfigurationTakesPrecedence() throws {
     let model = #"{"model": {"vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#
     #expect(try read(model, size: 3).eosTokenIDs == [1])
     let tokenizer = try read(
@@ -102,13 +102,13 @@ internal import Tokenization
     #expect(tokenizer.padTokenID == nil)
     #expect(tokenizer.addsBosToken)
     #expect(tokenizer.chatTemplate == "x")
-    // What it does not say stays as the model's configuration has it.
+    // Values that it lacks come from the model's configuration.
     #expect(try read(model, size: 3, generation: "{}").eosTokenIDs == [1])
     #expect(throws: CheckpointError.self) { try read(model, size: 3, generation: #"{"eos_token_id": 3}"#) }
   }
 
   @Test(arguments: ["tiny", "odd"])
-  func rebuiltFromGGUF(preset: String) throws {
+  func tokenizersAreRebuiltFromGGUF(preset: String) throws {
     let configuration = try Step3Configuration(configJSON: fixture("\(preset)/config.json"))
     let original = try Step3Tokenizer(
       tokenizerJSON: fixture("\(preset)/tokenizer.json"),
@@ -127,7 +127,7 @@ internal import Tokenization
       preTokenizer: Step3Tokenizer.deepSeekV3)
     #expect(again == original)
 
-    // What the tokenizers library reads besides: equal to the published file.
+    // The other members that the tokenizers library reads equal the published file's.
     func object(_ bytes: [UInt8]) throws -> NSDictionary {
       try #require(JSONSerialization.jsonObject(with: Data(bytes)) as? NSDictionary)
     }
@@ -145,7 +145,7 @@ internal import Tokenization
       try object(read.generationConfigJSON()) == object(fixture("\(preset)/generation_config.json")))
   }
 
-  @Test func startTokenInFront() throws {
+  @Test func theStartTokenIsAdded() throws {
     var tokenizer = SmallTokenizer.tokenizer
     tokenizer.addsBosToken = true
     let json = String(decoding: try tokenizer.tokenizerJSON(), as: UTF8.self)
@@ -154,7 +154,7 @@ internal import Tokenization
     #expect(try JSONSerialization.jsonObject(with: Data(json.utf8)) is NSDictionary)
   }
 
-  @Test func refusesToRebuild() throws {
+  @Test func metadataThatCannotBeRebuiltIsRefused() throws {
     var foreign = SmallTokenizer.tokenizer
     foreign.preTokenizer = "kimi-k2"
     #expect(throws: CheckpointError.self) { try foreign.tokenizerJSON() }
@@ -170,8 +170,8 @@ internal import Tokenization
     #expect(throws: CheckpointError.self) { try Step3Tokenizer(metadata: metadata) }
   }
 
-  /// As many tokens and merges as the published tokenizer has. It takes a fraction of a second; prints how long.
-  @Test func publishedSize() throws {
+  /// As many tokens and merges as the published tokenizer. Prints the time, a fraction of a second.
+  @Test func aTokenizerOfPublishedSizeIsRead() throws {
     let size = 128_815
     let tokens = (0..<size).map { "Ġtoken\($0)" }
     let merges = (0..<127_741).map { "Ġtoken\($0) \($0)" }

@@ -8,7 +8,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// One wrong bit anywhere in an output is found, and said to be where it is.
+/// A flipped bit anywhere in an output is found and located.
 @Suite struct ChecksumTests {
   private let directory: TemporaryDirectory
   private let output: String
@@ -22,7 +22,7 @@ import Verification
     try await ChecksumVerification(DirectoryStore(output), .init(threads: 2)).run()
   }
 
-  /// Turns one bit round while `body` looks.
+  /// Flips one bit while `body` runs.
   private func flip(
     _ file: String, at place: Int, bit: Int, _ body: () async throws -> Void
   ) async throws {
@@ -43,7 +43,7 @@ import Verification
     (.safetensors, "FP8_BLOCK", .afd(ShardPlan.AFDLayout(ffnEP: 2))), (.gguf, "Q8_0", .none),
   ]
 
-  @Test("a flipped bit in any file", arguments: [0, 1])
+  @Test("a flipped bit in any file is found and located", arguments: [0, 1])
   func everyFile(index: Int) async throws {
     let (format, recipe, partition) = Self.stored[index]
     try await convert("tiny", format, recipe, partition, into: output)
@@ -52,7 +52,7 @@ import Verification
     var generator = SeededGenerator(seed: 5)
     for record in manifest.files {
       let planned = manifest.plan.files.first { $0.path == record.path }
-      // The first and last byte of the file, of its header, and what lies between.
+      // The first and last byte of the file and of its header, and bytes in between.
       var places: [(Int, String?)] = [(0, nil), (record.bytes / 2, nil), (record.bytes - 1, nil)]
       if let planned {
         places = [(0, nil), (9, nil), (planned.dataOffset / 2, nil), (planned.dataOffset - 1, nil)]
@@ -75,11 +75,11 @@ import Verification
         }
       }
     }
-    // Nothing of it was left behind.
+    // The bit has been flipped back.
     #expect(try await check().ok)
   }
 
-  @Test func aManifestThatIsNotWhatWasWritten() async throws {
+  @Test func aChangedManifestIsFound() async throws {
     let (format, recipe, partition) = Self.stored[0]
     try await convert("tiny", format, recipe, partition, into: output)
     func place(_ file: String, of text: String) throws -> Int {
@@ -90,12 +90,12 @@ import Verification
     // A digit of a digest, a size, a tensor's name.
     for text in [#""xxh3" : ""#, #""bytes" : "#, #""name" : "model."#] {
       try await flip("manifest.json", at: place("manifest.json", of: text), bit: 0) {
-        // What contradicts itself is not a manifest.
+        // A manifest that contradicts itself is refused.
         let report = try? await check()
         #expect(report?.ok != true, "\(text)")
       }
     }
-    // A part's own says the same as the whole, in every value.
+    // A part's manifest must agree with the whole's in every value.
     let file = "ffn-ep1/manifest.json"
     for text in [#""rmse" : 0."#, #""sha256" : ""#, #""xxh3" : ""#, "\"tool\" : \"", "{"] {
       try await flip(file, at: place(file, of: text), bit: 1) {
@@ -108,7 +108,7 @@ import Verification
     #expect(report.findings.map(\.kind) == [.missing] && report.findings.map(\.file) == [file])
   }
 
-  @Test func filesThatAreTooShortOrTooLongOrExtra() async throws {
+  @Test func shortLongAndExtraFilesAreFound() async throws {
     try await convert("tiny", .gguf, "Q8_0", into: output)
     let file = try #require(Manifest.read(from: output).plan.files.first?.path)
     let url = URL(filePath: "\(output)/\(file)")
@@ -124,9 +124,9 @@ import Verification
     #expect(try await check().findings.contains { $0.kind == .extra && $0.fatal })
   }
 
-  // MARK: What the manifest says of files
+  // MARK: The manifest and the files
 
-  /// Changes the manifest as somebody would who knows how it is sealed.
+  /// Changes the manifest and seals it again, as a knowing attacker would.
   private func rewrite(_ change: (inout [String: Any]) throws -> Void) throws {
     let url = URL(filePath: "\(output)/manifest.json")
     var root = try #require(
@@ -158,7 +158,7 @@ import Verification
         let fast = try? await ChecksumVerification(
           DirectoryStore(output), .init(threads: 2, withSHA256: false)
         ).run()
-        // Of documents the plan has the text, so the manifest contradicts itself.
+        // The plan has the text of documents, so the manifest contradicts itself.
         if manifest.plan.parts[0].documents.contains(where: { $0.path == record.path }) {
           #expect(report == nil && fast == nil, "\(record.path)")
           continue
@@ -172,7 +172,7 @@ import Verification
     #expect(try await check().sha256)
   }
 
-  @Test("a rewritten manifest is noticed by whoever has noted its root digest")
+  @Test("a pinned root digest exposes a rewritten manifest")
   func pinnedDigest() async throws {
     try await convert("tiny", .gguf, "Q8_0", into: output)
     let pin = try Digest(hexadecimal: Manifest.read(from: output).digest)
@@ -180,7 +180,7 @@ import Verification
       try await ChecksumVerification(DirectoryStore(output), .init(threads: 2, pin: pin)).run()
     }
     #expect(try await pinned().ok)
-    // Everything fits together again, and is another output.
+    // Everything is consistent again, but it is another output.
     try rewrite { root in
       var sources = try #require(root["sources"] as? [[String: Any]])
       sources[0]["sha256"] = String(repeating: "0", count: 64)
@@ -194,7 +194,7 @@ import Verification
     #expect(try await !pinned().ok)
   }
 
-  @Test("where there has to be a manifest") func missingManifest() async throws {
+  @Test("a missing manifest is a failure where there must be one") func missingManifest() async throws {
     let (format, recipe, partition) = Self.stored[0]
     try await convert("tiny", format, recipe, partition, into: output)
     let part = "\(output)/ffn-ep1"
@@ -205,7 +205,7 @@ import Verification
     }
     #expect(try await check(part, requiring: true).ok)
     try FileManager.default.removeItem(atPath: "\(part)/manifest.json")
-    // Nobody else makes parts, so it was there.
+    // Only conversions create parts, so the manifest must have been there.
     let report = try await check(part, requiring: false)
     #expect(!report.ok && !report.manifest && report.findings.map(\.kind) == [.missing])
     let foreign = Fixtures.path("checkpoints/tiny")
@@ -213,7 +213,7 @@ import Verification
     #expect(try await !check(foreign, requiring: true).ok)
   }
 
-  @Test("what engines would load beside the weights is a difference, what nobody loads is noted")
+  @Test("an extra file that engines would load is a difference, any other is noted")
   func extraFiles() async throws {
     try await convert("tiny", .safetensors, "BF16", into: output)
     for (name, isFatal) in [
@@ -228,7 +228,7 @@ import Verification
     }
   }
 
-  @Test("a file that cannot be read says nothing about the others", arguments: [true, false])
+  @Test("an unreadable file does not keep the others from being checked", arguments: [true, false])
   func unreadableFile(whenOpened: Bool) async throws {
     let (format, recipe, partition) = Self.stored[0]
     try await convert("tiny", format, recipe, partition, into: output)

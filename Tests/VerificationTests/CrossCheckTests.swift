@@ -10,7 +10,7 @@ import Testing
 
 import Verification
 
-/// Weights read a second time: what is sound is decoded twice with one result, what is misread is found.
+/// Weights are decoded a second time: sound ones with the same result, and misread ones are found.
 @Suite struct CrossCheckTests {
   private let directory: TemporaryDirectory
 
@@ -44,7 +44,7 @@ import Verification
   }
 
   @Test(
-    "every scheme is decoded twice",
+    "every scheme is decoded twice with the same result",
     arguments: [
       "FP8_BLOCK", "FP8_DYNAMIC", "W8A8_INT8", "W8A8_INT8_SGLANG", "W4A16", "W4A16_G32", "NVFP4A16",
       "NVFP4A16_MODELOPT", "MXFP4A16",
@@ -58,7 +58,7 @@ import Verification
     #expect(report.crossCheck.modules.allSatisfy { $0.declared != "nothing" && !$0.companions.isEmpty })
   }
 
-  @Test("both sides, and every part") func parts() async throws {
+  @Test("both sides and every part are checked") func parts() async throws {
     let layout = ShardPlan.AFDLayout(ffnEP: 2)
     let report = try await verify(try await convert("keep", "tiny-fp8", .afd(layout)), "tiny-fp8")
     #expect(report.ok && report.crossCheck.notChecked == 0, "\(report.findings)")
@@ -67,7 +67,7 @@ import Verification
     #expect(Set(modules.compactMap(\.part)) == ["attention", "ffn-ep0", "ffn-ep1"])
   }
 
-  @Test("a configuration that says nothing of what is stored, leaves it out, or says something else")
+  @Test("a configuration that does not describe the stored codes, or misdescribes them, is found")
   func misdescribed() async throws {
     let output = try await convert("W4A16")
     var original: Any?
@@ -93,14 +93,14 @@ import Verification
         root["quantization_config"] = settings
       }
       let report = try? await verify(output)
-      // Refused by the first reader, or found by the second.
+      // Refused by the first decoder, or found by the second.
       if let report {
         #expect(report.findings.count { $0.kind == .declaration } == 6, "\(key): \(report.findings)")
       }
     }
   }
 
-  @Test("a filter holds for it as well") func filtered() async throws {
+  @Test("the filter applies to the cross-check as well") func filtered() async throws {
     let output = try await convert("FP8_BLOCK")
     let source = try Checkpoint.open(Fixtures.path("checkpoints/tiny"))
     let report = try await TensorVerification(
@@ -110,7 +110,7 @@ import Verification
   }
 
   @Test(
-    "codes that are not read: a whole copy is none the worse, one without a companion is",
+    "unsupported codes: a complete copy passes, one without a companion fails",
     arguments: [true, false])
   func copies(isWhole: Bool) async throws {
     let settings = #"{"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}"#
@@ -134,11 +134,11 @@ import Verification
     #expect(report.crossCheck.checked == 0)
   }
 
-  @Test("a broken order of groups is not crash") func malformed() throws {
+  @Test("an invalid group order does not crash") func malformed() throws {
     let checkpoint = try Checkpoint.open(Fixtures.path("golden/definitions/forms.safetensors"))
     let settings =
       #"{"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": {"num_bits": 4}}}}"#
-    // The codes of a form under words that fit none.
+    // The codes of a form under a configuration that fits no form.
     for name in checkpoint.tensors.map(\.name)
     where name.hasSuffix("weight_packed") || name.hasSuffix("qweight") {
       do {

@@ -8,18 +8,18 @@ import TensorFormats
 import Testing
 import Verification
 
-/// A mistake that converters make, and where it has to be found.
+/// A mistake that converters make, and where it must be found.
 struct Fault: Sendable {
   let name: String
-  /// The layer to be named.
+  /// The layer that must be named.
   var layer: Int?
-  /// The tensors to be named, in this order.
+  /// The tensors that must be named, in this order.
   var tensors: [Step3TensorName] = []
-  /// The setting to be named.
+  /// The setting that must be named.
   var setting: String?
-  /// The formats whose own errors drown it in the logits of 64 tokens; the search finds it there too.
+  /// The formats whose own errors hide the fault in the logits of 64 tokens; bisection still finds it.
   var drownsIn: Set<String> = []
-  /// Spoils a checkpoint; `false` if its format cannot have this fault.
+  /// Plants the fault in a checkpoint; `false` if its format cannot have it.
   let plant: @Sendable (Victim) throws -> Bool
 
   static let expert = 3
@@ -150,11 +150,11 @@ struct Fault: Sendable {
   ]
 }
 
-/// Planted faults are caught by the logits and named by the search; sound conversions are neither.
+/// Planted faults are caught by the logits and located by bisection; sound conversions pass.
 @Suite struct FaultTests {
   static let source = Fixtures.path("checkpoints/tiny")
 
-  /// With limits just above what sound conversions have: the fixture's weights are random, and KL divergences of such a
+  /// The limits are just above the values of sound conversions: the fixture's weights are random, and the KL divergences of such a
   /// model are ten times those of a trained one.
   static let formats = [
     StoredAs(format: .safetensors, recipe: "keep", maxMeanKL: 1e-9),
@@ -163,7 +163,7 @@ struct Fault: Sendable {
     StoredAs(format: .safetensors, recipe: "FP8_BLOCK", maxMeanKL: 0.08),
   ]
 
-  @Test("is caught and named", arguments: formats)
+  @Test("a planted fault is caught and located", arguments: formats)
   func everyFault(stored: StoredAs) async throws {
     let directory = try TemporaryDirectory()
     let sound = directory.path("sound")
@@ -198,7 +198,7 @@ struct Fault: Sendable {
     }
   }
 
-  /// Where nothing is lost, hidden states show the stage with the fault and none before it. A router is not asked: the
+  /// In lossless formats, hidden states show the stage with the fault and none before it. Routers are not compared: the
   /// experts are the reference's.
   private func expectOnly(_ fault: Fault, standsOutIn found: BisectionReport) {
     let isRouter = fault.tensors.contains { $0.module == .router }

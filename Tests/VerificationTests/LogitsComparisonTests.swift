@@ -2,9 +2,9 @@ import TensorFormats
 import Testing
 import Verification
 
-/// The measures of logits, against numbers made by hand and by NumPy.
+/// The measures of logits, against numbers worked out by hand and by NumPy.
 @Suite struct LogitsComparisonTests {
-  @Test func aModelIsLikeItself() throws {
+  @Test func aModelHasNoDivergenceFromItself() throws {
     var comparison = LogitsComparison()
     let row: [Float] = [3, -1, 0.5, -.infinity, 2]
     for next in 0..<3 { try comparison.add(reference: row.span, candidate: row.span, next: next) }
@@ -16,7 +16,7 @@ import Verification
     #expect(report.perplexity.reference == report.perplexity.candidate)
   }
 
-  @Test func twoTokens() throws {
+  @Test func measuresOfTwoTokensAreThoseWorkedOutByHand() throws {
     // Softmax (3/4, 1/4) and (1/4, 3/4): the divergence is 3/4 log 3 - 1/4 log 3.
     let log3: Float = 1.098_612_3
     var comparison = LogitsComparison()
@@ -39,7 +39,7 @@ import Verification
     #expect(report.perplexity.reference == report.perplexity.candidate)
   }
 
-  @Test func asNumPyComputes() throws {
+  @Test func measuresAreThoseOfNumPy() throws {
     let (rows, vocabulary) = (7, 1000)
     var comparison = LogitsComparison()
     for row in 0..<rows {
@@ -71,7 +71,7 @@ import Verification
     #expect(agreement == ExpertAgreement(layer: 4, agreement: 4.0 / 6))
   }
 
-  @Test func limitsAreKeptOrNot() throws {
+  @Test func limitsPassOrFail() throws {
     var comparison = LogitsComparison()
     try comparison.add(reference: [2, 1, 0].span, candidate: [2, 1.5, 0].span)
     let kl = comparison.report().kl.max
@@ -91,12 +91,12 @@ import Verification
     ] {
       #expect(!comparison.report(limits: limits, expertAgreement: experts).ok)
     }
-    // What was not measured keeps no limit.
+    // A limit on something that was not measured is not met.
     #expect(!comparison.report(limits: LogitsLimits(minExpertAgreement: 0)).ok)
     #expect(!LogitsComparison().report(limits: LogitsLimits(maxKL: 1)).ok)
   }
 
-  @Test func refusesWhatIsNoRowOfLogits() {
+  @Test func refusesInvalidRowsOfLogits() {
     func code(_ reference: [Float], _ candidate: [Float], _ next: Int? = nil) -> CheckpointError.Code? {
       var comparison = LogitsComparison()
       do throws(CheckpointError) {
@@ -112,7 +112,7 @@ import Verification
     #expect(code([1, 2], [1, .nan]) == .nonFinite)
     #expect(code([.infinity, 2], [1, 2]) == .nonFinite)
     #expect(code([-.infinity, -.infinity], [1, 2]) == .nonFinite)
-    // A token that only the candidate excludes is infinitely surprising.
+    // A token that only the candidate excludes has infinite surprisal.
     var comparison = LogitsComparison()
     try? comparison.add(reference: [1, 1].span, candidate: [1, -.infinity].span)
     #expect(comparison.report().kl.max == .infinity)

@@ -5,7 +5,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// Files of logits: NumPy's, safetensors', and those written here.
+/// Files of logits: NumPy's, safetensors, and the tool's own dumps.
 @Suite struct LogitsFileTests {
   private static func path(_ name: String) -> String { Fixtures.path("logits/\(name)") }
   private static let values: [Float] = (0..<15).map { Float($0) * 0.25 - 1.5 }
@@ -42,7 +42,7 @@ import Verification
     #expect(error.code == .unsupported && error.message.contains(words), "\(error)")
   }
 
-  @Test func headersThatLie() throws {
+  @Test func refusesHeadersThatDoNotMatchTheData() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("x.npy")
     let good = try Data(contentsOf: URL(filePath: Self.path("f4-v1.npy")))
@@ -73,7 +73,7 @@ import Verification
     #expect(try error(huge) != .notFound)
   }
 
-  @Test func safetensorsThatAreNoLogits() throws {
+  @Test func refusesSafetensorsWithoutLogits() throws {
     let directory = try TemporaryDirectory()
     func error(_ items: [SafetensorsLayout.Item]) throws -> CheckpointError {
       let path = directory.path("\(UUID().uuidString).safetensors")
@@ -113,7 +113,7 @@ import Verification
     #expect(throws: CheckpointError.self) { try LogitsDump(path, tokens: [1], vocabulary: 8) }
   }
 
-  @Test func aDumpWithAGapGetsNoName() throws {
+  @Test func anIncompleteDumpIsNotNamed() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("dump.safetensors")
     let dump = try LogitsDump(path, tokens: [1, 2], vocabulary: 3)

@@ -12,7 +12,7 @@ import TensorFormats
 import Testing
 import Verification
 
-/// How a candidate is stored, and what its logits are held to.
+/// How a candidate is stored, and the limit on its logits.
 struct StoredAs: Sendable, CustomTestStringConvertible {
   let format: Checkpoint.Format
   let recipe: String
@@ -44,7 +44,7 @@ struct ForwardPair {
     try await Bisection(reference: reference, candidate: candidate, input: input).run()
   }
 
-  /// A made-up text of the fixtures' vocabulary.
+  /// A synthetic text in the fixtures' vocabulary.
   static func prompt(seed: UInt64, count: Int = 24) -> [Int] {
     var generator = SeededGenerator(seed: seed)
     return (0..<count).map { _ in Int(generator.next() % 500) }
@@ -63,11 +63,11 @@ func convert(
   _ = try await Conversion(plan, options: ConversionOptions(threads: 2)).run(into: output)
 }
 
-/// A checkpoint on disk that is about to be spoilt.
+/// A checkpoint on disk in which faults are planted.
 struct Victim {
   let path: String
 
-  /// A tensor's bytes, as many matrices of so many rows as it has.
+  /// A tensor's bytes, by matrix and row.
   struct Content {
     var bytes: [UInt8]
     let elementType: ElementType
@@ -87,12 +87,12 @@ struct Victim {
       for index in 0..<count { bytes.swapAt(a + index, b + index) }
     }
 
-    /// Turns the order of a matrix's rows round.
+    /// Reverses the order of a matrix's rows.
     mutating func reverseRows(matrix: Int) {
       for row in 0..<rows / 2 { exchangeRows(matrix * rows + row, matrix * rows + rows - 1 - row) }
     }
 
-    /// Puts pairs that the rotary embedding turns beside each other, head by head, as other engines have them.
+    /// Interleaves the pairs that the rotary embedding rotates, head by head, as other engines do.
     mutating func interleave(head: Int) {
       let old = bytes
       for row in 0..<rows {
@@ -132,7 +132,7 @@ struct Victim {
     try data.write(to: url)
   }
 
-  /// Changes the codes of a weight and, where they are kept apart, its scales in the same way.
+  /// Changes the codes of a weight and, where they are separate, its scales in the same way.
   func editAll(_ name: Step3TensorName, _ change: (inout Content) throws -> Void) throws {
     try edit(name, change)
     let scale = Step3TensorName(name.module, layer: name.layer, suffix: .weightScaleInverse)
@@ -193,7 +193,7 @@ struct Victim {
       } else if file.hasSuffix(".gguf") {
         var data = try Data(contentsOf: url)
         guard let place = data.firstRange(of: Data(gguf.utf8)) else { continue }
-        // Behind the key there is the type of the value, four bytes.
+        // The key is followed by the value's type, four bytes.
         let start = place.upperBound + 4
         data.replaceSubrange(start..<start + bytes.count, with: bytes)
         try data.write(to: url)

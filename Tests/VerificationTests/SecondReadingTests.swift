@@ -9,11 +9,11 @@ import Testing
 
 import Verification
 
-/// Decoding by definition, against numpy's decoding of the same tensors and numbers worked out by hand.
+/// Decoding by definition, against numpy's decoding of the same tensors and values worked out by hand.
 @Suite struct SecondReadingTests {
   private static let golden = "golden/definitions/forms.safetensors"
 
-  /// `quantization_config` of every form.
+  /// The `quantization_config` of every form.
   static let settings: JSONMembers = {
     let text =
       FileManager.default.contents(atPath: Fixtures.path("golden/definitions/settings.json")) ?? Data()
@@ -27,7 +27,7 @@ import Verification
     ["weight", "weight_packed", "qweight"].map { "\(form).\($0)" }.first { checkpoint[$0] != nil }
   }
 
-  @Test("every form is what numpy makes of it", arguments: settings.keys.sorted())
+  @Test("every form decodes as in numpy", arguments: settings.keys.sorted())
   func golden(form: String) throws {
     let checkpoint = try Checkpoint.open(Fixtures.path(Self.golden))
     let settings = try JSONText.file(#require(Self.settings[form]))
@@ -42,19 +42,21 @@ import Verification
     #expect(expected.count { $0 != 0 } > expected.count / 2)
   }
 
-  @Test("there are forms to be held to") func forms() { #expect(Self.settings.count >= 40) }
+  @Test("there are golden forms to compare with") func forms() { #expect(Self.settings.count >= 40) }
 
-  /// What one form says of the tensors of another is either right as well or refused, never something else.
-  @Test("a configuration of something else", arguments: settings.keys.sorted())
+  /// A form's configuration on another form's tensors gives the right values or is refused.
+  @Test(
+    "the configuration of another form gives the right values or is refused",
+    arguments: settings.keys.sorted())
   func otherConfigurations(form: String) throws {
     let checkpoint = try Checkpoint.open(Fixtures.path(Self.golden))
     let name = try #require(Self.codes(form, in: checkpoint))
     let own = try SecondReading.values(
       of: name, in: checkpoint, settings: try JSONText.file(#require(Self.settings[form])))
     for (other, stated) in Self.settings where other != form {
-      // What a stored zero point means, and which words are groups, only the configuration tells.
+      // Only the configuration tells what a stored zero point means and which words form groups.
       if form.hasPrefix("gptq"), other.hasPrefix("gptq") { continue }
-      // 64 codes of seven bits with gaps are as many words as of eight bits.
+      // 64 codes of seven bits with gaps take as many words as codes of eight bits.
       if form.hasPrefix("packed"), other.hasPrefix("packed") { continue }
       do {
         let read = try SecondReading.values(of: name, in: checkpoint, settings: JSONText.file(stated))
@@ -65,14 +67,14 @@ import Verification
     }
   }
 
-  // MARK: Where the reader may not come from
+  // MARK: What the second decoder may not use
 
-  @Test("no file of the second reading uses what converter and comparison read with")
+  @Test("the second decoder uses none of the converter's decoding code")
   func sharesNothing() throws {
     let directory = "\(Fixtures.root)/Sources/Verification/Declared"
     let files = try FileManager.default.contentsOfDirectory(atPath: directory)
     #expect(files.count > 6)
-    // These compare the two readings, and so know both.
+    // These compare the two decoders, and so know both.
     for file in files where !["CrossCheck.swift", "CrossChecks.swift"].contains(file) {
       let text = try String(contentsOfFile: "\(directory)/\(file)", encoding: .utf8)
       for module in [

@@ -8,12 +8,13 @@ import TensorFormats
 import Testing
 import Verification
 
-/// What is sound is not suspected, and what loses nothing says the same.
+/// Sound conversions raise no alarm, and lossless ones give the same logits.
 @Suite struct SoundConversionTests {
   static let layouts: [ShardPlan.Partition] = [.none, .afd(ShardPlan.AFDLayout(ffnEP: 2))]
 
   @Test(
-    "no false alarms, whatever the text", arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"],
+    "lossy conversions raise no false alarm, whatever the text",
+    arguments: ["tiny", "odd", "tiny-fp8", "odd-fp8"],
     [
       StoredAs(format: .gguf, recipe: "Q8_0", maxMeanKL: 0.03),
       StoredAs(format: .gguf, recipe: "Q4_K", maxMeanKL: 0.6),
@@ -38,7 +39,7 @@ import Verification
   }
 
   @Test(
-    "what loses nothing makes the reference's logits",
+    "lossless conversions give the reference's logits",
     arguments: ["tiny", "odd"],
     [
       StoredAs(format: .gguf, recipe: "F32", maxMeanKL: 1e-9),
@@ -88,7 +89,7 @@ import Verification
     let found = try await spoilt.bisect()
     #expect(found.vision?.ok == false && found.firstLayer == nil)
     #expect(found.tensors.map(\.tensor) == [name])
-    // Text alone does not pass there.
+    // Text alone does not exercise the vision side.
     let text = try await ForwardPair(sound, of: source, [[5, 6, 7]]).bisect()
     #expect(text.ok && text.vision == nil)
   }

@@ -57,7 +57,7 @@ import Verification
   static let layouts: [ShardPlan.Partition] = [.none, .afd(ShardPlan.AFDLayout(ffnEP: 2))]
 
   @Test(
-    "a conversion is what its source is, as far as its format allows",
+    "a GGUF conversion matches its source within its format's errors",
     arguments: ["tiny", "odd", "tiny-fp8"], ["Q8_0", "Q4_K", "Q2_K", "BF16", "F16", "IQ4_XS"])
   func gguf(fixture: String, recipe: String) async throws {
     let output = try await convert(fixture, .gguf, recipe, recipe == "Q4_K" ? Self.layouts[1] : .none)
@@ -67,7 +67,9 @@ import Verification
     #expect(report.formats.reduce(0) { $0 + $1.tensors } == report.tensors.count)
   }
 
-  @Test("safetensors, whole and in parts", arguments: ["tiny", "odd", "tiny-fp8"], ["keep", "FP8_BLOCK"])
+  @Test(
+    "a safetensors conversion matches its source, whole and in parts",
+    arguments: ["tiny", "odd", "tiny-fp8"], ["keep", "FP8_BLOCK"])
   func safetensors(fixture: String, recipe: String) async throws {
     let output = try await convert(fixture, .safetensors, recipe, Self.layouts[1])
     let report = try await verify(output, fixture)
@@ -75,7 +77,7 @@ import Verification
     if recipe == "keep" {
       #expect(report.tensors.allSatisfy { $0.maxAbs == 0 && $0.snr == nil && $0.relativeRMSE == 0 })
     }
-    // A part alone is looked at as a part, and nothing is missing in it.
+    // A single part is checked as a part, with nothing missing.
     let part = try await verify(output + "/ffn-ep1", fixture)
     #expect(part.ok && part.partial)
     let experts = try #require(part.tensors.first { $0.name.hasSuffix(".moe.up_proj.weight") })
@@ -84,7 +86,7 @@ import Verification
     #expect(experts.elements < experts.shape.elementCount)
   }
 
-  @Test func figuresDoNotDependOnThreads() async throws {
+  @Test func resultsDoNotDependOnThreads() async throws {
     let output = try await convert("odd", .gguf, "Q4_0")
     var reports: [Data] = []
     for threads in [1, 2, 5] {
@@ -95,7 +97,7 @@ import Verification
 
   // MARK: Damaged
 
-  @Test func swappedExpertsInAPart() async throws {
+  @Test func swappedExpertsInAPartAreFound() async throws {
     let output = try await convert("tiny", .safetensors, "FP8_BLOCK", Self.layouts[1])
     let name = "model.layers.2.moe.down_proj.weight"
     try damage(output, name, file: "ffn-ep1/") { bytes in
@@ -106,13 +108,13 @@ import Verification
     #expect(!report.ok)
     #expect(report.findings.map(\.tensor) == [name] && report.findings.map(\.part) == ["ffn-ep1"])
     let figures = try #require(report.tensors.first { $0.name == name && $0.part == "ffn-ep1" })
-    // The part has the last four of eight experts; its first two were exchanged.
+    // The part has the last four of eight experts; its first two are exchanged.
     #expect([4, 5].contains(figures.worstMatrix?.matrix ?? 0))
     #expect([4, 5].contains(figures.worstBlock?.matrix ?? 0))
     #expect(figures.rowsOutOfLine == 512)
   }
 
-  @Test func swappedRowsOfQ8_0() async throws {
+  @Test func swappedRowsOfQ8_0AreFound() async throws {
     let output = try await convert("tiny", .gguf, "Q8_0")
     try damage(output, "output.weight") { bytes in
       let row = 256 / 32 * 34
@@ -125,7 +127,7 @@ import Verification
     #expect(figures.rowsOutOfLine == 2 && [17, 400].contains(figures.worstRow?.row ?? 0))
   }
 
-  @Test func aDoubledScaleOfATile() async throws {
+  @Test func aDoubledTileScaleIsFound() async throws {
     let output = try await convert("tiny", .safetensors, "FP8_BLOCK")
     try damage(output, "model.layers.0.mlp.down_proj.weight_scale_inv") { bytes in
       // The exponent of the second scale.
@@ -141,7 +143,7 @@ import Verification
     #expect(figures.blocksOutOfLine == 128)
   }
 
-  @Test func oneBitOfATensorThatMustBeExact() async throws {
+  @Test func aFlippedBitInAnExactTensorIsFound() async throws {
     let output = try await convert("tiny", .gguf, "keep")
     try damage(output, "blk.0.attn_norm.weight") { $0[8] ^= 1 }
     let report = try await verify(output, "tiny")
@@ -151,7 +153,7 @@ import Verification
     #expect(figures.limit == 0 && figures.maxAbs > 0)
   }
 
-  @Test func valuesThatAreNoNumbers() async throws {
+  @Test func nonFiniteValuesAreFound() async throws {
     let output = try await convert("tiny", .safetensors, "keep")
     try damage(output, "model.embed_tokens.weight") { bytes in
       (bytes[514], bytes[515]) = (0xC0, 0x7F)
@@ -159,7 +161,7 @@ import Verification
     let report = try await verify(output, "tiny")
     #expect(report.findings.map(\.kind) == [.nonFinite])
     #expect(report.findings.first?.message.contains("row 1, column 1") == true)
-    // Where both sides have the same, nothing is wrong.
+    // If both sides have the same values, nothing is wrong.
     let same = try await TensorVerification(Checkpoint.open(output), source: Checkpoint.open(output)).run(
       threads: 1)
     #expect(same.ok && same.tensors.contains { $0.sameNonFinite == 1 })
@@ -167,7 +169,7 @@ import Verification
 
   // MARK: Missing
 
-  @Test func missingAndUnexpectedTensors() async throws {
+  @Test func missingAndUnexpectedTensorsAreFound() async throws {
     let report = try await verify(Fixtures.path("checkpoints/tiny"), "odd")
     #expect(!report.ok)
     let kinds = Set(report.findings.map(\.kind))
@@ -178,7 +180,7 @@ import Verification
     #expect(filtered.ok && filtered.tensors.isEmpty)
   }
 
-  @Test func aSetWithoutOneOfItsParts() async throws {
+  @Test func aSetWithoutOneOfItsPartsIsRefused() async throws {
     let output = try await convert("tiny", .safetensors, "keep", Self.layouts[1])
     try FileManager.default.removeItem(atPath: output + "/ffn-ep0")
     let report = try await verify(output, "tiny")
@@ -190,7 +192,7 @@ import Verification
 }
 
 extension JSONEncoder {
-  /// Every digit, and keys in one order.
+  /// All digits, and keys in a fixed order.
   fileprivate static var exact: JSONEncoder {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys

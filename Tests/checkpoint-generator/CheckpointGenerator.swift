@@ -3,7 +3,7 @@ internal import CheckpointTesting
 internal import Foundation
 internal import Step3Model
 
-/// Makes checkpoints to try the tools on.
+/// Generates checkpoints for trying out the tools.
 @main
 struct CheckpointGenerator: ParsableCommand {
   static let configuration = CommandConfiguration(

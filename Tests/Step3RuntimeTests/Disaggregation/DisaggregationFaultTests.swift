@@ -7,7 +7,7 @@ import Synchronization
 import TensorFormats
 import Testing
 
-/// What is wrong with a partition set, or goes wrong while it runs, is said with the part's name and leaves no process.
+/// Faults of a partition set, before or during a run, are reported with the part's name and leave no process behind.
 @Suite("Disaggregation faults", .serialized)
 struct DisaggregationFaultTests {
   private let files = FileManager.default
@@ -27,7 +27,7 @@ struct DisaggregationFaultTests {
 
   // MARK: The set
 
-  @Test("a rank is missing")
+  @Test("a missing rank is refused")
   func missing() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, attentionTP: 2))
     for name in ["ffn-ep1", "attention-tp0"] {
@@ -39,7 +39,7 @@ struct DisaggregationFaultTests {
     try parts.start().close()
   }
 
-  @Test("a rank appears twice")
+  @Test("a repeated rank is refused")
   func doubled() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     try files.copyItem(atPath: parts.part("ffn-ep0"), toPath: parts.part("spare"))
@@ -51,13 +51,13 @@ struct DisaggregationFaultTests {
     #expect(error.message == "ffn-ep0 and ffn-ep1 are both ffn rank 0")
   }
 
-  @Test("two ranks in each other's places")
+  @Test("ranks with exchanged positions are refused")
   func swapped() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     try swap(parts.part("ffn-ep0"), parts.part("ffn-ep1"))
     let error = try parts.refusal()
     #expect(error.message == "the directory ffn-ep0 holds the part ffn-ep1")
-    // Under other names they are what they say they are.
+    // Renamed directories do not matter: each part states its own position.
     try files.moveItem(atPath: parts.part("ffn-ep0"), toPath: parts.part("machine-b"))
     try files.moveItem(atPath: parts.part("ffn-ep1"), toPath: parts.part("machine-a"))
     let session = try parts.start()
@@ -66,7 +66,7 @@ struct DisaggregationFaultTests {
     #expect(try parts.difference(session.model) < 2e-4)
   }
 
-  @Test("parts of two cuts")
+  @Test("parts of two different partitions are refused")
   func mixed() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let other = try await PartitionFixture("tiny", .init(ffnEP: 4))
@@ -75,7 +75,7 @@ struct DisaggregationFaultTests {
     #expect(try parts.refusal().message.contains("different partitions"))
   }
 
-  @Test("parts of another model")
+  @Test("parts of another model are refused")
   func otherModel() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let other = try await PartitionFixture("odd", .init(ffnEP: 2))
@@ -85,7 +85,7 @@ struct DisaggregationFaultTests {
     #expect(error.message == "FFN part ffn-ep1 belongs to a model of different dimensions")
   }
 
-  @Test("no partition set at all")
+  @Test("a checkpoint that is not a partition set is refused")
   func none() throws {
     let error = #expect(throws: CheckpointError.self) {
       try AFDSession.start(Fixtures.path("checkpoints/tiny"))
@@ -95,7 +95,7 @@ struct DisaggregationFaultTests {
 
   // MARK: The slices
 
-  @Test("stated experts overlap or leave a gap")
+  @Test("expert ranges that overlap or leave a gap are refused")
   func statedExperts() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     // Experts 3 to 6 instead of 4 to 7.
@@ -103,7 +103,7 @@ struct DisaggregationFaultTests {
     var error = try parts.refusal()
     #expect(error.code == .malformed && error.tensor == "model.layers.1.moe.gate_proj.weight")
     #expect(error.message == "expert 3, intermediate elements from 0 to 256 are in both ffn-ep0 and ffn-ep1")
-    // Experts 1 to 4 of the other: expert 0 is nowhere.
+    // Experts 1 to 4 in the other part: expert 0 is nowhere.
     try edit(parts.part("ffn-ep1/config.json")) { $0.replacing("[3, 0, 0]", with: "[4, 0, 0]") }
     try edit(parts.part("ffn-ep0/config.json")) { text in
       let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
@@ -116,7 +116,7 @@ struct DisaggregationFaultTests {
     #expect(error.message.hasPrefix("expert 0, intermediate elements from 0 on are in no part"), "\(error)")
   }
 
-  @Test("stated slices of the intermediate dimension do not tile it")
+  @Test("slices that do not tile the intermediate dimension are refused")
   func statedSlices() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnTP: 2))
     let file = parts.part("ffn-tp1/config.json")
@@ -132,7 +132,7 @@ struct DisaggregationFaultTests {
     #expect(error.tensor == "model.layers.0.mlp.up_proj.weight")
   }
 
-  @Test("weights in each other's places, or shifted by a row, change the logits")
+  @Test("exchanged or shifted weights change the logits")
   func wrongWeights() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let (first, second) = (parts.part("ffn-ep0/model.safetensors"), parts.part("ffn-ep1/model.safetensors"))
@@ -166,7 +166,7 @@ struct DisaggregationFaultTests {
     #expect(error.code == .notFound && error.message.hasPrefix("FFN part ffn-ep1: "), "\(error)")
   }
 
-  @Test("a program that is not a worker, or is not there")
+  @Test("a program that is missing or not a worker is an error")
   func noWorker() async throws {
     let parts = try await PartitionFixture("tiny", .init())
     var error = try parts.refusal { $0.workerExecutable = "/usr/bin/true" }
@@ -181,7 +181,7 @@ struct DisaggregationFaultTests {
     func signal(_ index: Int, _ signal: Int32) { ids.withLock { _ = kill($0[index], signal) } }
   }
 
-  @Test("a worker is killed in the middle", arguments: [0, 1, 3])
+  @Test("a worker killed during a run is an error with its part's name", arguments: [0, 1, 3])
   func killed(_ victim: Int) async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, ffnTP: 2))
     let processes = Processes()
@@ -195,12 +195,12 @@ struct DisaggregationFaultTests {
       "FFN part \(session.ranks[victim].part): the connection ended, and its process was ended by signal 9"
     #expect(error.message == message)
     for id in ids { #expect(!isThere(id)) }
-    // Once broken it stays so.
+    // A broken session stays broken.
     #expect(throws: error) { try parts.logits(session.model) }
     session.close()
   }
 
-  @Test("cancelled while a worker does not answer")
+  @Test("a run can be cancelled while a worker does not answer")
   func cancelled() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let processes = Processes()
@@ -216,7 +216,7 @@ struct DisaggregationFaultTests {
   }
 
   @Test(
-    "a worker that hangs ends the run with its part's name, after as long as is allowed", arguments: [0, 1])
+    "a hanging worker ends the run after the timeout, with its part's name", arguments: [0, 1])
   func silent(_ victim: Int) async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let processes = Processes()
@@ -230,7 +230,7 @@ struct DisaggregationFaultTests {
     for id in ids { #expect(!isThere(id)) }
   }
 
-  @Test("a worker that does not answer does not keep a session from closing")
+  @Test("a hanging worker does not keep a session from closing")
   func stopped() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let session = try parts.start()
@@ -240,7 +240,7 @@ struct DisaggregationFaultTests {
     for id in ids { #expect(!isThere(id)) }
   }
 
-  @Test("a session that nobody holds any more ends its processes; so does closing it twice")
+  @Test("releasing a session ends its processes, as does closing it, even twice")
   func abandoned() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     func ids() throws -> [Int32] { try parts.start().ranks.compactMap(\.process) }
@@ -253,7 +253,7 @@ struct DisaggregationFaultTests {
     #expect(throws: CheckpointError.self) { try parts.logits(session.model) }
   }
 
-  @Test("a worker ends when the process that started it is gone, at any moment")
+  @Test("a worker ends when its parent dies, at any moment")
   func orphaned() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     for isGreeted in [false, true] {
@@ -263,7 +263,7 @@ struct DisaggregationFaultTests {
       process.arguments = ["ffn-worker", "--part=\(parts.part("ffn-ep0"))"]
       process.standardInput = FileHandle(fileDescriptor: other.descriptor)
       try process.run()
-      // Without shutting it down, which would end the worker's end as well.
+      // Without shutdown, which would also close the worker's end.
       _ = Foundation.close(other.descriptor)
       if isGreeted { #expect(own.receive()?.kind == 1) }
       own.close()
@@ -273,7 +273,7 @@ struct DisaggregationFaultTests {
     }
   }
 
-  @Test("a worker that fails tells the other side and ends with the code for it")
+  @Test("a failing worker reports the error to its peer and exits with its code")
   func exitCode() async throws {
     let parts = try await PartitionFixture("tiny", .init())
     for (part, status) in [("nowhere", Int32(66)), ("attention", 64)] {
@@ -288,7 +288,7 @@ struct DisaggregationFaultTests {
       _ = Foundation.close(other.descriptor)
       let failure = try #require(own.receive())
       #expect(failure.kind == 5 && String(decoding: failure.payload, as: UTF8.self).contains(part))
-      // The user hears of it once, from the other side.
+      // The error is reported once, by the other side.
       #expect(output.fileHandleForReading.readDataToEndOfFile().isEmpty)
       process.waitUntilExit()
       #expect(process.terminationStatus == status)

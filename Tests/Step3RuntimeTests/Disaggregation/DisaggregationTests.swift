@@ -8,7 +8,7 @@ import Step3Runtime
 import TensorFormats
 import Testing
 
-/// A partition set that is run as it would be served gives the logits of the model that it was cut from.
+/// A partition set run in separate processes, as in serving, gives the logits of the model that it was cut from.
 @Suite("Disaggregation", .serialized)
 struct DisaggregationTests {
   struct Case: CustomTestStringConvertible, Sendable {
@@ -41,7 +41,7 @@ struct DisaggregationTests {
     return cases
   }()
 
-  @Test("with processes and as one checkpoint: logits within 2e-4 of the reference", arguments: cases)
+  @Test("in processes and as one checkpoint, logits are within 2e-4 of the reference", arguments: cases)
   func matchesReference(_ test: Case) async throws {
     let parts = try await PartitionFixture(test.fixture, test.layout)
     let recorder = Recorder()
@@ -64,7 +64,7 @@ struct DisaggregationTests {
   }
 
   @Test(
-    "quantised parts give what the unpartitioned conversion gives",
+    "quantised parts give the logits of the unpartitioned conversion",
     arguments: [
       (Checkpoint.Format.gguf, "Q8_0", 2, 2), (.gguf, "Q8_0", 4, 1), (.safetensors, "FP8_BLOCK", 2, 1),
     ])
@@ -78,12 +78,12 @@ struct DisaggregationTests {
     defer { session.close() }
     #expect(largestDifference(try parts.logits(session.model), expected) < 2e-4)
     #expect(largestDifference(try parts.localLogits(parts.path), expected) < 2e-4)
-    // Quantised for real: not the reference's logits.
+    // Really quantised: the logits differ from the reference's.
     #expect(try parts.difference(session.model) > 1e-3)
   }
 
   @Test(
-    "rounded on the wire the logits are those of rounding the same values here",
+    "a rounding wire gives the logits of rounding the same values in process",
     arguments: [
       ("tiny", TokenWireFormat.f32, ResultWireFormat.bf16, 0.01), ("tiny", .bf16, .f32, 0.03),
       ("tiny", .bf16, .bf16, 0.03), ("tiny", .fp8, .f32, 0.2), ("tiny", .fp8, .bf16, 0.2),
@@ -105,7 +105,7 @@ struct DisaggregationTests {
       session.model.weights, products: Products(threads: 1), feedForward: emulation)
     #expect(largestDifference(found, try parts.logits(emulated)) < 2e-4)
 
-    // Against the reference: the error's root mean square by that of the logits.
+    // Relative to the reference: the error's root mean square over that of the logits.
     let expected = try parts.prompts.flatMap { try $0.floats("logits") }
     var (errors, values) = (0.0, 0.0)
     for (value, other) in zip(expected, found.array) {
@@ -114,11 +114,11 @@ struct DisaggregationTests {
     }
     let relative = (errors / values).squareRoot()
     #expect(relative < bound)
-    // Something was rounded.
+    // Rounding did take place.
     #expect(relative > 1e-4)
   }
 
-  @Test("a batch that goes in several messages gives the same logits")
+  @Test("a batch split into several messages gives the same logits")
   func pieces() async throws {
     for router in RouterSide.allCases {
       let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, router: router))
@@ -137,7 +137,7 @@ struct DisaggregationTests {
     }
   }
 
-  @Test("token by token, with a cache, the logits are those of the whole text")
+  @Test("decoding token by token with a KV cache gives the logits of the whole text")
   func cached() async throws {
     let parts = try await PartitionFixture("odd", .init(ffnEP: 2, ffnTP: 2, attentionTP: 5))
     let session = try parts.start()
@@ -176,7 +176,7 @@ struct DisaggregationTests {
     }
   }
 
-  @Test("the vision part is opened only by who asks for it")
+  @Test("the vision part is opened only on request")
   func vision() async throws {
     let parts = try await PartitionFixture("tiny", .init())
     try FileManager.default.moveItem(atPath: parts.part("vision"), toPath: parts.directory.path("vision"))
@@ -190,7 +190,7 @@ struct DisaggregationTests {
   }
 
   #if os(Linux)
-  @Test("every process has its own part open, and nothing of another one")
+  @Test("every process has only its own part open")
   func openFiles() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, ffnTP: 2, attentionTP: 2))
     let session = try parts.start()
@@ -212,7 +212,7 @@ struct DisaggregationTests {
   }
   #endif
 
-  @Test("in a directory with a path longer than a socket's name may be")
+  @Test("a directory path longer than a socket name may be works")
   func longPath() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let long = parts.directory.path(String(repeating: "long", count: 40))
@@ -227,7 +227,7 @@ struct DisaggregationTests {
       }(try workerExecutable()))
     defer { session.close() }
     #expect(try parts.difference(session.model) < 2e-4)
-    // Nothing but the parts: no socket, no log.
+    // Only the parts are there: no socket, no log.
     let names = try FileManager.default.contentsOfDirectory(atPath: "\(long)/parts")
     #expect(Set(names) == ["attention", "ffn-ep0", "ffn-ep1", "vision", "manifest.json"])
   }

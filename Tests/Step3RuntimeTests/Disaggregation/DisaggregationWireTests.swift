@@ -34,7 +34,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  /// A server that has been greeted: whatever it said is what it is welcomed as.
+  /// A server after the greeting: it is welcomed as whatever it claims to be.
   private func greeted(_ part: String, finished: (@Sendable ((any Error)?) -> Void)? = nil) throws -> RawWire
   {
     let wire = try serve(part, finished: finished)
@@ -56,11 +56,11 @@ struct DisaggregationWireTests {
     return Array(reply.payload.dropFirst(32))
   }
 
-  @Test("formats of tokens and results")
+  @Test("tokens and results are exchanged in every format")
   func formats() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let wire = try greeted(parts.part("ffn-ep0"))
-    // Codes of every finite magnitude and both signs, and a scale of its own for each 128 elements.
+    // Codes of every finite magnitude and both signs, and a separate scale for each 128 elements.
     let codes = (0..<512).map { (index: Int) -> UInt8 in
       let sign: UInt8 = index % 3 == 0 ? 0x80 : 0
       return sign | UInt8(index * 37 % 126)
@@ -76,7 +76,7 @@ struct DisaggregationWireTests {
     request.body = RawWire.bytes(values)
     let exact = try answer(wire, request)
     #expect(eightBit == exact && RawWire.floats(exact).contains { abs($0) > 1e-3 })
-    // And in BF16, which holds other values.
+    // And in BF16, which rounds to other values.
     let short = values.map { Self.bf16($0) }
     request.format = 1
     request.body = short.flatMap { RawWire.little($0) }
@@ -107,7 +107,7 @@ struct DisaggregationWireTests {
     return UInt16((bits + 0x7FFF + odd) >> 16)
   }
 
-  @Test("requests that cannot be are refused, and the server says so")
+  @Test("invalid requests are refused with a reply")
   func badRequests() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     var bad: [Request] = []
@@ -143,7 +143,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("what is not a message is refused")
+  @Test("invalid messages are refused")
   func badMessages() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     let whole = RawWire.header(3, Request().payload.count) + Request().payload
@@ -151,7 +151,7 @@ struct DisaggregationWireTests {
       (RawWire.header(3, 0, magic: "HTTP"), .malformed), (RawWire.header(3, 0, version: 2), .unsupported),
       (RawWire.header(9, 0), .malformed), (RawWire.header(3, .max), .malformed),
       (RawWire.header(3, 1 << 30 + 1), .malformed), (RawWire.header(6, 1), .malformed),
-      // A gigabyte is announced and does not come.
+      // A gigabyte is announced and never arrives.
       (RawWire.header(3, 1 << 30), .truncated), (Array(whole.dropLast()), .truncated),
       (Array(whole.prefix(5)), .truncated), (RawWire.header(2, 2) + Array("{}".utf8), .malformed),
     ]
@@ -188,7 +188,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("an attention or vision part, or a whole model, is nothing to serve")
+  @Test("an attention part, a vision part or a whole model is not served")
   func wrongRole() async throws {
     let parts = try await PartitionFixture("tiny", .init())
     for name in ["attention", "vision"] {
@@ -209,7 +209,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("FP8 tokens: one scale for each 128 elements, codes to nearest")
+  @Test("FP8 tokens have one scale per 128 elements and codes rounded to nearest")
   func encoding() async throws {
     let parts = try await PartitionFixture("odd", .init())
     final class Seen: Sendable { let payload = Mutex<[UInt8]>([]) }
@@ -247,10 +247,10 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("the sum does not depend on who answers first")
+  @Test("the sum does not depend on the order of replies")
   func order() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 4))
-    /// Lets replies go only in one order of the ranks, request by request.
+    /// Releases replies only in a given order of the ranks, request by request.
     final class Gate: Sendable {
       private let turn = Mutex(0)
       private let order: [Int]
@@ -286,7 +286,7 @@ struct DisaggregationWireTests {
     #expect(try logits([2, 0, 3, 1]) == first)
   }
 
-  @Test("a rank that serves another part than it should is refused")
+  @Test("a rank that serves the wrong part is refused")
   func wrongPart() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2))
     var error = try #require(throws: CheckpointError.self) {
@@ -299,7 +299,7 @@ struct DisaggregationWireTests {
     #expect(error.message == "FFN part ffn-ep1 claims to be ffn-ep0, rank 0 of 2")
   }
 
-  @Test("replies that cannot be are refused with the part's name")
+  @Test("invalid replies are refused with the part's name")
   func badReplies() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, router: .ffn))
     let changes: [@Sendable (inout RawWire.Message) -> Void] = [
@@ -323,7 +323,7 @@ struct DisaggregationWireTests {
     }
   }
 
-  @Test("ranks that choose different experts for the same tokens are found out")
+  @Test("ranks that route the same tokens differently are detected")
   func otherRouting() async throws {
     let parts = try await PartitionFixture("tiny", .init(ffnEP: 2, router: .ffn))
     let session = try start(parts) { name in

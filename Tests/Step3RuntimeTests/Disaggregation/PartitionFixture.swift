@@ -10,7 +10,7 @@ import Step3Runtime
 import TensorFormats
 import Testing
 
-/// A fixture cut into parts, and what its model should answer.
+/// A fixture cut into parts, and the reference outputs of its model.
 struct PartitionFixture {
   let fixture: String
   let directory: TemporaryDirectory
@@ -73,7 +73,7 @@ struct PartitionFixture {
     try logits(TextModel(ModelWeights(Checkpoint.open(path)), products: Products(threads: 2)))
   }
 
-  /// Runs it with processes.
+  /// Runs the set in separate processes.
   func start(
     _ change: (inout AFDOptions) -> Void = { _ in }, observer: (any ForwardObserver)? = nil
   ) throws -> AFDSession {
@@ -84,13 +84,13 @@ struct PartitionFixture {
     return try AFDSession.start(path, options: options, observer: observer)
   }
 
-  /// The error with which starting is refused.
+  /// The error that starting throws.
   func refusal(_ change: (inout AFDOptions) -> Void = { _ in }) throws -> CheckpointError {
     try #require(throws: CheckpointError.self) { try start(change) }
   }
 }
 
-/// The tool with the hidden subcommand, which lies beside the test bundle.
+/// The tool with the hidden worker subcommand, beside the test bundle.
 func workerExecutable() throws -> String {
   #if os(macOS)
   let bundle = try #require(Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") })
@@ -106,10 +106,10 @@ func largestDifference(_ first: Activations, _ second: Activations) -> Float {
   return zip(first.array, second.array).reduce(0) { max($0, abs($1.0 - $1.1)) }
 }
 
-/// Whether a process is there, as a zombie too.
+/// Whether a process exists, even as a zombie.
 func isThere(_ process: Int32) -> Bool { kill(process, 0) == 0 || errno != ESRCH }
 
-/// Does something as soon as the model comes to a stage.
+/// Runs an action as soon as the model reaches a stage.
 struct Trigger: ForwardObserver {
   let stage: ForwardStage
   let layer: Int

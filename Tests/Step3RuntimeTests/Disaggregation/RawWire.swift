@@ -4,7 +4,7 @@ import Step3Runtime
 import Testing
 import Checkpoint
 
-/// The wire as its documentation has it, written a second time: what tests say to a server and hear from a session.
+/// The documented wire format, implemented a second time: tests use it to talk to servers and sessions.
 struct RawWire {
   let descriptor: Int32
 
@@ -50,7 +50,7 @@ struct RawWire {
     Array(magic.utf8) + little(version) + little(kind) + little(UInt64(length))
   }
 
-  /// `nil` at the end, also in the middle of a message, and for what is not a message.
+  /// `nil` at the end, even in the middle of a message, and for invalid messages.
   func receive() -> Message? {
     guard let header = read(16), Array(header.prefix(6)) == Array("S3FF".utf8) + [1, 0],
       let payload = read(Self.integer(header, 8, 8))
@@ -103,7 +103,7 @@ func serve(_ part: String, finished: (@Sendable ((any Error)?) -> Void)? = nil) 
   return own
 }
 
-/// Stands between a session and a rank, and passes messages on, changed if need be.
+/// A proxy between a session and a rank that passes messages on, changed where a test wants it.
 func proxy(
   _ rank: RawWire, request: @escaping @Sendable (RawWire.Message) -> RawWire.Message = { $0 },
   reply: @escaping @Sendable (RawWire.Message) -> RawWire.Message = { $0 }

@@ -5,7 +5,7 @@ import Step3Model
 import Step3Runtime
 import Testing
 
-/// What disaggregation computes, without processes and wires: each part's partial sum from rounded tokens, rounded, added
+/// The computation of disaggregation without processes and wires: each part's partial sum from rounded tokens, rounded, added
 /// in the order of the parts. The rounding is written a second time here.
 struct RoundingFeedForward: FeedForward {
   private let ranks: [LocalFeedForward]
@@ -57,7 +57,7 @@ struct RoundingFeedForward: FeedForward {
     return result
   }
 
-  /// The nearest number with three bits after the point, from 2^-6 on, and multiples of 2^-9 below.
+  /// The nearest number with three mantissa bits from 2^-6 on, and the nearest multiple of 2^-9 below.
   private static func e4m3(_ value: Float) -> Float {
     guard value != 0 else { return value }
     let step = Float(sign: .plus, exponent: max(Int(value.exponent), -6) - 3, significand: 1)
