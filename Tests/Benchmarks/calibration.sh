@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What GPTQ takes in Step-3's true width, beside the forward pass of the same run: a dense layer and one of four routed experts,
-# random weights and random tokens, W4A16. Every expert is chosen by three quarters of the tokens: 8192 tokens are 6144 for each,
-# about what 100,000 are for each of 48.
+# The cost of GPTQ at Step-3's full width, beside the forward pass of the same run: a dense layer and one of four routed experts,
+# random weights and random tokens, W4A16. Every expert is chosen by three quarters of the tokens: 8192 tokens give 6144 to each,
+# about as many as 100,000 tokens give to each of 48.
 #
 # Usage: Tests/Benchmarks/calibration.sh [experts|linear] [TOKENS]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reads a file from the server of the tests with remote-bench and with aria2c (if it is installed), at 20 ms latency and
+# Reads a file from the test server with remote-bench and with aria2c (if it is installed), at 20 ms latency and
 # a limited rate per connection; the headers of 173 shards; and a model that is quantised to Q8_0 while it is fetched.
 #
 # Usage: Tests/Benchmarks/remote.sh [BYTES PER SECOND AND CONNECTION]
@@ -28,7 +28,7 @@ mkdir "$work/owner/slice/.sha256"
 (cd "$work/owner/slice" && for file in *.safetensors; do sha256sum "$file" | cut -c 1-64 >".sha256/$file"; done)
 slice=$(cat "$work/owner/slice"/*.safetensors | wc -c)
 
-# The server ends with its standard input.
+# The server exits when its standard input ends.
 coproc server { exec "$here/../HubServer/.build/release/hub-server" "$work"; }
 read -r port _ <&"${server[0]}"
 session=http://127.0.0.1:$port/s/bench~latency=20~rate=$rate
@@ -58,7 +58,7 @@ fetch() {
 }
 for _ in 1 2 3; do
   rm -rf "$work/q8"
-  # The hub's redirections cost requests that the plain address does not.
+  # The hub's redirections cost requests that the plain address does not need.
   plain=$(elapsed "$tools/step3-convert" "$session/static/owner/slice/" "$work/q8" --to gguf --quantize Q8_0 --threads 2 --progress none)
   rm -rf "$work/q8"
   hub=$(elapsed "$tools/step3-convert" hf://owner/slice "$work/q8" --to gguf --quantize Q8_0 --threads 2 --progress none)

@@ -3,8 +3,8 @@
     pip install cyllama gguf numpy
     python Tests/Benchmarks/stock_quantiser.py [DIRECTORY] [ROUNDS]
 
-The package `cyllama` carries llama.cpp with `llama_model_quantize`. DIRECTORY has to have room for 3 GB; in /dev/shm there is no
-device to wait for. Both sides take turns, and medians count. The quantiser gets `pure`, so that both store the same formats; it
+The package `cyllama` contains llama.cpp with `llama_model_quantize`. DIRECTORY needs 3 GB of space; in /dev/shm there is no
+device to wait for. Both sides take turns, and medians are compared. The quantiser gets `pure`, so that both store the same formats; it
 neither hashes nor measures errors nor syncs. BASELINE=DIR measures the tools of another build as well.
 """
 
@@ -20,7 +20,7 @@ FORMATS = {"Q8_0": 7, "Q4_0": 2, "Q6_K": 18, "Q4_K": 14}
 
 
 def write_source(path):
-    """Three layers of a Llama of 8 billion weights, BF16, normally distributed."""
+    """Writes three layers of an 8-billion-parameter Llama in BF16, normally distributed."""
     import gguf
     import numpy
 
@@ -28,7 +28,7 @@ def write_source(path):
     normal = generator.standard_normal(1 << 24, dtype=numpy.float32)
 
     def matrix(rows, columns):
-        # Slices of one sample: what a value is costs more than what is measured.
+        # Slices of one sample: drawing every value would cost more than what is measured.
         values = numpy.resize(numpy.roll(normal, generator.integers(normal.size)), rows * columns)
         bits = ((values * numpy.float32(0.02)).view(numpy.uint32) >> 16).astype(numpy.uint16)
         return bits.reshape(rows, columns).view(numpy.uint8)
@@ -65,7 +65,7 @@ def write_source(path):
 
 
 def quantise(source, target, file_type):
-    """What the process of the other side does."""
+    """Quantises with llama.cpp; runs in a process of its own."""
     from cyllama.llama import llama_cpp
 
     parameters = llama_cpp.LlamaModelQuantizeParams()
@@ -97,7 +97,7 @@ def main():
         for _ in range(rounds):
             for name, file_type in FORMATS.items():
                 target = work / "stock.gguf"
-                # The interpreter and its modules are not the quantiser.
+                # The time of the interpreter and its modules is not the quantiser's.
                 idle = user_seconds([sys.executable, "-c", "from cyllama.llama import llama_cpp"])
                 stock = user_seconds([sys.executable, __file__, "--quantise", work / "source.gguf", target, str(file_type)])
                 times.setdefault((name, "stock"), []).append(stock - idle)

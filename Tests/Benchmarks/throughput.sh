@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# How fast conversions are, beside hashing their source: two files of 0.7 GB in BF16, copied as they are and converted to F16, F32,
+# How fast conversions are, compared with hashing their source: two files of 0.7 GB in BF16, copied as they are and converted to F16, F32,
 # Q8_0 and Q4_0, against `openssl dgst -sha256` of the same files, one process for each. Both sides take turns, and medians count.
 #
-#   rate   the time that openssl takes over the time of the conversion: 1 is as fast as hashing the source once on two cores.
-#   work   the same of the processor time, user's and system's, over all threads: what the ratio would be if no core ever waited.
+#   rate   openssl's time divided by the conversion's: 1 is as fast as hashing the source once on two cores.
+#   work   the same for processor time, user plus system, over all threads: the ratio if no core ever waited.
 #
-# What else runs on the machine shows less in `work` than in `rate`. `cp, then openssl` is what copying and SHA-256 come to that
-# have nothing to do with each other.
+# Other load on the machine affects `work` less than `rate`. `cp, then openssl` is copying and SHA-256 by separate
+# programs.
 #
 # Usage: Tests/Benchmarks/throughput.sh [DIRECTORY] [ROUNDS]
 #
-# DIRECTORY has to have room for 6 GB; in /dev/shm there is no device to wait for. BASELINE=DIR measures the tools of another build
+# DIRECTORY needs 6 GB of space; in /dev/shm there is no device to wait for. BASELINE=DIR measures the tools of another build
 # in the same rounds.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +27,7 @@ rm -rf "$work/slice"
 files=("$work"/source/*.safetensors)
 [ ${#files[@]} = 2 ]
 
-# Runs a command and notes its time and the processor's: NAME, then the command.
+# Runs a command and records its elapsed and processor time: NAME, then the command.
 measured() {
   local name=$1
   shift
@@ -62,7 +62,7 @@ for round in $(seq "$rounds"); do
     read -ra options <<<"${job#*|}"
     for threads in 1 2; do
       hash_both "openssl"
-      # Whoever comes first may have to wait for memory that a virtual machine has given back.
+      # The first to run may have to wait for memory that a virtual machine has given back.
       order=("${!builds[@]}")
       if ((round % 2 == 0 && ${#order[@]} > 1)); then order=(1 0); fi
       for build in "${order[@]}"; do

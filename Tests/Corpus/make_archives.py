@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes small archives, whole ones with what they stand for, and broken ones with the error that is expected for each.
+"""Writes small archives: sound ones with their contents, and broken ones with the expected error.
 
 Usage, from the repository's root:  .venv/bin/python Tests/Corpus/make_archives.py
 
-Made after Manuals/archive.md, without the toolkit. Needs the packages zstandard, xxhash and numpy; the same files are
+Written from Manuals/archive.md, without the toolkit. Needs the packages zstandard, xxhash and numpy; the same files are
 written every time with the same version of zstandard.
 """
 
@@ -32,7 +32,7 @@ def skippable(magic, content):
 
 
 def planes(content, width):
-    """What lies in a frame for a piece of elements of 16 or 32 bits."""
+    """The contents of a frame for a piece of 16- or 32-bit elements."""
     count = len(content) // width
     elements = numpy.frombuffer(content, f"<u{width}", count).astype(numpy.uint32)
     top = elements >> (0 if width == 2 else 16)
@@ -80,7 +80,7 @@ def bf16(count, seed):
 
 
 def good():
-    """Names, files and what they stand for."""
+    """Names, files and their contents."""
     header = b'{"a":{"dtype":"BF16"}}' + b" " * 10
     text = bytes(range(256)) * 8
     yield "planes16", Archive([(header, 0), (bf16(1500, 1), 1), (bf16(500, 2) + b"x", 1)])
@@ -171,7 +171,7 @@ def main():
 
 
 def unpacked(packed, transform, length):
-    """A piece again, by the definition."""
+    """A decoded piece, by definition."""
     content = zstandard.ZstdDecompressor().decompress(packed)
     if transform == 0:
         return content

@@ -3,7 +3,7 @@
 
 Usage, from the repository's root:  python3 Tests/Corpus/make_malformed_gguf.py
 
-Needs nothing but the standard library and gives the same bytes on every run. Files stay small: a length or a count
+Needs only the standard library and gives the same bytes on every run. Files stay small: a length or a count
 may lie about the rest. `path` is the file to open, for split models the first part.
 """
 
@@ -21,7 +21,7 @@ GGML_F32, GGML_Q8_0, GGML_Q4_K = 0, 8, 12
 
 
 class Builder:
-    """Bytes in one byte order, with the places of interest remembered."""
+    """Bytes in one byte order, with marks at the places of interest."""
 
     def __init__(self, order="<"):
         self.order = order
@@ -78,7 +78,7 @@ def write(path, data):
 
 
 def case(path, data, code, message, offset=None, tensor=None):
-    """A file with its verdict. `offset` is a number or the name of a mark."""
+    """A file with its expected error. `offset` is a number or the name of a mark."""
     if isinstance(data, Builder):
         offset = data.marks[offset] if isinstance(offset, str) else offset
         data = data.data

@@ -1,4 +1,4 @@
-"""Writes the corpus of malformed safetensors files and indexes, each with the error that is expected for it.
+"""Writes the corpus of malformed safetensors files and indexes, each with its expected error.
 
 Usage: python3 make_malformed_safetensors.py [FOLDER]   (FOLDER is Fixtures/malformed unless given)
 
@@ -58,7 +58,7 @@ def pack(header, data=b"", length=None):
 
 def safetensors_cases(corpus):
     def case(name, content, code, message, at=None, offset=None, tensor=None):
-        """`at` is a piece of the file at whose last occurrence the error must point."""
+        """`at` is a piece of the file; the error must point at its last occurrence."""
         if at is not None:
             offset = content.rindex(at)
         corpus.write(name + ".safetensors", content)
@@ -236,7 +236,7 @@ def index_cases(corpus):
     case("total-size-huge", text(both, 2**64), "malformed", "not a whole number", shards={}, at=b"18446744073709551616")
     case("total-size-twice", '{"metadata":{"total_size":0,"total_size":0},"weight_map":{}}', "malformed", "'total_size' appears twice",
          shards={}, offset=28)
-    # Shard names that are not plain file names. None of them is looked for.
+    # Shard names that are not plain file names; no such file is opened.
     for folder, shard, fault in [
         ("shard-parent", "../" + first, "contains '/'"), ("shard-absolute", "/etc/passwd", "is an absolute path"),
         ("shard-subfolder", "weights/" + first, "contains '/'"), ("shard-backslash", "..\\" + first, "contains a backslash"),

@@ -1,8 +1,8 @@
-"""Formats what the tools said with --json, for Tests/Demo/run.sh.
+"""Formats the tools' --json output, for Tests/Demo/run.sh.
 
 Usage: report.py conversion|verification|tensors|logits RECORD     one line about one result
        report.py damage FILE                        flips one bit in the middle of a file
-       report.py misplace FOLDER                    turns the rows of one expert around
+       report.py misplace FOLDER                    reverses the rows of one expert
        report.py tokens FILE                        writes 256 random tokens
        report.py table FOLDER                       all results as a table
 """
@@ -90,7 +90,7 @@ def describe_logits(record):
 
 
 def misplace(folder):
-    """Turns the rows of an expert's up projection around, in a safetensors checkpoint."""
+    """Reverses the rows of an expert's up projection in a safetensors checkpoint."""
     name = "model.layers.1.moe.up_proj.weight"
     for path in pathlib.Path(folder).glob("*.safetensors"):
         data = bytearray(path.read_bytes())

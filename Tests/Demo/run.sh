@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The main job from end to end, as a guided tour: look, plan, convert, prove. `make demo` builds first and runs it.
+# The main job from end to end, as a guided tour: inspect, plan, convert, verify. `make demo` builds and runs it.
 #
-# Everything is written below .demo/, which is removed at the start. The last part makes two layers of Step-3 in their
-# true width (12.5 GB) and quantises them; it is left out with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
-# keeps what it made. The exit status is not 0 if anything fails.
+# Everything is written below .demo/, which is removed at the start. The last part generates two layers of Step-3 at
+# full width (12.5 GB) and quantises them; it is skipped with DEMO_SLICE=0, or where less than 40 GB is free. DEMO_KEEP=1
+# keeps the results. The exit status is not 0 if anything fails.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -28,7 +28,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# heading TEXT: begins a part, and says how long the one before took.
+# heading TEXT: begins a part, and prints how long the previous one took.
 heading() {
   [ -z "$part" ] || printf '%sThis part took %d s.%s\n' "$dim" $((SECONDS - began)) "$plain"
   part=$1 began=$SECONDS
@@ -41,9 +41,9 @@ run() {
   "$@"
 }
 
-# convert TITLE SOURCE OUTPUT OPTION...: converts, proves the result, and keeps all figures for the table at the end.
+# convert TITLE SOURCE OUTPUT OPTION...: converts, verifies the result, and keeps all figures for the table at the end.
 # Every byte is compared with the manifest and every value with the source. With $prompt set to a file of tokens, both
-# models are run on it and their logits compared; $limits are the limits, $run further options.
+# models are run on it and their logits compared; $limits holds the limits, $run further options.
 convert() {
   local title=$1 source=$2 output=$3
   shift 3
@@ -69,7 +69,7 @@ convert() {
 }
 count=0 prompt='' limits='' run=''
 
-# fails COMMAND...: runs what has to find something, and fails if it does not.
+# fails COMMAND...: runs a check that must find a fault, and fails if it does not.
 fails() {
   show "$@"
   local status=0
@@ -148,7 +148,7 @@ limits='--max-abs 0.0002' run='--afd'
 convert "tiny Step-3 to AFD, EP 2 x TP 2" "$tiny" "$work/tiny-afd" --to safetensors --partition afd --ffn-ep 2 --ffn-tp 2
 run step3-inspect list "$work/tiny-afd/ffn-ep1-tp0" --summary
 run=''
-echo "The parts are a source like any other: put together again they are the model, byte for byte."
+echo "The parts are a source like any other: merged, they are the model again, byte for byte."
 run step3-convert "$work/tiny-afd" "$work/tiny-whole" --to safetensors
 show step3-inspect diff "$work/tiny-whole" "$tiny" --exact
 step3-inspect diff "$work/tiny-whole" "$tiny" --exact | tail -n 1
@@ -216,9 +216,9 @@ fails step3-verify logits "$work/wrong" --reference "$tiny" --tokens-file "$tiny
 heading "15. Two layers of Step-3 in true width"
 free=$(df -Pk "$work" | awk 'NR == 2 { print int($4 / 1000 / 1000 * 1.024) }')
 if [ "${DEMO_SLICE:-1}" = 0 ]; then
-  echo "Left out, because DEMO_SLICE is 0."
+  echo "Skipped, because DEMO_SLICE is 0."
 elif [ "$free" -lt 40 ]; then
-  echo "Left out: it needs 40 GB of disk here, $free GB are free."
+  echo "Skipped: it needs 40 GB of disk space, and $free GB are free."
 else
   run checkpoint-generator slice "$slice"
   run step3-inspect list "$slice" --summary
@@ -230,5 +230,5 @@ fi
 heading "All of it"
 "$python" Tests/Demo/report.py table "$results"
 echo
-echo "Something to look at: $results/report.html, the budgeted GGUF with its errors and its logits; open it in a browser."
+echo "To see the budgeted GGUF with its errors and logits, open $results/report.html in a browser."
 printf '%sAll parts took %d s.%s\n' "$dim" "$SECONDS" "$plain"

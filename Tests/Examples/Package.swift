@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// What a user of the libraries writes: it sees what is public and nothing else, which targets of the toolkit's own package
-// would not show.
+// A user's package: it sees only the public API, which targets of the toolkit's own package
+// would not verify.
 let package = Package(
   name: "step3-toolkit-examples",
   platforms: [.macOS(.v15)],

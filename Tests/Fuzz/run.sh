@@ -3,13 +3,13 @@
 #
 # Usage: Tests/Fuzz/run.sh TARGET SECONDS [FOLDER OF INPUTS...]
 #        Tests/Fuzz/run.sh --all SECONDS          every target, as many at a time as there are cores
-#        Tests/Fuzz/run.sh --keep TARGET          put what runs have found worth keeping into Tests/Fuzz/Corpora
+#        Tests/Fuzz/run.sh --keep TARGET          saves the inputs that runs have found useful to Tests/Fuzz/Corpora
 #
-#   TARGET    a folder of Tests/Fuzz, FuzzGGUF for one
-#   SECONDS   how long to run, quietly; 0 runs until something is found or Ctrl-C, and shows its progress
+#   TARGET    a folder of Tests/Fuzz, for example FuzzGGUF
+#   SECONDS   how long to run, quietly; 0 runs until a find or Ctrl-C, and shows progress
 #
-# A run goes on from Tests/Fuzz/Corpora/TARGET.tar.gz, the fixtures that are such files, and what earlier runs left in
-# Tests/Fuzz/.build/corpus/TARGET. What crashes, leaks, takes more than 10 s or more than 512 MB is written to
+# A run starts from Tests/Fuzz/Corpora/TARGET.tar.gz, the fixtures of that kind, and the inputs of earlier runs in
+# Tests/Fuzz/.build/corpus/TARGET. An input that crashes, leaks, takes more than 10 s or more than 512 MB is written to
 # Tests/Fuzz/.build/finds/TARGET, and the exit status is not 0.
 set -eu
 
@@ -27,7 +27,7 @@ build() {
     -Xswiftc -sanitize=fuzzer,address --product "$1"
 }
 
-# The inputs of earlier runs, at first those that are kept.
+# The inputs of earlier runs, initially the saved ones.
 unpack() {
   mkdir -p "$here/.build/corpus/$1"
   kept=$here/Corpora/$1.tar.gz
@@ -37,7 +37,7 @@ unpack() {
   fi
 }
 
-# Freed memory is given back sooner than is usual, or it counts against the limit.
+# Freed memory is returned sooner than usual, or it would count against the limit.
 ASAN_OPTIONS=quarantine_size_mb=16
 export ASAN_OPTIONS
 

@@ -1,7 +1,7 @@
-// Tells ThreadSanitizer of locks that are contended.
+// Tells ThreadSanitizer about contended locks.
 //
-// Swift's Mutex takes and gives back a free lock in code that is inlined into its user, where the sanitizer sees it. A lock that
-// several threads want is taken and given back inside the standard library, which is not built with the sanitizer: what it
+// Swift's Mutex takes and releases a free lock in code that is inlined into its user, where the sanitizer sees it. A lock that
+// several threads want is taken and released inside the standard library, which is not built with the sanitizer: what it
 // protects then looks like a race. This library is loaded before the standard library and adds what is missing. Linux only:
 // elsewhere Mutex is the system's own lock.
 #define _GNU_SOURCE

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the tests with a sanitizer, and runs those of threads or of parsers and kernels.
+# Builds the tests with a sanitizer, and runs those of concurrent code, or of parsers and kernels.
 #
 # Usage: Tests/Sanitizers/run.sh thread [FILTER]     ThreadSanitizer: races
-#        Tests/Sanitizers/run.sh address [FILTER]    AddressSanitizer, and UndefinedBehaviorSanitizer in C, which ends the
-#                                                    test by a trap
+#        Tests/Sanitizers/run.sh address [FILTER]    AddressSanitizer, and UndefinedBehaviorSanitizer in C, which ends
+#                                                    the test with a trap
 #
 # FILTER is a regular expression of tests. Each build is kept in .build/sanitize-*, beside the ordinary one.
 set -eu
@@ -13,7 +13,7 @@ here=Tests/Sanitizers
 kind=${1:-}
 case $kind in
 thread)
-  # The scheduler's tests wait for each other's turns, which takes them forever beside hundreds of slow ones.
+  # The scheduler's tests wait for each other, which takes for ever beside hundreds of slow tests.
   first='^ParallelWorkTests\.'
   filter=${2:-'^(Archives|Archiving|ByteStreams|RemoteFiles|Comparison|Inspection|Conversion|Step3Runtime|Calibration|Verification)Tests\.'}
   flags="--sanitize=thread"
@@ -23,7 +23,7 @@ thread)
 address)
   filter=${2:-'^(TensorFormats|ByteStreams|JSON|Safetensors|GGUF|Archives|Checkpoint|Patterns|Quantization|QuantizationRecipes|Step3Model|Tokenization|ImageInput|StoredWeights|ServingEngines)Tests\.'}
   flags="--sanitize=address -Xcc -fsanitize=undefined -Xcc -fsanitize-trap=undefined"
-  # Swift's runtime keeps what it makes once.
+  # Swift's runtime never frees its one-time allocations.
   ASAN_OPTIONS="detect_leaks=0"
   export ASAN_OPTIONS
   ;;
@@ -36,7 +36,7 @@ scratch=.build/sanitize-$kind
 # shellcheck disable=SC2086
 swift build -c release --build-tests --scratch-path "$scratch" $flags
 if [ "$kind" = thread ] && [ "$(uname)" = Linux ]; then
-  # Only the tests get the shim, and no compiler.
+  # Only the tests get the shim, not the compiler.
   shim=$PWD/$scratch/mutex_shim.so
   clang -O1 -Wall -shared -fPIC -o "$shim" $here/mutex_shim.c -ldl
   if [ -n "${2:-}" ]; then set -- "$2"; else set -- "$first" "$filter"; fi

@@ -4,7 +4,7 @@ import Foundation
 import FuzzSupport
 import TensorFormats
 
-/// Any bytes as a `.zst` file: refused with an error, or read in the same way however they are read.
+/// Any bytes as a `.zst` file: refused with an error, or read with the same result in every way.
 func check(_ file: [UInt8]) {
   let memory = MemorySource(file)
   let sequential = try? SequentialZstdSource(memory)
@@ -38,7 +38,7 @@ func check(_ file: [UInt8]) {
   }
 }
 
-/// More is not decoded here: the fuzzer allows 512 MB.
+/// The most that is decoded here: the fuzzer allows 512 MB.
 let largest = 1 << 24
 
 exit(

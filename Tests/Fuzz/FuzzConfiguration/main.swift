@@ -9,7 +9,7 @@ import Step3Model
 import StoredWeights
 import TensorFormats
 
-/// The weights that the configurations lie beside: sound ones, in two precisions.
+/// The weights beside the configurations: sound ones, in two precisions.
 let models: [MemoryFiles] = ["tiny", "tiny-fp8"].map { name in
   do {
     return try MemoryFiles(folder: Fixtures.path("checkpoints/\(name)"))
@@ -18,8 +18,8 @@ let models: [MemoryFiles] = ["tiny", "tiny-fp8"].map { name in
   }
 }
 
-/// Any bytes as the `config.json` of a checkpoint, `quantization_config` included: refused with an error, or taken the
-/// same way by everything that reads it.
+/// Any bytes as the `config.json` of a checkpoint, `quantization_config` included: refused with an error, or understood
+/// alike by everything that reads it.
 func check(_ document: [UInt8]) {
   let read = try? Step3Configuration(configJSON: document)
   if let read {

@@ -4,10 +4,10 @@ import Foundation
 import FuzzSupport
 import TensorFormats
 
-/// The models that are planned for: with experts, without, with states instead of a cache.
+/// The models to plan for: with experts, without, with states instead of a KV cache.
 let shapes = DecoderShape.reported
 
-/// Any bytes as a deployment file: refused with an error, or a plan whose costs are numbers.
+/// Any bytes as a deployment file: refused with an error, or planned with finite costs.
 func check(_ text: [UInt8]) {
   guard let request = try? DeploymentRequest(file: MemorySource(text)) else { return }
   require(!request.accelerators.isEmpty, "a deployment without cards")

@@ -1,16 +1,16 @@
 public import ByteStreams
 public import TensorFormats
 
-/// A folder of files that are in memory, so that a fuzzer can put its bytes beside sound ones.
+/// A folder of files in memory, so that a fuzzer can put its bytes beside sound files.
 public struct MemoryFiles: ByteStore {
   private var files: [String: [UInt8]]
 
   /// Holds these files.
   public init(_ files: [String: [UInt8]]) { self.files = files }
 
-  /// Reads the files of a folder, some kilobytes each.
+  /// Reads the files of a folder, a few kilobytes each.
   ///
-  /// - Throws: What reading throws.
+  /// - Throws: Errors of reading the files.
   public init(folder: String) throws(CheckpointError) {
     let store = DirectoryStore(folder)
     files = [:]
@@ -19,7 +19,7 @@ public struct MemoryFiles: ByteStore {
     }
   }
 
-  /// One file; `nil` where there is none.
+  /// A file's bytes; `nil` if there is no such file.
   public subscript(name: String) -> [UInt8]? {
     get { files[name] }
     set { files[name] = newValue }

@@ -4,7 +4,7 @@ import FuzzSupport
 import GGUF
 import TensorFormats
 
-/// Any bytes as a GGUF file: refused with an error, or sound in every way that others rely on.
+/// Any bytes as a GGUF file: refused with an error, or sound in every respect that callers rely on.
 func check(_ file: [UInt8]) {
   guard let header = try? GGUFHeader.read(from: MemorySource(file)) else { return }
   let alignment = header.alignment
@@ -24,7 +24,7 @@ func check(_ file: [UInt8]) {
     end = range.upperBound
   }
 
-  // A header without tensors is padded too when it is written, to up to 2 GiB, which the input need not have.
+  // When written, a header without tensors is padded too, up to 2 GiB, which the input need not contain.
   guard !header.tensors.isEmpty || alignment <= 1 << 20 else { return }
   do {
     let layout = try GGUFLayout(rewriting: header)
@@ -40,7 +40,7 @@ func check(_ file: [UInt8]) {
       again.tensors == header.tensors && again.dataOffset == header.dataOffset
         && again.alignment == alignment && again.version == header.version
         && again.byteOrder == header.byteOrder, "what is written reads differently")
-    // Bytes, not values, because a number in the metadata may be a NaN, which equals nothing.
+    // Bytes are compared, not values, because the metadata may contain NaN, which equals nothing.
     let third = try GGUFLayout(rewriting: again)
     require(third.headerBytes == layout.headerBytes, "metadata changes when it is written")
   } catch {
@@ -48,10 +48,10 @@ func check(_ file: [UInt8]) {
   }
 }
 
-/// Where the tensor table ends and padding begins, which may hold anything in a file that was read.
+/// Where the tensor table ends and the padding begins, which may hold anything in a file that was read.
 func tableByteCount(of header: GGUFHeader) throws -> Int {
   guard !header.tensors.isEmpty else { return header.dataOffset }
-  // Without tensors the data offset is where the metadata ends. The alignment is not taken over, as it may be large.
+  // Without tensors the data offset is where the metadata ends. The alignment is not adopted, as it may be large.
   let metadata = GGUFMetadata(header.metadata.entries.filter { $0.key != "general.alignment" })
   let alignmentEntry = header.metadata["general.alignment"] == nil ? 0 : 8 + 17 + 4 + 4
   let bare = try GGUFLayout(

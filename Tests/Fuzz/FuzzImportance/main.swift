@@ -4,7 +4,7 @@ import FuzzSupport
 import QuantizationRecipes
 import TensorFormats
 
-/// Any bytes as an importance matrix, in either form: refused with an error, or entries of numbers that are none below 0.
+/// Any bytes as an importance matrix, in either form: refused with an error, or entries of non-negative numbers.
 func check(_ file: [UInt8]) {
   guard let matrix = try? ImportanceMatrix(MemorySource(file)) else { return }
   for (name, entry) in matrix.entries {

@@ -3,7 +3,7 @@ import FuzzSupport
 import JSON
 import TensorFormats
 
-/// Any bytes as a JSON document: refused with an error and its byte, or read, and the same after it was written.
+/// Any bytes as a JSON document: refused with an error and its byte offset, or read, and unchanged when written and read again.
 func check(_ text: [UInt8]) {
   for dialect in [JSONDialect.strict, .python] {
     let value: JSONValue
@@ -13,7 +13,7 @@ func check(_ text: [UInt8]) {
       require((0...text.count).contains(error.offset ?? -1), "an error is not placed in the text")
       continue
     }
-    // Python's constants are written as strings.
+    // Python's NaN and Infinity are written as strings.
     guard dialect == .strict else { continue }
     for written in [JSONText.document(value), Array(JSONText.compact(value).utf8)] {
       do {

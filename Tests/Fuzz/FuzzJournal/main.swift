@@ -3,8 +3,8 @@ import Foundation
 import FuzzSupport
 import TensorFormats
 
-/// The frames that an input spells: pieces of two bytes of length, one of kind and the body. Frames get their checksums
-/// here, which no mutation would find.
+/// The frames that an input encodes: two bytes of length, one of kind, then the body. The checksums are added
+/// here, because no mutation would find them.
 func framed(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
   var rest = bytes
   var journal = JournalFormat.title
@@ -24,13 +24,13 @@ func check(_ journal: [UInt8]) {
   require(contents.recordsStart <= contents.intactByteCount, "records begin behind what is intact")
   let intact = Array(journal[..<contents.intactByteCount])
   guard let again = try? JournalContents(intact, path: "journal") else {
-    // The title alone may have something torn behind it.
+    // Only the title frame may be followed by a torn frame.
     return require(contents.identity == nil, "what is intact is refused")
   }
   require(
     again.identity == contents.identity && again.units.count == contents.units.count
       && again.intactByteCount == intact.count, "what is torn off makes a difference")
-  // A crash tears the last frame: nothing is gained by it, and nothing before it lost.
+  // A crash tears the last frame: it adds nothing, and nothing before it is lost.
   if let cut = try? JournalContents(Array(intact.dropLast()), path: "journal"), !intact.isEmpty {
     require(
       cut.intactByteCount < contents.intactByteCount && cut.units.count <= contents.units.count,
@@ -41,7 +41,7 @@ func check(_ journal: [UInt8]) {
 exit(
   runFuzzer { bytes, count in
     let input = Array(UnsafeBufferPointer(start: bytes, count: count))
-    // Half of the inputs by their first byte, so that bare files reach the reader too.
+    // By their first byte, half of the inputs are used as they are, so that raw files reach the reader too.
     guard let first = input.first, first & 1 == 0 else {
       check(input)
       return 0

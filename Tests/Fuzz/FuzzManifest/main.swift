@@ -6,7 +6,7 @@ import FuzzFiles
 import FuzzSupport
 import TensorFormats
 
-/// Any bytes as the manifest of an output, and as a stored plan: refused with an error, or sound in what others rely on.
+/// Any bytes as an output's manifest, and as a stored plan: refused with an error, or sound in every respect that callers rely on.
 func check(_ document: [UInt8]) {
   _ = try? StoredPlan(reading: MemorySource(document))
   guard let manifest = try? Manifest.read(in: MemoryFiles([OutputMarkers.manifest: document])) else { return }

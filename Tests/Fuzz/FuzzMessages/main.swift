@@ -15,7 +15,7 @@ let dimensions: ModelDimensions = {
   }
 }()
 
-/// Any bytes as what a peer sends: refused with an error, or something that the model can be asked or have answered.
+/// Any bytes from a peer: refused with an error, or a valid request or reply for the model.
 func check(_ kind: Frame.Kind, _ payload: [UInt8]) {
   let frame = Frame(kind: kind, payload: payload)
   switch kind {
@@ -42,7 +42,7 @@ func checkRequest(_ payload: [UInt8], routesHere: Bool) {
       routing.experts.allSatisfy { (0..<dimensions.expertCount).contains(Int($0)) },
       "an expert that is not there")
   }
-  // Rows of no element may be as many as a peer likes to write; others take bytes.
+  // A peer may claim any number of empty rows; other rows take bytes.
   require(request.input.count <= payload.count, "more elements than bytes")
 }
 

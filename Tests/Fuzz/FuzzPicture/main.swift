@@ -3,7 +3,7 @@ import FuzzSupport
 import ImageInput
 import TensorFormats
 
-/// Any bytes as a picture, PNG or JPEG: refused with an error, or all its pixels.
+/// Any bytes as a PNG or JPEG picture: refused with an error, or decoded completely.
 func check(_ file: [UInt8]) {
   for published in [ImageReading.published, .vLLM, .sgLang] {
     var reading = published

@@ -5,7 +5,7 @@ import FuzzSupport
 import QuantizationRecipes
 import TensorFormats
 
-/// Tensors of each kind that recipes tell apart.
+/// Tensors of each kind that recipes distinguish.
 let subjects: [RecipeSubject] = [
   RecipeSubject(
     name: "model.layers.4.moe.up_proj.weight", otherNames: ["blk.4.ffn_up_exps.weight"], role: .routedExperts,
@@ -22,7 +22,7 @@ let subjects: [RecipeSubject] = [
     sourceType: .f32, hasTiedEmbedding: true),
 ]
 
-/// Any bytes as a recipe file: refused with an error, or a recipe that decides the same whenever it is asked.
+/// Any bytes as a recipe file: refused with an error, or a recipe whose decisions are repeatable.
 func check(_ text: [UInt8]) {
   guard let recipe = try? Recipe(file: MemorySource(text)) else { return }
   for subject in subjects {
@@ -33,7 +33,7 @@ func check(_ text: [UInt8]) {
       require((decision.format != decision.wanted) == (decision.reason != nil), "a fallback without a reason")
     }
   }
-  // Patterns share one budget of steps, so an equal recipe is read anew.
+  // Patterns share one budget of steps, so the recipe is parsed again.
   let again = try? Recipe(file: MemorySource(text))
   require(
     again?.rules.count == recipe.rules.count && again?.name == recipe.name, "it reads differently again")

@@ -4,9 +4,9 @@ import FuzzSupport
 import Safetensors
 import TensorFormats
 
-/// Any bytes as a safetensors file: refused with an error, or sound in every way that others rely on.
+/// Any bytes as a safetensors file: refused with an error, or sound in every respect that callers rely on.
 func check(_ file: [UInt8]) {
-  // A file as large as its header likes: reaches the arithmetic that a small file's size keeps out of reach.
+  // A file as large as its header claims: reaches arithmetic that a small file's size would keep out of reach.
   _ = try? SafetensorsHeader.parse(file.span.bytes, fileByteCount: .max)
 
   guard let header = try? SafetensorsHeader.read(from: MemorySource(file)) else { return }

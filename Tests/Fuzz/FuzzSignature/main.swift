@@ -5,14 +5,14 @@ import JSON
 import Signatures
 import TensorFormats
 
-/// Any bytes as a signature, and as the statement in one: refused with an error, or names that stay below the model and
+/// Any bytes as a signature, and as its statement: refused with an error, or names that stay below the model and
 /// pieces that add up to files.
 func check(_ text: [UInt8]) {
   if let bundle = try? SigstoreBundle(parsing: text) {
     require((try? SigstoreBundle(parsing: bundle.text)) == bundle, "a bundle reads differently again")
     if let statement = try? Statement(in: bundle) { check(statement) }
   }
-  // The statement itself, which a fuzzer would have to write in base64 otherwise.
+  // The statement itself, which a fuzzer would otherwise have to encode in base64.
   let envelope: JSONValue = .object([
     "mediaType": .string(SigstoreBundle.mediaType),
     "verificationMaterial": .object(["publicKey": .object(JSONMembers())]),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives the tools with changed checkpoints, and holds what they do to what is promised for untrusted files.
+"""Runs the tools on changed checkpoints and checks what is promised for untrusted files.
 
 Usage: campaign.py [--cases N] [--seed S] [--keep FOLDER] [--tools FOLDER]
 
@@ -44,7 +44,7 @@ def make_bases(tools, folder):
         "parts": ["--to", "safetensors", "--partition", "afd", "--ffn-ep", "2"],
     }.items():
         run("step3-convert", source, folder / name, *options, "--allow-fallback")
-    # Unfinished business of our own is for other tests: here the files are anyone's.
+    # Unfinished outputs are for other tests: here the files are untrusted.
     for manifest in folder.glob("*/manifest.json"):
         if manifest.parent.name != "parts":
             manifest.unlink()
@@ -52,7 +52,7 @@ def make_bases(tools, folder):
 
 
 def commands(rng, case, base, output):
-    """What reads the changed checkpoint: everything that does, a few at random of what takes options."""
+    """The commands that read the changed checkpoint: all of them, with a random selection of options."""
     quantize = rng.choice(["Q4_K_M", "Q8_0", "IQ4_NL", "MXFP4_MOE", "BF16", "keep"])
     scheme = rng.choice(["W4A16", "NVFP4A16", "FP8_BLOCK", "W8A8_INT8", "MXFP4", "keep", "BF16"])
     form = rng.choice(
@@ -93,7 +93,7 @@ def run(tools, command):
         process.returncode = os.waitstatus_to_exitcode(status)
         captured.seek(0)
         text = captured.read(1 << 24)
-    # Processor time, not the clock's: the machine may have other things to do.
+    # Processor time, not elapsed time: the machine may be busy.
     return process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, text
 
 
@@ -121,7 +121,7 @@ def run_case(tools, bases, folder, seed):
         shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(base, case)
     if base.name == "parts" and rng.random() < 0.7:
-        # One part's files, so that parts that do not fit together come up.
+        # Only one part's files, so that parts disagree with each other.
         mutate(rng, rng.choice(sorted(path for path in case.iterdir() if path.is_dir())))
     else:
         mutate(rng, case)

@@ -1,6 +1,6 @@
-"""Safetensors and GGUF taken apart and put together again, with nothing checked: what is written may be as odd as it likes.
+"""Reads and writes safetensors and GGUF without any checks, so that anything can be written.
 
-Written apart from the toolkit, after the formats' own descriptions. Little-endian, GGUF version 3.
+Written independently of the toolkit, from the formats' own descriptions. Little-endian, GGUF version 3.
 """
 
 import json
@@ -29,7 +29,7 @@ def write_safetensors(path, metadata, tensors):
     for tensor in tensors:
         end = offset + len(tensor["data"])
         entry = {"dtype": tensor["dtype"], "shape": tensor["shape"], "data_offsets": [offset, end]}
-        # Joined by hand, so that a name may come twice.
+        # Joined by hand, so that a name may appear twice.
         pieces.append(json.dumps(tensor["name"]) + ":" + json.dumps(entry))
         offset = end
     header = ("{" + ",".join(pieces) + "}").encode("utf-8", "surrogatepass")
@@ -40,7 +40,7 @@ def write_safetensors(path, metadata, tensors):
             file.write(tensor["data"])
 
 
-# The types of metadata that have a fixed size, by their numbers in the format.
+# The metadata types of fixed size, by their numbers in the format.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 
@@ -80,7 +80,7 @@ def read_gguf(path):
         name = text()
         dims = [take("Q") for _ in range(take("I"))]
         tensors.append({"name": name, "dims": dims, "type": take("I"), "offset": take("Q")})
-    # A file that was changed once may say anything.
+    # A file that has been changed before may claim anything.
     known = [value for key, kind, value in entries if key == b"general.alignment" and kind == 4 and value > 0]
     alignment = known[0] if known else 32
     start = at + -at % alignment

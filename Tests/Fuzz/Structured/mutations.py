@@ -1,4 +1,4 @@
-"""Changes to a sound checkpoint that leave its containers sound: sizes stay consistent, so that what is changed gets past
+"""Changes to a sound checkpoint that leave its containers sound: sizes stay consistent, so that the changes get past
 the parsers and into everything behind them.
 
 Every change is a function of (random, directory); the files in the directory are copies. A seed gives the same change.
@@ -66,7 +66,7 @@ def odd_value(random, depth=0):
 
 
 def change_document(random, document):
-    """One value replaced, taken away, repeated, or exchanged with another's."""
+    """Replaces, removes or repeats one value, or exchanges it with another."""
     places = [path for path in paths(document) if path]
     if not places:
         return document
@@ -97,7 +97,7 @@ def change_json(random, directory):
     names = [path for path in directory.glob("*.json")]
     if not names:
         return False
-    # Which file is chosen by its weight: config.json decides most.
+    # Files are chosen by weight: config.json matters most.
     path = random.choice(sorted(names) + [directory / "config.json"] * 3)
     if not path.exists():
         return False
@@ -180,7 +180,7 @@ def pick(random, directory, pattern):
 
 
 def how_many(random):
-    """Changes to one file: mostly one, so that it is seen what it does."""
+    """The number of changes to a file: mostly one, so that its effect can be seen."""
     return random.choice([1, 1, 1, 2, 6])
 
 

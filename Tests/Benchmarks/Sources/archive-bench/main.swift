@@ -1,9 +1,9 @@
-// What the container's codec takes in and gives out, per core, and what remains of weights.
+// Encoding and decoding rates of the container's codec, per core, and the compressed size of weights.
 //
 //     swift run -c release archive-bench
 //
 // Weights are normally distributed, with row scales spread over a factor of e. Rates are of the original's bytes, by
-// processor time, beside copying the same bytes and SHA-256 of them. STEP3_KERNELS chooses the kernels of the planes.
+// processor time, beside copying and SHA-256 of the same bytes. STEP3_KERNELS chooses the byte-plane kernels.
 import Archives
 import ByteStreams
 import TensorFormats
@@ -57,7 +57,7 @@ func weights(_ type: ElementType, bytes count: Int) -> [UInt8] {
   return bytes
 }
 
-/// What remains if every plane takes its entropy of order 0.
+/// The size that remains if every byte plane takes its order-0 entropy.
 func bound(_ bytes: [UInt8], width: Int) -> Double {
   var counts = [[Double]](repeating: [Double](repeating: 0, count: 256), count: width)
   for start in stride(from: 0, to: bytes.count, by: width) {

@@ -2,7 +2,7 @@ import Quantization
 import TensorFormats
 
 extension CodecBenchmark {
-  /// Block-FP8 is not a codec of rows; its numbers stand in the same table.
+  /// Block-FP8 does not work on single rows; its figures are in the same table.
   func runBlockFP8(copyRate: Double) throws -> CodecResult {
     let rows = BlockFP8.side
     let format = try BlockFP8(rows: rows, columns: Self.columns)

@@ -1,23 +1,23 @@
 import Quantization
 import TensorFormats
 
-/// What is measured of one format. Rates are per core; a missing one means that the format has no such direction.
+/// The measurements of one format. Rates are per core; a missing one means that the format lacks that direction.
 struct CodecResult {
   var format: String
   var bitsPerWeight: Double
   /// GB/s of BF16 in memory, to encoded bytes in memory.
   var encodeRate: Double?
-  /// The same with the error sums measured on the way.
+  /// The same with error sums measured along the way.
   var measuredEncodeRate: Double?
-  /// The same with an importance matrix, where the format has a use for one.
+  /// The same with an importance matrix, where the format uses one.
   var weightedEncodeRate: Double?
   /// GB/s of F32 out, from encoded bytes in memory.
   var decodeRate: Double?
-  /// How many times faster than the Swift definition, and than the portable kernels.
+  /// The speed-up over the Swift definition and over the portable kernels.
   var encodeOverTwin: Double?
   var encodeOverPortable: Double?
   var decodeOverPortable: Double?
-  /// The share of `memcpy` that the bytes read plus written come to.
+  /// The rate of bytes read plus written, as a share of `memcpy`'s.
   var encodeOverCopy: Double?
   var decodeOverCopy: Double?
   /// Relative to the root mean square of the weights.
@@ -29,7 +29,7 @@ struct CodecResult {
 struct CodecBenchmark {
   static let columns = 7168
   static let rows = 16
-  /// The Swift definitions and the slowest searches are timed on one row.
+  /// The Swift definitions and the slowest searches are timed on a single row.
   static let twinRows = 1
 
   var gaussian = Weights.gaussian(columns * rows)
@@ -155,7 +155,7 @@ struct CodecBenchmark {
   }
 }
 
-/// What the benchmark cannot do.
+/// Errors of the benchmark.
 enum BenchmarkError: Error, CustomStringConvertible {
   case noCodec(String)
   case usage(String)

@@ -1,6 +1,6 @@
 import ByteStreams
 
-/// GB/s that the digests take in, per core, from buffers that stay in the cache, as a pipeline's mostly do.
+/// GB/s of the digests, per core, from buffers that stay in the cache, as a pipeline's mostly do.
 struct DigestRates {
   var xxh3: Double
   var sha256: Double

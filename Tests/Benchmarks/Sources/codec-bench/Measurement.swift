@@ -4,24 +4,24 @@ import Glibc
 import Darwin
 #endif
 
-/// Seconds of processor time that this thread has used: on a busy machine, wall-clock time measures the neighbours.
+/// Processor time used by this thread, in seconds: on a busy machine, wall-clock time measures other processes as well.
 func threadSeconds() -> Double {
   var time = timespec()
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
   return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }
 
-/// Something to be timed, on a stated amount of work.
+/// A variant to be timed, on a stated amount of work.
 struct Variant {
   var name: String
   /// Does the work once.
   var run: () throws -> Void
 }
 
-/// Runs all variants in turn, again and again, and gives the median time of each: drifts of the clock frequency meet
+/// Runs all variants in rotation and returns the median time of each: drifts of the clock frequency affect
 /// all of them alike.
 ///
-/// - Parameter seconds: How long to go on; every variant runs at least three times.
+/// - Parameter seconds: How long to run; every variant runs at least three times.
 func medianSeconds(_ variants: [Variant], seconds: Double) throws -> [String: Double] {
   var times: [String: [Double]] = [:]
   for variant in variants { try variant.run() }

@@ -24,7 +24,7 @@ struct BenchmarkedScheme {
 }
 
 extension CodecBenchmark {
-  /// A name with a plus is a search for the least squared error.
+  /// A plus in the name means a search for the least squared error.
   func run(_ benchmarked: BenchmarkedScheme, copyRate: Double) throws -> CodecResult {
     let scheme = try RowScheme(benchmarked.stored)
     let (rowCodes, rowScales) = (

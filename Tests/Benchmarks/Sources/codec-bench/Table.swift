@@ -76,7 +76,7 @@ struct Table {
     return left ? text + fill : fill + text
   }
 
-  /// A decimal number with so many digits after the point.
+  /// A decimal number with the given number of digits after the point.
   private static func text(_ value: Double, _ digits: Int) -> String {
     guard value.isFinite else { return "0" }
     let unit = (0..<digits).reduce(1.0) { product, _ in product * 10 }

@@ -1,4 +1,4 @@
-/// Made-up weights, the same in every run.
+/// Synthetic weights, the same in every run.
 struct Weights {
   /// Values in BF16, as bytes.
   var bytes: [UInt8]

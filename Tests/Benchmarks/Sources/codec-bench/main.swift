@@ -2,7 +2,7 @@
 //
 //     swift run -c release codec-bench [--format Q4_K]... [--seconds 0.5] [--json]
 //
-// Formats with a plus are searched for the least squared error; the same without it have their library's scales.
+// For formats with a plus, scales are searched for the least squared error; without it they are the library's.
 // STEP3_KERNELS=portable|avx2|avx512 chooses the kernels.
 import Quantization
 import TensorFormats

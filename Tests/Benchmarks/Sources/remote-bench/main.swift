@@ -4,9 +4,9 @@ import RemoteFiles
 import Synchronization
 import TensorFormats
 
-// How fast a file of a server is read, and how soon the headers of a model are there.
+// How fast a server's file is read, and how soon the headers of a model have arrived.
 //
-// Usage: remote-bench read ADDRESS FILE MEBIBYTES THREADS      reads of so many MiB from so many threads
+// Usage: remote-bench read ADDRESS FILE MEBIBYTES THREADS      reads of this many MiB from this many threads
 //        remote-bench heads ADDRESS BYTES CONNECTIONS         the first bytes of every .safetensors file
 //
 // Tests/Benchmarks/remote.sh runs it beside aria2c.

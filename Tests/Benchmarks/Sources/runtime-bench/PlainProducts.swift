@@ -8,7 +8,7 @@ import Accelerate
 private typealias Dimension = Int32
 #endif
 
-/// Products with weights that are F32 in memory: what there is to reach.
+/// Products with F32 weights in memory: the attainable rate.
 final class PlainProducts: @unchecked Sendable {
   let rows: Int
   let columns: Int
@@ -25,7 +25,7 @@ final class PlainProducts: @unchecked Sendable {
 
   deinit { weights.deallocate() }
 
-  /// One call, the library's own threads.
+  /// One call, with the library's own threads.
   func whole(_ input: UnsafePointer<Float>, tokens: Int, into result: UnsafeMutablePointer<Float>) {
     #if canImport(CBenchBLAS)
     openblas_set_num_threads(CInt(threads))
@@ -34,7 +34,7 @@ final class PlainProducts: @unchecked Sendable {
     multiply(input, tokens: tokens, 0..<rows, into: result)
   }
 
-  /// Tiles of 256 rows, one after the other on each of our threads, the library's threads off.
+  /// Tiles of 256 rows, one after the other on each of our threads, with the library's threads off.
   func tiles(_ input: UnsafePointer<Float>, tokens: Int, into result: UnsafeMutablePointer<Float>) {
     let height = 256
     let count = (rows + height - 1) / height

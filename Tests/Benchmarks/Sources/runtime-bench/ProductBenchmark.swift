@@ -15,7 +15,7 @@ struct Seconds {
 
   static var now: Seconds {
     var usage = rusage()
-    // RUSAGE_SELF, which Glibc types otherwise than its parameter.
+    // RUSAGE_SELF, whose type in Glibc differs from the parameter's.
     getrusage(0, &usage)
     func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) * 1e-6 }
     return Seconds(
@@ -24,7 +24,7 @@ struct Seconds {
   }
 }
 
-/// One matrix and one number of tokens, all ways in turn.
+/// One matrix and one number of tokens, all variants in rotation.
 struct ProductBenchmark {
   let matrix: StoredMatrix
   let plain: PlainProducts

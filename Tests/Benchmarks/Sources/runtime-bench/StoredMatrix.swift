@@ -6,7 +6,7 @@ import Quantization
 import Safetensors
 import TensorFormats
 
-/// A matrix of made-up weights in a file of its own, which goes when this does.
+/// A matrix of synthetic weights in a file of its own, which is removed with this object.
 final class StoredMatrix {
   let format: String
   let rows: Int
@@ -46,7 +46,7 @@ final class StoredMatrix {
 
   deinit { try? FileManager.default.removeItem(atPath: directory) }
 
-  /// Rows of weights that are encoded; the rest of the matrix repeats them.
+  /// The number of rows that are encoded; the rest of the matrix repeats them.
   private static func sample(rows: Int, columns: Int) -> [Float] {
     var random = SystemRandomNumberGenerator()
     return (0..<rows * columns).map { _ in
@@ -101,7 +101,7 @@ final class StoredMatrix {
         shape: TensorShape([format.scaleCount / across, across])),
     ])
     let writer = try SafetensorsWriter(path, layout: layout)
-    // Any codes but the two that are not numbers.
+    // Any codes except the two NaNs.
     let codes = (0..<64 * columns).map { _ in UInt8.random(in: 0..<0x7F) | (Bool.random() ? 0x80 : 0) }
     for first in stride(from: 0, to: rows, by: 64) {
       try writer.write(

@@ -5,7 +5,7 @@
 //                                        [--seconds 2] [--threads N] [--directory /tmp]
 //
 // Rates are given per second of wall-clock time, and per second of processor time of all threads together: on a busy
-// machine only the latter says something. Weights are in the page cache.
+// machine only the latter is meaningful. Weights are in the page cache.
 import Foundation
 
 let usage = """
@@ -21,7 +21,7 @@ struct Options {
   var threads = ProcessInfo.processInfo.activeProcessorCount
   var directory = FileManager.default.temporaryDirectory.path
 
-  /// The published model's: down to the low-rank query and up to the heads, experts, dense feed-forward, output of
+  /// The published model's shapes: down to the low-rank query and up to the heads, experts, dense feed-forward, output of
   /// attention. Rows are outputs.
   static let publishedShapes = [
     (2048, 7168), (16384, 2048), (5120, 7168), (7168, 5120), (18432, 7168), (7168, 16384),

@@ -1,4 +1,4 @@
-// convert-checkpoint SOURCE OUTPUT RECIPE: plans a conversion to GGUF, says what it will be, and runs it.
+// convert-checkpoint SOURCE OUTPUT RECIPE: plans a conversion to GGUF, prints a summary, and runs it.
 import Checkpoint
 import Conversion
 import QuantizationRecipes
@@ -8,7 +8,7 @@ let (source, output, recipe) = (CommandLine.arguments[1], CommandLine.arguments[
 let checkpoint = try Checkpoint.open(source)
 let planned = try ShardPlanner.plan(
   checkpoint, request: .init(format: .gguf, recipe: recipe), recipe: Recipe.named(recipe))
-// A plan is a value: nothing has been read but headers, and nothing written.
+// A plan is a value: only headers have been read, and nothing written.
 print("\(planned.plan.sourceBytes) bytes -> \(planned.plan.outputBytes) bytes")
 let outcome = try await Conversion(planned, options: ConversionOptions(threads: 2)).run(into: output)
 print("\(outcome.manifest.tensors.count) tensors, root digest \(outcome.manifest.digest)")

@@ -1,4 +1,4 @@
-// encode-scheme: two rows in INT4 with a scale per 128 weights, as compressed-tensors has it.
+// encode-scheme: two rows in INT4 with a scale per 128 weights, as in compressed-tensors.
 import Quantization
 import TensorFormats
 

@@ -1,4 +1,4 @@
-// encode-tensor TYPE: encodes a row of 256 values, decodes it again, and says what that cost.
+// encode-tensor TYPE: encodes a row of 256 values, decodes it again, and prints the error.
 import Quantization
 import TensorFormats
 

@@ -3,49 +3,49 @@ struct Fault: Sendable {
   enum Kind: String, Sendable {
     /// Nothing goes wrong.
     case ok
-    /// The connection closes after so many bytes of the body, although more were announced.
+    /// The connection closes after this many bytes of the body, although more were announced.
     case drop
-    /// The same, with nothing announced: the end of the connection is the end of the body.
+    /// The same without an announced length: the end of the connection is the end of the body.
     case trim
-    /// Nothing comes after so many bytes, for longer than anyone waits.
+    /// The server stalls after this many bytes, for longer than any client waits.
     case stall
-    /// The connection closes before anything is said.
+    /// The connection closes before anything is sent.
     case close
-    /// A status; with `Retry-After: 0` if it is one that may pass.
+    /// An error status; with `Retry-After: 0` if it is a temporary one.
     case status
-    /// 429 with the quota headers of Hugging Face's hub, which begin anew in so many seconds.
+    /// 429 with the quota headers of Hugging Face's hub; the quota is reset in this many seconds.
     case quota
-    /// 503 with `Retry-After` of so many seconds; the same as a date.
+    /// 503 with `Retry-After` of this many seconds, or the same as a date.
     case later, laterDate
-    /// Bytes from another place, with a `Content-Range` that says so.
+    /// Bytes from another offset, with a `Content-Range` that says so.
     case wrongRange
-    /// The right bytes with a `Content-Range` that says they are others.
+    /// The right bytes with a wrong `Content-Range`.
     case wrongLabel
-    /// Fewer bytes than asked for, with a `Content-Range` that says so.
+    /// Fewer bytes than requested, with a `Content-Range` that says so.
     case shorter
     /// 206 without `Content-Range`.
     case noLabel
     /// 200 with the whole file.
     case whole
-    /// A length that is not said: chunked.
+    /// No length: chunked.
     case chunked
     /// More bytes than `Content-Range` says, chunked.
     case longer
     /// Another version of the file: other bytes, another entity tag.
     case changed
-    /// Another version that is so many bytes longer, without entity tag and date.
+    /// Another version that is this many bytes longer, without entity tag and date.
     case grown
-    /// A pointer of Git LFS in the place of the file.
+    /// A Git LFS pointer in place of the file.
     case pointer
     /// An HTML page with status 200.
     case page
     /// The signature counts as expired.
     case expired
-    /// A redirection: without end, or to another scheme.
+    /// A redirection: an endless one, or to another scheme.
     case loop, toFile, toFTP
-    /// A body that says it is compressed.
+    /// A body declared as compressed.
     case gzip
-    /// A head of 200 kB.
+    /// Headers of 200 kB.
     case longHead
   }
 

@@ -5,7 +5,7 @@ import NIOPosix
 
 /// Answers the requests of one connection, one after the other.
 struct Responder: Sendable {
-  /// Where an answer goes. One to HEAD has no body, whatever is written.
+  /// Where a response goes. A response to HEAD has no body, whatever is written.
   struct Output: Sendable {
     let writer: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
     let isHead: Bool
@@ -18,23 +18,23 @@ struct Responder: Sendable {
 
   let store: Store
   let sessions: Sessions
-  /// Whether this is the host with the bodies, which a hub redirects to.
+  /// Whether this is the body host, to which a hub redirects.
   let isBodyHost: Bool
   /// The ports of the hub and of the body host.
   let ports: Ports
 
-  /// A request, taken apart.
+  /// A parsed request.
   struct Request {
     var method: HTTPMethod
     var headers: HTTPHeaders
-    /// Without the session's components, decoded.
+    /// The decoded path without the session's components.
     var path: [String]
     var query: [String: String]
     var prefix: String
     var endsWithSlash: Bool
   }
 
-  /// The connection is to be closed.
+  /// Whether the connection is to be closed.
   struct Close: Error {}
 
   func answer(_ head: HTTPRequestHead, _ output: Output) async throws {
@@ -160,7 +160,7 @@ struct Responder: Sendable {
     try await missing(output)
   }
 
-  /// ModelScope: a list of one directory, and files that are redirected to if they are large.
+  /// ModelScope: a list of one directory, and files, with a redirection for large ones.
   private func modelScope(
     _ repository: [String], _ verb: [String], _ request: Request, _ session: Session, _ output: Output
   ) async throws {
@@ -184,11 +184,11 @@ struct Responder: Sendable {
     try await send(302, [("location", location)], [], output)
   }
 
-  // MARK: The host with the bodies
+  // MARK: The body host
 
   private func body(_ request: Request, _ session: Session, _ output: Output) async throws {
     let fault = session.nextFault()
-    // A signature is for GET.
+    // A signature is valid for GET only.
     guard request.method == .GET, fault.kind != .expired,
       session.accepts(Int(request.query["X-Amz-Signature"] ?? "") ?? 0)
     else {
@@ -204,7 +204,7 @@ struct Responder: Sendable {
 
   // MARK: Files
 
-  /// Faults without a body of the file. Whether it was one.
+  /// Handles faults that do not send the file's body. Returns whether it did.
   private func fails(_ fault: Fault, _ request: Request, _ output: Output) async throws -> Bool {
     switch fault.kind {
     case .close: throw Close()
@@ -383,7 +383,7 @@ struct Responder: Sendable {
   }
 }
 
-/// A component of a path or query as it was before it was encoded.
+/// A decoded component of a path or query.
 private func decoded(_ text: some StringProtocol) -> String {
   var bytes: [UInt8] = []
   var rest = text.utf8[...]

@@ -1,30 +1,30 @@
 import Synchronization
 
-/// What one client meets: a script of faults, a log of what it asked, and how slow its connections are. Sessions are told
+/// One client's view of the server: a script of faults, a log of requests, and the speed of connections. Sessions are told
 /// apart by the first two components of the path, `/s/NAME/...`, so that many tests share a server. The name sets the
-/// session up: `/s/17~faults=drop:1000,ok,stall:5~latency=20/...`. `/s/NAME/_log` tells what was asked.
+/// session up: `/s/17~faults=drop:1000,ok,stall:5~latency=20/...`. `/s/NAME/_log` lists the requests.
 final class Session: Sendable {
   struct State {
-    /// What happens to the next responses that have a body of a file, one each; then nothing goes wrong any more.
+    /// The faults of the next responses with a file's body, one each; later responses have none.
     var script: [Fault] = []
-    /// What happens to the next answers of the hub itself: `HEAD` and lists.
+    /// The faults of the next responses of the hub itself: `HEAD` and lists.
     var hubScript: [Fault] = []
     /// Milliseconds before a response begins.
     var latency = 0
     /// Bytes per second and connection; 0 for no limit.
     var rate = 0
-    /// For how many requests a signature works; 0 for all.
+    /// How many requests a signature is valid for; 0 for any number.
     var signatureUses = 0
     /// How often each signature was used.
     var uses: [Int: Int] = [:]
     var signatures = 0
-    /// Who must ask: a token.
+    /// The token that requests must carry.
     var token: String?
-    /// Whether the hub's lists say sizes.
+    /// Whether the hub's lists state sizes.
     var hasTree = true
-    /// Whether the static side says lengths and knows HEAD.
+    /// Whether the static side sends lengths and supports HEAD.
     var hasHead = true
-    /// How many entries a page of a list has.
+    /// The number of entries per page of a list.
     var page = 1000
     var log: [String] = []
   }
@@ -39,7 +39,7 @@ final class Session: Sendable {
     state.withLock { $0.hubScript.isEmpty ? .none : $0.hubScript.removeFirst() }
   }
 
-  /// Hands out a signature.
+  /// Issues a signature.
   func sign() -> Int {
     state.withLock { state in
       state.signatures += 1
@@ -47,7 +47,7 @@ final class Session: Sendable {
     }
   }
 
-  /// Whether a signature works still, and counts its use.
+  /// Whether a signature is still valid; counts its use.
   func accepts(_ signature: Int) -> Bool {
     state.withLock { state in
       guard signature > 0, signature <= state.signatures else { return false }
@@ -73,7 +73,7 @@ final class Session: Sendable {
         case "tree": state.hasTree = number != 0
         case "head": state.hasHead = number != 0
         case "page": state.page = number
-        // A setting that is not known must not pass for one that is.
+        // An unknown setting must not be ignored.
         default: state.script = Array(repeating: Fault("status:418")!, count: 1000)
         }
       }

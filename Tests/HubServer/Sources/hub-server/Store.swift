@@ -2,8 +2,8 @@ import Foundation
 import NIOCore
 import Synchronization
 
-/// The files that are served: `ROOT/OWNER/NAME/...`. One whose SHA-256 stands in `ROOT/OWNER/NAME/.sha256/FILE` counts as
-/// kept by Git LFS.
+/// The files served: `ROOT/OWNER/NAME/...`. A file whose SHA-256 is in `ROOT/OWNER/NAME/.sha256/FILE` counts as
+/// stored in Git LFS.
 final class Store: Sendable {
   struct File: Sendable {
     var bytes: ByteBuffer
@@ -11,7 +11,7 @@ final class Store: Sendable {
     var isLarge: Bool
   }
 
-  /// The commit at which every repository stands.
+  /// The current commit of every repository.
   let commit = "0123456789abcdef0123456789abcdef01234567"
   private let root: String
   private let files = Mutex<[String: File]>([:])
@@ -40,7 +40,7 @@ final class Store: Sendable {
       .map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines) }
   }
 
-  /// In the place of Git's identifier of a file: 40 digits that follow from its bytes.
+  /// A stand-in for Git's blob identifier: 40 digits derived from the file's bytes.
   private static func identifier(_ path: String) -> String {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for byte in FileManager.default.contents(atPath: path)?.prefix(1 << 20) ?? Data() {
@@ -62,7 +62,7 @@ final class Store: Sendable {
         .utf8)
   }
 
-  /// The entries of a directory, each as JSON; `nil` if there is none.
+  /// The entries of a directory, each as JSON; `nil` if there is no such directory.
   func tree(_ repository: String, _ directory: [String]) -> [String]? {
     let place = ([root, repository] + directory).joined(separator: "/")
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: place) else { return nil }

@@ -7,7 +7,7 @@ import Synchronization
 // Usage: hub-server ROOT
 //
 // Serves ROOT/OWNER/NAME as a hub, and under /static/OWNER/NAME as a plain server, on two ports of 127.0.0.1 that it
-// prints: that of the hub and that of the host with the bodies. Ends when its standard input does.
+// prints: that of the hub and that of the body host. Exits when its standard input ends.
 
 struct Ports: Sendable {
   var hub: Int
@@ -39,7 +39,7 @@ func serve(_ listener: NIOAsyncChannel<Client, Never>, _ responder: Responder) a
     try await withThrowingDiscardingTaskGroup { group in
       for try await client in clients {
         group.addTask {
-          // A client that goes away, and a connection that is closed on purpose, end here.
+          // Clients that disconnect, and connections that are closed on purpose, end up here.
           try? await client.executeThenClose { inbound, outbound in
             for try await part in inbound {
               if case .head(let head) = part {
