@@ -1,4 +1,4 @@
-"""What the tests of faults have: the built tools, and a shim that has one call of the system fail."""
+"""Fixtures of the fault tests: the built tools, and a shim that makes one system call fail."""
 
 import pathlib
 import sys

@@ -1,12 +1,12 @@
-// Loaded into a tool with LD_PRELOAD: one call of the system fails.
+// Loaded into a tool with LD_PRELOAD: makes one system call fail.
 //
-// STEP3_FAULT=CALL:WHAT:N:TEXT has the N-th call (from 0) of that name that is about a path with TEXT in it meet its
-// fault. WHAT is the number of an error (the call is not made), `short` (half of the bytes are moved), `kill` (the process
-// is killed instead of making it), `after` (made, then killed) or `stop` (stopped before it, until it is told to go on).
-// Only what is asked of files, directories and the
-// random source is caught: what is read from the system itself (/proc, /sys, /dev/null) is not a medium that fails.
-// STEP3_FAULT_LOG=FILE gets a line with what the fault hit, so that a test knows when to stop.
-// STEP3_FAULT_TRACE=FILE gets a line for each call, `CALL BYTES PATH`, for a run in which nothing fails.
+// STEP3_FAULT=CALL:WHAT:N:TEXT gives the N-th call (from 0) of that name on a path that contains TEXT its
+// fault. WHAT is an errno (the call is not made), `short` (half of the bytes are moved), `kill` (the process
+// is killed instead of making it), `after` (made, then killed) or `stop` (stopped before it, until continued).
+// Only calls on files, directories and the
+// random source are intercepted: the system's own files (/proc, /sys, /dev/null) are not a medium that fails.
+// STEP3_FAULT_LOG=FILE gets a line with the call that the fault hit, so that a test knows when to stop.
+// STEP3_FAULT_TRACE=FILE gets a line for each call, `CALL BYTES PATH`, for a run without faults.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -30,7 +30,7 @@
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-// What a call is to do.
+// What is to happen to a call.
 enum { ordinary = -1, halved = -2, fatal_after = -3, stopped = -4 };
 
 static struct {
@@ -56,7 +56,7 @@ __attribute__((constructor)) static void configure(void) {
                                             : atoi(what);
 }
 
-// System calls of its own, which nothing catches.
+// The shim's own system calls, which are not intercepted.
 static void note(const char *file, const char *call, long bytes, const char *path) {
     char line[PATH_MAX + 64];
     int length = snprintf(line, sizeof line, "%s %ld %s\n", call, bytes, path);
@@ -76,7 +76,7 @@ static int decide(const char *call, const char *path, long bytes) {
     if (fault.trace != NULL) note(fault.trace, call, bytes, path);
     errno = saved;
     if (fault.number < 0 || strcmp(fault.call, call) != 0 || strstr(path, fault.text) == NULL) return ordinary;
-    // Nothing can be halved that is one byte.
+    // A single byte cannot be halved.
     if (fault.what == halved && bytes < 2) return ordinary;
     if (atomic_fetch_add(&count, 1) != fault.number) return ordinary;
     if (fault.log != NULL) note(fault.log, call, bytes, path);
@@ -146,7 +146,7 @@ int creat(const char *path, mode_t mode) { FAILING(decide("create", path, 0), -1
 FILE *fopen(const char *path, const char *mode) { FAILING(decide("open", path, 0), NULL, NEXT(fopen)(path, mode)); }
 FILE *fopen64(const char *path, const char *mode) { FAILING(decide("open", path, 0), NULL, NEXT(fopen64)(path, mode)); }
 int close(int file) {
-    // A descriptor is gone also where closing it fails.
+    // A descriptor is gone even where closing it fails.
     const int what = decide_at("close", file, 0);
     const int result = NEXT(close)(file);
     if (what == fatal_after) kill(getpid(), SIGKILL);
@@ -196,7 +196,7 @@ int flock(int file, int operation) {
     FAILING(decide_at(operation & LOCK_UN ? "unlock" : "flock", file, 0), -1, NEXT(flock)(file, operation));
 }
 int posix_fadvise(int file, off_t offset, off_t size, int advice) {
-    // It returns its error.
+    // This call returns its error instead of setting errno.
     const int what = decide_at("fadvise", file, 0);
     if (what > 0) return what;
     FAILING(what, 0, NEXT(posix_fadvise)(file, offset, size, advice));

@@ -1,10 +1,10 @@
-"""Runs in a mount namespace of its own: commands on a file system on which a given number of bytes is left.
+"""Runs commands on a file system with a given number of bytes left, in a mount namespace of its own.
 
     unshare -m python full_disk.py SIZE TOOL DIRECTORY < cases.json > results.json
 
-A case is [bytes left, command, recovery]: the command runs with that much room, the recovery once there is room again. DIRECTORY
-gets a file system in memory, which goes with this process. A result says how both ended, what was there after the first, and what
-in the end, by digest.
+A case is [bytes left, command, recovery]: the command runs with that much space, the recovery once there is space again. DIRECTORY
+gets a file system in memory, which goes with this process. A result says how both ended, which files were there after the command, and
+which in the end, by digest.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ def digests(directory):
 
 
 def fill(ballast, left):
-    """Takes all the room but `left` bytes, to the page."""
+    """Fills the file system up to `left` bytes, to the page."""
     with open(ballast, "wb") as file:
         try:
             while True:

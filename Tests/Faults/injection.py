@@ -1,4 +1,4 @@
-"""Runs a tool one of whose calls of the system fails, and says what is left."""
+"""Runs a tool with one failing system call, and reports what is left."""
 
 import collections
 import dataclasses
@@ -17,7 +17,7 @@ SHIM = pathlib.Path(__file__).with_name("fault_shim.c")
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """The `number`-th call of that name that is about a path with `text` in it meets its fault."""
+    """Makes the `number`-th call of that name on a path that contains `text` fail."""
 
     call: str
     what: object
@@ -34,7 +34,7 @@ class Outcome:
     status: int
     output: str
     errors: str
-    # Whether there was such a call, and what it was about.
+    # Whether there was such a call, and which one.
     hit: str
 
 
@@ -63,7 +63,7 @@ class Injector:
             return Outcome(result.returncode, result.stdout, result.stderr, log.read_text() if log.exists() else "")
 
     def pausing(self, fault, pause, name, *arguments, cwd=None):
-        """Runs a tool that stops at a call, and goes on when `pause` has been called."""
+        """Runs a tool that stops at a call, and continues it after calling `pause`."""
         fault = dataclasses.replace(fault, what="stop")
         with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
             log = pathlib.Path(scratch, "log")
@@ -76,7 +76,7 @@ class Injector:
                     pause()
                     process.send_signal(signal.SIGCONT)
                 else:
-                    # It has come to its end without such a call.
+                    # The tool has finished without such a call.
                     process.returncode = os.waitstatus_to_exitcode(status)
                 output, errors = process.communicate(timeout=120)
             finally:
@@ -91,11 +91,11 @@ class Injector:
             "STEP3_FAULT": f"{fault.call}:{fault.what}:{fault.number}:{fault.text}"}
 
     def trace(self, name, *arguments, cwd=None):
-        """The calls that a run makes in which nothing fails, as [(call, path)]."""
+        """The calls of a run without faults, as [(call, path)]."""
         return [(call, path) for call, _, path in self._trace(name, *arguments, cwd=cwd)]
 
     def calls(self, name, *arguments, cwd=None):
-        """How often a run in which nothing fails makes each call, and how often with more than one byte."""
+        """How often a run without faults makes each call, and how often with more than one byte."""
         calls, divisible = collections.Counter(), collections.Counter()
         for call, size, _ in self._trace(name, *arguments, cwd=cwd):
             calls[call] += 1
@@ -114,14 +114,14 @@ class Injector:
 
 
 def contents(directory):
-    """The files below a directory; what a conversion keeps for itself while it is not done is left out."""
+    """The files below a directory, without those that an unfinished conversion keeps for itself."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def finished(directory):
-    """The files that count once an output is finished."""
+    """The files of a finished output."""
     return {
         name: data for name, data in contents(directory).items()
         if not name.startswith(".step3-convert.")

@@ -1,4 +1,4 @@
-"""The kinds of runs whose calls are made to fail: what is there before, what is run, and what mends it."""
+"""The kinds of runs whose system calls are made to fail: the state before, the command, and the recovery."""
 
 import dataclasses
 import pathlib
@@ -21,27 +21,27 @@ OUTPUT = "output"
 @dataclasses.dataclass
 class Scenario:
     name: str
-    # Run in a directory in which OUTPUT may be.
+    # The command, run in a directory that may contain OUTPUT.
     command: list
-    # What is run after a fault, one after the other, for the result.
+    # The recovery: commands run one after the other after a fault, to get the result.
     recovery: list
-    # A directory as it is before; empty if nothing is there.
+    # The directory before the run; empty if there is none.
     before: pathlib.Path
     result: dict = dataclasses.field(default_factory=dict)
-    # What was finished before and may still be so.
+    # The output that was finished before and may still be.
     old: dict = None
-    # Whether `step3-verify checksums` is for what it writes.
+    # Whether `step3-verify checksums` applies to the output.
     has_manifest: bool = True
-    # Whether it only reads.
+    # Whether the command only reads.
     is_check: bool = False
 
     def place(self, directory):
-        """Puts what is there before into a directory."""
+        """Copies the state before the run into a directory."""
         shutil.copytree(self.before, directory)
 
 
 def make(tools, injector, root):
-    """All of them, with what they come to."""
+    """All scenarios, with their results without faults."""
     source = root / "source"
     shutil.copytree(TINY, source)
     work = root / "states"
@@ -52,7 +52,7 @@ def make(tools, injector, root):
         assert result.returncode == 0, f"{command}: {result.stderr}"
 
     def state(name, *commands, fault=None):
-        """A directory after some commands, the last of which meets a fault if there is one."""
+        """A directory after some commands, the last of them with the fault, if any."""
         directory = work / name
         directory.mkdir()
         (directory / "beside.txt").write_text("not ours\n")

@@ -1,4 +1,4 @@
-"""One call of the system fails, every time another one: what is left is complete or says that it is not."""
+"""One system call fails, a different one each time: what is left is complete or marked unfinished."""
 
 import errno
 import os
@@ -22,19 +22,19 @@ def reference(tools, tmp_path_factory):
 
 
 @pytest.mark.parametrize("call", ["fsync", "pwrite", "rename"])
-def test_what_could_not_be_written_is_never_taken_for_written(tools, injector, reference, tmp_path, call):
-    """Also where a second attempt would have been called a success, as Linux does with fsync."""
-    # Of writes there are many; test_matrix.py tries them in other runs, too.
+def test_a_failed_write_is_never_taken_for_a_success(tools, injector, reference, tmp_path, call):
+    """Even where a second attempt would report success, as fsync does on Linux."""
+    # There are many writes; test_matrix.py tries them in other runs as well.
     for number in range(0, 200, 7 if call == "pwrite" else 1):
         output = tmp_path / str(number)
-        # Files of the output have names of their own; the path of a directory ends in that of the output.
+        # Files of the output have distinctive names; a directory's path ends in the output's.
         place = output if call == "fsync" else ""
         result = injector.run(Fault(call, errno.EIO, number, str(place)), "step3-convert", TINY, output, *CONVERSION)
         if not result.hit:
             assert result.status == 0 and number > 3
             return
         assert result.status == 74, f"{call} {number}: {result.errors}"
-        # What looks complete is.
+        # An output that looks complete is complete.
         if (output / "manifest.json").exists():
             assert tools.run("step3-verify", "checksums", output).returncode == 0, f"{call} {number}"
         resumed = tools.run("step3-convert", TINY, output, *CONVERSION, "--resume")
@@ -46,12 +46,12 @@ def test_what_could_not_be_written_is_never_taken_for_written(tools, injector, r
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["mkdir", "create"])
-def test_a_full_disk_is_no_mistake_of_the_user(injector, tmp_path, call, code):
-    """It ends with 74 wherever it shows, not with 73, which is for what is in the way."""
+def test_a_full_disk_exits_with_74(injector, tmp_path, call, code):
+    """Exits with 74 wherever it occurs, not with 73, which means that something is in the way."""
     arguments = ["--to", "safetensors", "--quantize", "BF16", "--partition", "afd", "--ffn-ep", "2"]
     for number in range(100):
         output = tmp_path / str(number)
-        # Journals are created beside the directory's other files, by their names alone.
+        # Journals are created relative to the directory, by name.
         result = injector.run(Fault(call, code, number), "step3-convert", TINY, output, *arguments)
         if not result.hit:
             assert result.status == 0 and number > 2
@@ -63,8 +63,8 @@ def test_a_full_disk_is_no_mistake_of_the_user(injector, tmp_path, call, code):
 
 
 @pytest.mark.parametrize("call", ["open", "pread", "opendir", "readdir"])
-def test_a_device_that_fails_is_no_difference(tools, injector, tmp_path, call):
-    """checksums does not call files changed that it could not read, nor an output without a manifest well-formed."""
+def test_a_device_error_is_not_a_difference(tools, injector, tmp_path, call):
+    """checksums reports neither unreadable files as changed nor an unreadable manifest as missing."""
     output = tmp_path / "output"
     tools.convert(TINY, output, *CONVERSION)
     for number in range(200):
@@ -77,8 +77,8 @@ def test_a_device_that_fails_is_no_difference(tools, injector, tmp_path, call):
     pytest.fail(f"{call} is called without end")
 
 
-def test_overwrite_checks_before_it_removes(tools, reference, tmp_path):
-    """A list that does not fit, and a disk that is too small, leave the old output as it was."""
+def test_overwrite_checks_before_removing(tools, reference, tmp_path):
+    """A list of digests that does not match, or too small a disk, leaves the old output as it was."""
     output = tmp_path / "output"
     tools.convert(TINY, output, *CONVERSION)
     expected = tmp_path / "SHA256SUMS"
@@ -90,7 +90,7 @@ def test_overwrite_checks_before_it_removes(tools, reference, tmp_path):
             assert contents(output) == reference
 
 
-def test_resuming_what_is_complete_looks_whether_it_is(tools, reference, tmp_path):
+def test_resuming_a_complete_output_checks_it(tools, reference, tmp_path):
     output = tmp_path / "output"
     tools.convert(TINY, output, *CONVERSION)
     again = ["step3-convert", TINY, output, *CONVERSION, "--resume"]
@@ -107,13 +107,13 @@ def test_resuming_what_is_complete_looks_whether_it_is(tools, reference, tmp_pat
     assert contents(output) == reference
 
 
-def test_a_slash_behind_the_output(tools, reference, tmp_path):
+def test_a_trailing_slash_after_the_output(tools, reference, tmp_path):
     tools.convert(TINY, f"{tmp_path}/output/", *CONVERSION)
     assert contents(tmp_path / "output") == reference
 
 
-def test_a_name_that_is_no_text(tools, tmp_path):
-    """Names have to be UTF-8; others are refused as what they are, not as files that are not there."""
+def test_a_name_that_is_not_utf8_is_refused(tools, tmp_path):
+    """Names must be UTF-8; others are refused as such, not as missing files."""
     name = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(name)
     for tool in [["step3-inspect", "list"], ["step3-convert", "plan"], ["step3-verify", "checksums"]]:

@@ -1,4 +1,4 @@
-"""A file system that is full: what is left does not look finished, and the same command goes on when there is room."""
+"""A full file system: what is left does not look finished, and the same command continues when there is space."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_a_disk_filled_to_the_last_page(tools, tmp_path, held, name):
     expected = digests(reference / "output")
     needed = sum(path.stat().st_size for path in (reference / "output").iterdir() if path.is_file())
     torture = os.environ.get("STEP3_FAULTS") == "all"
-    # Nothing, some of it, and around where the last pages go: journals, documents, the manifest.
+    # No space, some of it, and around the last pages: journals, documents, the manifest.
     steps = 64 if torture else 4
     amounts = {needed * step // steps for step in range(steps)} | {0, 4096, 8192, 65536}
     amounts |= {needed + offset * 4096 for offset in range(-4, 60) if torture or offset in (-2, -1, 0, 1, 2, 5)}
@@ -69,8 +69,8 @@ def test_a_disk_filled_to_the_last_page(tools, tmp_path, held, name):
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("limit", [0, 1 << 16, 1 << 20])
 @pytest.mark.parametrize("ignoring", [False, True])
-def test_files_may_not_grow(tools, tmp_path, name, limit, ignoring):
-    """`ulimit -f`, with and without the signal that usually ends a process then."""
+def test_a_file_size_limit_exits_with_74(tools, tmp_path, name, limit, ignoring):
+    """`ulimit -f`, with and without the signal that would otherwise end the process."""
 
     def bound():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN if ignoring else signal.SIG_DFL)
@@ -96,8 +96,8 @@ def test_files_may_not_grow(tools, tmp_path, name, limit, ignoring):
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting takes root on Linux")
-def test_nothing_is_removed_for_what_would_fail(tools, tmp_path):
-    """Where there is no room for both, the old output goes first: not for a conversion that is known to want a permission."""
+def test_the_old_output_is_not_removed_for_a_refused_conversion(tools, tmp_path):
+    """Without space for both, the old output is removed first, but not for a conversion that is going to be refused."""
     directory = tmp_path / "disk"
     directory.mkdir()
     script = f"""

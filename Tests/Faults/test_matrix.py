@@ -1,4 +1,4 @@
-"""Every call of the system that a run makes fails once, in every way: what is left is complete or says that it is not.
+"""Every system call of a run fails once, in every way: what is left is complete or marked unfinished.
 
 `STEP3_FAULTS=all` tries every call with every fault (make torture), `STEP3_FAULTS=5000` as many, spread over all of them; without
 it a sample is tried.
@@ -17,15 +17,15 @@ import scenarios
 from injection import Fault, contents, finished
 
 ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR]
-# A signal may come while one of these waits, which is not a fault: it is called again.
+# A signal may interrupt these while they wait, which is not a fault: they are called again.
 WAITING = {"open", "create", "read", "pread", "write", "pwrite", "fallocate", "ftruncate", "flock"}
-# The bytes or names that these were to bring or keep are lost: no run that had one of them fail may end well.
+# If one of these fails, bytes or names are lost: no run with such a failure may succeed.
 VITAL = {"create", "pwrite", "fsync", "fallocate", "mkdir", "rename", "pread"}
 SAMPLE = 200
 
 
 def wanted_statuses(fault, scenario):
-    """What may come of a fault. A device that fails ends a run with 74, unless nothing that it did was needed."""
+    """The exit codes that a fault may lead to. A device error gives 74, unless the failed call was not needed."""
     if fault.what in ("kill", "after"):
         return {-signal.SIGKILL}
     if fault.what == "short" or fault.what == errno.EINTR and fault.call in WAITING:
@@ -47,7 +47,7 @@ def faults(calls, divisible):
 
 @pytest.fixture(scope="session")
 def cases(tools, injector, tmp_path_factory):
-    """All scenarios, and what can fail in them."""
+    """All scenarios and their possible faults."""
     root = tmp_path_factory.mktemp("matrix")
     source, made = scenarios.make(tools, injector, root)
     before = contents(source)
@@ -71,7 +71,7 @@ class Trial:
         self.outcome = injector.run(fault, *scenario.command, cwd=directory)
 
     def check(self):
-        """Says what does not hold; an empty text if everything does."""
+        """Describes what is wrong; an empty text if nothing is."""
         try:
             self._check()
         except AssertionError as failure:
@@ -80,11 +80,11 @@ class Trial:
 
     def _check(self):
         scenario, outcome, output = self.scenario, self.outcome, self.directory / scenarios.OUTPUT
-        # Threads make some calls in one run and not in another.
+        # Depending on threads, some calls occur in one run and not in another.
         wanted = wanted_statuses(self.fault, scenario) if outcome.hit else {0}
         assert outcome.status in wanted, f"ended with {outcome.status}, not {wanted}\n{outcome.output[-600:]}"
         if outcome.status == 74:
-            # What a check finds it says on standard output.
+            # A check reports its findings on standard output.
             said = outcome.errors + (outcome.output if scenario.is_check else "")
             assert os.strerror(self.fault.what) in said, "does not say what failed"
         self._check_beside()
@@ -111,13 +111,13 @@ class Trial:
         assert (self.directory / "beside.txt").read_text() == "not ours\n"
 
     def _check_look(self):
-        """What is not whole does not look so, to us and to the tools."""
+        """An incomplete output does not look complete, neither here nor to the tools."""
         output = self.directory / scenarios.OUTPUT
         if not output.exists() or not any(output.iterdir()):
             return
         names = {path.name for path in output.iterdir()}
         if names == {"step3-convert.journal.writing"}:
-            # The first thing that is made, before it has its name: a directory of nothing.
+            # The first thing created, before it gets its name: an empty directory.
             assert self.tools.run("step3-inspect", "list", output).returncode == 66
             return
         whole = [files for files in (self.scenario.result, self.scenario.old) if files is not None]
@@ -136,7 +136,7 @@ def test_every_call_fails_once(tools, injector, cases, tmp_path, held):
     names = os.environ.get("STEP3_FAULT_SCENARIOS")
     chosen = [(s, f) for s, f in cases if names is None or s.name in names.split(",")]
     if wanted != "all":
-        # Evenly over a list in which neighbours are alike: a stride that divides no group of it evenly.
+        # Evenly over a list in which neighbours are alike, with a stride that divides no group evenly.
         chosen = chosen[:: max(1, len(chosen) // int(wanted)) | 1]
     tried, kept = collections.Counter(), collections.Counter()
     failures = []
@@ -151,7 +151,7 @@ def test_every_call_fails_once(tools, injector, cases, tmp_path, held):
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for fault, hit, failure in pool.map(lambda each: attempt(each[0], *each[1]), enumerate(chosen)):
-            # Threads make some calls in one run and not in another.
+            # Depending on threads, some calls occur in one run and not in another.
             if not hit and not failure:
                 continue
             kind = fault.what if isinstance(fault.what, str) else errno.errorcode[fault.what]

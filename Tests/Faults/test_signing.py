@@ -1,4 +1,4 @@
-"""Calls of the system that fail while something is signed: a signature is there whole or not at all."""
+"""System calls that fail during signing: the signature is complete or absent."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def place(tools, tmp_path_factory):
 
 
 @pytest.mark.parametrize("before", ["nothing", "a signature"])
-def test_a_signature_is_there_whole_or_not_at_all(tools, injector, place, tmp_path, held, before):
+def test_a_signature_is_complete_or_absent(tools, injector, place, tmp_path, held, before):
     sign = ["step3-convert", "sign", "output", "--key", "ec.pem", "--provenance", "output/provenance.sig",
             "--threads", "1", "--progress", "none", "--overwrite"]
     verify = ["step3-verify", "signature", "output", "--public-key", "pub.pem"]
@@ -50,14 +50,14 @@ def test_a_signature_is_there_whole_or_not_at_all(tools, injector, place, tmp_pa
                     continue
                 tried += 1
                 if what != "kill":
-                    # Opening may wait for nothing, and looking at a file may be tried in another way.
+                    # A failed open may be harmless, and a failed stat may be worked around.
                     assert result.status in ((0, 74) if call == "open" else (74,)), (call, what, number, result)
                     assert result.status == 0 or os.strerror(what) in result.errors
                 output = directory / "output"
                 kept = {name: data for name, data in contents(output).items() if name in files}
                 assert all(kept[name] == data for name, data in files.items() if not name.endswith(".sig"))
                 for name in ("model.sig", "provenance.sig"):
-                    # Whole: what is read of it is a signature by this key.
+                    # Complete: it is a valid signature by this key.
                     if (output / name).exists():
                         option = ["--provenance", f"output/{name}"] if name == "provenance.sig" else []
                         said = tools.run(*verify, *option, "--ignore-unsigned-files", cwd=directory)

@@ -1,8 +1,8 @@
-"""The source is cut, grows, is exchanged or is changed while it is read, at every stage between the first header and the end.
+"""The source is truncated, grows, is replaced or is changed while it is read, at every stage from the first header to the end.
 
-The tool is stopped at a call, the source changed, and the tool told to go on. What can be seen is refused: another size or another
-time of change. What cannot be seen from the size and the time (a change whose time is set back) is seen from the file's status as
-long as the file is open, and said.
+The tool is stopped at a call, the source changed, and the tool continued. Detectable changes are refused: another size or another
+time of change. A change that size and time do not show (because the time was set back) is seen from the file's status as
+long as the file is open, and reported.
 """
 
 import os
@@ -38,7 +38,7 @@ def grow(path):
 
 
 def change(path):
-    """Another byte in each thousand of the second half."""
+    """Changes one byte in each thousand of the second half."""
     with open(path, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         for place in range(size // 2, size, 1000):
@@ -56,7 +56,7 @@ def change_back_in_time(path):
 
 
 def exchange(path):
-    """Another file of the same name, size and time, as a download does it."""
+    """Replaces the file by one of the same name, size and time, as a download does."""
     copy = path.with_name("copy")
     shutil.copy2(path, copy)
     change_back_in_time(copy)
@@ -67,7 +67,7 @@ CHANGES = [cut, cut_by_a_byte, grow, change, change_back_in_time, exchange]
 
 
 def stages(injector, tmp_path):
-    """Where the tool is stopped: at the reads of this file, and at what comes after the last one."""
+    """Where the tool is stopped: at the reads of this file, and after the last one."""
     source = tmp_path / "counted"
     shutil.copytree(scenarios.TINY, source)
     calls = {}
@@ -81,7 +81,7 @@ def stages(injector, tmp_path):
 
 
 @pytest.mark.parametrize("alter", CHANGES, ids=lambda alter: alter.__name__)
-def test_a_source_that_changes(tools, injector, reference, tmp_path, held, alter):
+def test_a_changing_source_is_refused_or_reported(tools, injector, reference, tmp_path, held, alter):
     reads, late = stages(injector, tmp_path)
     assert len(reads) > 10
     torture = os.environ.get("STEP3_FAULTS") == "all"
@@ -97,15 +97,15 @@ def test_a_source_that_changes(tools, injector, reference, tmp_path, held, alter
         tried += 1
         warned = "while it was read" in outcome.errors
         if fault in late:
-            # Everything has been read, and everything that was read is what it was.
+            # Everything had been read before the change.
             assert outcome.status in (0, 65), place
         elif alter in (cut, cut_by_a_byte, grow, change):
             assert outcome.status == 65 and SHARD in outcome.errors, place
         elif alter is change_back_in_time:
-            # The size and the time are what they were; the status is not.
+            # The size and the time are unchanged; the status is not.
             assert outcome.status == 65 or warned, place
         else:
-            # What was opened is read to its end, whoever has its name now.
+            # The opened file is read to its end, whatever has its name now.
             assert outcome.status in (0, 65), place
             assert outcome.status == 65 or contents(output) == reference, place
         if outcome.status == 0:
@@ -115,7 +115,7 @@ def test_a_source_that_changes(tools, injector, reference, tmp_path, held, alter
             check = tools.run("step3-verify", "checksums", output)
             assert check.returncode == 65, place
         seen += 1
-        # With the old source back in place the same command goes on, or finds that something was made of other bytes.
+        # With the old source restored the same command continues, or finds that part of the output was made from other bytes.
         shutil.rmtree(source)
         shutil.copytree(scenarios.TINY, source)
         if outcome.status != 0:
