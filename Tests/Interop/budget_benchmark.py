@@ -1,9 +1,9 @@
-"""What a size budget is worth: mean KL divergence on held-out tokens, beside every fixed mixture at the size of that mixture.
+"""The benefit of a size budget: mean KL divergence on held-out tokens, beside each fixed mixture at that mixture's size.
 
 Usage: budget_benchmark.py [--folder FOLDER] [MIXTURE ...]
 
-Prints the table of Manuals/calibration.md. Every pair is measured in one pass, so that the standard error of the difference
-is one of pairs. Fails where a budget is not kept, or loses more than the mixture.
+Prints the table of Manuals/calibration.md. Each pair is measured in one pass, so that the standard error of the difference
+is a paired one. Fails where a budget is exceeded, or has a larger divergence than the mixture.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def size(folder):
 
 
 def pair(folder, mixture, options):
-    """The mixture, and what is chosen for its size, both measured."""
+    """Measures the mixture and the choice for its size."""
     fixed, budgeted = folder / "fixed", folder / "budgeted"
     run("step3-convert", TRAINED, fixed, "--to", "gguf", "--quantize", mixture, *options, "--allow-fallback")
     target = size(fixed)

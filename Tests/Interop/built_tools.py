@@ -1,4 +1,4 @@
-"""What every test of the built tools has: the tools, the fixtures, and tables that are printed at the end."""
+"""Shared by all tests of the built tools: the tools, the fixtures, and tables that are printed at the end."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-# Who runs the tests in the background has them ignore signals, and what is ignored stays so in the tools.
+# Tests run in the background ignore signals, and the tools would inherit that.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -18,7 +18,7 @@ TOOLS = ROOT / ".build" / "release"
 
 
 class Tools:
-    """The three tools as `swift build -c release` left them."""
+    """The three tools as built by `swift build -c release`."""
 
     def run(self, name, *arguments, cwd=None):
         """Runs a tool, whatever its exit code."""
@@ -26,23 +26,23 @@ class Tools:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
 
     def json(self, name, *arguments):
-        """Runs a tool that has to succeed, and returns the document that it prints with --json."""
+        """Runs a tool that must succeed, and returns the document that it prints with --json."""
         result = self.run(name, *arguments, "--json")
         assert result.returncode == 0, f"{name} {arguments} ended with {result.returncode}: {result.stderr}"
         return json.loads(result.stdout)
 
     def list(self, path):
-        """The tensors of a checkpoint by name, as `step3-inspect list` sees them."""
+        """The tensors of a checkpoint by name, from `step3-inspect list`."""
         return {tensor["name"]: tensor for tensor in self.json("step3-inspect", "list", path)["tensors"]}
 
     def stats(self, path):
-        """The tensors of a checkpoint by name, as `step3-inspect stats` sees them."""
+        """The tensors of a checkpoint by name, from `step3-inspect stats`."""
         return {tensor["name"]: tensor for tensor in self.json("step3-inspect", "stats", path)["tensors"]}
 
     def convert(self, source, output, *arguments):
-        """Converts, and holds the result to its own manifest at once."""
+        """Converts, and checks the result against its manifest."""
         if "odd" in str(source):
-            # Its rows fit few formats, which is what it is for.
+            # Its rows fit few formats, on purpose.
             arguments = (*arguments, "--allow-fallback")
         summary = self.json("step3-convert", source, output, *arguments)
         checks = self.json("step3-verify", "checksums", output)
@@ -51,7 +51,7 @@ class Tools:
 
 
 def require_tools():
-    """Ends the session where the tools are not built."""
+    """Ends the session if the tools are not built."""
     for name in ("step3-inspect", "step3-convert", "step3-verify"):
         if not (TOOLS / name).exists():
             pytest.exit(f"{TOOLS / name} is not there: run `swift build -c release` first", returncode=2)
@@ -68,7 +68,7 @@ TABLES = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def closing_table(request):
-    """Adds a row, {column: text}, to the table of that title, which is printed after all tests."""
+    """Adds a row, {column: text}, to the table with that title, which is printed after all tests."""
     tables = request.config.stash.setdefault(TABLES, {})
     return lambda title, row: tables.setdefault(title, []).append(row)
 

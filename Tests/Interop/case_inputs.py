@@ -1,4 +1,4 @@
-"""Small checkpoints made by code: a Step-3 of 90 kB, one projection of a model of no known kind, and their files."""
+"""Small generated checkpoints: a Step-3 of 90 kB, one projection of an unknown model, and their files."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ PROJECTION = "model.layers.0.mlp.up_proj"
 
 
 def write_safetensors(path, tensors, metadata=None):
-    """Arrays by name, as one file; what is an item of a list of pairs may have a name that occurs twice."""
+    """Writes arrays by name as one file; in a list of pairs a name may occur twice."""
     pairs = list(tensors.items()) if isinstance(tensors, dict) else list(tensors)
     entries, body = [], bytearray()
     if metadata is not None:
@@ -46,7 +46,7 @@ def write_model(
     directory, tensors, config=None, *, tokenizer=None, tokenizer_config=None, generation=None, shards=1,
     metadata=None,
 ):  # fmt: skip
-    """A checkpoint's directory, as one file or as numbered ones with an index. Returns the directory."""
+    """Writes a checkpoint as one file or as numbered ones with an index. Returns its directory."""
     directory.mkdir(parents=True)
     files = {
         "config.json": config, "tokenizer.json": tokenizer, "tokenizer_config.json": tokenizer_config,
@@ -137,7 +137,7 @@ class Sizes:
 
 
 def is_quantisable(name):
-    """Whether checkpoints quantise a tensor of a Step-3: the linear layers but router, embedding and output."""
+    """Whether checkpoints quantise a Step-3 tensor: linear layers except router, embedding and output."""
     return "_proj." in name or ".wq." in name
 
 
@@ -154,7 +154,7 @@ def per_expert(tensors):
 
 
 def wrapped(tensors, prefix):
-    """The names that a vision-language class gives its language model: `model.language_model.` or the other way."""
+    """Names with the prefix of a vision-language class: `model.language_model.` or `language_model.model.`."""
     outer = {
         "model.language_model.": ("model.language_model.", "language_model."),
         "language_model.model.": ("language_model.model.", "language_model."),
@@ -206,7 +206,7 @@ def tokenizer(count):
     }  # fmt: skip
 
 
-# A model of no known kind
+# An unknown model
 
 OTHER_CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
@@ -215,7 +215,7 @@ OTHER_CONFIG = {
 
 
 def write_other(directory, tensors, quantisation=None, *, config=None, **more):
-    """One projection, `PROJECTION`, and a norm: `tensors` are those of the projection, by what stands behind its name
+    """Writes one projection, `PROJECTION`, and a norm: `tensors` are those of the projection, by the suffix to its name
     or by whole names."""
     named = {"model.norm.weight": numpy.ones(128, BF16)}
     for name, values in tensors.items():

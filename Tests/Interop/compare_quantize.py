@@ -2,7 +2,7 @@
 
     python Tests/Interop/compare_quantize.py LLAMA_QUANTIZE MODEL.gguf [--work DIRECTORY] [TYPE ...]
 
-LLAMA_QUANTIZE is the program of a build of llama.cpp, which this does not make. MODEL.gguf is any model that both read; its
+LLAMA_QUANTIZE is the program from a build of llama.cpp, which you provide. MODEL.gguf is any model that both read; its
 types may be quantised already, in which case the program is told to requantise. Both write the same TYPE from the same
 file; the types and bytes of all tensors are compared, and so is which tensors got another type. Needs the package `gguf`,
 and the built tools.

@@ -1,4 +1,4 @@
-"""What every interop test has: the built tools, the fixtures, and seeded random numbers."""
+"""Shared by all interop tests: the built tools, the fixtures, and seeded random numbers."""
 
 import numpy
 import pytest
@@ -11,7 +11,7 @@ from opened_models import OpenedTools
 
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory):
-    """The tools. At the end llama.cpp opens every model that was written for an architecture which it knows."""
+    """The tools. At the end llama.cpp opens every model that was written for an architecture that it knows."""
     require_tools()
     tools = OpenedTools(tmp_path_factory.mktemp("written"))
     yield tools

@@ -1,8 +1,8 @@
-"""The bytes of every kind of conversion, as one digest each: what a change of the code must not change.
+"""One digest of the bytes of each kind of conversion: a change of the code must not change them.
 
-    python conversion_digests.py --write     makes Fixtures/golden/conversions.txt anew
+    python conversion_digests.py --write     rewrites Fixtures/golden/conversions.txt
 
-A change that is meant to change bytes makes the table anew and says in its commit message which lines, and why.
+A change that is meant to change bytes rewrites the table and says in its commit message which lines changed, and why.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def conversions():
 
 
 def digest(output):
-    """One digest of all files, and of all that the manifest says about them but for the plan."""
+    """One digest of all files and of the manifest without the plan."""
     total = hashlib.sha256()
     for path in sorted(output.rglob("*")):
         if path.is_file() and path.name != "manifest.json":
@@ -98,7 +98,7 @@ def convert(source, output, container, recipe, *options):
 
 
 def table(scratch):
-    """A line for each conversion: what it is, and its digest, or the code with which it is refused."""
+    """A line for each conversion: its name, and its digest or the code of its refusal."""
     sources = {name: ROOT / "Fixtures" / "checkpoints" / name for name in ("tiny", "odd", "tiny-fp8", "odd-fp8")}
     for name, (fixture, container, *options) in CHAINS.items():
         sources[name] = scratch / f"source-{name}"

@@ -1,5 +1,5 @@
-"""Step-3's language model in PyTorch, in F64, written from its published description to be read: all that enters its linear layers
-is shown to whoever asks.  It shares nothing with the toolkit."""
+"""Step-3's language model in PyTorch, in F64, written from its published description for readability: the inputs of its linear layers
+can be observed.  It shares nothing with the toolkit."""
 
 import json
 import re
@@ -25,7 +25,7 @@ class Model:
         self.moe = {int(n) for n in named.split(",")} if named else set(range(1, self.config["num_hidden_layers"]))
 
     def __call__(self, ids, seen=lambda weight, expert, rows: None):
-        """ids [N, T] -> logits [N, T, V]; ``seen`` gets every weight's name, the expert's number and the rows that enter."""
+        """ids [N, T] -> logits [N, T, V]; ``seen`` is called with each weight's name, the expert's number and the input rows."""
         c, w = self.config, self.weights
         self.seen = seen
         x = w["model.embed_tokens.weight"][ids]
@@ -85,7 +85,7 @@ class Model:
 
 
 def is_quantised(name, scope):
-    """Whether a scheme of that scope is for a weight."""
+    """Whether a scheme with that scope covers a weight."""
     if re.search(r"\.moe\.(gate|up|down)_proj\.weight$", name):
         return True
     return scope == "linear" and bool(re.search(r"\.(self_attn\.(wq|\w_proj)|(mlp|share_expert)\.\w+_proj)\.weight$", name))

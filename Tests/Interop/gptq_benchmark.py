@@ -1,9 +1,9 @@
-"""What GPTQ is worth: mean KL divergence on held-out tokens of each format, beside the same format without it.
+"""The benefit of GPTQ: mean KL divergence on held-out tokens in each format, with and without it.
 
 Usage: gptq_benchmark.py [--folder FOLDER] [FORMAT ...]
 
-Prints the table of Manuals/calibration.md. Both are measured in one pass, so that the standard error of the difference is one of
-pairs. Formats of GGUF without GPTQ are encoded with the importance matrix of the same text.
+Prints the table of Manuals/calibration.md. Both are measured in one pass, so that the standard error of the difference is a
+paired one. GGUF formats without GPTQ are encoded with the importance matrix of the same text.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def row(folder, title, arguments, without):
     for output in (gptq, other):
         shutil.rmtree(output)
     mine, its, difference = measured["kl"], measured["compared"]["kl"], measured["compared"]["klDifference"]
-    # The difference is that of the compared one to ours.
+    # The difference is the compared candidate's less ours.
     print(
         f"| {title} | {its['mean']:.5f} ± {its['standardError']:.5f} | {mine['mean']:.5f} ± {mine['standardError']:.5f} "
         f"| {-difference['value']:+.5f} ± {difference['standardError']:.5f} "

@@ -1,6 +1,6 @@
 """GPTQ on one matrix in PyTorch, with the arithmetic of llm-compressor 0.14 (`modifiers/gptq/gptq_quantize.py`): F32 throughout, scales
 by group of the original weights, columns by falling diagonal of H (activation order "static"), damping, the inverse by two Cholesky
-factorisations, blocks of 128 columns.  Written anew from what that file does; it has none of its code."""
+factorisations, blocks of 128 columns.  Reimplemented from the behaviour of that file; it has none of its code."""
 
 import torch
 
@@ -28,7 +28,7 @@ def gptq(weight, hessian, nearest, damping=0.01, block=128):
             values[:, i] = nearest(w[:, i], int(order[i]))
             errors[:, i - first] = (w[:, i] - values[:, i]) / factor[i, i]
             w[:, i:last] -= errors[:, i - first, None] * factor[i, i:last]
-        # As the original has it: a product of batches of one need not round like one of matrices.
+        # As in the original: a batched product with batches of one need not round like a plain matrix product.
         w[:, last:] -= torch.bmm(errors[None], factor[None, first:last, last:])[0]
     return back(values, order), usable, back(entered, order), order
 
@@ -40,7 +40,7 @@ def back(permuted, order):
 
 
 def distance_to_ties(values, expected, entered, order):
-    """Of each row in which they differ, how far from half way between both values the first that differs was before it was rounded,
+    """For each row that differs, how far the first differing value was, before rounding, from half way between the two results,
     in units of their distance."""
     differs = (values != expected)[:, order]
     rows = differs.any(dim=1).nonzero().flatten()
@@ -50,12 +50,12 @@ def distance_to_ties(values, expected, entered, order):
 
 
 def scaled(quantise, scales, group):
-    """What can be stored under scales [R, C / group]."""
+    """The values that can be stored with scales [R, C / group]."""
     return lambda w, column: quantise(w / scales[:, column // group]) * scales[:, column // group]
 
 
 def levelled(lowest, step, group, highest):
-    """What can be stored as lowest + n * step, n = 0 ... highest, both [R, C / group]."""
+    """The values that can be stored as lowest + n * step, n = 0 ... highest, both [R, C / group]."""
 
     def nearest(w, column):
         low, by = lowest[:, column // group], step[:, column // group]

@@ -1,6 +1,6 @@
-"""What a checkpoint's tensors mean, in numpy, from the definitions of the formats alone.
+"""Decodes a checkpoint's tensors in numpy, from the definitions of the formats alone.
 
-Nothing of the toolkit is used, and nothing is guessed: codes whose scales, zero points or order are not there, or do not
+Nothing of the toolkit is used, and nothing is guessed: codes whose scales, zero points or order are missing, or do not
 fit them or the configuration, are `Unclear`. Values are float64, which holds every product of a code and its scales."""
 
 import dataclasses
@@ -17,13 +17,13 @@ E2M1 = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4
 FLOAT8 = {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 REAL = {"F64", "F32", "F16", "BF16", *FLOAT8}
 CODES = ("weight_packed", "qweight", "weight")
-# What only says how activations or the cache were quantised.
+# Tensors that only concern the quantisation of activations or the KV cache.
 ACTIVATIONS = ("input_scale", "input_global_scale", "input_zero_point", "output_scale", "k_scale", "v_scale")
 SCALES = ("weight_scale_inv", "weight_scale", "scale", "scales", "scale_inv")
 
 
 class Unclear(Exception):
-    """What is stored has no one meaning; `names` are the tensors."""
+    """The stored tensors have no unique meaning; `names` lists them."""
 
     def __init__(self, names, reason):
         super().__init__(f"{', '.join(names)}: {reason}")
@@ -32,7 +32,7 @@ class Unclear(Exception):
 
 @dataclasses.dataclass
 class Decoded:
-    """Values, and how they are stored, from which follows how far they may be from what they were made of."""
+    """Values, and how they are stored, which determines how far they may be from the original ones."""
 
     values: numpy.ndarray
     form: str
@@ -40,20 +40,20 @@ class Decoded:
 
 @dataclasses.dataclass
 class Meaning:
-    """All of a checkpoint: weights by name, tensors that hold no real numbers, and what only concerns activations."""
+    """A whole decoded checkpoint: weights by name, tensors without real numbers, and those that only concern activations."""
 
     weights: dict
     others: dict
     activations: dict
-    # Names of the tensors that each weight is made of.
+    # The names of the tensors that make up each weight.
     made_of: dict
 
 
-# What config.json says
+# Settings in config.json
 
 
 class Settings:
-    """The part of `quantization_config` that says what codes mean."""
+    """The part of `quantization_config` that determines the meaning of codes."""
 
     def __init__(self, config):
         config = config or {}
@@ -78,7 +78,7 @@ class Settings:
         return stem == entry or stem.startswith(entry + ".") or f".{stem}.".find(f".{entry}.") >= 0
 
     def weights(self, stem):
-        """`config_groups.*.weights` of the module: the group that names it, else the one for its class."""
+        """`config_groups.*.weights` for a module: from the group that names it, else from the one for its class."""
         groups = (self.raw.get("config_groups") or {}).values()
         for wanted in (lambda target: self.matches(target, stem), lambda target: target == "Linear"):
             for group in groups:
@@ -95,8 +95,8 @@ class Settings:
 
 
 def unpacked(packed, bits, count, axis=-1):
-    """The first `count` codes of so many bits along an axis of 32-bit words. Dense words, or with whole codes only:
-    which, the number of words tells."""
+    """The first `count` codes of the given width along an axis of 32-bit words. Dense words, or words of whole codes only:
+    the number of words tells which."""
     packed = numpy.moveaxis(packed, axis, -1)
     words, per_word = packed.shape[-1], 32 // bits
     digits = numpy.unpackbits(
@@ -122,13 +122,13 @@ def four_bits(packed):
 
 
 def powers(exponents):
-    """E8M0: powers of two, 127 being 1 and 255 no number."""
+    """E8M0: powers of two; 127 is 1 and 255 is NaN."""
     exponents = exponents.view(numpy.uint8).astype(numpy.float64)
     return numpy.where(exponents == 255, numpy.nan, 2.0 ** (exponents - 127))
 
 
 def real(stored):
-    """Numbers of a floating-point tensor."""
+    """The values of a floating-point tensor."""
     if stored[0] == "F8_E8M0":
         return powers(array(stored))
     return array(stored).astype(numpy.float64)
@@ -173,7 +173,7 @@ class Module:
         return suffix in self.parts
 
     def decoded(self):
-        """The weight, or None where a module has none."""
+        """The weight, or None if a module has none."""
         kind = next((suffix for suffix in CODES if suffix in self.parts), None)
         if kind is None:
             return None
@@ -410,9 +410,9 @@ class Module:
 
 
 def decode(tensors, config=None):
-    """What `{name: (type, shape, bytes)}` mean.
+    """Decodes `{name: (type, shape, bytes)}`.
 
-    Raises `Unclear` for the first module that has no one meaning."""
+    Raises `Unclear` for the first module without a unique meaning."""
     settings = Settings(config)
     modules = {}
     for name in tensors:
@@ -441,7 +441,7 @@ def decode(tensors, config=None):
 
 
 def refuse_codes_without_a_module(stem, parts):
-    """Codes and scales that are told apart by the ends of one name, as `gate_up_proj` and `gate_up_proj_scale_inv`."""
+    """Refuses codes and scales whose names differ only in the ending, like `gate_up_proj` and `gate_up_proj_scale_inv`."""
     ends = r"_(blocks|scales?|scale_inv|zeros|zero_point)$"
     for suffix, stored in parts.items():
         base = re.sub(ends, "", suffix)
@@ -457,12 +457,12 @@ def read_config(directory):
 
 
 def decode_directory(directory):
-    """What the safetensors files of a directory mean, by its `config.json`."""
+    """Decodes the safetensors files of a directory by its `config.json`."""
     return decode(read_checkpoint(directory), read_config(directory))
 
 
 def decode_partition(directory):
-    """The parts of a partition set, put together by the boxes that each states."""
+    """Merges the parts of a partition set by the boxes that each part states."""
     whole, covered = Meaning({}, {}, {}, {}), {}
     for path in sorted(pathlib.Path(directory).glob("*/config.json")):
         part = decode_directory(path.parent)
@@ -500,7 +500,7 @@ def decode_gguf(path):
             rows = numpy.frombuffer(data, numpy.uint8).reshape(*shape[:-1], -1)
             values = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind])
         weights[name] = Decoded(values.astype(numpy.float64).reshape(shape), kind)
-    # A factor for whole matrices of NVFP4 has a tensor of its own.
+    # NVFP4's factor for whole matrices is a separate tensor.
     for name in [name for name in weights if name.endswith(".scale")]:
         owner = weights.get(name.removesuffix("scale") + "weight")
         if owner is not None and owner.form == "NVFP4":
@@ -509,7 +509,7 @@ def decode_gguf(path):
     return weights
 
 
-# How far values may be from what they were made of
+# How far values may be from the original ones
 
 
 def allowance(form, values):
@@ -532,12 +532,12 @@ def allowance(form, values):
             return blocks(size, 32) * 0.25
         case "INT8":
             return size.max(axis=-1, keepdims=True, initial=0) * 0.0045
-    # Everything else is never made anew here, only kept.
+    # Every other form is only kept, never encoded here.
     return numpy.zeros_like(size)
 
 
 def blocks(size, length):
-    """The largest of each group of neighbours in a row, for each of them."""
+    """The largest magnitude of each element's group of neighbours in its row."""
     count = -(-size.shape[-1] // length)
     padded = numpy.pad(size, [(0, 0)] * (size.ndim - 1) + [(0, count * length - size.shape[-1])])
     largest = padded.reshape(*size.shape[:-1], count, length).max(-1, initial=0)

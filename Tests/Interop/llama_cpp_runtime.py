@@ -1,15 +1,15 @@
-"""llama.cpp itself, as the PyPI wheel `xllamacpp` carries it: it loads a GGUF file and says what may come next.
+"""llama.cpp itself, from the PyPI wheel `xllamacpp`: loads a GGUF file and predicts the next token.
 
-Run as a program in a process of its own, because it ends the process where it fails:
+Runs as a program in a process of its own, because llama.cpp ends the process where it fails:
 
     python llama_cpp_runtime.py MODEL TOKENS FIRST VOCABULARY
 
-prints a JSON array with an entry for each beginning of TOKENS of at least FIRST tokens: the logarithms of the probabilities of
-all tokens that may follow, or null where the most probable one is not a whole character, about which its server says nothing.
+prints a JSON array with an entry for each prefix of TOKENS of at least FIRST tokens: the log probabilities of
+all next tokens, or null where the most probable one is not a whole character, for which its server reports nothing.
 
     python llama_cpp_runtime.py --open MODEL[+MMPROJ] ...
 
-loads one file after the other and says of each that it is loaded.
+loads one file after the other and reports each as loaded.
 
     python llama_cpp_runtime.py --continue MODEL COUNT PROMPT [DRAFT]
 
@@ -22,12 +22,12 @@ import os
 import subprocess
 import sys
 
-# What it makes whole models of, among what the tests write; `clip` goes with one of the others.
+# The architectures among the tests' outputs that it loads as whole models; `clip` accompanies one of the others.
 ARCHITECTURES = {"step35", "qwen3", "gemma3"}
 
 
 def next_tokens(model, tokens, first, vocabulary):
-    """For each beginning of the tokens the logarithms of probabilities by token, or `None`."""
+    """For each prefix of the tokens the log probabilities by token, or `None`."""
     command = [sys.executable, __file__, str(model), ",".join(map(str, tokens)), str(first), str(vocabulary)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -36,7 +36,7 @@ def next_tokens(model, tokens, first, vocabulary):
 
 
 def refused(models, at_once=16):
-    """What of these files does not load, with the last thing that it says of it: {path: message}. A vision file is loaded
+    """The files that do not load, with the last message about each: {path: message}. A vision file is loaded
     with the model that it is beside, `model.gguf+mmproj.gguf`."""
     found, waiting = {}, list(models)
     while waiting:
@@ -45,14 +45,14 @@ def refused(models, at_once=16):
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=False)
         opened = [line.removeprefix("opened ") for line in result.stdout.splitlines() if line.startswith("opened ")]
         if len(opened) < len(batch):
-            # It ends the process with the first file that it does not like; the others have their turn again.
+            # It ends the process at the first file that it refuses; the others are tried again.
             found[batch[len(opened)]] = " ".join(result.stderr.splitlines()[-6:])[-600:]
             waiting = batch[len(opened) + 1 :] + waiting
     return found
 
 
 def continued(model, count, prompt, draft=None):
-    """The text that it continues a prompt with, each token the most probable one, and how many tokens were drafted."""
+    """The greedy continuation of a prompt, and how many tokens were drafted."""
     command = [sys.executable, __file__, "--continue", str(model), str(count), json.dumps(prompt)]
     command += [str(draft)] if draft else []
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=False)
@@ -74,7 +74,7 @@ def server(model, context=512, mmproj=None, draft=None):
     parameters.n_ctx, parameters.n_parallel, parameters.n_gpu_layers = context, 1, 0
     parameters.warmup = parameters.fit_params = False
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
-    # Its own rounding of keys and values would be the largest difference.
+    # Its default rounding of keys and values would be the largest difference.
     parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     return xllamacpp.Server(parameters)
 

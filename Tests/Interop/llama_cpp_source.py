@@ -1,4 +1,4 @@
-"""llama.cpp's own converter, as the PyPI source package `llama_cpp_python` carries it.
+"""llama.cpp's own converter, from the PyPI source package `llama_cpp_python`.
 
 It is fetched once, by pip, into the build directory, and run unchanged but for four things. It knows tokenizers by what
 they do to one text, and small ones for tests are none of them, so that the name is given. It holds the vision side to the
@@ -49,7 +49,7 @@ runpy.run_path({script!r}, run_name="__main__")
 
 
 def directory():
-    """Where `convert_hf_to_gguf.py` is; the test is skipped if it is nowhere and cannot be had."""
+    """Where `convert_hf_to_gguf.py` is; the test is skipped if it is missing and cannot be fetched."""
     stated = os.environ.get("STEP3_LLAMA_CPP")
     if stated:
         return pathlib.Path(stated)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 
 def main(jobs, results):
-    # Products round otherwise when they are divided among more threads.
+    # Products round differently when they are divided among more threads.
     torch.set_num_threads(1)
     out = {}
     with safe_open(jobs, "pt") as held:

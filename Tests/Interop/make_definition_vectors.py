@@ -1,9 +1,9 @@
-"""Writes Fixtures/golden/definitions: weights in every form that is read, and the values that the forms' definitions give.
+"""Writes Fixtures/golden/definitions: weights in every supported form, and their values by the forms' definitions.
 
     python Tests/Interop/make_definition_vectors.py Fixtures/golden/definitions
 
 `forms.safetensors` has, for each form, the tensors of a module of that name and `values` in F32; `settings.json` the
-`quantization_config` of each. The values are those of independent_decoder.py, which test_independent_decoder.py holds to
+`quantization_config` of each. The values are those of independent_decoder.py, which test_independent_decoder.py compares with
 compressed-tensors and to vectors worked out by hand."""
 
 import json

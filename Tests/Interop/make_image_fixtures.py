@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes Fixtures/images: small pictures of every kind, and what Pillow and PyTorch make of them.
+"""Makes Fixtures/images: small pictures of every kind, and their results from Pillow and PyTorch.
 
 Usage, from the repository's root:  python3 Tests/Interop/make_image_fixtures.py
 
@@ -60,7 +60,7 @@ def chunk(name, content):
 
 
 def png(samples, colour_type, depth, interlaced=False, extra=b""):
-    """A PNG as Pillow does not write it: 16-bit colour, Adam7, chunks of one's own. `samples` is [H, W, C]."""
+    """A PNG of kinds that Pillow does not write: 16-bit colour, Adam7, custom chunks. `samples` is [H, W, C]."""
     height, width = samples.shape[:2]
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b""
@@ -106,7 +106,7 @@ def pictures():
     yield "gray-alpha16.png", png(noise(9, 11, 2, np.uint16), 4, 16)
     yield "interlaced.png", png(rgb, 2, 8, interlaced=True)
     yield "interlaced-1x1.png", png(rgb[:1, :1], 2, 8, interlaced=True)
-    # Gamma 1.0, and a colour that is transparent: neither may change what is read.
+    # Gamma 1.0, and a transparent colour: neither may change the decoded samples.
     key = struct.pack(">HHH", *(int(v) for v in rgb[5, 5]))
     yield "gamma.png", png(rgb, 2, 8, extra=chunk(b"gAMA", struct.pack(">I", 100000)) + chunk(b"tRNS", key))
     yield "oriented.png", encoded(image, "PNG", exif=exif(8))
@@ -125,7 +125,7 @@ def pictures():
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     yield "oriented-xmp.jpg", encoded(Image.fromarray(scene(17, 29)), "JPEG", xmp=packet)
 
-    # For the processor: two crops beside each other, below each other and partly black, a strip, a padded one, one
+    # For the processor: two crops side by side, two above each other and partly black, a strip, a padded picture, one
     # that is shrunk, one without crops, one of exactly the size at which vLLM begins to crop.
     yield "beside.jpg", encoded(Image.fromarray(scene(600, 800)), "JPEG", quality=30)
     yield "below.jpg", encoded(Image.fromarray(scene(1100, 450)), "JPEG", quality=30)

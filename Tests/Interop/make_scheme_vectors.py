@@ -1,4 +1,4 @@
-"""Writes Fixtures/golden/schemes/*.safetensors: what the libraries of the schemes make of weights in BF16.
+"""Writes Fixtures/golden/schemes/*.safetensors: BF16 weights as encoded by the schemes' own libraries.
 
     pip install compressed-tensors==0.20.0 nvidia-modelopt==0.47.0 torchao==0.18.0 torch safetensors numpy
     python Tests/Interop/make_scheme_vectors.py Fixtures/golden/schemes
@@ -30,7 +30,7 @@ BF16, F32 = torch.bfloat16, torch.float32
 
 
 def inputs():
-    """[matrices, rows, columns]: each matrix of another kind."""
+    """[matrices, rows, columns]: each matrix of a different kind."""
     rng = np.random.default_rng(20261125)
     shape = (ROWS, COLUMNS)
     gauss = lambda: rng.standard_normal(shape)
@@ -56,7 +56,7 @@ def inputs():
         gauss() * np.logspace(-6, 2, COLUMNS),
         gauss() * np.array([[1e-9], [1e-3], [1.0], [300.0]]),
     ]
-    # 7/4 of a power of two, and its neighbours, where the exponent of MXFP4 turns.
+    # 7/4 of a power of two, and its neighbours, where the exponent of MXFP4 changes.
     edge = gauss() * 0.25
     for group in range(COLUMNS // 32):
         edge[:, 32 * group] = [1.75, 1.7421875, 1.7578125, -1.75]
@@ -117,7 +117,7 @@ def model_opt(x):
         found["scales"].append(scales)
         found["values"].append(values)
         found["global"].append(shared)
-        # The library divides by the scale: without one, or one too small for F32, there are no numbers.
+        # The library divides by the scale: a zero scale, or one too small for F32, gives NaN.
         if shared > 0 and (scales.to(F32) * shared > 0).all():
             rows += range(index * ROWS, (index + 1) * ROWS)
     return {key: torch.stack(tensors) for key, tensors in found.items()} | {"rows": torch.tensor(rows)}
@@ -140,7 +140,7 @@ def microscaling(x):
 
 
 def int8_of_sglang(x):
-    """The arithmetic of the converter that came with DeepSeek-R1-Channel-INT8, on BF16."""
+    """The arithmetic of the converter published with DeepSeek-R1-Channel-INT8, on BF16."""
     scales = x.abs().amax(-1, keepdim=True) / 127.0
     codes = (x / scales).round().clamp(-127, 127)
     exact = (scales != 0).flatten().nonzero().flatten()

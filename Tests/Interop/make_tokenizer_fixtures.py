@@ -1,10 +1,10 @@
-"""Make Fixtures/tokenizer: what the package `tokenizers` makes of many texts, with many tokenizers.
+"""Makes Fixtures/tokenizer: many texts encoded by the package `tokenizers` with many tokenizers.
 
     python Tests/Interop/make_tokenizer_fixtures.py          # tokenizers 0.23.3
 
-- gpt2.json, llama3.json, qwen2.json: small tokenizers, trained here, divided as those models divide text.
+- gpt2.json, llama3.json, qwen2.json: small tokenizers, trained here, that split text as those models do.
 - cases.json: texts, and their ids by these tokenizers and by those of two fixture checkpoints; also the texts of ids.
-- crossing.json: a model whose pairs cross all borders between words, so that ids show where a text was divided;
+- crossing.json: a model whose merges cross all word boundaries, so that ids show where a text was split;
   variants.json: what takes the place of members of that document, with texts and ids.
 - categories.txt: the general category of each scalar to the regular expressions of the package.
 """
@@ -106,7 +106,7 @@ def llama3() -> Tokenizer:
     tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), byte_level()])
     tok.decoder = decoders.ByteLevel()
     train(tok, 420, [])
-    # Words that no pair leads to: only ignore_merges finds them.
+    # Words that no merge produces: only ignore_merges finds them.
     document = json.loads(tok.to_str())
     for word in ("Ġsnake", "Ġ房"):
         text = "".join(ALPHABET[b] for b in word.replace("Ġ", " ").encode())
@@ -199,7 +199,7 @@ def sequence(*steps: dict, last: dict = BYTES) -> dict:
 
 
 def variants(base: dict) -> list[dict]:
-    """Members that take the place of those of the base document; ids of added tokens are filled in."""
+    """Members that replace those of the base document; ids of added tokens are filled in."""
     found: list[dict] = [{"pre_tokenizer": sequence(split(p))} for p in PATTERNS]
     for behavior in ("Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext"):
         for pattern in (r"\s", r"[ab]", r"a+|\n"):
@@ -241,7 +241,7 @@ def variants(base: dict) -> list[dict]:
 
 
 def delta(model: dict, base: dict) -> dict:
-    """A model by its differences from the base, to save room; the test puts it together."""
+    """A model as its differences from the base, to save space; the test applies them."""
     return {key: value for key, value in model.items() if value != base["model"].get(key)}
 
 

@@ -1,4 +1,4 @@
-"""The tools, and llama.cpp behind them: every model that is written for an architecture which it knows, it has to open."""
+"""The tools, followed by llama.cpp: it must open every model that is written for an architecture that it knows."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from built_tools import Tools
 
 
 class OpenedTools(Tools):
-    """Tools that keep the GGUF files they write, linked, until llama.cpp has opened them."""
+    """Tools that keep links to the GGUF files they write until llama.cpp has opened them."""
 
     def __init__(self, directory):
         has_client = importlib.util.find_spec("xllamacpp") is not None
@@ -18,7 +18,7 @@ class OpenedTools(Tools):
 
     def convert(self, source, output, *arguments):
         summary = super().convert(source, output, *arguments)
-        # Layers that predict further tokens are not a model by themselves; test_family.py has them loaded beside one.
+        # Prediction layers alone are not a model; test_family.py loads them beside one.
         if self.directory is not None and "--mtp" not in arguments:
             self.keep(pathlib.Path(output))
         return summary

@@ -1,4 +1,4 @@
-"""JSON documents of every kind that the tools print or write, each in as many forms as they have."""
+"""JSON documents of every kind that the tools print or write, in all their forms."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ AFD = ("--partition", "afd", "--ffn-ep", 2)
 
 
 def commands(work):
-    """(subcommand, arguments, exit code) in an order in which each finds what it needs."""
+    """(subcommand, arguments, exit code), in an order in which each finds its inputs."""
     text = work / "calibration.safetensors"
     rows = load_file(TRAINED / "text" / "calibration_tokens.safetensors")["input_ids"][:2, :64]
     save_file({"input_ids": numpy.ascontiguousarray(rows)}, text)
@@ -135,7 +135,7 @@ def poison(directory, name):
 
 
 def written(work):
-    """(kind, document) of the files that the commands have left."""
+    """(kind, document) for the files that the commands have written."""
     for kind, path in (
         ("manifest", "w4"), ("manifest", "afd"), ("manifest", "arc"), ("manifest", "budget"), ("manifest", "gptq")):
         yield kind, json.loads((work / path / "manifest.json").read_text())

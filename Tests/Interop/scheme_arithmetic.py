@@ -1,4 +1,4 @@
-"""What compressed-tensors makes of our matrices and their sources, and numpy of the schemes that it does not have."""
+"""Encodes and decodes matrices with compressed-tensors, and with numpy for the schemes that it lacks."""
 
 import numpy
 import torch
@@ -11,7 +11,7 @@ from compressed_tensors.quantization.utils import calculate_qparams, generate_gp
 
 from arithmetic import array
 
-# The matrices are small: more threads would wait for each other longer than they compute.
+# The matrices are small: more threads would spend longer waiting than computing.
 torch.set_num_threads(1)
 
 TORCH_TYPES = {
@@ -46,7 +46,7 @@ def quantised(tensors):
 
 
 def matrices(components):
-    """The components of each matrix alone, as the package has them: one per expert, or one."""
+    """The components of each single matrix, in the package's form: one per expert, or one."""
     whole = {name: tensor(stored) for name, stored in components.items()}
     if whole["weight_scale"].dim() == 2:
         return [whole]
@@ -60,7 +60,7 @@ def matrices(components):
 
 
 def weights_of(tensors, module):
-    """The plain weights of a module, [matrices, rows, columns]; of a fused one, all rows after each other."""
+    """The plain weights of a module, [matrices, rows, columns]; for a fused one, all rows in order."""
     parent, _, last = module.rpartition(".")
     if last == "qkv_proj":
         value = torch.cat([tensor(tensors[f"{parent}.{part}.weight"]) for part in FUSED])
@@ -82,7 +82,7 @@ def same_bits(ours, theirs):
 
 
 def decompressed(state, scheme):
-    """One matrix as the package gives it to whoever loads it: in F32 if its scales are, else in BF16."""
+    """One matrix as the package decompresses it: in F32 if its scales are, else in BF16."""
     compressor = BaseCompressor.get_value_from_registry(scheme.format)
     return compressor.decompress(state, scheme)["weight"]
 
@@ -107,7 +107,7 @@ def decompressed_in_f32(state, scheme):
 
 
 def shared_scale(matrices):
-    """The package's global scale for matrices that engines keep one for."""
+    """The package's global scale for matrices that share one in engines."""
     lowest = torch.stack([matrix.amin() for matrix in matrices]).amin()
     largest = torch.stack([matrix.amax() for matrix in matrices]).amax()
     return generate_gparam(lowest, largest)
@@ -141,7 +141,7 @@ def decoded_modelopt(components):
 
 
 def decoded_mxfp4(components):
-    """OCP's MXFP4: 32 codes times a power of two, of which the exponent is kept, 127 too large."""
+    """OCP's MXFP4: 32 codes times a power of two, stored as its exponent plus 127."""
     exponents = array(components["weight_scale"]).astype(numpy.int32) - 127
     return numpy.ldexp(four_bits(components["weight"]), exponents.repeat(32, axis=-1))
 

@@ -1,7 +1,7 @@
 """Small checkpoints of Step-3.5-Flash and Step-3.7-Flash, as StepFun publishes them, of random weights.
 
-Written apart from the toolkit: names, shapes and the spelling of the configuration are those of the published files. Weights
-have scales as trained ones do, so that every layer matters and nothing overflows.
+Written independently of the toolkit: names, shapes and the configuration's spelling are those of the published files. Weights
+have the magnitudes of trained ones, so that every layer matters and nothing overflows.
 """
 
 import json
@@ -112,7 +112,7 @@ def config_of_3p7(vision_layers=2, width=96):
 
 
 class Weights:
-    """Random tensors by published name, BF16 but for what is F32."""
+    """Random tensors by published name, BF16 unless published as F32."""
 
     def __init__(self, random):
         self.random = random
@@ -126,7 +126,7 @@ class Weights:
         self.add(name, *stack, rows, columns, scale=columns**-0.5)
 
     def norm(self, name, size):
-        # Around zero. Some elements are so small that adding one loses bits of them, and one is zero.
+        # Around zero. Some elements are so small that adding one loses some of their bits, and one is zero.
         self.add(name, size, scale=0.2)
         values = self.tensors[name]
         values[:3] = numpy.array([2.0**-17 * 1.0078125, -(2.0**-20) * 1.5, 0.0], dtype=values.dtype)
@@ -204,7 +204,7 @@ def vision_side(random, config):
 def save(path, tensors):
     """Writes a safetensors file whose tensors lie in the order of their names.
 
-    llama.cpp's converter takes them in that order and we in that of their bytes, which the `safetensors` package sorts by
+    llama.cpp's converter reads them in that order and the toolkit in that of their bytes, which the `safetensors` package sorts by
     type first.
     """
     header, position = {"__metadata__": {"format": "pt"}}, 0
@@ -253,7 +253,7 @@ def write_3p7(directory, random, tokenizer):
 
 
 def write_step5(directory, random, tokenizer, heads=HEADS, groups=2, head=48, indexers=4, proxy=32, vision=False):
-    """Step-5-Preview in the words of its BF16 copies: every fourth layer sees everything, beginning with the fourth."""
+    """Step-5-Preview in the spelling of its BF16 copies: every fourth layer has full attention, beginning with the fourth."""
     count = LAYERS + PREDICTING
     full = [layer % 4 == 3 and layer < LAYERS for layer in range(count)]
     text = text_config(
@@ -314,7 +314,7 @@ def write_step5(directory, random, tokenizer, heads=HEADS, groups=2, head=48, in
 
 
 def write_vl(directory, random, tokenizer, transformers):
-    """Step3-VL-10B: a Qwen3 of transformers' beside a vision side. Returns the directory and the language model."""
+    """Step3-VL-10B: transformers' Qwen3 beside a vision side. Returns the directory and the language model."""
     import torch
 
     torch.manual_seed(int(random.integers(1 << 30)))

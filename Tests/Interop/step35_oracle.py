@@ -1,4 +1,4 @@
-"""The forward pass of Step-3.5-Flash in float64, written from its published description and from nothing of ours.
+"""The forward pass of Step-3.5-Flash in float64, written from its published description and without the toolkit.
 
 It takes the published tensors by name and config.json as StepFun spells it. `step5` adds nothing but dense attention in full
 layers, which is what that model computes as long as its indexer leaves nothing out.
@@ -14,7 +14,7 @@ def rms(x, weight, epsilon):
 
 
 def frequencies(config, layer):
-    """Angles per position, one for each pair of the turned elements."""
+    """Angles per position, one for each pair of rotated elements."""
     rotary = round(config["head_dim"] * config["partial_rotary_factors"][layer])
     base = config["rope_theta"][layer]
     plain = [base ** (-2 * i / rotary) for i in range(rotary // 2)]
@@ -38,7 +38,7 @@ def frequencies(config, layer):
 
 
 def rotate(x, angles):
-    """Turns pairs half of the turned elements apart; x is [tokens, heads, head_dim], angles [tokens, pairs]."""
+    """Rotates pairs that lie half of the rotated elements apart; x is [tokens, heads, head_dim], angles [tokens, pairs]."""
     half = angles.shape[1]
     cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]

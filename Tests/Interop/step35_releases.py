@@ -1,7 +1,7 @@
-"""Quantised releases of Step-3.5-Flash and Step-3.7-Flash, small, after the published layouts alone, and what their codes mean.
+"""Small quantised releases of Step-3.5-Flash and Step-3.7-Flash, written from the published layouts alone, and their values.
 
-Nothing here is shared with the toolkit or with `independent_decoder.py`: codes are made and read by tables written down once
-more. Of both releases only the routed experts are quantised, stacked as in the BF16 ones.
+Nothing here is shared with the toolkit or with `independent_decoder.py`: codes are encoded and decoded by separate
+tables. In both releases only the routed experts are quantised, stacked as in the BF16 ones.
 """
 
 import json
@@ -22,7 +22,7 @@ def is_expert(name):
 
 
 def fp8(values, tile=128):
-    """Codes and scales [experts, ceil(rows / 128), ceil(columns / 128)] of a stack, and the values that they stand for."""
+    """Codes and scales [experts, ceil(rows / 128), ceil(columns / 128)] of a stack, and the decoded values."""
     experts, rows, columns = values.shape
     scales = numpy.zeros((experts, -(-rows // tile), -(-columns // tile)), dtype=numpy.float32)
     codes = numpy.zeros(values.shape, dtype=E4M3)
@@ -49,14 +49,14 @@ def nvfp4(values, largest):
     ratio = numpy.divide(groups, unit, out=numpy.zeros_like(groups), where=unit > 0)
     magnitude = numpy.abs(numpy.abs(ratio)[..., None] - E2M1).argmin(-1).astype(numpy.uint8)
     codes = magnitude | ((ratio < 0).astype(numpy.uint8) << 3)
-    # The product of both scales first, in F32, as the published kernels have it.
+    # The product of both scales first, in F32, as in the published kernels.
     decoded = numpy.where(codes & 8, -1, 1) * E2M1[codes & 7] * unit
     codes = codes.reshape(experts, rows, columns)
     return codes[..., 0::2] | (codes[..., 1::2] << 4), scales, second, decoded.reshape(values.shape)
 
 
 def write(directory, source, config, shards):
-    """Writes shards, {file: tensors}, with an index, and takes everything else from a BF16 release."""
+    """Writes shards, {file: tensors}, with an index, and copies everything else from a BF16 release."""
     directory.mkdir(parents=True)
     for file in source.iterdir():
         if file.suffix != ".safetensors" and file.name != "model.safetensors.index.json":
@@ -74,7 +74,7 @@ def write(directory, source, config, shards):
 
 
 def plain_modules(tensors):
-    """Modules that hold plain matrices of the language model, and the fused ones that engines make of them."""
+    """Modules with plain matrices of the language model, and the fused modules that engines form from them."""
     names = set()
     for name, values in tensors.items():
         if name.endswith(".weight") and values.ndim == 2 and name.startswith(("model.layers.", "lm_head")):
@@ -118,7 +118,7 @@ def write_fp8(directory, source, config, tensors):
 
 
 def write_nvfp4(directory, source, config, tensors, layers):
-    """ModelOpt's NVFP4 release of Step-3.7-Flash: names are wrapped, and layers that predict further tokens lie apart."""
+    """ModelOpt's NVFP4 release of Step-3.7-Flash: names are wrapped, and prediction layers are in a file of their own."""
     body, prediction, meaning = {}, {}, {}
 
     def wrapped(name):
@@ -155,7 +155,7 @@ def write_nvfp4(directory, source, config, tensors, layers):
 
 
 def transformers_spelling(config):
-    """The same configuration as transformers saves it: by kinds of layers, and what the layers of prediction are apart."""
+    """The same configuration as saved by transformers: by kinds of layers, with prediction layers listed separately."""
     text = dict(config.get("text_config", config))
     count = text["num_hidden_layers"]
     full = {"rope_theta": 5000000.0, "partial_rotary_factor": 0.5} | text.pop("rope_scaling")

@@ -1,4 +1,4 @@
-"""What Step-3's tensors are called in GGUF, written down apart from the toolkit's own table."""
+"""The names of Step-3's tensors in GGUF, written down independently of the toolkit's own table."""
 
 import re
 
@@ -46,5 +46,5 @@ def is_vision(name):
 
 
 def stays_precise(name, shape):
-    """Whether GGUF consumers expect F32 whatever the recipe: norms, the router, everything of one dimension."""
+    """Whether GGUF consumers expect F32 whatever the recipe: norms, the router, all one-dimensional tensors."""
     return len(shape) < 2 or name.endswith("moe.gate.weight") or "norm" in name

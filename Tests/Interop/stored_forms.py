@@ -1,8 +1,8 @@
-"""Weights in the forms that quantisers store them in: random codes and scales, packed as each format's definition says,
+"""Weights in the forms that quantisers store: random codes and scales, packed as each format's definition says,
 with the `quantization_config` that goes with them.
 
-A form gives the tensors of one module, by what stands behind the module's name. Values do not matter, so nothing is
-quantised: what a form means is `independent_decoder`'s business."""
+A form gives the tensors of one module, by their suffixes to its name. Values do not matter, so nothing is
+quantised: decoding a form is up to `independent_decoder`."""
 
 import numpy
 
@@ -21,12 +21,12 @@ def scales(random, shape, kind=numpy.float32, size=1e-3):
 
 
 def powers(random, shape, low=110, high=124):
-    """Exponents as MX formats keep them, 127 too large."""
+    """Exponents as MX formats store them, with a bias of 127."""
     return random.integers(low, high, shape, numpy.uint8)
 
 
 def words(codes, bits, axis=-1, dense=True):
-    """Codes of so many bits in 32-bit words along an axis, the first in the lowest bits. Dense words have no gaps; the
+    """Packs codes of the given width into 32-bit words along an axis, the first in the lowest bits. Dense words have no gaps; the
     others hold whole codes only."""
     codes = numpy.moveaxis(numpy.asarray(codes, numpy.uint8), axis, -1)
     if not dense:
@@ -137,11 +137,11 @@ def packed_settings(bits=4, group=32, zero=False, order=False):
 
 
 def gptq(random, shape, *, bits=4, group=32, order=False, kind=numpy.float16):
-    """Columns and rows are the other way round: the inputs come first."""
+    """Rows and columns are transposed: the inputs come first."""
     rows, columns = shape[-2:]
     count = columns // group
     turned = (*shape[:-2], columns, rows)
-    # 0 to 2^bits - 2: the largest is stored where a zero point of 0 is meant, and readers differ about it.
+    # 0 to 2^bits - 2: the largest value would stand for a zero point of 0, which readers treat differently.
     points = random.integers(0, (1 << bits) - 1, (*shape[:-2], count, rows))
     index = numpy.arange(columns) // group
     index = random.permutation(index) if order else index
@@ -206,11 +206,11 @@ MXFP4 = compressed_tensors("mxfp4-pack-quantized", num_bits=4, type="float", str
 MODELOPT = {"quant_method": "modelopt", "quant_algo": "W4A16_NVFP4", "group_size": 16, "exclude_modules": ["lm_head"]}
 
 
-# All of them: the tensors of a module of a shape, and the configuration
+# All forms: the tensors of a module of a shape, and the configuration
 
 
 def forms():
-    """Every form that is read, by a name for messages: (make(random, shape), quantization_config)."""
+    """Every supported form, by a name for messages: (make(random, shape), quantization_config)."""
     found = {
         "fp8-tiles": (fp8_tiles, FP8_TILES),
         "fp8-tiles-bf16": (lambda r, s: fp8_tiles(r, s, kind=BF16), FP8_TILES),

@@ -1,4 +1,4 @@
-"""Archives: read by a reader that knows the manual only, tested by zstd, killed and resumed."""
+"""Archives: read by an independent reader, tested by zstd, killed and resumed."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ def contents(directory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A directory with two weight files of several types, some 70 MB."""
+    """A directory with two weight files of several types, about 70 MB."""
     source = tmp_path_factory.mktemp("weights")
     generator = numpy.random.default_rng(11)
     for number in range(2):
@@ -51,7 +51,7 @@ def weights(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["tiny", "odd", "tiny-fp8"])
 @pytest.mark.parametrize("form", ["safetensors", "gguf"])
-def test_reader(tools, tmp_path, name, form):
+def test_an_independent_reader_decodes_archives(tools, tmp_path, name, form):
     source = FIXTURES / "checkpoints" / name
     if form == "gguf":
         if name == "tiny-fp8":
@@ -75,7 +75,7 @@ def test_reader(tools, tmp_path, name, form):
     assert contents(tmp_path / "again") == contents(source)
 
 
-def test_killed(tools, weights, tmp_path):
+def test_killed_runs_are_resumed(tools, weights, tmp_path):
     kills = int(os.environ.get("STEP3_KILLS", "6"))
     generator = random.Random(kills)
     start = time.monotonic()
@@ -110,7 +110,7 @@ def test_killed(tools, weights, tmp_path):
 
 
 def test_resume_keeps_only_what_agrees(tools, weights, tmp_path):
-    """What a power cut left may be anything: zeros, or another file's bytes."""
+    """After a power cut a file may hold anything: zeros, or another file's bytes."""
     tools.json("step3-convert", "archive", weights, tmp_path / "reference")
     output = tmp_path / "output"
     for damage in ("zeros", "flip", "cut", "foreign"):
@@ -137,7 +137,7 @@ def test_resume_keeps_only_what_agrees(tools, weights, tmp_path):
         shutil.rmtree(output)
 
 
-def test_interrupted(weights, tmp_path):
+def test_an_interruption_keeps_what_is_done(weights, tmp_path):
     command = [TOOLS / "step3-convert", "archive", weights, tmp_path / "output", "--progress", "none"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "output" / "model-0.safetensors.zst.unfinished").exists():
@@ -147,7 +147,7 @@ def test_interrupted(weights, tmp_path):
     assert child.returncode == 130 and "--resume" in error
 
 
-def test_changed_source(tools, weights, tmp_path):
+def test_a_changed_source_is_refused(tools, weights, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(weights, source)
     command = [TOOLS / "step3-convert", "archive", source, tmp_path / "output", "--progress", "none"]
@@ -161,7 +161,7 @@ def test_changed_source(tools, weights, tmp_path):
     assert result.returncode == 64 and "a different job was started" in result.stderr
 
 
-def test_check(tools, weights, tmp_path):
+def test_checks_find_damage(tools, weights, tmp_path):
     tools.json("step3-convert", "archive", weights, tmp_path / "archive")
     assert tools.json("step3-convert", "restore", tmp_path / "archive", "--check")["ok"]
     stored = tmp_path / "archive" / "model-1.safetensors.zst"
@@ -176,8 +176,8 @@ def test_check(tools, weights, tmp_path):
 
 
 @pytest.mark.parametrize("options", [["--to", "archive"], ["--to", "gguf", "--quantize", "Q8_0", "--archive"]])
-def test_output(tools, tmp_path, options):
-    """An archive that a conversion wrote stands for what it writes plainly, by a reader that knows the manual only."""
+def test_archived_outputs_decode_to_plain_ones(tools, tmp_path, options):
+    """An archived output decodes to the plain output, by an independent reader."""
     source = FIXTURES / "checkpoints" / "tiny"
     tools.convert(source, tmp_path / "archive", *options)
     plain = [option for option in options if option != "--archive"]
@@ -193,8 +193,8 @@ def test_output(tools, tmp_path, options):
             assert (tmp_path / "archive" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_one_large_frame(tools, weights, tmp_path):
-    """What the zstd program makes of a file by default is converted in one pass, whatever the threads."""
+def test_one_large_frame_is_converted_in_one_pass(tools, weights, tmp_path):
+    """A file compressed by the zstd program with defaults is converted in one pass, with any number of threads."""
     plain, packed = weights / "model-0.safetensors", tmp_path / "model-0.safetensors.zst"
     with open(plain, "rb") as source, open(packed, "wb") as target:
         zstandard.ZstdCompressor(level=1).copy_stream(source, target, size=plain.stat().st_size)

@@ -1,4 +1,4 @@
-"""A size budget instead of a format: what is kept, what it is worth on a trained model, and that it is an ordinary recipe."""
+"""Size budgets instead of formats: whether they are kept, their benefit on a trained model, and the recipe they write."""
 
 import json
 import re
@@ -33,13 +33,13 @@ def files(folder):
 
 
 def types(folder):
-    """By name, as another reader of GGUF sees them."""
+    """Types by name, from another GGUF reader."""
     return {t.name: t.tensor_type.name for t in gguf.GGUFReader(folder / "model.gguf").tensors}
 
 
 @pytest.mark.parametrize("mixture", ["Q4_K_M", "Q3_K_M"])
 @pytest.mark.parametrize("importance", [False, True])
-def test_less_is_lost_than_by_a_mixture_of_the_same_size(tools, tmp_path, matrix, mixture, importance):
+def test_a_budget_loses_less_than_a_mixture_of_the_same_size(tools, tmp_path, matrix, mixture, importance):
     options = ("--to", "gguf", *(("--imatrix", matrix) if importance else ()))
     tools.convert(TRAINED, tmp_path / "fixed", *options, "--quantize", mixture)
     target = size(tmp_path / "fixed")
@@ -51,7 +51,7 @@ def test_less_is_lost_than_by_a_mixture_of_the_same_size(tools, tmp_path, matrix
     ours, theirs = report["kl"]["mean"], report["compared"]["kl"]["mean"]
     assert ours < 0.8 * theirs
     assert report["compared"]["klDifference"]["value"] > 5 * report["compared"]["klDifference"]["standardError"]
-    # The estimate is one, and not far off.
+    # The estimate is close to the measurement.
     assert 0.5 < summary["budget"]["estimatedKL"] / ours < 2
 
 
@@ -66,7 +66,7 @@ def test_the_written_recipe_gives_the_same_bytes(tools, tmp_path, matrix):
     assert len(set(types(tmp_path / "a").values())) > 3
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["plan"]["request"]["budget"]["recipe"] == recipe.read_text()
-    # The plan says the same, whatever the threads, and a stored one is run like any other.
+    # The plan is the same for any number of threads, and a stored one is run like any other.
     recipe.unlink()
     plans = [
         tools.json(
@@ -94,7 +94,7 @@ def test_the_plan_explains_the_choice(tools, tmp_path):
 
 
 def test_other_sources_are_measured_too(tools, tmp_path):
-    """Block-FP8, and GGUF in blocks, which lose nothing where they stay as they are."""
+    """Block-FP8 and block-quantised GGUF, which are lossless where they are kept."""
     tools.convert(FIXTURES / "checkpoints" / "tiny-fp8", tmp_path / "fp8", "--to", "gguf", "--target-bpw", 5)
     assert size(tmp_path / "fp8") > 0
     tools.convert(TINY, tmp_path / "q6", "--to", "gguf", "--quantize", "Q6_K")
@@ -106,7 +106,7 @@ def test_other_sources_are_measured_too(tools, tmp_path):
     assert kept and all(a[name] == b[name] for name in kept)
 
 
-def test_going_on_chooses_nothing_again(tools, tmp_path):
+def test_resuming_does_not_choose_again(tools, tmp_path):
     options = ("--to", "gguf", "--target-size", "6MB", "--progress", "json")
     tools.json("step3-convert", TRAINED, tmp_path / "whole", *options)
     # Ended by a file-size limit in the middle of the output.
@@ -124,7 +124,7 @@ def test_going_on_chooses_nothing_again(tools, tmp_path):
     assert again.returncode == 0 and "sampling" not in again.stderr and "was already complete" in again.stdout
 
 
-def test_what_cannot_be_done_is_refused(tools, tmp_path):
+def test_impossible_budgets_are_refused(tools, tmp_path):
     taken = tmp_path / "taken.yaml"
     taken.write_text("x")
     plan = ("step3-convert", "plan", TRAINED)

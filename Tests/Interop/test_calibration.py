@@ -1,4 +1,4 @@
-"""What calibration measures, against the model written down a second time in PyTorch."""
+"""Calibration's measurements, against a second implementation of the model in PyTorch."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def tokens_file(path, ids):
 
 
 def squares(checkpoint, ids):
-    """What the oracle says: GGUF name -> ([matrices, columns] sums of squares, [matrices] counts)."""
+    """The oracle's sums: GGUF name -> ([matrices, columns] sums of squares, [matrices] counts)."""
     model = Model(checkpoint)
     sums = {}
     experts = model.config["moe_num_experts"]
@@ -57,7 +57,7 @@ def read(path):
 @pytest.mark.parametrize("name", ["tiny", "odd", "trained"])
 def test_the_sums_are_those_of_the_model(tools, tmp_path, name):
     checkpoint = FIXTURES / "checkpoints" / name
-    # More tokens than go through at a time, in sequences of unequal lengths.
+    # More tokens than are processed at a time, in sequences of unequal lengths.
     ids = rows(9).tolist() if name == "trained" else numpy.random.default_rng(3).integers(0, 500, (5, 60)).tolist()
     ids[1] = ids[1][:7]
     file = tmp_path / "tokens.json"
@@ -75,7 +75,7 @@ def test_the_sums_are_those_of_the_model(tools, tmp_path, name):
     for key, (sums, counts) in expected.items():
         mine = tensors[f"{key}.in_sum2"].reshape(sums.shape).astype(numpy.float64)
         assert numpy.array_equal(tensors[f"{key}.counts"].reshape(-1), counts), key
-        # By the largest of each row: a column that is all but zero is a difference of large numbers.
+        # Relative to each row's largest: a column that is nearly zero is a difference of large numbers.
         scale = numpy.maximum(sums, 1e-3 * sums.max(axis=1, keepdims=True))
         assert (numpy.abs(mine - sums) <= 1e-4 * scale).all(), key
     assert not (tmp_path / "stats.gguf.calibrating").exists()
@@ -91,7 +91,7 @@ def test_threads_and_memory_change_nothing(tools, tmp_path):
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-def test_a_killed_calibration_goes_on(tools, tmp_path):
+def test_a_killed_calibration_is_resumed(tools, tmp_path):
     file = tokens_file(tmp_path / "tokens.safetensors", rows(64))
     whole, out = tmp_path / "whole.gguf", tmp_path / "stats.gguf"
     arguments = ("--tokens-file", file, "--threads", 1)
@@ -117,15 +117,15 @@ def test_a_killed_calibration_goes_on(tools, tmp_path):
     assert not state.parent.exists()
 
 
-def test_what_has_done_nothing_is_in_nobodys_way(tools, tmp_path):
-    """Refused for its memory, or killed before the first layer was done: begun again, with whatever options."""
+def test_a_run_without_results_does_not_block_another(tools, tmp_path):
+    """Refused for lack of memory, or killed before the first layer: it can start again with any options."""
     tokens = tokens_file(tmp_path / "tokens.safetensors", rows(16))
     command = ["step3-convert", "calibrate", TRAINED, tmp_path / "matrix.gguf", "--tokens-file", tokens]
     refused = tools.run(*command, "--memory", "64MiB")
     assert refused.returncode == 64 and "give --memory" in refused.stderr
     assert tools.run(*command, "--min-expert-tokens", 5).returncode == 0
     assert not (tmp_path / "matrix.gguf.calibrating").exists()
-    # The same of GPTQ, with --resume.
+    # The same with GPTQ and --resume.
     command = [
         *("step3-convert", TRAINED, tmp_path / "out", "--to", "safetensors", "--quantize", "W4A16", "--method", "gptq"),
         *("--calibration-tokens", tokens),
@@ -134,7 +134,7 @@ def test_what_has_done_nothing_is_in_nobodys_way(tools, tmp_path):
     assert tools.run(*command, "--damping", 0.02).returncode == 0
 
 
-def test_ctrl_c_keeps_what_is_done(tools, tmp_path):
+def test_ctrl_c_keeps_finished_layers(tools, tmp_path):
     file = tokens_file(tmp_path / "tokens.safetensors", rows(64))
     out = tmp_path / "stats.gguf"
     command = [TOOLS / "step3-convert", "calibrate", TRAINED, out, "--tokens-file", file, "--threads", "1"]
@@ -186,7 +186,7 @@ def test_running_text_is_cut_and_begins_with_bos(tools, tmp_path):
 
 
 def test_the_matrix_is_used(tools, tmp_path):
-    """Our own reader takes it, and what it weights comes out closer where it matters."""
+    """The toolkit reads the matrix, and weighted columns have smaller errors."""
     file = tokens_file(tmp_path / "tokens.safetensors", rows(32))
     stats = tmp_path / "stats.gguf"
     tools.json("step3-convert", "calibrate", TRAINED, stats, "--tokens-file", file)
@@ -202,7 +202,7 @@ def test_the_matrix_is_used(tools, tmp_path):
     assert set(plan["importance"]["unweighted"]) == {"lm_head.weight", "model.embed_tokens.weight"}
 
 
-def test_what_cannot_be_calibrated_is_refused(tools, tmp_path):
+def test_impossible_calibrations_are_refused(tools, tmp_path):
     file = tokens_file(tmp_path / "tokens.safetensors", rows(1))
     out = tmp_path / "stats.gguf"
     beyond = tmp_path / "beyond.json"
@@ -216,7 +216,7 @@ def test_what_cannot_be_calibrated_is_refused(tools, tmp_path):
 
 
 def test_the_oracle_is_the_published_model():
-    """So that what is held against it is held against the model."""
+    """So that comparing with the oracle is comparing with the model."""
     for name in ("tiny", "odd", "trained"):
         checkpoint = FIXTURES / "checkpoints" / name
         reference = load_file(checkpoint / "reference" / "text_064.safetensors")

@@ -1,4 +1,4 @@
-"""Situations that users of checkpoint tools reported, made anew on small inputs: what is right in each, and in at least
+"""Problems that users of checkpoint tools have reported, reproduced on small inputs: the right outcome of each, and of at least
 one more of its kind."""
 
 import dataclasses
@@ -32,7 +32,7 @@ UNSUPPORTED = (65,)
 UPGATE = "model.layers.1.moe.up_proj.weight"
 
 
-# What may come of a conversion
+# Possible outcomes of a conversion
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def refused(*words, codes=UNSUPPORTED):
-    """It does not convert, says why in these words, and leaves nothing that looks like an output."""
+    """The conversion is refused with these words, and leaves nothing that looks like an output."""
 
     def check(outcome):
         assert outcome.result.returncode in codes, (outcome.result.returncode, outcome.result.stderr)
@@ -58,7 +58,7 @@ def refused(*words, codes=UNSUPPORTED):
 
 
 def converted(*checks):
-    """It converts, and all of these hold."""
+    """The conversion succeeds, and all of these hold."""
 
     def check(outcome):
         assert outcome.result.returncode == 0, outcome.result.stderr
@@ -69,24 +69,24 @@ def converted(*checks):
 
 
 def either(first, second):
-    """The first where it converts, the second where not."""
+    """The first outcome if it converts, the second if not."""
     return lambda outcome: (first if outcome.result.returncode == 0 else second)(outcome)
 
 
 def same_values(outcome):
-    """Decoded by numpy, source and output are the same but for what the output's types round."""
+    """Decoded by numpy, source and output agree up to the rounding of the output's types."""
     problems = differences(decode_directory(outcome.source), outcome.output, is_step3(outcome.source))
     assert not problems, "\n".join(problems[:10])
 
 
 def verified(outcome):
-    """`step3-verify tensors` agrees."""
+    """`step3-verify tensors` passes."""
     report = outcome.tools.json("step3-verify", "tensors", outcome.output, "--source", outcome.source)
     assert report["ok"]
 
 
 def a_copy(outcome):
-    """Every tensor, byte for byte, and every file."""
+    """Every tensor is copied byte for byte, and every file."""
     problems = carried(outcome.source, outcome.output)
     assert not problems, "\n".join(problems[:10])
 
@@ -113,7 +113,7 @@ def says(*words):
 
 
 def keys(expected, absent=()):
-    """Keys of the GGUF file."""
+    """The GGUF file has these keys."""
 
     def check(outcome):
         found = metadata(read_gguf(outcome.output / "model.gguf")[1])
@@ -154,7 +154,7 @@ CASES = []
 
 
 def case(kind, instance, make, *runs):
-    """`make(directory, random)` writes the source; each run is arguments and what is right."""
+    """`make(directory, random)` writes the source; each run is arguments and the right outcome."""
     CASES.append(Case(kind, instance, make, runs))
 
 
@@ -183,7 +183,7 @@ def with_files(make, files):
 
 read = converted(same_values, plain, verified)
 
-# activation-scale-left-behind: means nothing beside plain weights
+# activation-scale-left-behind: meaningless beside plain weights
 for name, parts, config in [
     ("fp8", lambda r: {**fp8_matrix(r, SQUARE), "input_scale": numpy.float32([0.02])},
      {**FP8, "activation_scheme": "static"}),
@@ -301,7 +301,7 @@ case(
     "errors-without-a-file", "tokenizer.json is cut off", with_files(step3(), {"tokenizer.json": '{"model": {'}),
     (GGUF, refused("tokenizer.json")))  # fmt: skip
 
-# foreign-quantisation-replaced: read right, or neither quantised further nor described otherwise
+# foreign-quantisation-replaced: decoded correctly, or neither quantised further nor described differently
 right_or_refused = either(converted(same_values), refused(PROJECTION, codes=(64, 65)))
 PLAIN_Q = "model.layers.0.self_attn.q_proj.weight"
 for name, parts, config in [
@@ -489,7 +489,7 @@ for name in ("step3p5", "step3_audio", "step4"):
         other(lambda r: {"weight": matrix(r).astype(BF16)},
               config={"model_type": name, "architectures": [f"{name}ForCausalLM"]}),
         (KEEP, converted(a_copy)),
-        # What belongs to the family by its name, and does not say what its shapes are, is copied and not computed with.
+        # A member of the family by name without its dimensions is copied, but not run or converted.
         (("--to", "safetensors", "--quantize", "F32"),
          converted(same_values) if name == "step3_audio" else refused("config.json", "num_attention_groups")))  # fmt: skip
 
@@ -542,7 +542,7 @@ for name, values, pattern in [
         ((*PLAIN, "--exclude", pattern), converted(left_out)),
         ((*GGUF, "--exclude", "no such tensor"), refused("no such tensor", codes=(64, 65))))  # fmt: skip
 
-# What used to be clear refusals: every form that is read
+# Every supported form, which used to be refused
 WISHES = {
     "fp8-tiles-e8m0": "wish-fp8-e8m0-scales", "mxfp8": "wish-fp8-e8m0-scales",
     "fp8-matrix-inverse": "wish-fp8-scalar-scale-inv", "fp8-matrix": "wish-fp8-scalar-scale-inv",
@@ -582,7 +582,7 @@ def snapshot(directory):
 
 @pytest.mark.parametrize("where", ["itself", "link to it", "link in the way", "file in it", "part of it", "parent of it"])
 def test_a_source_is_never_overwritten(tools, tmp_path, random, where):
-    """overwrite-own-source: whichever way source and output are one."""
+    """overwrite-own-source: however source and output coincide."""
     work = tmp_path / "outer" / "work"
     write_step3(tmp_path / "in", random)
     (tmp_path / "outer").mkdir()
@@ -610,7 +610,7 @@ def test_a_source_is_never_overwritten(tools, tmp_path, random, where):
 
 @pytest.mark.parametrize("manifest", ['{"name": "a web app", "icons": []}', "[]", "not JSON", '{"files": ["papers"]}'])
 def test_a_foreign_directory_is_not_replaced(tools, tmp_path, random, manifest):
-    """overwrite-foreign-manifest: a manifest.json of another program says nothing of the files beside it."""
+    """overwrite-foreign-manifest: another program's manifest.json gives no right to remove the files beside it."""
     source = write_step3(tmp_path / "in", random)
     work = tmp_path / "work"
     (work / "papers").mkdir(parents=True)
@@ -623,8 +623,8 @@ def test_a_foreign_directory_is_not_replaced(tools, tmp_path, random, manifest):
     assert snapshot(work) == before
 
 
-def test_overwriting_removes_what_the_manifest_lists(tools, tmp_path, random):
-    """overwrite-foreign-manifest: what was put into an output by hand stays."""
+def test_overwriting_removes_only_what_the_manifest_lists(tools, tmp_path, random):
+    """overwrite-foreign-manifest: files put into an output by hand stay."""
     source, work = write_step3(tmp_path / "in", random), tmp_path / "work"
     assert tools.run("step3-convert", source, work, *PLAIN).returncode == 0
     (work / "notes").mkdir()
@@ -641,7 +641,7 @@ def test_overwriting_removes_what_the_manifest_lists(tools, tmp_path, random):
 
 @pytest.mark.parametrize("cut_into", [("--ffn-ep", "2"), ("--ffn-ep", "2", "--ffn-tp", "2", "--attention-tp", "2")])
 def test_the_advice_for_a_partition_set_can_be_followed(tools, tmp_path, random, cut_into):
-    """remedy-that-does-not-exist: what `step3-verify engine` says of a set is what works."""
+    """remedy-that-does-not-exist: the advice of `step3-verify engine` about a set works."""
     source, parts = write_step3(tmp_path / "in", random), tmp_path / "parts"
     result = tools.run(
         "step3-convert", source, parts, "--to", "safetensors", "--partition", "afd", *cut_into)  # fmt: skip
@@ -662,8 +662,8 @@ def test_the_advice_for_a_partition_set_can_be_followed(tools, tmp_path, random,
     assert not differences(decode_directory(source), tmp_path / "model")
 
 
-def test_a_number_in_gguf_that_is_none(tools, tmp_path, random):
-    """errors-without-a-file: of a GGUF file, too."""
+def test_a_non_finite_number_in_gguf_names_the_file(tools, tmp_path, random):
+    """errors-without-a-file: also for a GGUF file."""
     source = write_step3(tmp_path / "in", random)
     assert tools.run("step3-convert", source, tmp_path / "gguf", *GGUF).returncode == 0
     path = tmp_path / "gguf" / "model.gguf"
@@ -677,8 +677,8 @@ def test_a_number_in_gguf_that_is_none(tools, tmp_path, random):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_four_ways_to_be_wrong_are_refused(tools, tmp_path, random, form):
-    """Codes whose companions are dropped, cut or joined by one more, or that the configuration calls something else."""
+def test_four_kinds_of_misdescribed_codes_are_refused(tools, tmp_path, random, form):
+    """Codes whose companions are dropped, truncated or extended, or that the configuration misdescribes."""
     make, config = FORMS[form]
     parts = make(random, SQUARE)
     scale = next(suffix for suffix in parts if "scale" in suffix)

@@ -1,4 +1,4 @@
-"""Sound containers with something changed in them, read by every command: exit codes of the contract, bounded time and memory,
+"""Sound containers with changed contents, read by every command: documented exit codes, bounded time and memory,
 and no output that `checksums` then refuses. `make torture` runs thousands of cases; these are the same few each time."""
 
 import pathlib
@@ -22,10 +22,10 @@ def test_promises_hold(tools):
     assert commands >= 9 * 60
 
 
-# What such cases found: planning took 2^33 steps for a tensor of 33 dimensions, and one with a dimension of 2^62 beside one
+# Found by such cases: planning took 2^33 steps for a tensor of 33 dimensions, and one with a dimension of 2^62 beside one
 # of 0 was written and then refused.
 @pytest.mark.parametrize("shape", [[1] * 31 + [4, 8], [1] * 70 + [32], [2**62, 0], [0] * 40])
-def test_odd_shapes(tools, tmp_path, shape):
+def test_odd_shapes_are_copied_or_refused(tools, tmp_path, shape):
     source, output = tmp_path / "source", tmp_path / "output"
     source.mkdir()
     data = bytes(2 * mutations.product(shape))
@@ -42,8 +42,8 @@ def test_odd_shapes(tools, tmp_path, shape):
         assert result[0] == 65 and b"a.weight" in result[3] and not output.exists()
 
 
-def test_a_broken_promise_is_seen():
-    """The judge itself: each promise, broken."""
+def test_a_broken_promise_is_reported():
+    """Checks the judge itself: each promise is broken once."""
     good = (0, 1.0, 1 << 20, b"all is well\n")
     assert campaign.broken_promise(*good) is None
     for bad in [
@@ -57,7 +57,7 @@ def test_a_broken_promise_is_seen():
         assert campaign.broken_promise(*bad) is not None, bad
 
 
-def test_changes_change_something_and_are_the_same_again(tmp_path, tools):
+def test_changes_have_an_effect_and_are_deterministic(tmp_path, tools):
     import random
     import shutil
 

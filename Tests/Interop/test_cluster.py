@@ -1,4 +1,4 @@
-"""The scripts of Manuals/cluster.md: accepted by the tools that check such scripts, and run with the shares' variables."""
+"""The scripts of Manuals/cluster.md: checked by the usual linters, and run with the shares' variables."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def convert(tools, *arguments):
 
 @pytest.fixture(scope="module")
 def planned(tools, tmp_path_factory):
-    """A plan of a source in several files, and what one run makes of it."""
+    """A plan for a source in several files, and the output of a single run."""
     directory = tmp_path_factory.mktemp("cluster")
     source, plan, whole = directory / "source", directory / "plan.json", directory / "whole"
     convert(tools, FIXTURES / "checkpoints/tiny", source, "--to", "safetensors", "--max-shard-size", "150KB")
@@ -94,6 +94,6 @@ def test_loop_over_hosts(planned):
     loop = MANUAL[MANUAL.index("    for k in 1 2 3 4") :]
     output = directory / "hosts"
     loop = loop.replace("/data/plan.json", str(plan)).replace("/data/step3-q4", str(output))
-    # What ssh would do: take the host away and run the rest.
+    # As ssh would: drop the host and run the rest.
     subprocess.run(["sh", "-euc", "ssh() { shift; \"$@\"; }\n" + loop], env=environment(), check=True)
     assert contents(output) == whole

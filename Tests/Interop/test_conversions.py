@@ -1,4 +1,4 @@
-"""Conversions of Step-3 checkpoints, every tensor of them against numpy's own arithmetic on the source."""
+"""Conversions of Step-3 checkpoints, with every tensor compared with numpy's arithmetic on the source."""
 
 import json
 
@@ -18,7 +18,7 @@ def checkpoint(request):
 
 
 @pytest.mark.parametrize("recipe", ["BF16", "F16", "F32", "Q8_0", "Q4_0"])
-def test_to_gguf(tools, tmp_path, checkpoint, recipe):
+def test_gguf_values_are_numpys(tools, tmp_path, checkpoint, recipe):
     source = read_checkpoint(checkpoint)
     output = tmp_path / "output"
     tools.convert(checkpoint, output, "--to", "gguf", "--quantize", recipe)
@@ -39,14 +39,14 @@ def test_to_gguf(tools, tmp_path, checkpoint, recipe):
             assert element_type == recipe, name
             quantised += 1
         if element_type == "F16" and recipe != "F16":
-            # A fallback's type is the recipe's to choose, its values are not.
+            # The recipe chooses a fallback's type; its values must still be right.
             assert numpy.abs(values).max() < 65504
         assert data == stored(values, element_type), f"{name} as {element_type}"
     assert quantised > 20
 
 
-def test_to_gguf_as_it_is(tools, tmp_path, checkpoint):
-    """Without --quantize: BF16 stays BF16; FP8, which GGUF does not have, becomes something that loses nothing much."""
+def test_gguf_without_quantisation(tools, tmp_path, checkpoint):
+    """Without --quantize: BF16 stays BF16; FP8, which GGUF does not have, becomes a nearly lossless type."""
     source = read_checkpoint(checkpoint)
     output = tmp_path / "output"
     tools.convert(checkpoint, output, "--to", "gguf")
@@ -62,7 +62,7 @@ def test_to_gguf_as_it_is(tools, tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("recipe", ["BF16", "F16", "F32"])
-def test_to_safetensors(tools, tmp_path, checkpoint, recipe):
+def test_safetensors_values_are_numpys(tools, tmp_path, checkpoint, recipe):
     source = read_checkpoint(checkpoint)
     output = tmp_path / "output"
     tools.convert(checkpoint, output, "--to", "safetensors", "--quantize", recipe)
@@ -78,7 +78,7 @@ def test_to_safetensors(tools, tmp_path, checkpoint, recipe):
     assert "quantization_config" not in config, "nothing is FP8 any more"
 
 
-def test_to_safetensors_as_it_is(tools, tmp_path, checkpoint):
+def test_safetensors_without_quantisation_is_a_copy(tools, tmp_path, checkpoint):
     source = read_checkpoint(checkpoint)
     output = tmp_path / "output"
     tools.convert(checkpoint, output, "--to", "safetensors", "--max-shard-size", "500KB")
@@ -175,7 +175,7 @@ def test_gguf_tokenizer(tools, tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("name", ["tiny", "odd"])
-def test_there_and_back(tools, tmp_path, name):
+def test_a_round_trip_through_gguf_keeps_the_weights(tools, tmp_path, name):
     """To GGUF in BF16 with norms and router in F32, and back to BF16: the same weights under the same names."""
     source = read_checkpoint(FIXTURES / "checkpoints" / name)
     there, back = tmp_path / "there", tmp_path / "back"

@@ -1,4 +1,4 @@
-"""What `step3-convert plan` says of cards: the Step-3 report's figures, memory by hand, and what it refuses."""
+"""`step3-convert plan` with cards: the Step-3 report's figures, memory worked out by hand, and refusals."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TINY = FIXTURES / "checkpoints/tiny"
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """The whole Step-3 in true shape, with the published config.json, without content."""
+    """The whole Step-3 at full size, with the published config.json, without content."""
     path = tmp_path_factory.mktemp("full") / "step3"
     subprocess.run([TOOLS / "checkpoint-generator", "full", path], check=True, capture_output=True)
     return path
@@ -87,7 +87,7 @@ def test_memory_of_ranks(tools, full):
     assert answer["smallest"]["cards"] <= 16
 
 
-def test_what_does_not_fit_fails(tools, full):
+def test_a_model_that_does_not_fit_fails(tools, full):
     arguments = ["plan", full, "--to", "safetensors", "--gpu-memory", "80GB", "--context", "32K", "--batch", "64",
                  "--gpus", "2"]
     result = tools.run("step3-convert", *arguments)
@@ -107,7 +107,7 @@ def test_a_partition_by_instances(tools, full):
     assert answer["asked"]["cards"] == 13
 
 
-def test_no_format_means_the_sources_own(tools):
+def test_without_a_format_the_sources_own_is_used(tools):
     answer = tools.json("step3-convert", "plan", TINY, "--gpu-memory", "1GB", "--context", "64", "--batch", "1",
                         "--prefill-tokens", "64")
     assert answer["fits"] and answer["smallest"]["cards"] == 1
@@ -165,7 +165,7 @@ def test_refusals(tools, arguments, code, message):
 
 
 def test_blocks_that_cannot_be_cut(tools, full):
-    """Blocks of 256 do not divide between 8 ranks; the numbers that go are named, and whole experts go anyway."""
+    """Blocks of 256 do not divide between 8 ranks; the possible numbers are named, and whole experts work anyway."""
     arguments = ["plan", full, "--to", "gguf", "--quantize", "Q4_K_M", "--gpu-memory", "80GB", "--context", "32K",
                  "--batch", "64"]
     result = tools.run("step3-convert", *arguments, "--tp", "8")
@@ -175,7 +175,7 @@ def test_blocks_that_cannot_be_cut(tools, full):
 
 
 def test_engine_says_a_thing_once(tools, full):
-    """Three reasons for one refusal in the text, every finding in the document."""
+    """The text gives three reasons for a refusal once; the document has every finding."""
     arguments = ["engine", full, "--engine", "vllm", "--tp", "3"]
     text = tools.run("step3-verify", *arguments)
     document = tools.run("step3-verify", *arguments, "--json")
@@ -189,7 +189,7 @@ def test_engine_says_a_thing_once(tools, full):
     assert len(findings) == 7 and {finding["code"] for finding in findings} == {"tensor-parallel"}
 
 
-def test_a_file_with_a_slip(tools, tmp_path):
+def test_a_file_with_a_typo_gets_a_suggestion(tools, tmp_path):
     path = tmp_path / "d.yaml"
     path.write_text((EXAMPLES / "report.yaml").read_text().replace("stages:", "stage:"))
     result = tools.run("step3-convert", "plan", TINY, "--deployment", path)
@@ -197,7 +197,7 @@ def test_a_file_with_a_slip(tools, tmp_path):
     assert "d.yaml: line" in result.stderr and "did you mean stages?" in result.stderr
 
 
-def test_an_unknown_model(tools, tmp_path):
+def test_an_unknown_model_is_refused(tools, tmp_path):
     source = tmp_path / "model"
     source.mkdir()
     for name in os.listdir(TINY):

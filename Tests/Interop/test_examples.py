@@ -1,4 +1,4 @@
-"""The examples of Tests/Examples, run, and what they make read by packages of others."""
+"""Runs the examples of Tests/Examples and reads their outputs with other packages."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def example(name, *arguments):
 
 
 def test_the_package_has_the_same_examples():
-    """What the toolkit's own package builds for the tests is what the package of its own builds."""
+    """The toolkit's own package builds the same examples for the tests as Tests/Examples does."""
     pattern = re.compile(r'^ +example\((.+)\),$', re.MULTILINE)
     own = pattern.findall((ROOT / "Tests/Examples/Package.swift").read_text())
     assert own == pattern.findall((ROOT / "Package.swift").read_text()) and len(own) == 7
@@ -71,7 +71,7 @@ def test_encode_scheme():
         search, sizes, error = re.fullmatch(r"(\w+) (.+), relative error (\S+)", line).groups()
         assert sizes == "256 bytes of codes, 8 of scales"
         found[search] = float(error)
-    # The scale of the largest magnitude, computed here as compressed-tensors does.
+    # The scale from the largest magnitude, computed as in compressed-tensors.
     row = (numpy.arange(512) % 97 / numpy.float32(48) - 1).astype(numpy.float32).reshape(-1, 128)
     scale = torch.tensor(numpy.abs(row).max(axis=1, keepdims=True) / numpy.float32(7.5)).bfloat16().float().numpy()
     restored = numpy.clip(torch.tensor(row / scale).bfloat16().float().numpy().round(), -8, 7) * scale
@@ -110,13 +110,13 @@ def test_run_logits(tools):
         assert abs(float(logit) - successor["logit"]) < 1e-4 and word == successor["text"]
 
 
-# What the documentation shows is what is built and run here.
+# The documentation's code is the code that is built and run here.
 
 PRODUCTS = re.findall(r'\.library\(name: "(\w+)"', (ROOT / "Package.swift").read_text())
 CATALOGUES = [ROOT / "Sources" / name / f"{name}.docc" for name in PRODUCTS]
 
 
-def test_code_in_articles_is_that_of_examples():
+def test_code_in_articles_is_that_of_the_examples():
     programs = [path.read_text() for path in (ROOT / "Tests/Examples/Sources").glob("*/main.swift")]
     blocks = [
         (article, block)

@@ -19,7 +19,7 @@ import step35_oracle  # noqa: E402
 TOKENIZER = FIXTURES / "checkpoints" / "tiny"
 PROMPT = [5, 60, 77, 200, 301, 17, 44, 91, 333, 420, 12, 7, 99, 450, 3, 250, 251, 18, 19]
 VOCABULARY = step35_checkpoint.VOCABULARY
-# What the converter makes of names of directories and of model cards, and we of the family's name.
+# Keys that the converter derives from directory names and model cards, and the toolkit from the family's name.
 CALLED = {"general.name", "general.basename", "general.size_label", "general.finetune", "general.version"}
 
 
@@ -86,7 +86,7 @@ def test_gguf_is_what_the_converter_writes(tools, tmp_path, flash_with_vision, o
 
 @pytest.mark.parametrize("outtype", ["bf16", "f16", "f32"])
 @pytest.mark.parametrize("option", [[], ["--no-mtp"], ["--mtp"]])
-def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option, outtype):
+def test_prediction_layers_are_what_the_converter_writes(tools, tmp_path, flash, option, outtype):
     theirs = llama_cpp_source.convert(flash, tmp_path / "theirs.gguf", outtype, *option)
     ours = tmp_path / "ours"
     tools.convert(flash, ours, "--to", "gguf", "--quantize", outtype.upper(), *option)
@@ -94,7 +94,7 @@ def test_layers_that_predict_further_tokens(tools, tmp_path, flash, option, outt
 
 
 def alone(directory, files):
-    """Those files in a directory of their own, so that nothing else says what they are."""
+    """Copies these files to a directory of their own, so that nothing else describes them."""
     directory.mkdir()
     for file in files:
         shutil.copy(file, directory)
@@ -102,12 +102,12 @@ def alone(directory, files):
 
 
 @pytest.mark.parametrize("with_vision", [False, True])
-def test_back_from_gguf(tools, tmp_path, flash, flash_with_vision, with_vision):
+def test_gguf_is_converted_back(tools, tmp_path, flash, flash_with_vision, with_vision):
     source = flash_with_vision if with_vision else flash
     summary = tools.convert(source, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16")
     originals = tensors_of(source)
     norms = {name for name in originals if "norm" in name and not name.startswith("vision")}
-    # One element of each was made so that adding one rounds it.
+    # In each, one element is such that adding one rounds it.
     assert {entry["tensor"]: entry["elements"] for entry in summary["rounded"]} == dict.fromkeys(
         norms, 1
     ) | {name: count for name, count in rounded(originals, norms).items() if count != 1}
@@ -120,14 +120,14 @@ def test_back_from_gguf(tools, tmp_path, flash, flash_with_vision, with_vision):
         other = tensors[name]
         assert other.dtype == values.dtype and other.shape == values.shape, name
         if name in norms:
-            # What adding one leaves of it, and everything else exactly.
+            # That element after adding and subtracting one, and everything else exactly.
             left = (values.astype(numpy.float32) + numpy.float32(1)) - numpy.float32(1)
             assert other.tobytes() == left.astype(values.dtype).tobytes(), name
         else:
             assert other.tobytes() == values.tobytes(), name
     verdict = tools.json("step3-verify", "tensors", tmp_path / "back", "--source", files)
     assert verdict["ok"], verdict
-    # The same again, so that the configuration that was written means what the published one does.
+    # Converted once more: the written configuration is equivalent to the published one.
     tools.convert(tmp_path / "back", tmp_path / "again", "--to", "gguf", "--quantize", "BF16")
     first, second = listed(tmp_path / "gguf" / "model.gguf"), listed(tmp_path / "again" / "model.gguf")
     assert sorted(first) == sorted(second)
@@ -135,8 +135,8 @@ def test_back_from_gguf(tools, tmp_path, flash, flash_with_vision, with_vision):
     assert {key: value for key, value in mine.items() if its.get(key) != value} == {}
 
 
-def test_split_files_and_back(tools, tmp_path, flash_with_vision):
-    """In F32, in which nothing but norms can change, and in files of at most so many bytes."""
+def test_split_files_are_converted_back(tools, tmp_path, flash_with_vision):
+    """In F32, where only norms can change, and in files of limited size."""
     size = ["--max-shard-size", "8MB"]
     tools.convert(flash_with_vision, tmp_path / "gguf", "--to", "gguf", "--quantize", "F32", *size)
     split = sorted((tmp_path / "gguf").glob("model-*-of-*.gguf"))
@@ -155,19 +155,19 @@ def test_split_files_and_back(tools, tmp_path, flash_with_vision):
 
 
 def rounded(tensors, names):
-    """How many elements of each do not survive adding one and taking it away."""
+    """How many elements of each tensor are changed by adding one and subtracting it again."""
     one = numpy.float32(1)
     values = {name: tensors[name].astype(numpy.float32) for name in names}
     return {name: int(((v + one) - one != v).sum()) for name, v in values.items()}
 
 
 @pytest.mark.parametrize("recipe", ["BF16", "Q8_0", "Q4_K_M"])
-def test_the_check_of_tensors_sees_one_model(tools, tmp_path, flash, recipe):
+def test_verify_tensors_accepts_the_gguf_and_finds_a_fault(tools, tmp_path, flash, recipe):
     ours = tmp_path / "ours"
     tools.convert(flash, ours, "--to", "gguf", "--quantize", recipe)
     verdict = tools.json("step3-verify", "tensors", ours, "--source", flash)
     assert verdict["ok"], verdict
-    # A norm that nothing was added to is found.
+    # A norm without the added one is found.
     model = ours / "model.gguf"
     reader = gguf.GGUFReader(model, "r+")
     norm = next(tensor for tensor in reader.tensors if tensor.name == "blk.1.attn_norm.weight")
@@ -227,7 +227,7 @@ def test_our_logits_of_gguf_are_the_oracles(tools, tmp_path, flash):
         {"swiglu_limits": [0.0] * 7}, {"swiglu_limits_shared": [0.0] * 7},
     ],
 )
-def test_every_setting_counts(tools, tmp_path, flash, change):
+def test_every_setting_changes_the_logits(tools, tmp_path, flash, change):
     other = tmp_path / "other"
     shutil.copytree(flash, other)
     config = json.loads((other / "config.json").read_text()) | change
@@ -239,21 +239,21 @@ def test_every_setting_counts(tools, tmp_path, flash, change):
 
 # llama.cpp itself.
 
-# How far its logarithms of probabilities may be from ours on the same file: it rounds what it multiplies with weights to
-# their type, with blocks to eight bits. Measured: 0.003, 0.03, and up to 0.2.
+# How far its log probabilities may be from ours on the same file: it rounds activations to
+# the weights' type, for block formats to eight bits. Measured: 0.003, 0.03, and up to 0.2.
 BOUNDS = {"F32": 0.01, "BF16": 0.08, "Q8_0": 0.4, "Q4_K_M": 0.4, "IQ4_XS": 0.4, "MXFP4": 0.4}
 
 
 @pytest.fixture(scope="module")
 def flash_of_all_experts(tmp_path_factory):
-    """The same, but every token goes through all experts: where two are nearly equal, rounding could choose another one."""
+    """The same, but every token is routed to all experts: with near ties, rounding could change the choice."""
     directory = tmp_path_factory.mktemp("family") / "step3p5-all"
     random = numpy.random.default_rng(35)
     return step35_checkpoint.write_3p5(directory, random, TOKENIZER, moe_top_k=step35_checkpoint.EXPERTS)
 
 
 @pytest.mark.parametrize("recipe", BOUNDS)
-def test_llama_cpp_computes_what_we_do(
+def test_llama_cpp_computes_the_same_logits(
     tools, tmp_path, flash, flash_of_all_experts, recipe, closing_table
 ):
     pytest.importorskip("xllamacpp", reason="requirements.txt has it where there is a wheel for the platform")
@@ -285,7 +285,7 @@ def test_llama_cpp_computes_what_we_do(
     assert max(distances) < BOUNDS[recipe]
 
 
-def test_llama_cpp_drafts_with_the_layers_of_prediction(tools, tmp_path, flash):
+def test_llama_cpp_drafts_with_the_prediction_layers(tools, tmp_path, flash):
     pytest.importorskip("xllamacpp")
     import llama_cpp_runtime
 
@@ -295,11 +295,11 @@ def test_llama_cpp_drafts_with_the_layers_of_prediction(tools, tmp_path, flash):
     text, drafted = llama_cpp_runtime.continued(model, 12, PROMPT)
     assert drafted == 0
     with_draft, drafted = llama_cpp_runtime.continued(model, 12, PROMPT, draft)
-    # What is drafted is checked by the model, so that the words stay the same.
+    # The model checks the drafted tokens, so the text stays the same.
     assert with_draft == text and drafted > 0
 
 
-def test_what_llama_cpp_does_not_load_is_found(tools, tmp_path, flash):
+def test_a_file_that_llama_cpp_does_not_load_is_reported(tools, tmp_path, flash):
     pytest.importorskip("xllamacpp")
     import llama_cpp_runtime
 
@@ -317,7 +317,7 @@ def test_our_logits_are_those_of_transformers(tools, tmp_path, flash_with_vision
     transformers = pytest.importorskip("transformers", minversion="5.24", reason="earlier ones do not know step3p7")
     config = transformers.AutoConfig.from_pretrained(flash_with_vision)
     vision = json.loads((flash_with_vision / "config.json").read_text())["vision_config"]
-    # It has the released model's positions as a constant.
+    # It hard-codes the released model's positions.
     config.vision_config.max_position_embeddings = (vision["image_size"] // vision["patch_size"]) ** 2
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         flash_with_vision, config=config, dtype=torch.float32, attn_implementation="eager"
@@ -339,12 +339,12 @@ def preview(tmp_path_factory):
 
 def test_step_5_in_dense_form(tools, tmp_path, preview):
     assert numpy.abs(our_logits(tools, tmp_path, preview, PROMPT) - oracle_logits(preview, PROMPT)).max() < 2e-4
-    # All tensors are known, indexers too, and no reader of GGUF computes them.
+    # All tensors are known, indexers included, but no GGUF reader computes them.
     listing = tools.json("step3-inspect", "list", preview)["tensors"]
     assert {tensor["role"] for tensor in listing if "sparse_indexer" in tensor["name"]} == {"attention"}
     result = tools.run("step3-convert", preview, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16")
     assert result.returncode == 65 and "sparse attention" in result.stderr
-    # Two regions of four tokens and the open one: no text longer than that.
+    # Two regions of four tokens and the open one: no longer text is possible.
     config = json.loads((preview / "config.json").read_text())
     config["text_config"]["sparse_config"] |= {"topk": 2, "region_block_size": 4}
     (tmp_path / "short").mkdir()
@@ -360,7 +360,7 @@ def test_step_5_survives_a_conversion(tools, tmp_path, preview):
     tools.convert(preview, tmp_path / "ours", "--to", "safetensors", "--quantize", "BF16")
     originals, tensors = tensors_of(preview), tensors_of(tmp_path / "ours")
     assert tensors.keys() == originals.keys()
-    # Norms, the weights of the indexer's heads and the router's bias are F32 on disk, and stay so.
+    # Norms, the indexer's head weights and the router's bias are F32 on disk, and stay F32.
     assert {values.dtype.name for values in originals.values()} == {"float32", "bfloat16"}
     for name, values in originals.items():
         assert tensors[name].dtype == values.dtype and tensors[name].tobytes() == values.tobytes(), name
@@ -368,7 +368,7 @@ def test_step_5_survives_a_conversion(tools, tmp_path, preview):
 
 @pytest.fixture(scope="module")
 def vision_language(tmp_path_factory):
-    """Step3-VL-10B, small, and what transformers' Qwen3 makes of its language model."""
+    """Step3-VL-10B, small, and transformers' Qwen3 with its language model."""
     transformers = pytest.importorskip("transformers")
     directory = tmp_path_factory.mktemp("family") / "vl"
     return step35_checkpoint.write_vl(directory, numpy.random.default_rng(10), TOKENIZER, transformers)
@@ -388,7 +388,7 @@ def test_step3_vl_in_gguf(tools, tmp_path, vision_language):
     assert_same_file(tmp_path / "ours" / "model.gguf", theirs)
     mmproj = llama_cpp_source.convert(directory, tmp_path / "mmproj.gguf", "bf16", "--mmproj")
     assert_same_file(tmp_path / "ours" / "mmproj.gguf", mmproj)
-    # What family it is says the vision side's file alone.
+    # Only the vision side's file identifies the family.
     verdict = tools.json("step3-verify", "all", tmp_path / "ours", "--source", directory, "--tokens", "1,2,3")
     assert {check["name"]: check["ok"] for check in verdict["checks"]} == {
         "engine": None, "checksums": True, "tensors": True, "logits": True,
@@ -402,7 +402,7 @@ def test_step3_vl_in_gguf(tools, tmp_path, vision_language):
 
 
 @pytest.mark.parametrize("router", ["attention", "ffn"])
-def test_attention_and_ffn_apart(tools, tmp_path, flash, router):
+def test_attention_and_ffn_run_disaggregated(tools, tmp_path, flash, router):
     parts = tmp_path / "parts"
     tools.convert(
         flash, parts, "--to", "safetensors", "--partition", "afd", "--ffn-ep", 2, "--attention-tp", 2, "--router",
@@ -415,8 +415,8 @@ def test_attention_and_ffn_apart(tools, tmp_path, flash, router):
 
 
 @pytest.mark.parametrize("member", ["flash_with_vision", "preview", "vision_language"])
-def test_every_member_in_parts(tools, tmp_path, request, member):
-    """Experts, shared expert and dense layers on one side, attention on the other; Step3-VL-10B has dense layers alone."""
+def test_every_member_runs_in_parts(tools, tmp_path, request, member):
+    """Experts, shared expert and dense layers on one side, attention on the other; Step3-VL-10B has only dense layers."""
     source = request.getfixturevalue(member)
     source = source[0] if member == "vision_language" else source
     parts = tmp_path / "parts"
@@ -441,7 +441,7 @@ def test_every_member_in_parts(tools, tmp_path, request, member):
     tools.json("step3-verify", "run", parts, "--afd", "--tokens", tokens, "--dump", dump)
     whole = our_logits(tools, tmp_path, source, PROMPT)
     assert numpy.abs(load_file(dump)["logits"] - whole).max() < 1e-4
-    # Put together again it is the model that it was, byte for byte.
+    # Merged, it is the original model, byte for byte.
     tools.convert(parts, tmp_path / "whole", "--to", "safetensors")
     again, originals = tensors_of(tmp_path / "whole"), tensors_of(source)
     assert {name: values.tobytes() for name, values in again.items()} == {

@@ -1,4 +1,4 @@
-"""Quantised releases of Step-3.5-Flash and Step-3.7-Flash as sources, and what engines make of our outputs of the family."""
+"""Quantised releases of Step-3.5-Flash and Step-3.7-Flash as sources, and the family's outputs in the engines' loaders."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def sources(tmp_path_factory):
 
 
 def raw_tensors(directory):
-    """Types, shapes and bytes by name; the safetensors package has no NumPy type for some."""
+    """Types, shapes and bytes by name, because the safetensors package has no NumPy type for some."""
     found = {}
     for file in sorted(directory.glob("*.safetensors")):
         with open(file, "rb") as stream:
@@ -53,7 +53,7 @@ def bf16(values):
 
 
 def assert_values(directory, tensors, meaning):
-    """Every tensor under its published name: experts as decoded here, all else as it was."""
+    """Every tensor has its published name: experts with the values decoded here, all others unchanged."""
     found = raw_tensors(directory)
     assert found.keys() == tensors.keys()
     for name, values in tensors.items():
@@ -65,7 +65,7 @@ EXPERTS = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exp
 
 
 def assert_gguf(path, meaning, width):
-    """The experts in a GGUF file are those decoded here."""
+    """The experts in a GGUF file have the values decoded here."""
     seen = 0
     for tensor in gguf.GGUFReader(path).tensors:
         parts = tensor.name.split(".")
@@ -93,10 +93,10 @@ def test_fp8_release(tools, tmp_path, sources, model, spelling):
     assert "quantization_config" not in json.loads((tmp_path / "bf16" / "config.json").read_text())
     tools.convert(release, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16")
     assert_gguf(tmp_path / "gguf" / "model.gguf", meaning, "BF16")
-    # The way through BF16 gives the same file.
+    # Converting by way of BF16 gives the same file.
     tools.convert(tmp_path / "bf16", tmp_path / "again", "--to", "gguf", "--quantize", "BF16")
     assert sorted(listed(tmp_path / "again" / "model.gguf")) == sorted(listed(tmp_path / "gguf" / "model.gguf"))
-    # Codes that may stay are not touched.
+    # Codes that may stay are kept as they are.
     tools.convert(release, tmp_path / "kept", "--to", "safetensors", "--quantize", "FP8_BLOCK", "--scope", "experts")
     before, after = raw_tensors(release), raw_tensors(tmp_path / "kept")
     assert before == after
@@ -115,7 +115,7 @@ def test_nvfp4_release(tools, tmp_path, sources, spelling):
     tools.convert(release, tmp_path / "gguf", "--to", "gguf", "--quantize", "BF16")
     assert_gguf(tmp_path / "gguf" / "model.gguf", meaning, "BF16")
     assert (tmp_path / "gguf" / "mmproj.gguf").exists()
-    # ModelOpt says the same in a file of its own where config.json says nothing.
+    # The same settings in ModelOpt's own file, where config.json has none.
     stated = json.loads((release / "config.json").read_text())
     stated.pop("quantization_config")
     (release / "config.json").write_text(json.dumps(stated))
@@ -123,9 +123,9 @@ def test_nvfp4_release(tools, tmp_path, sources, spelling):
     assert_values(tmp_path / "beside", tensors, meaning)
 
 
-# What engines make of outputs: by the replayed loaders, which know nothing of what wrote them.
+# Outputs in the replayed loaders, which share nothing with the code that wrote them.
 
-# Which schemes vLLM and SGLang load, as their loaders have it for these members.
+# The schemes that vLLM and SGLang load for these members, from their loaders.
 SCHEMES = {
     "BF16": "both", "FP8_BLOCK": "both", "FP8_DYNAMIC": "both", "W4A16": "both", "NVFP4A16": "both",
     "NVFP4A16_MODELOPT": "both", "MXFP4": "vllm", "MXFP4A16": "vllm", "W8A8_INT8": "vllm", "W8A8_INT8_SGLANG": "sglang",
@@ -134,7 +134,7 @@ SCHEMES = {
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Members with settings that engines take, by name."""
+    """Members with settings that engines accept, by name."""
     root = tmp_path_factory.mktemp("served")
     random = numpy.random.default_rng(4)
     count = LAYERS + step35_checkpoint.PREDICTING
@@ -167,7 +167,7 @@ def test_outputs_pass_the_loaders(tools, tmp_path, served, model, recipe):
         assert report["ok"] == (engine in served_by(model, recipe)), (engine, report["findings"][:3])
         assert planned[engine] == report["ok"]
         if report["ok"]:
-            # What is not replayed is said.
+            # What is not replayed is reported.
             assert any("predict further tokens" in check for check in report["checksSkipped"])
     for engine in ("vllm", "sglang"):
         forced = tools.run(
@@ -179,7 +179,7 @@ def test_outputs_pass_the_loaders(tools, tmp_path, served, model, recipe):
 
 @pytest.fixture(scope="session")
 def dense(tmp_path_factory):
-    """Step3-VL-10B in published dimensions, as holes of a file."""
+    """Step3-VL-10B at full size, as sparse files."""
     path = tmp_path_factory.mktemp("dense") / "step3-vl-10b"
     subprocess.run([TOOLS / "checkpoint-generator", "full", path, "--model", path.name], check=True, capture_output=True)
     return path
@@ -187,7 +187,7 @@ def dense(tmp_path_factory):
 
 @pytest.mark.parametrize("recipe", [name for name in SCHEMES if name != "MXFP4"])
 def test_a_dense_member_passes_the_loaders(tools, dense, recipe):
-    """No experts: all linear layers of the text, and none of the vision side, whose names each engine joins in its own way."""
+    """No experts: all linear layers of the language model, and none of the vision side, whose modules each engine fuses differently."""
     for engine in ("vllm", "sglang"):
         arguments = ["--to", "safetensors", "--quantize", recipe, "--for-engine", engine]
         arguments += [] if recipe == "BF16" else ["--scope", "linear"]
@@ -198,10 +198,10 @@ def test_a_dense_member_passes_the_loaders(tools, dense, recipe):
 
 @pytest.mark.parametrize("recipe", ["FP8_BLOCK", "W4A16", "NVFP4A16"])
 def test_step_5_as_vllm_wants_it(tools, tmp_path, served, recipe):
-    """All linear layers quantised but those beside an indexer, under the names that vLLM knows; stray copies are not read."""
+    """All linear layers quantised except those beside an indexer, under vLLM's names; stray copies are not read."""
     source = tmp_path / "source"
     shutil.copytree(served["step5"], source)
-    # The last layers once more, as in the published directory: other bytes under the same names, in no index.
+    # The last layers once more, as in the published directory: other bytes under the same names, not in the index.
     originals = raw_tensors(source)
     stray = {"model.layers.5.eh_proj.weight": numpy.zeros((256, 512), ml_dtypes.bfloat16)}
     step35_checkpoint.save(source / "model-mtp3-00001.safetensors", stray)
@@ -249,7 +249,7 @@ def test_releases_pass_the_loaders(tools, tmp_path, sources, served):
         assert tools.json("step3-verify", "engine", release)["ok"]
     release, _ = step35_releases.write_nvfp4(tmp_path / "nvfp4", source, config, tensors, LAYERS)
     assert tools.json("step3-verify", "engine", release)["ok"]
-    # transformers' spelling is vLLM's too, and not SGLang's.
+    # vLLM also accepts transformers' spelling, SGLang does not.
     spelled = step35_releases.transformers_spelling(config)
     (release / "config.json").write_text(json.dumps(spelled | {"quantization_config": json.loads(
         (release / "config.json").read_text())["quantization_config"]}))

@@ -18,7 +18,7 @@ VALUES = {
     GGUFValueType.FLOAT64: [0.1, -1.7976931348623157e308], GGUFValueType.BOOL: [False, True],
     GGUFValueType.STRING: ["plain", "ünï \"\\\n\t\u0001 漢 🦶"],
 }  # fmt: skip
-# Without Q8_1, whose blocks have 36 bytes in GGML and 40 in the package, which therefore writes broken files.
+# Without Q8_1, whose blocks have 36 bytes in GGML but 40 in the package, which therefore writes broken files.
 BLOCK_TYPES = [
     kind
     for kind in GGMLQuantizationType
@@ -45,7 +45,7 @@ def add_values(writer):
 
 
 def as_written(key, value):
-    """A value as the document has it, in the type of the file: binary32 is printed with as many digits as it has."""
+    """A value from the document in the file's type: binary32 is printed with as many digits as it needs."""
     if not key.endswith("FLOAT32"):
         return value
     return [float(numpy.float32(v)) for v in value] if isinstance(value, list) else float(numpy.float32(value))
@@ -91,7 +91,7 @@ def test_every_tensor_type_is_listed(tools, tmp_path, random, order, alignment):
             key = f"{kind.name}.{len(shape)}"
             writer.add_tensor(key, values)
             expected[key] = (kind.name, shape)
-    # A block's bytes are one unit to the package, so it writes them unswapped: only for the order of this machine.
+    # The package treats a block's bytes as one unit and never swaps them: only for this machine's byte order.
     for kind in BLOCK_TYPES if order == GGUFEndian.LITTLE else []:
         writer.add_tensor(f"{kind.name}.2", raw_blocks(random, kind, 3, 2), raw_dtype=kind)
         expected[f"{kind.name}.2"] = (kind.name, (3, 2 * gguf.GGML_QUANT_SIZES[kind][0]))
@@ -126,7 +126,7 @@ def test_statistics(tools, tmp_path, random, order):
 
 
 @pytest.mark.parametrize("small_first", [False, True])
-def test_a_split_set(tools, tmp_path, random, small_first):
+def test_a_split_set_is_read_merged_and_written(tools, tmp_path, random, small_first):
     writer = gguf.GGUFWriter(
         tmp_path / "model.gguf", "llama", split_max_tensors=3, small_first_shard=small_first
     )
@@ -146,7 +146,7 @@ def test_a_split_set(tools, tmp_path, random, small_first):
     values = tools.json("step3-inspect", "metadata", parts[0])["files"][0]["metadata"]
     assert {key: as_written(key, values[key]) for key in expected} == expected
 
-    # And back: one file, with the same tensors, and without a word about splits.
+    # And back: one file with the same tensors and without split keys.
     output = tmp_path / "output"
     tools.convert(parts[0], output, "--to", "gguf")
     tensors, reader = read_gguf(output / "model.gguf")
@@ -157,8 +157,8 @@ def test_a_split_set(tools, tmp_path, random, small_first):
     assert {key: metadata(reader)[key] for key in expected} == expected
 
 
-def test_what_we_write_is_read_as_it_was(tools, tmp_path, random):
-    """Every type, kept, from a file of theirs to one of ours, split and not."""
+def test_kept_tensors_are_read_back_unchanged(tools, tmp_path, random):
+    """Every type is kept, from the package's file to the toolkit's, split and not."""
     path = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     expected = add_values(writer)

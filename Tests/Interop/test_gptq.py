@@ -1,4 +1,4 @@
-"""Codes made by GPTQ: the arithmetic on single matrices against a reference in PyTorch, and what they are worth on a trained model."""
+"""GPTQ: single matrices against a reference in PyTorch, and the benefit on a trained model."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def unpack(packed):
 
 
 def apart(held, source):
-    """With queries, keys and values by themselves, where they are stored as the one matrix that engines make of them."""
+    """Separates queries, keys and values where they are stored as the one matrix that engines fuse them into."""
     out = {}
     for name, tensor in held.items():
         if "layers" not in name or "vision" in name or ".qkv_proj." not in name or tensor.dim() != 2:
@@ -108,7 +108,7 @@ def test_codes_are_those_of_the_reference(tools, tmp_path, moments, recipe):
         if recipe == "FP8_BLOCK":
             scales = scales.repeat_interleave(128, dim=0)[: len(weight)]
         if recipe == "NVFP4A16":
-            # Queries, keys and values have one, under the name of the matrix that engines make of them.
+            # Queries, keys and values share one, under the fused matrix's name.
             owner = next(n for n in (f"{stem}weight_global_scale" for stem in (stem, stem[:-7] + "qkv_proj.")) if n in ours)
             scales = scales / ours[owner].flatten()[expert or 0]
         each = scales.repeat_interleave(group or weight.shape[1], dim=1)[:, : weight.shape[1]]
@@ -139,20 +139,20 @@ class Compared:
         self.distances.append(gptq_reference.distance_to_ties(torch.where(same, expected, values), expected, entered, order))
         self.elements += values.numel()
         self.matrices += 1
-        # What a code near a tie starts stays within its row; all in all the error on the text is the same.
+        # A flipped tie only affects its own row; overall the error on the text is the same.
         ours, its = (float((error @ h * error).sum()) for error in (weight.double() - values.double(), weight.double() - expected.double()))
         assert ours == pytest.approx(its, rel=0.015)
 
     def check(self):
         assert self.matrices > 70
-        # F32 here and there: sums in another order move a quotient across a tie now and then, and what follows in the row.
+        # Both use F32: another order of summation occasionally moves a quotient across a tie, and changes the rest of the row.
         assert self.differing < 0.02 * self.elements, self.differing / self.elements
-        # Where a row begins to differ is a tie, but for columns of nearly one mean square, which change places with other moments.
+        # Rows begin to differ at a tie, except for columns of nearly equal mean square, whose order other moments can change.
         distances = torch.cat(self.distances)
         assert len(distances) < 50 or distances.median() < 0.02, distances.median()
 
 
-# type: (group, levels, the bytes of a block that hold levels and what they are where every level is the lowest, the next one)
+# type: (group, levels, the bytes of a block that hold levels, and their values where every level is the lowest or the second)
 BLOCKS = {
     "Q4_0": (32, 16, [(2, 18, 0x00, 0x11)]),
     "Q5_1": (32, 32, [(4, 8, 0, 0), (8, 24, 0x00, 0x11)]),
@@ -166,7 +166,7 @@ BLOCKS = {
 
 
 def block_grid(data, kind):
-    """What the lowest level and a step stand for in blocks [R, bytes], by the package's decoder: both [R, C / group]."""
+    """The values of the lowest level and of a step in blocks [R, bytes], by the package's decoder: both [R, C / group]."""
     group, levels, places = BLOCKS[kind.name]
     size = gguf.GGML_QUANT_SIZES[kind][1]
     values = []
@@ -183,7 +183,7 @@ EVERY = ["ffn_gate=Q4_0", "ffn_up=Q5_1", "ffn_down=Q2_K", "attn_q_b=Q3_K", "attn
 
 @pytest.mark.parametrize("types", [[], EVERY])
 def test_blocks_are_those_of_the_reference(tools, tmp_path, moments, types):
-    """Levels by the sweep, under the scales that the blocks have."""
+    """Levels by the GPTQ sweep, with the blocks' own scales."""
     tools.convert(
         TRAINED, tmp_path / "out", "--to", "gguf", "--quantize", "Q4_K_M", *(word for t in types for word in ("--tensor-type", t)),
         "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path), "--allow-fallback")
@@ -198,14 +198,14 @@ def test_blocks_are_those_of_the_reference(tools, tmp_path, moments, types):
         data = tensor.data if expert is None else tensor.data[expert]
         weight = (source[name] if expert is None else source[name][expert]).float()
         values = torch.from_numpy(gguf.quants.dequantize(data, kind))
-        # The steps come from differences of what is decoded, so that values agree to rounding.
+        # The steps are differences of decoded values, so values agree up to rounding.
         compared.add(weight, h, values, gptq_reference.levelled(*block_grid(data, kind)), exact=1e-5)
     compared.check()
     assert kinds >= ({entry.rpartition("=")[2] for entry in types} or {"Q4_K", "Q6_K"}), kinds
 
 
 @pytest.mark.parametrize("scope, limit, today", [("experts", 0.00056, 0.00109), ("linear", 0.00350, 0.00600)])
-def test_what_it_is_worth(tools, tmp_path, scope, limit, today):
+def test_gptq_lowers_the_divergence(tools, tmp_path, scope, limit, today):
     arguments = ("--to", "safetensors", "--quantize", "W4A16", "--scope", scope)
     summary = tools.convert(
         TRAINED, tmp_path / "gptq", *arguments, "--method", "gptq", "--calibration-tokens", CALIBRATION)
@@ -221,8 +221,8 @@ def test_what_it_is_worth(tools, tmp_path, scope, limit, today):
     assert manifest["plan"]["request"]["calibration"]["method"] == "gptq"
 
 
-def test_only_codes_and_scales_are_other(tools, tmp_path):
-    """Names, shapes, files and everything that is not encoded are those of the conversion without a method."""
+def test_only_codes_and_scales_differ(tools, tmp_path):
+    """Names, shapes, files and everything that is not encoded equal those of the conversion without GPTQ."""
     arguments = ("--to", "safetensors", "--quantize", "W4A16")
     tools.convert(TRAINED, tmp_path / "a", *arguments, "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path, 8))
     tools.convert(TRAINED, tmp_path / "b", *arguments)
@@ -234,8 +234,8 @@ def test_only_codes_and_scales_are_other(tools, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["W4A16", "W4A16_G32", "FP8_DYNAMIC", "W8A8_INT8"])
-def test_tensors_are_verified_by_what_calibration_makes(tools, tmp_path, recipe):
-    """Codes some steps from the nearest are not a fault where the manifest says why, and a fault is one all the same."""
+def test_verify_tensors_accepts_gptq_and_finds_faults(tools, tmp_path, recipe):
+    """Codes a few steps from the nearest are accepted where the manifest states GPTQ, and real faults are still found."""
     out = tmp_path / "out"
     tools.convert(
         TRAINED, out, "--to", "safetensors", "--quantize", recipe, "--scope", "linear", "--method", "gptq",
@@ -272,7 +272,7 @@ def test_threads_memory_and_cuts_change_nothing(tools, tmp_path):
         assert torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)), name
 
 
-def test_it_goes_on_after_a_kill(tools, tmp_path):
+def test_a_killed_run_is_resumed(tools, tmp_path):
     arguments = ("--to", "safetensors", "--quantize", "W4A16", "--scope", "linear", "--method", "gptq", "--calibration-tokens", CALIBRATION)
     tools.convert(TRAINED, tmp_path / "whole", *arguments)
     out = tmp_path / "out"
@@ -289,7 +289,7 @@ def test_it_goes_on_after_a_kill(tools, tmp_path):
     assert refused.returncode == 73 and "--resume" in refused.stderr
     refused = tools.run("step3-convert", TRAINED, out, *arguments, "--damping", "0.02", "--resume")
     assert refused.returncode == 64 or "other options" in refused.stderr
-    # What was kept is damaged: it is found, and not used.
+    # Damaged intermediate results are found and not used.
     codes = state.parent / "layer-0.codes"
     good = codes.read_bytes()
     codes.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -299,7 +299,7 @@ def test_it_goes_on_after_a_kill(tools, tmp_path):
     tools.convert(TRAINED, out, *arguments, "--resume")
     for file in (tmp_path / "whole").glob("*.safetensors"):
         assert file.read_bytes() == (out / file.name).read_bytes()
-    # Complete: there is nothing to do, and nothing is calibrated again.
+    # Complete: nothing is calibrated again.
     again = tools.json("step3-convert", TRAINED, out, *arguments, "--resume")
     assert again["wasComplete"] and not state.parent.exists()
 
@@ -324,7 +324,7 @@ def test_scarce_experts_are_rounded_to_nearest_and_listed(tools, tmp_path):
         assert (codes != nearest).float().mean() < 0.001
 
 
-def test_what_gptq_is_not_for_is_refused(tools, tmp_path):
+def test_unsupported_uses_of_gptq_are_refused(tools, tmp_path):
     tokens = some_tokens(tmp_path, 1)
     base = ("step3-convert", TRAINED, tmp_path / "out", "--to", "safetensors")
     for arguments, code in [
@@ -342,7 +342,7 @@ def test_what_gptq_is_not_for_is_refused(tools, tmp_path):
 
 
 def stated(entry):
-    """Without what is null in --json and left out of manifests."""
+    """Without members that are null in --json and left out of manifests."""
     return {key: value for key, value in entry.items() if value is not None}
 
 
@@ -350,8 +350,8 @@ def all_weights(folder):
     return tensors(folder), json.loads((folder / "manifest.json").read_text())
 
 
-def test_moments_that_are_not_positive_definite(tools, tmp_path):
-    """Three tokens have three directions: without damping to speak of, nothing can be made good, and that is said everywhere."""
+def test_singular_moments_fall_back_and_are_reported(tools, tmp_path):
+    """Three tokens span three directions: with negligible damping GPTQ is impossible, and every output says so."""
     tokens = tmp_path / "tokens.json"
     tokens.write_text("[[0, 17, 99]]")
     arguments = (
@@ -366,10 +366,10 @@ def test_moments_that_are_not_positive_definite(tools, tmp_path):
     assert manifest["roundedToNearest"] == [stated(entry) for entry in listed]
     text = tools.run("step3-convert", TRAINED, tmp_path / "text", *arguments)
     assert f"{len(listed)} matrices rounded to nearest" in text.stdout
-    # Complete: said once more, without a calibration.
+    # Complete: reported again, without a calibration.
     again = tools.json("step3-convert", TRAINED, tmp_path / "out", *arguments, "--resume")
     assert again["wasComplete"] and again["roundedToNearest"] == listed
-    # What no token chose is among them, and all attention is.
+    # Experts that no token chose are among them, and all of attention is.
     names = {entry["tensor"] for entry in listed}
     assert {f"model.layers.{n}.self_attn.o_proj.weight" for n in range(5)} <= names
     source = weights_of(TRAINED)
@@ -392,8 +392,8 @@ def changed(tmp_path, name, change):
     return folder
 
 
-def test_columns_that_nothing_enters(tools, tmp_path):
-    """A norm that lets nothing through in some channels is no reason for a fallback, and their weights stay what they are."""
+def test_columns_without_activations_keep_their_weights(tools, tmp_path):
+    """A norm that is zero in some channels causes no fallback, and the weights of these columns stay as rounded."""
     dead = [3, 40, 41, 200]
     model = changed(tmp_path, "model.layers.2.input_layernorm.weight", lambda norm: norm.index_fill_(0, torch.tensor(dead), 0))
     out = tmp_path / "out"
@@ -416,7 +416,7 @@ def test_columns_that_nothing_enters(tools, tmp_path):
         assert error < 0.25, error
 
 
-def test_activations_that_are_no_numbers_end_it(tools, tmp_path):
+def test_non_finite_activations_are_an_error(tools, tmp_path):
     model = changed(tmp_path, "model.layers.1.post_attention_layernorm.weight", lambda norm: norm.fill_(float("nan")))
     refused = tools.run(
         "step3-convert", model, tmp_path / "out", "--to", "safetensors", "--quantize", "W4A16", "--method", "gptq",
@@ -425,8 +425,8 @@ def test_activations_that_are_no_numbers_end_it(tools, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mixture_lists_what_is_encoded_as_without(tools, tmp_path):
-    """Lattice formats choose eight elements by one code: those tensors come out as without a method, and are listed."""
+def test_a_mixture_lists_tensors_encoded_without_gptq(tools, tmp_path):
+    """Lattice formats encode eight elements in one code: those tensors are encoded without GPTQ, and listed."""
     arguments = ("--to", "gguf", "--quantize", "Q4_K", "--tensor-type", "ffn_gate_exps=IQ3_S")
     summary = tools.convert(
         TRAINED, tmp_path / "a", *arguments, "--method", "gptq", "--calibration-tokens", some_tokens(tmp_path, 8),

@@ -1,4 +1,4 @@
-"""The server that plays a hub for the tests of remote sources, against the hub's own client: what that client takes for a
+"""The mock hub of the remote-source tests, against the hub's own client: if that client accepts it as a
 hub is one as far as addresses, lists, redirections and fields go."""
 
 import hashlib
@@ -46,7 +46,7 @@ def server(tmp_path):
     assert process.wait(timeout=20) == 0
 
 
-def test_the_hubs_own_client_takes_it_for_a_hub(server, tmp_path):
+def test_the_hubs_own_client_accepts_the_server(server, tmp_path):
     endpoint, model = server
     home = tmp_path / "home"
     environment = os.environ | {
@@ -63,7 +63,7 @@ def test_the_hubs_own_client_takes_it_for_a_hub(server, tmp_path):
     assert answer["tree"] == [["config.json", 19, None], ["model.safetensors", len(weights), digest]]
     assert pathlib.Path(answer["files"][0]).read_bytes() == weights
     assert pathlib.Path(answer["files"][1]).read_bytes() == (model / "config.json").read_bytes()
-    # The client names the cached file by what it takes for its SHA-256, and pins the commit.
+    # The client names the cached file by its presumed SHA-256, and pins the commit.
     cached = home / "hub/models--owner--model"
     assert (cached / "blobs" / digest).exists()
     assert (cached / "refs/main").read_text() == answer["commit"]

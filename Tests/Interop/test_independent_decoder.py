@@ -1,4 +1,4 @@
-"""The decoder that outputs are held to, itself held to compressed-tensors, gguf and vectors worked out by hand."""
+"""The decoder that outputs are compared with, itself compared with compressed-tensors, gguf and vectors worked out by hand."""
 
 import numpy
 import pytest
@@ -30,7 +30,7 @@ def meaning(parts, settings=None):
 
 
 def test_gptq_by_hand():
-    """Two outputs of eight inputs in one word each; group 0 is inputs 0 to 3, group 1 the others. A stored zero point
+    """Two outputs of eight inputs, one word each; group 0 is inputs 0 to 3, group 1 the others. A stored zero point
     is one less than what it means."""
     # Nibbles from the low end: input 0 first.
     qweight = numpy.array([[0x76543210, 0x0FEDCBA9]], numpy.uint32).view(numpy.int32)
@@ -50,17 +50,17 @@ def test_gptq_by_hand():
     first = [(0 - 8) * 0.5, (1 - 8) * 0.5, (2 - 8) * 0.5, (3 - 8) * 0.5, (4 - 1) * 0.25, 1, 1.25, 1.5]
     second = [(9 - 4) * 2, (10 - 4) * 2, (11 - 4) * 2, (12 - 4) * 2, 13 - 15, 14 - 15, 15 - 15, 0 - 15]
     numpy.testing.assert_array_equal(meaning(eight, settings), [first, second] * 4)
-    # Version 2 states zero points as they are, so that everything is one scale more.
+    # Version 2 stores zero points without the offset, so every value is larger by one scale.
     newer = meaning(eight, {**settings, "checkpoint_format": "gptq_v2"})
     numpy.testing.assert_array_equal(newer[0], numpy.add(first, [0.5] * 4 + [0.25] * 4))
-    # In another order: input 0 is of group 1.
+    # With another order: input 0 belongs to group 1.
     moved = {**eight, "g_idx": numpy.array([1, 0, 0, 0, 0, 1, 1, 1], numpy.int32)}
     numpy.testing.assert_array_equal(
         meaning(moved, settings)[0], [(0 - 1) * 0.25, *first[1:4], (4 - 8) * 0.5, *first[5:]])
 
 
 def test_awq_by_hand():
-    """One input, eight outputs in a word: its nibbles are outputs 0, 2, 4, 6, 1, 3, 5, 7. Zero points are as they are."""
+    """One input, eight outputs in a word: its nibbles are outputs 0, 2, 4, 6, 1, 3, 5, 7. Zero points are stored without an offset."""
     qweight = numpy.array([[0x7531_6420]], numpy.uint32).view(numpy.int32)
     qzeros = numpy.array([[0x1111_0000]], numpy.uint32).view(numpy.int32)
     parts = {"qweight": qweight, "qzeros": qzeros, "scales": numpy.full((1, 8), 0.5, numpy.float16)}
@@ -70,7 +70,7 @@ def test_awq_by_hand():
 
 
 def test_packed_integers_by_hand():
-    """Codes are kept eight too large, zero points as well; columns 0, 2, 4, ... are of group 1."""
+    """Codes and zero points are stored with a bias of eight; columns 0, 2, 4, ... belong to group 1."""
     packed = numpy.array([[0x0F8_76543], [0x0123_4567]], numpy.uint32).view(numpy.int32)
     parts = {
         "weight_packed": packed, "weight_scale": numpy.array([[1, 2], [4, 8]], BF16),
@@ -147,7 +147,7 @@ def test_the_package_decompresses_to_the_same(random, name):
 
 
 def test_the_vectors_are_those_of_the_decoder(tmp_path):
-    """Fixtures/golden/definitions, to which the decoder of step3-verify is held."""
+    """Fixtures/golden/definitions, with which step3-verify's decoder is compared."""
     tensors, settings = vectors()
     write_safetensors(tmp_path / "forms.safetensors", tensors, {"format": "pt"})
     golden = FIXTURES / "golden" / "definitions"
@@ -155,12 +155,12 @@ def test_the_vectors_are_those_of_the_decoder(tmp_path):
     assert load_json(golden / "settings.json") == settings
 
 
-# What is not clear is not decoded
+# Unclear tensors are not decoded
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_stacks_are_their_matrices(random, form):
-    """Three matrices at once are each of them alone."""
+def test_stacks_decode_like_their_matrices(random, form):
+    """A stack of three matrices decodes like each of them alone."""
     make, settings = FORMS[form]
     shape = (3, 128, 128)
     parts = make(random, shape)
@@ -172,7 +172,7 @@ def test_stacks_are_their_matrices(random, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_missing_and_misfitting_companions(random, form):
+def test_missing_and_mismatching_companions_are_unclear(random, form):
     make, settings = FORMS[form]
     parts = make(random, (128, 128))
     for suffix in parts:

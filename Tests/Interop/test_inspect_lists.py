@@ -1,4 +1,4 @@
-"""What step3-inspect says of distributions, against NumPy; and its Markdown, read by a parser of somebody else."""
+"""step3-inspect's distributions, against NumPy, and its Markdown, read by another parser."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_percentiles_are_those_of_numpy(tmp_path, random, dtype, count):
         data = exact if key == "percentiles" else numpy.abs(exact)
         assert list(distribution[key]) == [f"p{percent}" for percent in percents]
         for percent in percents:
-            # The nearest rank, as of inverted_cdf, which takes 99.9 % of 1000 for a little more than 999.
+            # The nearest rank, as in inverted_cdf, which computes 99.9 % of 1000 as slightly more than 999.
             rank = -(-round(percent * 1000) * count // 100_000)
             expected = numpy.partition(data, rank - 1)[rank - 1]
             assert abs(distribution[key][f"p{percent}"] - expected) <= abs(expected) * error
@@ -64,7 +64,7 @@ HOSTILE = [
 ]
 
 
-def test_names_are_nothing_but_names(tmp_path):
+def test_hostile_names_stay_text_in_markdown(tmp_path):
     save_file({name: numpy.zeros(2, "float32") for name in HOSTILE}, tmp_path / "w.safetensors")
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     for command in (["list"], ["list", "--fold"], ["stats"], ["stats", "--percentiles"]):
@@ -82,7 +82,7 @@ def test_names_are_nothing_but_names(tmp_path):
                 shown.add(rendered(token.children))
         missing = [name for name in HOSTILE if name not in shown]
         assert not missing, (command, missing)
-    # In a directory, the other things that name tensors.
+    # In a directory, the other files that name tensors.
     save_file({"x": numpy.zeros(2, "float32")}, tmp_path / "b.safetensors")
     text = inspect("diff", tmp_path / "w.safetensors", tmp_path / "b.safetensors", "--markdown", status=1)
     items = {rendered(token.children) for token in parser.parse(text) if token.type == "inline"}
@@ -90,7 +90,7 @@ def test_names_are_nothing_but_names(tmp_path):
 
 
 def rendered(children):
-    """The text that a reader sees; anything but text, code and the one tag that we write is a fault."""
+    """The text that a reader sees; anything but text, code and the one tag that the tool writes is a fault."""
     text = ""
     for child in children:
         if child.type == "html_inline":

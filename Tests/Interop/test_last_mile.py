@@ -1,4 +1,4 @@
-"""From a conversion to a served model: what is said to run next does run, and one command runs every check."""
+"""From a conversion to a served model: the suggested next commands work, and one command runs every check."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ def next_commands(text):
 @pytest.mark.parametrize("options", [["--to", "gguf", "--quantize", "Q8_0"], ["--to", "safetensors", "--quantize", "W4A16"],
                                      ["--to", "safetensors", "--partition", "afd", "--ffn-ep", "2"]])
 def test_next_commands_run(tools, tmp_path, options):
-    """With a name that a shell would take for several words."""
+    """With a name that a shell would split into several words."""
     output = tmp_path / "an output's name"
     result = tools.run("step3-convert", TINY, output, *options)
     assert result.returncode == 0, result.stderr
@@ -55,7 +55,7 @@ def test_all_gives_one_verdict(tools, tmp_path):
     assert document["ok"] and all(check["ok"] and check["note"] is None for check in found.values())
     assert found["checksums"]["report"]["files"] > 0 and found["logits"]["report"]["tokens"] == 64
 
-    # A limit that does not hold fails alone, and all is run.
+    # A broken limit fails on its own, and every check is run.
     result = tools.run(
         "step3-verify", "all", output, "--source", TINY, "--tokens-file", TOKENS, "--max-mean-kl", "0.001", "--json"
     )
@@ -63,13 +63,13 @@ def test_all_gives_one_verdict(tools, tmp_path):
     found = checks(json.loads(result.stdout))
     assert [name for name, check in found.items() if not check["ok"]] == ["logits"]
 
-    # Without one nothing was judged, and that is said.
+    # Without a limit nothing is judged, and the output says so.
     text = tools.run("step3-verify", "all", output, "--source", TINY, "--tokens-file", TOKENS)
     assert text.returncode == 0 and "logits      measured" in text.stdout
     assert "not run: no text" in tools.run("step3-verify", "all", output, "--source", TINY).stdout
 
 
-def test_all_goes_on_after_a_fault(tools, tmp_path):
+def test_all_continues_after_a_fault(tools, tmp_path):
     output = tmp_path / "q8"
     tools.convert(TINY, output, "--to", "gguf", "--quantize", "Q8_0")
     (output / "extra.json").write_text("{}")
@@ -78,7 +78,7 @@ def test_all_goes_on_after_a_fault(tools, tmp_path):
     found = checks(json.loads(result.stdout))
     assert found["engine"]["ok"] is None and "safetensors" in found["engine"]["skipped"]
     assert found["checksums"]["ok"] is False and found["tensors"]["ok"] is True
-    # A source that is not there is its own code, and what needs none has run.
+    # A missing source has its own exit code, and checks that need none have run.
     result = tools.run("step3-verify", "all", output, "--source", tmp_path / "nowhere", "--json")
     found = checks(json.loads(result.stdout))
     assert result.returncode == 1 and "no such file" in found["tensors"]["error"]
@@ -87,8 +87,8 @@ def test_all_goes_on_after_a_fault(tools, tmp_path):
     assert tools.run("step3-verify", "all", output, "--source", TINY, "--pin", "12").returncode == 64
 
 
-def test_all_of_a_model_that_is_not_run(tools, tmp_path):
-    """Nothing that needs to know the model is tried, and that is said."""
+def test_all_on_an_unsupported_model_skips_checks(tools, tmp_path):
+    """Checks that need a known model are skipped, and the output says so."""
     source = tmp_path / "other"
     source.mkdir()
     header = b'{"blocks.0.ff.weight":{"dtype":"F32","shape":[2,32],"data_offsets":[0,256]}}'
@@ -119,8 +119,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake[0]}, {mistake[1][0]}")
-def test_likely_mistakes(tools, tmp_path, mistake):
-    """The message and the exit code of what people get wrong first; nothing is left behind."""
+def test_likely_mistakes_are_explained(tools, tmp_path, mistake):
+    """The message and the exit code of common mistakes; nothing is left behind."""
     _, command, status, wanted = mistake
     half, full, pointer, other = (tmp_path / name for name in ("half", "full", "pointer", "other"))
     for directory in (half, full, pointer, other):

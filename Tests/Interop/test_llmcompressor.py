@@ -1,7 +1,7 @@
-"""Our GPTQ beside llm-compressor's own, with the same second moments and the same scales.
+"""The toolkit's GPTQ beside llm-compressor's own, with the same second moments and the same scales.
 
-llm-compressor wants older versions of what the other tests are about, so it has an environment of its own: `make llmcompressor` makes
-it and runs this. Everywhere else the tests of test_gptq.py hold us to the same arithmetic written anew, and this holds that to the
+llm-compressor needs older versions of packages that the other tests use, so it has an environment of its own: `make llmcompressor` creates
+it and runs this. Elsewhere test_gptq.py compares with a reimplementation of the same arithmetic, which this compares with the
 original, bit for bit.
 """
 
@@ -39,7 +39,7 @@ def test_codes_are_those_of_llm_compressor(tools, tmp_path, moments, recipe):  #
         "--calibration-tokens", some_tokens(tmp_path))
     held, source = tensors(tmp_path / "out"), weights_of(TRAINED)
     ours = apart(held, source)
-    # As there: products round otherwise when they are divided among more threads.
+    # As there: products round differently when they are divided among more threads.
     torch.set_num_threads(1)
     jobs, mine, reference, rounded = {}, {}, {}, {}
     for number, (name, expert, h) in enumerate(second_moments(moments)):
@@ -77,7 +77,7 @@ def test_codes_are_those_of_llm_compressor(tools, tmp_path, moments, recipe):  #
     for job, values in mine.items():
         its = results[f"{job}.values"]
         assert not results[f"{job}.nearest"].any()
-        # What was written anew does exactly what the original does.
+        # The reimplementation gives exactly the original's result.
         assert torch.equal(reference[job], its), (job, int((reference[job] != its).sum()), (reference[job] - its).abs().max())
         differing += int((values != its).sum())
         elements += values.numel()
@@ -88,5 +88,5 @@ def test_codes_are_those_of_llm_compressor(tools, tmp_path, moments, recipe):  #
     print(f"{recipe}: {differing} of {elements} codes differ in {len(mine)} matrices")
     distances = torch.cat(distances)
     assert differing < 0.001 * elements
-    # Where a row begins to differ, the original rounds what is next to a tie.
+    # Where a row begins to differ, the original rounds a value next to a tie.
     assert len(distances) == 0 or distances.max() < 0.02, distances.max()

@@ -1,4 +1,4 @@
-"""A source is named, wherever it lies and however it is kept: a directory, an archive, files that zstd made, a hub. All
+"""Sources in every location and form: a directory, an archive, files compressed by zstd, a hub. All
 three tools see the same model, and a conversion gives the same bytes."""
 
 import hashlib
@@ -26,7 +26,7 @@ def contents(directory):
 
 
 def publish(source, model):
-    """Puts a directory where the server finds it, with the digests that a hub publishes."""
+    """Copies a directory to where the server finds it, with the digests that a hub publishes."""
     shutil.copytree(source, model, ignore=shutil.ignore_patterns("reference"))
     (model / ".sha256").mkdir()
     for path in model.iterdir():
@@ -36,7 +36,7 @@ def publish(source, model):
 
 @pytest.fixture(scope="module")
 def converted(tools, tmp_path_factory):
-    """What the directory itself is converted to."""
+    """The conversion of the directory itself."""
     output = tmp_path_factory.mktemp("locations") / "direct"
     assert tools.run("step3-convert", TINY, output, *OPTIONS).returncode == 0
     return output
@@ -51,7 +51,7 @@ def archive(tools, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory, archive):
-    """A hub with the model and its archive: the address of a session of it, given faults."""
+    """A hub with the model and its archive: returns the address of a session with the given faults."""
     if not SERVER.exists() and "HUB_SERVER" not in os.environ:
         pytest.skip("swift build --package-path Tests/HubServer -c release")
     root = tmp_path_factory.mktemp("hub")
@@ -68,7 +68,7 @@ def hub(tmp_path_factory, archive):
 
 @pytest.fixture
 def run(hub, tmp_path):
-    """Runs a tool whose hub is the server's, in a session with those settings."""
+    """Runs a tool with the server as its hub, in a session with the given settings."""
     counter = iter(range(1000))
 
     def run(settings, name, *arguments):
@@ -91,7 +91,7 @@ def same_model(tools, source, converted, output):
     assert contents(output) == contents(converted)
 
 
-def test_archive(tools, archive, converted, tmp_path):
+def test_an_archive_is_a_source(tools, archive, converted, tmp_path):
     assert not list(archive.glob("*.safetensors"))
     same_model(tools, archive, converted, tmp_path / "output")
     assert tools.run("step3-verify", "tensors", converted, "--source", archive).returncode == 0
@@ -102,12 +102,12 @@ def test_archive(tools, archive, converted, tmp_path):
     assert tools.json("step3-inspect", "list", one)["tensors"] == shard["tensors"]
 
 
-def test_archived_output(tools, converted, tmp_path):
+def test_an_archived_output_is_a_source(tools, converted, tmp_path):
     archive = tmp_path / "archive"
     assert tools.run("step3-convert", "archive", converted, archive).returncode == 0
     assert tools.json("step3-verify", "checksums", archive)["ok"]
     assert tools.run("step3-verify", "tensors", archive, "--source", TINY).returncode == 0
-    # A byte of a tensor's frame: found, with the file, and the rest can be read.
+    # A changed byte in a tensor's frame is found and its file named, and the rest can be read.
     damaged = archive / "model.gguf.zst"
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 16
@@ -119,7 +119,7 @@ def test_archived_output(tools, converted, tmp_path):
 
 
 @pytest.mark.parametrize("frames", ["one", "many", "unsized"])
-def test_files_that_zstd_made(tools, converted, tmp_path, frames):
+def test_files_compressed_by_zstd_are_sources(tools, converted, tmp_path, frames):
     source = tmp_path / "source"
     source.mkdir()
     for path in TINY.iterdir():
@@ -139,7 +139,7 @@ def test_files_that_zstd_made(tools, converted, tmp_path, frames):
     same_model(tools, source, converted, tmp_path / "output")
 
 
-def test_directory_with_both_forms(tools, tmp_path):
+def test_plain_files_take_precedence_over_archived_ones(tools, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(TINY, source)
     (source / "model-00001-of-00004.safetensors.zst").write_bytes(b"not zstd at all")
@@ -152,30 +152,30 @@ FAULTS = ["", "~faults=drop:1000", "~faults=status:503", "~faults=expired", "~pa
 
 
 @pytest.mark.parametrize("name,settings", [("tiny", faults) for faults in FAULTS] + [("archive", FAULTS[1])])
-def test_hub(run, converted, tmp_path, settings, name):
+def test_a_hub_is_a_source(run, converted, tmp_path, settings, name):
     output = tmp_path / "output"
     result = run(settings, "step3-convert", f"hf://stepfun/{name}", output, *OPTIONS)
     assert result.returncode == 0, result.stderr
     assert contents(output) == contents(converted)
-    # Nothing of the source has been put on the disk.
+    # Nothing of the source has been written to disk.
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
     listing = run(settings, "step3-inspect", "list", f"hf://stepfun/{name}", "--json")
     assert len(json.loads(listing.stdout)["tensors"]) == 88
 
 
-def test_proof_against_a_hub(run, converted):
+def test_an_output_is_verified_against_a_hub(run, converted):
     proof = run("", "step3-verify", "tensors", converted, "--source", "hf://stepfun/tiny")
     assert proof.returncode == 0, proof.stderr
 
 
-def test_published_digest(run, tmp_path):
+def test_a_wrong_published_digest_is_found(run, tmp_path):
     result = run("", "step3-convert", "hf://stepfun/damaged", tmp_path / "output", *OPTIONS)
     assert result.returncode == 65
     assert "SHA-256" in result.stderr and "model-00002-of-00004.safetensors" in result.stderr
     assert not (tmp_path / "output/manifest.json").exists()
 
 
-def test_stored_plan_is_pinned(run, converted, tmp_path):
+def test_a_stored_plan_pins_the_commit(run, converted, tmp_path):
     plan, output = tmp_path / "plan.json", tmp_path / "output"
     assert run("", "step3-convert", "plan", "hf://stepfun/tiny", *OPTIONS, "--output", plan).returncode == 0
     assert json.loads(plan.read_text())["source"].startswith("hf://stepfun/tiny@0123456789abcdef")
@@ -185,18 +185,18 @@ def test_stored_plan_is_pinned(run, converted, tmp_path):
 
 
 def fetched(hub, session):
-    """How many bytes of each weight file the server has sent."""
+    """The number of bytes of each weight file that the server has sent."""
     with urllib.request.urlopen(f"{hub}/s/{session}/_log") as answer:
         return answer.read().decode()
 
 
 def test_resuming_fetches_nothing_twice(run, hub, converted, tmp_path):
-    """Killed when some files are done, a conversion goes on without asking for these again."""
+    """A conversion killed when some files are done continues without fetching them again."""
     output = tmp_path / "output"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "http"))}
     environment["HF_HOME"] = str(tmp_path / "home")
     command = [TOOLS / "step3-convert", "hf://stepfun/tiny", output, *OPTIONS, "--sync-every", "1", "--threads", "1"]
-    # The last files are held back: what a limit on the rate does to the third one.
+    # The rate limit delays the last files, from the third one on.
     environment["HF_ENDPOINT"] = f"{hub}/s/slow{tmp_path.name}~rate=1500000"
     first = subprocess.Popen([*command, "--progress", "none"], env=environment)
     deadline = time.monotonic() + 60
@@ -217,7 +217,7 @@ def test_resuming_fetches_nothing_twice(run, hub, converted, tmp_path):
     assert contents(output) == contents(converted)
     log = fetched(hub, session)
     names = [f"model-0000{number}-of-00004.safetensors" for number in range(1, 5)]
-    # Of a file that is done only its header is asked for: one request for the start.
+    # Of a finished file only the header is requested: one request for its start.
     requests = {name: sum(name in line and "bytes=" in line for line in log.splitlines()) for name in names}
     assert sum(count <= 1 for count in requests.values()) >= done, (requests, done, log)
 
@@ -234,7 +234,7 @@ def kinds(journal):
     return found
 
 
-def test_source_is_kept(run, tools, converted, tmp_path):
+def test_the_source_can_be_cached(run, tools, converted, tmp_path):
     output, cache = tmp_path / "output", tmp_path / "cache"
     result = run("", "step3-convert", "hf://stepfun/tiny", output, *OPTIONS, "--keep-source", cache)
     assert result.returncode == 0, result.stderr
@@ -249,15 +249,15 @@ def test_source_is_kept(run, tools, converted, tmp_path):
     assert local.returncode == 64 and "is a local path" in local.stderr
 
 
-def test_what_is_not_there(run, tmp_path):
+def test_missing_sources_are_reported(run, tmp_path):
     for address, code in [("hf://stepfun/none", 66), ("hf://stepfun/tiny@none", 66), ("hf://a/b/../c", 64), ("ftp://a/b", 64)]:
         result = run("", "step3-inspect", "list", address)
         assert result.returncode == code, (address, result.stderr)
         assert address.split("//")[1].split("/")[0] in result.stderr
 
 
-def test_patience_is_an_option(tools, run):
-    """A server that goes silent is an error when the user says so, not before and not for ever."""
+def test_the_timeout_is_an_option(tools, run):
+    """A silent server is an error after the time that the user sets, neither sooner nor never."""
     begun = time.monotonic()
     result = run(
         "~faults=" + ",".join(["stall:0"] * 40), "step3-inspect", "list", "hf://stepfun/tiny", "--stall-limit", "1",
@@ -271,7 +271,7 @@ def test_patience_is_an_option(tools, run):
 
 
 def test_many_small_reads_are_few_requests(hub, converted, run):
-    """Comparing with a model elsewhere reads it row by row and asks for it in pieces."""
+    """Comparing with a remote model reads it row by row but requests it in larger pieces."""
     result = run("-compare", "step3-verify", "tensors", converted, "--source", "hf://stepfun/tiny", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["ok"]

@@ -1,4 +1,4 @@
-"""Logits as other programs write and read them: our dumps with the safetensors package, our checks of what NumPy wrote."""
+"""Logits files and other programs: dumps read with the safetensors package, and NumPy's files checked by the tools."""
 
 import json
 
@@ -13,7 +13,7 @@ TEXT = TINY / "reference" / "text_064.safetensors"
 
 
 @pytest.mark.parametrize("name", ["tiny", "odd"])
-def test_a_dump_is_what_the_published_code_computes(tools, tmp_path, name):
+def test_a_dump_matches_the_published_code(tools, tmp_path, name):
     checkpoint = FIXTURES / "checkpoints" / name
     reference = load_file(checkpoint / "reference" / "text_064.safetensors")
     dump = tmp_path / "dump.safetensors"
@@ -34,7 +34,7 @@ def test_a_dump_is_what_the_published_code_computes(tools, tmp_path, name):
 
 @pytest.mark.parametrize("dtype", [numpy.float16, numpy.float32, numpy.float64])
 @pytest.mark.parametrize("batch", [False, True])
-def test_what_numpy_wrote_is_accepted(tools, tmp_path, dtype, batch):
+def test_files_written_by_numpy_are_accepted(tools, tmp_path, dtype, batch):
     reference = load_file(TEXT)
     logits = reference["logits"].astype(dtype)
     file = tmp_path / "logits.npy"
@@ -111,7 +111,7 @@ def test_errors_and_comparisons_are_those_of_numpy(tools, tmp_path, random, leng
     kl = [(numpy.exp(p) * (p - q)).sum(axis=1) for q in both]
     clusters = lengths if len(lengths) > 1 else None
     if clusters is None:
-        # One stretch of 64 tokens: no error can be told.
+        # A single stretch of 64 tokens has no standard error.
         assert report["kl"].get("standardError") is None
         assert report["compared"]["klDifference"]["value"] == pytest.approx(kl[1].mean() - kl[0].mean(), rel=1e-9)
         return
@@ -121,7 +121,7 @@ def test_errors_and_comparisons_are_those_of_numpy(tools, tmp_path, random, leng
     assert second["kl"]["standardError"] == pytest.approx(cluster_error(kl[1], lengths), rel=1e-9)
     assert second["klDifference"]["value"] == pytest.approx(kl[1].mean() - kl[0].mean(), rel=1e-9)
     assert second["klDifference"]["standardError"] == pytest.approx(cluster_error(kl[1] - kl[0], lengths), rel=1e-9)
-    # Losses of tokens that are followed by another, in sequences of one less.
+    # Losses exist for tokens with a next token, so sequences are shorter by one.
     last = set(numpy.cumsum(lengths) - 1)
     rows = numpy.array([row for row in range(len(ids)) if row not in last])
     losses = [-q[rows, ids[rows + 1]] for q in (p, *both)]
@@ -140,7 +140,7 @@ def test_errors_and_comparisons_are_those_of_numpy(tools, tmp_path, random, leng
         assert estimate["standardError"] == pytest.approx(error, rel=1e-8)
 
 
-def test_two_candidates_are_told_apart_or_not(tools, tmp_path):
+def test_a_difference_between_candidates_is_significant_or_not(tools, tmp_path):
     trained = FIXTURES / "checkpoints" / "trained"
     held = load_file(trained / "text" / "heldout_tokens.safetensors")["input_ids"][:12]
     tokens = tmp_path / "tokens.safetensors"
@@ -158,7 +158,7 @@ def test_two_candidates_are_told_apart_or_not(tools, tmp_path):
     assert "cannot be told apart" in same
 
 
-def test_a_broken_limit_is_exit_code_1(tools, tmp_path):
+def test_a_broken_limit_exits_with_1(tools, tmp_path):
     logits = load_file(TEXT)
     logits["logits"][3, 7] += 1
     file = tmp_path / "logits.safetensors"

@@ -1,4 +1,4 @@
-"""manifest.json against Python's own digests of what lies on disk."""
+"""manifest.json against digests of the files computed in Python."""
 
 import hashlib
 import os
@@ -66,12 +66,12 @@ def test_the_same_command_gives_the_same_bytes(tools, tmp_path):
 
 
 def root_digest(path):
-    """As the manual defines it: SHA-256 of every byte behind the second line."""
+    """As defined in the manual: SHA-256 of every byte after the second line."""
     return hashlib.sha256(path.read_bytes().split(b"\n", 2)[2]).hexdigest()
 
 
 def test_the_root_digest(tools, tmp_path):
-    """It is printed, is in the file, and can be pinned; a partition's parts have their own."""
+    """The root digest is printed, is in the file, and can be pinned; a partition's parts have their own."""
     output = tmp_path / "output"
     summary = tools.convert(
         FIXTURES / "checkpoints/tiny", output, "--to", "safetensors", "--partition", "afd", "--ffn-ep", "2")
@@ -84,7 +84,7 @@ def test_the_root_digest(tools, tmp_path):
         assert report["ok"] and report["rootDigest"] == digest and report["sha256"]
         for pin, code in [("0" * 64, 1), ("0" * 63, 64), ("x" * 64, 64)]:
             assert tools.run("step3-verify", "checksums", directory, "--pin", pin).returncode == code
-    # What the text says of the digest is about the digest alone, whatever else is wrong.
+    # The text about the digest concerns the digest alone, whatever else is wrong.
     checks = lambda pin: tools.run("step3-verify", "checksums", output, "--pin", pin).stdout
     assert f"root digest, as pinned: {summary['rootDigest']}\n" in checks(summary["rootDigest"])
     assert f"root digest, not the pinned one: {summary['rootDigest']}\n" in checks("0" * 64)
@@ -102,8 +102,8 @@ def test_the_root_digest(tools, tmp_path):
     assert fast.returncode == 0 and "XXH3 only" in fast.stdout
 
 
-def test_what_is_no_manifest(tools, tmp_path):
-    """A manifest that is missing where it has to be fails the check; what only bears its name is said to be what it is."""
+def test_a_missing_or_foreign_manifest_is_reported(tools, tmp_path):
+    """A manifest missing where there must be one fails the check; a foreign file of that name is reported as such."""
     output = tmp_path / "output"
     tools.convert(FIXTURES / "checkpoints/tiny", output, "--to", "gguf")
     manifest = output / "manifest.json"

@@ -1,4 +1,4 @@
-"""What reading a document takes: a small multiple of the file at most, whatever is in it, and Manuals/reliability.md says which.
+"""The memory for reading a document is a small multiple of its size, whatever it contains; Manuals/reliability.md states the factors.
 
 Memory and not time is measured, so a busy machine makes no difference."""
 
@@ -12,12 +12,12 @@ import pytest
 
 from conftest import FIXTURES, TOOLS
 
-# What the tools take with next to nothing to read, generously, in bytes.
+# A generous bound on the tools' memory with almost nothing to read, in bytes.
 STANDING = 64 << 20
 SIZE = 24 << 20
 
 
-# Run in a small process of its own: what a child takes is counted from the size that its parent had.
+# Run in a small process of its own: a child's peak is counted from its parent's size.
 METER = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
@@ -49,7 +49,7 @@ def source(tmp_path):
 
 
 def repeated(make, size):
-    """As many of make(0), make(1)... as take a size in JSON."""
+    """As many of make(0), make(1), ... as fill a given size in JSON."""
     each = len(json.dumps(make(100_000))) + 2
     return [make(index) for index in range(size // each)]
 
@@ -124,12 +124,12 @@ def recipe(tmp_path, source, tools):
     return path, ["step3-convert", source, tmp_path / "output", "--to", "safetensors", "--quantize", path]
 
 
-# Times the file, over what stands anyway. Not what was measured but what may not be passed.
+# Multiples of the file's size, above the base. Not measurements but limits.
 LIMITS = {manifest: 8, plan: 8, index: 8, header: 12, tokenizer: 8, journal: 4, configuration: 12, recipe: 64}
 
 
 @pytest.mark.parametrize("make", LIMITS, ids=lambda make: make.__name__)
-def test_memory_is_a_small_multiple(make, tmp_path, source, tools, closing_table):
+def test_memory_is_a_small_multiple_of_the_file(make, tmp_path, source, tools, closing_table):
     path, command = make(tmp_path, source, tools)
     code, bytes_ = peak(*command)
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""AFD partitions: the parts put together again are the model, each part opens by itself."""
+"""AFD partitions: the parts together are the model, and each part opens on its own."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def bfloat16(source, name):
     [
         *itertools.product(["tiny", "odd", "tiny-fp8", "odd-fp8"], [1], ["keep"]),
         *itertools.product(["tiny", "odd", "tiny-fp8"], [2], ["keep"]),
-        # Its shared experts cut in two would cut tiles of scales in two, so they are decoded.
+        # Cutting its shared experts in two would cut scale tiles in two, so they are decoded.
         ("odd-fp8", 2, "BF16"),
     ],
 )
@@ -71,7 +71,7 @@ def test_parts_together_are_the_model(tools, tmp_path, name, instances, recipe):
         assert together[key].tobytes() == data, key
 
 
-def test_tiles_of_scales_are_not_cut(tools, tmp_path):
+def test_scale_tiles_are_not_cut(tools, tmp_path):
     checkpoint = FIXTURES / "checkpoints" / "odd-fp8"
     arguments = ["--to", "safetensors", "--partition", "afd", "--ffn-ep", 2]
     result = tools.run("step3-convert", checkpoint, tmp_path / "output", *arguments)

@@ -1,5 +1,5 @@
-"""Patterns in the dialects of others: of lists of modules, against Python's own `re` and `fnmatch`, which engines match them
-with; of `tokenizer.json`, against the package `tokenizers`."""
+"""Patterns in foreign dialects: those of module lists, against Python's own `re` and `fnmatch`, with which engines match them;
+those of `tokenizer.json`, against the package `tokenizers`."""
 
 import dataclasses
 import fnmatch
@@ -56,7 +56,7 @@ GLOBS = [
 
 
 def ask(questions):
-    """The answers of the probe, in the order of the questions."""
+    """The probe's answers, in the order of the questions."""
     lines = "".join(
         json.dumps({"dialect": dialect, "pattern": pattern, "texts": texts}) + "\n"
         for dialect, pattern, texts in questions)
@@ -66,7 +66,7 @@ def ask(questions):
 
 
 def expected(pattern):
-    """What `re.match` gives for every name; `None` for what is not a pattern."""
+    """The result of `re.match` for every name; `None` for an invalid pattern."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -117,19 +117,19 @@ OPENINGS = ["(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<n>", "(?i:", "
 
 @dataclasses.dataclass
 class Grammar:
-    """What random patterns of a dialect are put together from."""
+    """The building blocks of a dialect's random patterns."""
 
     atoms: list
     repeats: list
     openings: list
     references: list
     flags: list
-    # What may follow a group with repetitions in it: one side would take forever for some.
+    # What may follow a group that contains repetitions: some choices would take one side forever.
     outer_repeats: list
     repeated: float
 
     def pattern(self, chance, depth=0):
-        """A pattern of a few pieces, most of them such as the dialect takes."""
+        """A pattern of a few pieces, most of them valid in the dialect."""
         parts = []
         for _ in range(chance.randint(1, 4)):
             draw, repeats = chance.random(), self.repeats
@@ -167,7 +167,7 @@ def seeds():
 def test_random_expressions(seed):
     chance = random.Random(seed)
     patterns = [PYTHON.pattern(chance) for _ in range(2000)]
-    # Then such as somebody mistyped.
+    # Then mistyped ones.
     for pattern in patterns[:500]:
         at = chance.randrange(len(pattern))
         changed = pattern[:at] + chance.choice(r"()[]{}*+?|\^$-,:=!<>#PiaZ01") + pattern[at + chance.randint(0, 1):]
@@ -224,7 +224,7 @@ TOKENIZERS = Grammar(
 
 
 def pieces(pattern, behaviour, text):
-    """What `tokenizers` divides a text into, in characters; `None` for what is not a pattern."""
+    """The pieces that `tokenizers` splits a text into, in characters; `None` for an invalid pattern."""
     try:
         split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behaviour)
     except Exception:
@@ -247,7 +247,7 @@ def pieces_of_matches(places, behaviour, text):
 
 
 def check_tokenizer_patterns(patterns):
-    """How many patterns were answered and refused, and how many answers took too many steps."""
+    """The numbers of patterns answered and refused, and of answers that took too many steps."""
     counts = {"answered": 0, "refused": 0, "too long": 0}
     for pattern, answer in zip(patterns, ask(("tokenizer", pattern, TEXTS) for pattern in patterns)):
         if "places" not in answer:
@@ -285,7 +285,7 @@ def test_random_tokenizer_expressions(seed):
     "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
     "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn"])
 def test_every_scalar(category):
-    """All of Unicode, whatever version the system's Oniguruma knows; of the planes that hold one category, the ends."""
+    """All of Unicode, whatever version the system's Oniguruma has; of planes with a single category, only the ends."""
     ends = [plane + place for plane in range(0x30000, 0x110000, 0x10000) for place in (*range(0x200), 0xFFFD, 0xFFFE, 0xFFFF)]
     text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x32400), *ends]))
     for pattern in (rf"\p{{{category}}}+", rf"[^\p{{{category}}}]+") + ((r"\d+", r"\s+", r"\h+", ".+") if category == "L" else ()):

@@ -1,5 +1,5 @@
-"""Random checkpoints, damaged at random, converted with random options: either a refusal that names what it is about, or
-an output in which every tensor of the source is, with its values, as a decoder that shares nothing with ours sees them.
+"""Random checkpoints, randomly damaged, converted with random options: either a refusal that names its subject, or
+an output with every tensor of the source and its values, as decoded by an independent decoder.
 
 `STEP3_PROPERTY_SEEDS=2000` tries more of them; `STEP3_PROPERTY_SEEDS=17:18` is seed 17 alone."""
 
@@ -35,7 +35,7 @@ class Source:
     tensors: list
     config: dict
     is_step3: bool
-    # Whether everything is as its definition has it, so that a refusal would be a fault.
+    # Whether everything is well-formed, so that a refusal would be a fault.
     is_sound: bool = True
     notes: list = dataclasses.field(default_factory=list)
 
@@ -63,7 +63,7 @@ class Source:
 
 
 def make(random):
-    """A Step-3 or something else, plain or with some of its layers in one of the forms."""
+    """A Step-3 or another model, plain or with some layers in one of the forms."""
     is_step3 = bool(random.integers(2))
     kind = [BF16, numpy.float32, numpy.float16][random.integers(3)]
     if is_step3:
@@ -258,11 +258,11 @@ def the_configuration_says_something_else(source):
     return f"quantization_config: another {way}"
 
 
-# What is only another way to write it
+# Variations that do not change the meaning
 
 
 def harmless(source):
-    """Names that are read, of a Step-3 without codes per module."""
+    """Variant names that are supported, for a Step-3 without codes per module."""
     if not source.is_step3:
         return
     way = source.random.integers(6)
@@ -277,7 +277,7 @@ def harmless(source):
 
 
 def write(directory, source):
-    """As one file or two, with or without an index that is right."""
+    """Writes one file or two, with or without a correct index."""
     directory.mkdir()
     write_json(directory / "config.json", source.config)
     if source.is_step3:
@@ -331,7 +331,7 @@ def request(source):
 
 
 def meaning_of(source):
-    """What the source means, or None where that is not clear."""
+    """The decoded source, or None where its meaning is unclear."""
     stored = {name: (TYPE_NAMES[values.dtype], values.shape, values.tobytes()) for name, values in source.tensors}
     try:
         return decode(stored, source.config)
@@ -341,7 +341,7 @@ def meaning_of(source):
 
 
 def is_whole(source, meaning):
-    """Whether a Step-3 has the tensors of its configuration and no others."""
+    """Whether a Step-3 has exactly the tensors of its configuration."""
     if meaning is None:
         return False
     try:
@@ -360,7 +360,7 @@ def names_something(message, source):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_refused_or_right(tools, tmp_path, seed):
+def test_a_conversion_is_refused_or_right(tools, tmp_path, seed):
     random = numpy.random.default_rng([20261127, seed])
     source = make(random)
     for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
@@ -409,7 +409,7 @@ def judge_refusal(source, meaning, whole, asked, result, output, story):
     assert result.returncode in (64, 65, 73), story
     assert not looks_finished(output), f"{sorted(output.rglob('*'))}\n{story}"
     if not source.is_step3 and (asked.container == "gguf" or asked.partition):
-        return  # said of the whole model: it has no names in GGUF, and no sides
+        return  # A refusal of the whole model: it has no GGUF names, or no sides
     assert names_something(result.stderr, source), f"it says of nothing what is wrong\n{story}"
     if asked.is_copy:
         assert not source.is_readable, f"a copy needs no understanding\n{story}"

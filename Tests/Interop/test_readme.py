@@ -1,4 +1,4 @@
-"""What the README shows is what the tools say."""
+"""The README's output is that of the tools."""
 
 import re
 import shlex
@@ -9,8 +9,8 @@ from conftest import FIXTURES, ROOT, TOOLS, require_tools
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_first_command(tmp_path):
-    """Its output is printed in full, so every line of it has to be right, but for what the machine decides."""
+def test_the_first_commands_output_is_as_shown(tmp_path):
+    """Its output is shown in full, so every line must match, except what depends on the machine."""
     require_tools()
     block = re.search(r"^    \$ (step3-convert Fixtures/.*)\n((?:    .*\n)+)", README, re.MULTILINE)
     tool, *arguments = shlex.split(block[1])
@@ -28,7 +28,7 @@ def test_the_first_command(tmp_path):
 
 
 def test_links_lead_somewhere():
-    """Of the README and the manuals, within the project."""
+    """Links in the README and the manuals, within the project."""
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "Manuals").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

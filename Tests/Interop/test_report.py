@@ -67,7 +67,7 @@ def test_it_loads_nothing(converted, tmp_path):
     assert "default-src 'none'" in text
 
 
-def test_figures_are_those_of_the_other_commands(converted, tmp_path):
+def test_figures_match_the_other_commands(converted, tmp_path):
     page = data(report(converted, tmp_path / "report.html", "--against", TRAINED))
     listed = json.loads(run("step3-inspect", "stats", converted, "--json").stdout)["tensors"]
     assert [tensor[0] for tensor in page["tensors"]] == [tensor["name"] for tensor in listed]
@@ -163,7 +163,7 @@ def test_the_policy_keeps_other_scripts_out(converted, tmp_path):
 
 @needs_browser
 def test_a_whole_model_is_small_and_usable(tools, tmp_path, random):
-    """As many tensors as Step-3 has, with histograms, and an error in each of 48 experts of 56 layers."""
+    """As many tensors as Step-3, with histograms, and an error in each of 48 experts of 56 layers."""
     names = {"model.embed_tokens.weight": (64, 32), "lm_head.weight": (64, 32), "model.norm.weight": (32,)}
     for layer in range(61):
         for name in ["q_proj", "k_proj", "v_proj", "o_proj", "wq"]:
@@ -196,7 +196,7 @@ def test_a_whole_model_is_small_and_usable(tools, tmp_path, random):
     assert [len(grid["rows"]) for grid in data(text)["grids"]][1:] == [48, 48, 48]
 
 
-def test_what_is_refused(converted, tmp_path):
+def test_impossible_reports_are_refused(converted, tmp_path):
     output = tmp_path / "report.html"
     report(converted, output)
     before = output.read_bytes()

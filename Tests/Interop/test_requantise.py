@@ -1,4 +1,4 @@
-"""Our decoders on every block type that the gguf package can decode, bit for bit, in models that are not Step-3."""
+"""The toolkit's decoders on every block type that the gguf package can decode, bit for bit, in models other than Step-3."""
 
 import gguf
 import numpy
@@ -11,7 +11,7 @@ from test_gguf import finish
 DECODABLE = [*gguf.quants._type_traits, GGMLQuantizationType.F16]
 ENCODABLE = ["BF16", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"]
 
-# Where a block has its binary16 scales; the other bytes may be anything.
+# The offsets of a block's binary16 scales; the other bytes may be anything.
 SCALES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
     "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64], "IQ2_XXS": [0],
@@ -20,7 +20,7 @@ SCALES = {
 
 
 def blocks(random, kind, rows, count):
-    """Rows of random blocks whose scales are finite: normal, subnormal and zero, of both signs."""
+    """Rows of random blocks with finite scales: normal, subnormal and zero, of both signs."""
     size = gguf.GGML_QUANT_SIZES[kind][1]
     data = random.integers(0, 256, (rows * count, size), numpy.uint8)
     scales = (random.standard_normal(data.shape[0]) * 0.02).astype(numpy.float16)
@@ -71,7 +71,7 @@ def test_decoding_to_f32(tools, tmp_path, random, kind):
         theirs = gguf.quants.dequantize(data, kind)
     assert numpy.isfinite(theirs).all()
     mine = numpy.frombuffer(ours, numpy.float32).reshape(shape)
-    # Values first, for a message that says where; then the bits, zeros' signs included.
+    # Values first, for a message with the position; then the bits, signs of zeros included.
     numpy.testing.assert_array_equal(mine, theirs)
     different = mine.view(numpy.uint32) != numpy.ascontiguousarray(theirs).view(numpy.uint32)
     assert not different.any(), f"{different.sum()} zeros differ in their sign"
@@ -119,7 +119,7 @@ def test_big_endian_files_become_little_endian(tools, tmp_path, random, name):
 
 
 def test_the_file_type_follows(tools, tmp_path, random):
-    """general.file_type says what most tensors are, so a new recipe has to change it, and nothing else."""
+    """general.file_type states the type of most tensors, so a new recipe must change it, and nothing else."""
     path = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)

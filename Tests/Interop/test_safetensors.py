@@ -14,7 +14,7 @@ import xxhash
 
 from arithmetic import NUMPY_TYPES, array, read_checkpoint, read_safetensors, xxh3
 
-# What the package calls a type when it is written from raw bytes, with elements per byte group: (elements, bytes).
+# The package's name for a type when writing raw bytes, with its packing: (elements, bytes).
 PACKAGE_TYPES = {
     "BOOL": ("bool", 1, 1), "U8": ("uint8", 1, 1), "I8": ("int8", 1, 1), "U16": ("uint16", 1, 2),
     "I16": ("int16", 1, 2), "U32": ("uint32", 1, 4), "I32": ("int32", 1, 4), "U64": ("uint64", 1, 8),
@@ -48,7 +48,7 @@ def every_type(random):
             continue
         high = 2 if name == "BOOL" else 256
         data = random.integers(0, high, count // elements * size, numpy.uint8).tobytes()
-        # The package counts pairs for F4 when it writes, as PyTorch does, and nibbles in the file.
+        # For F4 the package counts pairs when writing, as PyTorch does, but nibbles in the file.
         packed = (*shape[:-1], shape[-1] // elements) if elements > 1 else shape
         tensors[f"{name}.{'x'.join(map(str, shape))}"] = (dtype, packed, data)
     return tensors
@@ -103,7 +103,7 @@ def test_statistics(tools, tmp_path, random, name):
         values = numpy.frombuffer(data, NUMPY_TYPES[name]).astype(numpy.float64)
     finite = values[numpy.isfinite(values)]
     if name == "F64":
-        # Random exponents: sums of their squares overflow, so only the order is looked at.
+        # Random exponents: sums of squares overflow, so only the order is compared.
         assert (stats["minimum"], stats["maximum"]) == (finite.min(), finite.max())
         return
     assert stats["nan"] == numpy.isnan(values).sum()
@@ -115,7 +115,7 @@ def test_statistics(tools, tmp_path, random, name):
     assert stats["rms"] == pytest.approx(numpy.sqrt(numpy.square(finite).mean()), rel=1e-9)
 
 
-def test_a_sharded_checkpoint(tools, tmp_path, random):
+def test_a_sharded_checkpoint_is_read_and_written(tools, tmp_path, random):
     tensors = {f"layer.{i}.weight": random.standard_normal((37, 5 + i)).astype("f4") for i in range(9)}
     weight_map = {}
     for shard in range(3):
@@ -143,7 +143,7 @@ def test_a_sharded_checkpoint(tools, tmp_path, random):
 
 
 @pytest.mark.parametrize("name", ["F16", "BF16", "F32"])
-def test_rounding(tools, tmp_path, name):
+def test_rounding_matches_ml_dtypes_at_every_tie(tools, tmp_path, name):
     """Every binary16 value and its neighbours in binary32: ties, subnormals, overflow to infinity."""
     halves = numpy.arange(65536, dtype=numpy.uint16).view(numpy.float16).astype(numpy.float32)
     values = halves[numpy.isfinite(halves)]
@@ -166,7 +166,7 @@ def test_rounding(tools, tmp_path, name):
     assert ours[2] == expected.tobytes()
 
 
-def test_extended_types_decode_as_ml_dtypes_says(tools, tmp_path):
+def test_extended_types_decode_as_in_ml_dtypes(tools, tmp_path):
     """All 256 bytes of each 8-bit float, through our decoder into float32."""
     codes = numpy.arange(256, dtype=numpy.uint8)
     eight_bit = [name for name in NUMPY_TYPES if name.startswith("F8_")]

@@ -1,4 +1,4 @@
-"""Every JSON document is what its schema in Manuals/schema says, and a document that is not is refused."""
+"""Every JSON document conforms to its schema in Manuals/schema, and the schemas reject other documents."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ SCHEMAS = {}
 for path in sorted((ROOT / "Manuals/schema").glob("*.schema.json")):
     SCHEMAS[path.name.removesuffix(".schema.json")] = json.loads(path.read_text())
 REGISTRY = referencing.Registry().with_contents((schema["$id"], schema) for schema in SCHEMAS.values())
-# Documents of other people's, whatever they say.
+# Members with other programs' documents, whatever they contain.
 FREE = {("list", "metadata"), ("metadata", "config"), ("metadata", "files", "metadata")}
 
 
@@ -29,7 +29,7 @@ def kind_of(document):
 
 
 def subcommands(tool):
-    """The subcommands that know --json, and the one that is meant where none is named."""
+    """The subcommands with --json, and the default one."""
     help_ = json.loads(
         subprocess.run([TOOLS / tool, "--experimental-dump-help"], capture_output=True, text=True, check=True).stdout)
     root = help_["command"]
@@ -70,7 +70,7 @@ def documents(outputs):
     return found + files
 
 
-def test_schemas_are_schemas():
+def test_schemas_are_valid():
     for kind, schema in SCHEMAS.items():
         jsonschema.Draft202012Validator.check_schema(schema)
         prefix, name, version = schema["$id"].rsplit(":", 2)
@@ -79,11 +79,11 @@ def test_schemas_are_schemas():
     assert not [kind for kind in SCHEMAS if f"(schema/{kind}.schema.json)" not in manual]
 
 
-def test_documents_are_as_described(documents):
+def test_documents_conform_to_their_schemas(documents):
     for kind, document in documents:
         fault = jsonschema.exceptions.best_match(validator(kind).iter_errors(document))
         assert fault is None, (kind, list(fault.absolute_path), fault.message[:500])
-        # Who reads a document finds its schema by what it says first.
+        # A reader finds a document's schema by its first member.
         if "schema" in document:
             assert next(iter(document)) == "schema" and document["schema"] == SCHEMAS[kind]["$id"]
     assert {kind for kind, _ in documents} == set(SCHEMAS)
@@ -110,7 +110,7 @@ def objects(value, path):
             yield from objects(element, path)
 
 
-def test_other_documents_are_refused(documents):
+def test_schemas_reject_changed_documents(documents):
     seen = set()
     for kind, document in documents:
         check = validator(kind)

@@ -1,4 +1,4 @@
-"""The schemes that engines load: our files against compressed-tensors, byte for byte and bit for bit."""
+"""The schemes that engines load: outputs against compressed-tensors, byte for byte and bit for bit."""
 
 import functools
 import json
@@ -59,7 +59,7 @@ def convert(tools, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def decode(tools):
-    """Reads a checkpoint by way of a conversion to a plain type."""
+    """Decodes a checkpoint by converting it to a plain type."""
 
     def decode(path, element_type):
         directory = tempfile.mkdtemp()
@@ -94,13 +94,13 @@ def expected_modules(recipe, scope, checkpoint="tiny"):
     return 2 * 3 + (LAYERS[checkpoint] * (attention + 3) if scope == "linear" else 0)
 
 
-# What is in the files
+# The files
 
 
 @pytest.mark.parametrize("search", ["absmax", "mse"])
 @pytest.mark.parametrize("checkpoint, recipe, scope", CASES)
 def test_the_package_decompresses_what_we_decode(convert, decode, checkpoint, recipe, scope, search):
-    """Of each matrix: what the package makes of it, and the same without rounding to BF16 on the way."""
+    """Each matrix as decompressed by the package, and the same without its rounding to BF16."""
     output = convert(recipe, scope, search, checkpoint)
     modules, scheme = quantised(read_checkpoint(output)), scheme_of(output)
     assert len(modules) == expected_modules(recipe, scope, checkpoint)
@@ -138,7 +138,7 @@ def test_the_package_compresses_to_our_bytes(convert, checkpoint, recipe, scope)
                 shared = scheme_arithmetic.shared_scale([weights_of(source, name)[index] for name in together])
             theirs = scheme_arithmetic.compressed(weights[index], scheme, shared)
             if scheme.weights.strategy == "channel":
-                # Of the weights' type in the package, F32 in engines and in our files; the numbers are the same.
+                # The package uses the weights' type, engines and the toolkit F32; the numbers are the same.
                 theirs["weight_scale"] = theirs["weight_scale"].to(torch.float32)
             assert ours.keys() == theirs.keys()
             for name in theirs:
@@ -151,7 +151,7 @@ def test_the_package_compresses_to_our_bytes(convert, checkpoint, recipe, scope)
     [(recipe, scope) for recipe in PLAIN for scope in SCOPES if (recipe, scope) != ("MXFP4", "linear")],
 )
 def test_numpy_decodes_what_we_decode(convert, decode, recipe, scope, search):
-    """Schemes that the package does not have, by arithmetic of our own."""
+    """Schemes that the package lacks, by numpy arithmetic."""
     output = convert(recipe, scope, search)
     modules, ours = quantised(read_checkpoint(output)), decode(output, "F32")
     assert len(modules) == expected_modules(recipe, scope)
@@ -161,7 +161,7 @@ def test_numpy_decodes_what_we_decode(convert, decode, recipe, scope, search):
 
 
 def test_mxfp4_is_for_experts(tools, tmp_path):
-    """quant_method mxfp4 leaves all other layers alone, whatever their tensors are."""
+    """quant_method mxfp4 applies to experts only, so other layers are never quantised."""
     result = tools.run(
         "step3-convert", TINY, tmp_path / "output", "--to", "safetensors", "--quantize", "MXFP4",
         "--scope", "linear")  # fmt: skip
@@ -192,7 +192,7 @@ def test_a_search_is_never_worse(convert, decode, recipe):
     assert 0 < totals["mse"] < totals["absmax"]
 
 
-# What the configuration says
+# The configuration
 
 
 def named_modules(checkpoint):
@@ -220,7 +220,7 @@ def named_modules(checkpoint):
 
 @pytest.mark.parametrize("checkpoint, recipe, scope", CASES)
 def test_the_package_reads_our_configuration(convert, checkpoint, recipe, scope):
-    """The scheme is the package's own of that name, and is asked for exactly where there are codes."""
+    """The scheme is the package's preset of that name, and is requested exactly where there are codes."""
     output = convert(recipe, scope, "absmax", checkpoint)
     config, scheme = configuration(output), scheme_of(output)
     assert config.quant_method == "compressed-tensors"
@@ -251,7 +251,7 @@ def test_the_package_reads_our_configuration(convert, checkpoint, recipe, scope)
     assert all(found.get(module, True) for module in quantised(read_checkpoint(output)))
 
 
-# What becomes of the model
+# The model's logits
 
 # Mean KL divergence in nats and share of the same likeliest tokens on tiny's prompt of 64 tokens, measured. Its weights
 # are random, so that these are far above a trained model's.
@@ -282,8 +282,8 @@ def bits(path):
 
 
 @pytest.mark.parametrize("recipe, scope", MEASURED)
-def test_logits(tools, convert, closing_table, recipe, scope):
-    """Through our runtime, with the scales of the default search: no further from BF16 than when it was measured."""
+def test_logits_stay_within_the_measured_divergence(tools, convert, closing_table, recipe, scope):
+    """In the toolkit's runtime, with default scale search: no further from BF16 than measured earlier."""
     output = convert(recipe, scope)
     mean, top1 = MEASURED[recipe, scope]
     limits = {"--max-mean-kl": 1.5 * mean + 0.001, "--min-top1": top1 - 0.05}
@@ -305,8 +305,8 @@ def test_logits(tools, convert, closing_table, recipe, scope):
 
 
 @pytest.mark.parametrize("recipe, scope", MEASURED)
-def test_engines(tools, convert, recipe, scope):
-    """Which engine takes what, as Manuals/serving.md and Manuals/schemes.md have it."""
+def test_engines_load_the_documented_schemes(tools, convert, recipe, scope):
+    """Which engine loads which scheme, as stated in Manuals/serving.md and Manuals/schemes.md."""
     result = tools.run("step3-verify", "engine", convert(recipe, scope), "--json")
     engines = {report["engine"]: report for report in json.loads(result.stdout)["engines"]}
     codes = {

@@ -1,4 +1,4 @@
-"""The shell scripts, which no compiler looks at."""
+"""Checks of the shell scripts."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ SCRIPTS = list(scripts()) if (ROOT / ".git").exists() else []
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_pipe_ends_before_its_writer(script):
-    """With pipefail a writer that is ended by SIGPIPE fails the pipe, or turns a yes into a no, on some machines and days."""
+    """With pipefail a writer ended by SIGPIPE makes the pipeline fail intermittently."""
     text = script.read_text()
     if "pipefail" not in text:
         return

@@ -30,7 +30,7 @@ def ignore(number):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_an_ignored_signal_stays_ignored(tools, tmp_path, number):
-    """As nohup and background jobs of a shell want it."""
+    """As nohup and a shell's background jobs require."""
     output = tmp_path / "output"
     process = start("step3-convert", TINY, output, "--to", "gguf", "--quantize", "Q4_K", preexec_fn=ignore(number))
     while process.poll() is None:
@@ -41,14 +41,14 @@ def test_an_ignored_signal_stays_ignored(tools, tmp_path, number):
     assert tools.run("step3-verify", "checksums", output).returncode == 0
 
 
-def test_workers_ignore_what_their_parent_does(tools, tmp_path):
+def test_workers_ignore_the_signals_that_their_parent_ignores(tools, tmp_path):
     output = tmp_path / "parts"
     tools.convert(TINY, output, "--to", "safetensors", "--partition", "afd", "--ffn-ep", "2")
     process = start(
         "step3-verify", "run", output, "--afd", "--tokens", "1,2,3", "--generate", "4",
         preexec_fn=ignore(signal.SIGHUP), process_group=0)
     while process.poll() is None:
-        # To the whole group, as a terminal does that is closed.
+        # To the whole process group, as when a terminal closes.
         try:
             subprocess.run(["kill", "-HUP", "--", f"-{process.pid}"], check=False, capture_output=True)
         finally:
@@ -58,7 +58,7 @@ def test_workers_ignore_what_their_parent_does(tools, tmp_path):
 
 
 def sparse(path, tensors):
-    """A file of tensors of zeros that takes no room."""
+    """A sparse file of zero tensors."""
     header, size = {}, 0
     for name, shape in tensors:
         end = size + 2 * shape[0] * shape[1]
@@ -72,7 +72,7 @@ def sparse(path, tensors):
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
-    """Half a terabyte of weights that take no room."""
+    """Half a terabyte of weights in sparse files."""
     path = tmp_path_factory.mktemp("endless") / "model.safetensors"
     sparse(path, [("weight", [1 << 20, 1 << 18])])
     return path
@@ -97,13 +97,13 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stages(tools, endless, many, tmp_path_factory):
-    """Work at every stage, each of which takes seconds at the least."""
+    """Work at every stage, each taking at least some seconds."""
     directory = tmp_path_factory.mktemp("stages")
     manifest = directory / "manifest"
     manifest.mkdir()
     tools.convert(TINY, directory / "small", "--to", "gguf", "--quantize", "Q8_0")
     text = (directory / "small" / "manifest.json").read_text()
-    # An endless list in a document that is read whole before anything is believed.
+    # A huge list in a document that is read completely before it is used.
     (manifest / "manifest.json").write_text(text.replace('"files"', '"more": [' + "0, " * 40_000_000 + '0], "files"', 1))
     prompt = directory / "prompt.txt"
     prompt.write_text("The lighthouse keeper counted 12345 waves. " * 20)
@@ -125,7 +125,7 @@ def stages(tools, endless, many, tmp_path_factory):
 @pytest.mark.parametrize(
     "stage", ["statistics", "conversion", "planning", "listing", "engine check", "manifest", "run", "tokenising"])
 def test_a_signal_ends_a_tool_in_the_middle_of_its_work(stages, stage, twice, number):
-    """At any stage, of work that would go on for longer; the second signal needs no deadline."""
+    """At any stage of longer work; the second signal takes effect at once."""
     process = start(*stages[stage])
     time.sleep(0.4 if stage != "conversion" else 1.5)
     assert process.poll() is None, process.communicate()
@@ -133,14 +133,14 @@ def test_a_signal_ends_a_tool_in_the_middle_of_its_work(stages, stage, twice, nu
         process.send_signal(number)
         time.sleep(0.02)
     process.wait(timeout=30)
-    # Before the work proper the system ends it, in it the tool itself.
+    # Before the actual work the signal's default action ends the tool, and during it the tool itself.
     assert process.returncode in (130, -number)
     process.communicate()
 
 
 @pytest.mark.parametrize("limit", [30, 50, 70, 90, 105, 115, 118, 120, 125, 130, 140, 150, 160, 170, 180])
 def test_a_small_address_space_is_an_error(tmp_path, limit):
-    """Threads that cannot be made and memory that is not there are said, not waited for."""
+    """Threads that cannot be created and lack of memory are errors, not hangs."""
 
     def bound():
         resource.setrlimit(resource.RLIMIT_AS, (limit << 20, limit << 20))
@@ -166,7 +166,7 @@ def test_a_small_address_space_is_an_error(tmp_path, limit):
 @pytest.mark.parametrize("limit", [4, 6, 8, 12, 16, 20, 30])
 @pytest.mark.parametrize("hard", [False, True])
 def test_few_open_files_are_an_error(tmp_path, limit, hard):
-    """What the system lets a process have without asking is taken; where that is not enough, it is said."""
+    """The soft limit is raised as far as the system allows; if that is not enough, there is an error."""
 
     def bound():
         most = limit if hard else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -186,7 +186,7 @@ def test_few_open_files_are_an_error(tmp_path, limit, hard):
 
 
 def processes_of(text):
-    """The processes that have a text in their command lines, zombies apart."""
+    """The processes with a text in their command lines, except zombies."""
     found = set()
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -219,7 +219,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends
 
 @linux_only
 def test_stopped_workers_do_not_outlive_their_parent(parts):
-    """SIGSTOP takes a worker all means to look after itself."""
+    """A worker stopped by SIGSTOP cannot act for itself."""
     process = start("step3-verify", "run", parts, "--afd", "--tokens", "1,2,3", "--generate", "20000")
     mark = f"{parts}/ffn-"
     try:
@@ -238,8 +238,8 @@ def test_stopped_workers_do_not_outlive_their_parent(parts):
 
 
 @linux_only
-def test_a_worker_whose_parent_dies_while_it_is_made_does_not_stay(parts, tmp_path):
-    """Between fork and prctl: from then on the system would have nobody to wait for."""
+def test_a_worker_exits_if_its_parent_dies_while_it_starts(parts, tmp_path):
+    """The parent dies between fork and prctl, when PR_SET_PDEATHSIG would come too late."""
     compiler = shutil.which("cc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("takes a C compiler")

@@ -1,4 +1,4 @@
-"""Signatures, held to the package model_signing: each side accepts what the other writes, and no side what was changed."""
+"""Signatures and the package model_signing: each side accepts what the other writes, and neither accepts changes."""
 
 import base64
 import hashlib
@@ -50,14 +50,14 @@ def pair(keys):
 
 
 def verified(model, signature, public, **options):
-    """Whether model_signing takes a signature, by its own command's way."""
+    """Whether model_signing accepts a signature, verified as by its own command."""
     ignored = [os.path.relpath(signature, model)] if model in signature.parents else []
     hashing = model_signing.hashing.Config().set_ignored_paths(paths=ignored).set_allow_symlinks(
         options.pop("allow_symlinks", False))
     config = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=public)
     try:
         config.set_hashing_config(hashing).verify(model, signature)
-    except Exception:  # It raises whatever it stumbles over.
+    except Exception:  # It raises exceptions of many types.
         return False
     return True
 
@@ -120,7 +120,7 @@ def test_model_signing_accepts_ours(tools, tmp_path, pair, name):
 
 @pytest.mark.parametrize("form", ["SEC 1", "PKCS #8"])
 @pytest.mark.parametrize("curve", CURVES)
-def test_every_curve_and_form_of_key(tools, tmp_path, keys, curve, form):
+def test_every_curve_and_form_of_key_is_accepted(tools, tmp_path, keys, curve, form):
     private, public = keys[curve, form]
     model = tmp_path / "model"
     model.mkdir()
@@ -172,13 +172,13 @@ def test_model_signing_refuses_what_was_changed(tools, tmp_path, pair, output):
     tools.json("step3-convert", "sign", output, "--key", pair[0])
     signature, random_ = output / "model.sig", random.Random(7)
     text = signature.read_text()
-    # In what is signed, in the signature and in the key's name: the other members it reads over.
+    # In the payload, the signature and the key's name: it ignores the other members.
     bundle = json.loads(text)["dsseEnvelope"]
     hint = json.loads(text)["verificationMaterial"]["publicKey"]["hint"]
     places = []
     for value, count in ((bundle["payload"], 40), (bundle["signatures"][0]["sig"], 30), (hint, 10)):
         start = text.index(value)
-        # The last letters of base64 may hold bits that stand for nothing.
+        # The last characters of base64 may hold unused bits.
         places += random_.sample(range(start, start + len(value) - 4), count)
     for place in places:
         bit = random_.randrange(8)
@@ -251,7 +251,7 @@ def test_other_signatures_are_refused_by_name(tools, tmp_path, pair, output):
     assert tools.run("step3-verify", "signature", output, "--public-key", pair[1]).returncode == 66
 
 
-def test_one_file(tools, tmp_path, pair, output):
+def test_a_single_file_is_signed(tools, tmp_path, pair, output):
     model, signature = output / "model.gguf", output / "model.gguf.sig"
     summary = tools.json("step3-convert", "sign", model, "--key", pair[0])
     assert summary["bytesRead"] == 0 and summary["signature"] == str(signature)
@@ -264,7 +264,7 @@ def test_one_file(tools, tmp_path, pair, output):
     assert tools.run("step3-verify", "signature", model, "--public-key", pair[1]).returncode == 1
 
 
-def test_symbolic_links(tools, tmp_path, pair):
+def test_symbolic_links_are_signed_on_request(tools, tmp_path, pair):
     model = tmp_path / "model"
     model.mkdir()
     (tmp_path / "blob").write_text("weights")
@@ -283,7 +283,7 @@ def test_symbolic_links(tools, tmp_path, pair):
     assert tools.json(*verify)["ok"] and verified(model, model / "model.sig", pair[1])
 
 
-def test_an_archive_of_what_was_signed(tools, tmp_path, pair, output):
+def test_an_archive_of_a_signed_model_verifies(tools, tmp_path, pair, output):
     tools.json("step3-convert", "sign", output, "--key", pair[0])
     archive, restored = tmp_path / "archive", tmp_path / "restored"
     tools.json("step3-convert", "archive", output, archive)
@@ -295,13 +295,13 @@ def test_an_archive_of_what_was_signed(tools, tmp_path, pair, output):
     assert tools.run(*command).returncode == 1
 
 
-def test_provenance(tools, tmp_path, pair, output):
+def test_provenance_matches_the_files(tools, tmp_path, pair, output):
     statement = output / "provenance.sig"
     tools.json("step3-convert", "sign", output, "--key", pair[0], "--provenance", statement)
     assert verified(output, output / "model.sig", pair[1])
     command = ["step3-verify", "signature", output, "--public-key", pair[1], "--provenance", statement]
     assert tools.json(*command)["ok"]
-    # Held to the files, by nothing of ours: sources, outputs, plan, envelope.
+    # Checked against the files without the toolkit: sources, outputs, plan, envelope.
     provenance = payload(statement)
     digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()  # noqa: E731
     definition = provenance["predicate"]["buildDefinition"]
@@ -321,7 +321,7 @@ def test_provenance(tools, tmp_path, pair, output):
     assert details["byproducts"] == [
         {"name": "plan", "digest": {"sha256": hashlib.sha256(plan.encode()).hexdigest()}}]
     assert details["builder"]["version"] == {"step3-convert": manifest["tool"]}
-    # That of another conversion does not hold.
+    # Another conversion's provenance is refused.
     other = tmp_path / "other"
     tools.json("step3-convert", TINY, other, "--to", "gguf", "--quantize", "Q4_K_M")
     tools.json("step3-convert", "sign", other, "--key", pair[0], "--provenance", other / "provenance.sig")

@@ -1,4 +1,4 @@
-"""The tools as a person sees them: in a terminal of 80 and of 200 columns, and completed by the shells."""
+"""The tools in a terminal of 80 and of 200 columns, and completion in the shells."""
 
 import fcntl
 import os
@@ -42,7 +42,7 @@ def in_terminal(columns, *command, environment=None):
 
 
 def lines(text):
-    """Without colour, and of a line that is drawn over what was left of it."""
+    """The visible lines: without colour, and only the final state of a redrawn line."""
     return [COLOUR.sub("", line.split("\r")[-1]).replace("\x1b[K", "") for line in text.split("\n")]
 
 
@@ -63,15 +63,15 @@ TABLES = [
 
 @pytest.mark.parametrize("command", TABLES, ids=lambda command: " ".join(command[:3]))
 def test_tables_fit(command):
-    """No line is wider than the terminal, but for names that have a line of their own."""
+    """No line is wider than the terminal, except names on lines of their own."""
     status, narrow = in_terminal(80, *command)
     assert status in (0, 1), narrow
-    # What is not a name does not go beyond the edge.
+    # Only names may exceed the width.
     wide = [line for line in lines(narrow) if len(line) > 80 and " " in line.strip()]
     assert not wide
     status, broad = in_terminal(200, *command)
     assert all(len(line) <= 200 for line in lines(broad))
-    # The same is said: no word of the broad table is missing in the narrow one, but for columns that only it has.
+    # Same content: no word of the wide table is missing in the narrow one, except in columns that only the wide one has.
     assert len(lines(broad)) <= len(lines(narrow))
 
 
@@ -93,8 +93,8 @@ WORDS = {
 
 
 @pytest.mark.parametrize("command", WORDS.values(), ids=WORDS.keys())
-def test_words_fit(command, tmp_path):
-    """What is said in sentences breaks between words; commands, which are there to be copied, do not break at all."""
+def test_sentences_are_wrapped_and_commands_are_not(command, tmp_path):
+    """Sentences are wrapped between words; commands, which are meant to be copied, are not wrapped."""
     status, text = in_terminal(80, *(part.replace("{tmp}", str(tmp_path)) for part in command))
     assert status in (0, 1), text
     for line in lines(text):
@@ -108,7 +108,7 @@ def test_messages_break_between_words():
     assert max(map(len, lines(text))) <= 80 or all(" " not in line.strip() for line in lines(text) if len(line) > 80)
     flat = " ".join(" ".join(lines(text)).split())
     assert "GGUF has no NVFP4A16, whose scales are separate tensors; choose NVFP4" in flat
-    # Nothing is broken where nobody looks.
+    # Nothing is wrapped without a terminal.
     plain = subprocess.run(
         [TOOLS / "step3-convert", TINY, "/tmp/never", "--to", "gguf", "--quantize", "NVFP4A16"],
         capture_output=True, text=True, cwd=ROOT, check=False,
@@ -136,7 +136,7 @@ def test_verdicts_have_a_colour(tmp_path):
 
 
 def completed_by_bash(tool, words):
-    """What bash would offer for the last of the words."""
+    """What bash would offer for the last word."""
     script = subprocess.run(
         [TOOLS / tool, "--generate-completion-script", "bash"], capture_output=True, text=True, check=True
     ).stdout
@@ -192,7 +192,7 @@ os.write(main, b"\\x03")
         [sys.executable, "-c", keys], capture_output=True, text=True, cwd=ROOT, check=True,
         env={"PATH": f"{TOOLS}:{os.environ['PATH']}"}, timeout=90,
     )
-    # What was typed is not drawn again, only what came.
+    # Only the completed part is drawn, not what was typed.
     assert re.search("W4A16_G3\\W*2 ", result.stdout)
 
 
@@ -212,8 +212,8 @@ def test_fish_completes(tmp_path):
 
 
 @pytest.mark.parametrize("tool", ["step3-convert", "step3-inspect", "step3-verify"])
-def test_man_pages_are_those_of_the_tools(tool):
-    """`make manual` was not forgotten; and troff takes every line."""
+def test_man_pages_are_up_to_date(tool):
+    """The man pages are up to date (`make manual`), and troff accepts every line."""
     require_tools()
     page = ROOT / "Manuals" / "man" / f"{tool}.1"
     date = re.search(r'^\.TH \S+ 1 "([\d-]+)"', page.read_text(), re.MULTILINE)[1]

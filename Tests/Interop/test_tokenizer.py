@@ -1,4 +1,4 @@
-"""The tokenizer in a GGUF file, against what `gguf`, `tokenizers` and `transformers` make of the same checkpoint."""
+"""The tokenizer in a GGUF file, against `gguf`, `tokenizers` and `transformers` on the same checkpoint."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ SPECIAL = ["<s>", "</s>", "<pad>", "<turn>", "<sep>", "<mask>", "<extra>"]
 
 
 def train(pre):
-    """A tokenizer of real texts, with some special tokens behind its vocabulary."""
+    """A tokenizer trained on real texts, with some special tokens after its vocabulary."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     if pre is None:
         pre = tokenizers.Tokenizer.from_file(str(SOURCE / "tokenizer.json")).pre_tokenizer
@@ -121,7 +121,7 @@ def reference(path, output):
 
 def same(ours, theirs, pre):
     assert ours.pop("tokenizer.ggml.pre") == pre
-    # The reference leaves out what is false; readers take false for it with these names, but not with all.
+    # The reference leaves out false values; readers default to false for these keys, but not for all.
     theirs.setdefault("tokenizer.ggml.add_bos_token", False)
     for keys in (ours, theirs):
         keys.get("tokenizer.chat_templates", []).sort()
@@ -134,7 +134,7 @@ def template(single, pair, tokenizer):
 
 
 @pytest.mark.parametrize("pre", PRE)
-def test_every_key(tools, tmp_path, pre):
+def test_every_key_matches_the_reference(tools, tmp_path, pre):
     tokenizer = train(PRE[pre])
     tokenizer.post_processor = template("<s> $A", "<s> $A <s> $B", tokenizer)
     source = checkpoint(
@@ -148,8 +148,8 @@ def test_every_key(tools, tmp_path, pre):
 
 
 @pytest.mark.parametrize("pre", PRE)
-def test_back_to_files(tools, tmp_path, pre):
-    """What the files that are made of a GGUF encode is what the original encodes."""
+def test_files_rebuilt_from_gguf_encode_alike(tools, tmp_path, pre):
+    """Tokenizer files rebuilt from a GGUF encode as the original does."""
     tokenizer = train(PRE[pre])
     tokenizer.post_processor = template("<s> $A </s>", "<s> $A </s> <s> $B </s>", tokenizer)
     templates = [{"name": "default", "template": "D"}, {"name": "rag", "template": "R"}]
@@ -178,7 +178,7 @@ def test_back_to_files(tools, tmp_path, pre):
     ("<mask> $A", "<mask> $A $B", {"bos_token": "<s>", "eos_token": "</s>"}),
     ("$A <sep>", "$A <sep> $B <sep>", {"cls_token": "<s>", "sep_token": "<sep>"}),
 ])
-def test_around_texts(tools, tmp_path, single, pair, companion):
+def test_tokens_around_texts_match_the_reference(tools, tmp_path, single, pair, companion):
     tokenizer = train(PRE["gpt-2"])
     tokenizer.post_processor = template(single, pair, tokenizer)
     source = checkpoint(tmp_path / "source", tokenizer, companion)
@@ -199,13 +199,13 @@ TEMPLATES = [{"name": "default", "template": "D"}, {"name": "tool-use", "templat
     ({"chat_template": "C"}, {"chat_template.json": json.dumps({"chat_template": "P"})}),
     ({}, {}),
 ])
-def test_chat_templates(tools, tmp_path, companion, files):
+def test_chat_templates_match_the_reference(tools, tmp_path, companion, files):
     source = checkpoint(tmp_path / "source", train(PRE["gpt-2"]), {"bos_token": "<s>", **companion}, files=files)
     same(convert(tools, source, tmp_path / "output"), reference(source, tmp_path / "reference.gguf"), "gpt-2")
 
 
-def test_two_chat_templates(tools, tmp_path):
-    """Where the reference libraries disagree, that of transformers counts, which serves the model."""
+def test_of_two_chat_templates_transformers_wins(tools, tmp_path):
+    """Where the reference libraries disagree, transformers' template wins, because it serves the model."""
     source = checkpoint(
         tmp_path / "source", train(PRE["gpt-2"]), {"chat_template": "C"}, files={"chat_template.jinja": "J"})
     assert transformers.AutoTokenizer.from_pretrained(source).chat_template == "J"
@@ -227,7 +227,7 @@ def test_negative_means_none(tools, tmp_path, place, kind):
     assert not [key for key in ours if key.endswith("_token_id") and kind[:3] in key]
 
 
-def test_ends(tools, tmp_path):
+def test_end_tokens_match_the_reference(tools, tmp_path):
     tokenizer = train(PRE["gpt-2"])
     ids = [tokenizer.token_to_id(token) for token in ("<turn>", "<extra>", "</s>")]
     source = checkpoint(tmp_path / "source", tokenizer, {"eos_token": "</s>"}, {"eos_token_id": ids})
@@ -237,8 +237,8 @@ def test_ends(tools, tmp_path):
     assert reference(source, tmp_path / "reference.gguf")["tokenizer.ggml.eos_token_id"] == ids[2]
 
 
-def test_contradictions(tools, tmp_path):
-    """Two ids for a text, added tokens at the ids of others: the ids that transformers gives count."""
+def test_contradictions_resolve_as_in_transformers(tools, tmp_path):
+    """Two ids for a text, added tokens at the ids of others: transformers' ids win."""
     document = json.loads(train(PRE["gpt-2"]).to_str())
     end = document["added_tokens"][-1]["id"]
 
@@ -260,8 +260,8 @@ def test_contradictions(tools, tmp_path):
     same(ours, reference(source, tmp_path / "reference.gguf"), "gpt-2")
 
 
-def test_nothing_is_guessed(tools, tmp_path):
-    """A division that no known name stands for is refused, with a way out."""
+def test_an_unknown_pre_tokenizer_is_refused(tools, tmp_path):
+    """A pre-tokenizer without a known name is refused, with a remedy."""
     source = checkpoint(
         tmp_path / "source", train(sequence(split(LLAMA3.replace("{1,3}", "{1,2}")), bytelevel(False))), {})
     result = tools.run("step3-convert", source, tmp_path / "output", "--to", "gguf")
@@ -276,7 +276,7 @@ def test_nothing_is_guessed(tools, tmp_path):
     assert result.returncode == 64
 
 
-def test_no_tokenizer(tools, tmp_path):
+def test_without_a_tokenizer_no_keys_are_written(tools, tmp_path):
     source = checkpoint(tmp_path / "source", None, files={"tekken.json": "{}"})
     assert convert(tools, source, tmp_path / "output") == {}
 
