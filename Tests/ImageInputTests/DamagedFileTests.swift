@@ -35,7 +35,7 @@ import Testing
   }
 
   @Test("the caller can refuse a picture by its header, before it is decoded") func judgement() throws {
-    for (name, isTurned) in [("rgb.png", false), ("progressive.jpg", false), ("cmyk.jpg", false)] {
+    for name in ["rgb.png", "progressive.jpg", "cmyk.jpg"] {
       // Truncated after the header: decoding would fail.
       var whole = try bytes(name)
       let image = try ImageFile.decode(whole)
@@ -48,7 +48,7 @@ import Testing
           throw refusal
         }
       }
-      #expect(seen?.width == (isTurned ? image.height : image.width) && seen?.height == image.height)
+      #expect(seen?.width == image.width && seen?.height == image.height)
       #expect((seen?.decodingBytes ?? 0) >= 3 * image.width * image.height, "\(name)")
     }
   }
@@ -103,7 +103,7 @@ import Testing
     }
   }
 
-  @Test("what is not a picture is named as such")
+  @Test("a file that is not a picture is identified")
   func strangers() throws {
     #expect(failure([])?.code == .truncated)
     #expect(failure(Array("GIF89a".utf8))?.code == .unsupported)

@@ -87,7 +87,7 @@ import Verification
       ])
     for limits in [
       LogitsLimits(maxKL: kl.nextDown), LogitsLimits(maxMeanKL: kl.nextDown), LogitsLimits(maxAbs: 0.49),
-      LogitsLimits(minTop1: 1.01), LogitsLimits(minExpertAgreement: 0.91),
+      LogitsLimits(minTop1: 1.01), LogitsLimits(minTop5: 1.01), LogitsLimits(minExpertAgreement: 0.91),
     ] {
       #expect(!comparison.report(limits: limits, expertAgreement: experts).ok)
     }

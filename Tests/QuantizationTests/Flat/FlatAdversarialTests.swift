@@ -46,7 +46,7 @@ import Testing
     var mxfp4: [Float] = []
     var nvfp4: [Float] = []
     for _ in 0..<400 {
-      // MXFP4: the scale is a power of two. NVFP4: half of an E4M3 number; 12 of it is the block's largest.
+      // MXFP4: the scale is a power of two. NVFP4: half of an E4M3 number, 12 times which is the block's largest.
       let power = Float(sign: .plus, exponent: Int.random(in: -120...120, using: &generator), significand: 1)
       mxfp4 += Self.around(midpoints.map { $0 * power }, count: 31, &generator) + [12 * power]
       let code = UInt8.random(in: 1..<0x78, using: &generator)
@@ -116,14 +116,13 @@ import Testing
         values += [largest, 0] + ties + ties.map(\.nextUp) + ties.map(\.nextDown)
       }
     }
-    let bytes = try check(type, values, "halves")
+    _ = try check(type, values, "halves")
     if type == .q8_0 {
       let edge = Float(0.5).nextDown
       let block = try check(
         .q8_0, [127, edge, -edge, 0.5, -0.5, 1.5, 2.5] + [Float](repeating: 0, count: 25), "edge")
       #expect(block[2..<9].map { Int8(bitPattern: $0) } == [127, 0, 0, 1, -1, 2, 3])
     }
-    #expect(!bytes.isEmpty)
   }
 
   /// At these magnitudes 1/d overflows, so that all levels are 0.
