@@ -25,12 +25,12 @@ import Testing
       [UInt8](repeating: 0, count: count),
       Array(Weights.bytes(.bf16, count: count / 2 + 1, seed: 2).prefix(count)),
       (0..<count).map { phrase[$0 % phrase.count] },
-      // Half of it repeats: entropy-coded planes with matches next to planes without.
+      // Half of the content repeats: entropy-coded planes with matches next to planes without.
       (0..<count).map { $0 < count / 2 ? UInt8($0 % 7) : UInt8(truncatingIfNeeded: $0 &* 0x9E3779B1 >> 11) },
     ]
   }
 
-  @Test(arguments: methods) func roundTrip(method: ArchiveMethod) throws {
+  @Test(arguments: methods) func piecesRoundTrip(method: ArchiveMethod) throws {
     for count in [1, 2, 3, 4, 5, 7, 255, 256, 1000, 65_791, 65_792, 131_072, 262_144, 300_001] {
       for content in Self.contents(count) {
         let archive = try SmallArchive.make([.init(bytes: content, method: method)])

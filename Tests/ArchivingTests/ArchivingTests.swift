@@ -62,7 +62,7 @@ import Testing
     #expect(error?.code == code && error?.description.contains(words) == true, "\(error?.description ?? "")")
   }
 
-  @Test func roundTrip() async throws {
+  @Test func directoriesRoundTrip() async throws {
     let outcome = try await archive("archive")
     #expect(outcome.manifest.storedBytes < outcome.manifest.bytes * 3 / 4)
     #expect(outcome.manifest.directories == ["sub/empty"])

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct DigestTests {
   // sha256sum and xxhsum -H2 of the three bytes "abc".
-  @Test func knownValues() {
+  @Test func digestsAreThePublishedOnes() {
     var sha = SHA256Digester()
     var xxh = XXH3Digester()
     let bytes = Array("abc".utf8)

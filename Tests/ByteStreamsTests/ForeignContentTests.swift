@@ -86,7 +86,7 @@ import Testing
     #expect(plain.explained(by: sound, as: .gguf) == plain.at(path: "a"))
   }
 
-  @Test func links() throws {
+  @Test func takenNamesAreRecognised() throws {
     let directory = try TemporaryDirectory()
     try #expect(!FileSystem.isTaken(directory.path("nothing")))
     try FileSystem.writeAtomically([1], to: directory.path("file"))

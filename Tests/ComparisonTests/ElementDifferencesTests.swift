@@ -8,7 +8,7 @@ import Testing
     return result
   }
 
-  @Test func measures() {
+  @Test func measuresAreThoseWorkedOutByHand() {
     let found = differences([1, 2, 3, 4], [1, 5, 3, 0], from: 10)
     #expect(found.count == 2 && found.finite == 4 && found.firstIndex == 11)
     #expect(found.maxAbs == 4 && found.rmse == 2.5)

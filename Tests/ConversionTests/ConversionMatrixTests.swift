@@ -52,7 +52,9 @@ import Testing
     .q4K: 0.16, .iq4XS: 0.16, .iq4NL: 0.16,
   ]
 
-  @Test(arguments: cases) func values(_ test: Case) async throws {
+  @Test("values survive every kind of output and partition", arguments: cases) func values(_ test: Case)
+    async throws
+  {
     let source = try Checkpoint.open(Fixtures.path("checkpoints/\(test.fixture)"))
     let request = ConversionHarness.Request(
       format: test.format, recipe: test.recipe, partition: test.partition)

@@ -172,7 +172,7 @@ import Testing
 }
 
 @Suite struct MisfitTests {
-  /// The odd fixture's rows: 192 = 6 x 32, 96 = 3 x 32, 416 = 13 x 32, 160 = 5 x 32, 224 = 7 x 32; 240 is none.
+  /// The odd fixture's rows: 192 = 6 x 32, 96 = 3 x 32, 416 = 13 x 32, 160 = 5 x 32, 224 = 7 x 32; 240 is not a multiple of 32.
   @Test(arguments: [
     ("Q4_K", "Q5_0"), ("Q5_K", "Q5_1"), ("Q6_K", "Q8_0"), ("Q2_K", "IQ4_NL"), ("Q3_K", "IQ4_NL"),
     ("IQ4_XS", "IQ4_NL"), ("IQ3_S", "IQ4_NL"), ("IQ3_XXS", "IQ4_NL"), ("TQ1_0", "Q4_0"), ("TQ2_0", "Q4_0"),

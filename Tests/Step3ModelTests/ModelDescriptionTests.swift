@@ -50,7 +50,7 @@ struct ModelDescriptionTests {
   // MARK: Another model
 
   /// A model like later members of the family: query heads that differ between layers, norms that are stored around
-  /// zero, a bias of the router without a suffix, and layers that predict further tokens behind the others.
+  /// zero, a router bias without a suffix, and prediction layers after the others.
   private static let further: ModelDescription = {
     typealias Module = ModelDescription.Module
     func row(

@@ -2,7 +2,7 @@ import TensorFormats
 import Testing
 
 @Suite("numbers as text") struct NumberTextTests {
-  @Test func decimals() {
+  @Test func decimalsAreRounded() {
     #expect(NumberText.decimals(0, 0) == "0" && NumberText.decimals(0, 2) == "0.00")
     #expect(NumberText.decimals(0.0713, 4) == "0.0713" && NumberText.decimals(12, 1) == "12.0")
     #expect(NumberText.decimals(0.05, 1) == "0.1" && NumberText.decimals(-1.25, 1) == "-1.3")
@@ -13,13 +13,13 @@ import Testing
     #expect(NumberText.decimals(-.infinity, 1) == "-inf")
   }
 
-  @Test func trimmed() {
+  @Test func trailingZerosAreTrimmed() {
     #expect(NumberText.trimmed(0.0700, 4) == "0.07" && NumberText.trimmed(100, 2) == "100")
     #expect(NumberText.trimmed(100, 0) == "100" && NumberText.trimmed(0, 3) == "0")
     #expect(NumberText.trimmed(1e300, 3) == "1e+300" && NumberText.trimmed(.infinity, 2) == "inf")
   }
 
-  @Test func significant() {
+  @Test func significantDigitsAreKept() {
     #expect(NumberText.significant(0.002134) == "0.00213" && NumberText.significant(0.0999996) == "0.1")
     #expect(NumberText.significant(-0.5) == "-0.5" && NumberText.significant(0.000_001_234) == "0.00000123")
     // Below a millionth the significant digits would be lost among zeros.
@@ -34,7 +34,7 @@ import Testing
     #expect(NumberText.significant(.leastNonzeroMagnitude).hasSuffix("e-324"))
   }
 
-  @Test func percent() {
+  @Test func percentagesArePrinted() {
     #expect(NumberText.percent(0.1423) == "14.2 %" && NumberText.percent(1) == "100 %")
     #expect(NumberText.percent(0) == "0 %" && NumberText.percent(0.05) == "5 %")
     #expect(NumberText.percent(0.00012345) == "0.0123 %" && NumberText.percent(12.3456) == "1235 %")

@@ -61,7 +61,7 @@ import Testing
     return cases
   }()
 
-  @Test(arguments: cases) func merging(_ test: Case) async throws {
+  @Test(arguments: cases) func mergedPartsEqualTheWhole(_ test: Case) async throws {
     let source = Fixtures.path("checkpoints/\(test.fixture)")
     let request = ConversionHarness.Request(format: test.format, recipe: test.recipe)
     let whole = try await harness.convert(source, request, into: "whole")
