@@ -88,7 +88,7 @@ def test_the_plan_explains_the_choice(tools, tmp_path):
     assert sum(choice["estimatedKL"] for choice in budget["choices"]) == pytest.approx(budget["estimatedKL"])
     assert budget["fixed"] and all(entry["estimatedKL"] > budget["estimatedKL"] for entry in budget["fixed"])
     text = tools.run(*command).stdout
-    for part in ("Size budget: 5.50 MB", "estimated KL divergence", "one multiplier", "blk.*.ffn_down_exps.weight", "Q4_K_S"):
+    for part in ("Size budget: 5.50 MB", "estimated KL divergence", "Lagrange multiplier", "blk.*.ffn_down_exps.weight", "Q4_K_S"):
         assert part in text
     assert "sampling" in tools.run(*command, "--progress", "json").stderr
 

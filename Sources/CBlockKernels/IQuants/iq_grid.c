@@ -20,7 +20,7 @@ STORAGE(iq3_xxs, IQ_CELLS_4D, 34304);
 STORAGE(iq3_s, IQ_CELLS_4D, 36456);
 
 static uint32_t iq3_xxs_contender_lists[IQ_CELLS_4D], iq3_s_contender_lists[IQ_CELLS_4D];
-static uint16_t iq3_xxs_contenders[31976], iq3_s_contenders[31144];
+static uint16_t iq3_xxs_contenders[33072], iq3_s_contenders[32928];
 
 uint64_t iq_members[256];
 
@@ -108,19 +108,23 @@ static int leads(uint32_t a, uint32_t b, uint32_t cell) {
 }
 
 static void build_contenders(iq_grid *grid, uint32_t *lists, uint16_t *contenders) {
-    uint32_t used = 0;
+    uint32_t rows = 0;
     for (uint32_t cell = 0; cell < IQ_CELLS_4D; ++cell) {
         if (grid->lists[cell] == 0) continue;
         const uint16_t *neighbours = grid->neighbours + (grid->lists[cell] >> 9);
-        const uint32_t count = grid->lists[cell] & 511, first = used;
+        const uint32_t count = grid->lists[cell] & 511;
+        uint16_t *const row = contenders + 8 * rows;
+        uint32_t used = 1;
         for (uint32_t n = 0; n < count; ++n) {
             uint32_t other = 0;
             while (other < count && (other == n || !leads(neighbours[other], neighbours[n], cell))) ++other;
-            if (other == count) contenders[used++] = neighbours[n];
+            if (other == count) row[used++] = neighbours[n];
         }
-        lists[cell] = first << 9 | (used - first);
+        lists[cell] = rows << 6 | (used - 1);
         // Filled up like the lists of neighbours.
-        for (; used % 8 != 0; ++used) contenders[used] = contenders[used - 1];
+        for (; used % 8 != 0; ++used) row[used] = row[used - 1];
+        row[0] = (uint16_t)(cell | (used / 8 - 1) << 12);
+        rows += used / 8;
     }
     grid->contender_lists = lists;
     grid->contenders = contenders;

@@ -71,7 +71,7 @@ IQ_INLINE void iq_queue_stretches(const iq_lattice *format, vm present, iq_walk 
             vi entries[IQ_CANDIDATES / IQ_LANES];
             for (int n = 0; n < candidates; n += IQ_LANES) {
                 entries[n / IQ_LANES] =
-                    vi_load_halves(walk->rows[group] + n) | (vi_left(vi_count(), 17) + vi_set(group << 22 | n << 17));
+                    vi_load_halves(walk->rows[group] + n) | (vi_left(vi_count(), 18) + vi_set(group << 23 | n << 18));
             }
             const uint32_t marked = iq_mark_row(walk->rows[group]) & (uint32_t)((1ull << candidates) - 1);
             for (int n = 0; n < candidates; n += IQ_LANES) {
@@ -85,10 +85,10 @@ IQ_INLINE void iq_queue_stretches(const iq_lattice *format, vm present, iq_walk 
     for (int at = 0; at < count; at += IQ_LANES) {
         // A stretch ends before the next one, or, where that begins at candidate 0, at the last candidate.
         const vi begin = vi_load((const int32_t *)begins + at), next = vi_load((const int32_t *)begins + at + 1);
-        vi end = next & vi_set(31 << 17);
-        end = vi_select(vi_equal(end, vi_set(0)), vi_set(candidates << 17), end) - vi_set(1 << 17);
-        const vi lists = vi_gather(iq_lists(walk, IQ_CONTENDERS), begin & vi_set(0xFFF));
-        iq_push_by_length(walk, vm_first(count - at), begin | vi_right(end, 5), lists);
+        vi end = next & vi_set(31 << 18);
+        end = vi_select(vi_equal(end, vi_set(0)), vi_set(candidates << 18), end) - vi_set(1 << 18);
+        const vi lists = vi_gather((const int32_t *)walk->grid->contender_lists, begin & vi_set(0xFFF));
+        iq_push_by_length(walk, vm_first(count - at), (begin & vi_set(~0x1FFF)) | vi_right(end, 5), lists);
     }
 }
 
@@ -121,17 +121,13 @@ IQ_INLINE int iq_fit_by_stretches(const iq_lattice *format, const iq_lane_blocks
         memcpy(walk->groups[group].root, natural->root + group % 8 * 4, sizeof walk->groups[group].root);
     }
     for (int n = 0; n < IQ_LENGTHS; ++n) walk->by_length[n].count = 0;
-    walk->parts.count = walk->edges.count = walk->close.count = 0;
+    walk->parts.count = walk->exact.count = 0;
     walk->after_rows = 0;
 
     iq_round_rows(format, lanes, reach, walk);
     iq_queue_stretches(format, present, walk);
-    iq_drain(walk, IQ_CONTENDERS);
-    if (walk->edges.count != 0) {
-        iq_sort(walk, &walk->edges, IQ_NEIGHBOURS);
-        iq_drain(walk, IQ_NEIGHBOURS);
-    }
-    if (walk->close.count != 0) iq_search_close(walk);
+    iq_walk_all(walk);
+    if (walk->exact.count != 0) iq_search_exact(walk);
 
     vf pairs[8][IQ_CANDIDATES / 2];
     for (int k = 0; k < 8; ++k) {
@@ -180,9 +176,9 @@ IQ_INLINE void iq_round_at(const iq_lattice *format, const iq_lane_blocks *lanes
     for (int k = 0; k < 8; ++k) {
         const vi rounded = iq_round_group(format, lanes, k, inverse);
         vi_store(walk->cells + k * IQ_LANES, rounded);
-        iq_push_by_length(walk, wanted[k], vi_left(vi_count(), 25) | vi_set(k << 22) | rounded,
-                          vi_gather(iq_lists(walk, IQ_ONE_SCALE), rounded));
+        iq_push_by_length(walk, wanted[k], vi_left(vi_count(), 26) | vi_set(k << 23),
+                          vi_gather((const int32_t *)walk->grid->contender_lists, rounded));
     }
-    iq_drain(walk, IQ_ONE_SCALE);
+    iq_search_all(walk);
     for (int k = 0; k < 8; ++k) cells[k] = vi_load(walk->cells + k * IQ_LANES);
 }

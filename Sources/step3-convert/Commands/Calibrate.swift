@@ -156,7 +156,7 @@ struct CalibrationSummary: Encodable {
 
   var text: String {
     var text =
-      "\(output.printable): \(entries) weights measured on \(tokens) tokens in \(sequences) sequences, "
+      "\(output.printable): \(entries) weights measured on \(tokens) tokens in \(sequences) sequence\(sequences == 1 ? "" : "s"), "
     text += "\(ByteSize(bytes: bytes).decimal)\n"
     if let fewestExpertTokens { text += "  the least used expert saw \(fewestExpertTokens) tokens\n" }
     if !filledExperts.isEmpty {

@@ -19,7 +19,7 @@ struct BudgetTable {
     text += "\n  estimated KL divergence \(NumberText.significant(budget.estimatedKL)) "
     text += "(an estimate; step3-verify logits measures it)\n"
     text +=
-      "  one multiplier for all: one more byte lowers it by \(NumberText.significant(budget.multiplier))\n"
+      "  Lagrange multiplier: one more byte lowers it by \(NumberText.significant(budget.multiplier))\n"
     text += "  the candidates range from \(size(budget.reachable.lowerBound)) "
     text += "to \(size(budget.reachable.upperBound))\n"
     text += "  measured on \(budget.sampledRows) rows, "

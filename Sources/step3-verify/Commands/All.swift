@@ -270,10 +270,12 @@ private struct Verdict: Encodable {
       if let reason = check.skipped ?? check.note { text += ": \(reason)" }
       text += "\n"
     }
-    let ran = checks.filter { $0.ok != nil }.count
+    let passed = checks.filter { $0.ok == true && $0.note == nil }.count
+    let measured = checks.filter { $0.ok == true && $0.note != nil }.map(\.name)
     text +=
       ok
-      ? "\(output.printable): \(ran == 1 ? "the check that ran passed" : "all \(ran) checks that ran passed")\n"
+      ? "\(output.printable): \(passed == 1 ? "the check that ran passed" : "all \(passed) checks that ran passed")"
+        + (measured.isEmpty ? "\n" : "; \(measured.joined(separator: ", ")) measured without a limit\n")
       : "\(output.printable): FAILED: \(checks.filter { $0.ok == false }.map(\.name).joined(separator: ", "))\n"
     return text
   }
