@@ -39,7 +39,8 @@ extension Recipe {
           ? "\(type) is a format for single tensors, not for a whole model"
           : "\(type) can be read, but weights cannot be stored in it",
         remedy: canEncode
-          ? "ask for it with --tensor-type or in a recipe file" : "choose one that step3-convert recipes lists")
+          ? "ask for it with --tensor-type or in a recipe file"
+          : "choose one that step3-convert recipes lists")
     }
     let looksLikePath = argument.contains("/") || argument.hasSuffix(".yaml") || argument.hasSuffix(".yml")
     do throws(CheckpointError) {
