@@ -32,13 +32,13 @@ extension Recipe {
     if let recipe = builtIn(named: argument, for: container) { return recipe }
     if let type = ElementType(rawValue: argument.uppercased()), try FileSystem.kind(of: argument) == nil {
       // Not every type that can be encoded is one to store weights in: Q8_K is what products are computed with.
-      let canEncode = StorageFormat.all.contains(.element(type))
+      let isStorable = StorageFormat.all.contains(.element(type))
       throw CheckpointError(
-        canEncode ? .invalidRequest : .unsupported,
-        canEncode
+        isStorable ? .invalidRequest : .unsupported,
+        isStorable
           ? "\(type) is a format for single tensors, not for a whole model"
           : "\(type) can be read, but weights cannot be stored in it",
-        remedy: canEncode
+        remedy: isStorable
           ? "ask for it with --tensor-type or in a recipe file"
           : "choose one that step3-convert recipes lists")
     }

@@ -95,7 +95,7 @@ case $1 in
 --all)
   targets=$(for main in "$here"/Fuzz*/main.swift; do basename "$(dirname "$main")"; done)
   for target in $targets; do build "$target"; done
-  echo "$targets" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I TARGET "$0" --built TARGET "$2"
+  echo "$targets" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I TARGET "$here/run.sh" --built TARGET "$2"
   ;;
 --built) run "$2" "$3" ;;
 --keep) keep "$2" ;;

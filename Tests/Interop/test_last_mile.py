@@ -66,6 +66,7 @@ def test_all_gives_one_verdict(tools, tmp_path):
     # Without a limit nothing is judged, and the output says so.
     text = tools.run("step3-verify", "all", output, "--source", TINY, "--tokens-file", TOKENS)
     assert text.returncode == 0 and "logits      measured" in text.stdout
+    assert text.stdout.endswith(": all 3 checks that ran passed; logits measured without a limit\n")
     assert "not run: no text" in tools.run("step3-verify", "all", output, "--source", TINY).stdout
 
 

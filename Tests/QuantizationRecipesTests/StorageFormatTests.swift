@@ -23,6 +23,17 @@ import Testing
     #expect(error?.remedy?.contains("FP8_BLOCK") == true)
   }
 
+  /// A remedy that names an option is one that the option accepts.
+  @Test(arguments: ElementType.allCases)
+  func typesThatAreNoRecipesHaveRemediesThatWork(type: ElementType) {
+    do throws(CheckpointError) {
+      _ = try Recipe.named(type.rawValue)
+    } catch {
+      let isOffered = error.remedy?.contains("--tensor-type") == true
+      #expect(isOffered == ((try? StorageFormat(spelling: type.rawValue)) != nil))
+    }
+  }
+
   /// Block-FP8 takes one byte per weight plus one F32 for each tile of 128 x 128, partial tiles included.
   @Test(arguments: [
     ([256, 128], [2, 1]), ([48, 192], [1, 2]), ([5, 192, 160], [5, 2, 2]), ([1, 1], [1, 1]),

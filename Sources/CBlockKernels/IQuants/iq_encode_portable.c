@@ -1,24 +1,9 @@
-// The IQ encoders in plain C, one sub-block at a time. The searches are in the headers included here.
+// The IQ encoders in plain C, one sub-block at a time. The searches are in the headers that iq_form.h includes.
 #pragma STDC FP_CONTRACT OFF
 
 #include "iq_common.h"
 #include "iq_grid.h"
 
 #define IQ_LANES 1
-#include "iq_lanes.h"
-#include "iq_nearest.h"
-#include "iq_search_levels.h"
-#include "iq_search_lattice.h"
-#include "iq_blocks_lattice.h"
-#include "iq_search_ternary.h"
-
-const iq_encoders iq_encoders_portable = {
-    .iq4_nl = encode_iq4_nl,
-    .iq4_xs = encode_iq4_xs,
-    .iq3_xxs = encode_iq3_xxs,
-    .iq3_s = encode_iq3_s,
-    .iq2_xxs = encode_iq2_xxs,
-    .iq2_xs = encode_iq2_xs,
-    .iq2_s = encode_iq2_s,
-    .iq1_s = encode_iq1_s,
-};
+#define IQ_FORM iq_encoders_portable
+#include "iq_form.h"

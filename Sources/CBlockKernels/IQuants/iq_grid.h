@@ -35,7 +35,7 @@ typedef struct iq_grid {
     /// IQ3: the lists once more, of contenders alone, in rows of eight. The first of a list's first row is its head: the
     /// cell, and how many rows follow << 12. The last row is filled up with the last contender. By cell:
     /// first row << 6 | number of contenders.
-    /// A neighbour is none if another one is in every coordinate as far
+    /// A neighbour is no contender if another one is in every coordinate as far
     /// from the cell and on the same side, or nearer by a step. A group of values that rounds to the cell is then no
     /// nearer to the first in any coordinate, whatever their weights, unless a value is all but half way to the next
     /// level.

@@ -270,13 +270,20 @@ private struct Verdict: Encodable {
       if let reason = check.skipped ?? check.note { text += ": \(reason)" }
       text += "\n"
     }
-    let passed = checks.filter { $0.ok == true && $0.note == nil }.count
-    let measured = checks.filter { $0.ok == true && $0.note != nil }.map(\.name)
-    text +=
-      ok
-      ? "\(output.printable): \(passed == 1 ? "the check that ran passed" : "all \(passed) checks that ran passed")"
-        + (measured.isEmpty ? "\n" : "; \(measured.joined(separator: ", ")) measured without a limit\n")
-      : "\(output.printable): FAILED: \(checks.filter { $0.ok == false }.map(\.name).joined(separator: ", "))\n"
+    text += "\(output.printable): \(conclusion)\n"
     return text
+  }
+
+  /// A figure without a limit has passed nothing, and a check that was not run neither.
+  private var conclusion: String {
+    guard ok else { return "FAILED: \(checks.filter { $0.ok == false }.map(\.name).joined(separator: ", "))" }
+    let ran = checks.filter { $0.ok != nil }
+    let passed = ran.filter { $0.note == nil }.count
+    let measured = ran.filter { $0.note != nil }.map(\.name).joined(separator: ", ")
+    let parts = [
+      passed > 1 ? "all \(passed) checks that ran passed" : passed == 1 ? "the check that ran passed" : nil,
+      measured.isEmpty ? nil : "\(measured) measured without a limit",
+    ].compactMap(\.self)
+    return parts.isEmpty ? "no check was run" : parts.joined(separator: "; ")
   }
 }
